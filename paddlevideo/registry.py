@@ -14,9 +14,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kind:
-    """Marks a parameter that takes another component: `head: Annotated[nn.Layer, Kind("head")]`."""
+    """Marks a parameter that takes another component: `head: Annotated[nn.Layer, Kind("head")]`.
+
+    Args:
+        name: the kind to look up.
+        key: the key of a section that holds the component's name.
+        supplied: arguments that the code supplies where the file leaves them out.
+    """
 
     name: str
+    key: str = "name"
+    supplied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class Record:
         label: class id, None where unknown.
         id: what the list calls it; stable across machines, used to align score files.
         num_frames: given for folders of frames, None for videos (the decoder counts).
-        start_sec, end_sec: the part to use (seconds), None for the beginning and the end.
+        start_sec, end_sec: the part to use (seconds after the first frame), None for the beginning and the end.
+        frame_pattern: names the pictures of a folder of frames by `.format(number)`, numbers from 1: "img_{:05}.jpg".
     """
 
     path: str
@@ -38,6 +39,7 @@ class Record:
     num_frames: int | None = None
     start_sec: float | None = None
     end_sec: float | None = None
+    frame_pattern: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+# Everything here works on a fresh machine with Python >= 3.11 and make; what is installed stays in .venv.
+PYTHON ?= python3
+RUN := .venv/bin/python
+READY := .venv/.ready
+
+.PHONY: demo test lint coverage clean
+
+demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export and predict
+	$(RUN) -B tools/data/make_demo.py --out data/demo --example data/example.avi
+	$(RUN) -B main.py --validate -c configs/demo/pptsn.yaml
+	$(RUN) -B main.py --test -c configs/demo/pptsn.yaml -w output/demo_pptsn/ppTSN_best.pdparams --out output/demo_pptsn/test.json
+	$(RUN) -B tools/export_model.py -c configs/demo/pptsn.yaml -p output/demo_pptsn/ppTSN_best.pdparams -o inference/demo_pptsn --format all
+	$(RUN) -B tools/predict.py --model inference/demo_pptsn --input_file data/demo/appearance/test --save_json output/demo_pptsn/predictions.json --use_gpu=False
+	$(RUN) -B tools/analysis/plot_run.py output/demo_pptsn
+	@echo
+	@echo "model        inference/demo_pptsn"
+	@echo "plot         output/demo_pptsn/run.png"
+	@echo "predictions  output/demo_pptsn/predictions.json"
+	@echo "test scores  output/demo_pptsn/test.json"
+
+test: $(READY)  ## the whole test suite
+	$(RUN) -m pytest
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+
+coverage: $(READY)
+	$(RUN) -m pytest --cov=paddlevideo --cov-report=term-missing:skip-covered
+
+$(READY): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,onnx,openvino,plot,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,25 @@
+"""paddlevideo: video recognition on PaddlePaddle, from a file to a label.
+
+For notebooks: `load_config`, `build_model`, `Predictor`, `train`, `test`, `export`. They are imported when first used, so
+that tools which need none of them start at once.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_API = {
+    "load_config": "engine.build",
+    "build_model": "engine.build",
+    "train": "engine.train",
+    "test": "engine.test",
+    "export": "deploy.export",
+    "Predictor": "deploy.predict",
+}
+__all__ = ["__version__", *_API]
+
+
+def __getattr__(name: str):
+    if name in _API:
+        return getattr(import_module(f"paddlevideo.{_API[name]}"), name)
+    raise AttributeError(f"module 'paddlevideo' has no attribute {name!r}")

@@ -1,0 +1,340 @@
+"""Records -> batches: which record stands where in an epoch, worker processes, and what becomes of files that fail.
+
+Every draw is keyed by (seed, epoch, record index), so neither the number of workers or ranks nor a restart changes a
+sample. Workers never raise: a file that fails travels back as a `Failure`, is counted and named in the main process.
+"""
+
+import collections
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker, shared_memory
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.sample import Batch, DecodeError, Failure, Record, Sample
+
+logger = logging.getLogger("paddlevideo")
+
+# Records tried in place of one that fails before a training batch is given up.
+REPLACEMENTS = 5
+
+
+class ClipDataset:
+    """Records behind a pipeline: `sample(epoch, index)` decodes and transforms one of them.
+
+    Args:
+        replace: put another record, drawn from the same key, in the place of one that fails; a test must not.
+    """
+
+    def __init__(self, records: list[Record], pipeline: ClipPipeline, seed: int = 0, replace: bool = False):
+        self.records, self.pipeline, self.seed, self.replace = records, pipeline, seed, replace
+
+    def __len__(self):
+        return len(self.records)
+
+    def sample(self, epoch: int, index: int) -> tuple[Sample | None, list[Failure]]:
+        """The sample (None where nothing could be decoded) and the failures on the way to it."""
+        failures: list[Failure] = []
+        for attempt in range(1 + REPLACEMENTS * self.replace):
+            rng = np.random.default_rng((self.seed, epoch, index, attempt))
+            place = index if attempt == 0 else int(rng.integers(len(self.records)))
+            record = self.records[place]
+            try:
+                sample = self.pipeline(record, rng)
+                sample["index"] = np.int64(place)
+                return sample, failures
+            except StageError as error:
+                failures.append(Failure(record.path, error.stage, error.reason))
+        return None, failures
+
+
+@dataclass
+class Loaded:
+    """One step's worth of data: arrays stacked over the samples, the failures met, and the indices that gave nothing."""
+
+    batch: Batch
+    failures: list[Failure] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+
+
+def load_batch(dataset: ClipDataset, epoch: int, indices: list[int]) -> Loaded:
+    """Load and stack records; all samples of a batch must have equal shapes.
+
+    Raises:
+        ValueError: samples of different shapes, naming two files and what to add to the pipeline.
+    """
+    samples, loaded = [], Loaded({})
+    for index in indices:
+        sample, failures = dataset.sample(epoch, index)
+        loaded.failures += failures
+        if sample is None:
+            loaded.lost.append(index)
+        else:
+            samples.append(sample)
+    for key in samples[0] if samples else ():
+        arrays = [np.asarray(sample[key]) for sample in samples]
+        for sample, array in zip(samples, arrays, strict=True):
+            if array.shape != arrays[0].shape:
+                first, other = (dataset.records[int(s["index"])].path for s in (samples[0], sample))
+                raise ValueError(
+                    f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: one batch needs one shape; "
+                    "end the pipeline with a crop, or use batch size 1"
+                )
+        loaded.batch[key] = np.stack(arrays)
+    return loaded
+
+
+# --- the order of an epoch -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """Shuffled batches of one rank. Global batch `b` is the same set of records on any number of ranks; what does not
+    fill a global batch is left out of that epoch.
+
+    Args:
+        num_records: in the whole data set.
+        batch_size: per rank.
+    """
+
+    num_records: int
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    max_batches: int | None = None
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise ValueError(f"DATASET.batch_size is {self.batch_size}, expected at least 1")
+        if len(self) < 1:
+            most = self.num_records // self.world_size
+            raise ValueError(
+                f"{self.num_records} training records do not fill one batch of {self.batch_size} on {self.world_size} rank(s); "
+                + (f"use -o DATASET.batch_size={most} or less" if most else "use fewer ranks or add records")
+            )
+
+    def __len__(self):
+        batches = self.num_records // (self.batch_size * self.world_size)
+        return min(batches, self.max_batches) if self.max_batches else batches
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
+        size = self.batch_size * self.world_size
+        for b in range(len(self)):
+            yield order[b * size : (b + 1) * size][self.rank :: self.world_size].tolist()
+
+
+@dataclass(frozen=True)
+class EvalOrder:
+    """Every record once over all ranks, in order, nothing padded or dropped; the last batch may be smaller."""
+
+    num_records: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __len__(self):
+        return -(-len(range(self.rank, self.num_records, self.world_size)) // self.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        mine = list(range(self.rank, self.num_records, self.world_size))
+        for b in range(len(self)):
+            yield mine[b * self.batch_size : (b + 1) * self.batch_size]
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+_dataset: ClipDataset | None = None
+
+
+def _start_worker(dataset: ClipDataset, parent: int) -> None:
+    """Make a fork a worker: its own signals, one thread for OpenCV, and no life after its parent."""
+    global _dataset
+    _dataset = dataset
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(1)
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # the parent was killed: nobody will read the results
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _load_in_worker(epoch: int, indices: list[int]) -> Loaded:
+    """Load a batch; its arrays go to shared memory and only their names travel through the pipe."""
+    assert _dataset is not None
+    loaded = load_batch(_dataset, epoch, indices)
+    loaded.batch = {key: _share(array) for key, array in loaded.batch.items()}
+    return loaded
+
+
+def _share(array: np.ndarray) -> tuple[str, tuple[int, ...], str]:
+    memory = shared_memory.SharedMemory(create=True, size=max(1, array.nbytes))
+    np.ndarray(array.shape, array.dtype, memory.buf)[...] = array
+    memory.close()
+    return memory.name, array.shape, array.dtype.str
+
+
+def _take(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    memory = shared_memory.SharedMemory(name)
+    array = np.ndarray(shape, dtype, memory.buf).copy()
+    memory.close()
+    memory.unlink()
+    return array
+
+
+class Loader:
+    """Batches of an order, loaded ahead by `num_workers` processes that live as long as the loader.
+
+    Args:
+        order: `TrainOrder` or `EvalOrder`.
+        prefetch: batches held ready per worker.
+    """
+
+    def __init__(self, dataset: ClipDataset, order: TrainOrder | EvalOrder, num_workers: int = 0, prefetch: int = 2):
+        self.dataset, self.order, self.num_workers, self.prefetch = dataset, order, num_workers, max(1, prefetch)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __len__(self):
+        return len(self.order)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Loaded]:
+        """The batches of an epoch from batch `start` on."""
+        jobs = iter(list(self.order.batches(epoch))[start:])
+        if self.num_workers == 0:
+            for indices in jobs:
+                yield load_batch(self.dataset, epoch, indices)
+            return
+        pool = self._workers()
+        ahead: collections.deque = collections.deque()
+        try:
+            while True:
+                while len(ahead) < self.num_workers * self.prefetch and (indices := next(jobs, None)) is not None:
+                    ahead.append(pool.submit(_load_in_worker, epoch, indices))
+                if not ahead:
+                    return
+                loaded = ahead.popleft().result()
+                loaded.batch = {key: _take(*place) for key, place in loaded.batch.items()}
+                yield loaded
+        except BrokenProcessPool as error:
+            self._pool = None
+            raise RuntimeError(
+                "a loader process was ended from outside, usually for lack of memory; use fewer workers or a smaller batch "
+                "(-o DATASET.num_workers=..., DATASET.batch_size=...)"
+            ) from error
+        finally:
+            for future in ahead:  # what was loaded ahead and is not wanted gives its shared memory back
+                if not future.cancel() and future.exception() is None:
+                    for place in future.result().batch.values():
+                        _take(*place)
+
+    def _workers(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+            resource_tracker.ensure_running()  # before the fork, so that one tracker knows all shared memory
+            self._pool = ProcessPoolExecutor(
+                self.num_workers,
+                mp_context=multiprocessing.get_context(method),
+                initializer=_start_worker,
+                initargs=(self.dataset, os.getpid()),
+            )
+        return self._pool
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def fit_prefetch(batch_bytes: int, num_workers: int, prefetch: int, folder: str = "/dev/shm") -> tuple[int, int, str]:
+    """(workers, batches ahead per worker, message) so that what is loaded ahead fits 80 % of the free shared memory.
+
+    Args:
+        batch_bytes: of one batch as it travels.
+        folder: where shared memory lives.
+    """
+    if num_workers == 0 or not Path(folder).is_dir():
+        return num_workers, prefetch, ""
+    room = int(shutil.disk_usage(folder).free * 0.8 / max(1, batch_bytes))
+    if room >= num_workers * prefetch:
+        return num_workers, prefetch, ""
+    if room == 0:
+        workers, ahead = 0, prefetch
+    else:
+        workers = min(num_workers, room)
+        ahead = max(1, room // workers)
+    free = shutil.disk_usage(folder).free / 2**20
+    return workers, ahead, (
+        f"{folder} has {free:.0f} MB free, too little for {num_workers} workers x {prefetch} batches of {batch_bytes / 2**20:.0f} MB: "
+        f"using {workers} workers x {ahead}. A larger {folder} (docker: --shm-size) or a smaller batch avoids this"
+    )  # fmt: skip
+
+
+# --- failures -------------------------------------------------------------------------------------------------------
+
+
+class TooManyFailures(ValueError):
+    """More files failed than `max_failures` allows."""
+
+
+class FailureCount:
+    """Files that failed in training: each named once with its reason, and no more than the limit.
+
+    Args:
+        limit: share of `num_records` if a float below 1, a number of files otherwise.
+    """
+
+    def __init__(self, limit: float | int, num_records: int):
+        self.limit = limit
+        self.most = int(limit * num_records) if isinstance(limit, float) and limit < 1 else int(limit)
+        self.num_records = num_records
+        self.files: dict[str, Failure] = {}
+
+    def add(self, loaded: Loaded) -> None:
+        """Count a batch's failures.
+
+        Raises:
+            TooManyFailures: past the limit, or where no replacement could be decoded either.
+        """
+        for failure in loaded.failures:
+            if failure.path not in self.files:
+                self.files[failure.path] = failure
+                logger.warning(f"cannot use {failure}; another clip takes its place ({len(self.files)} so far)")
+        examples = "\n  ".join(str(f) for f in list(self.files.values())[:5])
+        if loaded.lost:
+            raise TooManyFailures(
+                f"{1 + REPLACEMENTS} records in a row failed; is the data where the list says, and readable?\n  {examples}"
+            )
+        if len(self.files) > self.most:
+            raise TooManyFailures(
+                f"{len(self.files)} of {self.num_records} files failed, max_failures allows {self.most} ({self.limit}); "
+                f"mend or remove them, or raise DATASET.train.max_failures\n  {examples}"
+            )
+
+
+def refuse(loaded: Loaded) -> None:
+    """Stop at the first file that fails: what testing does unless `on_error: skip` is set.
+
+    Raises:
+        DecodeError: naming the file.
+    """
+    if loaded.failures:
+        raise DecodeError(
+            f"{loaded.failures[0]}; testing stops at a file that fails: mend it, or set on_error: skip to count it as wrong"
+        )

@@ -1,0 +1,205 @@
+"""A checked config -> objects, and the preflight that tries them on made-up data before any real file is opened."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from paddle import nn
+
+import paddlevideo.data
+import paddlevideo.metrics
+import paddlevideo.models
+import paddlevideo.solver  # noqa: F401, these four register what a config can name
+from paddlevideo import config
+from paddlevideo.data.datasets import RecordList, read_class_names, resolve_num_classes
+from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.schema import Component, Config, ConfigError
+from paddlevideo.weights import Account, load_into, read_arrays
+
+SPLITS = ("train", "valid", "test")
+
+
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read and check a config file; `overrides` are texts such as `"DATASET.batch_size=16"`.
+
+    Raises:
+        ConfigError: with every mistake, a line each: file:line, key path, what came, what was expected.
+    """
+    return config.load(path, overrides)
+
+
+@dataclass(frozen=True)
+class Classes:
+    num: int
+    names: list[str] | None = None
+
+    def name(self, index: int) -> str:
+        return self.names[index] if self.names else str(index)
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
+    """The pipeline of a split.
+
+    Raises:
+        ConfigError: the section is missing, or a test pipeline draws random numbers.
+    """
+    section = getattr(cfg.PIPELINE, split)
+    if section is None:
+        raise ConfigError(
+            [f"{cfg.origin.path}: PIPELINE.{split} is missing; it says how to sample and transform a {split} clip"]
+        )
+    transforms = [component.make() for component in section.transform]
+    pipeline = ClipPipeline(section.decode.make(), section.sample.make(), transforms)
+    if split == "test" and pipeline.random:
+        raise ConfigError([f"{cfg.origin.path}: PIPELINE.test draws random numbers; a test must be repeatable"])
+    return pipeline
+
+
+def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None = None) -> tuple[dict[str, RecordList], Classes]:
+    """The records of the given splits and the classes they agree on.
+
+    Args:
+        names: class names that are known already (from a checkpoint); DATASET.class_names wins over them, and both over
+            names that the training data gives.
+
+    Raises:
+        ConfigError, DatasetError: a section or a list is missing or wrong, or data and config disagree on the classes.
+    """
+    if cfg.DATASET.class_names:
+        names = read_class_names(cfg.DATASET.class_names)
+    lists: dict[str, RecordList] = {}
+    for split in splits:
+        component = getattr(cfg.DATASET, split)
+        if component is None:
+            raise ConfigError([f"{cfg.origin.path}: DATASET.{split} is missing; give it a format and a file_path"])
+        lists[split] = component.make().load(names)
+        names = names or lists[split].class_names
+    top = max((r.label for part in lists.values() for r in part.records if r.label is not None), default=None)
+    return lists, Classes(resolve_num_classes(names, top, configured_classes(cfg)), names)
+
+
+def known_classes(cfg: Config, names: list[str] | None) -> Classes:
+    """The classes of a model that runs without its data: from the checkpoint, the config, or the training list."""
+    if cfg.DATASET.class_names and Path(cfg.DATASET.class_names).exists():
+        names = read_class_names(cfg.DATASET.class_names)
+    if names is not None or configured_classes(cfg) is not None:
+        return Classes(resolve_num_classes(names, None, configured_classes(cfg)), names)
+    return load_records(cfg, ("train",))[1]
+
+
+def configured_classes(cfg: Config) -> int | None:
+    """`num_classes` of the head, None where the config leaves it to the data."""
+    for head in _components(cfg.MODEL, "head"):
+        if head.args.get("num_classes") is not None:
+            return head.args["num_classes"]
+    return None
+
+
+# --- model -----------------------------------------------------------------------------------------------------------
+
+
+def build_model(cfg: Config, num_classes: int | None = None) -> nn.Layer:
+    """The model with freshly initialised weights; `.inputs` names what it takes.
+
+    Args:
+        num_classes: None takes what config or data say.
+    """
+    if num_classes is None:
+        num_classes = known_classes(cfg, None).num
+    return _with_classes(cfg.MODEL, num_classes).make()
+
+
+def load_pretrained(cfg: Config, model: nn.Layer) -> list[Account]:
+    """Fill backbones from the files that `pretrained` names, as ImageNet weights; every name is accounted for.
+
+    Raises:
+        WeightsError: the file is missing, or lacks a tensor of the backbone.
+    """
+    accounts = []
+    for component in _components(cfg.MODEL, "backbone"):
+        path = component.args.get("pretrained")
+        if path:
+            arrays = read_arrays(path)
+            if any(name.startswith("backbone.") for name in arrays):  # a whole recognizer: take its backbone
+                arrays = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")}
+            arrays = {model.backbone.pretrained_name(name): array for name, array in arrays.items()}
+            accounts.append(load_into(model.backbone, arrays, path, excuse_unused=r"^(fc|out|head|classifier|last_conv)\b|@@$"))
+    return accounts
+
+
+def build_metric(cfg: Config, num_classes: int):
+    component = cfg.METRIC or Component("metric", "CenterCropMetric")
+    return component.make(num_classes=num_classes)
+
+
+def _components(component: Component, kind: str) -> list[Component]:
+    nested = [v for v in component.args.values() if isinstance(v, Component)]
+    return [c for c in nested if c.kind == kind] + [c for n in nested for c in _components(n, kind)]
+
+
+def _with_classes(component: Component, num_classes: int) -> Component:
+    if component.kind == "head":
+        return component.with_args(num_classes=num_classes)
+    nested = {k: _with_classes(v, num_classes) for k, v in component.args.items() if isinstance(v, Component)}
+    return component.with_args(**nested)
+
+
+# --- preflight -------------------------------------------------------------------------------------------------------
+
+SYNTHETIC_SIZE = (240, 320)  # height, width of the made-up clip
+
+
+def synthetic_sample(pipeline: ClipPipeline) -> dict[str, np.ndarray]:
+    """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
+    frames = np.random.default_rng(0).integers(0, 256, (pipeline.num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
+    return pipeline.apply(frames, np.random.default_rng(0))
+
+
+def preflight(cfg: Config, model: nn.Layer, splits: tuple[str, ...]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Try each split's pipeline on a made-up clip and compare the result with what the model takes.
+
+    Returns:
+        per split, the shape of each model input for one sample, views in front where the pipeline makes several.
+
+    Raises:
+        ConfigError: a pipeline fails or gives something else than the model takes, with what to change.
+    """
+    problems, shapes = [], {}
+    for split in splits:
+        place = f"{cfg.origin.path}: PIPELINE.{split}"
+        try:
+            pipeline = build_pipeline(cfg, split)
+            sample = pipeline.finish(synthetic_sample(pipeline))
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        except StageError as error:
+            problems.append(f"{place} fails on a made-up clip of {SYNTHETIC_SIZE[1]}x{SYNTHETIC_SIZE[0]}: {error}")
+            continue
+        shapes[split] = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
+        problems += [f"{place}: {text}" for text in _misfits(model.inputs, sample)]
+    if problems:
+        raise ConfigError(problems)
+    return shapes
+
+
+def _misfits(inputs: Mapping, sample: Mapping) -> list[str]:
+    problems = []
+    for name, spec in inputs.items():
+        if name not in sample:
+            problems.append(f"the model takes {', '.join(inputs)}; the pipeline gives no {name!r}")
+            continue
+        array, wanted = np.asarray(sample[name]), spec.shape[1:]
+        shape = array.shape[1:] if array.ndim == len(wanted) + 1 else array.shape
+        fits = len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
+        if not fits or str(array.dtype) != spec.dtype:
+            said = " x ".join("any" if w is None else str(w) for w in wanted)
+            problems.append(
+                f"the model takes {name} as {spec.axes.split(' ', 1)[-1]} = {said} {spec.dtype}; the pipeline gives "
+                f"{list(array.shape)} {array.dtype}; end it with Image2Array and Normalization"
+            )
+    return problems

@@ -1,0 +1,179 @@
+"""Everything that a run needs to go on exactly where it stood.
+
+| file                              | holds                                                | read by                        |
+| ---                               | ---                                                  | ---                            |
+| <name>_epoch_00010.pdparams       | the model after epoch 10, as PaddleVideo writes it   | test, export, fine-tuning      |
+| <name>_epoch_00010.pdopt          | optimizer and progress of the same moment            | -o resume_epoch=10             |
+| <name>_best.pdparams, .pdopt      | the same for the best validation so far              | test, export                   |
+| <name>_latest.pdstate             | all of it in one file, so that no kill can split it  | --resume                       |
+
+Random numbers need no state: every draw is keyed by seed, epoch and step.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from paddlevideo import dist
+from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
+from paddlevideo.weights import Arrays, WeightsError, load_into, read_arrays, state_arrays, write_arrays
+
+CLASS_NAMES = "class_names@@"
+_PROGRESS = "progress@@"
+
+
+@dataclass
+class Progress:
+    """How far a run is: `step` batches of epoch `epoch` (from 0) are done.
+
+    Args:
+        best: the best validation score so far, None before the first.
+        sums: running sums of the current epoch's log values.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TrainState:
+    model: paddle.nn.Layer
+    optimizer: Any
+    scaler: paddle.amp.GradScaler
+    progress: Progress = field(default_factory=Progress)
+    class_names: Sequence[str] | None = None
+    fingerprint: str = ""  # of what must not change between save and resume
+
+    def model_arrays(self) -> Arrays:
+        """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
+        arrays = state_arrays(self.model)
+        if self.class_names is not None:
+            arrays[CLASS_NAMES] = _to_bytes(list(self.class_names))
+        return arrays
+
+    def optimizer_arrays(self) -> Arrays:
+        arrays = optimizer_state(self.optimizer, self.model)
+        scaler = {k: np.asarray(v).tolist() for k, v in self.scaler.state_dict().items()}
+        arrays[_PROGRESS] = _to_bytes({**vars(self.progress), "scaler": scaler, "fingerprint": self.fingerprint})
+        return arrays
+
+    def save_pair(self, stem: Path) -> None:
+        """Write `<stem>.pdparams` and `<stem>.pdopt`."""
+        write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
+        write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
+
+    def save(self, path: Path) -> None:
+        """Write the whole state as one file, from rank 0; other ranks only contribute their batch statistics."""
+        statistics = dist.gather(_buffers(self.model))
+        if not dist.is_main():
+            return
+        arrays = {f"model/{k}": v for k, v in self.model_arrays().items()}
+        arrays |= {f"optimizer/{k}": v for k, v in self.optimizer_arrays().items()}
+        for rank, values in enumerate(statistics[1:], 1):
+            arrays |= {f"rank{rank}/{k}": v for k, v in values.items()}
+        write_arrays(path, arrays)
+
+    def restore(self, path: Path) -> None:
+        """Put a state written by `save` back, bit for bit.
+
+        Raises:
+            WeightsError: the file does not fit this run; the message says in what.
+        """
+        arrays = read_arrays(path)
+        part = {prefix: {k[len(prefix) + 1 :]: v for k, v in arrays.items() if k.startswith(prefix + "/")}
+                for prefix in ("model", "optimizer", f"rank{dist.rank()}")}  # fmt: skip
+        ranks = 1 + len({m[1] for k in arrays if (m := re.match(r"(rank\d+)/", k))})
+        if ranks != dist.world_size():
+            raise WeightsError(
+                f"{path}: saved by {ranks} rank(s), this run has {dist.world_size()}; use as many, or -w for weights only"
+            )
+        self._restore(part["model"], part["optimizer"], path)
+        own = part[f"rank{dist.rank()}"]
+        for name, tensor in self.model.state_dict().items():
+            if name in own:
+                tensor.set_value(own[name])
+
+    def restore_pair(self, stem: Path) -> None:
+        """Put the state of `<stem>.pdparams` and `<stem>.pdopt` back (an epoch's end).
+
+        Raises:
+            WeightsError: a file is missing, does not fit, or was not written by this project.
+        """
+        path = stem.with_name(stem.name + ".pdopt")
+        self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
+
+    def _restore(self, model: Arrays, optimizer: Arrays, path: Path) -> None:
+        if _PROGRESS not in optimizer:
+            raise WeightsError(
+                f"{path}: an optimizer file of another program, its names depend on the process that wrote it; "
+                "start from the weights alone: -w <the .pdparams file>"
+            )
+        progress = _from_bytes(optimizer.pop(_PROGRESS))
+        fingerprint = progress.pop("fingerprint")
+        if fingerprint != self.fingerprint:
+            raise WeightsError(
+                f"{path}: saved by a run with {fingerprint}; this run has {self.fingerprint}. Resume with the same settings"
+            )
+        model.pop(CLASS_NAMES, None)
+        load_into(self.model, model, str(path))
+        restore_optimizer_state(self.optimizer, self.model, optimizer)
+        scaler = progress.pop("scaler")
+        if scaler:
+            self.scaler.load_state_dict({k: np.asarray(v, np.float32) if k == "scale" else v for k, v in scaler.items()})
+        self.progress = Progress(**progress)
+
+
+def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
+    """(arrays, class names or None) of a weight file; a `.pdstate` gives its model."""
+    arrays = read_arrays(path)
+    if Path(path).suffix == ".pdstate":
+        arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
+    names = arrays.pop(CLASS_NAMES, None)
+    return arrays, None if names is None else _from_bytes(names)
+
+
+def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
+    """The file to resume from: `auto` looks for the latest state of the run's folder, anything else is a path.
+
+    Raises:
+        WeightsError: a path was given and holds no state.
+    """
+    latest = folder / f"{model_name}_latest.pdstate"
+    if where == "auto":
+        return latest if latest.exists() else None
+    path = Path(where)
+    if path.is_dir():
+        path = path / latest.name
+    if path.suffix != ".pdstate" or not path.exists():
+        raise WeightsError(f"--resume {where}: expected a .pdstate file, or a folder that holds {latest.name}")
+    return path
+
+
+def _buffers(model: paddle.nn.Layer) -> Arrays:
+    """Running statistics: what may differ between ranks inside an epoch. Paddle keeps them as frozen parameters."""
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items() if name not in trained}
+
+
+def average_buffers(model: paddle.nn.Layer) -> None:
+    """Give all ranks the mean of their running statistics, so that they validate and save one and the same model."""
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    state = model.state_dict()
+    dist.average([t for name, t in state.items() if name not in trained and "float32" in str(t.dtype)])
+
+
+def _to_bytes(value) -> np.ndarray:
+    return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
+
+
+def _from_bytes(array: np.ndarray):
+    return json.loads(array.tobytes().decode())

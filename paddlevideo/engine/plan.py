@@ -1,0 +1,52 @@
+"""What a config will do, as text: `main.py --check` prints it. Needs neither data nor a GPU."""
+
+import numpy as np
+
+from paddlevideo import dist
+from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, preflight, synthetic_sample
+from paddlevideo.schema import Component, Config
+
+# Stands in where the data decides the number of classes and no data is at hand.
+UNKNOWN_CLASSES = 2
+
+
+def describe(cfg: Config) -> str:
+    """Check every pipeline against the model on made-up clips and say what will run.
+
+    Raises:
+        ConfigError: with all that does not fit.
+    """
+    num_classes = configured_classes(cfg)
+    model = build_model(cfg, num_classes or UNKNOWN_CLASSES)
+    splits = tuple(split for split in SPLITS if getattr(cfg.PIPELINE, split) is not None)
+    shapes = preflight(cfg, model, splits)
+    size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
+    parts = [c.name for c in cfg.MODEL.args.values() if isinstance(c, Component)]
+    lines = [
+        f"{cfg.origin.path}: no mistakes found",
+        f"model      {cfg.model_name}: {cfg.MODEL.name} of {' + '.join(parts)}, {size / 1e6:.2f} M parameters, "
+        + (f"{num_classes} classes" if num_classes else "as many classes as the training data has"),
+    ]
+    for split in splits:
+        lines.append(f"{split:<10} {_pipeline_line(cfg, split, shapes[split])}")
+    if cfg.OPTIMIZER is not None:
+        recipe = cfg.OPTIMIZER.make()
+        schedule = recipe.learning_rate
+        marks = sorted({0, cfg.epochs // 4, cfg.epochs // 2, 3 * cfg.epochs // 4, cfg.epochs - 1})
+        rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
+        lines.append(f"optimizer  {cfg.OPTIMIZER.name}, {cfg.epochs} epochs; {type(schedule).__name__}: lr {rates}")
+        if schedule.reference_batch_size:
+            factor = cfg.DATASET.batch_size * dist.world_size() / schedule.reference_batch_size
+            lines.append(f"           times {factor:g}: written for a batch of {schedule.reference_batch_size}")
+    lines += [f"note       {note}" for note in cfg.origin.notes]
+    return "\n".join(lines)
+
+
+def _pipeline_line(cfg: Config, split: str, shapes: dict[str, tuple[int, ...]]) -> str:
+    data = cfg.DATASET
+    batch = {"train": data.batch_size, "valid": data.valid_batch_size or data.batch_size, "test": data.test_batch_size}[split]
+    pipeline = build_pipeline(cfg, split)
+    megabytes = batch * sum(np.asarray(a).nbytes for a in synthetic_sample(pipeline).values()) / 2**20
+    spelled = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+    views = f", {pipeline.num_views} views a video" if pipeline.num_views > 1 else ""
+    return f"batch {batch} per rank of {spelled}{views}; {megabytes:.1f} MB a batch between processes"

@@ -1,0 +1,56 @@
+"""`run.yaml`: the resolved config of a run, with what else is needed to repeat it."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+
+from paddlevideo import dist
+from paddlevideo.engine.build import Classes
+from paddlevideo.schema import Config
+from paddlevideo.weights import atomic_write
+
+PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "av", "decord")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_run_file(cfg: Config, folder: Path, classes: Classes) -> None:
+    """Write `<folder>/run.yaml`; `main.py -c <folder>/run.yaml` repeats the run. Class names go to `labels.txt` beside it."""
+    if not dist.is_main():
+        return
+    about = [
+        "# The resolved config of a run. To repeat it: python main.py --validate -c run.yaml",
+        f"# command: {' '.join(sys.argv)}",
+        f"# from: {', '.join(cfg.origin.sources)}",
+        f"# overrides: {' '.join(cfg.origin.overrides) or 'none'}",
+        f"# ranks: {dist.world_size()}; git: {_git_hash()}; " + ", ".join(f"{k} {v}" for k, v in versions().items()),
+    ]
+    data = {k: v for k, v in cfg.origin.data.items() if k != "_base_"}
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    with atomic_write(folder / "run.yaml") as temporary:
+        temporary.write_text("\n".join(about) + "\n" + text, encoding="utf-8")
+    if classes.names:
+        with atomic_write(folder / "labels.txt") as temporary:
+            temporary.write_text("\n".join(classes.names) + "\n", encoding="utf-8")
+
+
+def _git_hash() -> str:
+    git, here = shutil.which("git"), Path(__file__).resolve().parent
+    if not git:
+        return "unknown"
+    done = subprocess.run([git, "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

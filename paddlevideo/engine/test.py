@@ -1,0 +1,220 @@
+"""Evaluation: exact numbers on any number of ranks, every video decoded once, memory bounded by scoring views in parts."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from paddlevideo import dist, log
+from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, fit_prefetch, refuse
+from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.engine.build import (
+    Classes,
+    build_metric,
+    build_model,
+    build_pipeline,
+    load_records,
+    preflight,
+    synthetic_sample,
+)
+from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.sample import Batch, Failure, InputSpec, Record
+from paddlevideo.schema import Config, ConfigError
+from paddlevideo.weights import atomic_write, load_into
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class Evaluation:
+    """`numbers`: top1, top5, mean_class_accuracy, loss, ...; `rows`: one per video in list order, where they were kept."""
+
+    numbers: dict[str, float]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def to_tensors(pipeline: ClipPipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
+    """Model inputs of a batch: a GPU gets uint8 and normalises itself, on a CPU NumPy does it."""
+    if paddle.get_device().startswith("gpu"):
+        return {name: pipeline.finish_on_device(paddle.to_tensor(array)) for name, array in arrays.items()}
+    return {name: paddle.to_tensor(array) for name, array in pipeline.finish(arrays).items()}
+
+
+def mean_scores(
+    run: Callable[[Arrays], np.ndarray], inputs: dict[str, InputSpec], batch: Batch, views_per_step: int
+) -> np.ndarray:
+    """Scores of each video of a batch, averaged over its views.
+
+    Args:
+        run: arrays as the loader gives them, `[n, ...]` -> scores `[n, K]`.
+        inputs: what the model takes; an array with one axis more carries views, `[N, V, ...]`.
+        views_per_step: how many views go through `run` at once.
+
+    Returns:
+        float64 `[N, K]`.
+    """
+    first, spec = next((batch[name], spec) for name, spec in inputs.items())
+    num_videos = first.shape[0]
+    views = first.shape[1] if first.ndim == len(spec.shape) + 1 else 1
+    flat = {
+        name: batch[name].reshape(num_videos * views, *batch[name].shape[-len(s.shape) + 1 :]) for name, s in inputs.items()
+    }
+    parts = [
+        run({name: array[i : i + views_per_step] for name, array in flat.items()})
+        for i in range(0, num_videos * views, views_per_step)
+    ]
+    return np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1).mean(axis=1)
+
+
+def views_at_once(cfg: Config) -> int:
+    """`views_per_step`, or as many as suit the device."""
+    return cfg.DATASET.views_per_step or (10 if paddle.get_device().startswith("gpu") else 1)
+
+
+def evaluate(
+    cfg: Config, model: paddle.nn.Layer, loader: Loader, num_classes: int, skip: bool, label: str = "", keep_rows: bool = False
+) -> Evaluation:
+    """Score every record of `loader` once over all ranks.
+
+    Args:
+        skip: count a file that cannot be decoded as wrong instead of stopping.
+        keep_rows: keep a row per video: id, path, label, scores (softmax of the mean logits).
+
+    Raises:
+        DecodeError: a file failed and `skip` is off.
+    """
+    metric, pipeline, records = build_metric(cfg, num_classes), loader.dataset.pipeline, loader.dataset.records
+    rows, failures, losses = [], [], {}
+
+    def run(arrays: Arrays) -> np.ndarray:
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=cfg.amp, level=cfg.amp_level, dtype=amp_dtype()):
+            return model(to_tensors(pipeline, arrays)).astype("float32").numpy()
+
+    model.eval()
+    for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
+        if not skip:
+            refuse(loaded)
+        failures += loaded.failures
+        if loaded.batch:
+            logits = mean_scores(run, model.inputs, loaded.batch, views_at_once(cfg))
+            labels, places = loaded.batch["label"], loaded.batch["index"]
+            metric.update(logits, loaded.batch)
+            for place, target, row in zip(places.tolist(), labels.tolist(), logits, strict=True):
+                probabilities = softmax(row)
+                if target >= 0:
+                    losses[place] = -float(np.log(max(probabilities[target], 1e-30)))
+                if keep_rows:
+                    rows.append((place, _row(records[place], probabilities)))
+        for place in loaded.lost:
+            label_of = records[place].label
+            metric.update(np.full((1, num_classes), np.nan), {"label": np.array([-1 if label_of is None else label_of])})
+            reason = next(str(f) for f in loaded.failures if f.path == records[place].path)
+            rows.append((place, _row(records[place], None, reason)))
+    numbers = metric.result(dist.sum_over_ranks(metric.state()))
+    parts = dist.gather((rows, failures, losses))
+    every = {place: loss for part in parts for place, loss in part[2].items()}
+    if every:
+        numbers["loss"] = float(np.mean([every[place] for place in sorted(every)]))
+    in_order = [row for _, row in sorted((item for part in parts for item in part[0]), key=lambda item: item[0])]
+    return Evaluation(numbers, in_order, [f for part in parts for f in part[1]])
+
+
+def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | None = None) -> Evaluation:
+    """Test a weight file on DATASET.test, print the numbers and write per-video scores where `out` says.
+
+    Args:
+        weights: `.pdparams`, `.safetensors` or `.pdstate`.
+        out: `.json` or `.npz`.
+        names: which numbers to print (top_k_accuracy, mean_class_accuracy), None for all.
+    """
+    if out and Path(out).suffix not in (".json", ".npz"):
+        raise ConfigError([f"--out {out}: expected a .json or .npz file"])
+    arrays, class_names = read_model(weights)
+    lists, classes = load_records(cfg, ("test",), class_names)
+    model = build_model(cfg, classes.num)
+    preflight(cfg, model, ("test",))
+    log.logger.info(load_into(model, arrays, weights))
+    loader = eval_loader(cfg, "test", lists["test"].records)
+    skip = cfg.DATASET.test.args.get("on_error") == "skip"
+    try:
+        done = evaluate(cfg, model, loader, classes.num, skip, "test", keep_rows=out is not None)
+    finally:
+        loader.close()
+    if dist.is_main():
+        report(done, names)
+        if out:
+            write_scores(out, done, classes)
+            log.logger.info(f"scores of {len(done.rows)} videos are in {out}")
+    return done
+
+
+def report(done: Evaluation, names: list[str] | None = None) -> None:
+    """Print the final numbers of a test, and what was counted wrong because it could not be decoded."""
+    kinds = {"top_k_accuracy": "top", "mean_class_accuracy": "mean_class_accuracy"}
+    wanted = tuple(kinds[n] for n in names) if names else ("top", "mean_class_accuracy", "loss")
+    shown = {k: v for k, v in done.numbers.items() if k.startswith(wanted)}
+    spelled = ", ".join(f"avg_acc{k[3:]}= {v:.6f}" if k.startswith("top") else f"{k}= {v:.6f}" for k, v in shown.items())
+    log.logger.info(f"[TEST] finished, {spelled}, videos= {int(done.numbers['num_samples'])}")
+    for failure in done.failures:
+        log.logger.warning(f"counted as wrong: {failure}")
+
+
+def write_scores(path: str, done: Evaluation, classes: Classes) -> None:
+    """Per-video scores with ids: JSON for people and scripts, or npz (id, label, scores; NaN rows where decoding failed)."""
+    with atomic_write(path) as temporary:
+        if Path(path).suffix == ".json":
+            content = {"numbers": done.numbers, "class_names": classes.names, "results": done.rows}
+            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+        else:
+            blank = [float("nan")] * classes.num
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    id=np.array([row["id"] for row in done.rows]),
+                    label=np.array([row["label"] for row in done.rows], np.int64),
+                    scores=np.array([row.get("scores", blank) for row in done.rows], np.float64),
+                )
+
+
+def eval_loader(cfg: Config, split: str, records: list[Record]) -> Loader:
+    """The loader of `valid` or `test` for this rank."""
+    data = cfg.DATASET
+    batch = data.test_batch_size if split == "test" else data.valid_batch_size or data.batch_size
+    workers = data.test_num_workers if split == "test" else data.valid_num_workers
+    pipeline = build_pipeline(cfg, split)
+    order = EvalOrder(len(records), batch, dist.rank(), dist.world_size())
+    dataset = ClipDataset(records, pipeline, cfg.seed)
+    return fitted_loader(dataset, order, data.num_workers if workers is None else workers, data.prefetch, batch)
+
+
+def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, batch_size: int) -> Loader:
+    """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead."""
+    if num_workers:
+        bytes_each = sum(np.asarray(a).nbytes for a in synthetic_sample(dataset.pipeline).values())
+        num_workers, prefetch, message = fit_prefetch(bytes_each * batch_size, num_workers, prefetch)
+        if message:
+            log.logger.warning(message)
+    return Loader(dataset, order, num_workers, prefetch)
+
+
+def amp_dtype() -> str:
+    """float16 where the hardware is made for it, bfloat16 on a CPU."""
+    return "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of a row of logits, float64."""
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def _row(record: Record, probabilities: np.ndarray | None, reason: str = "") -> dict[str, Any]:
+    row: dict[str, Any] = {"id": record.id, "path": record.path, "label": -1 if record.label is None else record.label}
+    if probabilities is None:
+        return {**row, "error": reason}
+    return {**row, "scores": [float(f"{p:.8g}") for p in probabilities]}

@@ -1,0 +1,78 @@
+"""Losses and running accuracies as pure functions of tensors, computed in float32 whatever the model ran in.
+
+Targets below the float32 range of a softmax stay exact: log-softmax is taken directly. (PaddleVideo's losses stop at 64 on a
+CPU, where its softmax cuts off; up to there the numbers are the same.)
+"""
+
+import paddle
+import paddle.nn.functional as F
+
+
+def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing: float = 0.0) -> paddle.Tensor:
+    """Mean cross entropy against (1 - label_smoothing) * one-hot + label_smoothing / K.
+
+    Args:
+        logits: float [N, K].
+        labels: int64 [N].
+
+    Returns:
+        float32 scalar.
+    """
+    log_p = F.log_softmax(logits.astype("float32"), axis=-1)  # [N, K]
+    loss = -paddle.take_along_axis(log_p, labels.reshape([-1, 1]), axis=1).mean()
+    if label_smoothing > 0:
+        loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean()
+    return loss
+
+
+def mixed_cross_entropy(
+    logits: paddle.Tensor,
+    labels_a: paddle.Tensor,
+    labels_b: paddle.Tensor,
+    lam: float | paddle.Tensor,
+    label_smoothing: float = 0.0,
+) -> paddle.Tensor:
+    """lam * CE(labels_a) + (1 - lam) * CE(labels_b): the loss of a mixed batch; lam 1 is the plain loss.
+
+    Args:
+        lam: share of `labels_a`, one number for the batch.
+    """
+    loss_a = cross_entropy(logits, labels_a, label_smoothing)
+    return lam * loss_a + (1 - lam) * cross_entropy(logits, labels_b, label_smoothing)
+
+
+def soft_cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
+    """Mean cross entropy against given distributions, float [N, K], rows summing to 1."""
+    log_p = F.log_softmax(logits.astype("float32"), axis=-1)
+    return -(targets.astype("float32") * log_p).sum(-1).mean()
+
+
+def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
+    """Deep mutual learning (Zhang et al. 2018) as PaddleVideo computes it: half the symmetric KL divergence, mean over N.
+
+    Both sides receive gradients. Probabilities carry a floor of 1e-12 inside the logarithm.
+
+    Args:
+        logits, other: float [N, K] of the two models; the loss is symmetric in them.
+    """
+    p, q = (F.softmax(x.astype("float32"), axis=-1) for x in (logits, other))
+    log_ratio = paddle.log((p + 1e-12) / (q + 1e-12))
+    return (((p - q) * log_ratio).sum(-1) / 2).mean()
+
+
+def top_k_accuracy(logits: paddle.Tensor, labels: paddle.Tensor, k: int) -> paddle.Tensor:
+    """Share of the batch whose label is among the k best scores; of equal scores the lower class id comes first.
+
+    For the running display of a training; evaluation counts exactly, in `metrics.recognition`.
+
+    Args:
+        logits: float [N, K]; k above K counts as K.
+        labels: int64 [N].
+    """
+    labels = labels.reshape([-1, 1])
+    logits = logits.detach()
+    own = paddle.take_along_axis(logits, labels, axis=1)  # [N, 1]
+    ids = paddle.arange(logits.shape[1]).unsqueeze(0)
+    ahead = (logits > own) | ((logits == own) & (ids < labels))
+    # A NaN is ahead of nothing and nothing is ahead of it: such a row would pass for right.
+    return ((ahead.sum(1) < k) & ~paddle.isnan(logits).any(1)).astype("float32").mean()

@@ -1,0 +1,106 @@
+"""PP-TSN: temporal segments over a ResNet-vd, PaddleVideo's improved TSN.
+
+Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2019, "Bag of Tricks for Image Classification" (ResNet-D).
+Published: 75.06 % top-1 on Kinetics-400, 3 segments in training, 25 segments x 10 crops in testing (PaddleVideo's model page).
+Weights: names and shapes are those of PaddleVideo's released ppTSN files; `pretrained` takes PaddleClas' ResNet-vd files.
+Differs from the papers: scale and offset of the batch norms have no weight decay, the classifier learns 5x (bias 10x) faster.
+"""
+
+from typing import Literal
+
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.regularizer import L2Decay
+
+from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock, SegmentHead, paddleclas_name
+from paddlevideo.registry import register
+
+
+@register("backbone")
+class ResNetTweaksTSN(nn.Layer):
+    """ResNet-vd: a stem of three 3x3 convolutions, the stride on the 3x3, strided shortcuts that average before they project.
+
+    Args:
+        layers: depth; 18 and 34 have basic blocks and 512 output channels, the others bottlenecks and 2048.
+        pretrained: ImageNet weights of a ResNet-vd of this depth (`.pdparams`), loaded by the engine; empty for none.
+        lr_mult_list: factors on the learning rate of the stem and of the four stages.
+
+    Attributes:
+        out_channels: channels of the feature map.
+        unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
+    """
+
+    unused_pretrained = ("out.", "fc.")
+
+    def __init__(
+        self,
+        layers: Literal[18, 34, 50, 101, 152] = 50,
+        pretrained: str | None = None,
+        lr_mult_list: list[float] = (1.0, 1.0, 1.0, 1.0, 1.0),  # type: ignore[assignment]  # immutable default
+    ):
+        super().__init__()
+        if len(lr_mult_list) != 5:
+            raise ValueError(f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 (stem and four stages)")
+        self.pretrained = pretrained or None
+        stem = {"lr_mult": lr_mult_list[0], "norm_decay": False}
+        self.conv1_1 = ConvBN(3, 32, 3, stride=2, **stem)
+        self.conv1_2 = ConvBN(32, 32, 3, **stem)
+        self.conv1_3 = ConvBN(32, 64, 3, **stem)
+        self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
+
+        bottleneck, num_blocks = RESNET_DEPTHS[layers]
+        channels = 64
+        self._block_names = []
+        for stage, width in enumerate(STAGE_WIDTHS):
+            for i in range(num_blocks[stage]):
+                stride = 2 if i == 0 and stage > 0 else 1
+                arguments = {"lr_mult": lr_mult_list[stage + 1], "norm_decay": False, "pool_shortcut": True}
+                block = ResidualBlock(channels, width, stride, bottleneck, project=i == 0, **arguments)
+                self._block_names.append(f"bb_{stage}_{i}")
+                self.add_sublayer(self._block_names[-1], block)
+                channels = block.out_channels
+        self.out_channels = channels
+
+    def forward(self, x):
+        """x: float32 [N, 3, H, W] -> [N, out_channels, H/32, W/32], sizes rounded up."""
+        x = F.relu(self.conv1_1(x))  # [N, 32, H/2, W/2]
+        x = F.relu(self.conv1_2(x))
+        x = F.relu(self.conv1_3(x))  # [N, 64, H/2, W/2]
+        x = self.max_pool(x)  # [N, 64, H/4, W/4]
+        for name in self._block_names:
+            x = getattr(self, name)(x)  # stages end at H/4, H/8, H/16, H/32
+        return x
+
+    def pretrained_name(self, name: str) -> str:
+        """Where a tensor of an ImageNet file goes in this backbone; names of other origin come back unchanged."""
+        return paddleclas_name(name, ("conv1_1", "conv1_2", "conv1_3"), self._block_names)
+
+
+@register("head")
+def ppTSNHead(  # the name that configs know
+    num_classes: int,
+    in_channels: int | None = None,
+    drop_ratio: float = 0.4,
+    std: float = 0.01,
+    ls_eps: float = 0.0,
+    fclr5: bool = True,
+) -> SegmentHead:
+    """Mean over space and segments, dropout, classifier with its own weight decay (weight 1e-4, bias none).
+
+    Args:
+        num_classes: width of the logits; given by the data set where the config does not say it.
+        in_channels: channels of the feature map, the backbone's by default.
+        drop_ratio: dropout before the classifier.
+        std: standard deviation of the classifier's initial weights.
+        ls_eps: label smoothing of the training loss.
+        fclr5: let the classifier learn faster than the backbone, weight 5x, bias 10x.
+    """
+    return SegmentHead(
+        num_classes,
+        in_channels,
+        drop_ratio,
+        std,
+        ls_eps,
+        weight_attr={"learning_rate": 5.0 if fclr5 else 1.0, "regularizer": L2Decay(1e-4)},
+        bias_attr={"learning_rate": 10.0 if fclr5 else 1.0, "regularizer": L2Decay(0.0)},
+    )

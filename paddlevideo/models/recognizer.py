@@ -1,0 +1,57 @@
+"""Backbone and head together: named inputs -> logits."""
+
+from typing import Annotated
+
+from paddle import nn
+
+from paddlevideo.registry import Kind, register
+from paddlevideo.sample import InputSpec
+
+
+@register("framework")
+class Recognizer2D(nn.Layer):
+    """A network over single frames, whose head draws the frames of a clip together.
+
+    Args:
+        backbone: frames [N*S, 3, H, W] -> features [N*S, C, h, w]; has `out_channels`.
+        head: (features, S) -> logits [N, K]; has `connect(channels)`, `num_classes`, `label_smoothing`.
+
+    Attributes:
+        inputs: what `forward` takes, by name; S is the number of segments, times the crops in a multi-crop test.
+        num_classes: K.
+        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
+    """
+
+    inputs = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}  # noqa: RUF012
+
+    def __init__(
+        self,
+        backbone: Annotated[nn.Layer, Kind("backbone")],
+        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
+    ):
+        super().__init__()
+        head.connect(backbone.out_channels)
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def label_smoothing(self) -> float:
+        return self.head.label_smoothing
+
+    def forward(self, inputs):
+        """inputs: {"frames": float32 [N, S, 3, H, W]} -> logits [N, K], before the softmax, in training and evaluation.
+
+        Raises:
+            ValueError: `frames` is missing or has another number of axes.
+        """
+        if "frames" not in inputs:
+            raise ValueError(f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given {', '.join(inputs) or 'nothing'}")
+        frames = inputs["frames"]
+        if len(frames.shape) != 5:
+            raise ValueError(f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given shape {list(frames.shape)}")
+        features = self.backbone(frames.flatten(0, 1))  # [N*S, 3, H, W] -> [N*S, C, h, w]
+        return self.head(features, frames.shape[1])

@@ -1,0 +1,83 @@
+"""TSN: temporal segments over a plain ResNet, the baseline that PP-TSN improves.
+
+Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2016, "Deep Residual Learning for Image Recognition".
+Weights: names and shapes are those of PaddleVideo's released TSN files; `pretrained` takes PaddleClas' ResNet files.
+Differs from the papers: in a bottleneck the stride is on the 3x3 convolution; the first block of stage one projects its
+shortcut although the size does not change, at every depth.
+"""
+
+from typing import Literal
+
+import paddle.nn.functional as F
+from paddle import nn
+
+from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock, SegmentHead, paddleclas_name
+from paddlevideo.registry import register
+
+
+@register("backbone")
+class ResNet(nn.Layer):
+    """ResNet: a 7x7 stem, the stride on the 3x3, strided 1x1 shortcuts, weight decay on the batch norms too.
+
+    Args:
+        depth: 18 and 34 have basic blocks and 512 output channels, the others bottlenecks and 2048.
+        pretrained: ImageNet weights of a ResNet of this depth (`.pdparams`), loaded by the engine; empty for none.
+
+    Attributes:
+        out_channels: channels of the feature map.
+        unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
+    """
+
+    unused_pretrained = ("out.", "fc.")
+
+    def __init__(self, depth: Literal[18, 34, 50, 101, 152] = 50, pretrained: str | None = None):
+        super().__init__()
+        self.pretrained = pretrained or None
+        self.conv = ConvBN(3, 64, 7, stride=2)
+        self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
+
+        bottleneck, num_blocks = RESNET_DEPTHS[depth]
+        channels = 64
+        self._block_names = []
+        for stage, width in enumerate(STAGE_WIDTHS):
+            for i in range(num_blocks[stage]):
+                stride = 2 if i == 0 and stage > 0 else 1
+                block = ResidualBlock(channels, width, stride, bottleneck, project=i == 0)
+                # Long third stages run out of letters; released files count there: res4a, res4b1, res4b2 ...
+                suffix = f"b{i}" if depth > 50 and stage == 2 and i > 0 else chr(ord("a") + i)
+                self._block_names.append(f"res{stage + 2}{suffix}")
+                self.add_sublayer(self._block_names[-1], block)
+                channels = block.out_channels
+        self.out_channels = channels
+
+    def forward(self, x):
+        """x: float32 [N, 3, H, W] -> [N, out_channels, H/32, W/32], sizes rounded up."""
+        x = F.relu(self.conv(x))  # [N, 64, H/2, W/2]
+        x = self.max_pool(x)  # [N, 64, H/4, W/4]
+        for name in self._block_names:
+            x = getattr(self, name)(x)  # stages end at H/4, H/8, H/16, H/32
+        return x
+
+    def pretrained_name(self, name: str) -> str:
+        """Where a tensor of an ImageNet file goes in this backbone; names of other origin come back unchanged."""
+        return paddleclas_name(name, ("conv",), self._block_names)
+
+
+@register("head")
+def TSNHead(  # the name that configs know
+    num_classes: int,
+    in_channels: int | None = None,
+    drop_ratio: float = 0.4,
+    std: float = 0.01,
+    ls_eps: float = 0.0,
+) -> SegmentHead:
+    """Mean over space and segments, dropout, classifier under the optimizer's own weight decay.
+
+    Args:
+        num_classes: width of the logits; given by the data set where the config does not say it.
+        in_channels: channels of the feature map, the backbone's by default.
+        drop_ratio: dropout before the classifier.
+        std: standard deviation of the classifier's initial weights.
+        ls_eps: label smoothing of the training loss.
+    """
+    return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps)

@@ -1,0 +1,182 @@
+"""The fixed sections of a config file, as frozen dataclasses: every key with its type, default and meaning.
+
+What varies (backbones, transforms, datasets, ...) is a `Component`: a name, looked up in the registry, and arguments
+that were checked against the signature of what the name stands for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from paddlevideo.registry import Kind, lookup
+
+
+class ConfigError(ValueError):
+    """Mistakes in a config, all of them, a line each: place, key path, what came, what was expected."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Component:
+    """A checked reference to a registered class or function; `make` builds it, nested components first.
+
+    Args:
+        path: where it stands in the config, as `PIPELINE.train.transform.0.Scale`.
+        where: file:line.
+    """
+
+    kind: str
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""
+    where: str = ""
+
+    def make(self, **more) -> Any:
+        """Build it with the file's arguments and `more`, which win.
+
+        Raises:
+            ConfigError: the component refused its arguments; the message carries file:line.
+        """
+        args = {key: _made(value) for key, value in {**self.args, **more}.items()}
+        try:
+            return lookup(self.kind, self.name).make(**args)
+        except ConfigError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise ConfigError([f"{self.where}: {self.path}: {error}"]) from error
+
+    def with_args(self, **args) -> "Component":
+        return replace(self, args={**self.args, **args})
+
+
+def _made(value):
+    if isinstance(value, Component):
+        return value.make()
+    if isinstance(value, list):
+        return [_made(item) for item in value]
+    return value
+
+
+FrameworkSpec = Annotated[Component, Kind("framework", key="framework")]
+DatasetSpec = Annotated[Component, Kind("dataset", key="format")]
+DecodeSpec = Annotated[Component, Kind("decode")]
+SampleSpec = Annotated[Component, Kind("sample")]
+TransformSpec = Annotated[Component, Kind("transform")]
+OptimizerSpec = Annotated[Component, Kind("optimizer")]
+MixSpec = Annotated[Component, Kind("mix")]
+MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """From a record to the model's inputs."""
+
+    sample: SampleSpec  # which frames
+    decode: DecodeSpec  # how they are read
+    transform: list[TransformSpec] = field(default_factory=list)  # in order
+
+
+@dataclass(frozen=True)
+class Pipelines:
+    train: Pipeline | None = None
+    valid: Pipeline | None = None
+    test: Pipeline | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where the records come from and how they are batched. Batch sizes are clips per device."""
+
+    batch_size: int = 8
+    valid_batch_size: int | None = None  # None: as batch_size
+    test_batch_size: int = 1  # videos; their views are batched by `views_per_step`
+    num_workers: int = 0  # loader processes per device; 0 loads in the main process
+    valid_num_workers: int | None = None  # None: as num_workers
+    test_num_workers: int | None = None
+    prefetch: int = 2  # batches each worker holds ready
+    views_per_step: int | None = (
+        None  # views of a multi-view test that go through the model at once; None: 10 on a GPU, 1 on a CPU
+    )
+    shuffle_valid: bool = False
+    class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
+    train: DatasetSpec | None = None
+    valid: DatasetSpec | None = None
+    test: DatasetSpec | None = None
+
+
+@dataclass(frozen=True)
+class GradientAccumulation:
+    global_batch_size: int  # clips per optimizer step over all devices; a multiple of devices x batch_size
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What a deployed model assumes. The pipeline of the exported model is PIPELINE.test, so that predict equals test;
+    the sizes here are compared with it and a difference is reported."""
+
+    name: str | None = None
+    num_seg: int | None = None
+    seg_len: int | None = None
+    short_size: int | None = None
+    target_size: int | None = None
+    num_frames: int | None = None
+    sampling_rate: int | None = None
+    alpha: int | None = None
+    top_k: int = 1
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a config came from: its files, overrides, the merged raw data, and keys that have no effect."""
+
+    path: str = ""
+    sources: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    MODEL: FrameworkSpec
+    PIPELINE: Pipelines
+    DATASET: Dataset = field(default_factory=Dataset)
+    OPTIMIZER: OptimizerSpec | None = None
+    MIX: MixSpec | None = None
+    METRIC: MetricSpec | None = None
+    INFERENCE: Inference = field(default_factory=Inference)
+    GRADIENT_ACCUMULATION: GradientAccumulation | None = None
+    model_name: str = "model"  # the prefix of checkpoint and export files
+    epochs: int = 1
+    log_interval: int = 10  # steps between log lines
+    save_interval: int = 1  # epochs between numbered checkpoints
+    val_interval: int = 1  # epochs between validations
+    output_dir: str | None = None  # None: output/<model_name>
+    resume_epoch: int = 0  # continue after this epoch's checkpoint in output_dir; --resume is the easier way
+    seed: int = 1234
+    deterministic: bool = False  # ask the GPU libraries for reproducible kernels
+    amp: bool = False  # mixed precision: float16 on a GPU, bfloat16 on a CPU
+    amp_level: Literal["O1", "O2"] = "O1"
+    sync_bn: bool = False  # batch-norm statistics over all ranks
+    max_iters: int | None = None  # stop every epoch after this many steps
+    use_gpu: bool | None = None  # None: a GPU where there is one
+    origin: Origin = field(default_factory=Origin)
+
+    @property
+    def folder(self) -> str:
+        return self.output_dir or f"output/{self.model_name}"
+
+
+# Top-level keys of older files that have no effect here, and why.
+IGNORED = {
+    "log_level": "the log has one level",
+    "use_npu": "only CPU and GPU are supported",
+    "use_xpu": "only CPU and GPU are supported",
+    "to_static": "training runs in dynamic mode; export writes the static program",
+    "DALI_LOADER": "frames are decoded on the CPU",
+}

@@ -1,0 +1,37 @@
+"""Installation: `pip install .[cpu]`, or `.[gpu]` on a machine with a GPU. Tested versions are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+extras = {
+    "cpu": ["paddlepaddle>=3.3"],
+    "gpu": ["paddlepaddle-gpu>=3.3"],  # the build for your CUDA version comes from Paddle's own index
+    "onnx": ["paddle2onnx>=2.1", "onnx>=1.16", "onnxruntime>=1.20"],  # export to ONNX, ONNX Runtime as a backend
+    "openvino": ["openvino>=2025.0"],  # the fastest backend on most CPUs
+    "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
+    "plot": ["matplotlib>=3.9"],  # plots of a run
+    "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
+    "dev": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6", "ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"],
+}
+
+setup(
+    name="paddlevideo",
+    version="0.1.0",
+    description="Video recognition on PaddlePaddle 3, from a file to a label",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["paddlevideo", "paddlevideo.*"]),
+    install_requires=[
+        "numpy>=2.0",
+        "opencv-python-headless>=4.10",
+        "av>=14.0",
+        "pillow>=10.0",
+        "pyyaml>=6.0",
+        "tqdm>=4.66",
+        "safetensors>=0.5",
+    ],
+    extras_require=extras,
+)

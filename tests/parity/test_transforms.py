@@ -1,0 +1,78 @@
+"""Transforms and Mixup against PaddleVideo's numbers, bit for bit."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from paddlevideo.data.mixing import mix
+from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.transforms import JitterScale, MultiScaleCrop, Scale
+from paddlevideo.registry import lookup
+
+CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    with np.load(shared / "parity/paddlevideo/transforms_golden.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    clip = np.random.default_rng(7).integers(0, 256, (8, 90, 120, 3), np.uint8)
+    return {"clip": clip, "portrait": clip.transpose(0, 2, 1, 3)}
+
+
+@pytest.mark.parametrize("shape", ["clip", "portrait"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_chain(golden, clips, name, shape):
+    steps = [lookup("transform", op).make(**args) for op, args in json.loads(str(golden[f"chain/{name}/spec"]))]
+    pipeline = ClipPipeline(None, None, steps)
+    expected = golden[f"chain/{name}/{shape}"]
+    got = pipeline.finish(pipeline.apply(clips[shape], None))["frames"]
+    assert got.dtype == np.float32
+    assert np.array_equal(got.reshape(-1, *got.shape[-3:]), expected)
+
+
+def test_every_chain_is_tested(golden):
+    assert {key.split("/")[1] for key in golden if key.startswith("chain/")} == set(CHAINS)
+
+
+def test_scale(golden, clips):
+    seen = 0
+    for key, expected in golden.items():
+        if match := re.fullmatch(r"scale/(\w+)\((\d+),(.*)\)/(\w+)", key):
+            op, size, rest, shape = match.groups()
+            step = Scale(int(size), **json.loads(rest)) if op == "Scale" else JitterScale(int(size), int(rest))
+            got = step({"frames": clips[shape][: len(expected)]}, None)["frames"]
+            assert np.array_equal(got, expected), key
+            seen += 1
+    assert seen == 22
+
+
+def test_multiscale_crop_cuts_the_same_boxes(golden):
+    cases = json.loads(str(golden["multiscale_crop"]))
+    assert len(cases) == 24
+    for case in cases:
+        crop = MultiScaleCrop(case["target_size"], **case["flags"])
+        sizes = crop.sizes(case["w"], case["h"])
+        ours = []
+        for pair, (width, height) in enumerate(sizes):
+            for place, (x, y) in enumerate(crop.offsets(case["w"], case["h"], width, height)):
+                left, top, right, bottom = crop.box(x, y, width, height)
+                ours.append([pair, place, x, y, x + width, y + height, left, top, right - left, bottom - top])
+        assert len(sizes) == case["n_pairs"]
+        assert ours == case["boxes"], case["flags"]
+
+
+def test_mixup(golden):
+    x = np.stack([np.random.default_rng(i).standard_normal((3, 3, 4, 4)).astype(np.float32) for i in range(4)])
+    # The golden comes from numpy's old generator with seed 0: permutation, then beta.
+    old = np.random.RandomState(0)
+    perm, lam = old.permutation(4), old.beta(0.2, 0.2)
+    assert np.array_equal(golden["mixup/labels_a"].ravel()[perm], golden["mixup/labels_b"].ravel())
+    assert np.array_equal(golden["mixup/lam"], np.full(4, lam, np.float32))
+    assert np.array_equal(mix(x, perm, lam), golden["mixup/imgs"])
