@@ -4,6 +4,7 @@ For notebooks: `load_config`, `build_model`, `Predictor`, `train`, `test`, `expo
 that tools which need none of them start at once.
 """
 
+import warnings
 from importlib import import_module
 
 __version__ = "0.1.0"
@@ -16,6 +17,10 @@ _API = {
     "export": "deploy.export",
     "Predictor": "deploy.predict",
 }
+# Paddle looks for a compiler cache whenever it is imported, and its batch norm tells how it always behaves.
+warnings.filterwarnings("ignore", message="No ccache found")
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+
 __all__ = ["__version__", *_API]
 
 

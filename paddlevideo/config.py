@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from paddlevideo.registry import Kind, known, lookup, nearest
-from paddlevideo.schema import IGNORED, Component, Config, ConfigError, Origin
+from paddlevideo.schema import IGNORED, AtLeast, Component, Config, ConfigError, Origin
 
 Keys = tuple[str | int, ...]
 
@@ -41,7 +41,13 @@ def from_data(data: dict, path: str) -> Config:
     return check(_Tree(data, {(): path}, [], [path]), path)
 
 
+def dump(data: dict) -> str:
+    """`data` as YAML text that this module reads back equal; `yaml.safe_dump` would leave the text "1e5" without quotes."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+
+
 def check(tree: "_Tree", path: str, overrides: tuple[str, ...] = ()) -> Config:
+    """The config of a tree that was read; see `load`."""
     checker = _Checker(tree)
     config = checker.section(Config, tree.data, ())
     problems = tree.problems + checker.problems
@@ -61,6 +67,11 @@ class _Tree:
     problems: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
+    def forget(self, keys: Keys) -> None:
+        """Drop the places of what stood at `keys`."""
+        for mark in [m for m in self.marks if m[: len(keys)] == keys]:
+            del self.marks[mark]
+
     def where(self, keys: Keys) -> str:
         while keys and keys not in self.marks:
             keys = keys[:-1]
@@ -71,63 +82,115 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 as PyYAML reads it, but `1e-4` is a number, as everywhere else, and `None` is null, as in older files."""
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for something else than text, and writes shared values twice instead of naming them."""
+
+    def ignore_aliases(self, data):
+        return True
 
 
-def _read(path: Path, seen: tuple[Path, ...]) -> _Tree:
-    if path.resolve() in seen:
-        raise ConfigError([f"{path}: _base_ goes round in a circle: {' -> '.join(map(str, (*seen, path)))}"])
+for _class, _parent in ((_Loader, yaml.SafeLoader), (_Dumper, yaml.SafeDumper)):
+    _class.yaml_implicit_resolvers = {k: list(v) for k, v in _parent.yaml_implicit_resolvers.items()}
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+    _class.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
+
+MAX_VALUES = 100_000  # a config has a few hundred; nested aliases can make billions out of ten lines
+
+
+def _read(path: Path, seen: tuple[Path, ...], asked_by: str = "") -> _Tree:
+    """One file and its bases. `asked_by` is the place of the `_base_` that names it."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8-sig"))
-        node = loader.get_single_node()
+        if path.resolve() in seen:
+            raise ConfigError([f"{path}: _base_ goes round in a circle: {' -> '.join(map(str, (*seen, path.resolve())))}"])
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}; give the path of a config file with -c"]) from None
+        advice = f"{asked_by} names it as _base_" if asked_by else "give the path of a config file with -c"
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}; {advice}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not a UTF-8 text file ({error.reason} at byte {error.start})"]) from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([f"{path}:{line}: not valid YAML: {error.problem or error.context}"]) from None
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError([f"{path}:1: expected a map of sections (MODEL, DATASET, ...)"])
     tree = _Tree({}, sources=[str(path)])
-    tree.data = _plain(loader, node, (), str(path), tree)
+    try:
+        tree.data = _parse(text, (), lambda line: f"{path}:{line}", tree)
+    except _NotYaml as error:
+        raise ConfigError([str(error)]) from None
+    if not isinstance(tree.data, dict):
+        raise ConfigError([f"{path}:1: expected a map of sections (MODEL, DATASET, ...)"])
+    place = tree.where(("_base_",))
     bases = tree.data.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) and "\0" not in base for base in bases):
+        raise ConfigError([f"{place}: _base_ is {bases!r}, expected a path or a list of paths, relative to this file"])
     merged = _Tree({})
-    for base in [bases] if isinstance(bases, str) else bases:
-        _merge(merged, _read(path.parent / base, (*seen, path.resolve())))
+    for base in bases:
+        _merge(merged, _read(path.parent / base, (*seen, path.resolve()), place))
     _merge(merged, tree)
     merged.marks[()] = f"{path}:1"
     return merged
 
 
-def _plain(loader, node, keys: Keys, path: str, tree: _Tree):
-    """The value of a YAML node; records file:line of everything in it and reports doubled keys."""
-    tree.marks[keys] = f"{path}:{node.start_mark.line + 1}"
+class _NotYaml(ValueError):
+    """Text that is no YAML document; the message begins with the place."""
+
+
+def _parse(text: str, keys: Keys, place, tree: _Tree):
+    """The value of a YAML text, which is to stand at `keys` of `tree`; `place(line)` says where a line is.
+
+    Raises:
+        _NotYaml: the text is no YAML.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _plain(loader, node, keys, place, tree)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _NotYaml(f"{place(line)}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _NotYaml(f"{place(line)}: not valid YAML: character {error.character!r} is not allowed") from None
+    except RecursionError:
+        raise _NotYaml(f"{place(1)}: not valid YAML: nested too deep, or an alias (*name) inside its own anchor") from None
+
+
+def _plain(loader, node, keys: Keys, place, tree: _Tree):
+    """The value of a YAML node; records the place of everything in it and reports doubled keys."""
+    if len(tree.marks) > MAX_VALUES:
+        raise _NotYaml(f"{place(1)}: more than {MAX_VALUES} values; do aliases (*name) multiply?")
+    here = place(node.start_mark.line + 1)
+    tree.marks[keys] = here
     if isinstance(node, yaml.MappingNode):
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                dotted = ".".join(map(str, (*keys, key.value)))
-                tree.problems.append(f"{path}:{line}: {dotted} is given twice, first on line {lines[key.value]}")
-            lines[key.value] = line
+        _check_keys(node, keys, place, tree)
         loader.flatten_mapping(node)
         values = {}
         for key, value in node.value:
-            values[key.value] = _plain(loader, value, (*keys, key.value), path, tree)
-            tree.marks[(*keys, key.value)] = f"{path}:{key.start_mark.line + 1}"
+            name = str(key.value)
+            values[name] = _plain(loader, value, (*keys, name), place, tree)
+            tree.marks[(*keys, name)] = place(key.start_mark.line + 1)
         return values
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(loader, item, (*keys, i), path, tree) for i, item in enumerate(node.value)]
+        return [_plain(loader, item, (*keys, i), place, tree) for i, item in enumerate(node.value)]
     try:
-        return loader.construct_object(node)
-    except (ValueError, yaml.YAMLError) as error:
-        tree.problems.append(f"{path}:{node.start_mark.line + 1}: {'.'.join(map(str, keys))}: {error}")
+        value = loader.construct_object(node)
+    except (ValueError, LookupError, AttributeError, OverflowError, yaml.YAMLError) as error:
+        why = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+        tree.problems.append(f"{here}: {_dotted(keys)} is {node.value!r}, which cannot be read: {why}")
         return None
+    # Dates and binary data, which YAML makes out of plain text, mean text here.
+    return value if value is None or isinstance(value, (bool, int, float, str)) else node.value
+
+
+def _check_keys(node, keys: Keys, place, tree: _Tree) -> None:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key.value, str):
+            raise _NotYaml(f"{place(line)}: not valid YAML: a list or a map cannot be a key")
+        if key.value in lines:
+            first = f", first on line {lines[key.value]}" if place(1) != place(2) else ""
+            tree.problems.append(f"{place(line)}: {_dotted((*keys, key.value))} is given twice{first}")
+        lines[key.value] = line
 
 
 _NAME_KEYS = ("name", "framework", "format")
@@ -145,8 +208,7 @@ def _merge(under: _Tree, over: _Tree) -> None:
                 lay(old, value, here)
             else:
                 low[key] = value
-                for mark in [m for m in under.marks if m[: len(here)] == here]:
-                    del under.marks[mark]
+                under.forget(here)
 
     lay(under.data, over.data, ())
     under.marks.update(over.marks)
@@ -160,24 +222,28 @@ def _override(tree: _Tree, text: str) -> None:
     if not equals or not path.strip():
         tree.problems.append(f"-o {text}: expected KEY.PATH=value, as in -o DATASET.batch_size=16")
         return
-    try:
-        value = yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        tree.problems.append(f"-o {text}: the value is not valid YAML; put quotes around it")
-        return
-    keys, here = [], tree.data
+    keys: list[str | int] = []
+    here = tree.data
     *parents, last = path.strip().split(".")
     for part in parents:
         step = _step(tree, text, here, part, keys)
         if step is None:
             return
+        keys.append(step)
         if isinstance(here, dict) and here.get(step) is None:
             here[step] = {}
-        here, keys = here[step], [*keys, step]
+            tree.marks[tuple(keys)] = f"-o {text}"
+        here = here[step]
     step = _step(tree, text, here, last, keys)
-    if step is not None:
-        here[step] = value
-        tree.marks[(*keys, step)] = f"-o {text}"
+    if step is None:
+        return
+    target = (*keys, step)
+    tree.forget(target)
+    try:
+        here[step] = _parse(value, target, lambda line: f"-o {text}", tree)
+    except _NotYaml as error:
+        tree.problems.append(f"{error}; put quotes around the value")
+    tree.marks[target] = f"-o {text}"
 
 
 def _step(tree: _Tree, text: str, here, part: str, keys: list):
@@ -186,7 +252,7 @@ def _step(tree: _Tree, text: str, here, part: str, keys: list):
         return part
     dotted = ".".join(map(str, keys))
     if isinstance(here, list):
-        if part.isdigit() and int(part) < len(here):
+        if part.isdecimal() and len(part) < 6 and int(part) < len(here):
             return int(part)
         tree.problems.append(f"-o {text}: {dotted} is a list of {len(here)}; {part!r} is no place in it")
     else:
@@ -228,7 +294,7 @@ class _Checker:
         before = len(self.problems)
         if typing.get_origin(hint) is Annotated:
             kind = next((m for m in hint.__metadata__ if isinstance(m, Kind)), None)
-            return self.component(kind, value, keys) if kind else self.value(typing.get_args(hint)[0], value, keys)
+            return self.component(kind, value, keys) if kind else self._bounded(hint, value, keys)
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             return self._union(typing.get_args(hint), value, keys)
         if dataclasses.is_dataclass(hint):
@@ -242,11 +308,19 @@ class _Checker:
             self._problem(keys, f"{_dotted(keys)} is {value!r}, expected {_spell(hint)}")
         return fitted
 
+    def _bounded(self, hint, value, keys: Keys):
+        before = len(self.problems)
+        fitted = self.value(typing.get_args(hint)[0], value, keys)
+        for bound in hint.__metadata__:
+            if isinstance(bound, AtLeast) and len(self.problems) == before and fitted < bound.value:
+                self._problem(keys, f"{_dotted(keys)} is {value!r}, expected at least {bound.value}")
+        return fitted
+
     def _union(self, hints, value, keys: Keys):
         """The alternative that fits; a lone map or list is judged by the alternative made for it."""
         if value is None and type(None) in hints:
             return None
-        rich = [h for h in hints if _is_component(h) or dataclasses.is_dataclass(h) or typing.get_origin(h) is list]
+        rich = [h for h in hints if typing.get_origin(h) in (Annotated, list) or dataclasses.is_dataclass(h)]
         for hint in hints:
             if hint not in rich and _fit(hint, value)[1]:
                 return _fit(hint, value)[0]
@@ -266,14 +340,22 @@ class _Checker:
                 return self._named(kind, name, args or {}, (*keys, name))
             self._problem((*keys, name), f"{_dotted((*keys, name))} is {args!r}, expected a map of arguments")
             return None
+        if _is_component(hint) and isinstance(item, dict) and "name" not in item and None in item.values():
+            self._problem(
+                keys, f"{_dotted(keys)} has {', '.join(map(str, item))} side by side; indent the arguments under the name"
+            )
+            return None
         return self.value(hint, item, keys)
 
     def component(self, kind: Kind, value, keys: Keys):
         if isinstance(value, Component):
             return value
         if not isinstance(value, dict) or not isinstance(value.get(kind.key), str):
+            came = f"{kind.key}: {value.get(kind.key)!r}" if isinstance(value, dict) and kind.key in value else repr(value)
             self._problem(
-                keys, f"{_dotted(keys)} needs a {kind.key!r} that says which {kind.name}: {', '.join(known(kind.name))}"
+                keys,
+                f"{_dotted(keys)} is {came}, expected a map with a {kind.key!r} that says which {kind.name}: "
+                f"{', '.join(known(kind.name))}",
             )
             return None
         args = {key: v for key, v in value.items() if key != kind.key}
@@ -296,12 +378,13 @@ class _Checker:
             else:
                 values[key] = self.value(parameters[key].annotation, value, (*keys, key))
         required = {k: p.annotation for k, p in parameters.items() if p.default is p.empty and k not in kind.supplied}
-        self._missing(keys, required, args, label)
+        # An argument that is there and empty has been judged by its type.
+        self._missing(keys, {k: h for k, h in required.items() if k not in args}, {}, label)
         return Component(kind.name, name, values, _dotted(keys), self.tree.where(keys))
 
     def _missing(self, keys: Keys, required: dict, given: dict, label: str) -> None:
         for key, hint in required.items():
-            if given.get(key) is None and not (key in given and _allows_none(hint)):
+            if given.get(key) is None:
                 self._problem(keys, f"{label or 'the file'} lacks {key!r} ({_spell(hint)})")
 
     def _note(self, keys: Keys, dotted: str, reason: str) -> None:
@@ -334,13 +417,13 @@ def _fit(hint, value) -> tuple[Any, bool]:
     if hint in (None, type(None)):
         return None, value is None
     if typing.get_origin(hint) is Literal:
-        return value, value in typing.get_args(hint) and not isinstance(value, bool)
+        return value, any(type(value) is type(a) and value == a for a in typing.get_args(hint))
     if hint is bool:
         return value, isinstance(value, bool)
     if hint is int:
         return value, isinstance(value, int) and not isinstance(value, bool)
     if hint is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 10**300
         return (float(value) if number else value), number
     if hint in (str, list, dict, tuple):
         return value, isinstance(value, list if hint is tuple else hint)
@@ -356,6 +439,8 @@ def _spell(hint) -> str:
         return "nothing"
     if _is_component(hint):
         return f"a map with a {hint.__metadata__[0].key!r}"
+    if typing.get_origin(hint) is Annotated:
+        return _spell(typing.get_args(hint)[0])
     if typing.get_origin(hint) is Literal:
         return " or ".join(repr(a) for a in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):

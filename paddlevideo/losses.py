@@ -1,7 +1,7 @@
 """Losses and running accuracies as pure functions of tensors, computed in float32 whatever the model ran in.
 
-Targets below the float32 range of a softmax stay exact: log-softmax is taken directly. (PaddleVideo's losses stop at 64 on a
-CPU, where its softmax cuts off; up to there the numbers are the same.)
+A target far below the best score keeps its exact loss and gradient. Paddle's own softmax and log-softmax cut off 64 below the
+maximum on a CPU, and so do PaddleVideo's losses; up to there the numbers are the same.
 """
 
 import paddle
@@ -18,7 +18,7 @@ def cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing:
     Returns:
         float32 scalar.
     """
-    log_p = F.log_softmax(logits.astype("float32"), axis=-1)  # [N, K]
+    log_p = _log_softmax(logits)  # [N, K]
     loss = -paddle.take_along_axis(log_p, labels.reshape([-1, 1]), axis=1).mean()
     if label_smoothing > 0:
         loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean()
@@ -43,7 +43,7 @@ def mixed_cross_entropy(
 
 def soft_cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
     """Mean cross entropy against given distributions, float [N, K], rows summing to 1."""
-    log_p = F.log_softmax(logits.astype("float32"), axis=-1)
+    log_p = _log_softmax(logits)
     return -(targets.astype("float32") * log_p).sum(-1).mean()
 
 
@@ -76,3 +76,8 @@ def top_k_accuracy(logits: paddle.Tensor, labels: paddle.Tensor, k: int) -> padd
     ahead = (logits > own) | ((logits == own) & (ids < labels))
     # A NaN is ahead of nothing and nothing is ahead of it: such a row would pass for right.
     return ((ahead.sum(1) < k) & ~paddle.isnan(logits).any(1)).astype("float32").mean()
+
+
+def _log_softmax(logits: paddle.Tensor) -> paddle.Tensor:
+    logits = logits.astype("float32")
+    return logits - paddle.logsumexp(logits, axis=-1, keepdim=True)

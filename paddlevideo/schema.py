@@ -60,6 +60,16 @@ def _made(value):
     return value
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """Marks a number that must not be below `value`."""
+
+    value: float
+
+
+Count = Annotated[int, AtLeast(1)]
+CountOrZero = Annotated[int, AtLeast(0)]
+
 FrameworkSpec = Annotated[Component, Kind("framework", key="framework")]
 DatasetSpec = Annotated[Component, Kind("dataset", key="format")]
 DecodeSpec = Annotated[Component, Kind("decode")]
@@ -90,16 +100,14 @@ class Pipelines:
 class Dataset:
     """Where the records come from and how they are batched. Batch sizes are clips per device."""
 
-    batch_size: int = 8
-    valid_batch_size: int | None = None  # None: as batch_size
-    test_batch_size: int = 1  # videos; their views are batched by `views_per_step`
-    num_workers: int = 0  # loader processes per device; 0 loads in the main process
-    valid_num_workers: int | None = None  # None: as num_workers
-    test_num_workers: int | None = None
-    prefetch: int = 2  # batches each worker holds ready
-    views_per_step: int | None = (
-        None  # views of a multi-view test that go through the model at once; None: 10 on a GPU, 1 on a CPU
-    )
+    batch_size: Count = 8
+    valid_batch_size: Count | None = None  # None: as batch_size
+    test_batch_size: Count = 1  # videos; their views are batched by `views_per_step`
+    num_workers: CountOrZero = 0  # loader processes per device; 0 loads in the main process
+    valid_num_workers: CountOrZero | None = None  # None: as num_workers
+    test_num_workers: CountOrZero | None = None
+    prefetch: Count = 2  # batches each worker holds ready
+    views_per_step: Count | None = None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
     shuffle_valid: bool = False
     class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
     train: DatasetSpec | None = None
@@ -109,7 +117,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class GradientAccumulation:
-    global_batch_size: int  # clips per optimizer step over all devices; a multiple of devices x batch_size
+    global_batch_size: Count  # clips per optimizer step over all devices; a multiple of devices x batch_size
 
 
 @dataclass(frozen=True)
@@ -118,14 +126,14 @@ class Inference:
     the sizes here are compared with it and a difference is reported."""
 
     name: str | None = None
-    num_seg: int | None = None
-    seg_len: int | None = None
-    short_size: int | None = None
-    target_size: int | None = None
-    num_frames: int | None = None
-    sampling_rate: int | None = None
-    alpha: int | None = None
-    top_k: int = 1
+    num_seg: Count | None = None
+    seg_len: Count | None = None
+    short_size: Count | None = None
+    target_size: Count | None = None
+    num_frames: Count | None = None
+    sampling_rate: Count | None = None
+    alpha: Count | None = None
+    top_k: Count = 1
     mean: list[float] | None = None
     std: list[float] | None = None
 
@@ -152,18 +160,18 @@ class Config:
     INFERENCE: Inference = field(default_factory=Inference)
     GRADIENT_ACCUMULATION: GradientAccumulation | None = None
     model_name: str = "model"  # the prefix of checkpoint and export files
-    epochs: int = 1
-    log_interval: int = 10  # steps between log lines
-    save_interval: int = 1  # epochs between numbered checkpoints
-    val_interval: int = 1  # epochs between validations
+    epochs: Count = 1
+    log_interval: Count = 10  # steps between log lines
+    save_interval: Count = 1  # epochs between numbered checkpoints
+    val_interval: Count = 1  # epochs between validations
     output_dir: str | None = None  # None: output/<model_name>
-    resume_epoch: int = 0  # continue after this epoch's checkpoint in output_dir; --resume is the easier way
-    seed: int = 1234
+    resume_epoch: CountOrZero = 0  # continue after this epoch's checkpoint in output_dir; --resume is the easier way
+    seed: CountOrZero = 1234
     deterministic: bool = False  # ask the GPU libraries for reproducible kernels
     amp: bool = False  # mixed precision: float16 on a GPU, bfloat16 on a CPU
     amp_level: Literal["O1", "O2"] = "O1"
     sync_bn: bool = False  # batch-norm statistics over all ranks
-    max_iters: int | None = None  # stop every epoch after this many steps
+    max_iters: Count | None = None  # stop every epoch after this many steps
     use_gpu: bool | None = None  # None: a GPU where there is one
     origin: Origin = field(default_factory=Origin)
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file as load_safetensors
 from safetensors.numpy import save as safetensors_bytes
 
 Arrays = dict[str, np.ndarray]
+SUFFIXES = (".pdparams", ".pdopt", ".pdstate", ".safetensors")
 
 
 class WeightsError(ValueError):
@@ -44,9 +45,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; the file that was there before is kept") from error
+        why = error.strerror or error
+        raise OSError(error.errno, f"cannot write {path}: {why}; a file that was there before is kept") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            temporary.unlink()
     with contextlib.suppress(OSError):  # some file systems cannot sync a folder
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
@@ -65,28 +68,78 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 # --- reading ----------------------------------------------------------------------------------------------------
 
-# What a pickle of NumPy arrays refers to, under the names of NumPy 1 and 2 and of Python 2. None of it runs code.
-_HARMLESS = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("collections", "OrderedDict"),
-    ("builtins", "tuple"),
-    ("__builtin__", "tuple"),
-    ("_codecs", "encode"),
-}
+
+class _DType:
+    """Stands in for a NumPy dtype while a file is read; `state` as `numpy.dtype.__reduce__` gives it."""
+
+    def __init__(self, name: str, *_):
+        self.type = np.dtype(name)
+        if self.type.kind not in "biufc":
+            raise WeightsError(f"it holds an array of {name!r}, expected numbers")
+
+    def __setstate__(self, state):
+        self.type = self.type.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for an array: takes the bytes of a plain one, and nothing else."""
+
+    value: np.ndarray
+
+    def __setstate__(self, state):
+        _, shape, dtype, fortran, data = state
+        self.value = _array(data, dtype, shape, "F" if fortran else "C")
+
+
+def _array(data, dtype, shape, order="C") -> np.ndarray:
+    if not isinstance(dtype, _DType) or not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise WeightsError("it holds an array of objects, expected numbers")
+    raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote bytes as text
+    return np.frombuffer(raw, dtype.type).reshape(shape, order=order).copy(order)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    """Reads the few things that pickled NumPy arrays consist of.
+
+    Not even NumPy's own constructors run on what a file says: a made-up dtype with objects in it would let them follow any
+    pointer. The methods below take their place, under the module names of NumPy 1 and 2 and of Python 2.
+    """
+
     def find_class(self, module, name):
-        if (module, name) not in _HARMLESS:
+        place = module.replace("._core", ".core")
+        known = {
+            ("numpy.core.multiarray", "_reconstruct"): self._reconstruct,
+            ("numpy.core.multiarray", "scalar"): self._scalar,
+            ("numpy.core.numeric", "_frombuffer"): self._frombuffer,
+            ("numpy", "ndarray"): None,  # only ever an argument of _reconstruct
+            ("numpy", "dtype"): self._dtype,
+            ("collections", "OrderedDict"): OrderedDict,
+            ("builtins", "tuple"): tuple,
+            ("__builtin__", "tuple"): tuple,
+            ("_codecs", "encode"): self._encode,
+        }
+        if (place, name) not in known:
             raise WeightsError(f"it refers to {module}.{name}, which is not an array: refused, nothing of it was run")
-        return super().find_class(module, name)
+        return known[place, name]
+
+    def _reconstruct(self, *_):
+        return _Array()
+
+    def _dtype(self, *args):
+        return _DType(*args)
+
+    def _scalar(self, dtype, data):
+        return self._frombuffer(data, dtype, (), "C")
+
+    def _frombuffer(self, data, dtype, shape, order):
+        array = _Array()
+        array.value = _array(data, dtype, shape, order)
+        return array
+
+    def _encode(self, text, encoding):
+        if encoding != "latin1":
+            raise WeightsError(f"it holds text in {encoding!r}: refused")
+        return text.encode("latin1")
 
 
 def read_arrays(path: str | Path) -> Arrays:
@@ -103,7 +156,7 @@ def read_arrays(path: str | Path) -> Arrays:
             content = _ArrayUnpickler(file, encoding="latin1").load()
         return _arrays_in(content)
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.pdparams")) if path.parent.is_dir() else []
+        near = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES) if path.parent.is_dir() else []
         there = f"; there are {', '.join(near[:8])}" if near else ""
         raise WeightsError(f"{path}: there is no such file{there}") from None
     except OSError as error:
@@ -124,7 +177,9 @@ def _arrays_in(content) -> Arrays:
             continue
         if isinstance(value, tuple) and len(value) == 2:  # paddle.save writes (automatic name, array)
             value = value[1]
-        if isinstance(value, (bool, int, float, np.generic)):
+        if isinstance(value, _Array) and hasattr(value, "value"):
+            value = value.value
+        elif isinstance(value, (bool, int, float)):
             value = np.asarray(value)
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
             raise WeightsError(f"{name!r} is a {type(value).__name__}, expected an array")
@@ -183,14 +238,21 @@ def load_into(
         raise WeightsError(f"{account}. These weights are of another model; check MODEL in the config, or the file")
     for name in fitting:
         tensor = wanted[name]
-        array = np.asarray(arrays[name])
-        tensor.set_value(array if array.dtype == np.uint16 else array.astype(_numpy_dtype(tensor), copy=False))
+        tensor.set_value(_as_stored(np.asarray(arrays[name]), str(tensor.dtype).rsplit(".", 1)[-1]))
     return account
 
 
-def _numpy_dtype(tensor) -> str:
-    name = str(tensor.dtype).rsplit(".", 1)[-1]
-    return "uint16" if name == "bfloat16" else name
+def _as_stored(array: np.ndarray, dtype: str) -> np.ndarray:
+    """`array` in the dtype of a tensor. NumPy has no bfloat16: Paddle passes its bits as uint16, which no model has else."""
+    if array.dtype == np.uint16:
+        if dtype == "bfloat16":
+            return array
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    if dtype != "bfloat16":
+        return array.astype(dtype, copy=False)
+    bits = np.ascontiguousarray(array, np.float32).view(np.uint32).reshape(array.shape)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
+    return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)
 
 
 def state_arrays(layer) -> Arrays:

@@ -10,7 +10,7 @@ import numpy as np
 
 
 def pictures(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """uint8 [num_frames, height, width, 3]: a drifting random texture, so that no two frames look alike and B-frames pay off."""
+    """uint8 [num_frames, height, width, 3]: a drifting random texture; no two frames look alike."""
     rng = np.random.default_rng(seed)
     texture = cv2.resize(rng.integers(0, 256, (height // 8 + 4, width // 8 + 4, 3), np.uint8), (width * 2, height * 2))
     frames = [np.roll(texture, (number * 2, number * 3), (0, 1))[:height, :width] for number in range(num_frames)]

@@ -280,10 +280,12 @@ def fit_prefetch(batch_bytes: int, num_workers: int, prefetch: int, folder: str 
         workers = min(num_workers, room)
         ahead = max(1, room // workers)
     free = shutil.disk_usage(folder).free / 2**20
-    return workers, ahead, (
-        f"{folder} has {free:.0f} MB free, too little for {num_workers} workers x {prefetch} batches of {batch_bytes / 2**20:.0f} MB: "
-        f"using {workers} workers x {ahead}. A larger {folder} (docker: --shm-size) or a smaller batch avoids this"
-    )  # fmt: skip
+    wanted = f"{num_workers} workers x {prefetch} batches of {batch_bytes / 2**20:.0f} MB"
+    message = (
+        f"{folder} has {free:.0f} MB free, too little for {wanted}: using {workers} workers x {ahead}. "
+        f"A larger {folder} (docker: --shm-size) or a smaller batch avoids this"
+    )
+    return workers, ahead, message
 
 
 # --- failures -------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..registry import register
-from ..sample import Batch
+from paddlevideo.registry import register
+from paddlevideo.sample import Batch
 
 
 def mix(x, perm: np.ndarray, lam: float):

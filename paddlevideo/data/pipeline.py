@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sample import Record, Sample
+from paddlevideo.sample import Record, Sample
 
 
 class StageError(Exception):

@@ -5,11 +5,10 @@ Segments as in Temporal Segment Networks (Wang et al., ECCV 2016); the rules bel
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
-from ..registry import register
+from paddlevideo.registry import register
 
 DENSE_WINDOW = 64  # frames that a dense clip spans
 DENSE_CLIPS = 10  # dense clips of a video in validation and test
@@ -52,12 +51,10 @@ class Sampler:
     num_seg: int
     seg_len: int
     frame_interval: int | None = None
-    valid_mode: bool = True
+    valid_mode: bool = False
     select_left: bool = False
     dense_sample: bool = False
     linspace_sample: bool = False
-
-    name: ClassVar[str] = "Sampler"
 
     def __post_init__(self):
         for key in ("num_seg", "seg_len", "frame_interval"):
@@ -143,7 +140,7 @@ class Sampler:
 
     def _frame_interval(self, total: int, rng) -> np.ndarray:
         segments = np.arange(self.num_seg)
-        span = self.seg_len * self.frame_interval
+        span = self.seg_len * (self.frame_interval or 1)
         room = total - span + 1  # places where a whole segment fits
         if self.valid_mode:
             return segments * (room / self.num_seg) + room / self.num_seg / 2 if room > 0 else 0 * segments

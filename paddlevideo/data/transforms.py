@@ -9,7 +9,6 @@
 Sizes and rounding are PaddleVideo's, so that released weights see the pixels they were trained on.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -17,8 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..registry import register
-from ..sample import Sample
+from paddlevideo.registry import register
+from paddlevideo.sample import Sample
 
 Backend = Literal["pillow", "cv2"]
 
@@ -139,15 +138,14 @@ class JitterScale:
         height, width = frames.shape[-3:-1]
         if min(height, width) == size:
             return sample
-        if width < height:
-            return _with(sample, resize(frames, size, math.floor(height / width * size), "pillow"))
-        return _with(sample, resize(frames, math.floor(width / height * size), size, "pillow"))
+        new = (size, int(height / width * size)) if width < height else (int(width / height * size), size)
+        return _with(sample, resize(frames, *new, "pillow"))
 
 
 @register("transform")
 @dataclass(frozen=True)
 class MultiScaleCrop:
-    """Cut a random rectangle of the clip and resize it to a square (TSN's scale jittering).
+    """Cut a random rectangle of the clip and resize it to a square: the scale jittering of TSN.
 
     Args:
         target_size: side of the result (pixels).
@@ -194,7 +192,7 @@ class MultiScaleCrop:
 
     @staticmethod
     def box(x: float, y: float, width: int, height: int) -> tuple[int, int, int, int]:
-        """Edges (left, top, right, bottom; pixels), each rounded half to even by itself as in pillow: a side may lose a pixel."""
+        """Pixel edges left, top, right, bottom, each rounded half to even by itself as in pillow: a side may vary by 1."""
         left, top = round(x), round(y)
         return left, top, max(round(x + width), left + 1), max(round(y + height), top + 1)
 
@@ -381,12 +379,8 @@ class Normalization:
         """The same arithmetic on a paddle tensor, where it is: [..., 3, H, W] (or as tensor_shape says) -> float32."""
         import paddle  # the workers that decode have no use for it
 
-        def column(values, shape):
-            return paddle.to_tensor(np.asarray(values, np.float32).reshape(shape), place=frames.place)
-
-        # Divided by a tensor: paddle multiplies by the reciprocal of a plain number, which rounds differently.
-        unit = frames.astype("float32") / column([255], [1])
-        return (unit - column(self.mean, self.tensor_shape)) / column(self.std, self.tensor_shape)
+        mean, std = (paddle.to_tensor(v.reshape(self.tensor_shape), place=frames.place) for v in self._float32())
+        return (frames.astype("float32") / 255 - mean) / std
 
     def _by_table(self, frames: np.ndarray, axis: int) -> np.ndarray:
         """A byte has 256 values: compute those, look the rest up. The same numbers as pixel by pixel, several times as fast."""

@@ -1,5 +1,6 @@
 """A checked config -> objects, and the preflight that tries them on made-up data before any real file is opened."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
             raise ConfigError([f"{cfg.origin.path}: DATASET.{split} is missing; give it a format and a file_path"])
         lists[split] = component.make().load(names)
         names = names or lists[split].class_names
-    top = max((r.label for part in lists.values() for r in part.records if r.label is not None), default=None)
+    top = max((part.max_label for part in lists.values()), default=-1)
     return lists, Classes(resolve_num_classes(names, top, configured_classes(cfg)), names)
 
 
@@ -87,7 +88,7 @@ def known_classes(cfg: Config, names: list[str] | None) -> Classes:
     if cfg.DATASET.class_names and Path(cfg.DATASET.class_names).exists():
         names = read_class_names(cfg.DATASET.class_names)
     if names is not None or configured_classes(cfg) is not None:
-        return Classes(resolve_num_classes(names, None, configured_classes(cfg)), names)
+        return Classes(resolve_num_classes(names, -1, configured_classes(cfg)), names)
     return load_records(cfg, ("train",))[1]
 
 
@@ -127,7 +128,8 @@ def load_pretrained(cfg: Config, model: nn.Layer) -> list[Account]:
             if any(name.startswith("backbone.") for name in arrays):  # a whole recognizer: take its backbone
                 arrays = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")}
             arrays = {model.backbone.pretrained_name(name): array for name, array in arrays.items()}
-            accounts.append(load_into(model.backbone, arrays, path, excuse_unused=r"^(fc|out|head|classifier|last_conv)\b|@@$"))
+            unused = "|".join(f"^{re.escape(start)}" for start in model.backbone.unused_pretrained)
+            accounts.append(load_into(model.backbone, arrays, path, excuse_unused=unused))
     return accounts
 
 
@@ -155,7 +157,7 @@ SYNTHETIC_SIZE = (240, 320)  # height, width of the made-up clip
 
 def synthetic_sample(pipeline: ClipPipeline) -> dict[str, np.ndarray]:
     """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
-    frames = np.random.default_rng(0).integers(0, 256, (pipeline.num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (pipeline.sample.num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
     return pipeline.apply(frames, np.random.default_rng(0))
 
 

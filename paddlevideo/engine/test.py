@@ -159,7 +159,7 @@ def report(done: Evaluation, names: list[str] | None = None) -> None:
     wanted = tuple(kinds[n] for n in names) if names else ("top", "mean_class_accuracy", "loss")
     shown = {k: v for k, v in done.numbers.items() if k.startswith(wanted)}
     spelled = ", ".join(f"avg_acc{k[3:]}= {v:.6f}" if k.startswith("top") else f"{k}= {v:.6f}" for k, v in shown.items())
-    log.logger.info(f"[TEST] finished, {spelled}, videos= {int(done.numbers['num_samples'])}")
+    log.logger.info(f"[TEST] finished, {spelled}, videos= {done.numbers['num_samples']}")
     for failure in done.failures:
         log.logger.warning(f"counted as wrong: {failure}")
 

@@ -98,7 +98,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
 
     # Optimizer, precision, and the form that runs on many ranks.
     recipe = cfg.OPTIMIZER.make()
-    optimizer = recipe.build(model.parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
+    optimizer = recipe.build(model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
     if cfg.amp and cfg.amp_level == "O2":
         model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=amp_dtype())
     scaler = paddle.amp.GradScaler(enable=cfg.amp and amp_dtype() == "float16", init_loss_scaling=2.0**16)
@@ -295,8 +295,8 @@ def validate_epoch(run: Run, done: int) -> Evaluation:
     assert run.valid is not None
     skip = run.cfg.DATASET.valid.args.get("on_error") != "fail"
     result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}")
-    spelled = "  ".join(f"{k}: {v:.5f}" for k, v in result.numbers.items() if k != "num_samples")
-    logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {int(result.numbers['num_samples'])}")
+    spelled = "  ".join(f"{k}: {v:.5f}" for k, v in result.numbers.items() if not k.startswith("num_"))
+    logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {result.numbers['num_samples']}")
     for failure in result.failures:
         logger.warning(f"counted as wrong: {failure}")
     run.metrics.write(split="valid", epoch=done - 1, iteration=done * run.num_steps, **result.numbers)

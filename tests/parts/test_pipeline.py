@@ -71,23 +71,23 @@ def test_the_generator_decides_everything():
 
 
 def test_an_unknown_label_is_minus_one():
-    assert ClipPipeline(Film(), Sampler(3, 1), [])(Record("a.mp4"), rng())["label"] == -1
+    assert ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [])(Record("a.mp4"), rng())["label"] == -1
 
 
 def test_the_frames_are_the_sampled_ones():
     film = Film()
-    sample = ClipPipeline(film, Sampler(3, 2), [CenterCrop(24)])(Record("a.mp4"), rng())
+    sample = ClipPipeline(film, Sampler(3, 2, valid_mode=True), [CenterCrop(24)])(Record("a.mp4"), rng())
     assert np.array_equal(sample["frames"], film.pictures[[4, 5, 14, 15, 24, 25], :, 4:28])
 
 
 def test_an_open_clip_is_used_and_left_open():
     film = Film()
-    sample = ClipPipeline(None, Sampler(3, 1), [])(Record("a.mp4"), rng(), source=film)
+    sample = ClipPipeline(None, Sampler(3, 1, valid_mode=True), [])(Record("a.mp4"), rng(), source=film)
     assert np.array_equal(sample["frames"], film.pictures[[4, 14, 24]])
 
 
 def test_late_steps_run_on_a_batch():
-    pipeline = ClipPipeline(Film(), Sampler(3, 1), [TenCrop(16), *LATE])
+    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [TenCrop(16), *LATE])
     assert (len(pipeline.early), len(pipeline.late)) == (1, 2)
     sample = pipeline(Record("a.mp4", 1), rng())
     one = pipeline.finish(sample)
@@ -101,7 +101,7 @@ def test_late_steps_run_on_a_batch():
 
 
 def test_late_steps_before_another_run_in_the_worker():
-    pipeline = ClipPipeline(Film(), Sampler(3, 1), [LATE[0], Broken(), LATE[1]])
+    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [LATE[0], Broken(), LATE[1]])
     assert pipeline.early == (LATE[0], Broken())
     assert pipeline.late == (LATE[1],)
 
@@ -114,7 +114,7 @@ def test_nothing_late_still_ends_in_float32():
 
 def test_finishing_on_the_device():
     paddle = pytest.importorskip("paddle")
-    pipeline = ClipPipeline(Film(), Sampler(3, 1), [CenterCrop(16), *LATE])
+    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(16), *LATE])
     sample = pipeline(Record("a.mp4"), rng())
     on_device = pipeline.finish_on_device(paddle.to_tensor(sample["frames"]))
     assert np.array_equal(on_device.numpy(), pipeline.finish(sample)["frames"])
@@ -123,10 +123,10 @@ def test_finishing_on_the_device():
 @pytest.mark.parametrize(
     ("sampler", "transforms", "views"),
     [
-        (Sampler(3, 1), LATE, 1),
-        (Sampler(3, 1), [TenCrop(16), *LATE], 10),
-        (Sampler(4, 1, dense_sample=True), LATE, 10),
-        (Sampler(4, 1, dense_sample=True), [TenCrop(16), *LATE], 100),
+        (Sampler(3, 1, valid_mode=True), LATE, 1),
+        (Sampler(3, 1, valid_mode=True), [TenCrop(16), *LATE], 10),
+        (Sampler(4, 1, valid_mode=True, dense_sample=True), LATE, 10),
+        (Sampler(4, 1, valid_mode=True, dense_sample=True), [TenCrop(16), *LATE], 100),
     ],
 )
 def test_views(sampler, transforms, views):
@@ -139,12 +139,12 @@ def test_views(sampler, transforms, views):
 @pytest.mark.parametrize(
     ("pipeline", "stage", "reason", "cause"),
     [
-        (ClipPipeline(Film(error=DecodeError("no frames")), Sampler(3, 1), []), "decode", "no frames", DecodeError),
-        (ClipPipeline(Film(error=OSError(5, "disk")), Sampler(3, 1), []), "decode", "OSError: [Errno 5] disk", OSError),
-        (ClipPipeline(Film(short=1), Sampler(3, 1), []), "decode", "3 frames were asked for, 2 came", ValueError),
-        (ClipPipeline(Film(0), Sampler(3, 1), []), "sample", "the video has 0 frames", ValueError),
-        (ClipPipeline(Film(), Sampler(3, 1), [CenterCrop(64)]), "CenterCrop", "at least 64x64", ValueError),
-        (ClipPipeline(Film(), Sampler(3, 1), [Broken()]), "Broken", "KeyError: 'no such key'", KeyError),
+        (ClipPipeline(Film(error=DecodeError("no frames")), Sampler(3, 1, valid_mode=True), []), "decode", "no frames", DecodeError),
+        (ClipPipeline(Film(error=OSError(5, "disk")), Sampler(3, 1, valid_mode=True), []), "decode", "OSError: [Errno 5] disk", OSError),
+        (ClipPipeline(Film(short=1), Sampler(3, 1, valid_mode=True), []), "decode", "3 frames were asked for, 2 came", ValueError),
+        (ClipPipeline(Film(0), Sampler(3, 1, valid_mode=True), []), "sample", "the video has 0 frames", ValueError),
+        (ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(64)]), "CenterCrop", "at least 64x64", ValueError),
+        (ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [Broken()]), "Broken", "KeyError: 'no such key'", KeyError),
     ],
 )
 def test_a_failure_names_its_stage(pipeline, stage, reason, cause):
@@ -159,7 +159,7 @@ def test_a_failure_names_its_stage(pipeline, stage, reason, cause):
 
 def test_an_interrupt_is_no_failure():
     with pytest.raises(KeyboardInterrupt):
-        ClipPipeline(Film(error=KeyboardInterrupt()), Sampler(3, 1), [])(Record("a.mp4"), rng())
+        ClipPipeline(Film(error=KeyboardInterrupt()), Sampler(3, 1, valid_mode=True), [])(Record("a.mp4"), rng())
 
 
 def test_a_stage_error_leaves_a_worker():

@@ -1,0 +1,316 @@
+"""From a list file or a folder to records. Nothing here opens a video.
+
+`file_path` is one of
+- a list: a line is `path label` for videos, `folder num_frames label` for folders of frames; the label is the last word, so
+  that a path may hold spaces. PaddleVideo's lists, also those named .csv, are of this kind.
+- a table: .jsonl, or a comma-separated file whose first line names its columns: `path,label[,start_sec,end_sec][,num_frames]`.
+- a folder per class: `root/<class>/**/*.mp4`, or `root/<class>/<video>/img_00001.jpg` for frames.
+
+A label is a class id or a class name, one kind in a whole list. Class names are sorted; their place is their id.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from paddlevideo.data.lists import MAX_SHOWN, VIDEO_SUFFIXES, DatasetError, Problems, Row, read_rows
+from paddlevideo.registry import nearest, register
+from paddlevideo.sample import Record
+
+LOG = logging.getLogger("paddlevideo")
+IGNORED = {
+    "num_retries": "a file that fails is replaced, counted and named; see max_failures",
+    "test_mode": "the section (train, valid, test) tells",
+}
+
+
+@dataclass(frozen=True)
+class RecordList:
+    """Records and the names of their classes (None where labels are plain ids)."""
+
+    records: list[Record]
+    class_names: list[str] | None = None
+
+    @property
+    def max_label(self) -> int:
+        """The largest class id, -1 where no record has one."""
+        return max((r.label for r in self.records if r.label is not None), default=-1)
+
+
+@register("dataset", ignores=IGNORED)
+@dataclass(frozen=True)
+class VideoDataset:
+    """Video files.
+
+    Args:
+        file_path: a list, a table or a folder per class; see the module.
+        data_prefix: folder that the paths in a list are relative to. Without it they are relative to the current directory,
+            as in PaddleVideo, or, where the first one is not there, to the list's own folder.
+        suffix: put behind each path of a list, as ".mp4".
+        max_failures: files that may fail to decode in training: a share of the records below 1, a count from 1 on.
+        on_error: replace a file that fails by another one, stop (fail), or leave it out and count it (skip; wrong in testing).
+            None: replace in training, fail in testing.
+    """
+
+    file_path: str
+    data_prefix: str | None = None
+    suffix: str = ""
+    max_failures: float | int = 0.01
+    on_error: Literal["replace", "fail", "skip"] | None = None
+
+    def __post_init__(self):
+        check_max_failures(self.max_failures)
+
+    def load(self, class_names: list[str] | None = None) -> RecordList:
+        """The records.
+
+        Args:
+            class_names: name of each class id, where another split or a file gives them.
+
+        Raises:
+            DatasetError: the file is missing, empty or wrong; all its problems are named.
+        """
+        root = Path(self.file_path)
+        if root.is_dir():
+            rows, problems = list(class_folder_rows(root, find_videos)), Problems(self.file_path)
+            if not rows:
+                raise no_class_folders(root, "<class>/*.mp4 (any video format)")
+            return make_records(rows, problems, class_names, str(root))
+        rows, problems = read_rows(root, with_num_frames=False)
+        if self.suffix:
+            rows = [row._replace(path=row.path + self.suffix) for row in rows]
+        return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
+
+
+@register("dataset", ignores=IGNORED)
+@dataclass(frozen=True)
+class FrameDataset:
+    """Folders of frames, decoded by FrameDecoder.
+
+    Args:
+        file_path: a list, a table or a folder per class; see the module.
+        data_prefix: as in VideoDataset.
+        suffix: names the pictures of a folder by `.format(number)`, numbers from 1.
+        max_failures: as in VideoDataset.
+        on_error: as in VideoDataset.
+    """
+
+    file_path: str
+    data_prefix: str | None = None
+    suffix: str = "img_{:05}.jpg"
+    max_failures: float | int = 0.01
+    on_error: Literal["replace", "fail", "skip"] | None = None
+
+    def __post_init__(self):
+        check_max_failures(self.max_failures)
+        try:
+            varies = self.suffix.format(1) != self.suffix.format(2)
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"suffix {self.suffix!r} is no pattern of numbered pictures, as 'img_{{:05}}.jpg': {error}"
+            ) from error
+        if not varies:
+            raise ValueError(f"suffix {self.suffix!r} has no place for the number; write it as 'img_{{:05}}.jpg'")
+
+    def load(self, class_names: list[str] | None = None) -> RecordList:
+        """The records; as VideoDataset.load."""
+        root = Path(self.file_path)
+        if root.is_dir():
+            first = self.suffix.format(1)
+            rows, problems = (
+                list(class_folder_rows(root, lambda folder: find_frame_folders(folder, first))),
+                Problems(str(root)),
+            )
+            if not rows:
+                raise no_class_folders(root, f"<class>/<video>/{first}")
+            return make_records(rows, problems, class_names, str(root), self.suffix)
+        rows, problems = read_rows(root, with_num_frames=True)
+        return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix), self.suffix)
+
+
+def check_max_failures(limit: float | int) -> None:
+    if limit < 0 or (limit >= 1 and limit != int(limit)):
+        raise ValueError(f"max_failures is {limit}; give a share of the files in 0 .. 1, or a whole number of files")
+
+
+def class_folder_rows(root: Path, find) -> Iterator[Row]:
+    """Rows of `root/<class>/...`; `find(class folder)` gives paths. Sorted, hidden names left out."""
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.name.startswith("."):
+            for path in find(entry):
+                yield Row(0, path.relative_to(root).as_posix(), entry.name)
+
+
+def find_videos(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
+                yield Path(parent, name)
+
+
+def find_frame_folders(folder: Path, first: str) -> Iterator[Path]:
+    """Folders below that hold the picture `first`."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if first in names:
+            yield Path(parent)
+
+
+def no_class_folders(root: Path, layout: str) -> DatasetError:
+    inside = sorted(os.listdir(root))[:3]
+    found = f"found {', '.join(inside)}" if inside else "it is empty"
+    return DatasetError(f"{root}: no records in this folder: expected {root.name}/{layout}, {found}")
+
+
+def base_folder(rows: list[Row], file: Path, data_prefix: str | None) -> str:
+    """The folder that all relative paths of a list are joined to; the first one decides between the two usual folders."""
+    if data_prefix:
+        return data_prefix
+    first = next((row.path for row in rows if not os.path.isabs(row.path)), None)
+    if first is not None and not os.path.exists(first) and (file.parent / first).exists():
+        LOG.info("%s: paths are relative to its own folder", file)
+        return str(file.parent)
+    return ""
+
+
+def make_records(
+    rows: list[Row], problems: Problems, class_names: list[str] | None, base: str, frame_pattern: str | None = None
+) -> RecordList:
+    """Rows -> records with class ids. A folder's name is always a class name, even "101".
+
+    Raises:
+        DatasetError: the gathered problems, or labels that are mixed, negative or unknown.
+    """
+    by_id = {row.label: is_integer(row.label) for row in rows if row.line}
+    kinds = set(by_id.values())
+    if kinds == {True}:
+        ids = {label: int(label) for label in by_id}
+        check_ids(rows, ids, class_names, problems)
+    elif kinds == {True, False}:
+        odd = next(row for row in rows if by_id[row.label] != by_id[rows[0].label])
+        first, other = ("id", "name") if by_id[rows[0].label] else ("name", "id")
+        problems.add(
+            odd.line, f"label {odd.label!r} is a class {other}, but line {rows[0].line} has a class {first}; use one kind"
+        )
+        problems.stop()
+    else:
+        class_names = class_names if class_names is not None else sorted({row.label for row in rows})
+        ids = {name: number for number, name in enumerate(class_names)}
+        unknown = {row.label for row in rows} - ids.keys()
+        hint = {name: nearest(name, list(ids)[:1000]) for name in sorted(unknown)[:MAX_SHOWN]} if unknown else {}
+        for row in rows if unknown else ():
+            if row.label in unknown:
+                problems.add(row.line, f"{row.path}: unknown class {row.label!r}{hint.get(row.label, '')}")
+    problems.stop()
+    join = os.path.join
+    records = [
+        Record(join(base, row.path), ids[row.label], row.path, row.num_frames, row.start_sec, row.end_sec, frame_pattern)
+        for row in rows
+    ]
+    check_paths(records, problems.source, base)
+    return RecordList(records, class_names)
+
+
+def check_paths(records: list[Record], source: str, base: str) -> None:
+    """Stop where none of a few records, spread over the list, is there: then the folder is wrong, not a file."""
+    some = records[:: max(1, len(records) // 10)]
+    if not any(os.path.exists(record.path) for record in some):
+        where = f"data_prefix {base!r}" if base else f"the current directory {os.getcwd()} and the list's own folder"
+        raise DatasetError(
+            f"{source}: none of its files is there (tried {len(some)} of {len(records)}, first {records[0].path!r}), "
+            f"relative to {where}; set data_prefix to the folder that holds them"
+        )
+
+
+def is_integer(label: str) -> bool:
+    return label.removeprefix("-").isdecimal()
+
+
+def check_ids(rows: list[Row], ids: dict[str, int], class_names: list[str] | None, problems: Problems) -> None:
+    limit = math.inf if class_names is None else len(class_names)
+    wrong = {label for label, number in ids.items() if not 0 <= number < limit}
+    for row in rows if wrong else ():
+        if row.label in wrong:
+            why = "class ids count from 0" if ids[row.label] < 0 else f"there are {limit} class names, ids end at {limit - 1}"
+            problems.add(row.line, f"label {row.label}: {why}")
+
+
+def resolve_num_classes(class_names: list[str] | None, max_label: int, configured: int | None) -> int:
+    """How many classes there are.
+
+    Args:
+        class_names: names of all classes, None where labels are plain ids.
+        max_label: the largest class id of the records, -1 where there is none.
+        configured: what the config says, None where it leaves it to the data.
+
+    Raises:
+        DatasetError: data and config disagree; both numbers are named.
+    """
+    found = max_label + 1 if class_names is None else len(class_names)
+    if class_names is not None:
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        if configured not in (None, found):
+            raise DatasetError(
+                f"the config says num_classes {configured}, the data has {found} classes ({shown}); "
+                f"set num_classes: {found} or leave it out"
+            )
+        if max_label >= found:
+            raise DatasetError(f"label {max_label} in the data, but {found} class names ({shown}); ids end at {found - 1}")
+    if found == 0 and configured is None:
+        raise DatasetError("the data has no labels to derive num_classes from; set num_classes in the config")
+    if configured is not None and max_label >= configured:
+        raise DatasetError(
+            f"the config says num_classes {configured}, the data has label {max_label}, so at least {max_label + 1} classes; "
+            f"set num_classes to the real number"
+        )
+    return found if configured is None else configured
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Class names in the order of their ids, from a UTF-8 text or JSON file.
+
+    Accepts one name a line; `id name` a line (ids 0 .. K - 1 in any order, as PaddleVideo's label lists); a JSON list of names;
+    a JSON dict, id to name or name to id.
+
+    Raises:
+        DatasetError: no such file, no names, doubled names, or ids that are not 0 .. K - 1.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file of class names") from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise DatasetError(f"{path}: not JSON: {error}") from None
+        pairs = list(enumerate(data)) if isinstance(data, list) else list(data.items())
+        if all(isinstance(name, int) for _, name in pairs):
+            pairs = [(number, name) for name, number in pairs]
+    else:
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        pairs = list(enumerate(lines))
+        heads = [line.split(None, 1) for line in lines]
+        if all(len(words) == 2 and words[0].isdecimal() for words in heads):
+            numbers = [int(words[0]) for words in heads]
+            # "2 fast", "3 slow" may be names; only a full count of ids is a numbering.
+            if sorted(numbers) == list(range(len(numbers))):
+                pairs = [(number, words[1]) for number, words in zip(numbers, heads, strict=True)]
+    by_id = {int(number): str(name) for number, name in pairs if str(number).isdecimal()}
+    if not by_id or sorted(by_id) != list(range(len(pairs))):
+        raise DatasetError(
+            f"{path}: ids must be 0 .. {max(0, len(pairs) - 1)}, each once, got {sorted(str(n) for n, _ in pairs)[:5]}"
+        )
+    names = [by_id[number] for number in range(len(by_id))]
+    doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if doubled:
+        raise DatasetError(f"{path}: class names stand there twice: {', '.join(doubled[:MAX_SHOWN])}")
+    return names

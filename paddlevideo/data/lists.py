@@ -1,0 +1,175 @@
+"""List files and tables -> rows, with file:line for whatever is wrong. Which files they are is told in datasets.py."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+VIDEO_SUFFIXES = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv")
+VIDEO_SUFFIXES += (".ts", ".vob", ".webm", ".wmv")
+MAX_SHOWN = 10
+
+
+class DatasetError(ValueError):
+    """A list, table or folder that gives no data set; the message holds file:line of each problem."""
+
+
+class Row(NamedTuple):
+    """One record as written: `line` counts from 1, 0 for what a folder holds."""
+
+    line: int
+    path: str
+    label: str
+    num_frames: int | None = None
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+
+class Problems:
+    """What is wrong in a file, gathered so that one run shows all of it."""
+
+    def __init__(self, source: str):
+        self.source, self.count, self._shown = source, 0, []
+
+    def add(self, line: int, message: str) -> None:
+        self.count += 1
+        if len(self._shown) < MAX_SHOWN:
+            self._shown.append(f"{self.source}:{line}: {message}" if line else f"{self.source}: {message}")
+
+    def stop(self) -> None:
+        """Raise if there were any."""
+        if self.count:
+            rest = [f"... and {self.count - len(self._shown)} more"] if self.count > len(self._shown) else []
+            raise DatasetError("\n".join(self._shown + rest))
+
+
+def read_rows(file: Path, with_num_frames: bool) -> tuple[list[Row], Problems]:
+    """The rows of a list or table, and what is wrong with the others.
+
+    Raises:
+        DatasetError: no such file, not UTF-8 text, or nothing in it.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        what = "no such file or folder; set file_path to a list, a table, or a folder with one sub-folder per class"
+        raise DatasetError(f"{file}: {what}") from None
+    except UnicodeDecodeError as error:
+        hint = "a video is not a list: write its path into one" if file.suffix.lower() in VIDEO_SUFFIXES else "save it as UTF-8"
+        raise DatasetError(f"{file}: not UTF-8 text (byte {error.start}); {hint}") from None
+    # Not splitlines(): it also breaks at characters that may stand in a name.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    problems = Problems(str(file))
+    if file.suffix.lower() in (".jsonl", ".ndjson"):
+        rows = rows_of_dicts(json_lines(lines, problems), problems, with_num_frames)
+    elif columns := header(lines[0]):
+        rows = rows_of_dicts(csv_lines(lines, columns, problems), problems, with_num_frames)
+    else:
+        rows = list_lines(lines, problems, with_num_frames)
+    if not rows:
+        problems.stop()
+        raise DatasetError(
+            f"{file}: no records in it; a line is '{'folder num_frames label' if with_num_frames else 'path label'}'"
+        )
+    return rows, problems
+
+
+def header(line: str) -> list[str] | None:
+    """The column names of a comma-separated table; None for a list, whatever its file is called."""
+    columns = [name.strip().strip('"').lower() for name in line.split(",")]
+    return columns if "path" in columns and len(columns) > 1 else None
+
+
+def list_lines(lines: list[str], problems: Problems, with_num_frames: bool) -> list[Row]:
+    rows = []
+    for number, line in enumerate(lines, 1):
+        words = line.rsplit(None, 2 if with_num_frames else 1)
+        if not words:
+            continue
+        if with_num_frames:
+            if len(words) < 3 or not words[1].isdecimal() or int(words[1]) == 0:
+                problems.add(number, f"{line.strip()!r} is not 'folder num_frames label' with at least one frame")
+            else:
+                rows.append(Row(number, words[0].strip(), words[2], int(words[1])))
+        elif len(words) < 2:
+            problems.add(number, f"{line.strip()!r} has no label behind the path; write 'path label'")
+        else:
+            rows.append(Row(number, words[0].strip(), words[1]))
+    return rows
+
+
+def csv_lines(lines: list[str], columns: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(lines[1:])
+    for cells in reader:
+        number = reader.line_num + 1
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(columns):
+            problems.add(number, f"{len(cells)} columns, the first line names {len(columns)}: {', '.join(columns)}")
+            continue
+        yield number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+
+
+def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            problems.add(number, f"not JSON: {error}")
+            continue
+        if isinstance(values, dict):
+            yield number, values
+        else:
+            problems.add(number, f"{line.strip()!r} is not an object with path and label")
+
+
+def rows_of_dicts(items: Iterable[tuple[int, dict[str, Any]]], problems: Problems, with_num_frames: bool) -> list[Row]:
+    rows = []
+    for number, values in items:
+        path, label = values.get("path"), values.get("label")
+        if not isinstance(path, str) or not path:
+            problems.add(number, f"no path{'' if path in (None, '') else f': {path!r} is not text'}")
+        elif isinstance(label, bool) or not isinstance(label, int | str) or label == "":
+            problems.add(number, f"label {label!r} is neither a class id nor a class name" if label else "no label")
+        else:
+            try:
+                start, end = seconds(values, "start_sec"), seconds(values, "end_sec")
+                num_frames = whole_frames(values) if with_num_frames else None
+            except ValueError as error:
+                problems.add(number, str(error))
+                continue
+            if end is not None and end <= (start or 0):
+                problems.add(number, f"end_sec {end} is not after start_sec {start or 0}")
+            elif with_num_frames and (start is not None or end is not None):
+                problems.add(number, "start_sec and end_sec are for videos; a folder of frames has no frame rate")
+            else:
+                rows.append(Row(number, path, str(label), num_frames, start, end))
+    return rows
+
+
+def seconds(values: dict[str, Any], key: str) -> float | None:
+    """A time (seconds), None where the cell is empty."""
+    value = values.get(key)
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{key} {value!r} is not a time in seconds")
+    return number
+
+
+def whole_frames(values: dict[str, Any]) -> int | None:
+    """The number of frames, None where the folder is to be counted."""
+    value = values.get("num_frames")
+    if value is None or value == "":
+        return None
+    if not str(value).isdecimal() or int(value) == 0:
+        raise ValueError(f"num_frames {value!r} is not a number of frames")
+    return int(value)

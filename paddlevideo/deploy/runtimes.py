@@ -1,0 +1,286 @@
+"""The runtimes behind `open_backend`: each opens a program and turns named arrays into logits."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import paddle
+from paddle import inference
+
+Arrays = dict[str, np.ndarray]
+
+
+class BackendError(ValueError):
+    """A backend that is not available here, or a program that it cannot open or run."""
+
+
+class Backend(Protocol):
+    """A program that is ready to run.
+
+    Attributes:
+        name: which runtime, on what.
+        inputs: name -> shape (None = free); () where the runtime does not tell.
+    """
+
+    name: str
+    inputs: dict[str, tuple[int | None, ...]]
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        """Named float32 arrays `[N, ...]` -> logits float32 [N, K].
+
+        Raises:
+            BackendError: names or shapes that the program does not take.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    Args:
+        device: auto (a GPU where the runtime has one), cpu, gpu, gpu:1.
+        precision: fp16 computes in bfloat16 on a CPU; int8 is not supported.
+        threads: of a CPU; None for all cores that this process may use.
+        max_batch: clips in the largest `run`, which TensorRT must know beforehand.
+        gpu_mem: of Paddle's memory pool at the start (MB).
+        ir_optim: let Paddle Inference rewrite the program.
+        onednn: Paddle Inference on a CPU uses oneDNN; None keeps Paddle's default, which is on.
+    """
+
+    device: str = "auto"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    threads: int | None = None
+    max_batch: int = 1
+    gpu_mem: int = 8000
+    ir_optim: bool = True
+    onednn: bool | None = None
+
+    def __post_init__(self):
+        if self.precision == "int8":
+            raise BackendError(
+                "int8 needs a program that was quantised with calibration data, and export writes none; use fp32 or fp16"
+            )
+        if self.device.partition(":")[0] not in ("auto", "cpu", "gpu"):
+            raise BackendError(f"device is {self.device!r}, expected auto, cpu, gpu or gpu:<number>")
+
+    @property
+    def num_threads(self) -> int:
+        if self.threads:
+            return self.threads
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    def gpu(self, available: int, who: str) -> int | None:
+        """The GPU number to use, None for the CPU.
+
+        Args:
+            available: how many GPUs the runtime can use.
+        """
+        kind, _, number = self.device.partition(":")
+        if kind == "cpu" or (kind == "auto" and not available):
+            return None
+        if int(number or 0) >= available:
+            raise BackendError(
+                f"{who} can use {available} GPU(s) here, device {self.device!r} is not one of them; use device cpu"
+            )
+        return int(number or 0)
+
+
+@dataclass(frozen=True)
+class Program:
+    """The files of a program, and the shapes of its inputs where a model.yaml tells them."""
+
+    model: Path
+    params: Path | None
+    shapes: Mapping[str, tuple[int | None, ...]]
+
+
+def _check(arrays: Arrays, inputs: Mapping[str, tuple[int | None, ...]]) -> None:
+    """
+    Raises:
+        BackendError: `arrays` are not what the program takes.
+    """
+    for name, shape in inputs.items():
+        given = arrays[name].shape if name in arrays else None
+        fits = given is not None and (not shape or (len(given) == len(shape) and _fits(given, shape)))
+        if not fits or arrays[name].dtype != np.float32:
+            wanted = f"float32 {['any' if s is None else s for s in shape]}" if shape else "float32"
+            came = f"{arrays[name].dtype} {list(given)}" if given is not None else f"only {', '.join(arrays) or 'nothing'}"
+            raise BackendError(f"the program takes {name} as {wanted}; it was given {came}")
+
+
+def _fits(given, shape) -> bool:
+    return all(s in (None, g) for g, s in zip(given, shape, strict=True))
+
+
+def reason(error: BaseException) -> str:
+    """The telling line of a C++ library's message, without its stack trace."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    summary = [i for i, line in enumerate(lines) if "Error Message Summary" in line]
+    return next((line for line in lines[summary[0] + 2 :]), lines[-1]) if summary else (lines or [type(error).__name__])[-1]
+
+
+class EagerBackend:
+    """The model itself, run operation by operation."""
+
+    def __init__(self, model: paddle.nn.Layer, options: Options):
+        gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+        number = options.gpu(gpus, "this build of Paddle")
+        paddle.set_device("cpu" if number is None else f"gpu:{number}")
+        paddle.base.core.set_num_threads(options.num_threads)
+        model.eval()
+        self._model, self._half = model, options.precision == "fp16"
+        self._half_dtype = "bfloat16" if number is None else "float16"
+        self.name = f"eager on {paddle.get_device()}"
+        self.inputs = {name: spec.shape for name, spec in model.inputs.items()}
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        _check(arrays, self.inputs)
+        with paddle.no_grad(), paddle.amp.auto_cast(enable=self._half, dtype=self._half_dtype):
+            return self._model({name: paddle.to_tensor(arrays[name]) for name in self.inputs}).astype("float32").numpy()
+
+
+class PaddleBackend:
+    """Paddle Inference, alone or with TensorRT (written to its documentation; not run by us, for want of such a GPU build)."""
+
+    def __init__(self, program: Program, options: Options, tensorrt: bool = False):
+        config = inference.Config(str(program.model), str(program.params))
+        config.disable_glog_info()
+        config.switch_ir_optim(options.ir_optim)
+        config.enable_memory_optim()
+        if program.model.suffix == ".json":
+            config.enable_new_ir(True)
+            config.enable_new_executor(True)
+        number = options.gpu(paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0, "this build of Paddle")
+        if tensorrt:
+            number = number or 0
+        if number is None:
+            self._set_cpu(config, options)
+        else:
+            half = inference.PrecisionType.Half if options.precision == "fp16" else inference.PrecisionType.Float32
+            config.enable_use_gpu(options.gpu_mem, number, half)
+            if tensorrt:
+                _set_tensorrt(config, program, options, half)
+        where = (
+            f"gpu:{number}" if number is not None else "cpu with oneDNN" if config.mkldnn_enabled() and self._onednn else "cpu"
+        )
+        self.name = f"Paddle Inference{' + TensorRT' if tensorrt else ''} on {where}"
+        self._predictor = inference.create_predictor(config)
+        self.inputs = {name: program.shapes.get(name, ()) for name in self._predictor.get_input_names()}
+
+    def _set_cpu(self, config, options: Options) -> None:
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(options.num_threads)
+        self._onednn = options.onednn is not False
+        if options.onednn:
+            config.enable_mkldnn()
+        if not self._onednn:
+            config.disable_mkldnn()
+        if options.precision == "fp16":
+            if not self._onednn:
+                raise BackendError("fp16 on a CPU needs oneDNN, which computes it in bfloat16; use fp32 or leave oneDNN on")
+            config.enable_mkldnn_bfloat16()
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        _check(arrays, self.inputs)
+        for name in self.inputs:
+            self._predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(arrays[name]))
+        self._predictor.run()
+        return self._predictor.get_output_handle(self._predictor.get_output_names()[0]).copy_to_cpu()
+
+
+def _set_tensorrt(config, program: Program, options: Options, precision) -> None:
+    """Engines for 1 to `max_batch` clips. A clip's segments are folded into the batch inside the graph, so they do not count."""
+    if not program.shapes:
+        raise BackendError(
+            f"{program.model}: TensorRT must know the input shapes, and there is no model.yaml beside it; export again"
+        )
+    config.enable_tensorrt_engine(
+        workspace_size=1 << 30,
+        max_batch_size=options.max_batch,
+        min_subgraph_size=3,
+        precision_mode=precision,
+        use_static=False,
+        use_calib_mode=False,
+    )
+    ranges = [
+        {name: [n, *shape[1:]] for name, shape in program.shapes.items()} for n in (1, options.max_batch, options.max_batch)
+    ]
+    if any(None in shape for sizes in ranges for shape in sizes.values()):
+        raise BackendError(
+            f"{program.model}: TensorRT needs fixed sizes besides the batch; end PIPELINE.test with a crop and export again"
+        )
+    config.set_trt_dynamic_shape_info(*ranges)
+
+
+class OnnxRuntimeBackend:
+    """ONNX Runtime; it computes in the precision of the program, float32."""
+
+    def __init__(self, program: Program, options: Options):
+        import onnxruntime  # an optional extra
+
+        if options.precision != "fp32":
+            raise BackendError(
+                f"onnxruntime runs the program as it was exported, in fp32; precision {options.precision} is for others"
+            )
+        has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        number = options.gpu(1 + int(options.device.partition(":")[2] or 0) if has_cuda else 0, "this build of onnxruntime")
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if number is not None:
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = options.num_threads
+        settings.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(program.model), settings, providers=providers)
+        except Exception as error:  # its errors have no base class of their own
+            raise BackendError(f"{program.model}: onnxruntime cannot open it: {reason(error)}") from error
+        self.name = f"ONNX Runtime on {'cpu' if number is None else f'gpu:{number}'}"
+        self.inputs = {
+            i.name: tuple(size if isinstance(size, int) and size > 0 else None for size in i.shape)
+            for i in self._session.get_inputs()
+        }
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        _check(arrays, self.inputs)
+        return self._session.run(None, {name: arrays[name] for name in self.inputs})[0]
+
+
+class OpenVINOBackend:
+    """OpenVINO; the precision is set, because it would choose a lower one by itself on some processors."""
+
+    def __init__(self, program: Program, options: Options):
+        import openvino  # an optional extra
+
+        core = openvino.Core()
+        gpus = [name for name in core.available_devices if name.startswith("GPU")]
+        # An integrated GPU is no gain that one could rely on: it is used only where it is asked for.
+        number = None if options.device == "auto" else options.gpu(len(gpus), "openvino")
+        device = "CPU" if number is None else gpus[number]
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint(core, device, options)}
+        if device == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = options.num_threads
+        model = core.read_model(str(program.model), *([str(program.params)] if program.params else []))
+        self._compiled = core.compile_model(model, device, settings)
+        self.name = f"OpenVINO on {device.lower()}"
+        self.inputs = {
+            port.any_name: tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+            for port in self._compiled.inputs
+        }
+
+    @staticmethod
+    def _hint(core, device: str, options: Options) -> str:
+        if options.precision == "fp32":
+            return "f32"
+        able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        for name, hint in (("FP16", "f16"), ("BF16", "bf16")):
+            if name in able:
+                return hint
+        raise BackendError(f"openvino can do {', '.join(able)} on this {device}, not fp16; use fp32")
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        _check(arrays, self.inputs)
+        return np.array(self._compiled({name: arrays[name] for name in self.inputs})[0])

@@ -1,0 +1,55 @@
+"""Models filled as the reference was, and comparison with what it computed."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from paddlevideo.models.pp_tsn import ResNetTweaksTSN, ppTSNHead
+from paddlevideo.models.recognizer import Recognizer2D
+from paddlevideo.models.tsn import ResNet, TSNHead
+
+FAMILIES = {"pptsn": (ResNetTweaksTSN, ppTSNHead), "tsn_k400": (ResNet, TSNHead)}
+
+
+def build(family: str, num_classes: int = 400, **head) -> Recognizer2D:
+    make_backbone, make_head = FAMILIES[family]
+    return Recognizer2D(make_backbone(), make_head(num_classes, **head))
+
+
+def goldens(shared: Path) -> Path:
+    return shared / "parity" / "paddlevideo"
+
+
+def fill(shared: Path, model, tame: bool) -> None:
+    """Give every tensor the value that follows from its name and shape."""
+    spec = importlib.util.spec_from_file_location("fill", goldens(shared) / "fill.py")
+    rule = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rule)
+    arrays = {name: rule.fill(name, tensor.shape, tame) for name, tensor in model.state_dict().items()}
+    assert model.set_state_dict(arrays) == ([], [])
+
+
+def check_names(shared: Path, family: str) -> None:
+    """Names, shapes and their order are those of a released file."""
+    manifest = json.loads((goldens(shared) / f"manifest_{family}.json").read_text())
+    model = build(family)
+    ours = [(name, list(tensor.shape), str(tensor.numpy().dtype)) for name, tensor in model.state_dict().items()]
+    assert ours == [(entry["name"], entry["shape"], entry["dtype"].removeprefix("paddle.")) for entry in manifest]
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    assert trained == {entry["name"] for entry in manifest if entry["trainable_or_buffer"] == "trainable"}
+
+
+def check_logits(shared: Path, family: str, tame: bool) -> None:
+    """Evaluation logits agree to 1e-4 of their standard deviation."""
+    golden = np.load(goldens(shared) / f"golden_{family}.npz")
+    model = build(family)
+    fill(shared, model, tame)
+    model.eval()
+    frames = np.random.default_rng(0).standard_normal(tuple(golden["public/input_shape"])).astype("float32")
+    with paddle.no_grad():
+        logits = model({"frames": paddle.to_tensor(frames)}).numpy()
+    expected = golden["public/out_tame" if tame else "public/logits"]
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())

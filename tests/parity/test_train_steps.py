@@ -1,0 +1,68 @@
+"""Three training steps against the reference's: losses, gradient norms and the parameters after them.
+
+The steps amplify rounding: scaling the inputs by 1 + 1.2e-7 moves the third gradient norm by 2e-3 and the running means of the
+last stage by 1e-4, so the bounds widen. They still tell a missing nesterov (1.4e-1 in head.fc.weight) or learning-rate
+factor (5e-1) from noise; weight decay moves less than rounding in three steps and is checked with the parts.
+"""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+from paddlevideo import losses
+from paddlevideo.registry import lookup
+from paddlevideo.solver.lr import ConstantDecay
+from tests.parity.reference import build, fill, goldens
+
+LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0}  # as their config files have it
+PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
+
+
+def optimizer_of(settings: dict, rate: float, model):
+    arguments = dict(settings)
+    for key, kind in PARTS.items():
+        if key in arguments:
+            arguments[key] = lookup(kind, arguments[key]["name"]).make(arguments[key]["value"])
+    recipe = lookup("optimizer", arguments.pop("name")).make(learning_rate=ConstantDecay(rate), **arguments)
+    return recipe.build(model.named_parameters())
+
+
+def batch_of(step: int, run: dict):
+    """frames, labels, other labels, share of the first."""
+    rng = np.random.default_rng(100 + step)
+    frames = rng.standard_normal(run["shape"]).astype("float32")
+    labels = rng.integers(0, run["head"]["num_classes"], (len(frames), 1))
+    if "lam" not in run:
+        return frames, labels, labels, 1.0
+    lam, order = run["lam"], rng.permutation(len(frames))
+    return (lam * frames + (1 - lam) * frames[order]).astype("float32"), labels, labels[order], lam
+
+
+@pytest.mark.parametrize("name", ["pptsn", "pptsn_mixup", "tsn_k400"])
+def test_three_steps(shared, name):
+    golden = np.load(goldens(shared) / f"train_golden_{name}.npz")
+    run = json.loads(str(golden["kwargs"]))
+    model = build(run["model"], **run["head"], ls_eps=LABEL_SMOOTHING[run["model"]])
+    fill(shared, model, tame=True)
+    optimizer = optimizer_of(run["optimizer"], run["lr"], model)
+    model.train()
+    for step, grad_bound in enumerate([1e-4, 1e-3, 1e-2]):
+        frames, first, second, lam = batch_of(step, run)
+        logits = model({"frames": paddle.to_tensor(frames)})
+        targets = (paddle.to_tensor(first), paddle.to_tensor(second), lam)
+        loss = losses.mixed_cross_entropy(logits, *targets, model.label_smoothing)
+        loss.backward()
+        squares = [float((p.grad.astype("float64") ** 2).sum()) for p in model.parameters() if p.grad is not None]
+        assert float(loss) == pytest.approx(golden["loss"][step], rel=1e-5)
+        assert np.sqrt(sum(squares)) == pytest.approx(golden["grad_norm"][step], rel=grad_bound)
+        optimizer.step()
+        optimizer.clear_grad()
+
+    after = {key: value.numpy().astype("float64") for key, value in model.state_dict().items()}
+    assert list(after) == golden["names"].tolist()
+    for key, summary in {"sum": np.sum, "abs": lambda a: np.abs(a).sum(), "l2": np.linalg.norm}.items():
+        ours = np.array([summary(after[n].ravel()) for n in after])
+        apart = np.abs(ours - golden[key]) / golden["abs"]
+        assert apart.max() < 5e-4, f"{key} of {golden['names'][apart.argmax()]} is {apart.max():.1e} of its sum apart"
