@@ -11,6 +11,7 @@ import paddle
 from paddle import inference
 
 Arrays = dict[str, np.ndarray]
+MANY = 1024
 
 
 class BackendError(ValueError):
@@ -84,7 +85,7 @@ class Options:
             return None
         if int(number or 0) >= available:
             raise BackendError(
-                f"{who} can use {available} GPU(s) here, device {self.device!r} is not one of them; use device cpu"
+                f"{who} can use {available or 'no'} GPU here, and device {self.device!r} was asked for; use device cpu"
             )
         return int(number or 0)
 
@@ -127,8 +128,7 @@ class EagerBackend:
     """The model itself, run operation by operation."""
 
     def __init__(self, model: paddle.nn.Layer, options: Options):
-        gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-        number = options.gpu(gpus, "this build of Paddle")
+        number = options.gpu(_paddle_gpus(), "this build of Paddle")
         paddle.set_device("cpu" if number is None else f"gpu:{number}")
         paddle.base.core.set_num_threads(options.num_threads)
         model.eval()
@@ -144,7 +144,7 @@ class EagerBackend:
 
 
 class PaddleBackend:
-    """Paddle Inference, alone or with TensorRT (written to its documentation; not run by us, for want of such a GPU build)."""
+    """Paddle Inference, alone or with TensorRT (written to its documentation; not run by us, for want of such a build)."""
 
     def __init__(self, program: Program, options: Options, tensorrt: bool = False):
         config = inference.Config(str(program.model), str(program.params))
@@ -154,35 +154,17 @@ class PaddleBackend:
         if program.model.suffix == ".json":
             config.enable_new_ir(True)
             config.enable_new_executor(True)
-        number = options.gpu(paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0, "this build of Paddle")
+        number = options.gpu(_paddle_gpus(), "this build of Paddle")
         if tensorrt:
-            number = number or 0
-        if number is None:
-            self._set_cpu(config, options)
+            _set_tensorrt(config, program, options, number)
+        elif number is not None:
+            config.enable_use_gpu(options.gpu_mem, number, _paddle_precision(options))
         else:
-            half = inference.PrecisionType.Half if options.precision == "fp16" else inference.PrecisionType.Float32
-            config.enable_use_gpu(options.gpu_mem, number, half)
-            if tensorrt:
-                _set_tensorrt(config, program, options, half)
-        where = (
-            f"gpu:{number}" if number is not None else "cpu with oneDNN" if config.mkldnn_enabled() and self._onednn else "cpu"
-        )
+            _set_cpu(config, options)
+        where = f"gpu:{number}" if number is not None else "cpu with oneDNN" if config.mkldnn_enabled() else "cpu"
         self.name = f"Paddle Inference{' + TensorRT' if tensorrt else ''} on {where}"
         self._predictor = inference.create_predictor(config)
         self.inputs = {name: program.shapes.get(name, ()) for name in self._predictor.get_input_names()}
-
-    def _set_cpu(self, config, options: Options) -> None:
-        config.disable_gpu()
-        config.set_cpu_math_library_num_threads(options.num_threads)
-        self._onednn = options.onednn is not False
-        if options.onednn:
-            config.enable_mkldnn()
-        if not self._onednn:
-            config.disable_mkldnn()
-        if options.precision == "fp16":
-            if not self._onednn:
-                raise BackendError("fp16 on a CPU needs oneDNN, which computes it in bfloat16; use fp32 or leave oneDNN on")
-            config.enable_mkldnn_bfloat16()
 
     def run(self, arrays: Arrays) -> np.ndarray:
         _check(arrays, self.inputs)
@@ -192,28 +174,49 @@ class PaddleBackend:
         return self._predictor.get_output_handle(self._predictor.get_output_names()[0]).copy_to_cpu()
 
 
-def _set_tensorrt(config, program: Program, options: Options, precision) -> None:
-    """Engines for 1 to `max_batch` clips. A clip's segments are folded into the batch inside the graph, so they do not count."""
-    if not program.shapes:
+def _paddle_gpus() -> int:
+    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+
+
+def _paddle_precision(options: Options):
+    return inference.PrecisionType.Half if options.precision == "fp16" else inference.PrecisionType.Float32
+
+
+def _set_cpu(config, options: Options) -> None:
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(options.num_threads)
+    if options.onednn is False:
+        config.disable_mkldnn()
+    elif options.onednn:
+        config.enable_mkldnn()
+    if options.precision == "fp16":
+        if not config.mkldnn_enabled():
+            raise BackendError("fp16 on a CPU needs oneDNN, which computes it in bfloat16; use fp32 or leave oneDNN on")
+        config.enable_mkldnn_bfloat16()
+    if config.mkldnn_enabled():
+        config.set_mkldnn_cache_capacity(10)  # a last, smaller batch is a shape of its own
+
+
+def _set_tensorrt(config, program: Program, options: Options, number: int | None) -> None:
+    """Engines for 1 to `max_batch` clips. A clip's segments join the batch inside the graph, so they do not count here."""
+    if number is None:
+        raise BackendError("TensorRT runs on a GPU, and the CPU was chosen; use --use_gpu=True, or backend paddle")
+    if not program.shapes or any(None in shape[1:] for shape in program.shapes.values()):
         raise BackendError(
-            f"{program.model}: TensorRT must know the input shapes, and there is no model.yaml beside it; export again"
+            f"{program.model}: TensorRT needs to know all sizes of the inputs but the batch, from a model.yaml beside the program; "
+            "end PIPELINE.test with a crop and export again"
         )
+    config.enable_use_gpu(options.gpu_mem, number)
     config.enable_tensorrt_engine(
         workspace_size=1 << 30,
         max_batch_size=options.max_batch,
         min_subgraph_size=3,
-        precision_mode=precision,
+        precision_mode=_paddle_precision(options),
         use_static=False,
         use_calib_mode=False,
     )
-    ranges = [
-        {name: [n, *shape[1:]] for name, shape in program.shapes.items()} for n in (1, options.max_batch, options.max_batch)
-    ]
-    if any(None in shape for sizes in ranges for shape in sizes.values()):
-        raise BackendError(
-            f"{program.model}: TensorRT needs fixed sizes besides the batch; end PIPELINE.test with a crop and export again"
-        )
-    config.set_trt_dynamic_shape_info(*ranges)
+    least, most = ({name: [n, *shape[1:]] for name, shape in program.shapes.items()} for n in (1, options.max_batch))
+    config.set_trt_dynamic_shape_info(least, most, most)
 
 
 class OnnxRuntimeBackend:
@@ -223,11 +226,10 @@ class OnnxRuntimeBackend:
         import onnxruntime  # an optional extra
 
         if options.precision != "fp32":
-            raise BackendError(
-                f"onnxruntime runs the program as it was exported, in fp32; precision {options.precision} is for others"
-            )
-        has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-        number = options.gpu(1 + int(options.device.partition(":")[2] or 0) if has_cuda else 0, "this build of onnxruntime")
+            raise BackendError(f"onnxruntime computes in fp32, as the program was exported; it has no {options.precision} here")
+        # It does not count GPUs; whether one could be used shows when the session is made.
+        able = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        number = options.gpu(MANY if able else 0, "this build of onnxruntime")
         providers: list[Any] = ["CPUExecutionProvider"]
         if number is not None:
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
@@ -238,7 +240,12 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(str(program.model), settings, providers=providers)
         except Exception as error:  # its errors have no base class of their own
             raise BackendError(f"{program.model}: onnxruntime cannot open it: {reason(error)}") from error
-        self.name = f"ONNX Runtime on {'cpu' if number is None else f'gpu:{number}'}"
+        on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
+        if number is not None and not on_gpu and options.device != "auto":
+            raise BackendError(
+                f"onnxruntime cannot use {options.device} (are CUDA and cuDNN of its version there?); use device cpu"
+            )
+        self.name = f"ONNX Runtime on {f'gpu:{number}' if on_gpu else 'cpu'}"
         self.inputs = {
             i.name: tuple(size if isinstance(size, int) and size > 0 else None for size in i.shape)
             for i in self._session.get_inputs()

@@ -12,6 +12,7 @@ import paddle
 from paddlevideo import dist, log
 from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, fit_prefetch, refuse
 from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.engine import amp
 from paddlevideo.engine.build import (
     Classes,
     build_metric,
@@ -40,7 +41,7 @@ class Evaluation:
 
 def to_tensors(pipeline: ClipPipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
     """Model inputs of a batch: a GPU gets uint8 and normalises itself, on a CPU NumPy does it."""
-    if paddle.get_device().startswith("gpu"):
+    if amp.on_gpu():
         return {name: pipeline.finish_on_device(paddle.to_tensor(array)) for name, array in arrays.items()}
     return {name: paddle.to_tensor(array) for name, array in pipeline.finish(arrays).items()}
 
@@ -73,7 +74,7 @@ def mean_scores(
 
 def views_at_once(cfg: Config) -> int:
     """`views_per_step`, or as many as suit the device."""
-    return cfg.DATASET.views_per_step or (10 if paddle.get_device().startswith("gpu") else 1)
+    return cfg.DATASET.views_per_step or (10 if amp.on_gpu() else 1)
 
 
 def evaluate(
@@ -92,7 +93,7 @@ def evaluate(
     rows, failures, losses = [], [], {}
 
     def run(arrays: Arrays) -> np.ndarray:
-        with paddle.no_grad(), paddle.amp.auto_cast(enable=cfg.amp, level=cfg.amp_level, dtype=amp_dtype()):
+        with paddle.no_grad(), amp.autocast(cfg, model):
             return model(to_tensors(pipeline, arrays)).astype("float32").numpy()
 
     model.eval()
@@ -200,11 +201,6 @@ def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, 
         if message:
             log.logger.warning(message)
     return Loader(dataset, order, num_workers, prefetch)
-
-
-def amp_dtype() -> str:
-    """float16 where the hardware is made for it, bfloat16 on a CPU."""
-    return "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -10,11 +10,12 @@ import paddle
 
 from paddlevideo import dist, log
 from paddlevideo.data.loader import ClipDataset, FailureCount, Loader, TrainOrder
+from paddlevideo.engine import amp
 from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
 from paddlevideo.engine.checkpoint import Progress, TrainState, average_buffers, find_resume, read_model
 from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import Evaluation, amp_dtype, eval_loader, evaluate, fitted_loader, to_tensors
+from paddlevideo.engine.test import Evaluation, eval_loader, evaluate, fitted_loader, to_tensors
 from paddlevideo.engine.watch import Clock, StopSignal, keep_evidence
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import load_into
@@ -99,12 +100,13 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
     # Optimizer, precision, and the form that runs on many ranks.
     recipe = cfg.OPTIMIZER.make()
     optimizer = recipe.build(model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
-    if cfg.amp and cfg.amp_level == "O2":
-        model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=amp_dtype())
-    scaler = paddle.amp.GradScaler(enable=cfg.amp and amp_dtype() == "float16", init_loss_scaling=2.0**16)
+    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
     if cfg.sync_bn and dist.world_size() > 1:
         model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     network = paddle.DataParallel(model) if dist.world_size() > 1 else model
+
+    if cfg.amp and not amp.on_gpu():
+        logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
 
     # Data, and how batches, ranks and the learning rate belong together.
     order = TrainOrder(len(records), cfg.DATASET.batch_size, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)
@@ -228,7 +230,7 @@ def train_epoch(run: Run) -> None:
         ends = (step + 1) % run.accumulate == 0
         quiet = run.network.no_sync() if dist.world_size() > 1 and not ends else contextlib.nullcontext()
         with quiet:
-            with paddle.amp.auto_cast(enable=cfg.amp, level=cfg.amp_level, dtype=amp_dtype()):
+            with amp.autocast(cfg, state.model):
                 values = supervised(run.network, state.model, batch)
             loss = values["loss"].item()
             if not np.isfinite(loss):

@@ -134,7 +134,8 @@ def test_folders_without_records(here):
 def test_tables(here):
     make(here, "a, b.mp4")
     table = 'Path , label,start_sec,end_sec\n"a, b.mp4",run,1.5,3\n\n"a, b.mp4",walk,,\r\n'
-    lines = '{"path": "a, b.mp4", "label": "run", "start_sec": 1.5, "end_sec": 3, "more": 1}\n\n{"path": "a, b.mp4", "label": "walk"}'
+    first = '{"path": "a, b.mp4", "label": "run", "start_sec": 1.5, "end_sec": 3, "more": 1}'
+    lines = first + '\n\n{"path": "a, b.mp4", "label": "walk"}'
     for name in (write(here, table, "t.csv"), write(here, lines, "t.jsonl")):
         loaded = VideoDataset(name).load()
         assert [(r.label, r.start_sec, r.end_sec) for r in loaded.records] == [(0, 1.5, 3.0), (1, None, None)]

@@ -139,9 +139,24 @@ def test_views(sampler, transforms, views):
 @pytest.mark.parametrize(
     ("pipeline", "stage", "reason", "cause"),
     [
-        (ClipPipeline(Film(error=DecodeError("no frames")), Sampler(3, 1, valid_mode=True), []), "decode", "no frames", DecodeError),
-        (ClipPipeline(Film(error=OSError(5, "disk")), Sampler(3, 1, valid_mode=True), []), "decode", "OSError: [Errno 5] disk", OSError),
-        (ClipPipeline(Film(short=1), Sampler(3, 1, valid_mode=True), []), "decode", "3 frames were asked for, 2 came", ValueError),
+        (
+            ClipPipeline(Film(error=DecodeError("no frames")), Sampler(3, 1, valid_mode=True), []),
+            "decode",
+            "no frames",
+            DecodeError,
+        ),
+        (
+            ClipPipeline(Film(error=OSError(5, "disk")), Sampler(3, 1, valid_mode=True), []),
+            "decode",
+            "OSError: [Errno 5] disk",
+            OSError,
+        ),
+        (
+            ClipPipeline(Film(short=1), Sampler(3, 1, valid_mode=True), []),
+            "decode",
+            "3 frames were asked for, 2 came",
+            ValueError,
+        ),
         (ClipPipeline(Film(0), Sampler(3, 1, valid_mode=True), []), "sample", "the video has 0 frames", ValueError),
         (ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(64)]), "CenterCrop", "at least 64x64", ValueError),
         (ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [Broken()]), "Broken", "KeyError: 'no such key'", KeyError),

@@ -1,0 +1,246 @@
+"""A trained model -> a folder that is complete by itself: programs, weights, `model.yaml`, and `golden.npz` to replay.
+
+Everything is written and compared with the model in a temporary folder first; only then does it take its place.
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from paddlevideo.deploy import program
+from paddlevideo.deploy.backends import FORMAT_OF, available_backends, open_backend
+from paddlevideo.deploy.manifest import FILE, Manifest, check_files, read_manifest, sha256
+from paddlevideo.deploy.program import ExportError, Job
+from paddlevideo.engine.build import SYNTHETIC_SIZE, Classes, build_model, build_pipeline, known_classes, preflight
+from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.runfile import versions
+from paddlevideo.log import logger
+from paddlevideo.sample import InputSpec
+from paddlevideo.schema import Config
+from paddlevideo.weights import checksum, load_into, state_arrays
+
+FORMATS = ("pdmodel", "pir", "onnx")
+GOLDEN = "golden.npz"
+TOLERANCE = 1e-4
+SUFFIX_OF = {kind: suffix for suffix, kind in FORMAT_OF.items()}
+_BLOCK = 16  # pixels; golden frames are made of blocks, which keeps the file small
+
+
+def export(
+    cfg: Config,
+    weights: str | Path,
+    output_dir: str | Path | None = None,
+    formats: Iterable[str] = ("pdmodel",),
+    name: str | None = None,
+) -> Path:
+    """Write a model as programs that run without its Python code.
+
+    Args:
+        weights: `.pdparams`, `.safetensors` or `.pdstate`.
+        output_dir: `inference/<model_name>` by default.
+        formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`), onnx (`.onnx`), or all.
+            pdmodel and pir share one `.pdiparams`.
+        name: stem of the files, `model_name` by default.
+
+    Returns:
+        the folder.
+
+    Raises:
+        ConfigError, WeightsError: the config or the weights are wrong, or do not fit each other.
+        ExportError: a program could not be written, or gives other logits than the model; the folder is as it was.
+    """
+    wanted = _formats(formats)
+    name = name or cfg.model_name
+    folder = Path(output_dir or f"inference/{cfg.model_name}")
+    earlier = read_manifest(folder)
+    if earlier and earlier.name != name:
+        raise ExportError(f"{folder} holds the model {earlier.name}; give {name} a folder of its own with -o")
+    with _on_cpu():
+        model, classes = trained_model(cfg, weights)
+        inputs, sizes = program_inputs(cfg, model)
+        golden = golden_inputs(sizes)
+        with paddle.no_grad():
+            logits = model({key: paddle.to_tensor(array) for key, array in golden.items()}).numpy()
+    manifest = Manifest(
+        name=name,
+        inputs=inputs,
+        num_classes=logits.shape[1],
+        labels=classes.names,
+        views=build_pipeline(cfg, "test").num_views,
+        top_k=cfg.INFERENCE.top_k,
+        weights=checksum(state_arrays(model)),
+        config=dict(cfg.origin.data),
+        versions=versions(),
+    )
+    with _workspace(folder) as work:
+        _write_programs(wanted, work / name, cfg, classes.num, weights, inputs)
+        np.savez_compressed(work / GOLDEN, **golden, logits=logits)
+        differences = {
+            f"{name}{SUFFIX_OF[kind]}": _verify(work / f"{name}{SUFFIX_OF[kind]}", golden, logits) for kind in wanted
+        }
+        files = {path.name: sha256(path) for path in sorted(work.iterdir())}
+        kept = _kept(folder, earlier, manifest, files)
+        manifest = replace(
+            manifest,
+            files={**{n: earlier.files[n] for n in kept}, **files},
+            differences={**{n: earlier.differences[n] for n in kept if n in earlier.differences}, **differences},
+        )
+        (work / FILE).write_text(manifest.text(), encoding="utf-8")
+        for file in [*files, FILE]:  # model.yaml last: until then the old one does not match, and says so
+            os.replace(work / file, folder / file)
+    logger.info(f"exported {name} to {folder}: {', '.join([*files, FILE])}")
+    return folder
+
+
+def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Classes]:
+    """The model of a config with its weights, in evaluation mode, and its classes; every tensor is accounted for.
+
+    Raises:
+        ConfigError, WeightsError: as in `export`.
+    """
+    arrays, class_names = read_model(weights)
+    classes = known_classes(cfg, class_names)
+    model = build_model(cfg, classes.num)
+    logger.info(load_into(model, arrays, str(weights)))
+    model.eval()
+    return model, classes
+
+
+def program_inputs(cfg: Config, model: paddle.nn.Layer) -> tuple[dict[str, InputSpec], dict[str, tuple[int, ...]]]:
+    """(what the program takes, the sizes of one sample): the batch is free, and so are sizes that PIPELINE.test does not fix.
+
+    Raises:
+        ConfigError: the pipeline does not give what the model takes.
+    """
+    shapes = preflight(cfg, model, ("test",))["test"]
+    pipeline = build_pipeline(cfg, "test")
+    # A clip of another size tells which axes follow the video.
+    turned = np.zeros((pipeline.num_frames, *reversed(SYNTHETIC_SIZE), 3), np.uint8)
+    sample = pipeline.finish(pipeline.apply(turned, np.random.default_rng(0)))
+    views = int(pipeline.view_axis)
+    sizes = {name: tuple(shape[views:]) for name, shape in shapes.items()}
+    inputs = {}
+    for name, spec in model.inputs.items():
+        other = np.shape(sample[name])[views:]
+        free = (size if size == second else None for size, second in zip(sizes[name], other, strict=True))
+        inputs[name] = replace(spec, shape=(None, *free))
+    return inputs, sizes
+
+
+def golden_inputs(sizes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Two fixed samples of standard normal noise: float32 [2, ...]; pictures are made of blocks of one value."""
+    rng, arrays = np.random.default_rng(0), {}
+    for name, shape in sizes.items():
+        blocks = [2, *shape]
+        for axis in (-1, -2) if len(shape) >= 3 else ():
+            blocks[axis] = -(-shape[axis] // _BLOCK)
+        array = rng.standard_normal(blocks).astype(np.float32)
+        if len(shape) >= 3:
+            array = array.repeat(_BLOCK, -1).repeat(_BLOCK, -2)[..., : shape[-2], : shape[-1]]
+        arrays[name] = np.ascontiguousarray(array)
+    return arrays
+
+
+def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """max |found - expected| / max |expected|; infinite where shapes differ or a value is not finite."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    scale = np.abs(expected).max()
+    return float(np.abs(found.astype(np.float64) - expected).max() / (scale or 1.0))
+
+
+def _formats(formats: Iterable[str]) -> tuple[str, ...]:
+    given = [formats] if isinstance(formats, str) else list(formats)
+    unknown = [f for f in given if f not in (*FORMATS, "all")]
+    if unknown or not given:
+        raise ExportError(f"format is {', '.join(unknown) or 'missing'}; expected {', '.join(FORMATS)} or all")
+    wanted = tuple(f for f in FORMATS if f in given or "all" in given)
+    if "onnx" in wanted:
+        if importlib.util.find_spec("paddle2onnx") is None:
+            raise ExportError("format onnx needs paddle2onnx: pip install paddle2onnx")
+        if not _onnx_runners():
+            raise ExportError("format onnx is checked by running it, which needs onnxruntime: pip install onnxruntime")
+    return wanted
+
+
+def _onnx_runners() -> list[str]:
+    return [kind for kind in ("onnxruntime", "openvino") if not available_backends()[kind]]
+
+
+def _write_programs(wanted, stem: Path, cfg: Config, num_classes: int, weights, inputs) -> None:
+    legacy = [kind for kind in wanted if kind != "pir"]
+    for pir, part in ((True, "pir" in wanted), (False, bool(legacy))):
+        if part:  # .pdiparams of the second are the same bytes as of the first
+            onnx = not pir and "onnx" in wanted
+            logger.info(f"writing {' and '.join(['pir'] if pir else legacy)} ...")
+            program.run(Job.of(cfg.origin.data, cfg.origin.path, num_classes, weights, inputs, stem, onnx), pir)
+    if wanted == ("onnx",):
+        for suffix in (".pdmodel", ".pdiparams", ".pdiparams.info"):
+            stem.with_name(stem.name + suffix).unlink()
+    elif "pdmodel" not in wanted:
+        for suffix in (".pdmodel", ".pdiparams.info"):
+            stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+
+
+def _verify(file: Path, golden: dict[str, np.ndarray], logits: np.ndarray) -> float:
+    """Run a program on two samples and on one, and return the larger difference from the model."""
+    kind = _onnx_runners()[0] if file.suffix == ".onnx" else "paddle"
+    backend = open_backend(file, kind, device="cpu")
+    first = {key: array[:1] for key, array in golden.items()}
+    difference = max(relative_difference(backend.run(golden), logits), relative_difference(backend.run(first), logits[:1]))
+    line = f"{file.name}: logits differ from the model's by {difference:.1e} of the largest ({backend.name})"
+    if not difference <= TOLERANCE:
+        raise ExportError(f"{line}; at most {TOLERANCE:g} is float noise, so nothing was exported")
+    logger.info(line)
+    return float(f"{difference:.3g}")
+
+
+def _kept(folder: Path, earlier: Manifest | None, manifest: Manifest, files: Mapping[str, str]) -> list[str]:
+    """Files of an earlier export of the same model, which stay part of this one."""
+    others = [name for name in earlier.files if name not in files] if earlier else []
+    if earlier and earlier.same_model(manifest):
+        shared = [name for name in earlier.files if name in files and name.endswith(".pdiparams")]
+        if all(earlier.files[name] == files[name] for name in shared):
+            there = [name for name in others if (folder / name).exists()]
+            check_files(earlier, [folder / name for name in there])
+            return there
+    if others:
+        logger.warning(f"{folder}: of an earlier export of another model, no longer used: {', '.join(others)}")
+    return []
+
+
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    """The reference logits come from a CPU: GPUs round differently from one kind to the next."""
+    before = paddle.get_device()
+    paddle.set_device("cpu")
+    try:
+        yield
+    finally:
+        paddle.set_device(before)
+
+
+@contextmanager
+def _workspace(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside `folder`, which is itself removed again where it was made for nothing."""
+    new = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write to {folder}: {error.strerror}; choose another folder with -o") from error
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for path in new:
+            if path.exists() and not any(path.iterdir()):
+                path.rmdir()

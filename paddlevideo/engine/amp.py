@@ -1,0 +1,68 @@
+"""Mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU; no-ops when off.
+
+Paddle 3.3 has no bfloat16 kernels for a CPU and its `auto_cast` does nothing there. What bfloat16 hardware computes is the
+product of bfloat16 numbers accumulated in float32, so rounding the inputs and weights of convolutions and linear layers to
+bfloat16 gives the same numbers at float32 speed: good for trying a recipe, not for going faster.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import paddle
+from paddle import nn
+
+from paddlevideo.schema import Config
+
+_MULTIPLIES = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
+
+
+def on_gpu() -> bool:
+    return paddle.get_device().startswith("gpu")
+
+
+def dtype() -> str:
+    return "float16" if on_gpu() else "bfloat16"
+
+
+def prepare(cfg: Config, model: nn.Layer, optimizer):
+    """(model, optimizer, gradient scaler); with `amp_level: O2` on a GPU the weights become float16 with float32 copies."""
+    scaler = paddle.amp.GradScaler(enable=cfg.amp and on_gpu(), init_loss_scaling=2.0**16)
+    if cfg.amp and cfg.amp_level == "O2" and on_gpu():
+        model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=dtype())
+    return model, optimizer, scaler
+
+
+@contextlib.contextmanager
+def autocast(cfg: Config, model: nn.Layer) -> Iterator[None]:
+    """Run what is inside in mixed precision where the config says so."""
+    if not cfg.amp:
+        yield
+    elif on_gpu():
+        with paddle.amp.auto_cast(level=cfg.amp_level, dtype=dtype()):
+            yield
+    else:
+        with _rounded_to_bfloat16(model):
+            yield
+
+
+@contextlib.contextmanager
+def _rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
+    def enter(layer, inputs):
+        # The gradient reaches the float32 weight through the cast.
+        layer._parameters["weight"] = _rounded(weights[id(layer)])
+        return tuple(_rounded(x) for x in inputs)
+
+    layers = [layer for layer in model.sublayers() if isinstance(layer, _MULTIPLIES)]
+    weights = {id(layer): layer.weight for layer in layers}
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer in layers:
+            layer._parameters["weight"] = weights[id(layer)]
+
+
+def _rounded(x: paddle.Tensor) -> paddle.Tensor:
+    return x.astype("bfloat16").astype("float32")
