@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_safetensors
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
 Arrays = dict[str, np.ndarray]
@@ -73,9 +73,9 @@ class _DType:
     """Stands in for a NumPy dtype while a file is read; `state` as `numpy.dtype.__reduce__` gives it."""
 
     def __init__(self, name: str, *_):
-        self.type = np.dtype(name)
-        if self.type.kind not in "biufc":
+        if not isinstance(name, str) or not re.fullmatch(r"[biufc]\d{1,2}", name):
             raise WeightsError(f"it holds an array of {name!r}, expected numbers")
+        self.type = np.dtype(name)
 
     def __setstate__(self, state):
         self.type = self.type.newbyteorder(state[1])
@@ -91,7 +91,7 @@ class _Array:
         self.value = _array(data, dtype, shape, "F" if fortran else "C")
 
 
-def _array(data, dtype, shape, order="C") -> np.ndarray:
+def _array(data, dtype, shape, order: Literal["C", "F"] = "C") -> np.ndarray:
     if not isinstance(dtype, _DType) or not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise WeightsError("it holds an array of objects, expected numbers")
     raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote bytes as text
@@ -151,7 +151,7 @@ def read_arrays(path: str | Path) -> Arrays:
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
-            return load_safetensors(path)
+            return {name: _tensor(view) for name, view in deserialize(path.read_bytes())}
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
         return _arrays_in(content)
@@ -160,12 +160,22 @@ def read_arrays(path: str | Path) -> Arrays:
         there = f"; there are {', '.join(near[:8])}" if near else ""
         raise WeightsError(f"{path}: there is no such file{there}") from None
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (pickle.UnpicklingError, EOFError, SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError,
             ImportError, MemoryError, OverflowError) as error:  # fmt: skip
         raise WeightsError(f"{path}: not a file of arrays, or damaged ({type(error).__name__}: {error})") from error
+
+
+_SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
+                "U64": "u8", "U32": "u4", "U16": "u2", "U8": "u1", "BOOL": "b1"}  # fmt: skip
+
+
+def _tensor(view) -> np.ndarray:
+    if view["dtype"] not in _SAFETENSORS:
+        raise WeightsError(f"it holds tensors of type {view['dtype']}; known: {', '.join(_SAFETENSORS)}")
+    return np.frombuffer(view["data"], "<" + _SAFETENSORS[view["dtype"]]).reshape(view["shape"]).copy()
 
 
 def _arrays_in(content) -> Arrays:

@@ -16,8 +16,8 @@ import numpy as np
 import paddle
 
 from paddlevideo.deploy import program
-from paddlevideo.deploy.backends import FORMAT_OF, available_backends, open_backend
-from paddlevideo.deploy.manifest import FILE, Manifest, check_files, read_manifest, sha256
+from paddlevideo.deploy.backends import available_backends, open_backend
+from paddlevideo.deploy.manifest import FILE, Manifest, read_manifest, sha256
 from paddlevideo.deploy.program import ExportError, Job
 from paddlevideo.engine.build import SYNTHETIC_SIZE, Classes, build_model, build_pipeline, known_classes, preflight
 from paddlevideo.engine.checkpoint import read_model
@@ -27,10 +27,14 @@ from paddlevideo.sample import InputSpec
 from paddlevideo.schema import Config
 from paddlevideo.weights import checksum, load_into, state_arrays
 
-FORMATS = ("pdmodel", "pir", "onnx")
 GOLDEN = "golden.npz"
 TOLERANCE = 1e-4
-SUFFIX_OF = {kind: suffix for suffix, kind in FORMAT_OF.items()}
+WRITES = {
+    "pdmodel": (".pdmodel", ".pdiparams", ".pdiparams.info"),
+    "pir": (".json", ".pdiparams"),
+    "onnx": (".onnx",),
+}
+FORMATS = tuple(WRITES)
 _BLOCK = 16  # pixels; golden frames are made of blocks, which keeps the file small
 
 
@@ -83,9 +87,8 @@ def export(
     with _workspace(folder) as work:
         _write_programs(wanted, work / name, cfg, classes.num, weights, inputs)
         np.savez_compressed(work / GOLDEN, **golden, logits=logits)
-        differences = {
-            f"{name}{SUFFIX_OF[kind]}": _verify(work / f"{name}{SUFFIX_OF[kind]}", golden, logits) for kind in wanted
-        }
+        programs = [f"{name}{WRITES[kind][0]}" for kind in wanted]
+        differences = {file: _verify(work / file, golden, logits) for file in programs}
         files = {path.name: sha256(path) for path in sorted(work.iterdir())}
         kept = _kept(folder, earlier, manifest, files)
         manifest = replace(
@@ -124,8 +127,9 @@ def program_inputs(cfg: Config, model: paddle.nn.Layer) -> tuple[dict[str, Input
     pipeline = build_pipeline(cfg, "test")
     # A clip of another size tells which axes follow the video.
     turned = np.zeros((pipeline.num_frames, *reversed(SYNTHETIC_SIZE), 3), np.uint8)
-    sample = pipeline.finish(pipeline.apply(turned, np.random.default_rng(0)))
     views = int(pipeline.view_axis)
+    sample = pipeline.apply(turned, np.random.default_rng(0))
+    sample = pipeline.finish({name: array[:1] if views else array for name, array in sample.items()})
     sizes = {name: tuple(shape[views:]) for name, shape in shapes.items()}
     inputs = {}
     for name, spec in model.inputs.items():
@@ -177,17 +181,15 @@ def _onnx_runners() -> list[str]:
 
 def _write_programs(wanted, stem: Path, cfg: Config, num_classes: int, weights, inputs) -> None:
     legacy = [kind for kind in wanted if kind != "pir"]
-    for pir, part in ((True, "pir" in wanted), (False, bool(legacy))):
-        if part:  # .pdiparams of the second are the same bytes as of the first
-            onnx = not pir and "onnx" in wanted
-            logger.info(f"writing {' and '.join(['pir'] if pir else legacy)} ...")
+    for pir, kinds in ((True, [kind for kind in wanted if kind == "pir"]), (False, legacy)):
+        if kinds:  # the .pdiparams of the second holds the same bytes as that of the first
+            logger.info(f"writing {' and '.join(kinds)} ...")
+            onnx = "onnx" in kinds
             program.run(Job.of(cfg.origin.data, cfg.origin.path, num_classes, weights, inputs, stem, onnx), pir)
-    if wanted == ("onnx",):
-        for suffix in (".pdmodel", ".pdiparams", ".pdiparams.info"):
-            stem.with_name(stem.name + suffix).unlink()
-    elif "pdmodel" not in wanted:
-        for suffix in (".pdmodel", ".pdiparams.info"):
-            stem.with_name(stem.name + suffix).unlink(missing_ok=True)
+    belongs = {stem.name + suffix for kind in wanted for suffix in WRITES[kind]}
+    for file in stem.parent.iterdir():  # ONNX is made from a program that was perhaps not asked for
+        if file.name not in belongs:
+            file.unlink()
 
 
 def _verify(file: Path, golden: dict[str, np.ndarray], logits: np.ndarray) -> float:
@@ -206,15 +208,12 @@ def _verify(file: Path, golden: dict[str, np.ndarray], logits: np.ndarray) -> fl
 def _kept(folder: Path, earlier: Manifest | None, manifest: Manifest, files: Mapping[str, str]) -> list[str]:
     """Files of an earlier export of the same model, which stay part of this one."""
     others = [name for name in earlier.files if name not in files] if earlier else []
-    if earlier and earlier.same_model(manifest):
-        shared = [name for name in earlier.files if name in files and name.endswith(".pdiparams")]
-        if all(earlier.files[name] == files[name] for name in shared):
-            there = [name for name in others if (folder / name).exists()]
-            check_files(earlier, [folder / name for name in there])
-            return there
-    if others:
-        logger.warning(f"{folder}: of an earlier export of another model, no longer used: {', '.join(others)}")
-    return []
+    same = earlier and earlier.same_model(manifest)
+    kept = [n for n in others if same and (folder / n).exists() and sha256(folder / n) == earlier.files[n]]
+    if len(kept) < len(others):
+        gone = ", ".join(n for n in others if n not in kept)
+        logger.warning(f"{folder}: of an earlier export of other weights or settings, and no part of this one: {gone}")
+    return kept
 
 
 @contextmanager

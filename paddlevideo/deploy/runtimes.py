@@ -203,7 +203,7 @@ def _set_tensorrt(config, program: Program, options: Options, number: int | None
         raise BackendError("TensorRT runs on a GPU, and the CPU was chosen; use --use_gpu=True, or backend paddle")
     if not program.shapes or any(None in shape[1:] for shape in program.shapes.values()):
         raise BackendError(
-            f"{program.model}: TensorRT needs to know all sizes of the inputs but the batch, from a model.yaml beside the program; "
+            f"{program.model}: TensorRT needs all sizes of the inputs but the batch, from a model.yaml beside the program; "
             "end PIPELINE.test with a crop and export again"
         )
     config.enable_use_gpu(options.gpu_mem, number)

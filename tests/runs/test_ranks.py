@@ -1,0 +1,80 @@
+"""Several ranks on a CPU under Paddle's launcher: the same numbers, and an exact resume across epochs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paddlevideo.engine.build import build_model
+from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.test import test as run_test
+from paddlevideo.weights import checksum, state_arrays, write_arrays
+
+LIMIT = 180  # seconds, for a hang to be a failure
+
+
+def launch(root: Path, folder: Path, ranks: int, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-B", "-m", "paddle.distributed.launch", f"--nproc_per_node={ranks}"]
+    command += [f"--log_dir={folder / 'log'}", "main.py", *arguments]
+    with (folder / "console.txt").open("wb") as console:
+        return subprocess.Popen(command, cwd=root, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def finish(process: subprocess.Popen, folder: Path) -> None:
+    try:
+        code = process.wait(LIMIT)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert code == 0, (folder / "console.txt").read_text()[-3000:]
+
+
+@pytest.mark.slow
+def test_two_ranks_resume_across_epochs(small, tmp_path, root):
+    cfg = small()
+    config = cfg.origin.path
+    runs = {}
+    for name in ("straight", "broken"):
+        folder = tmp_path / name
+        folder.mkdir()
+        arguments = ["--validate", "-c", config, "-o", f"output_dir={folder}", "-o", "DATASET.batch_size=2"]
+        state = folder / "ppTSN_latest.pdstate"
+        process = launch(root, folder, 2, *arguments)
+        if name == "broken":
+            deadline = time.time() + LIMIT
+            while not state.exists() and process.poll() is None and time.time() < deadline:
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)  # in the second epoch
+            process.wait()
+            assert state.exists(), (folder / "console.txt").read_text()[-3000:]
+            process = launch(root, folder, 2, *arguments, "--resume")
+        finish(process, folder)
+        runs[name] = checksum(read_model(state)[0])
+    assert runs["broken"] == runs["straight"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ranks):
+    cfg = small()
+    write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 3)))
+    alone = run_test(cfg, str(tmp_path / "w.pdparams"), out=str(tmp_path / "one.npz"))
+    out = tmp_path / "many.json"
+    finish(
+        launch(root, tmp_path, ranks, "--test", "-c", cfg.origin.path, "-w", f"{tmp_path}/w.pdparams", "--out", str(out)),
+        tmp_path,
+    )
+    together = json.loads(out.read_text())
+    for key in ("top1", "top3", "mean_class_accuracy", "num_samples"):
+        assert together["numbers"][key] == alone.numbers[key]
+    one = np.load(tmp_path / "one.npz")
+    assert [row["id"] for row in together["results"]] == one["id"].tolist() and len(one["id"]) == 7
+    np.testing.assert_allclose([row["scores"] for row in together["results"]], one["scores"], atol=1e-6)
+    log = (tmp_path / "log" / f"workerlog.{ranks - 1}").read_text()
+    assert "Traceback" not in log
