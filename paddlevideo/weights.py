@@ -117,6 +117,8 @@ class _ArrayUnpickler(pickle.Unpickler):
             ("builtins", "tuple"): tuple,
             ("__builtin__", "tuple"): tuple,
             ("_codecs", "encode"): self._encode,
+            ("builtins", "bytes"): self._no_bytes,
+            ("__builtin__", "bytes"): self._no_bytes,
         }
         if (place, name) not in known:
             raise WeightsError(f"it refers to {module}.{name}, which is not an array: refused, nothing of it was run")
@@ -135,6 +137,9 @@ class _ArrayUnpickler(pickle.Unpickler):
         array = _Array()
         array.value = _array(data, dtype, shape, order)
         return array
+
+    def _no_bytes(self):  # how the older protocols spell an array without elements
+        return b""
 
     def _encode(self, text, encoding):
         if encoding != "latin1":

@@ -7,14 +7,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddlevideo import log
-from paddlevideo.deploy.predict import run_command
+from paddlevideo.deploy.command import run_command
 
 # Flags of PaddleVideo's predict.py that have no effect here, and why.
 NO_EFFECT = {
     "time_test_file": "tools/benchmark.py measures speed",
     "enable_benchmark": "tools/benchmark.py measures speed",
-    "use_xpu": "only CPU and GPU are supported",
-    "use_npu": "only CPU and GPU are supported",
 }
 
 
@@ -44,6 +42,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("--enable_mkldnn", type=truth, help="oneDNN in Paddle Inference on a CPU; default: on")
     add("--cpu_threads", type=int, help="default: all cores")
     add("--disable_glog", type=truth, nargs="?", const=True, default=True, help="no log lines of Paddle's own")
+    for flag in ("use_xpu", "use_npu"):
+        add(f"--{flag}", type=truth, nargs="?", const=True, default=False, help="not supported")
     for flag, why in NO_EFFECT.items():
         add(f"--{flag}", type=truth, nargs="?", const=True, default=False, help=f"no effect: {why}")
     return parser.parse_args(argv)

@@ -130,24 +130,28 @@ class PyAVReader:
 
     def _index(self) -> PacketTable | None:
         """None where time stamps do not tell the frames apart."""
-        packets = [p for p in self._container.demux(self._stream) if p.size]
-        if packets and packets[-1].is_corrupt:
+        # The packets themselves are let go: together they are the whole file.
+        packets = [
+            (p.pts, p.dts, p.is_keyframe, not p.is_discard, p.is_corrupt) for p in self._container.demux(self._stream) if p.size
+        ]
+        if packets and packets[-1][4]:
             packets.pop()
         container, codec = self._container.format.name, self._stream.codec_context.name
         # An mp4 lists its frames exactly; what other containers announce is often wrong.
         if "mp4" in container and len(packets) < (listed := len(self._stream.index_entries)):
             raise DecodeError(f"the file is cut short: it lists {listed} frames and holds {len(packets)}")
-        pts = [p.pts for p in packets]
-        if not packets or None in pts or len(set(pts)) < len(pts) or any(p.is_corrupt for p in packets):
+        if not packets:
+            return None
+        pts, dts, is_key, is_shown, is_corrupt = zip(*packets, strict=True)
+        if None in pts or len(set(pts)) < len(pts) or any(is_corrupt):
             return None
         # AVI stores no time stamps: those of reordered frames are guesses.
-        if container == "avi" and any(p.dts != p.pts for p in packets):
+        if container == "avi" and pts != dts:
             return None
         # A packet of a hidden VP8 frame shows nothing.
         if codec == "vp8":
             return None
-        is_key = np.array([p.is_keyframe for p in packets])
-        table = PacketTable(np.array(pts, np.int64), is_key, np.array([not p.is_discard for p in packets]))
+        table = PacketTable(np.array(pts, np.int64), np.array(is_key), np.array(is_shown))
         return table if len(table.shown) and table.entry.min() >= 0 else None
 
     def times(self) -> np.ndarray:

@@ -17,6 +17,7 @@ kind of picture, so that all classes together are a task too. Under the folder `
 """
 
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -109,7 +110,8 @@ def make_demo_set(out: Path, plan: DemoPlan, num_workers: int | None = None) -> 
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         os.chmod(work, 0o755)  # mkdtemp's folders are closed to others
-        with ProcessPoolExecutor(num_workers or os.cpu_count()) as pool:
+        # Spawned, not forked: a copy of a process whose libraries run threads may hang.
+        with ProcessPoolExecutor(num_workers or os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
             files = plan.files()
             for _ in pool.map(write_clip, [work] * len(files), [plan.seed] * len(files), files, chunksize=8):
                 pass
@@ -188,6 +190,8 @@ def encode(path: Path, pictures: np.ndarray, sound: np.ndarray, video: str, audi
             stream.codec_context.qscale = True
             stream.codec_context.global_quality = 118 * int(options["qscale"])  # in FFmpeg's units, FF_QP2LAMBDA
         track = container.add_stream(audio, rate=SAMPLE_RATE, layout="mono", options=exact)
+        if audio == "aac":
+            track.bit_rate = 48000
         packets = []
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")

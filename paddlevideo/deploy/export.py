@@ -17,6 +17,7 @@ import paddle
 
 from paddlevideo.deploy import program
 from paddlevideo.deploy.backends import available_backends, open_backend
+from paddlevideo.deploy.feed import made_up_sample
 from paddlevideo.deploy.manifest import FILE, Manifest, read_manifest, sha256
 from paddlevideo.deploy.program import ExportError, Job
 from paddlevideo.engine.build import SYNTHETIC_SIZE, Classes, build_model, build_pipeline, known_classes, preflight
@@ -126,14 +127,12 @@ def program_inputs(cfg: Config, model: paddle.nn.Layer) -> tuple[dict[str, Input
     shapes = preflight(cfg, model, ("test",))["test"]
     pipeline = build_pipeline(cfg, "test")
     # A clip of another size tells which axes follow the video.
-    turned = np.zeros((pipeline.num_frames, *reversed(SYNTHETIC_SIZE), 3), np.uint8)
-    views = int(pipeline.view_axis)
-    sample = pipeline.apply(turned, np.random.default_rng(0))
-    sample = pipeline.finish({name: array[:1] if views else array for name, array in sample.items()})
+    turned, views = made_up_sample(pipeline, *reversed(SYNTHETIC_SIZE)), int(pipeline.view_axis)
+    turned = pipeline.finish({name: array[:1] if views else array for name, array in turned.items()})
     sizes = {name: tuple(shape[views:]) for name, shape in shapes.items()}
     inputs = {}
     for name, spec in model.inputs.items():
-        other = np.shape(sample[name])[views:]
+        other = np.shape(turned[name])[views:]
         free = (size if size == second else None for size, second in zip(sizes[name], other, strict=True))
         inputs[name] = replace(spec, shape=(None, *free))
     return inputs, sizes

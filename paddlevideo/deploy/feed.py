@@ -5,11 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from paddlevideo.data.pipeline import ClipPipeline
-from paddlevideo.engine.build import synthetic_sample
+from paddlevideo.deploy.inputs import ArrayClip
+from paddlevideo.engine.build import SYNTHETIC_SIZE
 from paddlevideo.sample import InputSpec, Record, Sample
 from paddlevideo.schema import ConfigError
 
 Arrays = dict[str, np.ndarray]
+
+
+def made_up_sample(pipeline: ClipPipeline, height: int, width: int) -> Sample:
+    """What a pipeline makes of a grey video of this size (pixels), without the label."""
+    frames = np.broadcast_to(np.uint8(128), (300, height, width, 3))
+    sample = pipeline(Record("a made-up clip"), np.random.default_rng(0), ArrayClip(frames))
+    return {name: array for name, array in sample.items() if name != "label"}
 
 
 class Feed:
@@ -31,7 +39,7 @@ class Feed:
 
     def __init__(self, pipeline: ClipPipeline, names: list[str] | None = None):
         self._pipeline, self.num_views = pipeline, pipeline.num_views
-        sample = synthetic_sample(pipeline)
+        sample = made_up_sample(pipeline, *SYNTHETIC_SIZE)
         self.sample_bytes = sum(np.asarray(array).nbytes for array in sample.values())
         view = pipeline.finish({name: array[:1] if pipeline.view_axis else array[None] for name, array in sample.items()})
         missing = [name for name in names or () if name not in view]

@@ -22,7 +22,7 @@ from paddlevideo.deploy.export import trained_model
 from paddlevideo.deploy.feed import Feed
 from paddlevideo.deploy.inputs import AnyDecoder, ArrayClip, Input, find_inputs
 from paddlevideo.deploy.manifest import FILE, Manifest, read_manifest
-from paddlevideo.deploy.results import Result, write_results
+from paddlevideo.deploy.results import Result
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.test import mean_scores, softmax
 from paddlevideo.log import logger
@@ -155,23 +155,6 @@ class Predictor:
                 f"{fits} video(s) at a time instead of {batch_size}: {size if self._feed.fixed else 'their sizes differ'}"
             )
         return min(batch_size, fits)
-
-
-def predict_all(predictor: Predictor, inputs, batch_size: int, topk: int | None, save_json: str | None = None) -> int:
-    """Print a result for each input, write all of them to `save_json`, and return how many failed."""
-    results = []
-    for result in predictor.predict(inputs, batch_size, topk):
-        result.print()
-        results.append(result)
-    if save_json:
-        write_results(save_json, results)
-        logger.info(f"{len(results)} results are in {save_json}")
-    failed = [result for result in results if result.error is not None]
-    if failed:
-        logger.error(f"{len(failed)} of {len(results)} inputs failed:")
-        for result in failed:
-            logger.error(f"  {result.input_path}: {result.error}")
-    return len(failed)
 
 
 def _manifest_of(path: Path) -> Manifest | None:

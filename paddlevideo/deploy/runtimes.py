@@ -50,6 +50,7 @@ class Options:
         gpu_mem: of Paddle's memory pool at the start (MB).
         ir_optim: let Paddle Inference rewrite the program.
         onednn: Paddle Inference on a CPU uses oneDNN; None keeps Paddle's default, which is on.
+        quiet: no log lines of Paddle Inference's own.
     """
 
     device: str = "auto"
@@ -59,6 +60,7 @@ class Options:
     gpu_mem: int = 8000
     ir_optim: bool = True
     onednn: bool | None = None
+    quiet: bool = True
 
     def __post_init__(self):
         if self.precision == "int8":
@@ -118,10 +120,9 @@ def _fits(given, shape) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The telling line of a C++ library's message, without its stack trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    summary = [i for i, line in enumerate(lines) if "Error Message Summary" in line]
-    return next((line for line in lines[summary[0] + 2 :]), lines[-1]) if summary else (lines or [type(error).__name__])[-1]
+    """The telling line of a C++ library's message: Paddle begins it with an error class in brackets, others end with it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if line.startswith("(")), lines[-1])
 
 
 class EagerBackend:
@@ -147,8 +148,12 @@ class PaddleBackend:
     """Paddle Inference, alone or with TensorRT (written to its documentation; not run by us, for want of such a build)."""
 
     def __init__(self, program: Program, options: Options, tensorrt: bool = False):
+        with program.model.open("rb") as file:
+            if file.read(1) != {".pdmodel": b"\n", ".json": b"{"}[program.model.suffix]:  # Paddle would crash on it
+                raise BackendError(f"{program.model}: not a Paddle program")
         config = inference.Config(str(program.model), str(program.params))
-        config.disable_glog_info()
+        if options.quiet:
+            config.disable_glog_info()
         config.switch_ir_optim(options.ir_optim)
         config.enable_memory_optim()
         if program.model.suffix == ".json":

@@ -33,14 +33,14 @@ class Progress:
     """How far a run is: `step` batches of epoch `epoch` (from 0) are done.
 
     Args:
-        best: the best validation score so far, None before the first.
+        best, best_loss: top-1 and loss of the best validation so far, None before the first.
         sums: running sums of the current epoch's log values.
     """
 
     epoch: int = 0
     step: int = 0
     best: float | None = None
-    best_epoch: int | None = None
+    best_loss: float | None = None
     sums: dict[str, float] = field(default_factory=dict)
 
 

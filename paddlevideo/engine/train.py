@@ -279,9 +279,10 @@ def finish_epoch(run: Run) -> None:
     best = False
     if run.valid and (done % cfg.val_interval == 0 or done == cfg.epochs):
         result = validate_epoch(run, done)
-        score = result.numbers["top1"]
-        if progress.best is None or score > progress.best:
-            best, progress.best, progress.best_epoch = True, score, done
+        score, loss = result.numbers["top1"], result.numbers["loss"]
+        # Of equal accuracies the lower loss is the better model.
+        if progress.best is None or (score, -loss) > (progress.best, -progress.best_loss):
+            best, progress.best, progress.best_loss = True, score, loss
 
     if dist.is_main():
         if best:

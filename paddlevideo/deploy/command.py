@@ -1,0 +1,79 @@
+"""The predict command: its flags, those of PaddleVideo's predict.py among them -> a Predictor -> printed results."""
+
+from argparse import Namespace
+
+from paddlevideo import dist
+from paddlevideo.deploy.backends import require
+from paddlevideo.deploy.predict import Predictor
+from paddlevideo.deploy.results import write_results
+from paddlevideo.engine.build import load_config
+from paddlevideo.log import logger
+
+
+def run_command(args: Namespace) -> int:
+    """Print a result for each input as it comes, write all of them where `save_json` says, and return how many failed.
+
+    Raises:
+        ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
+    """
+    predictor = open_predictor(args)
+    results = []
+    for result in predictor.predict(args.input_file, args.batch_size, args.topk):
+        result.print()
+        results.append(result)
+    if args.save_json:
+        write_results(args.save_json, results)
+        logger.info(f"{len(results)} results are in {args.save_json}")
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        rows = "".join(f"\n  {result.input_path}: {result.error}" for result in failed)
+        logger.error(f"{len(failed)} of {len(results)} inputs failed:{rows}")
+    return len(failed)
+
+
+def open_predictor(args: Namespace) -> Predictor:
+    """The predictor that the flags ask for.
+
+    Raises:
+        ValueError: flags that are not supported, or that contradict each other.
+    """
+    for flag in ("use_xpu", "use_npu"):
+        if getattr(args, flag):
+            raise ValueError(f"--{flag} is not supported: models run on a CPU or a GPU")
+    if args.model and args.model_file:
+        raise ValueError("--model and --model_file are both given; one of them says what to run")
+    if args.override and not args.config:
+        raise ValueError("-o changes a config; give it with --config")
+    backend = args.backend
+    if args.use_tensorrt:
+        if backend not in ("auto", "tensorrt"):
+            raise ValueError(f"--use_tensorrt and --backend {backend} are both given; leave one of them out")
+        backend = "tensorrt"
+        require(backend)
+    predictor = Predictor(
+        args.model or args.model_file,
+        load_config(args.config, args.override) if args.config else None,
+        args.weights,
+        backend,
+        args.params_file,
+        batch_size=args.batch_size,
+        device=_device(args.use_gpu),
+        precision=args.precision,
+        threads=args.cpu_threads,
+        gpu_mem=args.gpu_mem,
+        ir_optim=args.ir_optim,
+        onednn=args.enable_mkldnn,
+        quiet=args.disable_glog,
+    )
+    logger.info(predictor.backend.name)
+    return predictor
+
+
+def _device(use_gpu: bool | None) -> str:
+    """Old command lines ask for a GPU by default, so one that is not there is a line and no error."""
+    if use_gpu is None:
+        return "auto"
+    device, note = dist.choose_device(use_gpu)
+    if note:
+        logger.warning(note)
+    return device

@@ -1,0 +1,84 @@
+"""A small trained model, exported in every format once a session, and videos to classify."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from paddlevideo.deploy.export import export
+from paddlevideo.engine.build import build_model, load_config
+from paddlevideo.engine.checkpoint import TrainState
+from paddlevideo.schema import Config
+from paddlevideo.weights import write_arrays
+from tests.clips import write_clip
+
+NAMES = ["appel", "birne", "kürbis"]
+CONFIG = """
+MODEL:
+  framework: Recognizer2D
+  backbone: {name: ResNetTweaksTSN, layers: 18}
+  head: {name: ppTSNHead}
+DATASET:
+  test: {format: VideoDataset, file_path: LIST}
+PIPELINE:
+  test:
+    decode: {name: VideoDecoder}
+    sample: {name: Sampler, num_seg: 2, seg_len: 1, valid_mode: True, select_left: True}
+    transform:
+      - Scale: {short_size: 72, fixed_ratio: False, do_round: True, backend: cv2}
+      - TenCrop: {target_size: 64}
+      - Image2Array:
+      - Normalization: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
+INFERENCE: {top_k: 2}
+model_name: tiny
+"""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`folder`: the export; `videos`: three clips of different sizes; `weights`: with class names inside."""
+
+    folder: Path
+    config: Path
+    weights: Path
+    videos: Path
+
+    @property
+    def cfg(self) -> Config:
+        return load_config(self.config)
+
+    @property
+    def files(self) -> list[str]:
+        return [str(path) for path in sorted(self.videos.rglob("*.*"))]
+
+
+def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> Path:
+    """Weights whose logits differ between classes and videos."""
+    paddle.seed(seed)
+    model = build_model(cfg, len(names))
+    state = TrainState(model, None, None, class_names=names)
+    arrays = state.model_arrays()
+    shape = arrays["head.fc.weight"].shape
+    arrays["head.fc.weight"] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.02
+    write_arrays(path, arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Exported:
+    folder = tmp_path_factory.mktemp("deploy")
+    videos = folder / "videos"
+    write_clip(videos / "a.mp4", 12)
+    write_clip(videos / "b" / "Motion.MP4", 20, height=80, width=48)
+    write_clip(videos / "c d.avi", 5, height=64, width=96, codec="mpeg4")
+    files = sorted(videos.rglob("*.*"))
+    (folder / "test.list").write_text("".join(f"{path} {number}\n" for number, path in enumerate(files)), encoding="utf-8")
+    config = folder / "tiny.yaml"
+    config.write_text(CONFIG.replace("LIST", str(folder / "test.list")), encoding="utf-8")
+    assert yaml.safe_load(config.read_text(encoding="utf-8"))
+    cfg = load_config(config)
+    weights = write_weights(cfg, folder / "tiny.pdparams", NAMES)
+    return Exported(export(cfg, weights, folder / "out", ["all"]), config, weights, videos)

@@ -1,0 +1,128 @@
+"""What a run says: console, log file, metrics.jsonl."""
+
+import io
+import json
+import logging
+import sys
+import types
+
+import pytest
+
+from paddlevideo import log
+
+
+@pytest.fixture(autouse=True)
+def quiet_again():
+    before, level, propagate = list(log.logger.handlers), log.logger.level, log.logger.propagate
+    yield
+    for handler in log.logger.handlers:
+        if handler not in before:
+            handler.close()
+    log.logger.handlers[:] = before
+    log.logger.setLevel(level)
+    log.logger.propagate = propagate
+
+
+def test_lines_go_to_console_and_file(tmp_path, capsys):
+    log.setup(tmp_path / "run")
+    log.logger.info("hello ü")
+    log.logger.error("it broke")
+    out, err = capsys.readouterr()
+    assert out.endswith("] hello ü\n") and err.endswith("] it broke\n")
+    lines = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split("] ")[1] for line in lines] == ["hello ü", "it broke"]
+
+
+def test_setting_up_twice_says_things_once(tmp_path, capsys):
+    log.setup(tmp_path)
+    log.setup()
+    log.logger.info("once")
+    assert capsys.readouterr().out.count("once") == 1
+    assert (tmp_path / "log.txt").read_text() == ""
+
+
+def test_other_ranks_write_their_own_file_and_keep_the_console_quiet(tmp_path, capsys):
+    log.setup(tmp_path, rank=1)
+    log.logger.info("step")
+    log.logger.warning("careful")
+    assert capsys.readouterr().out.count("\n") == 1
+    assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2 and not (tmp_path / "log.txt").exists()
+
+
+def test_no_side_effects_at_import():
+    handlers = [h for h in logging.getLogger("paddlevideo").handlers if isinstance(h, logging.FileHandler)]
+    assert not handlers
+
+
+def test_a_bar_only_on_a_terminal(monkeypatch):
+    assert log.progress(range(3)).disable
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert not log.progress(total=3).disable
+    assert log.progress(total=3, show=False).disable
+    assert list(log.progress(range(3), label="epoch", start=0)) == [0, 1, 2]
+
+
+def rows(folder) -> list[dict]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) for line in lines]
+
+
+def test_rows_are_plain_json(tmp_path):
+    metrics = log.Metrics(tmp_path)
+    metrics.write(epoch=1, loss=0.5, lr=float("inf"), top1=float("nan"), split="train")
+    assert len(rows(tmp_path)) == 1, "a row is in the file as soon as it is written"
+    metrics.close()
+    (row,) = rows(tmp_path)
+    assert row.pop("time") > 1.7e9
+    assert row == {"epoch": 1, "loss": 0.5, "lr": None, "top1": None, "split": "train"}
+    metrics.close()
+
+
+def test_a_run_from_the_start_begins_a_new_file_and_a_resumed_one_goes_on(tmp_path):
+    first = log.Metrics(tmp_path)
+    for epoch in (0, 1):
+        for step in (0, 10, 20):
+            first.write(epoch=epoch, step=step)
+        first.write(epoch=epoch, top1=0.5)
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 1, "st')  # a kill cut the line short
+
+    resumed = log.Metrics(tmp_path, keep_before=(1, 10))
+    resumed.write(epoch=1, step=10)
+    resumed.close()
+    kept = [(row["epoch"], row.get("step")) for row in rows(tmp_path)]
+    assert kept == [(0, 0), (0, 10), (0, 20), (0, None), (1, 0), (1, 10)]
+
+    log.Metrics(tmp_path).close()
+    assert rows(tmp_path) == []
+
+
+def test_other_ranks_write_no_rows(tmp_path):
+    metrics = log.Metrics(tmp_path, active=False)
+    metrics.write(epoch=0)
+    metrics.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_curves_where_a_board_is_installed(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer:
+        def __init__(self, folder):
+            calls.append(("open", folder))
+
+        def add_scalar(self, name, value, step):
+            calls.append((name, value, step))
+
+        def close(self):
+            calls.append(("close",))
+
+    monkeypatch.setitem(sys.modules, "visualdl", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
+    metrics = log.Metrics(tmp_path)
+    metrics.write(split="train", epoch=0, iteration=30, loss=0.25)
+    metrics.close()
+    assert calls == [("open", str(tmp_path / "board")), ("train/loss", 0.25, 30), ("close",)]
