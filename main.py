@@ -1,7 +1,6 @@
 """Train or test a video recognition model: flags -> config -> train() or test()."""
 
 import argparse
-import os
 import sys
 
 from paddlevideo import dist, log
@@ -43,7 +42,9 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
 def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, overrides_of(args))
     log.setup(None if args.check or args.test else cfg.folder, dist.rank())
-    device, note = dist.choose_device(cfg.use_gpu if "FLAGS_selected_gpus" not in os.environ else True)
+    device, note = dist.choose_device(cfg.use_gpu)
+    if cfg.deterministic:
+        dist.make_deterministic()
     dist.start()
     threads = dist.use_threads()
     log.logger.info(f"{device}, {threads} compute thread(s), rank {dist.rank()} of {dist.world_size()}, seed {cfg.seed}")
@@ -63,7 +64,7 @@ def main() -> int:
     try:
         run(parse_args())
     except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.strerror if isinstance(error, OSError) and error.strerror else error}", file=sys.stderr)
         return 1
     return 0
 

@@ -34,21 +34,30 @@ def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     """Select the device of this rank; returns (device, a line that says why it is another than was asked for, or "").
 
     Args:
-        use_gpu: True and False ask for a device, None takes a GPU where there is one.
+        use_gpu: True and False ask for a device, None takes a GPU where there is one. A GPU that the launcher assigned is
+            asked for, whatever this says.
 
     Raises:
         ValueError: the launcher gave this rank a GPU number that the machine does not have.
     """
+    chosen = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, the launcher spells it so
+    use_gpu = True if chosen else use_gpu
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if use_gpu is False or not gpus:
         paddle.set_device("cpu")
         reason = "this build of Paddle has no GPU support" if not paddle.is_compiled_with_cuda() else "this machine has no GPU"
         return "cpu", f"a GPU was asked for, but {reason}: running on the CPU" if use_gpu and not gpus else ""
-    chosen = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, the launcher spells it so
     number = int(chosen) if chosen.isdigit() else 0
     if number >= gpus:
         raise ValueError(f"--gpus gave rank {rank()} GPU {number}, but this machine has {gpus} (0 to {gpus - 1})")
-    return paddle.set_device(f"gpu:{number}") and f"gpu:{number}", ""
+    paddle.set_device(f"gpu:{number}")
+    return f"gpu:{number}", ""
+
+
+def make_deterministic() -> None:
+    """Ask a GPU's libraries for kernels that give the same bits every time; a CPU's do so anyway."""
+    if paddle.is_compiled_with_cuda():
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_embedding_deterministic": 1})
 
 
 def use_threads(number: int | None = None) -> int:

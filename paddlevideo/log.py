@@ -27,9 +27,13 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     line = logging.Formatter("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
     handlers: list[logging.Handler] = [_Console(logging.INFO if rank == 0 else logging.WARNING)]
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         name = "log.txt" if rank == 0 else f"log.rank{rank}.txt"
-        handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
+        except OSError as error:
+            text = f"cannot write to the output folder {folder}: {error.strerror}; choose another with -o output_dir=..."
+            raise OSError(error.errno, text) from error
     for handler in handlers:
         handler.setFormatter(line)
         logger.addHandler(handler)

@@ -58,12 +58,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays; the suffix decides: `.safetensors`, anything else as Paddle's pickle."""
+    plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".safetensors":
-            temporary.write_bytes(safetensors_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            temporary.write_bytes(safetensors_bytes(plain))
         else:
             with temporary.open("wb") as file:
-                pickle.dump({k: np.ascontiguousarray(v) if np.ndim(v) else np.asarray(v) for k, v in arrays.items()}, file, 4)
+                pickle.dump(plain, file, 4)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -94,6 +95,8 @@ class _Array:
 def _array(data, dtype, shape, order: Literal["C", "F"] = "C") -> np.ndarray:
     if not isinstance(dtype, _DType) or not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise WeightsError("it holds an array of objects, expected numbers")
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise WeightsError(f"it holds an array of shape {shape!r}")
     raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote bytes as text
     return np.frombuffer(raw, dtype.type).reshape(shape, order=order).copy(order)
 

@@ -17,7 +17,7 @@ def made_up_sample(pipeline: ClipPipeline, height: int, width: int) -> Sample:
     """What a pipeline makes of a grey video of this size (pixels), without the label."""
     frames = np.broadcast_to(np.uint8(128), (300, height, width, 3))
     sample = pipeline(Record("a made-up clip"), np.random.default_rng(0), ArrayClip(frames))
-    return {name: array for name, array in sample.items() if name != "label"}
+    return {name: np.asarray(array) for name, array in sample.items() if name != "label"}
 
 
 class Feed:
@@ -40,7 +40,9 @@ class Feed:
     def __init__(self, pipeline: ClipPipeline, names: list[str] | None = None):
         self._pipeline, self.num_views = pipeline, pipeline.num_views
         sample = made_up_sample(pipeline, *SYNTHETIC_SIZE)
-        self.sample_bytes = sum(np.asarray(array).nbytes for array in sample.values())
+        turned = made_up_sample(pipeline, *reversed(SYNTHETIC_SIZE))
+        self.fixed = all(sample[name].shape == turned[name].shape for name in sample)
+        self.sample_bytes = sum(array.nbytes for array in sample.values())
         view = pipeline.finish({name: array[:1] if pipeline.view_axis else array[None] for name, array in sample.items()})
         missing = [name for name in names or () if name not in view]
         if missing:
@@ -48,7 +50,7 @@ class Feed:
         self._sizes = {name: view[name].shape[1:] for name in names or view}
         self.specs = {name: InputSpec((None, *size), "float32", "") for name, size in self._sizes.items()}
         self.clip_bytes = 4 * sum(int(np.prod(size)) for size in self._sizes.values())
-        self._names, self._folds, self.fixed = {name: name for name in self._sizes}, False, True
+        self._names, self._folds = {name: name for name in self._sizes}, False
 
     def connect(self, program: Mapping[str, tuple[int | None, ...]]) -> None:
         """Fit to a program that takes these inputs: shapes with None where free, () where unknown.
@@ -64,7 +66,6 @@ class Feed:
         for name, size in self._sizes.items():
             wanted = program[self._names[name]]
             given = (self.num_views * size[0], *size[1:]) if self._folds else size
-            self.fixed = self.fixed and None not in wanted[1:]
             fits = len(wanted) == len(given) + 1 and all(w in (None, g) for w, g in zip(wanted[1:], given, strict=True))
             if wanted and not fits:
                 said = f"the program takes {name} {list(wanted[1:])}, PIPELINE.test gives {list(given)}"

@@ -76,7 +76,7 @@ def _records(text: str, frame_pattern: str) -> list[Record]:
     if path.is_dir():
         if (path / frame_pattern.format(1)).exists():
             return [Record(text, frame_pattern=frame_pattern)]
-        videos = [Record(str(p)) for p in find_videos(path)]
+        videos = [Record(p) for p in sorted(map(str, find_videos(path)))]
         if not videos:
             raise ValueError(f"{text}: no video in this folder; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
         return videos

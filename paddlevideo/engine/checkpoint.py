@@ -26,6 +26,7 @@ from paddlevideo.weights import Arrays, WeightsError, load_into, read_arrays, st
 
 CLASS_NAMES = "class_names@@"
 _PROGRESS = "progress@@"
+_SUMS = "sums@@"
 
 
 @dataclass
@@ -72,8 +73,8 @@ class TrainState:
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
 
     def save(self, path: Path) -> None:
-        """Write the whole state as one file, from rank 0; other ranks only contribute their batch statistics."""
-        statistics = dist.gather(_buffers(self.model))
+        """Write the whole state as one file, from rank 0; other ranks contribute their batch statistics and log sums."""
+        statistics = dist.gather({**_buffers(self.model), _SUMS: _to_bytes(self.progress.sums)})
         if not dist.is_main():
             return
         arrays = {f"model/{k}": v for k, v in self.model_arrays().items()}
@@ -98,9 +99,11 @@ class TrainState:
             )
         self._restore(part["model"], part["optimizer"], path)
         own = part[f"rank{dist.rank()}"]
-        for name, tensor in self.model.state_dict().items():
-            if name in own:
-                tensor.set_value(own[name])
+        if own:
+            self.progress.sums = _from_bytes(own.pop(_SUMS))
+        tensors = self.model.state_dict()
+        for name, array in own.items():
+            tensors[name].set_value(array)
 
     def restore_pair(self, stem: Path) -> None:
         """Put the state of `<stem>.pdparams` and `<stem>.pdopt` back (an epoch's end).

@@ -62,7 +62,7 @@ def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> P
     state = TrainState(model, None, None, class_names=names)
     arrays = state.model_arrays()
     shape = arrays["head.fc.weight"].shape
-    arrays["head.fc.weight"] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.02
+    arrays["head.fc.weight"] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.005
     write_arrays(path, arrays)
     return path
 

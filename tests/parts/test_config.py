@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import paddlevideo.engine.build  # noqa: F401, registers what a config can name
-from paddlevideo import config, registry
+from paddlevideo import config, registry, yamltree
 from paddlevideo.registry import Kind, register
 from paddlevideo.schema import Component, ConfigError
 
@@ -72,7 +72,7 @@ def test_values_components_and_defaults(write):
 
 def test_all_spellings_of_numbers_and_nothing(write):
     text = "A: [1e-4, 1E5, -2.5e+3, .5e1, 1.5, 3, None, ~, null, '1e-4', 1e, e4, Nones, 1:30, 2024-01-01]\n"
-    data = config._read(write(text), ()).data["A"]
+    data = yamltree.read(write(text), ()).data["A"]
     numbers = [1e-4, 1e5, -2500.0, 5.0, 1.5, 3, None, None, None, "1e-4", "1e", "e4", "Nones", 90, "2024-01-01"]
     assert data == numbers and [type(x) for x in data] == [type(x) for x in numbers]
 
@@ -444,7 +444,7 @@ def thing():
 
 
 def checked(hint, data):
-    checker = config._Checker(config._Tree({}, {(): "here:1"}))
+    checker = config._Checker(yamltree.Tree({}, {(): "here:1"}))
     return checker.value(hint, data, ("A",)), checker.problems
 
 
@@ -523,9 +523,9 @@ plain_values = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plain_values)
 def test_any_plain_value_survives_dump_and_read(value):
-    tree = config._Tree({})
+    tree = yamltree.Tree({})
     text = config.dump({"A": value})
-    assert config._parse(text, (), lambda line: f"text:{line}", tree) == {"A": value} and not tree.problems
+    assert yamltree.parse(text, (), lambda line: f"text:{line}", tree) == {"A": value} and not tree.problems
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""The plot of a run is drawn from metrics.jsonl and refuses what is not one."""
+
+import json
+
+import pytest
+
+from paddlevideo.report.plot import plot_run, read_metrics
+
+
+def write_rows(folder, rows):
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_draws_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    rows = [{"split": "train", "epoch": 0, "step": s, "iteration": s, "loss": 1.0 - s / 10, "lr": 0.1, "batch_cost": 1.0,
+             "reader_cost": 0.1} for s in range(4)]  # fmt: skip
+    rows += [{"split": "epoch", "epoch": 0, "iteration": 4, "loss": 0.8, "top1": 0.5}]
+    rows += [{"split": "valid", "epoch": 0, "iteration": 4, "loss": None, "top1": 0.5, "mean_class_accuracy": 0.5}]
+    write_rows(tmp_path, rows)
+    picture = imread(plot_run(tmp_path))
+    assert picture.shape[0] > 500 and picture.std() > 0.01
+    assert {k: len(v) for k, v in read_metrics(tmp_path).items()} == {"train": 4, "epoch": 1, "valid": 1}
+
+
+def test_refuses_what_is_not_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="output folder of a training run"):
+        plot_run(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"split": "train"}\nhello\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not a line of JSON"):
+        plot_run(tmp_path)
