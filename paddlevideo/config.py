@@ -45,6 +45,7 @@ def check(tree: Tree, path: str, overrides: tuple[str, ...] = ()) -> Config:
     problems = tree.problems + checker.problems
     if problems:
         raise ConfigError(problems)
+    checker.compare_inference(config)
     origin = Origin(path, tuple(tree.sources), overrides, tree.data, tuple(checker.notes))
     return dataclasses.replace(config, origin=origin)
 
@@ -69,8 +70,8 @@ class _Checker:
         hints = typing.get_type_hints(cls, include_extras=True)
         values = {}
         for key, value in data.items():
-            if cls is Config and key in IGNORED:
-                self._note((key,), key, IGNORED[key])
+            if dotted((*keys, key)) in IGNORED:
+                self._note((*keys, key), dotted((*keys, key)), IGNORED[dotted((*keys, key))])
             elif key not in _field_names(cls):
                 self._problem((*keys, key), f"{dotted((*keys, key))} is not known{nearest(key, _field_names(cls))}")
             elif value is not None or _allows_none(hints[key]):
@@ -170,6 +171,16 @@ class _Checker:
         # An argument that is there and empty has been judged by its type.
         self._missing(keys, {k: h for k, h in required.items() if k not in args}, {}, label)
         return Component(kind.name, name, values, dotted(keys), self.tree.where(keys))
+
+    def compare_inference(self, config: Config) -> None:
+        """Note what INFERENCE says otherwise than PIPELINE.test."""
+        test = config.PIPELINE.test
+        parts = [test.decode, test.sample, *test.transform] if test else []
+        for name, value in vars(config.INFERENCE).items():
+            used = [part.args[name] for part in parts if name in part.args]
+            if used and value is not None and name != "name" and value not in used:
+                reason = f"PIPELINE.test has {used[0]!r}, and an exported model works as the test does"
+                self._note(("INFERENCE", name), f"INFERENCE.{name} {value!r}", reason)
 
     def _missing(self, keys: Keys, required: dict, given: dict, label: str) -> None:
         for key, hint in required.items():

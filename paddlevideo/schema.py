@@ -91,6 +91,8 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Pipelines:
+    """One pipeline per split; a split that has none cannot be run."""
+
     train: Pipeline | None = None
     valid: Pipeline | None = None
     test: Pipeline | None = None
@@ -108,7 +110,6 @@ class Dataset:
     test_num_workers: CountOrZero | None = None
     prefetch: Count = 2  # batches each worker holds ready
     views_per_step: Count | None = None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
-    shuffle_valid: bool = False
     class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
     train: DatasetSpec | None = None
     valid: DatasetSpec | None = None
@@ -117,13 +118,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class GradientAccumulation:
+    """Several batches make one optimizer step, where a device cannot hold them at once."""
+
     global_batch_size: Count  # clips per optimizer step over all devices; a multiple of devices x batch_size
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What a deployed model assumes. The pipeline of the exported model is PIPELINE.test, so that predict equals test;
-    the sizes here are compared with it and a difference is reported."""
+    """What a deployed model assumes. The pipeline of an exported model is PIPELINE.test, so that predict equals test: the sizes
+    here are only compared with it, and a difference is noted."""
 
     name: str | None = None
     num_seg: Count | None = None
@@ -151,6 +154,8 @@ class Origin:
 
 @dataclass(frozen=True)
 class Config:
+    """A run. The sections in capitals may hold components; the other keys stand at the top of the file."""
+
     MODEL: FrameworkSpec
     PIPELINE: Pipelines
     DATASET: Dataset = field(default_factory=Dataset)
@@ -180,11 +185,12 @@ class Config:
         return self.output_dir or f"output/{self.model_name}"
 
 
-# Top-level keys of older files that have no effect here, and why.
+# Keys of older files that have no effect here, and why.
 IGNORED = {
     "log_level": "the log has one level",
     "use_npu": "only CPU and GPU are supported",
     "use_xpu": "only CPU and GPU are supported",
     "to_static": "training runs in dynamic mode; export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
+    "DATASET.shuffle_valid": "validation counts every sample once, in any order",
 }

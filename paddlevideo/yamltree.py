@@ -18,6 +18,14 @@ Keys = tuple[str | int, ...]
 
 @dataclass
 class Tree:
+    """A config as plain data.
+
+    Args:
+        marks: the place, as file:line or the override, of every key path.
+        problems: what is wrong so far.
+        sources: the files that were read, bases first.
+    """
+
     data: dict
     marks: dict[Keys, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

@@ -164,8 +164,8 @@ def _start_worker(dataset: ClipDataset, parent: int) -> None:
     """Make a fork a worker: its own signals, one thread for OpenCV, and no life after its parent."""
     global _dataset
     _dataset = dataset
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a group's signal is for the main process, which stops in its own time
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
     def watch():

@@ -1,0 +1,1 @@
+"""From a trained model to predictions: export to programs, backends that run them, and the Predictor on top."""

@@ -14,7 +14,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Literal
 
 import paddle
 from paddle import inference
@@ -32,7 +31,6 @@ from paddlevideo.deploy.runtimes import (
     reason,
 )
 
-Kind = Literal["auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager"]
 READS = {
     "paddle": (".pdmodel", ".json"),
     "tensorrt": (".pdmodel",),
@@ -72,7 +70,7 @@ def require(kind: str) -> None:
     if kind not in found:
         raise BackendError(f"there is no backend {kind!r}; known: auto, {', '.join(found)}")
     if found[kind]:
-        ready = ", ".join(k for k, reason in found.items() if not reason)
+        ready = ", ".join(name for name, missing in found.items() if not missing)
         raise BackendError(f"backend {kind} is not available: {found[kind]}. This machine has: {ready}")
 
 
@@ -80,7 +78,7 @@ def require(kind: str) -> None:
 
 
 def open_backend(
-    model: str | Path | paddle.nn.Layer, kind: Kind = "auto", params_file: str | Path | None = None, **options
+    model: str | Path | paddle.nn.Layer, kind: str = "auto", params_file: str | Path | None = None, **options
 ) -> Backend:
     """Make an exported model, or a built one, ready to run.
 

@@ -56,7 +56,6 @@ def open_predictor(args: Namespace) -> Predictor:
         args.weights,
         backend,
         args.params_file,
-        batch_size=args.batch_size,
         device=_device(args.use_gpu),
         precision=args.precision,
         threads=args.cpu_threads,

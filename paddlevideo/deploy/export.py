@@ -91,11 +91,11 @@ def export(
         programs = [f"{name}{WRITES[kind][0]}" for kind in wanted]
         differences = {file: _verify(work / file, golden, logits) for file in programs}
         files = {path.name: sha256(path) for path in sorted(work.iterdir())}
-        kept = _kept(folder, earlier, manifest, files)
+        kept, old = _kept(folder, earlier, manifest, files), earlier or manifest
         manifest = replace(
             manifest,
-            files={**{n: earlier.files[n] for n in kept}, **files},
-            differences={**{n: earlier.differences[n] for n in kept if n in earlier.differences}, **differences},
+            files={**{n: old.files[n] for n in kept}, **files},
+            differences={**{n: old.differences[n] for n in kept if n in old.differences}, **differences},
         )
         (work / FILE).write_text(manifest.text(), encoding="utf-8")
         for file in [*files, FILE]:  # model.yaml last: until then the old one does not match, and says so
@@ -206,8 +206,9 @@ def _verify(file: Path, golden: dict[str, np.ndarray], logits: np.ndarray) -> fl
 
 def _kept(folder: Path, earlier: Manifest | None, manifest: Manifest, files: Mapping[str, str]) -> list[str]:
     """Files of an earlier export of the same model, which stay part of this one."""
-    others = [name for name in earlier.files if name not in files] if earlier else []
-    same = earlier and earlier.same_model(manifest)
+    if earlier is None:
+        return []
+    others, same = [name for name in earlier.files if name not in files], earlier.same_model(manifest)
     kept = [n for n in others if same and (folder / n).exists() and sha256(folder / n) == earlier.files[n]]
     if len(kept) < len(others):
         gone = ", ".join(n for n in others if n not in kept)

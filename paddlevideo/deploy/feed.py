@@ -33,6 +33,7 @@ class Feed:
         specs: name -> float32 clips, the batch in front, as the pipeline gives them.
         num_views: clips of one video.
         clip_bytes: of one clip, float32.
+        views_in_clip: views that the program takes as one clip, 1 but for PaddleVideo's exports.
         sample_bytes: of one video's views, as they wait for a run.
         fixed: whether clips of all videos have one shape.
     """
@@ -50,7 +51,7 @@ class Feed:
         self._sizes = {name: view[name].shape[1:] for name in names or view}
         self.specs = {name: InputSpec((None, *size), "float32", "") for name, size in self._sizes.items()}
         self.clip_bytes = 4 * sum(int(np.prod(size)) for size in self._sizes.values())
-        self._names, self._folds = {name: name for name in self._sizes}, False
+        self._names, self.views_in_clip = {name: name for name in self._sizes}, 1
 
     def connect(self, program: Mapping[str, tuple[int | None, ...]]) -> None:
         """Fit to a program that takes these inputs: shapes with None where free, () where unknown.
@@ -62,10 +63,10 @@ class Feed:
             raise ConfigError([f"the program takes {', '.join(program)}; PIPELINE.test gives {', '.join(self._sizes)}"])
         if set(program) != set(self._sizes):
             self._names = dict(zip(self._sizes, program, strict=True))
-            self._folds = len(program) == 1 and self.num_views > 1
+            self.views_in_clip = self.num_views if len(program) == 1 else 1
         for name, size in self._sizes.items():
             wanted = program[self._names[name]]
-            given = (self.num_views * size[0], *size[1:]) if self._folds else size
+            given = (self.views_in_clip * size[0], *size[1:])
             fits = len(wanted) == len(given) + 1 and all(w in (None, g) for w, g in zip(wanted[1:], given, strict=True))
             if wanted and not fits:
                 said = f"the program takes {name} {list(wanted[1:])}, PIPELINE.test gives {list(given)}"
@@ -81,7 +82,7 @@ class Feed:
             StageError: the video cannot be decoded or transformed.
         """
         sample = self._pipeline(record, np.random.default_rng(0), clip)
-        if self._folds:  # [V, S, ...] -> [V*S, ...]
+        if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
             sample |= {name: sample[name].reshape(-1, *sample[name].shape[2:]) for name in self._sizes}
         return sample
 

@@ -17,7 +17,7 @@ import paddle
 from paddlevideo.data.datasets import read_class_names
 from paddlevideo.data.decode import FrameDecoder, VideoDecoder
 from paddlevideo.data.pipeline import ClipPipeline, StageError
-from paddlevideo.deploy.backends import Kind, open_backend
+from paddlevideo.deploy.backends import open_backend
 from paddlevideo.deploy.export import trained_model
 from paddlevideo.deploy.feed import Feed
 from paddlevideo.deploy.inputs import AnyDecoder, ArrayClip, Input, find_inputs
@@ -47,7 +47,6 @@ class Predictor:
         backend: auto, paddle, tensorrt, onnxruntime, openvino, eager; see backends.py.
         params_file: of a .pdmodel or .json; the .pdiparams beside it by default.
         views_per_step: clips in one run of the network; None takes as many as suit the device.
-        batch_size: the largest batch size that `predict` will be asked for, which TensorRT must know beforehand.
         options: device, precision, threads, ...; see `backends.Options`.
 
     Attributes:
@@ -63,33 +62,34 @@ class Predictor:
         model: str | Path | paddle.nn.Layer | None = None,
         config: str | Path | Config | None = None,
         weights: str | Path | None = None,
-        backend: Kind = "auto",
+        backend: str = "auto",
         params_file: str | Path | None = None,
         views_per_step: int | None = None,
-        batch_size: int = 1,
         **options,
     ):
         cfg = load_config(config) if isinstance(config, (str, Path)) else config
-        manifest, self.labels = None, None
+        manifest, labels = None, None
         if model is None:
             if cfg is None or weights is None:
                 raise ConfigError(["a Predictor needs an exported model, or a config and weights"])
             model, classes = trained_model(cfg, weights)
-            self.labels = classes.names
+            labels = classes.names
         elif weights is not None:
             raise ConfigError(["weights are for a Predictor without model: what was exported, or built, has its own"])
         elif not isinstance(model, paddle.nn.Layer):
             manifest = _manifest_of(Path(model))
+            labels = manifest.labels if manifest else None
         cfg = _choose_config(cfg, manifest, model)
-        self.labels = manifest.labels if manifest else self.labels or _names_in(cfg)
-        self.top_k = manifest.top_k if manifest else cfg.INFERENCE.top_k
+        self.labels = labels or _names_in(cfg)
+        self.top_k = cfg.INFERENCE.top_k
         self._frame_pattern = _frame_pattern(cfg, manifest)
         self._feed = Feed(_pipeline_for_any(cfg), list(manifest.inputs) if manifest else None)
         on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
-        fitting = max(1, RUN_BYTES["gpu" if on_gpu else "cpu"] // self._feed.clip_bytes)
-        self.views_per_step = views_per_step or cfg.DATASET.views_per_step or min(fitting, batch_size * self._feed.num_views)
-        self.backend = open_backend(model, backend, params_file, max_batch=self.views_per_step, **options)
+        limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
+        most = views_per_step or cfg.DATASET.views_per_step or max(1, limit // self._feed.clip_bytes)
+        self.backend = open_backend(model, backend, params_file, max_batch=most, **options)
         self._feed.connect(self.backend.inputs)
+        self.views_per_step = max(1, most // self._feed.views_in_clip)
 
     def predict(self, inputs: Input | Iterable[Input], batch_size: int = 1, topk: int | None = None) -> Iterator[Result]:
         """Classify videos, one result for each, in the order of the inputs; one that cannot be decoded has an `error`.
@@ -97,8 +97,8 @@ class Predictor:
         Args:
             inputs: a file, a folder (all videos below it), a glob, a .txt or .list file of paths, frames uint8 [T, H, W, 3],
                 or several of these.
-            batch_size: videos that are scored together. Their views go through the network `views_per_step` at a time,
-                so the scores do not depend on it.
+            batch_size: videos that are scored together. Their views go through the network `views_per_step` at a time, so
+                the scores do not depend on it.
             topk: classes of each result; None takes what the model was exported with (INFERENCE.top_k).
 
         Raises:

@@ -43,7 +43,7 @@ class Options:
     """How to run.
 
     Args:
-        device: auto (a GPU where the runtime has one), cpu, gpu, gpu:1.
+        device: auto (a GPU where the runtime has one; eager: Paddle's present device), cpu, gpu, gpu:1.
         precision: fp16 computes in bfloat16 on a CPU; int8 is not supported.
         threads: of a CPU; None for all cores that this process may use.
         max_batch: clips in the largest `run`, which TensorRT must know beforehand.
@@ -129,12 +129,13 @@ class EagerBackend:
     """The model itself, run operation by operation."""
 
     def __init__(self, model: paddle.nn.Layer, options: Options):
-        number = options.gpu(_paddle_gpus(), "this build of Paddle")
-        paddle.set_device("cpu" if number is None else f"gpu:{number}")
+        if options.device != "auto":  # a built model is where it was made
+            number = options.gpu(_paddle_gpus(), "this build of Paddle")
+            paddle.set_device("cpu" if number is None else f"gpu:{number}")
         paddle.base.core.set_num_threads(options.num_threads)
         model.eval()
         self._model, self._half = model, options.precision == "fp16"
-        self._half_dtype = "bfloat16" if number is None else "float16"
+        self._half_dtype = "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
         self.name = f"eager on {paddle.get_device()}"
         self.inputs = {name: spec.shape for name, spec in model.inputs.items()}
 

@@ -157,7 +157,8 @@ SYNTHETIC_SIZE = (240, 320)  # height, width of the made-up clip
 
 def synthetic_sample(pipeline: ClipPipeline) -> dict[str, np.ndarray]:
     """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
-    frames = np.random.default_rng(0).integers(0, 256, (pipeline.sample.num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
+    num_frames = pipeline.sample.num_frames * pipeline.sample.num_views
+    frames = np.random.default_rng(0).integers(0, 256, (num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
     return pipeline.apply(frames, np.random.default_rng(0))
 
 

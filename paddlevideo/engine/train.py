@@ -123,6 +123,9 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
     )
     state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint)
     resumed = restore(cfg, state, folder, resume)
+    if dist.is_main():
+        for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):  # of a run that was killed while it wrote
+            leftover.unlink()
     write_run_file(cfg, folder, classes)
     run = Run(
         cfg=cfg, folder=folder, state=state, loader=loader, classes=classes, network=network, accumulate=accumulate,

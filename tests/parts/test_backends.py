@@ -1,10 +1,12 @@
 import shutil
+from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import paddle
 import pytest
 
-from paddlevideo.deploy import backends
+from paddlevideo.deploy import backends, runtimes
 from paddlevideo.deploy.backends import available_backends, find_program, open_backend, require
 from paddlevideo.deploy.export import trained_model
 from paddlevideo.deploy.manifest import ManifestError
@@ -130,6 +132,20 @@ def test_missing_tensorrt_says_why(exported):
         pytest.skip("this machine has TensorRT")
     with pytest.raises(BackendError, match=r"tensorrt is not available: .*paddlepaddle.*\. This machine has: paddle"):
         open_backend(exported.folder, "tensorrt")
+
+
+def test_tensorrt_is_told_the_range_of_clips(exported):
+    """What is asked of Paddle; whether its engine then runs, only a machine with TensorRT can tell."""
+    asked = mock.Mock()
+    program = find_program(exported.folder, "tensorrt")
+    runtimes._set_tensorrt(asked, program, Options(max_batch=7), 0)
+    assert asked.enable_tensorrt_engine.call_args.kwargs["max_batch_size"] == 7
+    least, most = {"frames": [1, 2, 3, 64, 64]}, {"frames": [7, 2, 3, 64, 64]}
+    asked.set_trt_dynamic_shape_info.assert_called_once_with(least, most, most)
+    with pytest.raises(BackendError, match="TensorRT runs on a GPU, and the CPU was chosen"):
+        runtimes._set_tensorrt(asked, program, Options(), None)
+    with pytest.raises(BackendError, match=r"from a model\.yaml beside the program"):
+        runtimes._set_tensorrt(asked, replace(program, shapes={}), Options(), 0)
 
 
 def test_unknown_backend():

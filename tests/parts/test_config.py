@@ -98,13 +98,25 @@ def test_a_mark_at_the_beginning_of_the_file_is_skipped(write):
 
 
 def test_keys_without_effect_are_noted_with_their_reason(write):
-    text = PLAIN + "log_level: INFO\n"
+    text = PLAIN.replace("batch_size: 2", "shuffle_valid: True") + "log_level: INFO\n"
     text = text.replace("seg_len: 1}", "seg_len: 1, use_pil: False}").replace("train.list}", "train.list, num_retries: 5}")
     notes = config.load(write(text)).origin.notes
-    assert len(notes) == 3
+    assert len(notes) == 4
+    assert any(":6: DATASET.shuffle_valid has no effect" in note for note in notes)
     assert any(":21: log_level has no effect: the log has one level" in note for note in notes)
     assert any(":7: DATASET.train.num_retries has no effect: a file that fails" in note for note in notes)
     assert any(":11: PIPELINE.train.sample.use_pil has no effect" in note for note in notes)
+
+
+def test_inference_is_compared_with_the_test_pipeline(write):
+    text = (
+        PLAIN.replace("  train:\n    decode", "  test:\n    decode")
+        + "INFERENCE: {num_seg: 8, seg_len: 1, alpha: 8, short_size: 72}\n"
+    )
+    assert [note.split("a.yaml")[1] for note in config.load(write(text)).origin.notes] == [
+        ":21: INFERENCE.num_seg 8 has no effect: PIPELINE.test has 2, and an exported model works as the test does"
+    ]
+    assert config.load(write(PLAIN + "INFERENCE: {num_seg: 8}\n")).origin.notes == ()
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------
@@ -166,7 +178,7 @@ def test_a_component_inside_a_component_is_checked(write):
         ("batch_size: 2", "valid_batch_size: 0", ":6: DATASET.valid_batch_size is 0, expected at least 1"),
         ("batch_size: 2", "batch_size: yes", ":6: DATASET.batch_size is True, expected int"),
         ("batch_size: 2", "batch_size: 2.0", ":6: DATASET.batch_size is 2.0, expected int"),
-        ("batch_size: 2", "shuffle_valid: 1", ":6: DATASET.shuffle_valid is 1, expected bool"),
+        ("epochs: 5", "sync_bn: 1", ":20: sync_bn is 1, expected bool"),
         ("epochs: 5", "model_name: 5", ":20: model_name is 5, expected str"),
         ("epochs: 5", "amp_level: O3", ":20: amp_level is 'O3', expected 'O1' or 'O2'"),
         ("epochs: 5", "amp: 1", ":20: amp is 1, expected bool"),

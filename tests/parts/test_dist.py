@@ -90,6 +90,17 @@ def test_threads_are_shared_between_the_ranks_of_a_machine(monkeypatch):
     assert asked == [8, 2, 1, 5]
 
 
+def test_deterministic_kernels_are_asked_of_a_gpu_only(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(paddle, "set_flags", asked.update)
+    machine(monkeypatch, 1, compiled=False)
+    dist.make_deterministic()
+    assert asked == {}
+    machine(monkeypatch, 1)
+    dist.make_deterministic()
+    assert asked["FLAGS_cudnn_deterministic"] is True
+
+
 TWO_RANKS = """
     import json, sys
     from pathlib import Path

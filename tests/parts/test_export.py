@@ -69,14 +69,6 @@ def test_relative_difference():
     assert relative_difference(np.zeros(2), np.zeros(2)) == 0
 
 
-def test_default_is_the_three_files_that_users_know(exported, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = export(exported.cfg, exported.weights)
-    assert str(folder) == "inference/tiny"
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"tiny.pdmodel", "tiny.pdiparams", "tiny.pdiparams.info", "golden.npz", "model.yaml"}
-
-
 def test_onnx_alone_leaves_no_paddle_program(exported, tmp_path):
     export(exported.cfg, exported.weights, tmp_path, ["onnx"], name="other")
     assert {path.name for path in tmp_path.iterdir()} == {"other.onnx", "golden.npz", "model.yaml"}
@@ -104,22 +96,21 @@ def test_two_models_do_not_share_a_folder(exported):
         export(exported.cfg, exported.weights, exported.folder, name="other")
 
 
-def test_program_that_differs_from_the_model_is_not_exported(exported, tmp_path, monkeypatch):
+def test_program_that_differs_is_refused_and_an_earlier_export_left_alone(exported, tmp_path, monkeypatch):
+    before = {path.name: sha256(path) for path in exported.folder.iterdir()}
     other = write_weights(exported.cfg, tmp_path / "other.pdparams", NAMES, seed=5)
     real = program.Job.of
     monkeypatch.setattr(program.Job, "of", lambda *args: real(*args[:3], other, *args[4:]))
-    folder = tmp_path / "new" / "out"
     with pytest.raises(ExportError, match=r"tiny\.pdmodel: logits differ .* nothing was exported"):
-        export(exported.cfg, exported.weights, folder)
-    assert not (tmp_path / "new").exists()
-
-
-def test_failing_export_leaves_an_earlier_one_alone(exported, tmp_path, monkeypatch):
-    before = {path.name: sha256(path) for path in exported.folder.iterdir()}
-    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
-    with pytest.raises(ExportError):
         export(exported.cfg, exported.weights, exported.folder)
     assert {path.name: sha256(path) for path in exported.folder.iterdir()} == before
+
+
+def test_folder_made_for_nothing_goes_again(tmp_path):
+    with pytest.raises(ZeroDivisionError), exporting._workspace(tmp_path / "new" / "out") as work:
+        (work / "half.pdmodel").touch()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_writing_process_says_comes_through(exported, tmp_path):
@@ -174,12 +165,12 @@ def test_manifest_that_is_none(tmp_path):
         read_manifest(tmp_path)
 
 
-def test_the_tool(exported, root, tmp_path):
+def test_the_tool_writes_the_three_files_that_users_know(exported, root, tmp_path):
     command = [sys.executable, str(root / "tools" / "export_model.py"), "-c", str(exported.config), "-p"]
     done = subprocess.run([*command, "no.pdparams"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: no.pdparams: there is no such file")
-    arguments = [str(exported.weights), "-o", "out", "--save_name", "model"]
-    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, str(exported.weights)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "model.pdmodel: logits differ from the model's by" in done.stdout
-    assert (tmp_path / "out" / "model.pdmodel").exists()
+    assert "tiny.pdmodel: logits differ from the model's by" in done.stdout
+    names = {path.name for path in (tmp_path / "inference" / "tiny").iterdir()}
+    assert names == {"tiny.pdmodel", "tiny.pdiparams", "tiny.pdiparams.info", "golden.npz", "model.yaml"}

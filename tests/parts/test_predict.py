@@ -74,6 +74,27 @@ def test_chunks_of_views_do_not_change_scores(exported, predictor):
         np.testing.assert_allclose(other.scores, one.scores, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [10, 10, 10]), (2, [15, 5, 10]), (250, [15, 15])])
+def test_views_of_several_videos_share_runs(exported, monkeypatch, batch_size, sizes):
+    predictor = Predictor(exported.folder, device="cpu", views_per_step=15)
+    real, seen = predictor.backend.run, []
+    monkeypatch.setattr(predictor.backend, "run", lambda arrays: seen.append(len(arrays["frames"])) or real(arrays))
+    assert len(list(predictor.predict(exported.videos, batch_size))) == 3
+    assert seen == sizes
+
+
+def test_waiting_videos_are_bounded_by_memory(exported, monkeypatch, caplog):
+    predictor = Predictor(exported.folder, device="cpu")
+    assert predictor.views_per_step > 10  # small clips go in together
+    monkeypatch.setattr("paddlevideo.deploy.predict.WAIT_BYTES", 2 * 10 * 2 * 64 * 64 * 3)
+    logger = logging.getLogger("paddlevideo")
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO, "paddlevideo")
+    assert len(list(predictor.predict(exported.videos, 250))) == 3
+    logger.removeHandler(caplog.handler)
+    assert "2 video(s) at a time instead of 250: the views of one take 0 MB" in caplog.text
+
+
 def test_top_k_names_and_order(exported, predictor):
     (two,) = predictor.predict(exported.files[0])
     (most,) = predictor.predict(exported.files[0], topk=99)
@@ -314,12 +335,36 @@ def test_the_old_command_line(exported, root, tmp_path):
         assert sum("a GPU was asked for, but this build of Paddle has no GPU support" in line for line in lines) == 1
 
 
-def test_failed_files_set_the_exit_code(exported, root, tmp_path):
+@pytest.fixture
+def tool(exported, monkeypatch, root):
+    """`tool(flags...)` runs the command in this process and returns its exit code."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    import predict
+
+    monkeypatch.setattr(predict.log, "setup", lambda: None)  # it would keep its handlers for the tests after this one
+
+    def run(*flags, inputs=(exported.files[0],)):
+        monkeypatch.setattr(sys, "argv", ["predict.py", "--model", str(exported.folder), *flags, "-i", *map(str, inputs)])
+        return predict.main()
+
+    return run
+
+
+def test_failed_files_set_the_exit_code(exported, tool, tmp_path, capsys, caplog):
     (tmp_path / "empty.mp4").touch()
-    done = command(root, "-i", tmp_path / "empty.mp4", exported.files[0], "--model", exported.folder, "--use_gpu", "f")
-    assert done.returncode == 1
-    assert "\ttop-1 class: " in done.stdout and "\tfailed: decode: the file is empty" in done.stdout
-    assert "1 of 2 inputs failed:" in done.stderr and "empty.mp4: decode" in done.stderr.splitlines()[-1]
+    logger = logging.getLogger("paddlevideo")
+    logger.addHandler(caplog.handler)
+    assert tool("--use_gpu", "f", "--topk", "1", inputs=(tmp_path / "empty.mp4", exported.files[0])) == 1
+    logger.removeHandler(caplog.handler)
+    printed = capsys.readouterr().out
+    assert "\ttop-1 class: " in printed and "\ttop-2 class: " not in printed
+    assert "\tfailed: decode: the file is empty" in printed
+    assert f"1 of 2 inputs failed:\n  {tmp_path / 'empty.mp4'}: decode: the file is empty (0 bytes)" in caplog.text
+
+
+def test_all_well_is_exit_code_0(tool, tmp_path):
+    assert tool("--save_json", str(tmp_path / "r.json"), "--backend", "auto", "--cpu_threads", "1") == 0
+    assert len(json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -332,24 +377,14 @@ def test_failed_files_set_the_exit_code(exported, root, tmp_path):
         (["--precision", "int8"], "int8 needs a program that was quantised"),
     ],
 )
-def test_flags_that_cannot_be(exported, monkeypatch, capsys, root, flags, message):
-    monkeypatch.syspath_prepend(str(root / "tools"))
-    import predict as tool
-
-    monkeypatch.setattr(sys, "argv", ["predict.py", "-i", exported.files[0], "--model", str(exported.folder), *flags])
-    assert tool.main() == 1
+def test_flags_that_cannot_be(tool, capsys, flags, message):
+    assert tool(*flags) == 1
     assert message in capsys.readouterr().err
 
 
-def test_tensorrt_that_is_not_there(exported, monkeypatch, capsys, root):
+def test_tensorrt_that_is_not_there(tool, capsys):
     if not available_backends()["tensorrt"]:
         pytest.skip("this machine has TensorRT")
-    monkeypatch.syspath_prepend(str(root / "tools"))
-    import predict as tool
-
-    monkeypatch.setattr(
-        sys, "argv", ["predict.py", "-i", "x.mp4", "--model", str(exported.folder), "--use_gpu=True", "--use_tensorrt=True"]
-    )
-    assert tool.main() == 1
+    assert tool("--use_gpu=True", "--use_tensorrt=True") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: backend tensorrt is not available: ") and "This machine has: paddle" in error

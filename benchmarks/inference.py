@@ -1,0 +1,79 @@
+"""One exported model on every backend of this machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+
+from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.deploy.backends import available_backends, open_backend
+from paddlevideo.deploy.export import GOLDEN, export, relative_difference, trained_model
+from paddlevideo.engine.build import build_model, load_config
+from paddlevideo.log import logger
+from paddlevideo.weights import state_arrays, write_arrays
+
+# (label, kind, suffix of the program, options); the first is the baseline.
+WAYS = (
+    ("paddle", "paddle", ".pdmodel", {}),
+    ("paddle, no oneDNN", "paddle", ".pdmodel", {"onednn": False}),
+    ("paddle, PIR", "paddle", ".json", {}),
+    ("tensorrt", "tensorrt", ".pdmodel", {}),
+    ("onnxruntime", "onnxruntime", ".onnx", {}),
+    ("openvino", "openvino", ".onnx", {}),
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A folder with programs; `model` is the same one, built, where the weights are at hand."""
+
+    folder: Path
+    model: paddle.nn.Layer | None = None
+
+
+def made_up(config: str, overrides: list[str], folder: Path) -> Exported:
+    """The config's model with random weights, exported in every format to `folder`."""
+    cfg = load_config(config, overrides)
+    paddle.seed(0)
+    weights = folder / "random.pdparams"
+    write_arrays(weights, state_arrays(build_model(cfg)))
+    return Exported(export(cfg, weights, folder / "exported", ["all"]), trained_model(cfg, weights)[0])
+
+
+def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]:
+    """One view at a time through each backend; the logits are compared with those that export kept.
+
+    Raises:
+        ValueError: the folder holds no export.
+    """
+    golden_file = exported.folder / GOLDEN
+    if not golden_file.exists():
+        raise ValueError(f"{exported.folder}: no {GOLDEN} in it; give a folder that tools/export_model.py wrote")
+    with np.load(golden_file) as golden:
+        view = {name: golden[name][:1] for name in golden.files if name != "logits"}
+        logits = golden["logits"][:1]
+    variants = [opened(label, backend, view, logits) for label, backend in backends(exported, threads)]
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in view.items())
+    yield measure(f"inference of {exported.folder.name}, {shapes}", "view", 1, variants, rounds)
+
+
+def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any]]:
+    """The backends that this machine and the folder have; says which are left out and why."""
+    missing = available_backends()
+    for label, kind, suffix, options in WAYS:
+        program = next(iter(sorted(exported.folder.glob(f"*{suffix}"))), None)
+        if missing[kind] or program is None:
+            logger.info(f"left out: {label}: {missing[kind] or f'no {suffix} in {exported.folder}'}")
+        else:
+            yield label, open_backend(program, kind, threads=threads, **options)
+    if exported.model is not None:
+        yield "eager", open_backend(exported.model, "eager", threads=threads)
+
+
+def opened(label: str, backend: Any, view: dict[str, np.ndarray], logits: np.ndarray) -> Variant:
+    difference = relative_difference(backend.run(view), logits)
+    note = f"{backend.name}; logits off by {difference:.1e}"
+    return Variant(label, timed(lambda: backend.run(view)), lambda median: note)

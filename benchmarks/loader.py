@@ -1,0 +1,92 @@
+"""How many clips a second the loader gives: decoders, workers, and decoding only what is wanted."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.data.decode import has_decord
+from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, load_batch, refuse
+from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.engine.build import build_pipeline, load_config
+from paddlevideo.sample import Record
+
+DECODERS = ("pyav", "decord", "cv2")
+
+
+@dataclass(frozen=True)
+class WholeClip:
+    """An open clip that decodes all of its frames to give some of them."""
+
+    clip: Any
+
+    @property
+    def num_frames(self) -> int:
+        return self.clip.num_frames
+
+    @property
+    def fps(self) -> float:
+        return self.clip.fps
+
+    def read(self, indices) -> np.ndarray:
+        return self.clip.read(np.arange(self.clip.num_frames))[np.asarray(indices)]
+
+
+@dataclass(frozen=True)
+class WholeDecoder:
+    """Another decoder, whose clips are decoded whole."""
+
+    decoder: Any
+
+    @contextmanager
+    def open(self, record: Record) -> Iterator[WholeClip]:
+        with self.decoder.open(record) as clip:
+            yield WholeClip(clip)
+
+
+def run(
+    config: str, overrides: list[str], records: list[Record], workers: list[int], batch_size: int, rounds: int
+) -> Iterator[Group]:
+    """The train and the test pipeline over decoders and numbers of workers, then parts of a file against all of it."""
+    decoders = [name for name in DECODERS if name != "decord" or has_decord()]
+    for split, batch in (("train", batch_size), ("test", 1)):
+        pipelines = {name: pipeline_with(config, overrides, split, name) for name in decoders}
+        title = f"loader, PIPELINE.{split}, {len(records)} videos, batch size {batch}"
+        with ExitStack() as stack:
+            variants = []
+            for name, pipeline in pipelines.items():
+                for number in workers:
+                    loader = Loader(ClipDataset(records, pipeline), EvalOrder(len(records), batch), number)
+                    stack.callback(loader.close)
+                    variants.append(Variant(f"{name}, {number} workers", timed(lambda loader=loader: read_all(loader))))
+            yield measure(title, "clip" if split == "train" else "video", len(records), variants, rounds)
+    yield only_wanted(config, overrides, records, decoders, rounds)
+
+
+def only_wanted(config: str, overrides: list[str], records: list[Record], decoders: list[str], rounds: int) -> Group:
+    """Decoding just the frames of a training clip against decoding the file, in one process."""
+    variants = []
+    for name in decoders:
+        pipeline = pipeline_with(config, overrides, "train", name)
+        whole = ClipPipeline(WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.early, *pipeline.late])
+        for label, chosen in (("all frames", whole), ("wanted frames", pipeline)):
+            dataset = ClipDataset(records, chosen)
+            variants.append(Variant(f"{name}, {label}", timed(lambda dataset=dataset: read_each(dataset))))
+    return measure("decoding all frames or the wanted ones, PIPELINE.train", "clip", len(records), variants, rounds)
+
+
+def pipeline_with(config: str, overrides: list[str], split: str, decoder: str) -> ClipPipeline:
+    return build_pipeline(load_config(config, [*overrides, f"PIPELINE.{split}.decode.backend={decoder}"]), split)
+
+
+def read_all(loader: Loader) -> None:
+    for loaded in loader.epoch(0):
+        refuse(loaded)
+
+
+def read_each(dataset: ClipDataset) -> None:
+    for index in range(len(dataset)):
+        refuse(load_batch(dataset, 0, [index]))

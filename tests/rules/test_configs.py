@@ -1,0 +1,101 @@
+"""A config is a promise: every file in configs/ is read without a mistake, fits its model, and takes a small training step."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddlevideo.data.datasets import read_class_names
+from paddlevideo.engine.build import load_config
+from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.plan import describe
+from paddlevideo.engine.train import train
+from paddlevideo.schema import Component, Config
+from tests.clips import pictures
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(root, monkeypatch):
+    """Paths in a config are relative to the folder one starts from."""
+    monkeypatch.chdir(root)
+
+
+def test_there_is_something_to_check():
+    for name in ("pptsn_k400_frames", "pptsn_k400_videos", "tsn_k400_frames", "tsn_k400_videos"):
+        assert f"recognition/{name.split('_')[0]}/{name}.yaml" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_has_no_mistake_and_fits_its_model(name):
+    cfg = load_config(CONFIGS / name)
+    assert not cfg.origin.notes, "our own files hold no key without effect"
+    plan = describe(cfg)
+    assert "no mistakes found" in plan and f"model      {cfg.model_name}: " in plan
+    for split in ("train", "valid", "test"):
+        assert re.search(rf"^{split} +batch ", plan, re.M), f"a plan for {split}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_header_says_how_and_on_what(name):
+    header = re.match(r"(?:#.*\n)+", (CONFIGS / name).read_text(encoding="utf-8")).group().lower()
+    wanted = ["command", "hardware"] + (["hours", "expected"] if name.startswith("recognition") else [])
+    assert not [word for word in wanted if not re.search(rf"^# ?{word}", header, re.M)]
+    assert f"configs/{name}".lower() in header, "the command names this very file"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_names_agree_with_num_classes(name):
+    cfg = load_config(CONFIGS / name)
+    if cfg.DATASET.class_names:
+        assert len(read_class_names(cfg.DATASET.class_names)) == cfg.MODEL.args["head"].args["num_classes"]
+
+
+def shrunken(cfg: Config, data: dict[str, Path], folder: Path) -> list[str]:
+    """Overrides that make a run of a config small: 18 layers, 2 classes, 32 x 32 pixels, one step, clips of a test."""
+    backbone = cfg.MODEL.args["backbone"]
+    depth = next(key for key in ("layers", "depth") if key in backbone.args)
+    texts = [f"MODEL.backbone.{depth}=18", "MODEL.backbone.pretrained=null", "MODEL.head.num_classes=2"]
+    texts += ["MODEL.head.in_channels=512", "DATASET.class_names=null", "DATASET.batch_size=2", "DATASET.valid_batch_size=2"]
+    texts += ["DATASET.num_workers=0", "epochs=1", "max_iters=1", "log_interval=1", f"output_dir={folder}"]
+    for split in ("train", "valid"):
+        texts.append(f"DATASET.{split}.file_path={data[getattr(cfg.DATASET, split).name]}")
+        for number, transform in enumerate(getattr(cfg.PIPELINE, split).transform):
+            for key, pixels in (("short_size", 36), ("target_size", 32)):
+                if key in transform.args:
+                    texts.append(f"PIPELINE.{split}.transform.{number}.{transform.name}.{key}={pixels}")
+    return texts
+
+
+@pytest.fixture(scope="module")
+def data(clips, tmp_path_factory) -> dict[str, Path]:
+    """What each dataset component reads, two classes of it."""
+    folder = tmp_path_factory.mktemp("frames")
+    for number in range(2):
+        clip = folder / "frames" / f"class {number}" / "clip"
+        clip.mkdir(parents=True)
+        for place, frame in enumerate(pictures(5, seed=number), 1):
+            cv2.imwrite(str(clip / f"img_{place:05}.jpg"), frame)
+    videos = folder / "videos.list"
+    found = sorted((clips / "train").rglob("*.mp4"))[:2]
+    videos.write_text("".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8")
+    return {"FrameDataset": folder / "frames", "VideoDataset": videos}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_takes_a_step(name, data, tmp_path):
+    overrides = shrunken(load_config(CONFIGS / name), data, tmp_path / "out")
+    cfg = load_config(CONFIGS / name, overrides)
+    assert isinstance(cfg.DATASET.train, Component) and cfg.epochs == 1
+    train(cfg, validate=True)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert any(np.isfinite(row.get("loss") or np.nan) for row in rows) and any("top1" in row for row in rows)
+    arrays, _ = read_model(tmp_path / "out" / f"{cfg.model_name}_best.pdparams")
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    again = load_config(tmp_path / "out" / "run.yaml")
+    assert again.origin.data == cfg.origin.data, "run.yaml repeats the run"
