@@ -215,7 +215,11 @@ class Loader:
         return len(self.order)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Loaded]:
-        """The batches of an epoch from batch `start` on."""
+        """The batches of an epoch from batch `start` on.
+
+        Raises:
+            ChildProcessError: a worker was killed.
+        """
         jobs = iter(list(self.order.batches(epoch))[start:])
         if self.num_workers == 0:
             for indices in jobs:
@@ -234,7 +238,7 @@ class Loader:
                 yield loaded
         except BrokenProcessPool as error:
             self._pool = None
-            raise RuntimeError(
+            raise ChildProcessError(
                 "a loader process was ended from outside, usually for lack of memory; use fewer workers or a smaller batch "
                 "(-o DATASET.num_workers=..., DATASET.batch_size=...)"
             ) from error
@@ -330,13 +334,14 @@ class FailureCount:
             )
 
 
-def refuse(loaded: Loaded) -> None:
-    """Stop at the first file that fails: what testing does unless `on_error: skip` is set.
+def refuse(loaded: Loaded, instead: str) -> None:
+    """Stop at the first file that fails.
+
+    Args:
+        instead: what the config can say to go on, for the message.
 
     Raises:
         DecodeError: naming the file.
     """
     if loaded.failures:
-        raise DecodeError(
-            f"{loaded.failures[0]}; testing stops at a file that fails: mend it, or set on_error: skip to count it as wrong"
-        )
+        raise DecodeError(f"{loaded.failures[0]}; stopping at a file that fails: mend it, or set {instead}")

@@ -99,7 +99,7 @@ def evaluate(
     model.eval()
     for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
         if not skip:
-            refuse(loaded)
+            refuse(loaded, "on_error: skip to count it as wrong")
         failures += loaded.failures
         if loaded.batch:
             logits = mean_scores(run, model.inputs, loaded.batch, views_at_once(cfg))
@@ -141,7 +141,7 @@ def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | N
     preflight(cfg, model, ("test",))
     log.logger.info(load_into(model, arrays, weights))
     loader = eval_loader(cfg, "test", lists["test"].records)
-    skip = cfg.DATASET.test.args.get("on_error") == "skip"
+    skip = on_error(cfg, "test", "fail", ("fail", "skip")) == "skip"
     try:
         done = evaluate(cfg, model, loader, classes.num, skip, "test", keep_rows=out is not None)
     finally:
@@ -180,6 +180,19 @@ def write_scores(path: str, done: Evaluation, classes: Classes) -> None:
                     label=np.array([row["label"] for row in done.rows], np.int64),
                     scores=np.array([row.get("scores", blank) for row in done.rows], np.float64),
                 )
+
+
+def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) -> str:
+    """What the config says to do about a file of this split that fails.
+
+    Raises:
+        ConfigError: something that this split cannot do.
+    """
+    component = getattr(cfg.DATASET, split)
+    policy = component.args.get("on_error") or default
+    if policy not in allowed:
+        raise ConfigError([f"{component.where}: DATASET.{split}.on_error is {policy!r}, expected {' or '.join(allowed)} here"])
+    return policy
 
 
 def eval_loader(cfg: Config, split: str, records: list[Record]) -> Loader:

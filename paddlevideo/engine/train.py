@@ -9,13 +9,13 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist, log
-from paddlevideo.data.loader import ClipDataset, FailureCount, Loader, TrainOrder
+from paddlevideo.data.loader import ClipDataset, FailureCount, Loader, TrainOrder, refuse
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
 from paddlevideo.engine.checkpoint import Progress, TrainState, average_buffers, find_resume, read_model
 from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import Evaluation, eval_loader, evaluate, fitted_loader, to_tensors
+from paddlevideo.engine.test import Evaluation, eval_loader, evaluate, fitted_loader, on_error, to_tensors
 from paddlevideo.engine.watch import Clock, StopSignal, keep_evidence
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import load_into
@@ -110,7 +110,8 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
 
     # Data, and how batches, ranks and the learning rate belong together.
     order = TrainOrder(len(records), cfg.DATASET.batch_size, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)
-    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replace=True)
+    replace = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
+    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replace)
     loader = fitted_loader(dataset, order, cfg.DATASET.num_workers, cfg.DATASET.prefetch, cfg.DATASET.batch_size)
     accumulate = accumulation(cfg, len(order))
     global_batch = cfg.DATASET.batch_size * dist.world_size() * accumulate
@@ -216,7 +217,10 @@ def train_epoch(run: Run) -> None:
     for loaded in run.loader.epoch(epoch, progress.step):
         clock.loaded()
         step = progress.step
-        run.failures.add(loaded)
+        if run.loader.dataset.replace:
+            run.failures.add(loaded)
+        else:
+            refuse(loaded, "on_error: replace")
 
         # Random numbers belong to the step: a resumed run draws what the first one drew.
         rng = np.random.default_rng((cfg.seed, epoch, step, dist.rank()))
@@ -299,7 +303,7 @@ def finish_epoch(run: Run) -> None:
 
 def validate_epoch(run: Run, done: int) -> Evaluation:
     assert run.valid is not None
-    skip = run.cfg.DATASET.valid.args.get("on_error") != "fail"
+    skip = on_error(run.cfg, "valid", "skip", ("skip", "fail")) == "skip"
     result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}")
     spelled = "  ".join(f"{k}: {v:.5f}" for k, v in result.numbers.items() if not k.startswith("num_"))
     logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {result.numbers['num_samples']}")

@@ -1,7 +1,7 @@
 """PP-TSN: temporal segments over a ResNet-vd, PaddleVideo's improved TSN.
 
 Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2019, "Bag of Tricks for Image Classification" (ResNet-D).
-Published: 75.06 % top-1 on Kinetics-400, 3 segments in training, 25 segments x 10 crops in testing (PaddleVideo's model page).
+Published: 73.68 % top-1 on Kinetics-400, 3 segments in training, 25 segments x 10 crops in testing (PaddleVideo's model page).
 Weights: names and shapes are those of PaddleVideo's released ppTSN files; `pretrained` takes PaddleClas' ResNet-vd files.
 Differs from the papers: scale and offset of the batch norms have no weight decay, the classifier learns 5x (bias 10x) faster.
 """

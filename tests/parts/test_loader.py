@@ -126,7 +126,7 @@ def test_testing_never_replaces():
     loaded = load_batch(dataset(["v0", "bad", "v2"]), 0, [0, 1, 2])
     assert loaded.batch["label"].tolist() == [0, 2] and loaded.lost == [1]
     with pytest.raises(DecodeError, match="bad: decode: not a video.*on_error: skip"):
-        refuse(loaded)
+        refuse(loaded, "on_error: skip")
 
 
 def test_shapes_that_differ_name_two_files():
@@ -143,7 +143,7 @@ def test_a_worker_error_keeps_its_text():
 
 def test_a_killed_worker_is_said_and_does_not_hang():
     loader = Loader(dataset(["v0", "kill", "v2"]), EvalOrder(3, 1), 1)
-    with pytest.raises(RuntimeError, match=r"ended from outside.*num_workers"):
+    with pytest.raises(ChildProcessError, match=r"ended from outside.*num_workers"):
         everything(loader)
     loader.close()
 

@@ -165,6 +165,17 @@ def test_broken_training_files(small, clips, tmp_path, caplog, monkeypatch):
     assert next(r for r in rows if r["split"] == "valid")["num_failed"] == 1
 
 
+def test_training_may_stop_at_the_first_failure(small, tmp_path, clips):
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    lines = [f"{p} 0" for p in sorted((clips / "train").rglob("*.mp4"))] + [f"{tmp_path}/bad.mp4 0"]
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+    options = [f"DATASET.train.file_path={tmp_path}/list.txt", "MODEL.head.num_classes=3", "DATASET.batch_size=13"]
+    with pytest.raises(DecodeError, match=r"bad.mp4: decode: .*on_error: replace"):
+        train(small(*options, "DATASET.train.on_error=fail"), validate=False)
+    with pytest.raises(ConfigError, match=r"DATASET.train.on_error is 'skip', expected replace or fail here"):
+        train(small(*options, "DATASET.train.on_error=skip"), validate=False)
+
+
 def test_every_file_broken_stops_at_once(small, tmp_path):
     for i in range(6):
         (tmp_path / f"{i}.mp4").write_bytes(b"")
