@@ -24,7 +24,7 @@ test: $(READY)  ## the whole test suite
 lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/pyright
+	.venv/bin/pyright --pythonpath $(RUN)
 
 coverage: $(READY)
 	$(RUN) -m pytest --cov=paddlevideo --cov-report=term-missing:skip-covered

@@ -120,7 +120,7 @@ def made_up_inputs(cfg: Config, batch_size: int) -> dict[str, np.ndarray]:
 
 
 def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
-    """Multiply-adds of the convolutions and linear layers in one forward pass; a training step has about three times as many."""
+    """Multiply-adds of the convolutions and linear layers in one forward pass; a training step has three times that."""
     total = 0.0
 
     def count(layer: Any, _, output: paddle.Tensor) -> None:

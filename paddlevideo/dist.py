@@ -4,6 +4,7 @@ The launcher (`python -m paddle.distributed.launch`) sets the environment; NCCL 
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def use_threads(number: int | None = None) -> int:
     return number
 
 
-def sum_over_ranks(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def sum_over_ranks(values: Mapping[str, np.ndarray | np.float64]) -> dict[str, np.ndarray]:
     """Element-wise sum of float64 arrays over all ranks, the same bits on each."""
     states = gather(values)
     total = {key: np.array(value, np.float64) for key, value in states[0].items()}

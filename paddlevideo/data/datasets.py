@@ -233,6 +233,7 @@ def is_integer(label: str) -> bool:
 
 
 def check_ids(rows: list[Row], ids: dict[str, int], class_names: list[str] | None, problems: Problems) -> None:
+    """Note every row whose class id is below 0 or has no name."""
     limit = math.inf if class_names is None else len(class_names)
     wrong = {label for label, number in ids.items() if not 0 <= number < limit}
     for row in rows if wrong else ():

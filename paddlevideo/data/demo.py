@@ -42,8 +42,15 @@ VERSION = 1  # raise it when the clips change, so that sets on disk are made ane
 
 
 class Shape(NamedTuple):
-    color: tuple[int, int, int]  # RGB
-    corners: int  # of a polygon; 0: a disc, 1: a ring
+    """What an appearance class shows.
+
+    Args:
+        color: RGB.
+        corners: of a polygon; 0 is a disc, 1 a ring.
+    """
+
+    color: tuple[int, int, int]
+    corners: int
 
 
 SHAPES = {
@@ -135,6 +142,7 @@ def read_manifest(out: Path) -> dict | None:
 
 
 def write_lists(out: Path, plan: DemoPlan) -> None:
+    """Lists of every split and label names, for the whole set and for each subset; paths are relative to the list."""
     every = sorted(name for names in CLASSES.values() for name in names)
     for folder, subsets, names in [(out, list(CLASSES), every), *((out / s, [s], CLASSES[s]) for s in CLASSES)]:
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
@@ -230,6 +238,7 @@ def draw(rng: np.random.Generator, num_frames: int, shape: Shape, ground: tuple[
 
 
 def draw_one(frame: np.ndarray, place: np.ndarray, size: float, turn: float, color: list[int], corners: int) -> None:
+    """Draw one shape into `frame` (uint8 [H, W, 3], changed in place); `place` [x, y] and `size` in pixels, `turn` in radians."""
     x, y = place
     if not (-size < x < WIDTH + size and -size < y < HEIGHT + size):
         return

@@ -83,6 +83,7 @@ def header(line: str) -> list[str] | None:
 
 
 def list_lines(lines: list[str], problems: Problems, with_num_frames: bool) -> list[Row]:
+    """Rows of a white-space list; the label is the last word, so that a path may hold spaces."""
     rows = []
     for number, line in enumerate(lines, 1):
         words = line.rsplit(None, 2 if with_num_frames else 1)
@@ -101,6 +102,7 @@ def list_lines(lines: list[str], problems: Problems, with_num_frames: bool) -> l
 
 
 def csv_lines(lines: list[str], columns: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, column -> cell) of a comma-separated table below its first line; quoted cells may hold commas."""
     reader = csv.reader(lines[1:])
     for cells in reader:
         number = reader.line_num + 1
@@ -113,6 +115,7 @@ def csv_lines(lines: list[str], columns: list[str], problems: Problems) -> Itera
 
 
 def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a table with one JSON object a line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -128,6 +131,7 @@ def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict
 
 
 def rows_of_dicts(items: Iterable[tuple[int, dict[str, Any]]], problems: Problems, with_num_frames: bool) -> list[Row]:
+    """Rows of a table: path and label, and where given start_sec, end_sec, num_frames; what is wrong goes to `problems`."""
     rows = []
     for number, values in items:
         path, label = values.get("path"), values.get("label")

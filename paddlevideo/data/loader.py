@@ -161,12 +161,9 @@ _dataset: ClipDataset | None = None
 
 
 def _start_worker(dataset: ClipDataset, parent: int) -> None:
-    """Make a fork a worker: its own signals, one thread for OpenCV, and no life after its parent."""
+    """Make a fork a worker: no life after its parent, and no signals of the group, which the parent answers."""
     global _dataset
     _dataset = dataset
-    for number in (signal.SIGINT, signal.SIGTERM):  # a group's signal is for the main process, which stops in its own time
-        signal.signal(number, signal.SIG_IGN)
-    cv2.setNumThreads(1)
 
     def watch():
         while os.getppid() == parent:
@@ -174,6 +171,8 @@ def _start_worker(dataset: ClipDataset, parent: int) -> None:
         os._exit(1)  # the parent was killed: nobody will read the results
 
     threading.Thread(target=watch, daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _load_in_worker(epoch: int, indices: list[int]) -> Loaded:
@@ -251,6 +250,8 @@ class Loader:
     def _workers(self) -> ProcessPoolExecutor:
         if self._pool is None:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+            # A pool of OpenCV's threads does not survive a fork: ending it in the child would wait for ever.
+            cv2.setNumThreads(1)
             resource_tracker.ensure_running()  # before the fork, so that one tracker knows all shared memory
             self._pool = ProcessPoolExecutor(
                 self.num_workers,

@@ -7,6 +7,7 @@ bfloat16 gives the same numbers at float32 speed: good for trying a recipe, not 
 
 import contextlib
 from collections.abc import Iterator
+from typing import Literal
 
 import paddle
 from paddle import nn
@@ -20,7 +21,7 @@ def on_gpu() -> bool:
     return paddle.get_device().startswith("gpu")
 
 
-def dtype() -> str:
+def dtype() -> Literal["float16", "bfloat16"]:
     return "float16" if on_gpu() else "bfloat16"
 
 
@@ -54,7 +55,7 @@ def _rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
 
     layers = [layer for layer in model.sublayers() if isinstance(layer, _MULTIPLIES)]
     weights = {id(layer): layer.weight for layer in layers}
-    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(enter) for layer in layers]  # pyright: ignore[reportArgumentType]
     try:
         yield
     finally:

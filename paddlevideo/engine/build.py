@@ -32,6 +32,8 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
 
 @dataclass(frozen=True)
 class Classes:
+    """How many classes there are, and what they are called (None where labels are plain ids)."""
+
     num: int
     names: list[str] | None = None
 

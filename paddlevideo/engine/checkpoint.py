@@ -47,12 +47,19 @@ class Progress:
 
 @dataclass
 class TrainState:
+    """What changes while a run goes on, and how it is written and read.
+
+    Args:
+        class_names: travel with the weights.
+        fingerprint: of the settings that must be the same when a run is resumed, in words.
+    """
+
     model: paddle.nn.Layer
     optimizer: Any
     scaler: paddle.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
     class_names: Sequence[str] | None = None
-    fingerprint: str = ""  # of what must not change between save and resume
+    fingerprint: str = ""
 
     def model_arrays(self) -> Arrays:
         """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
@@ -131,7 +138,8 @@ class TrainState:
         restore_optimizer_state(self.optimizer, self.model, optimizer)
         scaler = progress.pop("scaler")
         if scaler:
-            self.scaler.load_state_dict({k: np.asarray(v, np.float32) if k == "scale" else v for k, v in scaler.items()})
+            values: Any = {k: np.asarray(v, np.float32) if k == "scale" else v for k, v in scaler.items()}
+            self.scaler.load_state_dict(values)
         self.progress = Progress(**progress)
 
 

@@ -36,7 +36,8 @@ def describe(cfg: Config) -> str:
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
         lines.append(f"optimizer  {cfg.OPTIMIZER.name}, {cfg.epochs} epochs; {type(schedule).__name__}: lr {rates}")
         if schedule.reference_batch_size:
-            factor = cfg.DATASET.batch_size * dist.world_size() / schedule.reference_batch_size
+            accumulated = cfg.GRADIENT_ACCUMULATION.global_batch_size if cfg.GRADIENT_ACCUMULATION else None
+            factor = (accumulated or cfg.DATASET.batch_size * dist.world_size()) / schedule.reference_batch_size
             lines.append(f"           times {factor:g}: written for a batch of {schedule.reference_batch_size}")
     lines += [f"note       {note}" for note in cfg.origin.notes]
     return "\n".join(lines)

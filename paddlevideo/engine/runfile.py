@@ -7,9 +7,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import yaml
-
-from paddlevideo import dist
+from paddlevideo import dist, yamltree
 from paddlevideo.engine.build import Classes
 from paddlevideo.schema import Config
 from paddlevideo.weights import atomic_write
@@ -40,7 +38,7 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes) -> None:
         f"# ranks: {dist.world_size()}; git: {_git_hash()}; " + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]
     data = {k: v for k, v in cfg.origin.data.items() if k != "_base_"}
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    text = yamltree.dump(data)
     with atomic_write(folder / "run.yaml") as temporary:
         temporary.write_text("\n".join(about) + "\n" + text, encoding="utf-8")
     if classes.names:

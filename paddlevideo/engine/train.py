@@ -35,7 +35,7 @@ class Run:
     classes: Classes
     failures: FailureCount
     network: paddle.nn.Layer  # what the step calls: the model, or its data-parallel form
-    mix: object | None
+    mix: Any  # the batch mixer, or None
     accumulate: int  # batches per optimizer step
     schedule: Any  # fractional epoch -> learning rate
     lr_scale: float
@@ -116,6 +116,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
     accumulate = accumulation(cfg, len(order))
     global_batch = cfg.DATASET.batch_size * dist.world_size() * accumulate
     lr_scale = linear_scale(recipe.learning_rate.reference_batch_size, global_batch)
+    assert cfg.DATASET.train is not None  # load_records has used it
     limit = cfg.DATASET.train.args.get("max_failures", 0.01)
 
     fingerprint = (
@@ -192,6 +193,7 @@ def restore(cfg: Config, state: TrainState, folder: Path, resume: str | None) ->
 
 
 def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
+    """Say what will be trained on what."""
     cfg = run.cfg
     for note in cfg.origin.notes:
         logger.info(note)
@@ -288,11 +290,11 @@ def finish_epoch(run: Run) -> None:
         result = validate_epoch(run, done)
         score, loss = result.numbers["top1"], result.numbers["loss"]
         # Of equal accuracies the lower loss is the better model.
-        if progress.best is None or (score, -loss) > (progress.best, -progress.best_loss):
+        if progress.best is None or progress.best_loss is None or (score, -loss) > (progress.best, -progress.best_loss):
             best, progress.best, progress.best_loss = True, score, loss
 
     if dist.is_main():
-        if best:
+        if best and progress.best is not None:
             state.save_pair(run.folder / f"{cfg.model_name}_best")
             logger.info(f"Already save the best model (top1 acc){int(progress.best * 10000) / 10000}")
         # The numbering of PaddleVideo: epochs 1, 1 + save_interval, ... and the last.
@@ -302,6 +304,7 @@ def finish_epoch(run: Run) -> None:
 
 
 def validate_epoch(run: Run, done: int) -> Evaluation:
+    """Evaluate after `done` epochs, say and record the numbers."""
     assert run.valid is not None
     skip = on_error(run.cfg, "valid", "skip", ("skip", "fail")) == "skip"
     result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}")
@@ -321,6 +324,7 @@ def latest_path(run: Run) -> Path:
 
 
 def report_step(run: Run, epoch: int, step: int, rate: float, numbers: dict[str, float], clock: Clock) -> None:
+    """One line of the log and one row of the metrics: the step's numbers, costs over the last steps."""
     reader = sum(clock.waits) / len(clock.waits)
     spelled = " ".join(f"{k}: {v:.5f}" for k, v in numbers.items() if k != "loss")
     logger.info(

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -146,6 +148,28 @@ def test_a_killed_worker_is_said_and_does_not_hang():
     with pytest.raises(ChildProcessError, match=r"ended from outside.*num_workers"):
         everything(loader)
     loader.close()
+
+
+class Resizing(MadeUp):
+    """Uses OpenCV on pictures that are large enough for its threads."""
+
+    def __call__(self, record, rng):
+        cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
+        return super().__call__(record, rng)
+
+
+def test_workers_start_after_opencv_used_its_threads():
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
+    data = ClipDataset([Record("v0", 0), Record("v1", 1)], Resizing(), 0)
+    loader = Loader(data, EvalOrder(2, 1), 2)
+    ended = threading.Timer(60, lambda: [p.kill() for p in loader._pool._processes.values()])  # a hang becomes a failure
+    ended.start()
+    try:
+        assert len(everything(loader)) == 2
+    finally:
+        ended.cancel()
+        loader.close()
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm on this system")
