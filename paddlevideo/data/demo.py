@@ -238,7 +238,7 @@ def draw(rng: np.random.Generator, num_frames: int, shape: Shape, ground: tuple[
 
 
 def draw_one(frame: np.ndarray, place: np.ndarray, size: float, turn: float, color: list[int], corners: int) -> None:
-    """Draw one shape into `frame` (uint8 [H, W, 3], changed in place); `place` [x, y] and `size` in pixels, `turn` in radians."""
+    """Draw one shape into `frame` (uint8 [H, W, 3], in place); `place` [x, y] and `size` in pixels, `turn` in radians."""
     x, y = place
     if not (-size < x < WIDTH + size and -size < y < HEIGHT + size):
         return
