@@ -9,26 +9,30 @@ from paddlevideo.data.datasets import find_videos
 from paddlevideo.data.demo import FPS, encode, make_sound
 from paddlevideo.sample import Record
 
+AT_LEAST = 16  # records of one pass; fewer would not keep two workers busy
+
 
 def records_of(videos: Path | None, folder: Path, count: int, size: tuple[int, int], num_frames: int, gop: int) -> list[Record]:
-    """The videos below `videos`, or `count` made-up ones in `folder`.
+    """The videos below `videos`, or `count` made-up ones in `folder`; all of them several times where they are few.
 
     Args:
         size: width, height of the made-up ones (px), even numbers.
         num_frames, gop: of a made-up one; from one key frame to the next (frames).
 
     Raises:
-        ValueError: no video in the folder that was given.
+        ValueError: no video in the folder that was given, or none to make.
     """
+    if count < 1:
+        raise ValueError(f"--clips {count}: at least 1 is needed")
     if videos is not None:
         found = sorted(map(str, find_videos(videos)))
         if not found:
             raise ValueError(f"--videos {videos}: no video in this folder")
-        return [Record(path, 0, path) for path in found]
-    paths = [folder / f"{number:04}.mp4" for number in range(count)]
-    for number, path in enumerate(paths):
-        write_clip(path, size, num_frames, gop, seed=number)
-    return [Record(str(path), 0, path.name) for path in paths]
+    else:
+        found = [str(folder / f"{number:04}.mp4") for number in range(count)]
+        for number, path in enumerate(found):
+            write_clip(Path(path), size, num_frames, gop, seed=number)
+    return [Record(path, 0, path) for path in found] * -(-AT_LEAST // len(found))
 
 
 def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, seed: int) -> None:

@@ -15,34 +15,40 @@ def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iter
     cfg = load_config(config, overrides)
     for split in ("train", "test"):
         pipeline = build_pipeline(cfg, split)
-        sample = synthetic_sample(pipeline)["frames"]
-        batch = sample[:1] if pipeline.view_axis else np.stack([sample] * (batch_size if split == "train" else 1))
-        yield finishing(pipeline, batch, f"bytes to float32, PIPELINE.{split}, {list(batch.shape)}", rounds)
+        made_up = synthetic_sample(pipeline)
+        sample = {name: np.asarray(made_up[name]) for name in pipeline.travels}
+        if pipeline.num_views > 1:
+            batch = {name: array[:1] for name, array in sample.items()}
+        else:
+            batch = {name: np.stack([array] * (batch_size if split == "train" else 1)) for name, array in sample.items()}
+        yield finishing(pipeline, batch, f"bytes to float32, PIPELINE.{split}", rounds)
 
 
-def finishing(pipeline: ClipPipeline, batch: np.ndarray, title: str, rounds: int) -> Group:
+def finishing(pipeline: ClipPipeline, batch: dict[str, np.ndarray], title: str, rounds: int) -> Group:
     """
     Raises:
         ValueError: the ways give different numbers.
     """
-    tensor = paddle.to_tensor(batch)
+    tensors = {name: paddle.to_tensor(array) for name, array in batch.items()}
 
-    def plain() -> np.ndarray:
-        return pipeline.finish({"frames": batch.astype(np.float32)})["frames"]
+    def plain() -> dict[str, np.ndarray]:
+        return pipeline.finish({name: array.astype(np.float32) for name, array in batch.items()})
 
-    def table() -> np.ndarray:
-        return pipeline.finish({"frames": batch})["frames"]
+    def table() -> dict[str, np.ndarray]:
+        return pipeline.finish(batch)
 
-    def tensors() -> np.ndarray:
-        return pipeline.finish_on_device(tensor).numpy()
+    def on_device() -> dict[str, np.ndarray]:
+        return {name: tensor.numpy() for name, tensor in pipeline.finish_on_device(tensors).items()}
 
-    for name, way in (("table", table), ("tensors", tensors)):
-        difference = float(np.abs(way() - plain()).max())
+    wanted = plain()
+    for label, way in (("table look-up", table), ("paddle tensors", on_device)):
+        difference = max(float(np.abs(array - wanted[name]).max()) for name, array in way().items())
         if difference > 1e-6:
-            raise ValueError(f"{title}: by {name} and by arithmetic differ by {difference}")
+            raise ValueError(f"{title}: {label} and NumPy arithmetic differ by {difference:.1e}")
     variants = [
         Variant("NumPy arithmetic", timed(plain)),
         Variant("table look-up", timed(table)),
-        Variant("paddle tensors", timed(tensors)),
+        Variant("paddle tensors", timed(on_device)),
     ]
-    return measure(title, "clip", len(batch), variants, rounds)
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
+    return measure(f"{title}, {shapes}", "clip", len(next(iter(batch.values()))), variants, rounds)

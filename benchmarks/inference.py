@@ -11,6 +11,7 @@ import paddle
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.deploy.backends import available_backends, open_backend
 from paddlevideo.deploy.export import GOLDEN, export, relative_difference, trained_model
+from paddlevideo.deploy.manifest import read_manifest
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.log import logger
 from paddlevideo.weights import state_arrays, write_arrays
@@ -49,15 +50,15 @@ def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]
     Raises:
         ValueError: the folder holds no export.
     """
-    golden_file = exported.folder / GOLDEN
-    if not golden_file.exists():
-        raise ValueError(f"{exported.folder}: no {GOLDEN} in it; give a folder that tools/export_model.py wrote")
+    golden_file, manifest = exported.folder / GOLDEN, read_manifest(exported.folder)
+    if manifest is None or not golden_file.exists():
+        raise ValueError(f"{exported.folder}: no model.yaml and {GOLDEN} in it; give a folder that tools/export_model.py wrote")
     with np.load(golden_file) as golden:
         view = {name: golden[name][:1] for name in golden.files if name != "logits"}
         logits = golden["logits"][:1]
     variants = [opened(label, backend, view, logits) for label, backend in backends(exported, threads)]
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in view.items())
-    yield measure(f"inference of {exported.folder.name}, {shapes}", "view", 1, variants, rounds)
+    yield measure(f"inference of {manifest.name}, {shapes}", "view", 1, variants, rounds)
 
 
 def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any]]:

@@ -165,16 +165,20 @@ class Child:
         """(seconds, what the job returned).
 
         Raises:
-            RuntimeError: the process ended, or the job failed there.
+            ChildProcessError: the process ended, or the job failed there.
         """
+        # OpenMP's idle threads spin for 0.2 s, and MKL takes fewer threads where it sees others run.
+        time.sleep(0.3)
         try:
             self._pipe.send(job)
             seconds, value, error = self._pipe.recv()
         except (EOFError, OSError) as ended:
             self._process.join(5)
-            raise RuntimeError(f"the process that was to do {job!r} ended with exit code {self._process.exitcode}") from ended
+            raise ChildProcessError(
+                f"the process that was to do {job!r} ended with exit code {self._process.exitcode}"
+            ) from ended
         if error:
-            raise RuntimeError(f"{job!r} failed: {error}")
+            raise ChildProcessError(f"{job!r} failed: {error}")
         return seconds, value
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from paddlevideo.engine.steps import supervised
 from paddlevideo.schema import Config
 
 MATRIX = 1536  # rows and columns of the matrix product that tells what this machine can do
-# Set to 0, MKL picks its code by the processor's maker, which leaves AVX unused on AMD's.
+# Paddle's MKL (2019) looks at the processor's maker before it uses AVX; a number here is the code that it then takes.
 MKL_CHOICE = "MKL_DEBUG_CPU_TYPE"
+_AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to run the step: compute threads, static graph or not, and the environment of its process."""
+    """One way to compute: threads, static graph or not, and the environment of its process."""
 
     name: str
     threads: int
@@ -31,75 +33,79 @@ class Way:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def ways(cores: int) -> list[Way]:
-    """What is compared on this machine; the first is the baseline."""
-    found = [Way("1 thread", 1)]
-    if cores > 1:
-        found.append(Way(f"{cores} threads", cores))
-    found.append(Way(f"{cores} threads, to_static", cores, static=True))
-    found.append(Way(f"{cores} threads, {MKL_CHOICE}=0", cores, environment={MKL_CHOICE: "0"}))
+def ways(cores: int, cpuinfo: str) -> list[Way]:
+    """What is compared on this machine; the first is the baseline.
+
+    Args:
+        cpuinfo: the text of /proc/cpuinfo, "" where there is none.
+    """
+    all_cores = f"{cores} threads" if cores > 1 else "1 thread"
+    found = [Way("1 thread", 1)] if cores > 1 else []
+    found += [Way(all_cores, cores), Way(f"{all_cores}, to_static", cores, static=True)]
+    flags = set(next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split())
+    if flags and "GenuineIntel" not in cpuinfo:
+        able = {"0": True, "5": "avx2" in flags, "7": flags.issuperset(_AVX512)}
+        names = {"0": "MKL by maker", "5": "MKL AVX2", "7": "MKL AVX-512"}
+        found += [Way(f"{all_cores}, {names[n]}", cores, environment={MKL_CHOICE: n}) for n in able if able[n]]
     return found
 
 
 def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iterator[Group]:
-    """The step in processes of their own, one after the other in every round, and the matrix product beside it."""
+    """Matrix product, training step and forward pass, each way in a process of its own, one after the other in every round."""
     cfg = load_config(config, overrides)
     inputs = made_up_inputs(cfg, batch_size)
-    operations = 2 * 3 * multiplications(build_model(cfg), inputs)
+    forward = 2 * multiplications(build_model(cfg), inputs)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    about = Path("/proc/cpuinfo")
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
     with ExitStack() as stack:
-        step, product = [], []
-        for way in ways(cores):
-            arguments = (config, overrides, batch_size, way.threads, way.static)
-            child = Child(jobs, arguments, way.environment)
+        workers = []
+        for way in ways(cores, about.read_text() if about.exists() else ""):
+            child = Child(jobs, (config, overrides, batch_size, way.threads, way.static), way.environment)
             stack.callback(child.close)
-            measured = Measured(child, operations)
-            product.append(Variant(way.name, measured.product))
-            step.append(Variant(way.name, measured.step, measured.note))
-        products = measure(f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, product, rounds)
-        yield products
-        yield measure(f"training step of {cfg.model_name}, {shapes}", "clip", batch_size, step, rounds)
+            workers.append((way.name, child))
+        # A training step: forward, and the gradients of inputs and weights, which multiply as much each.
+        for title, unit, count, job, operations in (
+            (f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, "product", 2.0 * MATRIX**3),
+            (f"training step of {cfg.model_name}, {shapes}", "clip", batch_size, "step", 3 * forward),
+            (f"evaluation of {cfg.model_name}, {shapes}", "clip", batch_size, "forward", forward),
+        ):
+            yield measure(title, unit, count, [Told(name, child, job, operations).variant for name, child in workers], rounds)
 
 
-class Measured:
-    """A child's two jobs, and what they say together."""
+class Told:
+    """A child's job as a variant, with the speed and the first value that it gives in the note."""
 
-    def __init__(self, child: Child, operations: float):
-        self.child, self.operations = child, operations
-        self.products: list[float] = []
-        self.first_loss: float | None = None
+    def __init__(self, name: str, child: Child, job: str, operations: float):
+        self.child, self.job, self.operations = child, job, operations
+        self.first: float | None = None
+        self.variant = Variant(name, self.seconds, self.note)
 
-    def product(self) -> float:
-        seconds, _ = self.child("product")
-        self.products.append(seconds)
-        return seconds
-
-    def step(self) -> float:
-        seconds, loss = self.child("step")
-        self.first_loss = loss if self.first_loss is None else self.first_loss
+    def seconds(self) -> float:
+        seconds, value = self.child(self.job)
+        self.first = value if self.first is None else self.first
         return seconds
 
     def note(self, median: float) -> str:
-        peak = 2 * MATRIX**3 / float(np.median(self.products[1:]))
-        reached = self.operations / median
-        return f"{reached / 1e9:.0f} GFLOP/s, {reached / peak:.0%} of the product's; first loss {self.first_loss:.5f}"
+        return f"{self.operations / median / 1e9:.0f} GFLOP/s, gives {self.first:.6g}"
 
 
 def jobs(config: str, overrides: list[str], batch_size: int, threads: int, static: bool) -> dict[str, Job]:
-    """What a child does: `step`, one training step, gives its loss; `product`, one matrix product."""
+    """What a child does. `product`: a matrix product; `step`: a training step, gives its loss; `forward`: an evaluation
+    without gradients, gives the standard deviation of the logits."""
     dist.use_threads(threads)
     cfg = load_config(config, overrides)
     matrix = paddle.to_tensor(np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32))
     paddle.seed(0)
     model = build_model(cfg)
     optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
+    optimizer.set_lr(1e-5)  # noise must not drive the weights to infinity
     network = paddle.jit.to_static(model) if static else model
-    batch = {name: paddle.to_tensor(array) for name, array in made_up_inputs(cfg, batch_size).items()}
-    batch["label"] = paddle.to_tensor(np.arange(batch_size) % model.num_classes)
+    inputs = {name: paddle.to_tensor(array) for name, array in made_up_inputs(cfg, batch_size).items()}
+    batch = {**inputs, "label": paddle.to_tensor(np.arange(batch_size) % model.num_classes)}
 
     def step() -> float:
-        paddle.seed(0)
+        paddle.seed(0)  # the same dropout
         network.train()
         loss = supervised(network, model, batch)["loss"]
         value = loss.item()
@@ -108,15 +114,19 @@ def jobs(config: str, overrides: list[str], batch_size: int, threads: int, stati
         optimizer.clear_grad()
         return value
 
-    return {"step": step, "product": lambda: float(paddle.matmul(matrix, matrix)[0, 0])}
+    def forward() -> float:
+        network.eval()
+        with paddle.no_grad():
+            return float(network(inputs).numpy().std())
+
+    return {"step": step, "forward": forward, "product": lambda: float(paddle.matmul(matrix, matrix)[0, 0])}
 
 
 def made_up_inputs(cfg: Config, batch_size: int) -> dict[str, np.ndarray]:
     """Model inputs [batch_size, ...] as PIPELINE.train makes them of a clip of noise."""
     pipeline = build_pipeline(cfg, "train")
     arrays = synthetic_sample(pipeline)
-    wanted = build_model(cfg).inputs
-    return pipeline.finish({name: np.stack([arrays[name]] * batch_size) for name in wanted})
+    return pipeline.finish({name: np.stack([arrays[name]] * batch_size) for name in pipeline.travels})
 
 
 def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:

@@ -64,7 +64,7 @@ def main() -> int:
         if args.json:
             write_json(args.json, done)
     except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {log.told(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -31,7 +31,7 @@ def main() -> int:
         cfg = load_config(args.config, args.override)
         export(cfg, args.pretrained_params, args.output_path, args.format, args.save_name)
     except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {log.told(error)}", file=sys.stderr)
         return 1
     return 0
 

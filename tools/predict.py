@@ -17,6 +17,8 @@ NO_EFFECT = {
 
 
 def truth(text: str) -> bool:
+    if text.lower() not in ("true", "t", "1", "false", "f", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text.lower() in ("true", "t", "1")
 
 
@@ -58,7 +60,7 @@ def main() -> int:
     try:
         return 1 if run_command(args) else 0
     except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {log.told(error)}", file=sys.stderr)
         return 1
 
 

@@ -184,6 +184,24 @@ def test_every_file_broken_stops_at_once(small, tmp_path):
         train(small(f"DATASET.train.file_path={tmp_path / 'list.txt'}", "MODEL.head.num_classes=3"), validate=False)
 
 
+def test_validation_and_testing_with_nothing_to_decode_stop(small, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/bad.mp4 0")
+    with pytest.raises(DecodeError, match=r"not one validation file could be decoded.*bad.mp4"):
+        train(small(f"DATASET.valid.file_path={tmp_path}/list.txt", "MODEL.head.num_classes=3", "DATASET.train.max_failures=5"))
+    cfg = small(f"DATASET.test.file_path={tmp_path}/list.txt", "DATASET.test.on_error=skip", "MODEL.head.num_classes=3")
+    write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 3)))
+    with pytest.raises(DecodeError, match=r"not one test file could be decoded.*bad.mp4"):
+        run_test(cfg, str(tmp_path / "w.pdparams"))
+
+
+def test_an_optimizer_file_is_no_model(small):
+    cfg = small("epochs=1", "max_iters=1")
+    train(cfg)
+    with pytest.raises(WeightsError, match=r"ppTSN_best.pdopt: the state of an optimizer.*\.pdparams"):
+        read_model(f"{cfg.folder}/ppTSN_best.pdopt")
+
+
 def test_testing_a_broken_file(small, clips, tmp_path):
     good = sorted((clips / "test").rglob("*.mp4"))[:3]
     empty = tmp_path / "empty.mp4"

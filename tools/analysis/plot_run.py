@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from paddlevideo import log
 from paddlevideo.report.plot import plot_run
 
 
@@ -20,7 +21,7 @@ def main() -> int:
     try:
         print(f"plot: {plot_run(args.folder, args.out)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {log.told(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,0 +1,161 @@
+"""The benchmark runs on tiny sizes and prints ratios; how fast anything is, is no test."""
+
+import importlib.util
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import train
+from benchmarks.measure import Child, Variant, measure
+
+TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark.py"
+
+
+@pytest.fixture
+def benchmark(small, tmp_path, monkeypatch, capsys):
+    """`benchmark(verb, *flags)` -> (exit code, what it printed, groups of the JSON file)."""
+    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    config = small().origin.path
+
+    def call(verb, *flags):
+        out = tmp_path / "times.json"
+        arguments = [verb, "-c", config, "-b", "2", "-r", "2", "--json", str(out), *flags]
+        monkeypatch.setattr("sys.argv", [str(TOOL), *arguments])
+        code = tool.main()
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err, json.loads(out.read_text())["groups"] if out.exists() else []
+
+    return call
+
+
+def names(group):
+    return [row["name"] for row in group["rows"]]
+
+
+def test_loader_compares_decoders_and_workers(benchmark):
+    code, printed, groups = benchmark(
+        "loader", "--clips", "2", "--frames", "12", "--size", "64", "48", "--gop", "6", "--workers", "0", "1"
+    )
+    assert code == 0, printed
+    assert [g["unit"] for g in groups] == ["clip", "video", "clip"]
+    for group in groups[:2]:
+        assert names(group)[:2] == ["pyav, 0 workers", "pyav, 1 workers"]
+        assert "cv2, 1 workers" in names(group)
+    assert {"pyav, all frames", "pyav, wanted frames"} <= set(names(groups[2]))
+    assert all(len(row["seconds"]) == 2 and row["ratio"] > 0 for g in groups for row in g["rows"])
+    assert "ratio" in printed and "1.00 - 1.00" in printed
+
+
+def test_loader_reads_given_videos_and_names_one_that_fails(benchmark, clips, tmp_path):
+    code, printed, groups = benchmark("loader", "--videos", str(clips / "val"), "--workers", "0")
+    assert code == 0, printed
+    assert groups[0]["count"] == 18  # 6 videos, three times
+
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "text.mp4").write_text("no video")
+    code, printed, _ = benchmark("loader", "--videos", str(folder), "--workers", "0")
+    assert code == 1
+    assert "text.mp4" in printed and "take it out" in printed
+
+    (folder / "text.mp4").unlink()
+    code, printed, _ = benchmark("loader", "--videos", str(folder))
+    assert code == 1 and "no video in this folder" in printed
+
+
+def test_data_compares_ways_that_give_the_same_numbers(benchmark):
+    code, printed, groups = benchmark("data")
+    assert code == 0, printed
+    assert [names(g) for g in groups] == [["NumPy arithmetic", "table look-up", "paddle tensors"]] * 2
+
+
+def test_train_compares_ways_that_give_the_same_loss(benchmark, monkeypatch):
+    ways = [train.Way("eager", 1), train.Way("static", 1, static=True)]
+    monkeypatch.setattr(train, "ways", lambda cores, cpuinfo: ways)
+    code, printed, groups = benchmark("train", "-o", "MIX=null", "-o", "MODEL.head.num_classes=3")
+    assert code == 0, printed
+    assert [g["unit"] for g in groups] == ["product", "clip", "clip"]
+    eager, static = (float(row["note"].split("gives ")[1]) for row in groups[1]["rows"])
+    assert eager == pytest.approx(static, rel=1e-4)
+    assert all("GFLOP/s" in row["note"] for g in groups for row in g["rows"])
+
+
+def test_inference_compares_backends_with_the_exported_logits(benchmark):
+    code, printed, groups = benchmark("inference", "-o", "MODEL.head.num_classes=3", "--threads", "1")
+    assert code == 0, printed
+    (group,) = groups
+    assert names(group)[0] == "paddle" and names(group)[-1] == "eager"
+    assert all(float(row["note"].rsplit(" ", 1)[1]) < 1e-4 for row in group["rows"])
+
+
+def test_inference_needs_an_exported_folder(benchmark, tmp_path):
+    code, printed, _ = benchmark("inference", "--model", str(tmp_path))
+    assert code == 1 and "golden.npz" in printed
+
+
+# --- the measuring itself ------------------------------------------------------------------------------------------
+
+
+def test_ratios_are_those_of_the_same_round():
+    times = {"base": iter([9.0, 1.0, 2.0, 4.0]), "twice": iter([9.0, 0.5, 1.0, 1.0])}
+    order = []
+
+    def one(name):
+        def seconds():
+            order.append(name)
+            return next(times[name])
+
+        return Variant(name, seconds, lambda median: f"median {median}")
+
+    group = measure("title", "clip", 8, [one("base"), one("twice")], rounds=3)
+    base, twice = group.rows
+    assert order == ["base", "twice", "base", "twice", "twice", "base", "base", "twice"]
+    assert base.seconds == [1.0, 2.0, 4.0] and base.ratio == 1  # the first call of each does not count
+    assert (twice.ratio, twice.lowest, twice.highest) == (2.0, 2.0, 4.0)
+    assert twice.rate == 8.0 and twice.note == "median 1.0"
+    assert group.text().splitlines()[0] == "title (3 rounds)"
+    with pytest.raises(ValueError, match="0 rounds"):
+        measure("title", "clip", 8, [one("base")], rounds=0)
+
+
+def test_operations_of_a_small_network():
+    import numpy as np
+    from paddle import nn
+
+    class Net(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2D(4, 6, 3, groups=2, padding=1), nn.Linear(6, 5)
+
+        def forward(self, inputs):
+            return self.fc(self.conv(inputs["frames"]).mean([2, 3]))
+
+    frames = np.zeros((2, 4, 7, 8), np.float32)
+    assert train.multiplications(Net(), {"frames": frames}) == 2 * (6 * 7 * 8 * 2 * 9 + 6 * 5)
+
+
+def test_ways_follow_the_processor():
+    amd = "vendor_id : AuthenticAMD\nflags : fpu avx avx2\n"
+    assert [w.name for w in train.ways(2, amd)] == [
+        "1 thread", "2 threads", "2 threads, to_static", "2 threads, MKL by maker", "2 threads, MKL AVX2",
+    ]  # fmt: skip
+    assert [w.name for w in train.ways(1, amd.replace("AuthenticAMD", "GenuineIntel"))] == ["1 thread", "1 thread, to_static"]
+    wide = amd.replace("avx2", "avx2 avx512f avx512cd avx512bw avx512dq avx512vl")
+    assert train.ways(2, wide)[-1].environment == {"MKL_DEBUG_CPU_TYPE": "7"}
+
+
+def ends(code):
+    raise ValueError(f"cannot make it: {code}")
+
+
+def test_a_child_that_fails_is_a_message():
+    child = Child(ends, (3,), {})
+    start = time.monotonic()
+    with pytest.raises(ChildProcessError, match="cannot make it: 3"):
+        child("step")
+    child.close()
+    assert time.monotonic() - start < 60
