@@ -64,7 +64,7 @@ def main() -> int:
     try:
         run(parse_args())
     except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {error.strerror if isinstance(error, OSError) and error.strerror else error}", file=sys.stderr)
+        print(f"error: {log.told(error)}", file=sys.stderr)
         return 1
     return 0
 

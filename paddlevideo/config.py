@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from paddlevideo.registry import Kind, known, lookup, nearest
-from paddlevideo.schema import IGNORED, AtLeast, Component, Config, ConfigError, Origin
+from paddlevideo.schema import IGNORED, OTHER_NAMES, AtLeast, Component, Config, ConfigError, Origin
 from paddlevideo.yamltree import Keys, Tree, dotted, dump, override, read
 
 __all__ = ["check", "dump", "from_data", "load"]
@@ -68,15 +68,18 @@ class _Checker:
             self._problem(keys, f"{dotted(keys)} is {data!r}, expected a map with {', '.join(_field_names(cls))}")
             return None
         hints = typing.get_type_hints(cls, include_extras=True)
-        values = {}
+        values, other = {}, OTHER_NAMES.get(cls, {})
         for key, value in data.items():
-            if dotted((*keys, key)) in IGNORED:
-                self._note((*keys, key), dotted((*keys, key)), IGNORED[dotted((*keys, key))])
-            elif key not in _field_names(cls):
-                self._problem((*keys, key), f"{dotted((*keys, key))} is not known{nearest(key, _field_names(cls))}")
-            elif value is not None or _allows_none(hints[key]):
-                values[key] = self.value(hints[key], value, (*keys, key))
-        self._missing(keys, _required(cls), data, dotted(keys))
+            name, label = other.get(key, key), dotted((*keys, key))
+            if label in IGNORED:
+                self._note((*keys, key), label, IGNORED[label])
+            elif name not in _field_names(cls):
+                self._problem((*keys, key), f"{label} is not known{nearest(key, [*_field_names(cls), *other])}")
+            elif name != key and name in data:
+                self._problem((*keys, key), f"{label} is another name of {name}, which is given too; keep one of them")
+            elif value is not None or _allows_none(hints[name]):
+                values[name] = self.value(hints[name], value, (*keys, key))
+        self._missing(keys, _required(cls), {other.get(key, key): value for key, value in data.items()}, dotted(keys))
         return None if self.problems else cls(**values)
 
     def value(self, hint, value, keys: Keys) -> Any:

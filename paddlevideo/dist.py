@@ -21,6 +21,11 @@ def world_size() -> int:
     return int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
 
 
+def local_size() -> int:
+    """Ranks on this machine."""
+    return int(os.environ.get("PADDLE_LOCAL_SIZE", 0)) or world_size()
+
+
 def is_main() -> bool:
     return rank() == 0
 
@@ -67,8 +72,9 @@ def use_threads(number: int | None = None) -> int:
     `import paddle` leaves one thread where OMP_NUM_THREADS is unset, so this must be asked for.
     """
     if number is None:
-        here = int(os.environ.get("PADDLE_LOCAL_SIZE", 0)) or world_size()
-        number = max(1, len(os.sched_getaffinity(0)) // here) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        number = (
+            max(1, len(os.sched_getaffinity(0)) // local_size()) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
     core.set_num_threads(number)
     return number
 

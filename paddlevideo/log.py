@@ -41,6 +41,13 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     logger.propagate = False
 
 
+def told(error: Exception) -> str:
+    """An error as a line for people: an OSError without its number, but with the file it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def progress(iterable=None, total: int | None = None, label: str = "", start: int = 0, show: bool = True) -> tqdm:
     """A bar on a terminal, silence in a file."""
     off = not (show and sys.stderr.isatty())
@@ -57,9 +64,10 @@ class Metrics:
             return
         path = Path(folder) / "metrics.jsonl"
         rows = _rows_before(path, keep_before) if keep_before and path.exists() else []
-        self._file = path.open("w", encoding="utf-8")
-        for row in rows:
-            self._file.write(json.dumps(row) + "\n")
+        kept = path.with_name(".metrics.jsonl.tmp")
+        kept.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        kept.replace(path)
+        self._file = path.open("a", encoding="utf-8")
         self._board = _open_board(Path(folder) / "board")
 
     def write(self, **row) -> None:

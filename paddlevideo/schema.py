@@ -82,10 +82,10 @@ MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """From a record to the model's inputs."""
+    """From a record to the model's inputs. `decode_sampler` is another name of `sample`; with it `decode` may be left out."""
 
     sample: SampleSpec  # which frames
-    decode: DecodeSpec  # how they are read
+    decode: DecodeSpec = field(default_factory=lambda: Component("decode", "VideoDecoder"))  # how they are read
     transform: list[TransformSpec] = field(default_factory=list)  # in order
 
 
@@ -121,6 +121,34 @@ class GradientAccumulation:
     """Several batches make one optimizer step, where a device cannot hold them at once."""
 
     global_batch_size: Count  # clips per optimizer step over all devices; a multiple of devices x batch_size
+
+
+@dataclass(frozen=True)
+class Multigrid:
+    """Clip shapes that change between phases (long cycle) and steps (short cycle) of a training run; --multigrid uses it."""
+
+    LONG_CYCLE: bool = False
+    SHORT_CYCLE: bool = False
+    default_batch_size: CountOrZero = 0  # clips per device; 0, here and below: what the other sections say
+    default_temporal_size: CountOrZero = 0  # frames of a clip
+    default_crop_size: CountOrZero = 0  # pixels
+    epoch_factor: float = 1.0  # the epochs of a multigrid run, in those of the plain one
+    bn_base_size: Count = 8  # clips per device whose batch-norm statistics belong together
+    long_cycle_sampling_rate: CountOrZero = 0  # the largest distance of a clip's frames; 0: as far as the plain clip spans
+    long_cycle_factors: list[dict[str, Any] | list[float]] = field(  # shares of frames and crop, [t, s] or {value: [t, s]}
+        default_factory=lambda: [[0.25, 0.7071], [0.5, 0.7071], [0.5, 1.0], [1.0, 1.0]]
+    )
+    short_cycle_factors: list[float] = field(default_factory=lambda: [0.5, 0.7071])  # shares of the crop
+    EVAL_FREQ: Count = 3  # evaluations per clip shape
+    follow_release: bool = False  # where the Paddle release deviates from the method, do as the release
+
+
+@dataclass(frozen=True)
+class PreciseBN:
+    """Batch-norm statistics averaged over many batches, before an evaluation."""
+
+    preciseBN_interval: Count = 1  # epochs
+    num_iters_preciseBN: Count = 200  # batches
 
 
 @dataclass(frozen=True)
@@ -164,6 +192,8 @@ class Config:
     METRIC: MetricSpec | None = None
     INFERENCE: Inference = field(default_factory=Inference)
     GRADIENT_ACCUMULATION: GradientAccumulation | None = None
+    MULTIGRID: Multigrid | None = None
+    PRECISEBN: PreciseBN | None = None
     model_name: str = "model"  # the prefix of checkpoint and export files
     epochs: Count = 1
     log_interval: Count = 10  # steps between log lines
@@ -184,6 +214,9 @@ class Config:
     def folder(self) -> str:
         return self.output_dir or f"output/{self.model_name}"
 
+
+# Other names of the keys of a section.
+OTHER_NAMES = {Pipeline: {"decode_sampler": "sample"}}
 
 # Keys of older files that have no effect here, and why.
 IGNORED = {

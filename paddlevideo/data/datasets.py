@@ -89,6 +89,20 @@ class VideoDataset:
 
 @register("dataset", ignores=IGNORED)
 @dataclass(frozen=True)
+class SFVideoDataset(VideoDataset):
+    """Video files, as VideoDataset; the section of a test may also say how many views a video has.
+
+    Args:
+        num_ensemble_views: clips of a video, for the sampler of this split's pipeline.
+        num_spatial_crops: crops of a clip, for its MultiCrop.
+    """
+
+    num_ensemble_views: int = 1
+    num_spatial_crops: int = 1
+
+
+@register("dataset", ignores=IGNORED)
+@dataclass(frozen=True)
 class FrameDataset:
     """Folders of frames, decoded by FrameDecoder.
 

@@ -11,7 +11,7 @@ import functools
 import importlib.util
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from paddlevideo.registry import register
 from paddlevideo.sample import DecodeError, Record
 
 LOG = logging.getLogger("paddlevideo")
+FRAMES_AT_ONCE = 16  # of decord, which gives frames in batches only; it goes on where the last batch ended
 NO_EFFECT = "it steered the reference's own sampling inside the decoder; here the sample step chooses the frames"
 
 
@@ -47,26 +48,30 @@ class Reader(Protocol):
 
 
 class Canvas:
-    """The output of one read: a decoded frame is written once into each place that asks for it."""
+    """The output of one read: a decoded frame is written once into each place that asks for it, as `each` changes it."""
 
-    def __init__(self, indices: np.ndarray):
+    def __init__(self, indices: np.ndarray, each: Callable[[np.ndarray], np.ndarray] | None = None):
         self._num_slots = len(indices)
         self._slots: dict[int, list[int]] = {}
         for slot, number in enumerate(indices.tolist()):
             self._slots.setdefault(number, []).append(slot)
         self.wanted = sorted(self._slots)
+        self._each = each
         self.clear()
 
     def clear(self) -> None:
         self.frames: np.ndarray | None = None
+        self._size: tuple[int, ...] = ()
         self.missing = set(self.wanted)
 
     def put(self, number: int, image: np.ndarray) -> None:
+        was, now = self._size or image.shape, image.shape
+        if now != was:
+            raise DecodeError(f"the picture changes its size, from {was[1]}x{was[0]} to {now[1]}x{now[0]} at frame {number}")
+        self._size = now
+        image = image if self._each is None else self._each(image)
         if self.frames is None:
             self.frames = np.empty((self._num_slots, *image.shape), np.uint8)
-        if image.shape != self.frames.shape[1:]:
-            was, now = self.frames.shape[1:3], image.shape[:2]
-            raise DecodeError(f"the picture changes its size, from {was[1]}x{was[0]} to {now[1]}x{now[0]} at frame {number}")
         for slot in self._slots[number]:
             self.frames[slot] = image
         self.missing.discard(number)
@@ -95,11 +100,13 @@ class Clip:
         self.num_frames = last - self._first
         self.fps = reader.fps
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def read(self, indices: Sequence[int] | np.ndarray, each: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """The frames of these numbers.
 
         Args:
             indices: integers [T] in 0 .. num_frames - 1, in any order and with repeats; each frame is decoded once.
+            each: what to make of a frame [H, W, 3] as soon as it is decoded, the same size of all; the large ones of a long
+                read then never lie side by side.
 
         Returns:
             uint8 [T, H, W, 3] RGB, upright (a rotation flag is applied), in stored pixels (the pixel aspect is not).
@@ -113,7 +120,7 @@ class Clip:
             raise ValueError(f"indices must be integers [T] with T >= 1, got {indices.dtype} {list(indices.shape)}")
         if indices.min() < 0 or indices.max() >= self.num_frames:
             raise IndexError(f"frames {indices.min()}..{indices.max()} asked of a clip of {self.num_frames} frames")
-        canvas = Canvas(indices.astype(np.int64) + self._first)
+        canvas = Canvas(indices.astype(np.int64) + self._first, each)
         self._reader.fill(canvas)
         if canvas.missing or canvas.frames is None:
             raise DecodeError(f"frame {min(canvas.missing)} of {self._reader.num_frames} cannot be decoded: it is damaged")
@@ -213,12 +220,14 @@ class DecordReader:
         return (starts - starts[0]).astype(np.float64)
 
     def fill(self, canvas: Canvas) -> None:
-        try:
-            frames = self._video.get_batch(canvas.wanted).asnumpy()
-        except (self._failure, RuntimeError) as error:
-            raise DecodeError(f"decord cannot decode it: {first_line(error)}") from error
-        for number, frame in zip(canvas.wanted, frames, strict=True):
-            canvas.put(number, frame)
+        for start in range(0, len(canvas.wanted), FRAMES_AT_ONCE):
+            numbers = canvas.wanted[start : start + FRAMES_AT_ONCE]
+            try:
+                frames = self._video.get_batch(numbers).asnumpy()
+            except (self._failure, RuntimeError) as error:
+                raise DecodeError(f"decord cannot decode it: {first_line(error)}") from error
+            for number, frame in zip(numbers, frames, strict=True):
+                canvas.put(number, frame)
 
 
 class OpenCVReader:

@@ -18,11 +18,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.views import Views, stack
 from paddlevideo.sample import Batch, DecodeError, Failure, Record, Sample
 
 logger = logging.getLogger("paddlevideo")
@@ -84,7 +86,7 @@ def load_batch(dataset: ClipDataset, epoch: int, indices: list[int]) -> Loaded:
         else:
             samples.append(sample)
     for key in samples[0] if samples else ():
-        arrays = [np.asarray(sample[key]) for sample in samples]
+        arrays = [sample[key] if isinstance(sample[key], Views) else np.asarray(sample[key]) for sample in samples]
         for sample, array in zip(samples, arrays, strict=True):
             if array.shape != arrays[0].shape:
                 first, other = (dataset.records[int(s["index"])].path for s in (samples[0], sample))
@@ -92,7 +94,7 @@ def load_batch(dataset: ClipDataset, epoch: int, indices: list[int]) -> Loaded:
                     f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: one batch needs one shape; "
                     "end the pipeline with a crop, or use batch size 1"
                 )
-        loaded.batch[key] = np.stack(arrays)
+        loaded.batch[key] = stack(arrays)
     return loaded
 
 
@@ -183,14 +185,21 @@ def _load_in_worker(epoch: int, indices: list[int]) -> Loaded:
     return loaded
 
 
-def _share(array: np.ndarray) -> tuple[str, tuple[int, ...], str]:
+def _share(array: Any) -> Any:
+    """(name, shape, dtype) of shared memory that holds the array; of views, the frames lie there."""
+    if isinstance(array, Views):
+        return array.with_frames(_share)
     memory = shared_memory.SharedMemory(create=True, size=max(1, array.nbytes))
     np.ndarray(array.shape, array.dtype, memory.buf)[...] = array
     memory.close()
     return memory.name, array.shape, array.dtype.str
 
 
-def _take(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _take(shared: Any) -> Any:
+    """What `_share` gave, as an array of its own; the shared memory is given back."""
+    if isinstance(shared, Views):
+        return shared.with_frames(_take)
+    name, shape, dtype = shared
     memory = shared_memory.SharedMemory(name)
     array = np.ndarray(shape, dtype, memory.buf).copy()
     memory.close()
@@ -209,6 +218,7 @@ class Loader:
     def __init__(self, dataset: ClipDataset, order: TrainOrder | EvalOrder, num_workers: int = 0, prefetch: int = 2):
         self.dataset, self.order, self.num_workers, self.prefetch = dataset, order, num_workers, max(1, prefetch)
         self._pool: ProcessPoolExecutor | None = None
+        self._processes: list[Any] = []
 
     def __len__(self):
         return len(self.order)
@@ -230,12 +240,15 @@ class Loader:
             while True:
                 while len(ahead) < self.num_workers * self.prefetch and (indices := next(jobs, None)) is not None:
                     ahead.append(pool.submit(_load_in_worker, epoch, indices))
+                self._processes = list((pool._processes or {}).values()) or self._processes
                 if not ahead:
                     return
                 loaded = ahead.popleft().result()
-                loaded.batch = {key: _take(*place) for key, place in loaded.batch.items()}
+                loaded.batch = {key: _take(place) for key, place in loaded.batch.items()}
                 yield loaded
         except BrokenProcessPool as error:
+            for process in self._processes:  # one of them may wait for ever for a lock that the dead one held
+                process.kill()
             self._pool = None
             raise ChildProcessError(
                 "a loader process was ended from outside, usually for lack of memory; use fewer workers or a smaller batch "
@@ -245,7 +258,7 @@ class Loader:
             for future in ahead:  # what was loaded ahead and is not wanted gives its shared memory back
                 if not future.cancel() and future.exception() is None:
                     for place in future.result().batch.values():
-                        _take(*place)
+                        _take(place)
 
     def _workers(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -267,16 +280,19 @@ class Loader:
             self._pool = None
 
 
-def fit_prefetch(batch_bytes: int, num_workers: int, prefetch: int, folder: str = "/dev/shm") -> tuple[int, int, str]:
+def fit_prefetch(
+    batch_bytes: int, num_workers: int, prefetch: int, sharers: int = 1, folder: str = "/dev/shm"
+) -> tuple[int, int, str]:
     """(workers, batches ahead per worker, message) so that what is loaded ahead fits 80 % of the free shared memory.
 
     Args:
         batch_bytes: of one batch as it travels.
+        sharers: ranks on this machine, which share the memory.
         folder: where shared memory lives.
     """
     if num_workers == 0 or not Path(folder).is_dir():
         return num_workers, prefetch, ""
-    room = int(shutil.disk_usage(folder).free * 0.8 / max(1, batch_bytes))
+    room = int(shutil.disk_usage(folder).free * 0.8 / sharers / max(1, batch_bytes))
     if room >= num_workers * prefetch:
         return num_workers, prefetch, ""
     if room == 0:
@@ -287,7 +303,7 @@ def fit_prefetch(batch_bytes: int, num_workers: int, prefetch: int, folder: str 
     free = shutil.disk_usage(folder).free / 2**20
     wanted = f"{num_workers} workers x {prefetch} batches of {batch_bytes / 2**20:.0f} MB"
     message = (
-        f"{folder} has {free:.0f} MB free, too little for {wanted}: using {workers} workers x {ahead}. "
+        f"{folder} has {free:.0f} MB free for {sharers} rank(s), too little for {wanted}: using {workers} workers x {ahead}. "
         f"A larger {folder} (docker: --shm-size) or a smaller batch avoids this"
     )
     return workers, ahead, message
@@ -323,14 +339,23 @@ class FailureCount:
             if failure.path not in self.files:
                 self.files[failure.path] = failure
                 logger.warning(f"cannot use {failure}; another clip takes its place ({len(self.files)} so far)")
-        examples = "\n  ".join(str(f) for f in list(self.files.values())[:5])
         if loaded.lost:
+            examples = "\n  ".join(str(f) for f in loaded.failures[:5])
             raise TooManyFailures(
                 f"{1 + REPLACEMENTS} records in a row failed; is the data where the list says, and readable?\n  {examples}"
             )
-        if len(self.files) > self.most:
+        self.check(len(self.files))
+
+    def check(self, num_failed: int) -> None:
+        """Hold a number of failed files, of this rank or of all, against the limit.
+
+        Raises:
+            TooManyFailures: past the limit.
+        """
+        if num_failed > self.most:
+            examples = "\n  ".join(str(f) for f in list(self.files.values())[:5])
             raise TooManyFailures(
-                f"{len(self.files)} of {self.num_records} files failed, max_failures allows {self.most} ({self.limit}); "
+                f"{num_failed} of {self.num_records} files failed, max_failures allows {self.most} ({self.limit}); "
                 f"mend or remove them, or raise DATASET.train.max_failures\n  {examples}"
             )
 

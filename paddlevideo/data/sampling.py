@@ -1,9 +1,11 @@
 """Which frames of a video to look at: pure integers, no decoding.
 
 A sampler is called with the number of frames that a video has and returns frame numbers, counted from 0, all of which exist.
-Segments as in Temporal Segment Networks (Wang et al., ECCV 2016); the rules below are PaddleVideo's, number for number.
+Segments as in Temporal Segment Networks (Wang et al., ECCV 2016), dense clips as in SlowFast (Feichtenhofer et al., ICCV 2019);
+the rules below are PaddleVideo's, number for number.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,3 +152,93 @@ class Sampler:
         if total > max(self.num_seg, span):
             return np.sort(rng.integers(0, room, size=self.num_seg))
         return np.round(segments * (room / self.num_seg)) if room > 0 else 0 * segments
+
+
+@register("sample", ignores={"default_sampling_rate": "the plan made from MULTIGRID says the rates of each phase"})
+@dataclass(frozen=True)
+class DecodeSampler:
+    """A clip of frames that are evenly apart, or several clips spread over the video.
+
+    A clip spans L = num_frames * sampling_rate * fps / target_fps frames of a video with N frames, so that it shows the same
+    time at any frame rate. It begins at s, and its frames are the whole parts of num_frames numbers from s to s + L - 1:
+
+    | mode       | s, with room = max(N - L, 0)                                                |
+    | ---        | ---                                                                         |
+    | train      | drawn from [0, room)                                                        |
+    | valid_mode | room / 2                                                                    |
+    | test_mode  | room * k / num_ensemble_views for clip k; the last one ends before the end  |
+
+    Where a video is shorter than a clip its last frame is repeated (the reference asks for a frame that is not there). A video
+    of unknown frame rate counts as one of target_fps; a rate that varies counts as its mean.
+
+    Args:
+        num_frames: frames of a clip.
+        sampling_rate: distance of a clip's frames, in frames of a video with target_fps.
+        target_fps: frames per second.
+        test_mode: clips spread over the video, the same each time.
+        valid_mode: one clip from the middle, the same each time.
+        num_ensemble_views: clips of a test. Where the config leaves it out, the data set's own number is taken.
+        max_sampling_rate: in training, draw the rate from sampling_rate .. max_sampling_rate, both included; None for no draw.
+
+    Raises:
+        ValueError: a number below 1, or modes that contradict each other.
+    """
+
+    num_frames: int
+    sampling_rate: int
+    target_fps: float = 30
+    test_mode: bool = False
+    valid_mode: bool = False
+    num_ensemble_views: int = 1
+    max_sampling_rate: int | None = None
+
+    def __post_init__(self):
+        for key in ("num_frames", "sampling_rate", "num_ensemble_views"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"DecodeSampler: {key} is {getattr(self, key)}, expected at least 1")
+        if not (self.target_fps > 0 and math.isfinite(self.target_fps)):
+            raise ValueError(f"DecodeSampler: target_fps is {self.target_fps}, expected frames per second above 0")
+        if self.test_mode and self.valid_mode:
+            raise ValueError("DecodeSampler: test_mode spreads clips over the video, valid_mode takes the middle one; keep one")
+        if self.num_ensemble_views > 1 and not self.test_mode:
+            raise ValueError(f"DecodeSampler: {self.num_ensemble_views} ensemble views are a test's; set test_mode: True")
+        if self.max_sampling_rate is not None and self.max_sampling_rate < self.sampling_rate:
+            raise ValueError(
+                f"DecodeSampler: max_sampling_rate is {self.max_sampling_rate}, below the sampling_rate {self.sampling_rate}"
+            )
+
+    @property
+    def random(self) -> bool:
+        """Whether it draws from the generator."""
+        return not (self.test_mode or self.valid_mode)
+
+    @property
+    def num_views(self) -> int:
+        """Clips cut from a video."""
+        return self.num_ensemble_views
+
+    def __call__(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
+        """Frame numbers int64 [num_views * self.num_frames] in [0, num_frames), clip by clip.
+
+        Args:
+            num_frames: frames of the video, N, at least 1.
+            fps: its mean frames per second; 0.0 where unknown.
+            rng: drawn from only where `random` says so.
+
+        Raises:
+            ValueError: the video has no frame.
+        """
+        if num_frames < 1:
+            raise ValueError(f"DecodeSampler: the video has {num_frames} frames, at least 1 is needed")
+        rate = self.sampling_rate
+        if self.random and self.max_sampling_rate is not None:
+            rate = int(rng.integers(rate, self.max_sampling_rate, endpoint=True))
+        fps = fps if fps > 0 and math.isfinite(fps) else self.target_fps
+        span = self.num_frames * rate * fps / self.target_fps
+        room = max(num_frames - span, 0.0)
+        if self.test_mode:
+            starts = [room * k / self.num_ensemble_views for k in range(self.num_ensemble_views)]
+        else:
+            starts = [room / 2 if self.valid_mode else rng.uniform(0, room)]
+        places = [np.linspace(start, start + max(span - 1, 0), self.num_frames) for start in starts]
+        return np.concatenate(places).astype(np.int64).clip(0, num_frames - 1)

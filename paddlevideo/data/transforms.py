@@ -5,12 +5,16 @@
 - `random`: it draws from `rng`. The others never touch it.
 - `late`: elementwise or a change of axes only, so it may run on a whole batch [N, ...]; frames travel as uint8.
 - `views`: clips it makes out of one, as a new leading axis.
+- `each_frame(rng)`: it changes frame by frame, by the function that this gives; where it comes first, frames are changed as
+  they are decoded, and the large ones never lie side by side.
+- `shares`: it takes `Views` (see views.py) in place of an array.
 
 Sizes and rounding are PaddleVideo's, so that released weights see the pixels they were trained on.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -33,6 +37,17 @@ def resize(frames: np.ndarray, width: int, height: int, backend: Backend) -> np.
     return out
 
 
+def resizer(size: Callable[[int, int], tuple[int, int]], backend: Backend) -> Callable[[np.ndarray], np.ndarray]:
+    """Resizes uint8 [..., H, W, 3] to the (width, height) that `size` makes of theirs; frames of that size stay as they are."""
+
+    def resized(frames: np.ndarray) -> np.ndarray:
+        height, width = frames.shape[-3:-1]
+        new = size(width, height)
+        return frames if new == (width, height) else resize(frames, *new, backend)
+
+    return resized
+
+
 def flip(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Mirrored left to right, uint8 [..., H, W, 3]."""
     out = np.empty(frames.shape, np.uint8) if out is None else out
@@ -41,11 +56,11 @@ def flip(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def _with(sample: Sample, frames: np.ndarray) -> Sample:
+def with_frames(sample: Sample, frames: Any) -> Sample:
     return {**sample, "frames": frames}
 
 
-def _need(name: str, frames: np.ndarray, size: int) -> tuple[int, int]:
+def need(name: str, frames, size: int) -> tuple[int, int]:
     """(height, width) of frames that a square of `size` pixels can be cut from."""
     height, width = frames.shape[-3:-1]
     if min(height, width) < size:
@@ -56,7 +71,7 @@ def _need(name: str, frames: np.ndarray, size: int) -> tuple[int, int]:
     return height, width
 
 
-def _positive(name: str, **sizes: float) -> None:
+def positive(name: str, **sizes: float) -> None:
     for key, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}: {key} is {value}, expected at least 1 (pixels)")
@@ -84,7 +99,7 @@ class Scale:
     random: ClassVar[bool] = False
 
     def __post_init__(self):
-        _positive("Scale", short_size=self.short_size)
+        positive("Scale", short_size=self.short_size)
         if self.fixed_ratio and self.keep_ratio:
             raise ValueError(
                 "Scale: fixed_ratio and keep_ratio are both True; set fixed_ratio: False to keep the frames' shape"
@@ -106,40 +121,11 @@ class Scale:
         return (self.short_size, new) if width <= height else (new, self.short_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
-        frames = sample["frames"]
-        height, width = frames.shape[-3:-1]
-        size = self.size(width, height)
-        return sample if size == (width, height) else _with(sample, resize(frames, *size, self.backend))
+        return with_frames(sample, self.each_frame(rng)(sample["frames"]))
 
-
-_PLANNED = "the plan made from MULTIGRID says the sizes of each phase"
-
-
-@register("transform", ignores={"short_cycle_factors": _PLANNED, "default_min_size": _PLANNED})
-@dataclass(frozen=True)
-class JitterScale:
-    """Resize (pillow) so that the short side has a size drawn between `min_size` and `max_size` (pixels), one draw a clip."""
-
-    min_size: int
-    max_size: int
-
-    @property
-    def random(self) -> bool:
-        return self.min_size != self.max_size
-
-    def __post_init__(self):
-        _positive("JitterScale", min_size=self.min_size)
-        if self.min_size > self.max_size:
-            raise ValueError(f"JitterScale: min_size {self.min_size} is larger than max_size {self.max_size}")
-
-    def __call__(self, sample: Sample, rng) -> Sample:
-        frames = sample["frames"]
-        size = round(rng.uniform(self.min_size, self.max_size)) if self.random else self.min_size
-        height, width = frames.shape[-3:-1]
-        if min(height, width) == size:
-            return sample
-        new = (size, int(height / width * size)) if width < height else (int(width / height * size), size)
-        return _with(sample, resize(frames, *new, "pillow"))
+    def each_frame(self, rng) -> Callable[[np.ndarray], np.ndarray]:
+        """The resizing of frames uint8 [..., H, W, 3]."""
+        return resizer(self.size, self.backend)
 
 
 @register("transform")
@@ -168,7 +154,7 @@ class MultiScaleCrop:
     random: ClassVar[bool] = True
 
     def __post_init__(self):
-        _positive("MultiScaleCrop", target_size=self.target_size)
+        positive("MultiScaleCrop", target_size=self.target_size)
         bad = [s for s in self.scales or () if not 0 < s <= 1]
         if bad:
             raise ValueError(f"MultiScaleCrop: scales holds {bad[0]}, expected parts of the short side in (0, 1]")
@@ -210,8 +196,8 @@ class MultiScaleCrop:
         left, top, right, bottom = self.box(x, y, crop_width, crop_height)
         cut = frames[..., top:bottom, left:right, :]
         if cut.shape[-3:-1] == (self.target_size, self.target_size):
-            return _with(sample, cut)
-        return _with(sample, resize(cut, self.target_size, self.target_size, self.backend))
+            return with_frames(sample, cut)
+        return with_frames(sample, resize(cut, self.target_size, self.target_size, self.backend))
 
 
 @register("transform")
@@ -224,13 +210,13 @@ class RandomCrop:
     random: ClassVar[bool] = True
 
     def __post_init__(self):
-        _positive("RandomCrop", target_size=self.target_size)
+        positive("RandomCrop", target_size=self.target_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
         frames, size = sample["frames"], self.target_size
-        height, width = _need("RandomCrop", frames, size)
+        height, width = need("RandomCrop", frames, size)
         x, y = (rng.integers(0, n - size, endpoint=True) for n in (width, height))
-        return _with(sample, frames[..., y : y + size, x : x + size, :])
+        return with_frames(sample, frames[..., y : y + size, x : x + size, :])
 
 
 @register("transform", ignores={"backend": "a cut has the same pixels with every backend"})
@@ -244,13 +230,13 @@ class CenterCrop:
     random: ClassVar[bool] = False
 
     def __post_init__(self):
-        _positive("CenterCrop", target_size=self.target_size)
+        positive("CenterCrop", target_size=self.target_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
         frames, size = sample["frames"], self.target_size
-        height, width = _need("CenterCrop", frames, size)
+        height, width = need("CenterCrop", frames, size)
         y, x = (round((n - size) / 2) if self.do_round else (n - size) // 2 for n in (height, width))
-        return _with(sample, frames[..., y : y + size, x : x + size, :])
+        return with_frames(sample, frames[..., y : y + size, x : x + size, :])
 
 
 @register("transform")
@@ -268,18 +254,18 @@ class TenCrop:
     views: ClassVar[int] = 10
 
     def __post_init__(self):
-        _positive("TenCrop", target_size=self.target_size)
+        positive("TenCrop", target_size=self.target_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
         frames, size = sample["frames"], self.target_size
-        height, width = _need("TenCrop", frames, size)
+        height, width = need("TenCrop", frames, size)
         x, y = (width - size) // 4, (height - size) // 4
         out = np.empty((*frames.shape[:-4], 10, frames.shape[-4], size, size, 3), np.uint8)
         for k, (i, j) in enumerate(((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))):
             crop = frames[..., j * y : j * y + size, i * x : i * x + size, :]
             out[..., 2 * k, :, :, :, :] = crop
             flip(crop, out[..., 2 * k + 1, :, :, :, :])
-        return _with(sample, out.reshape(-1, *out.shape[-4:]))
+        return with_frames(sample, out.reshape(-1, *out.shape[-4:]))
 
 
 @register("transform")
@@ -296,7 +282,7 @@ class RandomFlip:
             raise ValueError(f"RandomFlip: p is {self.p}, expected a probability in [0, 1]")
 
     def __call__(self, sample: Sample, rng) -> Sample:
-        return _with(sample, flip(sample["frames"])) if rng.random() < self.p else sample
+        return with_frames(sample, flip(sample["frames"])) if rng.random() < self.p else sample
 
 
 @register("transform")
@@ -318,15 +304,16 @@ class Image2Array:
     late: ClassVar[bool] = True
 
     def __call__(self, sample: Sample, rng=None) -> Sample:
-        return _with(sample, self.on_device(sample["frames"]))
+        return self.on_device(sample)
 
-    def on_device(self, frames):
-        """The same for an array or a paddle tensor by itself."""
+    def on_device(self, sample: Sample) -> Sample:
+        """The same for paddle tensors, where they are."""
         if not self.transpose:
-            return frames
+            return sample
+        frames = sample["frames"]
         n = len(frames.shape)
         moved = (n - 4, n - 1, n - 3, n - 2) if self.data_format == "tchw" else (n - 1, n - 4, n - 3, n - 2)
-        return frames.transpose([*range(n - 4), *moved])
+        return with_frames(sample, frames.transpose([*range(n - 4), *moved]))
 
 
 @register("transform")
@@ -368,19 +355,20 @@ class Normalization:
                 f"{len(self.mean)} channels at axis {axis - frames.ndim}; is '- Image2Array' before it?"
             )
         if frames.dtype == np.uint8:
-            return _with(sample, self._by_table(frames, axis))
+            return with_frames(sample, self._by_table(frames, axis))
         mean, std = (values.reshape(self.tensor_shape) for values in self._float32())
-        return _with(sample, (frames.astype(np.float32) / np.float32(255) - mean) / std)
+        return with_frames(sample, (frames.astype(np.float32) / np.float32(255) - mean) / std)
 
     def _float32(self) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
 
-    def on_device(self, frames):
-        """The same arithmetic on a paddle tensor, where it is: [..., 3, H, W] (or as tensor_shape says) -> float32."""
+    def on_device(self, sample: Sample) -> Sample:
+        """The same arithmetic on paddle tensors, where they are: [..., 3, H, W] (or as tensor_shape says) -> float32."""
         import paddle  # the workers that decode have no use for it
 
+        frames = sample["frames"]
         mean, std = (paddle.to_tensor(v.reshape(self.tensor_shape), place=frames.place) for v in self._float32())
-        return (frames.astype("float32") / 255 - mean) / std
+        return with_frames(sample, (frames.astype("float32") / 255 - mean) / std)
 
     def _by_table(self, frames: np.ndarray, axis: int) -> np.ndarray:
         """A byte has 256 values: compute those, look the rest up. The same numbers as pixel by pixel, several times as fast."""

@@ -136,7 +136,8 @@ def find_program(path: Path, kind: str = "auto", params_file: str | Path | None 
         if not f.is_file():
             raise BackendError(f"{f}: there is no such file; give the exported folder, or both program and .pdiparams")
     shapes: dict[str, tuple[int | None, ...]] = {}
-    if manifest is not None and (path.is_dir() or file.name in manifest.files):
+    # A program of the same name that the manifest does not list is left over from other weights.
+    if manifest is not None and (path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}):
         check_files(manifest, [f for f in files if f.parent == file.parent])
         shapes = {name: spec.shape for name, spec in manifest.inputs.items()}
     return Program(file, params, shapes)

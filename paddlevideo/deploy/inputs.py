@@ -1,7 +1,7 @@
 """What a person gives to predict -> the clips to look at: files, folders, globs, lists of paths, frames in memory."""
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,11 @@ class ArrayClip:
     def num_frames(self) -> int:
         return len(self.frames)
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        return self.frames[np.asarray(indices)]
+    def read(self, indices: Sequence[int] | np.ndarray, each: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """uint8 [T, H, W, 3], each frame as `each` makes it."""
+        if each is None:
+            return self.frames[np.asarray(indices)]
+        return np.stack([each(self.frames[number]) for number in indices])
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ def find_inputs(inputs: Input | Iterable[Input], frame_pattern: str) -> list[tup
 
 def _records(text: str, frame_pattern: str) -> list[Record]:
     path = Path(text)
+    if not text.strip():
+        raise ValueError("an input is empty text; give a file, a folder, a glob or a list")
     if path.is_dir():
         if (path / frame_pattern.format(1)).exists():
             return [Record(text, frame_pattern=frame_pattern)]

@@ -77,6 +77,8 @@ class Predictor:
         elif weights is not None:
             raise ConfigError(["weights are for a Predictor without model: what was exported, or built, has its own"])
         elif not isinstance(model, paddle.nn.Layer):
+            if not Path(model).exists():
+                raise ConfigError([f"{model}: there is no such file or folder; export the model first (tools/export_model.py)"])
             manifest = _manifest_of(Path(model))
             labels = manifest.labels if manifest else None
         cfg = _choose_config(cfg, manifest, model)

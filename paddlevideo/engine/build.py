@@ -13,12 +13,15 @@ import paddlevideo.metrics
 import paddlevideo.models
 import paddlevideo.solver  # noqa: F401, these four register what a config can name
 from paddlevideo import config
-from paddlevideo.data.datasets import RecordList, read_class_names, resolve_num_classes
+from paddlevideo.data.datasets import DatasetError, RecordList, read_class_names, resolve_num_classes
 from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.registry import lookup
 from paddlevideo.schema import Component, Config, ConfigError
 from paddlevideo.weights import Account, load_into, read_arrays
 
 SPLITS = ("train", "valid", "test")
+# What a data set's section may say in place of its pipeline's parts.
+VIEWS = ("num_ensemble_views", "num_spatial_crops")
 
 
 def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -55,11 +58,19 @@ def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
         raise ConfigError(
             [f"{cfg.origin.path}: PIPELINE.{split} is missing; it says how to sample and transform a {split} clip"]
         )
-    transforms = [component.make() for component in section.transform]
-    pipeline = ClipPipeline(section.decode.make(), section.sample.make(), transforms)
+    data = getattr(cfg.DATASET, split)
+    views = {key: data.args[key] for key in VIEWS if data and key in data.args}
+    transforms = [_filled(component, views).make() for component in section.transform]
+    pipeline = ClipPipeline(section.decode.make(), _filled(section.sample, views).make(), transforms)
     if split == "test" and pipeline.random:
         raise ConfigError([f"{cfg.origin.path}: PIPELINE.test draws random numbers; a test must be repeatable"])
     return pipeline
+
+
+def _filled(component: Component, values: Mapping) -> Component:
+    """The component with those of `values` that it takes and that the config does not give it."""
+    takes = lookup(component.kind, component.name).parameters()
+    return component.with_args(**{k: v for k, v in values.items() if k in takes and k not in component.args})
 
 
 def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None = None) -> tuple[dict[str, RecordList], Classes]:
@@ -80,7 +91,13 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
         if component is None:
             raise ConfigError([f"{cfg.origin.path}: DATASET.{split} is missing; give it a format and a file_path"])
         lists[split] = component.make().load(names)
-        names = names or lists[split].class_names
+        found = lists[split].class_names
+        if names is None and found is not None and len(lists) > 1:
+            raise DatasetError(
+                f"DATASET.{split} has class names ({', '.join(found[:3])}, ...), DATASET.{splits[0]} has class ids: nothing says "
+                "which is which; name the classes in the order of their ids with DATASET.class_names=FILE"
+            )
+        names = names or found
     top = max((part.max_label for part in lists.values()), default=-1)
     return lists, Classes(resolve_num_classes(names, top, configured_classes(cfg)), names)
 
@@ -178,14 +195,17 @@ def preflight(cfg: Config, model: nn.Layer, splits: tuple[str, ...]) -> dict[str
         place = f"{cfg.origin.path}: PIPELINE.{split}"
         try:
             pipeline = build_pipeline(cfg, split)
-            sample = pipeline.finish(synthetic_sample(pipeline))
+            views = pipeline.num_views
+            # Of many views one tells as much; all of them would be gigabytes of float32.
+            sample = pipeline.finish({k: a[:1] if views > 1 else a for k, a in synthetic_sample(pipeline).items()})
         except ConfigError as error:
             problems += error.problems
             continue
         except StageError as error:
             problems.append(f"{place} fails on a made-up clip of {SYNTHETIC_SIZE[1]}x{SYNTHETIC_SIZE[0]}: {error}")
             continue
-        shapes[split] = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
+        found = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
+        shapes[split] = {name: (views, *shape[1:]) if views > 1 else shape for name, shape in found.items()}
         problems += [f"{place}: {text}" for text in _misfits(model.inputs, sample)]
     if problems:
         raise ConfigError(problems)
@@ -196,7 +216,8 @@ def _misfits(inputs: Mapping, sample: Mapping) -> list[str]:
     problems = []
     for name, spec in inputs.items():
         if name not in sample:
-            problems.append(f"the model takes {', '.join(inputs)}; the pipeline gives no {name!r}")
+            hint = "; '- PackOutput: {alpha: 8}' as its last step makes slow and fast of frames" if "frames" in sample else ""
+            problems.append(f"the model takes {', '.join(inputs)}; the pipeline gives no {name!r}{hint}")
             continue
         array, wanted = np.asarray(sample[name]), spec.shape[1:]
         shape = array.shape[1:] if array.ndim == len(wanted) + 1 else array.shape

@@ -148,6 +148,8 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
     arrays = read_arrays(path)
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
+    if _PROGRESS in arrays:
+        raise WeightsError(f"{path}: the state of an optimizer, not a model; give the .pdparams file beside it")
     names = arrays.pop(CLASS_NAMES, None)
     return arrays, None if names is None else _from_bytes(names)
 

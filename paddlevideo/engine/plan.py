@@ -47,7 +47,7 @@ def _pipeline_line(cfg: Config, split: str, shapes: dict[str, tuple[int, ...]]) 
     data = cfg.DATASET
     batch = {"train": data.batch_size, "valid": data.valid_batch_size or data.batch_size, "test": data.test_batch_size}[split]
     pipeline = build_pipeline(cfg, split)
-    megabytes = batch * sum(np.asarray(a).nbytes for a in synthetic_sample(pipeline).values()) / 2**20
+    megabytes = batch * sum(a.nbytes for a in synthetic_sample(pipeline).values()) / 2**20
     spelled = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     views = f", {pipeline.num_views} views a video" if pipeline.num_views > 1 else ""
     return f"batch {batch} per rank of {spelled}{views}; {megabytes:.1f} MB a batch between processes"

@@ -41,6 +41,7 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes) -> None:
     text = yamltree.dump(data)
     with atomic_write(folder / "run.yaml") as temporary:
         temporary.write_text("\n".join(about) + "\n" + text, encoding="utf-8")
+    (folder / "labels.txt").unlink(missing_ok=True)
     if classes.names:
         with atomic_write(folder / "labels.txt") as temporary:
             temporary.write_text("\n".join(classes.names) + "\n", encoding="utf-8")

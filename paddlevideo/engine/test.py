@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import paddle
@@ -23,7 +23,7 @@ from paddlevideo.engine.build import (
     synthetic_sample,
 )
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.sample import Batch, Failure, InputSpec, Record
+from paddlevideo.sample import Batch, DecodeError, Failure, InputSpec, Record
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import atomic_write, load_into
 
@@ -42,22 +42,27 @@ class Evaluation:
 def to_tensors(pipeline: ClipPipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
     """Model inputs of a batch: a GPU gets uint8 and normalises itself, on a CPU NumPy does it."""
     if amp.on_gpu():
-        return {name: pipeline.finish_on_device(paddle.to_tensor(array)) for name, array in arrays.items()}
+        return pipeline.finish_on_device({name: paddle.to_tensor(array) for name, array in arrays.items()})
     return {name: paddle.to_tensor(array) for name, array in pipeline.finish(arrays).items()}
 
 
 def mean_scores(
-    run: Callable[[Arrays], np.ndarray], inputs: dict[str, InputSpec], batch: Batch, views_per_step: int
+    run: Callable[[Arrays], np.ndarray],
+    inputs: dict[str, InputSpec],
+    batch: Batch,
+    views_per_step: int,
+    average: Literal["logits", "probabilities"] = "logits",
 ) -> np.ndarray:
     """Scores of each video of a batch, averaged over its views.
 
     Args:
         run: arrays as the loader gives them, `[n, ...]` -> scores `[n, K]`.
-        inputs: what the model takes; an array with one axis more carries views, `[N, V, ...]`.
-        views_per_step: how many views go through `run` at once.
+        inputs: arrays of `batch` by name, as they come without views; one axis more carries them, `[N, V, ...]`.
+        views_per_step: how many views go through `run` at once; videos of one view go through together.
+        average: what is averaged; of probabilities the logarithm is returned, whose softmax they are.
 
     Returns:
-        float64 `[N, K]`.
+        logits, float64 `[N, K]`.
     """
     first, spec = next((batch[name], spec) for name, spec in inputs.items())
     num_videos = first.shape[0]
@@ -65,11 +70,12 @@ def mean_scores(
     flat = {
         name: batch[name].reshape(num_videos * views, *batch[name].shape[-len(s.shape) + 1 :]) for name, s in inputs.items()
     }
-    parts = [
-        run({name: array[i : i + views_per_step] for name, array in flat.items()})
-        for i in range(0, num_videos * views, views_per_step)
-    ]
-    return np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1).mean(axis=1)
+    step = views_per_step if views > 1 else num_videos
+    parts = [run({name: array[i : i + step] for name, array in flat.items()}) for i in range(0, num_videos * views, step)]
+    scores = np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1)
+    if average == "probabilities" and views > 1:
+        return np.log(np.maximum(softmax(scores).mean(axis=1), np.finfo(np.float64).tiny))
+    return scores.mean(axis=1)
 
 
 def views_at_once(cfg: Config) -> int:
@@ -102,7 +108,7 @@ def evaluate(
             refuse(loaded, "on_error: skip to count it as wrong")
         failures += loaded.failures
         if loaded.batch:
-            logits = mean_scores(run, model.inputs, loaded.batch, views_at_once(cfg))
+            logits = mean_scores(run, pipeline.travels, loaded.batch, views_at_once(cfg), model.view_average)
             labels, places = loaded.batch["label"], loaded.batch["index"]
             metric.update(logits, loaded.batch)
             for place, target, row in zip(places.tolist(), labels.tolist(), logits, strict=True):
@@ -146,6 +152,8 @@ def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | N
         done = evaluate(cfg, model, loader, classes.num, skip, "test", keep_rows=out is not None)
     finally:
         loader.close()
+    if "loss" not in done.numbers and done.failures:
+        raise DecodeError(f"not one test file could be decoded; first: {done.failures[0]}")
     if dist.is_main():
         report(done, names)
         if out:
@@ -209,17 +217,17 @@ def eval_loader(cfg: Config, split: str, records: list[Record]) -> Loader:
 def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, batch_size: int) -> Loader:
     """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead."""
     if num_workers:
-        bytes_each = sum(np.asarray(a).nbytes for a in synthetic_sample(dataset.pipeline).values())
-        num_workers, prefetch, message = fit_prefetch(bytes_each * batch_size, num_workers, prefetch)
+        bytes_each = sum(a.nbytes for a in synthetic_sample(dataset.pipeline).values())
+        num_workers, prefetch, message = fit_prefetch(bytes_each * batch_size, num_workers, prefetch, dist.local_size())
         if message:
             log.logger.warning(message)
     return Loader(dataset, order, num_workers, prefetch)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities of a row of logits, float64."""
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
+    """Probabilities of rows of logits [..., K], float64."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _row(record: Record, probabilities: np.ndarray | None, reason: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.steps import supervised
 from paddlevideo.engine.test import Evaluation, eval_loader, evaluate, fitted_loader, on_error, to_tensors
 from paddlevideo.engine.watch import Clock, StopSignal, keep_evidence
+from paddlevideo.sample import DecodeError
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import load_into
 
@@ -65,6 +66,7 @@ def train(cfg: Config, validate: bool = True, weights: str | None = None, resume
                 train_epoch(run)
                 if not run.stop.seen:
                     finish_epoch(run)
+                    run.stop.agreed(0, True)
     finally:
         run.metrics.close()
         for loader in filter(None, (run.loader, run.valid)):
@@ -101,6 +103,8 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) 
     recipe = cfg.OPTIMIZER.make()
     optimizer = recipe.build(model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
     model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
+    if cfg.sync_bn and not amp.on_gpu():
+        raise ConfigError([f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"])
     if cfg.sync_bn and dist.world_size() > 1:
         model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     network = paddle.DataParallel(model) if dist.world_size() > 1 else model
@@ -182,7 +186,9 @@ def restore(cfg: Config, state: TrainState, folder: Path, resume: str | None) ->
             logger.info(f"nothing to resume in {folder}: starting from the beginning")
             return False
         state.restore(path)
-        logger.info(f"resumed from {path}: epoch {state.progress.epoch + 1}, step {state.progress.step}")
+        logger.info(f"resumed from {path}: {state.progress.epoch} epochs and {state.progress.step} steps are done")
+        if state.progress.epoch >= cfg.epochs:
+            logger.info(f"all {cfg.epochs} epochs are done already; -o epochs=... with a larger number would go on")
         return True
     if cfg.resume_epoch:
         stem = folder / f"{cfg.model_name}_epoch_{cfg.resume_epoch:05d}"
@@ -264,7 +270,7 @@ def train_epoch(run: Run) -> None:
         bar.update()
         if step % cfg.log_interval == 0:
             report_step(run, epoch, step, rate, numbers, clock)
-        if run.stop.agreed(progress.step, progress.step % run.accumulate == 0):
+        if run.stop.agreed(progress.step // run.accumulate, ends):
             bar.close()
             state.save(latest_path(run))
             return
@@ -274,7 +280,7 @@ def train_epoch(run: Run) -> None:
 
 
 def inputs_of(run: Run, loaded) -> dict[str, np.ndarray]:
-    return {name: loaded.batch[name] for name in run.state.model.inputs}
+    return {name: loaded.batch[name] for name in run.loader.dataset.pipeline.travels}
 
 
 def finish_epoch(run: Run) -> None:
@@ -308,6 +314,8 @@ def validate_epoch(run: Run, done: int) -> Evaluation:
     assert run.valid is not None
     skip = on_error(run.cfg, "valid", "skip", ("skip", "fail")) == "skip"
     result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}")
+    if "loss" not in result.numbers:
+        raise DecodeError(f"not one validation file could be decoded, so nothing was validated; first: {result.failures[0]}")
     spelled = "  ".join(f"{k}: {v:.5f}" for k, v in result.numbers.items() if not k.startswith("num_"))
     logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {result.numbers['num_samples']}")
     for failure in result.failures:
@@ -355,3 +363,4 @@ def report_epoch(run: Run, epoch: int, clock: Clock) -> None:
         logger.warning(
             f"{len(failed)} of {run.failures.num_records} files have failed so far; each is named above or in a rank's log"
         )
+    run.failures.check(len(failed))  # each rank has only held its own against the limit

@@ -7,6 +7,8 @@ import numpy as np
 from paddlevideo.registry import register
 
 _INSIDE = "the data set and the test loop decide it"
+_IGNORED = {"data_size": _INSIDE, "batch_size": _INSIDE, "log_interval": "progress is the test loop's"}
+_VIEWS = "the views of a video are averaged before they are counted; PIPELINE.test or DATASET.test says how many there are"
 
 
 def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -26,11 +28,11 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(scores).any(axis=1), scores.shape[1], ahead.sum(axis=1))
 
 
+@register("metric", "CenterCropMetric", "TenCropMetric", ignores=_IGNORED)
 @register(
     "metric",
-    "CenterCropMetric",
-    "TenCropMetric",
-    ignores={"data_size": _INSIDE, "batch_size": _INSIDE, "log_interval": "progress is the test loop's"},
+    "MultiCropMetric",
+    ignores=_IGNORED | dict.fromkeys(("num_ensemble_views", "num_spatial_crops"), _VIEWS) | {"num_cls": "the model decides it"},
 )
 class RecognitionMetric:
     """Top-k accuracy, and the mean over classes of each class's top-1 accuracy.

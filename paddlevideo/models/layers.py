@@ -1,8 +1,9 @@
-"""Pieces that several architectures share: convolution with batch norm, the residual block, the segment head."""
+"""Pieces that several architectures share: convolution with batch norm, the residual block, the segment head, split norms."""
 
 import re
 from collections.abc import Sequence
 
+import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, KaimingNormal, Normal
@@ -85,6 +86,83 @@ class ResidualBlock(nn.Layer):
         if self.short is not None:
             x = self.short(x)
         return F.relu(x + y)
+
+
+class SubBatchNorm3D(nn.BatchNorm3D):
+    """Batch norm that can normalise parts of a batch on their own (sub-batch normalisation, Wu et al. 2020).
+
+    Training normalises each of `splits` parts with its own mean and variance, as if each stood on a device of its own; scale
+    and offset are shared. The running statistics are those of the whole batch: the mean of the parts' means, and the mean of
+    their variances plus the variance of their means. So evaluation, tensors and their names are those of plain batch norm,
+    `splits` may change at any time, and there is no other state to save. One split is plain batch norm to the bit.
+
+    Differs from PaddleVideo, which averages over steps part by part and aggregates then: by that time the parts' means have
+    become alike, and the variance between them is lost.
+
+    Args:
+        num_features: C.
+        splits: parts of a batch; the number of clips must be a multiple of it in training.
+        arguments: of `nn.BatchNorm3D`.
+    """
+
+    def __init__(self, num_features: int, splits: int = 1, **arguments):
+        super().__init__(num_features, **arguments)
+        self.splits = splits
+
+    @property
+    def splits(self) -> int:
+        return self._splits
+
+    @splits.setter
+    def splits(self, splits: int):
+        if splits < 1:
+            raise ValueError(f"batch norm: splits is {splits}; it must be at least 1")
+        self._splits = splits
+
+    def forward(self, x):
+        """x: float [N, C, T, H, W] -> the same shape.
+
+        Raises:
+            ValueError: in training, `splits` does not divide N.
+        """
+        if self._splits == 1 or not self.training:
+            return self._normalise(x, self._mean, self._variance, self.weight, self.bias, self._momentum)
+        splits, clips = self._splits, x.shape[0]
+        if clips % splits and clips > 0:  # -1 in a program that leaves the batch open
+            raise ValueError(
+                f"batch norm: a batch of {clips} clips cannot be cut into {splits} splits; make the batch size a multiple of "
+                f"{splits}, or lower bn_num_splits"
+            )
+        # The clips n, n + splits, n + 2 * splits ... make part n: then the parts are channels, and nothing is copied.
+        parts = x.reshape([-1, splits * self._num_features, 0, 0, 0])  # [N/splits, splits*C, T, H, W]
+        # Momentum 0 leaves in these what the parts have: [splits*C]
+        means, variances = (paddle.zeros([splits * self._num_features], self._mean.dtype) for _ in range(2))
+        scale, offset = (p.tile([splits]) for p in (self.weight, self.bias))
+        y = self._normalise(parts, means, variances, scale, offset, 0.0).reshape([-1, self._num_features, 0, 0, 0])
+        with paddle.no_grad():
+            means, variances = (s.reshape([splits, self._num_features]) for s in (means, variances))
+            mean = means.mean(0)
+            variance = (variances + (means - mean) ** 2).mean(0)
+            for running, now in ((self._mean, mean), (self._variance, variance)):
+                paddle.assign(self._momentum * running + (1 - self._momentum) * now, running)
+        return y
+
+    def _normalise(self, x, mean, variance, scale, offset, momentum):
+        return F.batch_norm(
+            x, mean, variance, scale, offset, self.training, momentum, self._epsilon, use_global_stats=self._use_global_stats
+        )
+
+
+def set_norm_splits(model: nn.Layer, splits: int) -> int:
+    """Let every `SubBatchNorm3D` of a model cut its batches into `splits` parts from now on.
+
+    Returns:
+        how many there are; 0 says that the model cannot do it.
+    """
+    norms = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, SubBatchNorm3D)]
+    for norm in norms:
+        norm.splits = splits
+    return len(norms)
 
 
 class SegmentHead(nn.Layer):

@@ -8,15 +8,39 @@ import numpy as np
 import paddle
 
 from paddlevideo.models.pp_tsn import ResNetTweaksTSN, ppTSNHead
-from paddlevideo.models.recognizer import Recognizer2D
+from paddlevideo.models.recognizer import Recognizer2D, Recognizer3D
+from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
 from paddlevideo.models.tsn import ResNet, TSNHead
 
-FAMILIES = {"pptsn": (ResNetTweaksTSN, ppTSNHead), "tsn_k400": (ResNet, TSNHead)}
+# framework, (backbone, its arguments), (head, its arguments)
+FAMILIES = {
+    "pptsn": (Recognizer2D, (ResNetTweaksTSN, {}), (ppTSNHead, {})),
+    "tsn_k400": (Recognizer2D, (ResNet, {}), (TSNHead, {})),
+    "slowfast": (
+        Recognizer3D,
+        (ResNetSlowFast, {"alpha": 8, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 5}),
+        (SlowFastHead, {"alpha": 8, "beta": 8, "width_per_group": 64, "num_frames": 32, "crop_size": 224}),
+    ),
+    "slowfast_multigrid": (
+        Recognizer3D,
+        (ResNetSlowFast, {"alpha": 4, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 7, "bn_norm_type": "batchnorm"}),
+        (SlowFastHead, {"alpha": 4, "beta": 8, "width_per_group": 64, "num_frames": 32, "multigrid_short": True}),
+    ),
+}
 
 
-def build(family: str, num_classes: int = 400, **head) -> Recognizer2D:
-    make_backbone, make_head = FAMILIES[family]
-    return Recognizer2D(make_backbone(), make_head(num_classes, **head))
+def build(family: str, num_classes: int = 400, **head) -> Recognizer2D | Recognizer3D:
+    framework, (make_backbone, backbone), (make_head, told) = FAMILIES[family]
+    return framework(make_backbone(**backbone), make_head(num_classes, **{**told, **head}))
+
+
+def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
+    """What a model takes, of frames [N, S, 3, H, W] or a clip [N, 3, T, H, W], whose frames the slow pathway sees in part."""
+    if "frames" in model.inputs:
+        return {"frames": paddle.to_tensor(array)}
+    num_frames = array.shape[2]
+    some = np.linspace(0, num_frames - 1, num_frames // model.backbone.alpha).astype(np.int64)
+    return {"slow": paddle.to_tensor(array[:, :, some]), "fast": paddle.to_tensor(array)}
 
 
 def goldens(shared: Path) -> Path:
@@ -50,6 +74,6 @@ def check_logits(shared: Path, family: str, tame: bool) -> None:
     model.eval()
     frames = np.random.default_rng(0).standard_normal(tuple(golden["public/input_shape"])).astype("float32")
     with paddle.no_grad():
-        logits = model({"frames": paddle.to_tensor(frames)}).numpy()
+        logits = model(inputs_of(model, frames)).numpy()
     expected = golden["public/out_tame" if tame else "public/logits"]
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * expected.std())

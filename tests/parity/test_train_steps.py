@@ -14,9 +14,9 @@ import pytest
 from paddlevideo import losses
 from paddlevideo.registry import lookup
 from paddlevideo.solver.lr import ConstantDecay
-from tests.parity.reference import build, fill, goldens
+from tests.parity.reference import build, fill, goldens, inputs_of
 
-LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0}  # as their config files have it
+LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0, "slowfast": 0.0}  # as their config files have it
 PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
 
 
@@ -30,7 +30,7 @@ def optimizer_of(settings: dict, rate: float, model):
 
 
 def batch_of(step: int, run: dict):
-    """frames, labels, other labels, share of the first."""
+    """frames or clips, labels, other labels, share of the first."""
     rng = np.random.default_rng(100 + step)
     frames = rng.standard_normal(run["shape"]).astype("float32")
     labels = rng.integers(0, run["head"]["num_classes"], (len(frames), 1))
@@ -40,7 +40,7 @@ def batch_of(step: int, run: dict):
     return (lam * frames + (1 - lam) * frames[order]).astype("float32"), labels, labels[order], lam
 
 
-@pytest.mark.parametrize("name", ["pptsn", "pptsn_mixup", "tsn_k400"])
+@pytest.mark.parametrize("name", ["pptsn", "pptsn_mixup", "tsn_k400", "slowfast"])
 def test_three_steps(shared, name):
     golden = np.load(goldens(shared) / f"train_golden_{name}.npz")
     run = json.loads(str(golden["kwargs"]))
@@ -50,7 +50,7 @@ def test_three_steps(shared, name):
     model.train()
     for step, grad_bound in enumerate([1e-4, 1e-3, 1e-2]):
         frames, first, second, lam = batch_of(step, run)
-        logits = model({"frames": paddle.to_tensor(frames)})
+        logits = model(inputs_of(model, frames))
         targets = (paddle.to_tensor(first), paddle.to_tensor(second), lam)
         loss = losses.mixed_cross_entropy(logits, *targets, model.label_smoothing)
         loss.backward()

@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 
+from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.mixing import mix
 from paddlevideo.data.pipeline import ClipPipeline
-from paddlevideo.data.transforms import JitterScale, MultiScaleCrop, Scale
+from paddlevideo.data.transforms import MultiScaleCrop, Scale
 from paddlevideo.registry import lookup
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")

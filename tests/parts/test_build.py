@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo.data.decode import VideoDecoder
 from paddlevideo.engine.build import (
     Classes,
     build_model,
@@ -13,6 +14,7 @@ from paddlevideo.engine.build import (
     load_records,
     preflight,
 )
+from paddlevideo.sample import InputSpec
 from paddlevideo.schema import ConfigError
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
 
@@ -71,6 +73,18 @@ def test_a_file_of_class_names_wins(small, tmp_path):
     assert {r.label for r in lists["train"].records if "green" in r.path} == {0}
 
 
+def test_ids_in_training_and_names_in_validation_are_refused(small, clips, tmp_path):
+    files = sorted((clips / "train").rglob("*.mp4"))[:4]
+    (tmp_path / "ids.list").write_text("\n".join(f"{p} {i % 2}" for i, p in enumerate(files)), encoding="utf-8")
+    (tmp_path / "names.csv").write_text("path,label\n" + "\n".join(f"{p},{'ba'[i % 2]}" for i, p in enumerate(files)), "utf-8")
+    lists = [f"DATASET.train.file_path={tmp_path}/ids.list", f"DATASET.valid.file_path={tmp_path}/names.csv"]
+    with pytest.raises(ValueError, match=r"DATASET.valid has class names \(a, b, ...\), DATASET.train has class ids"):
+        load_records(small(*lists), ("train", "valid"))
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    records, classes = load_records(small(*lists, f"DATASET.class_names={tmp_path}/classes.txt"), ("train", "valid"))
+    assert classes.names == ["b", "a"] and [r.label for r in records["valid"].records] == [0, 1, 0, 1]
+
+
 def test_missing_sections_say_what_is_needed(small):
     with pytest.raises(ConfigError, match=r"config.yaml: DATASET.test is missing; give it a format and a file_path"):
         load_records(small("DATASET.test=null"), ("test",))
@@ -104,3 +118,76 @@ def test_a_test_pipeline_must_not_draw(small):
     cfg = small("PIPELINE.test.transform.1={RandomCrop: {target_size: 32}}")
     with pytest.raises(ConfigError, match=r"PIPELINE.test draws random numbers"):
         build_pipeline(cfg, "test")
+
+
+# --- a test of many views -----------------------------------------------------------------------------------------------
+
+
+def many_views(small, *overrides, sampler=(), crop=(), data=()):
+    """A config whose test has SlowFast's parts; the arguments go where they say."""
+    late = [
+        {"Image2Array": {"transpose": False}},
+        {"Normalization": {"mean": [0.45] * 3, "std": [0.225] * 3, "tensor_shape": [1, 1, 1, 3]}},
+        {"PackOutput": {"alpha": 4}},
+    ]
+    crops = {"target_size": 32, "test_mode": True, **dict(crop)}
+    test = {
+        "decode_sampler": {"name": "DecodeSampler", "num_frames": 8, "sampling_rate": 2, "test_mode": True, **dict(sampler)},
+        "transform": [{"JitterScale": {"min_size": 36, "max_size": 36}}, {"MultiCrop": crops}, *late],
+    }
+    dataset = {"format": "SFVideoDataset", "file_path": "test.list", "test_mode": True, "num_retries": 5, **dict(data)}
+    return small(*overrides, PIPELINE={"test": test}, DATASET={"test": dataset})
+
+
+@pytest.mark.parametrize(
+    ("places", "views"),
+    [
+        ({}, 1),
+        ({"data": {"num_ensemble_views": 4, "num_spatial_crops": 3}}, 12),
+        ({"sampler": {"num_ensemble_views": 4}, "crop": {"num_spatial_crops": 3}}, 12),
+        ({"sampler": {"num_ensemble_views": 2}, "data": {"num_ensemble_views": 4, "num_spatial_crops": 3}}, 6),
+    ],
+)
+def test_the_data_set_or_the_pipeline_says_how_many_views(small, places, views):
+    cfg = many_views(small, **places)
+    assert build_pipeline(cfg, "test").num_views == views
+    assert isinstance(build_pipeline(cfg, "test").decode, VideoDecoder)
+    lead = (views,) if views > 1 else ()
+    shapes = preflight(cfg, Pathways(), ("test",))["test"]
+    assert shapes == {"slow": (*lead, 3, 2, 32, 32), "fast": (*lead, 3, 8, 32, 32)}
+
+
+def test_views_of_a_pipeline_that_draws_are_refused(small):
+    with pytest.raises(ConfigError, match=r"decode_sampler: DecodeSampler: 4 ensemble views are a test's; set test_mode: True"):
+        build_pipeline(many_views(small, sampler={"test_mode": False}, data={"num_ensemble_views": 4}), "test")
+
+
+class Pathways:
+    """What preflight asks of a model of two pathways."""
+
+    inputs = {name: InputSpec((None, 3, None, None, None), "float32", "N C T H W") for name in ("slow", "fast")}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "PIPELINE.test.decode_sampler.num_frames=6",
+            "PIPELINE.test fails on a made-up clip of 320x240: PackOutput: alpha 4 does not divide 6 frames",
+        ),
+        ("PIPELINE.test.transform.1.MultiCrop.target_size=64", "MultiCrop needs frames of at least 64x64"),
+        (
+            "PIPELINE.test.transform.4={Normalization: {mean: [0], std: [1], tensor_shape: [1]}}",
+            "Normalization: frames are",
+        ),
+        (
+            "PIPELINE.test.transform=[{JitterScale: {min_size: 36, max_size: 36}}, {CenterCrop: {target_size: 32}}]",
+            "the model takes slow, fast; the pipeline gives no 'slow'; '- PackOutput: {alpha: 8}' as its last step makes slow",
+        ),
+    ],
+)
+def test_pathways_that_do_not_fit(small, override, told):
+    cfg = many_views(small, override, data={"num_ensemble_views": 2})
+    with pytest.raises(ConfigError) as caught:
+        preflight(cfg, Pathways(), ("test",))
+    assert told in str(caught.value)

@@ -119,6 +119,41 @@ def test_inference_is_compared_with_the_test_pipeline(write):
     assert config.load(write(PLAIN + "INFERENCE: {num_seg: 8}\n")).origin.notes == ()
 
 
+SLOWFAST = PLAIN.replace("    decode: {name: VideoDecoder}\n    sample: {name: Sampler, num_seg: 2, seg_len: 1}", "    SAMPLE")
+
+
+def test_decode_sampler_stands_for_decode_and_sample(write):
+    path = write(SLOWFAST.replace("SAMPLE", "decode_sampler: {name: DecodeSampler, num_frames: 8, sampling_rate: 2}"))
+    train = config.load(path, ["PIPELINE.train.decode_sampler.num_frames=16"]).PIPELINE.train
+    assert (train.sample.name, train.sample.args["num_frames"], train.decode.name) == ("DecodeSampler", 16, "VideoDecoder")
+    assert train.sample.path == "PIPELINE.train.decode_sampler"
+    assert problems(path, ["PIPELINE.train.decode_sampler.frames=3"])[0].endswith(
+        "PIPELINE.train.decode_sampler (DecodeSampler) has no argument 'frames'; did you mean 'num_frames'?"
+    )
+    both = "decode_sampler: {name: DecodeSampler, num_frames: 8, sampling_rate: 2}\n    sample: {name: Sampler}"
+    problem = problems(write(SLOWFAST.replace("SAMPLE", both)))[0]
+    assert problem.endswith("PIPELINE.train.decode_sampler is another name of sample, which is given too; keep one of them")
+    assert problems(write(SLOWFAST.replace("SAMPLE", "decode: {name: VideoDecoder}"))) == [
+        "a.yaml:9: PIPELINE.train lacks 'sample' (a map with a 'name')"
+    ]
+
+
+def test_multigrid_and_precise_bn(write):
+    text = """
+        MULTIGRID: {LONG_CYCLE: True, epoch_factor: 1.5, long_cycle_factors: [{value: [0.5, 1]}, [1, 1]]}
+        PRECISEBN: {preciseBN_interval: 20, num_iters_preciseBN: 200}
+    """
+    cfg = config.load(write(PLAIN + textwrap.dedent(text)))
+    assert (cfg.MULTIGRID.LONG_CYCLE, cfg.MULTIGRID.SHORT_CYCLE, cfg.MULTIGRID.epoch_factor) == (True, False, 1.5)
+    assert cfg.MULTIGRID.long_cycle_factors == [{"value": [0.5, 1]}, [1.0, 1.0]]
+    assert (cfg.PRECISEBN.preciseBN_interval, cfg.PRECISEBN.num_iters_preciseBN) == (20, 200)
+    assert config.load(write(PLAIN)).MULTIGRID is None
+    assert problems(write(PLAIN + "MULTIGRID: {LONG_CYCLES: True, bn_base_size: 0}\n")) == [
+        "a.yaml:21: MULTIGRID.LONG_CYCLES is not known; did you mean 'LONG_CYCLE'?",
+        "a.yaml:21: MULTIGRID.bn_base_size is 0, expected at least 1",
+    ]
+
+
 # --- what is wrong ----------------------------------------------------------------------------------------------------
 
 

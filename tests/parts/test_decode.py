@@ -156,6 +156,22 @@ def test_stream_is_the_first_or_the_chosen_one(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("backend", ["pyav", "decord", "cv2"])
+def test_each_frame_is_changed_as_it_is_decoded(tmp_path, backend):
+    if backend == "decord":
+        pytest.importorskip("decord")
+    path, seen = write_clip(tmp_path / "a.mp4", 40), []
+
+    def each(frame):
+        seen.append(frame.shape)
+        return frame[::4, ::4]
+
+    with VideoDecoder(backend).open(record(path)) as clip:
+        indices = [*range(39, 0, -1), 7, 7]
+        assert np.array_equal(clip.read(indices, each), clip.read(indices)[:, ::4, ::4])
+    assert seen == [(48, 64, 3)] * 39, "a frame that is wanted three times is changed once"
+
+
 @pytest.mark.parametrize("backend", ["decord", "cv2"])
 def test_other_backends_give_the_same_frames(tmp_path, backend):
     if backend == "decord":

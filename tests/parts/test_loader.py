@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -189,12 +190,36 @@ def test_prefetch_shrinks_to_the_shared_memory(tmp_path, monkeypatch):
         monkeypatch.setattr("paddlevideo.data.loader.shutil.disk_usage", lambda folder: usage)
 
     free(1000)
-    assert fit_prefetch(10 * 2**20, 4, 2, str(tmp_path)) == (4, 2, "")
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path)) == (4, 2, "")
     free(64)
-    workers, ahead, message = fit_prefetch(10 * 2**20, 4, 2, str(tmp_path))
-    assert (workers, ahead) == (4, 1) and "64 MB free" in message and "--shm-size" in message
+    workers, ahead, message = fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))
+    assert (workers, ahead) == (4, 1) and "64 MB free for 1 rank(s)" in message and "--shm-size" in message
     free(30)
-    assert fit_prefetch(10 * 2**20, 4, 2, str(tmp_path))[:2] == (2, 1)
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[:2] == (2, 1)
+    assert fit_prefetch(10 * 2**20, 2, 1, sharers=2, folder=str(tmp_path))[:2] == (1, 1)
     free(5)
-    assert fit_prefetch(10 * 2**20, 4, 2, str(tmp_path))[0] == 0
-    assert fit_prefetch(10 * 2**20, 4, 2, str(tmp_path / "missing")) == (4, 2, "")
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[0] == 0
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path / "missing")) == (4, 2, "")
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_a_killed_one_of_three_workers_ends_the_others(victim):
+    loader = Loader(dataset([f"v{i}" for i in range(400)]), EvalOrder(400, 1), 3)
+    batches = loader.epoch(0)
+    next(batches)
+    workers = loader._processes
+    workers[victim].kill()
+    with pytest.raises(ChildProcessError, match="ended from outside"):
+        list(batches)
+    deadline = time.time() + 20  # the pool's own thread reaps them
+    while any(running(worker.pid) for worker in workers) and time.time() < deadline:
+        time.sleep(0.02)
+    assert not [worker.pid for worker in workers if running(worker.pid)]

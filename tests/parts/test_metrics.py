@@ -25,6 +25,8 @@ def by_hand(scores, labels, k):
 def test_names_of_the_configs():
     assert lookup("metric", "TenCropMetric").make is lookup("metric", "CenterCropMetric").make is RecognitionMetric
     assert set(lookup("metric", "TenCropMetric").ignores) == {"data_size", "batch_size", "log_interval"}
+    assert lookup("metric", "MultiCropMetric").make is RecognitionMetric
+    assert {"num_ensemble_views", "num_spatial_crops", "num_cls"} < set(lookup("metric", "MultiCropMetric").ignores)
 
 
 def test_ranks_order_ties_by_class_id():

@@ -22,6 +22,7 @@ class Film:
     def __init__(self, num_frames=30, error=None, short=0):
         self.pictures = np.random.default_rng(0).integers(0, 256, (num_frames, 24, 32, 3), np.uint8)
         self.num_frames, self.error, self.short, self.open_now = num_frames, error, short, 0
+        self.decoded = []
 
     @contextmanager
     def open(self, record):
@@ -31,10 +32,12 @@ class Film:
         finally:
             self.open_now -= 1
 
-    def read(self, indices):
+    def read(self, indices, each=None):
         if self.error:
             raise self.error
-        return self.pictures[indices[self.short :]]
+        self.decoded += indices.tolist()
+        pictures = self.pictures[indices[self.short :]]
+        return pictures if each is None else np.stack([each(picture) for picture in pictures])
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ def test_finishing_on_the_device():
     paddle = pytest.importorskip("paddle")
     pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(16), *LATE])
     sample = pipeline(Record("a.mp4"), rng())
-    on_device = pipeline.finish_on_device(paddle.to_tensor(sample["frames"]))
-    assert np.array_equal(on_device.numpy(), pipeline.finish(sample)["frames"])
+    on_device = pipeline.finish_on_device({"frames": paddle.to_tensor(sample["frames"])})
+    assert np.array_equal(on_device["frames"].numpy(), pipeline.finish(sample)["frames"])
 
 
 @pytest.mark.parametrize(

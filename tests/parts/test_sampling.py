@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddlevideo.data.sampling import Sampler
+from paddlevideo.data.sampling import DecodeSampler, Sampler
 
 MODES = [{}, {"select_left": True}, {"linspace_sample": True}, {"dense_sample": True}, {"frame_interval": 3}]
 
@@ -117,3 +117,104 @@ def test_a_video_without_frames(num_frames):
 def test_impossible_sizes(arguments, told):
     with pytest.raises(ValueError, match=told):
         Sampler(**arguments)
+
+
+# --- DecodeSampler ------------------------------------------------------------------------------------------------------
+
+
+def clip_of(total, fps=30.0, seed=0, **arguments):
+    sampler = DecodeSampler(**{"num_frames": 8, "sampling_rate": 2, **arguments})
+    return sampler(total, fps, np.random.default_rng(seed))
+
+
+@given(
+    mode=st.sampled_from([{}, {"valid_mode": True}, {"test_mode": True}, {"test_mode": True, "num_ensemble_views": 7}]),
+    length=st.integers(1, 64),
+    rate=st.integers(1, 16),
+    target=st.floats(0.5, 200),
+    fps=st.one_of(st.floats(0, 1000), st.just(float("nan")), st.just(float("inf"))),
+    num_frames=st.integers(1, 100_000),
+    seed=st.integers(0, 50),
+)
+def test_every_clip_number_is_a_frame(mode, length, rate, target, fps, num_frames, seed):
+    arguments = {"num_frames": length, "sampling_rate": rate, "target_fps": target, **mode}
+    numbers = clip_of(num_frames, fps, seed, **arguments)
+    assert numbers.dtype == np.int64 and numbers.shape == (length * mode.get("num_ensemble_views", 1),)
+    assert numbers.min() >= 0 and numbers.max() < num_frames
+    assert (np.diff(numbers.reshape(-1, length)) >= 0).all(), "time runs forwards"
+    assert np.array_equal(numbers, clip_of(num_frames, fps, seed, **arguments))
+
+
+@pytest.mark.parametrize("mode", [{"valid_mode": True}, {"test_mode": True, "num_ensemble_views": 3}])
+def test_fixed_clips_do_not_draw(mode):
+    sampler = DecodeSampler(8, 2, **mode)
+    assert not sampler.random and sampler.num_views == mode.get("num_ensemble_views", 1)
+    sampler(100, 25.0, Untouchable())
+
+
+def test_training_clips_begin_anywhere():
+    starts = {int(clip_of(32, seed=seed)[0]) for seed in range(300)}
+    assert starts == set(range(16)), "16 frames of room; the last start is just below it"
+    assert np.array_equal(np.diff(clip_of(1000)[1:]) >= 2, [True] * 6)
+    assert DecodeSampler(8, 2).random
+
+
+def test_the_middle_clip():
+    assert clip_of(116, valid_mode=True)[[0, -1]].tolist() == [50, 65]
+    assert clip_of(16, valid_mode=True)[[0, -1]].tolist() == [0, 15]
+
+
+def test_views_spread_over_a_long_video():
+    clips = clip_of(100_016, test_mode=True, num_ensemble_views=10).reshape(10, 8)
+    assert clips[:, 0].tolist() == [10_000 * k for k in range(10)]
+    assert (clips[:, -1] - clips[:, 0] == 15).all()
+
+
+@pytest.mark.parametrize("mode", [{}, {"valid_mode": True}, {"test_mode": True}])
+def test_a_video_shorter_than_a_clip_repeats_its_last_frame(mode):
+    assert clip_of(6, **mode).tolist() == [0, 2, 4, 5, 5, 5, 5, 5]
+    assert clip_of(1, **mode).tolist() == [0] * 8
+    assert clip_of(6, test_mode=True, num_ensemble_views=3).reshape(3, 8)[:, 0].tolist() == [0, 0, 0]
+
+
+def test_a_clip_shows_the_same_time_at_any_frame_rate():
+    for fps in (15.0, 30.0, 60.0, 240.0):
+        numbers = clip_of(round(20 * fps), fps, num_frames=16, valid_mode=True)
+        span = 16 * 2 * fps / 30
+        assert numbers[-1] - numbers[0] == pytest.approx(span - 1, abs=1)
+        assert numbers[0] == pytest.approx((20 * fps - span) / 2, abs=1)
+    assert clip_of(600, 30.0, target_fps=15, test_mode=True)[-1] == 31, "half the rate, twice the frames"
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_unknown_frame_rate_counts_as_the_target(fps):
+    assert np.array_equal(clip_of(300, fps, target_fps=24, valid_mode=True), clip_of(300, 24.0, target_fps=24, valid_mode=True))
+
+
+def test_a_rate_is_drawn_where_asked():
+    spans = {int(clip_of(1000, seed=seed, max_sampling_rate=4)[[0, -1]] @ [-1, 1]) for seed in range(60)}
+    assert spans == {15, 23, 31}
+    assert {int(clip_of(1000, seed=seed)[[0, -1]] @ [-1, 1]) for seed in range(20)} == {15}
+
+
+@pytest.mark.parametrize("num_frames", [0, -1])
+def test_a_clip_of_a_video_without_frames(num_frames):
+    with pytest.raises(ValueError, match=rf"has {num_frames} frames, at least 1 is needed"):
+        clip_of(num_frames)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"num_frames": 0}, "num_frames is 0, expected at least 1"),
+        ({"sampling_rate": 0}, "sampling_rate is 0, expected at least 1"),
+        ({"test_mode": True, "num_ensemble_views": 0}, "num_ensemble_views is 0"),
+        ({"num_ensemble_views": 10}, "10 ensemble views are a test's; set test_mode: True"),
+        ({"target_fps": 0}, "target_fps is 0, expected frames per second above 0"),
+        ({"test_mode": True, "valid_mode": True}, "keep one"),
+        ({"max_sampling_rate": 1}, "max_sampling_rate is 1, below the sampling_rate 2"),
+    ],
+)
+def test_impossible_clips(arguments, told):
+    with pytest.raises(ValueError, match=told):
+        clip_of(100, **arguments)

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from paddlevideo.data import transforms
+from paddlevideo.data.clip_transforms import JitterScale, MultiCrop
 from paddlevideo.data.transforms import (
     CenterCrop,
     Image2Array,
-    JitterScale,
     MultiScaleCrop,
     Normalization,
     RandomCrop,
@@ -24,6 +24,7 @@ MAKE = {
     "JitterScale": JitterScale(20, 30),
     "MultiScaleCrop": MultiScaleCrop(20),
     "RandomCrop": RandomCrop(20),
+    "MultiCrop": MultiCrop(20),
     "CenterCrop": CenterCrop(20),
     "TenCrop": TenCrop(20),
     "RandomFlip": RandomFlip(),
@@ -232,8 +233,8 @@ def test_on_device_equals_on_arrays(layout, shape):
     paddle = pytest.importorskip("paddle")
     clip = frames(2, 3, 16, 17, 3)
     step = Normalization(MEAN, STD, shape)
-    got = step.on_device(layout.on_device(paddle.to_tensor(clip)))
-    assert np.array_equal(got.numpy(), run(step, run(layout, clip)))
+    got = step.on_device(layout.on_device({"frames": paddle.to_tensor(clip)}))
+    assert np.array_equal(got["frames"].numpy(), run(step, run(layout, clip)))
 
 
 def test_normalization_without_image2array():

@@ -27,7 +27,14 @@ def from_the_root(root, monkeypatch):
 
 
 def test_there_is_something_to_check():
-    for name in ("pptsn_k400_frames", "pptsn_k400_videos", "tsn_k400_frames", "tsn_k400_videos"):
+    for name in (
+        "pptsn_k400_frames",
+        "pptsn_k400_videos",
+        "tsn_k400_frames",
+        "tsn_k400_videos",
+        "slowfast",
+        "slowfast_multigrid",
+    ):
         assert f"recognition/{name.split('_')[0]}/{name}.yaml" in NAMES
 
 
@@ -56,19 +63,28 @@ def test_class_names_agree_with_num_classes(name):
         assert len(read_class_names(cfg.DATASET.class_names)) == cfg.MODEL.args["head"].args["num_classes"]
 
 
+SMALL_2D = ("MODEL.head.in_channels=512",)
+SMALL_3D = tuple(f"MODEL.{key}" for key in ("backbone.width_per_group=8", "head.width_per_group=8", "head.num_frames=8"))
+SMALL_MODEL = {
+    "ResNet": ("MODEL.backbone.depth=18", *SMALL_2D),
+    "ResNetTweaksTSN": ("MODEL.backbone.layers=18", *SMALL_2D),
+    "ResNetSlowFast": ("MODEL.head.crop_size=32", *SMALL_3D),
+}
+SMALL_STEPS = {"short_size": 36, "target_size": 32, "min_size": 36, "max_size": 36}
+
+
 def shrunken(cfg: Config, data: dict[str, Path], folder: Path) -> list[str]:
-    """Overrides that make a run of a config small: 18 layers, 2 classes, 32 x 32 pixels, one step, clips of a test."""
-    backbone = cfg.MODEL.args["backbone"]
-    depth = next(key for key in ("layers", "depth") if key in backbone.args)
-    texts = [f"MODEL.backbone.{depth}=18", "MODEL.backbone.pretrained=null", "MODEL.head.num_classes=2"]
-    texts += ["MODEL.head.in_channels=512", "DATASET.class_names=null", "DATASET.batch_size=2", "DATASET.valid_batch_size=2"]
+    """Overrides that make a run of a config small: a thin network, 2 classes, 32 x 32 pixels, one step, clips of a test."""
+    texts = [*SMALL_MODEL[cfg.MODEL.args["backbone"].name], "MODEL.backbone.pretrained=null", "MODEL.head.num_classes=2"]
+    texts += ["DATASET.class_names=null", "DATASET.batch_size=2", "DATASET.valid_batch_size=2"]
     texts += ["DATASET.num_workers=0", "epochs=1", "max_iters=1", "log_interval=1", f"output_dir={folder}"]
     for split in ("train", "valid"):
         texts.append(f"DATASET.{split}.file_path={data[getattr(cfg.DATASET, split).name]}")
-        for number, transform in enumerate(getattr(cfg.PIPELINE, split).transform):
-            for key, pixels in (("short_size", 36), ("target_size", 32)):
-                if key in transform.args:
-                    texts.append(f"PIPELINE.{split}.transform.{number}.{transform.name}.{key}={pixels}")
+        pipeline = getattr(cfg.PIPELINE, split)
+        if "num_frames" in pipeline.sample.args:
+            texts.append(f"{pipeline.sample.path}.num_frames=8")
+        for transform in pipeline.transform:
+            texts += [f"{transform.path}.{key}={pixels}" for key, pixels in SMALL_STEPS.items() if key in transform.args]
     return texts
 
 
@@ -84,7 +100,7 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
     videos = folder / "videos.list"
     found = sorted((clips / "train").rglob("*.mp4"))[:2]
     videos.write_text("".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8")
-    return {"FrameDataset": folder / "frames", "VideoDataset": videos}
+    return {"FrameDataset": folder / "frames", "VideoDataset": videos, "SFVideoDataset": videos}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,58 @@
+"""SlowFast against the released names and the reference's logits and probabilities."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+from tests.parity.reference import build, check_names, fill, goldens, inputs_of
+
+FAMILIES = ("slowfast", "slowfast_multigrid")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request, shared):
+    """(model, golden, inputs)"""
+    golden = np.load(goldens(shared) / f"golden_{request.param}.npz")
+    model = build(request.param, **json.loads(str(golden["public/head"])))
+    fast = np.random.default_rng(0).standard_normal(tuple(golden["public/input_shape"])).astype("float32")
+    assert fast.sum(dtype="float64") == pytest.approx(float(golden["public/input_sum"]))
+    return model, golden, inputs_of(model, fast)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_names_and_shapes(shared, family):
+    check_names(shared, family)
+
+
+@pytest.mark.parametrize("tame", [False, True])
+def test_probabilities(shared, case, tame):
+    model, golden, inputs = case
+    fill(shared, model, tame)
+    model.eval()
+    with paddle.no_grad():
+        log_p = model(inputs).numpy()
+    expected = golden["public/out_tame" if tame else "public/out"]
+    np.testing.assert_allclose(np.exp(log_p), expected, rtol=0, atol=1e-4 * expected.std())
+
+
+def test_logits(shared, case):
+    """Before the softmax, position by position; the feature maps by their mean and spread."""
+    model, golden, inputs = case
+    fill(shared, model, tame=False)
+    model.eval()
+    positions = []
+    hook = model.head.projection.register_forward_post_hook(lambda layer, x, y: positions.append(y))
+    try:
+        with paddle.no_grad():
+            features = model.backbone(inputs)
+            model.head(features)
+    finally:
+        hook.remove()
+    expected = golden["public/logits"]  # [N, 1, h, w, K]
+    np.testing.assert_allclose(positions[0].numpy().reshape(expected.shape), expected, rtol=0, atol=1e-4 * expected.std())
+    for number, name in enumerate(("slow", "fast")):
+        array = features[name].numpy().astype("float64")
+        assert array.mean() == pytest.approx(golden["public/feat_mean"][number], rel=1e-5)
+        assert array.std() == pytest.approx(golden["public/feat_std"][number], rel=1e-5)
