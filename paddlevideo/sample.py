@@ -7,6 +7,8 @@ Both are plain dicts, so that a step only knows the keys it needs:
 | ---         | ---                                                 | ---                                |
 | frames      | uint8 [T, H, W, 3] RGB, or [V, T, H, W, 3] of views | one more axis N in front           |
 |             | after Image2Array [..., T, 3, H, W], then float32   |                                    |
+|             | views may come as `data.views.Views`, not yet cut   |                                    |
+| slow, fast  | after PackOutput float32 [..., 3, T, H, W] each     | one more axis N in front           |
 | label       | int64 scalar, -1 where unknown                      | int64 [N]                          |
 | index       | int64 scalar, the record's place in its list        | int64 [N]                          |
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
+from paddlevideo import dist
 from paddlevideo.engine.build import load_config
 from tests.clips import pictures, write_clip
 
+dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script belong to the test
 

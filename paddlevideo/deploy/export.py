@@ -84,6 +84,7 @@ def export(
         weights=checksum(state_arrays(model)),
         config=dict(cfg.origin.data),
         versions=versions(),
+        view_average=model.view_average,
     )
     with _workspace(folder) as work:
         _write_programs(wanted, work / name, cfg, classes.num, weights, inputs)

@@ -17,7 +17,7 @@ def made_up_sample(pipeline: ClipPipeline, height: int, width: int) -> Sample:
     """What a pipeline makes of a grey video of this size (pixels), without the label."""
     frames = np.broadcast_to(np.uint8(128), (300, height, width, 3))
     sample = pipeline(Record("a made-up clip"), np.random.default_rng(0), ArrayClip(frames))
-    return {name: np.asarray(array) for name, array in sample.items() if name != "label"}
+    return {name: sample[name] for name in pipeline.travels}
 
 
 class Feed:
@@ -32,6 +32,7 @@ class Feed:
     Attributes:
         specs: name -> float32 clips, the batch in front, as the pipeline gives them.
         num_views: clips of one video.
+        travels: what a sample holds until a run, by name; see ClipPipeline.
         clip_bytes: of one clip, float32.
         views_in_clip: views that the program takes as one clip, 1 but for PaddleVideo's exports.
         sample_bytes: of one video's views, as they wait for a run.
@@ -39,7 +40,7 @@ class Feed:
     """
 
     def __init__(self, pipeline: ClipPipeline, names: list[str] | None = None):
-        self._pipeline, self.num_views = pipeline, pipeline.num_views
+        self._pipeline, self.num_views, self.travels = pipeline, pipeline.num_views, pipeline.travels
         sample = made_up_sample(pipeline, *SYNTHETIC_SIZE)
         turned = made_up_sample(pipeline, *reversed(SYNTHETIC_SIZE))
         self.fixed = all(sample[name].shape == turned[name].shape for name in sample)
@@ -83,7 +84,8 @@ class Feed:
         """
         sample = self._pipeline(record, np.random.default_rng(0), clip)
         if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
-            sample |= {name: sample[name].reshape(-1, *sample[name].shape[2:]) for name in self._sizes}
+            views = {name: np.asarray(sample[name]) for name in self.travels}
+            sample |= {name: array.reshape(-1, *array.shape[2:]) for name, array in views.items()}
         return sample
 
     def arrays(self, clips: Arrays) -> Arrays:

@@ -5,17 +5,18 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from paddlevideo import config
+from paddlevideo.engine.build import VIEWS
 from paddlevideo.sample import InputSpec
 from paddlevideo.schema import Config
 
 FILE = "model.yaml"
 FORMAT = 1
-SCORES = "softmax of the logits' mean over the views"
+SCORES = {"logits": "softmax of the logits' mean over the views", "probabilities": "mean over the views of the logits' softmax"}
 # What prediction reads of a config; the rest is kept for the record and may name files that only the trainer has.
 _USED = ("MODEL", "INFERENCE", "model_name")
 
@@ -33,13 +34,14 @@ class Manifest:
         inputs: what the program takes, by name; None in a shape is free.
         num_classes: width of the logits, K.
         labels: name of each class, None where only ids are known.
-        views: clips of one video whose logits are averaged.
+        views: clips of one video whose scores are averaged.
         top_k: how many classes to show (INFERENCE.top_k).
         weights: checksum of the weights.
         config: the config as plain data; PIPELINE.test is the model's pipeline.
         files: SHA-256 of each file, by name.
         differences: max |program - eager| / max |eager| of the logits in golden.npz, by file.
         versions: of the packages that wrote it.
+        view_average: what is averaged over the views of a video.
     """
 
     name: str
@@ -53,10 +55,15 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     differences: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    view_average: Literal["logits", "probabilities"] = "logits"
 
     def test_config(self, path: Path) -> Config:
         """The part of the config that prediction uses, checked; `path` names it in messages."""
         data = {key: self.config[key] for key in _USED if key in self.config}
+        # A PaddleVideo file says in the data set's section how many views a video has.
+        section = {k: v for k, v in ((self.config.get("DATASET") or {}).get("test") or {}).items() if k in ("format", *VIEWS)}
+        if section.keys() & set(VIEWS):
+            data["DATASET"] = {"test": {**section, "file_path": ""}}
         return config.from_data({**data, "PIPELINE": {"test": self.pipeline}}, str(path))
 
     @property
@@ -75,7 +82,13 @@ class Manifest:
         inputs = {
             name: {"shape": list(spec.shape), "dtype": spec.dtype, "axes": spec.axes} for name, spec in self.inputs.items()
         }
-        content = {"format": FORMAT, **asdict(self), "inputs": inputs, "output": "logits [N, K] float32", "scores": SCORES}
+        content = {
+            "format": FORMAT,
+            **asdict(self),
+            "inputs": inputs,
+            "output": "logits [N, K] float32",
+            "scores": SCORES[self.view_average],
+        }
         content["config"] = content.pop("config")  # the longest part comes last
         head = "# An exported model: what its program takes and gives. Written by tools/export_model.py.\n"
         return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)

@@ -17,6 +17,7 @@ import paddle
 from paddlevideo.data.datasets import read_class_names
 from paddlevideo.data.decode import FrameDecoder, VideoDecoder
 from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.views import stack
 from paddlevideo.deploy.backends import open_backend
 from paddlevideo.deploy.export import trained_model
 from paddlevideo.deploy.feed import Feed
@@ -81,6 +82,7 @@ class Predictor:
                 raise ConfigError([f"{model}: there is no such file or folder; export the model first (tools/export_model.py)"])
             manifest = _manifest_of(Path(model))
             labels = manifest.labels if manifest else None
+        self._view_average = manifest.view_average if manifest else getattr(model, "view_average", "logits")
         cfg = _choose_config(cfg, manifest, model)
         self.labels = labels or _names_in(cfg)
         self.top_k = cfg.INFERENCE.top_k
@@ -136,9 +138,12 @@ class Predictor:
 
     def _logits(self, samples: list[Sample]) -> np.ndarray:
         """Logits of each video, averaged over its views, float64 [N, K]."""
-        specs = self._feed.specs
-        batch = {name: np.stack([sample[name] for sample in samples]) for name in specs}
-        return mean_scores(lambda arrays: self.backend.run(self._feed.arrays(arrays)), specs, batch, self.views_per_step)
+        travels = self._feed.travels
+        batch = {name: stack([sample[name] for sample in samples]) for name in travels}
+        return mean_scores(self._run, travels, batch, self.views_per_step, self._view_average)
+
+    def _run(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return self.backend.run(self._feed.arrays(arrays))
 
     def _result(self, record: Record, logits: np.ndarray, topk: int) -> Result:
         if self.labels and len(self.labels) != len(logits):

@@ -94,8 +94,8 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
         found = lists[split].class_names
         if names is None and found is not None and len(lists) > 1:
             raise DatasetError(
-                f"DATASET.{split} has class names ({', '.join(found[:3])}, ...), DATASET.{splits[0]} has class ids: nothing says "
-                "which is which; name the classes in the order of their ids with DATASET.class_names=FILE"
+                f"DATASET.{split} has class names ({', '.join(found[:3])}, ...), DATASET.{splits[0]} has class ids: nothing "
+                "says which is which; name the classes in the order of their ids with DATASET.class_names=FILE"
             )
         names = names or found
     top = max((part.max_label for part in lists.values()), default=-1)

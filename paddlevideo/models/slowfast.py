@@ -338,11 +338,21 @@ class SlowFastHead(nn.Layer):
 
 
 def log_mean_probability(logits):
-    """log of the mean over P of softmax(logits): float [N, P, K] -> float32 [N, K], exact where probabilities underflow."""
+    """log of the mean over P of softmax(logits): float [N, P, K] -> float32 [N, K], exact where probabilities underflow.
+
+    A program has the same in terms of log_softmax, since exp and log do not trace into the older program format:
+    logsumexp(x) = x[p] - log_softmax(x)[p] for any p. On a CPU that cuts probabilities off at exp(-64).
+    """
     logits = logits.astype("float32")
-    log_p = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
-    largest = log_p.max(1, keepdim=True)
-    return (log_p - largest).exp().mean(1).log() + largest.squeeze(1)
+    if paddle.in_dynamic_mode():
+        log_p = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
+        largest = log_p.max(1, keepdim=True)
+        return (log_p - largest).exp().mean(1).log() + largest.squeeze(1)
+    log_p = F.log_softmax(logits, axis=-1)
+    log_share = F.log_softmax(log_p, axis=1)  # of each position in the sum over them
+    log_equal_share = F.log_softmax(log_p[:, :, :1] * 0, axis=1)  # -log P, where P may be free
+    return log_p[:, 0] - log_share[:, 0] + log_equal_share[:, 0]
+
 
 
 def _check_sizes(alpha, beta, width_per_group, fusion_kernel_sz, fusion_conv_channel_ratio):

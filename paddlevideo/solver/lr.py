@@ -83,7 +83,7 @@ class CustomWarmupPiecewiseDecay:
         warmup_start_lr: learning rate at epoch 0.
         warmup_epochs: length of the line, 0 for none.
         step_base_lr: what `lrs` are factors of.
-        lrs: a factor per step.
+        lrs: a factor per step; PaddleVideo's files list more than they have steps, which are never reached.
         steps: epoch at which each factor begins, the first 0.
         max_epoch: length of the schedule; the last factor holds beyond it.
         gamma: decay per step from which a multigrid plan computes its own `lrs`; `lrs` rule here.
@@ -100,8 +100,8 @@ class CustomWarmupPiecewiseDecay:
     reference_batch_size: int | None = None
 
     def __post_init__(self):
-        if len(self.steps) != len(self.lrs) or not self.steps or self.steps[0] != 0:
-            raise ValueError(f"steps {self.steps} must begin with 0 and pair with lrs {self.lrs}")
+        if len(self.steps) > len(self.lrs) or not self.steps or self.steps[0] != 0:
+            raise ValueError(f"steps {self.steps} must begin with 0 and have a factor each in lrs {self.lrs}")
         _rising("steps", self.steps)
         _not_below(self.steps[-1], max_epoch=self.max_epoch)
         _not_below(0, warmup_epochs=self.warmup_epochs, warmup_start_lr=self.warmup_start_lr)

@@ -144,3 +144,21 @@ def test_two_ranks(tmp_path, root):
         "n": [3.0, float(2 * (2**53 - 1))],
         "x": 0.2,
     }
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "path"),
+    [
+        ("GenuineIntel", "avx2 avx512f avx512cd avx512bw avx512dq avx512vl", ""),
+        ("AuthenticAMD", "sse2 avx avx2", "5"),
+        ("AuthenticAMD", "avx2 avx512f avx512cd avx512bw avx512dq avx512vl", "7"),
+        ("AuthenticAMD", "avx2 avx512f", "5"),
+        ("AuthenticAMD", "sse2", ""),
+    ],
+)
+def test_mkl_is_told_what_the_processor_can_do(vendor, flags, path):
+    assert dist.mkl_code_path(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == path
+
+
+def test_mkl_is_left_alone_where_nothing_is_known():
+    assert dist.mkl_code_path("") == "" and dist.mkl_code_path("CPU implementer : 0x41\nFeatures : asimd\n") == ""

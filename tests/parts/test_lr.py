@@ -73,7 +73,7 @@ def test_cosine_annealing_and_constant():
     [
         (lambda: PiecewiseDecay([40, 80], [0.1, 0.01]), "2 boundaries need 3 values, there are 2"),
         (lambda: PiecewiseDecay([80, 40], [0.1, 0.01, 0.001]), r"boundaries must rise, and is \[80, 40\]"),
-        (lambda: CustomWarmupPiecewiseDecay(**{**STEPS, "steps": [0, 10]}), r"steps \[0, 10\] must begin with 0 and pair"),
+        (lambda: CustomWarmupPiecewiseDecay(**{**STEPS, "steps": [0, 5, 10, 20]}), r"must begin with 0 and have a factor each"),
         (lambda: CustomWarmupPiecewiseDecay(**{**STEPS, "steps": [1, 10, 20]}), "must begin with 0"),
         (lambda: CustomWarmupPiecewiseDecay(**{**STEPS, "max_epoch": 5}), "max_epoch is 5; it must be at least 20"),
         (lambda: CustomWarmupCosineDecay(**{**COSINE, "max_epoch": 0}), "max_epoch is 0; it must be at least 1"),
@@ -85,3 +85,8 @@ def test_cosine_annealing_and_constant():
 def test_refuses(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_factors_beyond_the_steps_are_never_reached():
+    more = CustomWarmupPiecewiseDecay(**{**STEPS, "lrs": [*STEPS["lrs"], 7.0]})
+    assert [more(float(e)) for e in range(0, 60, 3)] == [CustomWarmupPiecewiseDecay(**STEPS)(float(e)) for e in range(0, 60, 3)]
