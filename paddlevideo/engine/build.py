@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,13 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         ConfigError: with every mistake, a line each: file:line, key path, what came, what was expected.
     """
-    return config.load(path, overrides)
+    cfg = config.load(path, overrides)
+    planned = {
+        "MULTIGRID": "training does not follow a multigrid plan yet, clips keep one shape",
+        "PRECISEBN": "the running statistics of training are used as they are",
+    }
+    notes = [f"{path}: {key} has no effect: {why}" for key, why in planned.items() if getattr(cfg, key) is not None]
+    return replace(cfg, origin=replace(cfg.origin, notes=(*cfg.origin.notes, *notes)))
 
 
 @dataclass(frozen=True)

@@ -354,7 +354,6 @@ def log_mean_probability(logits):
     return log_p[:, 0] - log_share[:, 0] + log_equal_share[:, 0]
 
 
-
 def _check_sizes(alpha, beta, width_per_group, fusion_kernel_sz, fusion_conv_channel_ratio):
     sizes = {"alpha": alpha, "beta": beta, "fusion_conv_channel_ratio": fusion_conv_channel_ratio}
     for name, value in sizes.items():
