@@ -50,6 +50,7 @@ def open_predictor(args: Namespace) -> Predictor:
             raise ValueError(f"--use_tensorrt and --backend {backend} are both given; leave one of them out")
         backend = "tensorrt"
         require(backend)
+    dist.use_threads(args.cpu_threads)
     predictor = Predictor(
         args.model or args.model_file,
         load_config(args.config, args.override) if args.config else None,
