@@ -134,8 +134,3 @@ def average(tensors: list[paddle.Tensor]) -> None:
     for tensor in tensors:
         paddle_dist.all_reduce(tensor)
         tensor.set_value(tensor / world_size())
-
-
-def barrier() -> None:
-    """Wait for all ranks."""
-    gather(None)

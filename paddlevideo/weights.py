@@ -56,6 +56,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.close(folder)
 
 
+def writable(path: str | Path) -> None:
+    """Find out before long work whether `path` can be written: makes its folder, and a file in it for a moment.
+
+    Raises:
+        OSError: it cannot; the message names the path.
+    """
+    path = Path(path)
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays; the suffix decides: `.safetensors`, anything else as Paddle's pickle."""
     plain = {name: np.asarray(array, order="C") for name, array in arrays.items()}

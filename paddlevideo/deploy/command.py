@@ -8,6 +8,7 @@ from paddlevideo.deploy.predict import Predictor
 from paddlevideo.deploy.results import write_results
 from paddlevideo.engine.build import load_config
 from paddlevideo.log import logger
+from paddlevideo.weights import writable
 
 
 def run_command(args: Namespace) -> int:
@@ -16,6 +17,8 @@ def run_command(args: Namespace) -> int:
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
+    if args.save_json:
+        writable(args.save_json)
     predictor = open_predictor(args)
     results = []
     for result in predictor.predict(args.input_file, args.batch_size, args.topk):

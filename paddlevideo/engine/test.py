@@ -25,7 +25,7 @@ from paddlevideo.engine.build import (
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.sample import Batch, DecodeError, Failure, InputSpec, Record
 from paddlevideo.schema import Config, ConfigError
-from paddlevideo.weights import atomic_write, load_into
+from paddlevideo.weights import atomic_write, load_into, writable
 
 Arrays = dict[str, np.ndarray]
 
@@ -112,16 +112,16 @@ def evaluate(
             labels, places = loaded.batch["label"], loaded.batch["index"]
             metric.update(logits, loaded.batch)
             for place, target, row in zip(places.tolist(), labels.tolist(), logits, strict=True):
-                probabilities = softmax(row)
                 if target >= 0:
-                    losses[place] = -float(np.log(max(probabilities[target], 1e-30)))
+                    losses[place] = float(np.logaddexp.reduce(row) - row[target])
                 if keep_rows:
-                    rows.append((place, _row(records[place], probabilities)))
+                    rows.append((place, _row(records[place], softmax(row))))
         for place in loaded.lost:
             label_of = records[place].label
             metric.update(np.full((1, num_classes), np.nan), {"label": np.array([-1 if label_of is None else label_of])})
-            reason = next(str(f) for f in loaded.failures if f.path == records[place].path)
-            rows.append((place, _row(records[place], None, reason)))
+            if keep_rows:
+                reason = next(str(f) for f in loaded.failures if f.path == records[place].path)
+                rows.append((place, _row(records[place], None, reason)))
     numbers = metric.result(dist.sum_over_ranks(metric.state()))
     parts = dist.gather((rows, failures, losses))
     every = {place: loss for part in parts for place, loss in part[2].items()}
@@ -138,9 +138,16 @@ def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | N
         weights: `.pdparams`, `.safetensors` or `.pdstate`.
         out: `.json` or `.npz`.
         names: which numbers to print (top_k_accuracy, mean_class_accuracy), None for all.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        DecodeError: a file failed and `on_error: skip` is not set, or every file did.
+        OSError: `out` cannot be written; said before the work.
     """
     if out and Path(out).suffix not in (".json", ".npz"):
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
+    if out:
+        writable(out)
     arrays, class_names = read_model(weights)
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)

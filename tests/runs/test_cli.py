@@ -38,6 +38,7 @@ def test_check_needs_no_data(small, monkeypatch, capsys):
             ["-o", "DATASET.batch_size=50"],
             "12 training records do not fill one batch of 50 on 1 rank(s); use -o DATASET.batch_size=12",
         ),
+        (["--test", "-w", "x.pdparams", "--out", "/dev/null/x/scores.json"], "cannot write /dev/null/x/scores.json"),
         (["-o", "output_dir=/dev/null/x"], "choose another with -o output_dir=..."),
     ],
 )
