@@ -19,6 +19,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("--test", action="store_true", help="test the weights given with -w on DATASET.test")
     add("-w", "--weights", help="weights to test, or to start training from")
     add("--resume", nargs="?", const="auto", help="go on where a run stopped: auto, or a .pdstate file or its folder")
+    add("--multigrid", action="store_true", help="change clips, batches and learning rate as the MULTIGRID section says")
     add("--check", action="store_true", help="check config and pipelines without data, print the plan, and stop")
     add("--seed", type=int, help="seed of everything random (config: seed, 1234)")
     add("--deterministic", action="store_true", help="ask GPU libraries for reproducible kernels; a CPU needs no asking")
@@ -51,13 +52,13 @@ def run(args: argparse.Namespace) -> None:
     if note:
         log.logger.warning(note)
     if args.check:
-        print(describe(cfg))
+        print(describe(cfg, args.multigrid))
     elif args.test:
         if not args.weights:
             raise ValueError("--test needs the weights to test: -w output/.../..._best.pdparams")
         test(cfg, args.weights, args.out, args.eval)
     else:
-        train(cfg, args.validate, args.weights, args.resume)
+        train(cfg, args.validate, args.weights, args.resume, args.multigrid)
 
 
 def main() -> int:

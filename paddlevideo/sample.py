@@ -15,8 +15,10 @@ Both are plain dicts, so that a step only knows the keys it needs:
 Keys that are no model input and not listed stay in the worker.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]
@@ -33,6 +35,7 @@ class Record:
         num_frames: given for folders of frames, None for videos (the decoder counts).
         start_sec, end_sec: the part to use (seconds after the first frame), None for the beginning and the end.
         frame_pattern: names the pictures of a folder of frames by `.format(number)`, numbers from 1: "img_{:05}.jpg".
+        offset: where in a file of many records this one is: the byte it begins at, in a pickle its number.
     """
 
     path: str
@@ -42,6 +45,49 @@ class Record:
     start_sec: float | None = None
     end_sec: float | None = None
     frame_pattern: str | None = None
+    offset: int | None = None
+
+    @property
+    def place(self) -> str:
+        """The path, and where in it, as messages tell and failures are counted."""
+        return self.path if self.offset is None else f"{self.path}@{self.offset}"
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """What a training plan makes of a clip, in place of what the pipeline's own parts say.
+
+    Args:
+        num_frames: of the clip.
+        crop_size: side of the square that is cut (pixels).
+        stride: smallest and largest distance of its frames, both included; one is drawn per clip.
+        jitter: smallest and largest short side before the cut (pixels).
+    """
+
+    num_frames: int
+    crop_size: int
+    stride: tuple[int, int]
+    jitter: tuple[int, int]
+
+
+class Draw(NamedTuple):
+    """One record of a batch: its place in the list, and the shape of its clip; None leaves that to the pipeline."""
+
+    index: int
+    clip: ClipShape | None = None
+
+
+class BatchShape(NamedTuple):
+    """What one training step takes: clips per rank, and their shape; None leaves that to the pipeline."""
+
+    size: int
+    clip: ClipShape | None = None
+
+
+def whole_batches(sizes: Sequence[int], num_records: int) -> int:
+    """How many batches, whose sizes repeat `sizes` in turn, can be filled from `num_records` records, each used once."""
+    rounds, left = divmod(num_records, sum(sizes))
+    return rounds * len(sizes) + sum(end <= left for end in accumulate(sizes))
 
 
 @dataclass(frozen=True)

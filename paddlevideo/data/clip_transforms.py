@@ -5,7 +5,7 @@ Sizes and rounding are PaddleVideo's, so that released weights see the pixels th
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from paddlevideo.data.transforms import RandomCrop, need, positive, resizer, with_frames
 from paddlevideo.data.views import Views
 from paddlevideo.registry import register
-from paddlevideo.sample import Sample
+from paddlevideo.sample import ClipShape, Sample
 
 _PLANNED = "the plan made from MULTIGRID says the sizes of each phase"
 
@@ -37,6 +37,10 @@ class JitterScale:
 
     def __call__(self, sample: Sample, rng) -> Sample:
         return with_frames(sample, self.each_frame(rng)(sample["frames"]))
+
+    def at(self, shape: ClipShape) -> "JitterScale":
+        """The same for clips of another shape."""
+        return JitterScale(*shape.jitter)
 
     def each_frame(self, rng) -> Callable[[np.ndarray], np.ndarray]:
         """The resizing of all frames of one clip, uint8 [..., H, W, 3]; draws now, not when it is called."""
@@ -85,6 +89,10 @@ class MultiCrop:
     @property
     def views(self) -> int:
         return self.num_spatial_crops
+
+    def at(self, shape: ClipShape) -> "MultiCrop":
+        """The same for clips of another shape."""
+        return replace(self, target_size=shape.crop_size)
 
     def corners(self, width: int, height: int) -> list[tuple[int, int]]:
         """The (top, left) corners of a test's crops, in order (pixels)."""

@@ -5,6 +5,7 @@ sample. Workers never raise: a file that fails travels back as a `Failure`, is c
 """
 
 import collections
+import itertools
 import logging
 import multiprocessing
 import os
@@ -25,7 +26,7 @@ import numpy as np
 
 from paddlevideo.data.pipeline import ClipPipeline, StageError
 from paddlevideo.data.views import Views, stack
-from paddlevideo.sample import Batch, DecodeError, Failure, Record, Sample
+from paddlevideo.sample import Batch, BatchShape, ClipShape, DecodeError, Draw, Failure, Record, Sample, whole_batches
 
 logger = logging.getLogger("paddlevideo")
 
@@ -34,7 +35,7 @@ REPLACEMENTS = 5
 
 
 class ClipDataset:
-    """Records behind a pipeline: `sample(epoch, index)` decodes and transforms one of them.
+    """Records behind a pipeline: `sample(epoch, draw)` decodes and transforms one of them.
 
     Args:
         replace: put another record, drawn from the same key, in the place of one that fails; a test must not.
@@ -42,19 +43,27 @@ class ClipDataset:
 
     def __init__(self, records: list[Record], pipeline: ClipPipeline, seed: int = 0, replace: bool = False):
         self.records, self.pipeline, self.seed, self.replace = records, pipeline, seed, replace
+        self._shaped: dict[ClipShape | None, ClipPipeline] = {None: pipeline}
 
     def __len__(self):
         return len(self.records)
 
-    def sample(self, epoch: int, index: int) -> tuple[Sample | None, list[Failure]]:
+    def at(self, shape: ClipShape | None) -> ClipPipeline:
+        """The pipeline for clips of this shape; None is the pipeline as it is."""
+        if shape not in self._shaped:
+            self._shaped[shape] = self.pipeline.shaped(shape)
+        return self._shaped[shape]
+
+    def sample(self, epoch: int, draw: Draw) -> tuple[Sample | None, list[Failure]]:
         """The sample (None where nothing could be decoded) and the failures on the way to it."""
+        index, pipeline = draw.index, self.at(draw.clip)
         failures: list[Failure] = []
         for attempt in range(1 + REPLACEMENTS * self.replace):
             rng = np.random.default_rng((self.seed, epoch, index, attempt))
             place = index if attempt == 0 else int(rng.integers(len(self.records)))
             record = self.records[place]
             try:
-                sample = self.pipeline(record, rng)
+                sample = pipeline(record, rng)
                 sample["index"] = np.int64(place)
                 return sample, failures
             except StageError as error:
@@ -71,18 +80,18 @@ class Loaded:
     lost: list[int] = field(default_factory=list)
 
 
-def load_batch(dataset: ClipDataset, epoch: int, indices: list[int]) -> Loaded:
+def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
     """Load and stack records; all samples of a batch must have equal shapes.
 
     Raises:
         ValueError: samples of different shapes, naming two files and what to add to the pipeline.
     """
     samples, loaded = [], Loaded({})
-    for index in indices:
-        sample, failures = dataset.sample(epoch, index)
+    for draw in draws:
+        sample, failures = dataset.sample(epoch, draw)
         loaded.failures += failures
         if sample is None:
-            loaded.lost.append(index)
+            loaded.lost.append(draw.index)
         else:
             samples.append(sample)
     for key in samples[0] if samples else ():
@@ -108,35 +117,41 @@ class TrainOrder:
 
     Args:
         num_records: in the whole data set.
-        batch_size: per rank.
+        cycle: sizes per rank and clip shapes that the batches of an epoch repeat; a plain run has one, `(BatchShape(8),)`.
+        max_batches: end an epoch after so many.
     """
 
     num_records: int
-    batch_size: int
+    cycle: tuple[BatchShape, ...]
     seed: int = 0
     rank: int = 0
     world_size: int = 1
     max_batches: int | None = None
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(f"DATASET.batch_size is {self.batch_size}, expected at least 1")
+        first = self.cycle[0].size
+        if first < 1:
+            raise ValueError(f"DATASET.batch_size is {first}, expected at least 1")
         if len(self) < 1:
             most = self.num_records // self.world_size
+            if self.cycle[0].clip:  # the batch of a plan's phase
+                cure = "use fewer ranks, a smaller -o DATASET.batch_size, or add records"
+            else:
+                cure = f"use -o DATASET.batch_size={most} or less" if most else "use fewer ranks or add records"
             raise ValueError(
-                f"{self.num_records} training records do not fill one batch of {self.batch_size} on {self.world_size} rank(s); "
-                + (f"use -o DATASET.batch_size={most} or less" if most else "use fewer ranks or add records")
+                f"{self.num_records} training records do not fill one batch of {first} on {self.world_size} rank(s); {cure}"
             )
 
     def __len__(self):
-        batches = self.num_records // (self.batch_size * self.world_size)
+        batches = whole_batches([shape.size * self.world_size for shape in self.cycle], self.num_records)
         return min(batches, self.max_batches) if self.max_batches else batches
 
-    def batches(self, epoch: int) -> Iterator[list[int]]:
+    def batches(self, epoch: int) -> Iterator[list[Draw]]:
         order = np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
-        size = self.batch_size * self.world_size
-        for b in range(len(self)):
-            yield order[b * size : (b + 1) * size][self.rank :: self.world_size].tolist()
+        end = 0
+        for shape in itertools.islice(itertools.cycle(self.cycle), len(self)):
+            start, end = end, end + shape.size * self.world_size
+            yield [Draw(index, shape.clip) for index in order[start:end][self.rank :: self.world_size].tolist()]
 
 
 @dataclass(frozen=True)
@@ -151,8 +166,8 @@ class EvalOrder:
     def __len__(self):
         return -(-len(range(self.rank, self.num_records, self.world_size)) // self.batch_size)
 
-    def batches(self, epoch: int) -> Iterator[list[int]]:
-        mine = list(range(self.rank, self.num_records, self.world_size))
+    def batches(self, epoch: int) -> Iterator[list[Draw]]:
+        mine = [Draw(index) for index in range(self.rank, self.num_records, self.world_size)]
         for b in range(len(self)):
             yield mine[b * self.batch_size : (b + 1) * self.batch_size]
 
@@ -177,10 +192,10 @@ def _start_worker(dataset: ClipDataset, parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _load_in_worker(epoch: int, indices: list[int]) -> Loaded:
+def _load_in_worker(epoch: int, draws: list[Draw]) -> Loaded:
     """Load a batch; its arrays go to shared memory and only their names travel through the pipe."""
     assert _dataset is not None
-    loaded = load_batch(_dataset, epoch, indices)
+    loaded = load_batch(_dataset, epoch, draws)
     loaded.batch = {key: _share(array) for key, array in loaded.batch.items()}
     return loaded
 
@@ -211,7 +226,7 @@ class Loader:
     """Batches of an order, loaded ahead by `num_workers` processes that live as long as the loader.
 
     Args:
-        order: `TrainOrder` or `EvalOrder`.
+        order: `TrainOrder` or `EvalOrder`; another may take its place between epochs.
         prefetch: batches held ready per worker.
     """
 
@@ -231,15 +246,15 @@ class Loader:
         """
         jobs = iter(list(self.order.batches(epoch))[start:])
         if self.num_workers == 0:
-            for indices in jobs:
-                yield load_batch(self.dataset, epoch, indices)
+            for draws in jobs:
+                yield load_batch(self.dataset, epoch, draws)
             return
         pool = self._workers()
         ahead: collections.deque = collections.deque()
         try:
             while True:
-                while len(ahead) < self.num_workers * self.prefetch and (indices := next(jobs, None)) is not None:
-                    ahead.append(pool.submit(_load_in_worker, epoch, indices))
+                while len(ahead) < self.num_workers * self.prefetch and (draws := next(jobs, None)) is not None:
+                    ahead.append(pool.submit(_load_in_worker, epoch, draws))
                 self._processes = list((pool._processes or {}).values()) or self._processes
                 if not ahead:
                     return

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paddlevideo.data.views import Views
-from paddlevideo.sample import InputSpec, Record, Sample
+from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
 
 
 class StageError(Exception):
@@ -59,6 +59,11 @@ class ClipPipeline:
         # Frames shrink as they are decoded, where that comes first.
         self._shrink = next((t for t in self.early[:1] if hasattr(t, "each_frame")), None)
         self._cuts = self.early[1:] if self._shrink else self.early
+
+    def shaped(self, shape: ClipShape) -> "ClipPipeline":
+        """The same pipeline for clips of another shape: the parts that depend on it are put at it."""
+        sample, *transforms = (p.at(shape) if hasattr(p, "at") else p for p in (self.sample, *self.early, *self.late))
+        return ClipPipeline(self.decode, sample, transforms)
 
     @property
     def random(self) -> bool:

@@ -6,11 +6,12 @@ the rules below are PaddleVideo's, number for number.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from paddlevideo.registry import register
+from paddlevideo.sample import ClipShape
 
 DENSE_WINDOW = 64  # frames that a dense clip spans
 DENSE_CLIPS = 10  # dense clips of a video in validation and test
@@ -216,6 +217,12 @@ class DecodeSampler:
     def num_views(self) -> int:
         """Clips cut from a video."""
         return self.num_ensemble_views
+
+    def at(self, shape: ClipShape) -> "DecodeSampler":
+        """The same for clips of another shape."""
+        slowest, fastest = shape.stride
+        drawn = None if slowest == fastest else fastest
+        return replace(self, num_frames=shape.num_frames, sampling_rate=slowest, max_sampling_rate=drawn)
 
     def __call__(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Frame numbers int64 [num_views * self.num_frames] in [0, num_frames), clip by clip.

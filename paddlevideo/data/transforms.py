@@ -8,6 +8,7 @@
 - `each_frame(rng)`: it changes frame by frame, by the function that this gives; where it comes first, frames are changed as
   they are decoded, and the large ones never lie side by side.
 - `shares`: it takes `Views` (see views.py) in place of an array.
+- `at(shape)`: it depends on the shape of a clip that a training plan changes; gives the same for another `ClipShape`.
 
 Sizes and rounding are PaddleVideo's, so that released weights see the pixels they were trained on.
 """
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from paddlevideo.registry import register
-from paddlevideo.sample import Sample
+from paddlevideo.sample import ClipShape, Sample
 
 Backend = Literal["pillow", "cv2"]
 
@@ -211,6 +212,10 @@ class RandomCrop:
 
     def __post_init__(self):
         positive("RandomCrop", target_size=self.target_size)
+
+    def at(self, shape: ClipShape) -> "RandomCrop":
+        """The same for clips of another shape."""
+        return RandomCrop(shape.crop_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
         frames, size = sample["frames"], self.target_size

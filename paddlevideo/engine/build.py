@@ -1,8 +1,8 @@
 """A checked config -> objects, and the preflight that tries them on made-up data before any real file is opened."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from paddlevideo import config
 from paddlevideo.data.datasets import DatasetError, RecordList, read_class_names, resolve_num_classes
 from paddlevideo.data.pipeline import ClipPipeline, StageError
 from paddlevideo.registry import lookup
+from paddlevideo.sample import ClipShape
 from paddlevideo.schema import Component, Config, ConfigError
 from paddlevideo.weights import Account, load_into, read_arrays
 
@@ -30,13 +31,7 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     Raises:
         ConfigError: with every mistake, a line each: file:line, key path, what came, what was expected.
     """
-    cfg = config.load(path, overrides)
-    planned = {
-        "MULTIGRID": "training does not follow a multigrid plan yet, clips keep one shape",
-        "PRECISEBN": "the running statistics of training are used as they are",
-    }
-    notes = [f"{path}: {key} has no effect: {why}" for key, why in planned.items() if getattr(cfg, key) is not None]
-    return replace(cfg, origin=replace(cfg.origin, notes=(*cfg.origin.notes, *notes)))
+    return config.load(path, overrides)
 
 
 @dataclass(frozen=True)
@@ -187,8 +182,13 @@ def synthetic_sample(pipeline: ClipPipeline) -> dict[str, np.ndarray]:
     return pipeline.apply(frames, np.random.default_rng(0))
 
 
-def preflight(cfg: Config, model: nn.Layer, splits: tuple[str, ...]) -> dict[str, dict[str, tuple[int, ...]]]:
+def preflight(
+    cfg: Config, model: nn.Layer, splits: tuple[str, ...], clips: Sequence[ClipShape] = ()
+) -> dict[str, dict[str, tuple[int, ...]]]:
     """Try each split's pipeline on a made-up clip and compare the result with what the model takes.
+
+    Args:
+        clips: shapes that a plan gives to training clips, tried besides the pipeline's own.
 
     Returns:
         per split, the shape of each model input for one sample, views in front where the pipeline makes several.
@@ -212,13 +212,28 @@ def preflight(cfg: Config, model: nn.Layer, splits: tuple[str, ...]) -> dict[str
             continue
         found = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
         shapes[split] = {name: (views, *shape[1:]) if views > 1 else shape for name, shape in found.items()}
-        problems += [f"{place}: {text}" for text in _misfits(model.inputs, sample)]
+        problems += [f"{place}: {text}" for text in _misfits(model, sample)]
+        for clip in clips if split == "train" and not problems else ():
+            size = f"{clip.num_frames} frames x {clip.crop_size}"
+            try:
+                shaped = pipeline.shaped(clip)
+                sample = shaped.finish(synthetic_sample(shaped))
+            except StageError as error:
+                problems.append(f"{place} fails at {size}, which MULTIGRID asks for: {error}")
+                continue
+            problems += [f"{place} at {size}, which MULTIGRID asks for: {text}" for text in _misfits(model, sample)]
+            side = {np.shape(sample[name])[-2:] for name in model.inputs if name in sample}
+            if side and side != {(clip.crop_size, clip.crop_size)}:
+                problems.append(
+                    f"{place} gives frames of {side} pixels at {size}, which MULTIGRID asks for; cut with MultiCrop"
+                )
     if problems:
         raise ConfigError(problems)
     return shapes
 
 
-def _misfits(inputs: Mapping, sample: Mapping) -> list[str]:
+def _misfits(model: nn.Layer, sample: Mapping) -> list[str]:
+    inputs: Mapping = model.inputs
     problems = []
     for name, spec in inputs.items():
         if name not in sample:
@@ -233,5 +248,12 @@ def _misfits(inputs: Mapping, sample: Mapping) -> list[str]:
             problems.append(
                 f"the model takes {name} as {spec.axes.split(' ', 1)[-1]} = {said} {spec.dtype}; the pipeline gives "
                 f"{list(array.shape)} {array.dtype}; end it with Image2Array and Normalization"
+            )
+    alpha = getattr(model, "alpha", None)
+    if alpha and not problems and {"slow", "fast"} <= set(inputs):
+        slow, fast = (np.shape(sample[name])[-3] for name in ("slow", "fast"))
+        if fast != alpha * slow:
+            problems.append(
+                f"the model's alpha is {alpha}, the pipeline gives {fast} fast and {slow} slow frames; PackOutput needs it too"
             )
     return problems

@@ -4,13 +4,15 @@ import numpy as np
 
 from paddlevideo import dist
 from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, preflight, synthetic_sample
+from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.schema import Component, Config
+from paddlevideo.solver import multigrid as multigrid_plan
 
 # Stands in where the data decides the number of classes and no data is at hand.
 UNKNOWN_CLASSES = 2
 
 
-def describe(cfg: Config) -> str:
+def describe(cfg: Config, multigrid: bool = False) -> str:
     """Check every pipeline against the model on made-up clips and say what will run.
 
     Raises:
@@ -19,7 +21,9 @@ def describe(cfg: Config) -> str:
     num_classes = configured_classes(cfg)
     model = build_model(cfg, num_classes or UNKNOWN_CLASSES)
     splits = tuple(split for split in SPLITS if getattr(cfg.PIPELINE, split) is not None)
-    shapes = preflight(cfg, model, splits)
+    recipe = cfg.OPTIMIZER.make() if cfg.OPTIMIZER is not None else None
+    phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)
+    shapes = preflight(cfg, model, splits, clip_shapes(phases))
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
     parts = [c.name for c in cfg.MODEL.args.values() if isinstance(c, Component)]
     lines = [
@@ -30,15 +34,17 @@ def describe(cfg: Config) -> str:
     for split in splits:
         lines.append(f"{split:<10} {_pipeline_line(cfg, split, shapes[split])}")
     if cfg.OPTIMIZER is not None:
-        recipe = cfg.OPTIMIZER.make()
-        schedule = recipe.learning_rate
-        marks = sorted({0, cfg.epochs // 4, cfg.epochs // 2, 3 * cfg.epochs // 4, cfg.epochs - 1})
+        epochs, factor = phases[-1].end, 1.0
+        marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
-        lines.append(f"optimizer  {cfg.OPTIMIZER.name}, {cfg.epochs} epochs; {type(schedule).__name__}: lr {rates}")
+        lines.append(f"optimizer  {cfg.OPTIMIZER.name}, {epochs} epochs; {type(schedule).__name__}: lr {rates}")
         if schedule.reference_batch_size:
             accumulated = cfg.GRADIENT_ACCUMULATION.global_batch_size if cfg.GRADIENT_ACCUMULATION else None
             factor = (accumulated or cfg.DATASET.batch_size * dist.world_size()) / schedule.reference_batch_size
             lines.append(f"           times {factor:g}: written for a batch of {schedule.reference_batch_size}")
+        if multigrid:
+            table = multigrid_plan.describe(phases, lambda epoch: factor * schedule(epoch), world_size=dist.world_size())
+            lines += ["multigrid  " + table.replace("\n", "\n           ")]
     lines += [f"note       {note}" for note in cfg.origin.notes]
     return "\n".join(lines)
 

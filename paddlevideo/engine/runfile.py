@@ -26,12 +26,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_run_file(cfg: Config, folder: Path, classes: Classes) -> None:
+def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "") -> None:
     """Write `<folder>/run.yaml`; `main.py -c <folder>/run.yaml` repeats the run. Class names go to `labels.txt` beside it."""
     if not dist.is_main():
         return
     about = [
-        "# The resolved config of a run. To repeat it: python main.py --validate -c run.yaml",
+        f"# The resolved config of a run. To repeat it: python main.py --validate {flags}-c run.yaml",
         f"# command: {' '.join(sys.argv)}",
         f"# from: {', '.join(cfg.origin.sources)}",
         f"# overrides: {' '.join(cfg.origin.overrides) or 'none'}",

@@ -1,7 +1,7 @@
 """Evaluation: exact numbers on any number of ranks, every video decoded once, memory bounded by scoring views in parts."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from paddlevideo.engine.build import (
     synthetic_sample,
 )
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.sample import Batch, DecodeError, Failure, InputSpec, Record
+from paddlevideo.sample import Batch, BatchShape, DecodeError, Failure, InputSpec, Record
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import atomic_write, load_into, writable
 
@@ -218,14 +218,19 @@ def eval_loader(cfg: Config, split: str, records: list[Record]) -> Loader:
     pipeline = build_pipeline(cfg, split)
     order = EvalOrder(len(records), batch, dist.rank(), dist.world_size())
     dataset = ClipDataset(records, pipeline, cfg.seed)
-    return fitted_loader(dataset, order, data.num_workers if workers is None else workers, data.prefetch, batch)
+    return fitted_loader(dataset, order, data.num_workers if workers is None else workers, data.prefetch, [BatchShape(batch)])
 
 
-def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, batch_size: int) -> Loader:
-    """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead."""
+def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, batches: Sequence[BatchShape]) -> Loader:
+    """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead.
+
+    Args:
+        batches: all that will be loaded; the largest counts.
+    """
     if num_workers:
-        bytes_each = sum(a.nbytes for a in synthetic_sample(dataset.pipeline).values())
-        num_workers, prefetch, message = fit_prefetch(bytes_each * batch_size, num_workers, prefetch, dist.local_size())
+        bytes_of = {clip: sum(a.nbytes for a in synthetic_sample(dataset.at(clip)).values()) for _, clip in batches}
+        largest = max(size * bytes_of[clip] for size, clip in batches)
+        num_workers, prefetch, message = fit_prefetch(largest, num_workers, prefetch, dist.local_size())
         if message:
             log.logger.warning(message)
     return Loader(dataset, order, num_workers, prefetch)

@@ -1,68 +1,45 @@
 """The training loop: one loop, no hooks; every paragraph opens with a comment that says what comes next."""
 
 import contextlib
-from dataclasses import dataclass
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
 
 from paddlevideo import dist, log
-from paddlevideo.data.loader import ClipDataset, FailureCount, Loader, TrainOrder, refuse
+from paddlevideo.data.loader import Loaded, refuse
 from paddlevideo.engine import amp
-from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
-from paddlevideo.engine.checkpoint import Progress, TrainState, average_buffers, find_resume, read_model
-from paddlevideo.engine.runfile import write_run_file
+from paddlevideo.engine.checkpoint import TrainState, average_buffers
+from paddlevideo.engine.phases import batch_shapes, order_of
+from paddlevideo.engine.start import Run, start
 from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import Evaluation, eval_loader, evaluate, fitted_loader, on_error, to_tensors
-from paddlevideo.engine.watch import Clock, StopSignal, keep_evidence
+from paddlevideo.engine.test import Evaluation, evaluate, on_error, to_tensors
+from paddlevideo.engine.watch import Clock, keep_evidence
+from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import DecodeError
-from paddlevideo.schema import Config, ConfigError
-from paddlevideo.weights import load_into
+from paddlevideo.schema import Config
+from paddlevideo.solver.multigrid import evaluates, phase_at, saves
 
 logger = log.logger
 
 
-@dataclass
-class Run:
-    """What a training run is made of; built once, then only `state` changes."""
-
-    cfg: Config
-    folder: Path
-    state: TrainState
-    loader: Loader
-    valid: Loader | None
-    classes: Classes
-    failures: FailureCount
-    network: paddle.nn.Layer  # what the step calls: the model, or its data-parallel form
-    mix: Any  # the batch mixer, or None
-    accumulate: int  # batches per optimizer step
-    schedule: Any  # fractional epoch -> learning rate
-    lr_scale: float
-    metrics: log.Metrics
-    stop: StopSignal
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.loader)
-
-    def lr(self, epoch: int, step: int) -> float:
-        return self.lr_scale * self.schedule(epoch + step / self.num_steps if self.schedule.iter_step else epoch)
-
-
-def train(cfg: Config, validate: bool = True, weights: str | None = None, resume: str | None = None) -> TrainState:
+def train(
+    cfg: Config, validate: bool = True, weights: str | None = None, resume: str | None = None, multigrid: bool = False
+) -> TrainState:
     """Train as the config says; checkpoints, logs and metrics go to `cfg.folder`.
 
     Args:
         validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
         weights: a weight file to start from.
         resume: "auto" or the path of a `.pdstate` to go on from.
+        multigrid: change clips, batches and learning rate as the MULTIGRID section says.
     """
-    run = start(cfg, validate, weights, resume)
+    run = start(cfg, validate, weights, resume, multigrid)
     try:
         with run.stop:
-            while run.state.progress.epoch < cfg.epochs and not run.stop.seen:
+            while run.state.progress.epoch < run.num_epochs and not run.stop.seen:
                 train_epoch(run)
                 if not run.stop.seen:
                     finish_epoch(run)
@@ -79,139 +56,6 @@ def train(cfg: Config, validate: bool = True, weights: str | None = None, resume
     return run.state
 
 
-# --- setting up --------------------------------------------------------------------------------------------------
-
-
-def start(cfg: Config, validate: bool, weights: str | None, resume: str | None) -> Run:
-    """Build everything a run needs, say what it is, and restore what is to be resumed."""
-    if cfg.OPTIMIZER is None:
-        raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
-    folder = Path(cfg.folder)
-    lists, classes = load_records(cfg, ("train", "valid") if validate else ("train",))
-    records = lists["train"].records
-
-    # The model, its first weights, and a try of the pipelines on made-up data.
-    paddle.seed(cfg.seed)
-    model = build_model(cfg, classes.num)
-    preflight(cfg, model, ("train", "valid") if validate else ("train",))
-    for account in load_pretrained(cfg, model):
-        logger.info(account)
-    if weights:
-        logger.info(load_into(model, read_model(weights)[0], weights))
-
-    # Optimizer, precision, and the form that runs on many ranks.
-    recipe = cfg.OPTIMIZER.make()
-    optimizer = recipe.build(model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
-    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
-    if cfg.sync_bn and not amp.on_gpu():
-        raise ConfigError([f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"])
-    if cfg.sync_bn and dist.world_size() > 1:
-        model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    network = paddle.DataParallel(model) if dist.world_size() > 1 else model
-
-    if cfg.amp and not amp.on_gpu():
-        logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
-
-    # Data, and how batches, ranks and the learning rate belong together.
-    order = TrainOrder(len(records), cfg.DATASET.batch_size, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)
-    replace = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
-    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replace)
-    loader = fitted_loader(dataset, order, cfg.DATASET.num_workers, cfg.DATASET.prefetch, cfg.DATASET.batch_size)
-    accumulate = accumulation(cfg, len(order))
-    global_batch = cfg.DATASET.batch_size * dist.world_size() * accumulate
-    lr_scale = linear_scale(recipe.learning_rate.reference_batch_size, global_batch)
-    assert cfg.DATASET.train is not None  # load_records has used it
-    limit = cfg.DATASET.train.args.get("max_failures", 0.01)
-
-    fingerprint = (
-        f"seed {cfg.seed}, {len(records)} records, batch {cfg.DATASET.batch_size} x {dist.world_size()} ranks x {accumulate}, "
-        f"{len(order)} steps an epoch, {'AMP ' + cfg.amp_level if cfg.amp else 'no AMP'}"
-    )
-    state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint)
-    resumed = restore(cfg, state, folder, resume)
-    if dist.is_main():
-        for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink()
-    write_run_file(cfg, folder, classes)
-    run = Run(
-        cfg=cfg, folder=folder, state=state, loader=loader, classes=classes, network=network, accumulate=accumulate,
-        valid=eval_loader(cfg, "valid", lists["valid"].records) if validate else None,
-        failures=FailureCount(limit, len(records)),
-        mix=cfg.MIX.make() if cfg.MIX else None,
-        schedule=recipe.learning_rate,
-        lr_scale=lr_scale,
-        metrics=log.Metrics(folder, dist.is_main(), (state.progress.epoch, state.progress.step) if resumed else None),
-        stop=StopSignal(cfg.log_interval),
-    )  # fmt: skip
-    announce(run, model, len(lists["valid"].records) if validate else 0)
-    return run
-
-
-def accumulation(cfg: Config, num_steps: int) -> int:
-    """Batches per optimizer step, from GRADIENT_ACCUMULATION.global_batch_size.
-
-    Raises:
-        ConfigError: it is no multiple of ranks x batch size, or an epoch is too short for one step.
-    """
-    if cfg.GRADIENT_ACCUMULATION is None:
-        return 1
-    wanted, batch = cfg.GRADIENT_ACCUMULATION.global_batch_size, cfg.DATASET.batch_size * dist.world_size()
-    if wanted % batch or wanted < batch:
-        raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size is {wanted}, expected a multiple of "
-            f"{batch} (batch_size {cfg.DATASET.batch_size} x {dist.world_size()} ranks)"
-        ])  # fmt: skip
-    if wanted // batch > num_steps:
-        raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size {wanted} needs {wanted // batch} batches, "
-            f"an epoch has {num_steps}; make it smaller"
-        ])  # fmt: skip
-    return wanted // batch
-
-
-def linear_scale(reference: int | None, global_batch: int) -> float:
-    """Factor on the learning rate: real global batch / `reference_batch_size` of the schedule, 1 where that is not given."""
-    if reference is None:
-        logger.info(f"learning rate as written, for a global batch of {global_batch} (reference_batch_size would scale it)")
-        return 1.0
-    logger.info(f"learning rate x {global_batch / reference:g}: global batch {global_batch}, written for {reference}")
-    return global_batch / reference
-
-
-def restore(cfg: Config, state: TrainState, folder: Path, resume: str | None) -> bool:
-    """Put back what is to be resumed; True where there was something."""
-    if resume:
-        path = find_resume(folder, cfg.model_name, resume)
-        if path is None:
-            logger.info(f"nothing to resume in {folder}: starting from the beginning")
-            return False
-        state.restore(path)
-        logger.info(f"resumed from {path}: {state.progress.epoch} epochs and {state.progress.step} steps are done")
-        if state.progress.epoch >= cfg.epochs:
-            logger.info(f"all {cfg.epochs} epochs are done already; -o epochs=... with a larger number would go on")
-        return True
-    if cfg.resume_epoch:
-        stem = folder / f"{cfg.model_name}_epoch_{cfg.resume_epoch:05d}"
-        state.restore_pair(stem)
-        logger.info(f"resumed from {stem}.pdparams: epoch {state.progress.epoch + 1}")
-        return True
-    return False
-
-
-def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
-    """Say what will be trained on what."""
-    cfg = run.cfg
-    for note in cfg.origin.notes:
-        logger.info(note)
-    names = f" ({', '.join(run.classes.names[:6])}{', ...' if run.classes.num > 6 else ''})" if run.classes.names else ""
-    logger.info(f"{run.failures.num_records} training and {num_valid} validation records, {run.classes.num} classes{names}")
-    size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
-    logger.info(
-        f"{cfg.model_name}: {size / 1e6:.2f} M parameters on {paddle.get_device()}, {dist.world_size()} rank(s), "
-        f"{run.num_steps} steps of {cfg.DATASET.batch_size} clips an epoch, {cfg.epochs} epochs, output in {run.folder}"
-    )
-
-
 # --- one epoch -----------------------------------------------------------------------------------------------------
 
 
@@ -219,16 +63,16 @@ def train_epoch(run: Run) -> None:
     """Run the rest of the current epoch; returns early, with the state saved, where a stop was asked for."""
     cfg, state = run.cfg, run.state
     progress, epoch = state.progress, state.progress.epoch
+    enter_phase(run, epoch)
     run.network.train()
-    clock = Clock(run.num_steps * (cfg.epochs - epoch) - progress.step, cfg.DATASET.batch_size)
-    bar = log.progress(total=run.num_steps, label=f"epoch {epoch + 1}/{cfg.epochs}", start=progress.step, show=dist.is_main())
+    clock = Clock(run.steps_before(run.num_epochs) - run.steps_before(epoch) - progress.step)
+    bar = log.progress(
+        total=run.num_steps, label=f"epoch {epoch + 1}/{run.num_epochs}", start=progress.step, show=dist.is_main()
+    )
     for loaded in run.loader.epoch(epoch, progress.step):
         clock.loaded()
         step = progress.step
-        if run.loader.dataset.replace:
-            run.failures.add(loaded)
-        else:
-            refuse(loaded, "on_error: replace")
+        admit(run, loaded)
 
         # Random numbers belong to the step: a resumed run draws what the first one drew.
         rng = np.random.default_rng((cfg.seed, epoch, step, dist.rank()))
@@ -263,10 +107,11 @@ def train_epoch(run: Run) -> None:
 
         # Sums for the end of the epoch, one line every log_interval steps.
         numbers = {"loss": loss, **{k: float(v) for k, v in values.items() if k != "loss"}}
-        for key, value in numbers.items():
-            progress.sums[key] = progress.sums.get(key, 0.0) + value
+        clips = len(loaded.batch["label"])
+        for key, value in {**numbers, "clips": 1.0}.items():
+            progress.sums[key] = progress.sums.get(key, 0.0) + value * clips
         progress.step += 1
-        clock.stepped()
+        clock.stepped(clips)
         bar.update()
         if step % cfg.log_interval == 0:
             report_step(run, epoch, step, rate, numbers, clock)
@@ -279,7 +124,26 @@ def train_epoch(run: Run) -> None:
     report_epoch(run, epoch, clock)
 
 
-def inputs_of(run: Run, loaded) -> dict[str, np.ndarray]:
+def enter_phase(run: Run, epoch: int) -> None:
+    """Give loader and model what the phase of this epoch asks for; within a phase nothing changes."""
+    number, phase = next((i, phase) for i, phase in enumerate(run.phases) if phase.first <= epoch < phase.end)
+    run.loader.order = order_of(run.cfg, phase, len(run.loader.dataset))
+    if phase.num_frames:  # a plan's; a plain run leaves the model as the config made it
+        set_norm_splits(run.state.model, phase.bn_splits)
+        if epoch == phase.first:
+            shapes = ", ".join(f"{size} x {clip.num_frames} x {clip.crop_size}" for size, clip in batch_shapes(phase) if clip)
+            logger.info(f"phase {number + 1} of {len(run.phases)}: clips x frames x crop {shapes}; BN splits {phase.bn_splits}")
+
+
+def admit(run: Run, loaded: Loaded) -> None:
+    """Count the files of a batch that failed, or stop at them, as the config says."""
+    if run.loader.dataset.replace:
+        run.failures.add(loaded)
+    else:
+        refuse(loaded, "on_error: replace")
+
+
+def inputs_of(run: Run, loaded: Loaded) -> dict[str, np.ndarray]:
     return {name: loaded.batch[name] for name in run.loader.dataset.pipeline.travels}
 
 
@@ -290,9 +154,12 @@ def finish_epoch(run: Run) -> None:
     done = progress.epoch + 1
     average_buffers(state.model)
     progress.epoch, progress.step, progress.sums = done, 0, {}
+    # The statistics belong to the weights of this epoch, so they come before whatever evaluates or keeps them.
+    if cfg.PRECISEBN and evaluates(run.phases, done, cfg.PRECISEBN.preciseBN_interval):
+        update_statistics(run, done)
 
     best = False
-    if run.valid and (done % cfg.val_interval == 0 or done == cfg.epochs):
+    if run.valid and evaluates(run.phases, done, cfg.val_interval):
         result = validate_epoch(run, done)
         score, loss = result.numbers["top1"], result.numbers["loss"]
         # Of equal accuracies the lower loss is the better model.
@@ -304,9 +171,26 @@ def finish_epoch(run: Run) -> None:
             state.save_pair(run.folder / f"{cfg.model_name}_best")
             logger.info(f"Already save the best model (top1 acc){int(progress.best * 10000) / 10000}")
         # The numbering of PaddleVideo: epochs 1, 1 + save_interval, ... and the last.
-        if (done - 1) % cfg.save_interval == 0 or done == cfg.epochs:
+        if saves(run.phases, done, cfg.save_interval):
             state.save_pair(run.folder / f"{cfg.model_name}_epoch_{done:05d}")
     state.save(latest_path(run))
+
+
+def update_statistics(run: Run, done: int) -> None:
+    """Precise batch-norm statistics for the weights after `done` epochs, from clips of the phase that ends there."""
+    cfg, model = run.cfg, run.state.model
+    assert cfg.PRECISEBN is not None
+    order = order_of(cfg, phase_at(run.phases, done - 1), len(run.loader.dataset), short_cycle=False)
+    run.loader.order = replace(order, max_batches=min(len(order), cfg.PRECISEBN.num_iters_preciseBN))
+
+    def forward(loaded: Loaded) -> None:
+        admit(run, loaded)
+        with amp.autocast(cfg, model):
+            model(to_tensors(run.loader.dataset.pipeline, inputs_of(run, loaded)))
+
+    begin = time.perf_counter()
+    if run.precise.update(model, forward, run.loader.epoch(done), run.loader.order):
+        logger.info(f"precise batch norm from {len(run.loader)} batches in {time.perf_counter() - begin:.1f} sec")
 
 
 def validate_epoch(run: Run, done: int) -> Evaluation:
@@ -320,7 +204,7 @@ def validate_epoch(run: Run, done: int) -> Evaluation:
     logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {result.numbers['num_samples']}")
     for failure in result.failures:
         logger.warning(f"counted as wrong: {failure}")
-    run.metrics.write(split="valid", epoch=done - 1, iteration=done * run.num_steps, **result.numbers)
+    run.metrics.write(split="valid", epoch=done - 1, iteration=run.steps_before(done), **result.numbers)
     return result
 
 
@@ -336,12 +220,12 @@ def report_step(run: Run, epoch: int, step: int, rate: float, numbers: dict[str,
     reader = sum(clock.waits) / len(clock.waits)
     spelled = " ".join(f"{k}: {v:.5f}" for k, v in numbers.items() if k != "loss")
     logger.info(
-        f"epoch:[{epoch + 1:>3d}/{run.cfg.epochs:<3d}] train step:{step:<4d} loss: {numbers['loss']:.5f} lr: {rate:.6f} "
+        f"epoch:[{epoch + 1:>3d}/{run.num_epochs:<3d}] train step:{step:<4d} loss: {numbers['loss']:.5f} lr: {rate:.6f} "
         f"{spelled} batch_cost: {clock.cost:.5f} sec, reader_cost: {reader:.5f} sec, data: {100 * reader / clock.cost:.0f}%, "
-        f"ips: {clock.batch_size / clock.cost:.5f} instance/sec, eta: {clock.eta}"
+        f"ips: {clock.speed:.5f} instance/sec, eta: {clock.eta}"
     )
     run.metrics.write(
-        split="train", epoch=epoch, step=step, iteration=epoch * run.num_steps + step, lr=rate, **numbers,
+        split="train", epoch=epoch, step=step, iteration=run.steps_before(epoch) + step, lr=rate, **numbers,
         batch_cost=clock.cost, reader_cost=reader,
     )  # fmt: skip
 
@@ -349,15 +233,15 @@ def report_step(run: Run, epoch: int, step: int, rate: float, numbers: dict[str,
 def report_epoch(run: Run, epoch: int, clock: Clock) -> None:
     """The epoch's averages over all ranks, and the files that failed on any of them."""
     progress = run.state.progress
-    sums = dist.sum_over_ranks({k: np.float64(v) for k, v in {**progress.sums, "steps": progress.step}.items()})
-    averages = {k: float(v / sums["steps"]) for k, v in sums.items() if k != "steps"}
+    sums = dist.sum_over_ranks({k: np.float64(v) for k, v in progress.sums.items()})
+    averages = {k: float(v / sums["clips"]) for k, v in sums.items() if k != "clips"}
     count = max(clock.count, 1)
     logger.info(
         f"END epoch:{epoch + 1:<3d} train " + " ".join(f"{k}_avg: {v:.5f}" for k, v in averages.items())
         + f" avg_batch_cost: {clock.total / count:.5f} sec, avg_reader_cost: {clock.total_wait / count:.5f} sec, "
-        f"batch_cost_sum: {clock.total:.5f} sec, avg_ips: {clock.batch_size * count / max(clock.total, 1e-9):.5f} instance/sec."
+        f"batch_cost_sum: {clock.total:.5f} sec, avg_ips: {clock.clips / max(clock.total, 1e-9):.5f} instance/sec."
     )  # fmt: skip
-    run.metrics.write(split="epoch", epoch=epoch, iteration=(epoch + 1) * run.num_steps, **averages)
+    run.metrics.write(split="epoch", epoch=epoch, iteration=run.steps_before(epoch + 1), **averages)
     failed = {path for part in dist.gather(sorted(run.failures.files)) for path in part}
     if failed:
         logger.warning(

@@ -19,29 +19,38 @@ class NotFinite(ValueError):
 class Clock:
     """Seconds per step and per wait for data, over the last steps and over the epoch."""
 
-    def __init__(self, steps_left: int, batch_size: int, window: int = 50):
-        self.steps_left, self.batch_size = steps_left, batch_size
+    def __init__(self, steps_left: int, window: int = 50):
+        self.steps_left = steps_left
+        self.sizes: deque[int] = deque(maxlen=window)
         self.steps: deque[float] = deque(maxlen=window)
         self.waits: deque[float] = deque(maxlen=window)
         self.total = self.total_wait = 0.0
-        self.count = 0
+        self.count = self.clips = 0
         self.mark = time.perf_counter()
         self.wait = 0.0
 
     def loaded(self) -> None:
         self.wait = time.perf_counter() - self.mark
 
-    def stepped(self) -> None:
+    def stepped(self, clips: int) -> None:
+        """A step on so many clips is done."""
         now = time.perf_counter()
         cost, self.mark = now - self.mark, now
         self.steps.append(cost)
         self.waits.append(self.wait)
+        self.sizes.append(clips)
+        self.clips += clips
         self.total, self.total_wait, self.count = self.total + cost, self.total_wait + self.wait, self.count + 1
         self.steps_left -= 1
 
     @property
     def cost(self) -> float:
         return sum(self.steps) / len(self.steps)
+
+    @property
+    def speed(self) -> float:
+        """Clips per second of the last steps."""
+        return sum(self.sizes) / sum(self.steps)
 
     @property
     def eta(self) -> str:

@@ -91,6 +91,11 @@ class Recognizer3D(nn.Layer):
         return self.backbone.inputs
 
     @property
+    def alpha(self) -> int:
+        """Frames of the fast pathway for each one of the slow pathway."""
+        return self.backbone.alpha
+
+    @property
     def num_classes(self) -> int:
         return self.head.num_classes
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
+from paddlevideo.sample import whole_batches
+
 RELEASE_SIZES = (224, 256)  # crop and short side (pixels) that PaddleVideo's short cycle is written for
 
 
@@ -350,9 +352,7 @@ def short_cycle(step: int, phase: Phase) -> StepShape:
 
 def steps_per_epoch(phase: Phase, num_records: int, world_size: int = 1) -> int:
     """Steps until the next one would want more records than are left; no record is used twice in an epoch."""
-    sizes = [shape.batch_size * world_size for shape in phase.cycle]
-    rounds, left = divmod(num_records, sum(sizes))
-    return rounds * len(sizes) + sum(end <= left for end in accumulate(sizes))
+    return whole_batches([shape.batch_size * world_size for shape in phase.cycle], num_records)
 
 
 def evaluates(phases: Sequence[Phase], done: int, val_interval: int = 1) -> bool:

@@ -24,7 +24,7 @@ from paddlevideo.data.loader import (
     refuse,
 )
 from paddlevideo.data.pipeline import StageError
-from paddlevideo.sample import DecodeError, Failure, Record
+from paddlevideo.sample import BatchShape, ClipShape, DecodeError, Draw, Failure, Record, whole_batches
 
 
 class MadeUp:
@@ -43,13 +43,17 @@ def dataset(names, replace=False, seed=3):
     return ClipDataset([Record(name, i, name) for i, name in enumerate(names)], MadeUp(), seed, replace)
 
 
+def draws(*indices):
+    return [Draw(index) for index in indices]
+
+
 def everything(loader, epoch=0, start=0):
     return [(b.batch["index"].tolist(), b.batch["frames"].tobytes()) for b in loader.epoch(epoch, start)]
 
 
 def test_workers_see_the_same_samples():
     data = dataset([f"v{i}" for i in range(13)])
-    order = TrainOrder(13, 3, seed=5)
+    order = TrainOrder(13, (BatchShape(3),), seed=5)
     inline = Loader(data, order, 0)
     pool = Loader(data, order, 2)
     try:
@@ -62,8 +66,8 @@ def test_workers_see_the_same_samples():
 
 
 def test_ranks_share_global_batches():
-    one = list(TrainOrder(22, 4, seed=1).batches(2))
-    ranks = [list(TrainOrder(22, 2, seed=1, rank=r, world_size=2).batches(2)) for r in (0, 1)]
+    one = list(TrainOrder(22, (BatchShape(4),), seed=1).batches(2))
+    ranks = [list(TrainOrder(22, (BatchShape(2),), seed=1, rank=r, world_size=2).batches(2)) for r in (0, 1)]
     assert len(one) == len(ranks[0]) == len(ranks[1]) == 5
     for whole, first, second in zip(one, *ranks, strict=True):
         assert sorted(first + second) == sorted(whole)
@@ -74,7 +78,7 @@ def test_evaluation_takes_every_record_once(world):
     orders = [EvalOrder(7, 2, r, world) for r in range(world)]
     batches = [list(order.batches(0)) for order in orders]
     assert [len(order) for order in orders] == [len(b) for b in batches]
-    assert sorted(i for rank in batches for batch in rank for i in batch) == list(range(7))
+    assert sorted(i for rank in batches for batch in rank for i, _ in batch) == list(range(7))
 
 
 def test_more_ranks_than_records_leave_some_idle():
@@ -83,18 +87,50 @@ def test_more_ranks_than_records_leave_some_idle():
 
 def test_a_data_set_smaller_than_a_batch_says_what_to_type():
     with pytest.raises(ValueError, match=r"7 training records do not fill one batch of 8 on 1 rank.*batch_size=7 or less"):
-        TrainOrder(7, 8)
+        TrainOrder(7, (BatchShape(8),))
     with pytest.raises(ValueError, match="use fewer ranks"):
-        TrainOrder(1, 1, world_size=2)
+        TrainOrder(1, (BatchShape(1),), world_size=2)
+
+
+CYCLE = (BatchShape(4, ClipShape(4, 16, (2, 8), (20, 24))), BatchShape(2, ClipShape(4, 24, (2, 8), (28, 30))))
+
+
+def test_a_cycle_gives_shapes_in_turn_and_no_record_twice():
+    order = TrainOrder(15, CYCLE, seed=1)
+    batches = list(order.batches(3))
+    assert [len(batch) for batch in batches] == [4, 2, 4, 2] and len(order) == 4
+    assert [{draw.clip for draw in batch} for batch in batches] == [{CYCLE[i % 2].clip} for i in range(4)]
+    used = [draw.index for batch in batches for draw in batch]
+    assert len(set(used)) == len(used) == 12
+    plain = [draw.index for batch in TrainOrder(15, (BatchShape(6),), seed=1).batches(3) for draw in batch]
+    assert used == plain, "the shuffle does not depend on the cycle"
+
+
+def test_ranks_agree_on_the_shape_of_a_step():
+    one = list(TrainOrder(40, tuple(BatchShape(2 * s, c) for s, c in CYCLE), seed=1).batches(0))
+    ranks = [list(TrainOrder(40, CYCLE, seed=1, rank=r, world_size=2).batches(0)) for r in (0, 1)]
+    assert len(one) == len(ranks[0]) == len(ranks[1]) == 6
+    for whole, first, second in zip(one, *ranks, strict=True):
+        assert sorted(first + second, key=lambda d: d.index) == sorted(whole, key=lambda d: d.index)
+
+
+@pytest.mark.parametrize(("sizes", "records", "steps"), [((3,), 13, 4), ((4, 2), 15, 4), ((4, 2), 16, 5), ((4, 2), 3, 0)])
+def test_whole_batches(sizes, records, steps):
+    assert whole_batches(sizes, records) == steps
+
+
+def test_a_phase_that_records_do_not_fill_says_so():
+    with pytest.raises(ValueError, match=r"3 training records do not fill one batch of 4 .*smaller -o DATASET.batch_size"):
+        TrainOrder(3, CYCLE)
 
 
 def test_max_batches_cuts_an_epoch():
-    assert len(list(TrainOrder(20, 2, max_batches=3).batches(0))) == 3
+    assert len(list(TrainOrder(20, (BatchShape(2),), max_batches=3).batches(0))) == 3
 
 
 def test_training_replaces_counts_and_names(caplog):
     data = dataset(["bad1", *[f"v{i}" for i in range(9)]], replace=True)
-    loaded = load_batch(data, 0, [0, 1, 2])
+    loaded = load_batch(data, 0, draws(0, 1, 2))
     assert len(loaded.batch["label"]) == 3 and not loaded.lost
     assert [f.path for f in loaded.failures] == ["bad1"]
     count = FailureCount(0.2, 10)
@@ -102,7 +138,7 @@ def test_training_replaces_counts_and_names(caplog):
     count.add(loaded)  # the same file again is no new failure
     assert list(count.files) == ["bad1"]
     assert caplog.text.count("bad1: decode: not a video") == 1
-    again = load_batch(data, 0, [0, 1, 2])
+    again = load_batch(data, 0, draws(0, 1, 2))
     assert again.batch["index"].tolist() == loaded.batch["index"].tolist()
 
 
@@ -119,14 +155,14 @@ def test_too_many_failures_stop_the_run():
 
 def test_everything_broken_stops_at_once():
     data = dataset([f"bad{i}" for i in range(8)], replace=True)
-    loaded = load_batch(data, 0, [0, 1])
+    loaded = load_batch(data, 0, draws(0, 1))
     assert loaded.lost == [0, 1] and not loaded.batch
     with pytest.raises(TooManyFailures, match=f"{1 + REPLACEMENTS} records in a row failed"):
         FailureCount(1000, 8).add(loaded)
 
 
 def test_testing_never_replaces():
-    loaded = load_batch(dataset(["v0", "bad", "v2"]), 0, [0, 1, 2])
+    loaded = load_batch(dataset(["v0", "bad", "v2"]), 0, draws(0, 1, 2))
     assert loaded.batch["label"].tolist() == [0, 2] and loaded.lost == [1]
     with pytest.raises(DecodeError, match="bad: decode: not a video.*on_error: skip"):
         refuse(loaded, "on_error: skip")
@@ -134,7 +170,7 @@ def test_testing_never_replaces():
 
 def test_shapes_that_differ_name_two_files():
     with pytest.raises(ValueError, match=r"frames of v0 is \[2, 4, 4, 3\], of wide \[2, 4, 6, 3\].*crop"):
-        load_batch(dataset(["v0", "wide"]), 0, [0, 1])
+        load_batch(dataset(["v0", "wide"]), 0, draws(0, 1))
 
 
 def test_a_worker_error_keeps_its_text():

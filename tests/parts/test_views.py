@@ -16,7 +16,7 @@ from paddlevideo.data.sampling import DecodeSampler
 from paddlevideo.data.transforms import CenterCrop, Image2Array, Normalization, TenCrop
 from paddlevideo.data.views import Views, stack
 from paddlevideo.engine.test import mean_scores
-from paddlevideo.sample import Record
+from paddlevideo.sample import Draw, Record
 from tests.clips import write_clip
 
 LATE = [Image2Array(transpose=False), Normalization([0.45] * 3, [0.225] * 3, (1, 1, 1, 3)), PackOutput(4)]
@@ -185,10 +185,10 @@ def test_videos_of_any_length_and_size_make_one_batch(tmp_path):
     shapes = [(3, 40, 64), (60, 64, 36), (25, 36, 36), (1, 64, 200)]
     records = [Record(str(write_clip(tmp_path / f"{n}.mp4", n, height=h, width=w)), 0) for n, h, w in shapes]
     dataset = ClipDataset(records, pipeline(3))
-    batch = load_batch(dataset, 0, [0, 1, 2, 3]).batch
+    batch = load_batch(dataset, 0, [Draw(i) for i in range(4)]).batch
     assert batch["frames"].shape == (4, 9, 8, 32, 32, 3)
     for place in range(4):
-        (alone,) = np.asarray(load_batch(dataset, 0, [place]).batch["frames"])
+        (alone,) = np.asarray(load_batch(dataset, 0, [Draw(place)]).batch["frames"])
         assert np.array_equal(np.asarray(batch["frames"])[place], alone)
 
 
@@ -212,7 +212,7 @@ def test_workers_send_the_shared_frames(video, tmp_path):
 def test_scores_are_the_mean_over_a_videos_views(video, tmp_path, at_once):
     records = [video, Record(str(write_clip(tmp_path / "b.mp4", 20, height=60, width=36)), 1)]
     path = pipeline(2)
-    batch = load_batch(ClipDataset(records, path), 0, [0, 1]).batch
+    batch = load_batch(ClipDataset(records, path), 0, [Draw(0), Draw(1)]).batch
     seen = []
 
     def run(arrays):

@@ -39,9 +39,10 @@ def test_a_second_interrupt_ends_at_once():
 def test_the_clock_tells_waiting_from_working(monkeypatch):
     now = iter([0.0, 1.0, 4.0, 4.5, 6.0])
     monkeypatch.setattr(watch.time, "perf_counter", lambda: next(now))
-    clock = Clock(steps_left=10, batch_size=2)
-    for _ in range(2):
+    clock = Clock(steps_left=10)
+    for clips in (8, 4):
         clock.loaded()
-        clock.stepped()
+        clock.stepped(clips)
     assert list(clock.waits) == [1.0, 0.5] and list(clock.steps) == [4.0, 2.0]
     assert clock.cost == 3.0 and clock.eta == "0:00:24" and clock.total_wait == 1.5
+    assert clock.speed == 2.0 and clock.clips == 12
