@@ -36,6 +36,7 @@ class Progress:
     Args:
         best, best_loss: top-1 and loss of the best validation so far, None before the first.
         sums: running sums of the current epoch's log values.
+        seconds: that the run has taken so far, all its parts together.
     """
 
     epoch: int = 0
@@ -43,6 +44,7 @@ class Progress:
     best: float | None = None
     best_loss: float | None = None
     sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Everything a training run needs, built once from its config; where there is something to resume, restored."""
 
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ class Run:
     metrics: log.Metrics
     stop: StopSignal
     precise: PreciseBN
+    began: float  # seconds on the clock when the run would have begun, had it never been interrupted
+
+    @property
+    def seconds(self) -> float:
+        """That the run has taken so far, those before a resume included."""
+        return round(time.perf_counter() - self.began, 3)
 
     @property
     def num_epochs(self) -> int:
@@ -132,6 +139,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         metrics=log.Metrics(folder, dist.is_main(), (state.progress.epoch, state.progress.step) if resumed else None),
         stop=StopSignal(cfg.log_interval),
         precise=PreciseBN(),
+        began=time.perf_counter() - state.progress.seconds,
     )  # fmt: skip
     announce(run, model, len(lists["valid"].records) if validate else 0)
     if multigrid:

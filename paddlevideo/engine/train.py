@@ -3,7 +3,6 @@
 import contextlib
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import paddle
@@ -117,7 +116,7 @@ def train_epoch(run: Run) -> None:
             report_step(run, epoch, step, rate, numbers, clock)
         if run.stop.agreed(progress.step // run.accumulate, ends):
             bar.close()
-            state.save(latest_path(run))
+            save_latest(run)
             return
     bar.close()
     state.optimizer.clear_grad()
@@ -173,7 +172,7 @@ def finish_epoch(run: Run) -> None:
         # The numbering of PaddleVideo: epochs 1, 1 + save_interval, ... and the last.
         if saves(run.phases, done, cfg.save_interval):
             state.save_pair(run.folder / f"{cfg.model_name}_epoch_{done:05d}")
-    state.save(latest_path(run))
+    save_latest(run)
 
 
 def update_statistics(run: Run, done: int) -> None:
@@ -204,12 +203,13 @@ def validate_epoch(run: Run, done: int) -> Evaluation:
     logger.info(f"END epoch:{done:<3d} val {spelled}  videos: {result.numbers['num_samples']}")
     for failure in result.failures:
         logger.warning(f"counted as wrong: {failure}")
-    run.metrics.write(split="valid", epoch=done - 1, iteration=run.steps_before(done), **result.numbers)
+    run.metrics.write(split="valid", epoch=done - 1, iteration=run.steps_before(done), seconds=run.seconds, **result.numbers)
     return result
 
 
-def latest_path(run: Run) -> Path:
-    return run.folder / f"{run.cfg.model_name}_latest.pdstate"
+def save_latest(run: Run) -> None:
+    run.state.progress.seconds = run.seconds
+    run.state.save(run.folder / f"{run.cfg.model_name}_latest.pdstate")
 
 
 # --- what is said -------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def report_step(run: Run, epoch: int, step: int, rate: float, numbers: dict[str,
     )
     run.metrics.write(
         split="train", epoch=epoch, step=step, iteration=run.steps_before(epoch) + step, lr=rate, **numbers,
-        batch_cost=clock.cost, reader_cost=reader,
+        batch_cost=clock.cost, reader_cost=reader, seconds=run.seconds,
     )  # fmt: skip
 
 
@@ -241,7 +241,7 @@ def report_epoch(run: Run, epoch: int, clock: Clock) -> None:
         + f" avg_batch_cost: {clock.total / count:.5f} sec, avg_reader_cost: {clock.total_wait / count:.5f} sec, "
         f"batch_cost_sum: {clock.total:.5f} sec, avg_ips: {clock.clips / max(clock.total, 1e-9):.5f} instance/sec."
     )  # fmt: skip
-    run.metrics.write(split="epoch", epoch=epoch, iteration=run.steps_before(epoch + 1), **averages)
+    run.metrics.write(split="epoch", epoch=epoch, iteration=run.steps_before(epoch + 1), seconds=run.seconds, **averages)
     failed = {path for part in dist.gather(sorted(run.failures.files)) for path in part}
     if failed:
         logger.warning(
