@@ -7,7 +7,7 @@ import paddle
 
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.pipeline import ClipPipeline
-from paddlevideo.engine.build import build_pipeline, load_config, synthetic_sample
+from paddlevideo.engine.build import build_pipeline, load_config
 
 
 def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iterator[Group]:
@@ -15,7 +15,7 @@ def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iter
     cfg = load_config(config, overrides)
     for split in ("train", "test"):
         pipeline = build_pipeline(cfg, split)
-        made_up = synthetic_sample(pipeline)
+        made_up = pipeline.synthetic()
         sample = {name: np.asarray(made_up[name]) for name in pipeline.travels}
         if pipeline.num_views > 1:
             batch = {name: array[:1] for name, array in sample.items()}

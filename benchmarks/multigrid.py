@@ -11,7 +11,7 @@ from benchmarks.measure import Group, Row, Variant, measure
 from benchmarks.train import multiplications
 from paddlevideo import dist
 from paddlevideo.data.loader import ClipDataset, Loader, TrainOrder
-from paddlevideo.engine.build import build_model, build_pipeline, load_config, synthetic_sample
+from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.phases import batch_shapes, phases_of
 from paddlevideo.engine.steps import supervised
 from paddlevideo.engine.test import to_tensors
@@ -82,7 +82,7 @@ class Trial:
     def work(self, clip: ClipShape | None) -> float:
         """Multiply-adds of a forward pass on one clip."""
         pipeline = self.dataset.at(clip)
-        arrays = synthetic_sample(pipeline)
+        arrays = pipeline.synthetic()
         return multiplications(self.model, pipeline.finish({key: arrays[key][None] for key in pipeline.travels}))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from paddle import nn
 
 from benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo import dist
-from paddlevideo.engine.build import build_model, build_pipeline, load_config, synthetic_sample
+from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.steps import supervised
 from paddlevideo.schema import Config
 
@@ -125,7 +125,7 @@ def jobs(config: str, overrides: list[str], batch_size: int, threads: int, stati
 def made_up_inputs(cfg: Config, batch_size: int) -> dict[str, np.ndarray]:
     """Model inputs [batch_size, ...] as PIPELINE.train makes them of a clip of noise."""
     pipeline = build_pipeline(cfg, "train")
-    arrays = synthetic_sample(pipeline)
+    arrays = pipeline.synthetic()
     return pipeline.finish({name: np.stack([arrays[name]] * batch_size) for name in pipeline.travels})
 
 

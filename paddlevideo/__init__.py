@@ -1,6 +1,7 @@
 """paddlevideo: video recognition on PaddlePaddle, from a file to a label.
 
-For notebooks: `load_config`, `build_model`, `Predictor`, `train`, `test`, `export`. They are imported when first used, so
+For notebooks: `load_config`, `build_model`, `Predictor`, `train`, `test`, `export`,
+`convert_state_dict`. They are imported when first used, so
 that tools which need none of them start at once.
 """
 
@@ -16,6 +17,7 @@ _API = {
     "test": "engine.test",
     "export": "deploy.export",
     "Predictor": "deploy.predict",
+    "convert_state_dict": "models.convert",
 }
 # Paddle looks for a compiler cache whenever it is imported, and its batch norm tells how it always behaves.
 warnings.filterwarnings("ignore", message="No ccache found")

@@ -178,7 +178,7 @@ class _Checker:
     def compare_inference(self, config: Config) -> None:
         """Note what INFERENCE says otherwise than PIPELINE.test."""
         test = config.PIPELINE.test
-        parts = [test.decode, test.sample, *test.transform] if test else []
+        parts = [part for part in (test.decode, test.sample, *test.transform) if part] if test else []
         for name, value in vars(config.INFERENCE).items():
             used = [part.args[name] for part in parts if name in part.args]
             if used and value is not None and name != "name" and value not in used:

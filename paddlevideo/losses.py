@@ -60,6 +60,66 @@ def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
     return (((p - q) * log_ratio).sum(-1) / 2).mean()
 
 
+def synchronisation_loss(
+    visual: paddle.Tensor, audio: paddle.Tensor, negative: paddle.Tensor, weight: paddle.Tensor, margin: float = 0.99
+) -> paddle.Tensor:
+    """Contrastive loss of pictures, their own sound and a wrong one (Xiao et al. 2020, as the authors' code computes it).
+
+    Embeddings are brought to length 1/2, so that distances d lie in [0, 1]; a clip's loss is
+    (d(visual, audio)^2 + max(0, margin - d(visual, negative))^2) / 2, and the mean is over the clips that count.
+
+    Args:
+        visual, audio, negative: float [N, D].
+        weight: [N], 1 for a clip that counts, 0 for one that does not.
+        margin: distance from which on a wrong sound is far enough.
+
+    Returns:
+        float32 scalar, 0 where no clip counts.
+    """
+    visual, audio, negative = (F.normalize(x.astype("float32"), axis=-1) / 2 for x in (visual, audio, negative))
+    weight = weight.astype("float32")
+    near = ((visual - audio) ** 2).sum(-1)
+    # The root of 0 has no gradient, and embeddings do meet; below 1e-6 a distance stays as it is.
+    far = ((visual - negative) ** 2).sum(-1).clip(min=1e-12).sqrt()
+    return (weight * (near + F.relu(margin - far) ** 2)).sum() / (2 * weight.sum() + 1e-8)
+
+
+def sigmoid_cross_entropy(logits: paddle.Tensor, labels: paddle.Tensor) -> paddle.Tensor:
+    """Cross entropy of independent yes-or-no classes: summed over the classes, mean over the videos.
+
+    Args:
+        logits: float [N, K], before the sigmoid; of any size, nothing saturates.
+        labels: [N, K], 1 for the classes of a video and 0 for the others.
+
+    Returns:
+        float32 scalar.
+    """
+    logits, labels = logits.astype("float32"), labels.astype("float32")
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / logits.shape[0]
+
+
+def mixture_cross_entropy(
+    logits: paddle.Tensor, labels: paddle.Tensor, temperature: float, weight: float
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The loss of a mixture and of its members, which also learn from it (Lin et al. 2018, section 3.3).
+
+    Each has its own cross entropy; `weight` times the sum over members of KL(mixture || member) joins them, between
+    distributions over all classes, the softmax of logits / temperature; mean over videos. Gradients reach both sides.
+
+    Args:
+        logits: float [N, 1 + M, K], the mixture's in front of its M members'.
+        labels: [N, K] of 0 and 1.
+
+    Returns:
+        (float32 scalar to minimise, the mixture's own cross entropy).
+    """
+    every = [sigmoid_cross_entropy(logits[:, i], labels) for i in range(logits.shape[1])]
+    log_p = _log_softmax(logits / temperature)
+    mixture, members = log_p[:, :1], log_p[:, 1:]
+    divergence = (paddle.exp(mixture) * (mixture - members)).sum([1, 2]).mean()
+    return sum(every) + weight * divergence, every[0]
+
+
 def top_k_accuracy(logits: paddle.Tensor, labels: paddle.Tensor, k: int) -> paddle.Tensor:
     """Share of the batch whose label is among the k best scores; of equal scores the lower class id comes first.
 

@@ -76,7 +76,9 @@ DecodeSpec = Annotated[Component, Kind("decode")]
 SampleSpec = Annotated[Component, Kind("sample")]
 TransformSpec = Annotated[Component, Kind("transform")]
 OptimizerSpec = Annotated[Component, Kind("optimizer")]
+AudioSpec = Annotated[Component, Kind("audio")]
 MixSpec = Annotated[Component, Kind("mix")]
+EmaSpec = Annotated[Component, Kind("ema")]
 MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
 
 
@@ -84,9 +86,10 @@ MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
 class Pipeline:
     """From a record to the model's inputs. `decode_sampler` is another name of `sample`; with it `decode` may be left out."""
 
-    sample: SampleSpec  # which frames
+    sample: SampleSpec | None = None  # which frames; a decoder of features needs none
     decode: DecodeSpec = field(default_factory=lambda: Component("decode", "VideoDecoder"))  # how they are read
     transform: list[TransformSpec] = field(default_factory=list)  # in order
+    audio: AudioSpec | None = None  # the sound of the clips, for a model that takes it
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ class Config:
     DATASET: Dataset = field(default_factory=Dataset)
     OPTIMIZER: OptimizerSpec | None = None
     MIX: MixSpec | None = None
+    EMA: EmaSpec | None = None
     METRIC: MetricSpec | None = None
     INFERENCE: Inference = field(default_factory=Inference)
     GRADIENT_ACCUMULATION: GradientAccumulation | None = None

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
@@ -168,6 +168,23 @@ class _ArrayUnpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
+def read_pickle(path: str | Path) -> Any:
+    """What a pickle of lists, dicts, text, numbers and arrays holds; no code in the file is ever run.
+
+    Arrays and NumPy's numbers are to be taken out with `plain`; text of Python 2 comes as latin-1.
+
+    Raises:
+        WeightsError: missing, damaged, or holding anything else; the message names the file.
+    """
+    with _telling(Path(path)), Path(path).open("rb") as file:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+def plain(value: Any) -> Any:
+    """The array that a value of `read_pickle` stands for; anything else as it is."""
+    return getattr(value, "value", value) if isinstance(value, _Array) else value
+
+
 def read_arrays(path: str | Path) -> Arrays:
     """Named arrays of a `.pdparams`, `.pdopt`, `.pdstate` or `.safetensors` file; no code in the file is ever run.
 
@@ -175,12 +192,19 @@ def read_arrays(path: str | Path) -> Arrays:
         WeightsError: missing, damaged, or holding anything else than arrays; the message names the file.
     """
     path = Path(path)
-    try:
+    with _telling(path):
         if path.suffix == ".safetensors":
             return {name: _tensor(view) for name, view in deserialize(path.read_bytes())}
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
         return _arrays_in(content)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Turns what goes wrong while a file is read into a WeightsError that names it."""
+    try:
+        yield
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES) if path.parent.is_dir() else []
         there = f"; there are {', '.join(near[:8])}" if near else ""
@@ -190,7 +214,7 @@ def read_arrays(path: str | Path) -> Arrays:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (pickle.UnpicklingError, EOFError, SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-            ImportError, MemoryError, OverflowError) as error:  # fmt: skip
+            ImportError, MemoryError, OverflowError, RecursionError) as error:  # fmt: skip
         raise WeightsError(f"{path}: not a file of arrays, or damaged ({type(error).__name__}: {error})") from error
 
 

@@ -4,6 +4,7 @@ Packets are indexed by demuxing, which decodes nothing. A wanted frame is decode
 that comes out on the way must be the one that the index announces; otherwise the stream is decoded from its beginning.
 """
 
+import contextvars
 import functools
 import multiprocessing
 import os
@@ -24,6 +25,20 @@ from paddlevideo.sample import DecodeError
 def num_threads() -> int:
     """1 in a loader's worker, where each core already has a video of its own; 0 (FFmpeg chooses) in the main process."""
     return 0 if multiprocessing.parent_process() is None else 1
+
+
+_one_thread: contextvars.ContextVar[bool] = contextvars.ContextVar("one_thread", default=False)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Decode on the calling thread inside the block. PyAV's log capture needs it: FFmpeg's own threads would wait for a Python
+    that waits for them."""
+    token = _one_thread.set(True)
+    try:
+        yield
+    finally:
+        _one_thread.reset(token)
 
 
 @contextmanager
@@ -69,7 +84,7 @@ def video_streams(container) -> list[Any]:
     for stream in streams:
         if stream.codec_context is None:
             raise DecodeError("this FFmpeg has no decoder for its video codec")
-        stream.codec_context.thread_count = num_threads()
+        stream.codec_context.thread_count = 1 if _one_thread.get() else num_threads()
         stream.codec_context.thread_type = "AUTO"
     return streams
 

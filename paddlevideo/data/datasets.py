@@ -9,6 +9,7 @@
 A label is a class id or a class name, one kind in a whole list. Class names are sorted; their place is their id.
 """
 
+import itertools
 import json
 import logging
 import math
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import Literal
 
 from paddlevideo.data.lists import MAX_SHOWN, VIDEO_SUFFIXES, DatasetError, Problems, Row, read_rows
+from paddlevideo.data.loader import TrainOrder
 from paddlevideo.registry import nearest, register
-from paddlevideo.sample import Record
+from paddlevideo.sample import BatchShape, Record
 
 LOG = logging.getLogger("paddlevideo")
+TRIED = 20  # paths of a list, to see which folder they are relative to
 IGNORED = {
     "num_retries": "a file that fails is replaced, counted and named; see max_failures",
     "test_mode": "the section (train, valid, test) tells",
@@ -40,6 +43,12 @@ class RecordList:
     def max_label(self) -> int:
         """The largest class id, -1 where no record has one."""
         return max((r.label for r in self.records if r.label is not None), default=-1)
+
+    def order(
+        self, cycle: tuple[BatchShape, ...], seed: int, rank: int, world_size: int, max_batches: int | None
+    ) -> TrainOrder:
+        """The order of training; arguments as of `TrainOrder`."""
+        return TrainOrder(len(self.records), cycle, seed, rank, world_size, max_batches)
 
 
 @register("dataset", ignores=IGNORED)
@@ -183,13 +192,17 @@ def no_class_folders(root: Path, layout: str) -> DatasetError:
 
 
 def base_folder(rows: list[Row], file: Path, data_prefix: str | None) -> str:
-    """The folder that all relative paths of a list are joined to; the first one decides between the two usual folders."""
+    """The folder that all relative paths of a list are joined to; the first one that is there decides between the two usual
+    folders (of a few, so that a list whose files are all missing is not searched to its end)."""
     if data_prefix:
         return data_prefix
-    first = next((row.path for row in rows if not os.path.isabs(row.path)), None)
-    if first is not None and not os.path.exists(first) and (file.parent / first).exists():
-        LOG.info("%s: paths are relative to its own folder", file)
-        return str(file.parent)
+    relative = (row.path for row in rows if not os.path.isabs(row.path))
+    for path in itertools.islice(relative, TRIED):
+        if os.path.exists(path):
+            return ""
+        if (file.parent / path).exists():
+            LOG.info("%s: paths are relative to its own folder", file)
+            return str(file.parent)
     return ""
 
 

@@ -100,6 +100,14 @@ class Clip:
         self.num_frames = last - self._first
         self.fps = reader.fps
 
+    def times(self) -> np.ndarray:
+        """Seconds of each frame after the file's first one, float64 [num_frames].
+
+        Raises:
+            DecodeError: a folder of frames has no times.
+        """
+        return self._reader.times()[self._first : self._first + self.num_frames]
+
     def read(self, indices: Sequence[int] | np.ndarray, each: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """The frames of these numbers.
 

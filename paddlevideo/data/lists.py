@@ -17,7 +17,7 @@ class DatasetError(ValueError):
 
 
 class Row(NamedTuple):
-    """One record as written: `line` counts from 1, 0 for what a folder holds."""
+    """One record as written: `line` counts from 1, 0 for what a folder holds. tools/check_data.py uses `split` and `source`."""
 
     line: int
     path: str
@@ -25,28 +25,39 @@ class Row(NamedTuple):
     num_frames: int | None = None
     start_sec: float | None = None
     end_sec: float | None = None
+    split: str | None = None
+    source: str | None = None
 
 
 class Problems:
-    """What is wrong in a file, gathered so that one run shows all of it."""
+    """What is wrong in a file, gathered so that one run shows all of it: `found` holds (line, message)."""
 
     def __init__(self, source: str):
-        self.source, self.count, self._shown = source, 0, []
+        self.source = source
+        self.found: list[tuple[int, str]] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.found)
 
     def add(self, line: int, message: str) -> None:
-        self.count += 1
-        if len(self._shown) < MAX_SHOWN:
-            self._shown.append(f"{self.source}:{line}: {message}" if line else f"{self.source}: {message}")
+        self.found.append((line, message))
 
     def stop(self) -> None:
         """Raise if there were any."""
-        if self.count:
-            rest = [f"... and {self.count - len(self._shown)} more"] if self.count > len(self._shown) else []
-            raise DatasetError("\n".join(self._shown + rest))
+        if self.found:
+            shown = [
+                f"{self.source}:{line}: {text}" if line else f"{self.source}: {text}" for line, text in self.found[:MAX_SHOWN]
+            ]
+            rest = [f"... and {self.count - len(shown)} more"] if self.count > len(shown) else []
+            raise DatasetError("\n".join(shown + rest))
 
 
-def read_rows(file: Path, with_num_frames: bool) -> tuple[list[Row], Problems]:
+def read_rows(file: Path, with_num_frames: bool, what: str = "folder") -> tuple[list[Row], Problems]:
     """The rows of a list or table, and what is wrong with the others.
+
+    Args:
+        what: stands before the number of frames in a line, for messages.
 
     Raises:
         DatasetError: no such file, not UTF-8 text, or nothing in it.
@@ -67,11 +78,11 @@ def read_rows(file: Path, with_num_frames: bool) -> tuple[list[Row], Problems]:
     elif columns := header(lines[0]):
         rows = rows_of_dicts(csv_lines(lines, columns, problems), problems, with_num_frames)
     else:
-        rows = list_lines(lines, problems, with_num_frames)
+        rows = list_lines(lines, problems, with_num_frames, what)
     if not rows:
         problems.stop()
         raise DatasetError(
-            f"{file}: no records in it; a line is '{'folder num_frames label' if with_num_frames else 'path label'}'"
+            f"{file}: no records in it; a line is '{f'{what} num_frames label' if with_num_frames else 'path label'}'"
         )
     return rows, problems
 
@@ -82,7 +93,7 @@ def header(line: str) -> list[str] | None:
     return columns if "path" in columns and len(columns) > 1 else None
 
 
-def list_lines(lines: list[str], problems: Problems, with_num_frames: bool) -> list[Row]:
+def list_lines(lines: list[str], problems: Problems, with_num_frames: bool, what: str = "folder") -> list[Row]:
     """Rows of a white-space list; the label is the last word, so that a path may hold spaces."""
     rows = []
     for number, line in enumerate(lines, 1):
@@ -91,7 +102,7 @@ def list_lines(lines: list[str], problems: Problems, with_num_frames: bool) -> l
             continue
         if with_num_frames:
             if len(words) < 3 or not words[1].isdecimal() or int(words[1]) == 0:
-                problems.add(number, f"{line.strip()!r} is not 'folder num_frames label' with at least one frame")
+                problems.add(number, f"{line.strip()!r} is not '{what} num_frames label' with at least one frame")
             else:
                 rows.append(Row(number, words[0].strip(), words[2], int(words[1])))
         elif len(words) < 2:
@@ -151,7 +162,8 @@ def rows_of_dicts(items: Iterable[tuple[int, dict[str, Any]]], problems: Problem
             elif with_num_frames and (start is not None or end is not None):
                 problems.add(number, "start_sec and end_sec are for videos; a folder of frames has no frame rate")
             else:
-                rows.append(Row(number, path, str(label), num_frames, start, end))
+                split, source = (str(values[key]) if values.get(key) else None for key in ("split", "source"))
+                rows.append(Row(number, path, str(label), num_frames, start, end, split, source))
     return rows
 
 

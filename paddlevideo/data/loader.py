@@ -67,7 +67,7 @@ class ClipDataset:
                 sample["index"] = np.int64(place)
                 return sample, failures
             except StageError as error:
-                failures.append(Failure(record.path, error.stage, error.reason))
+                failures.append(Failure(record.place, error.stage, error.reason))
         return None, failures
 
 
@@ -146,9 +146,12 @@ class TrainOrder:
         batches = whole_batches([shape.size * self.world_size for shape in self.cycle], self.num_records)
         return min(batches, self.max_batches) if self.max_batches else batches
 
+    def shuffled(self, epoch: int) -> np.ndarray:
+        """All records in the order of an epoch, int64 [num_records]; it depends on (seed, epoch) alone."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
+
     def batches(self, epoch: int) -> Iterator[list[Draw]]:
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
-        end = 0
+        order, end = self.shuffled(epoch), 0
         for shape in itertools.islice(itertools.cycle(self.cycle), len(self)):
             start, end = end, end + shape.size * self.world_size
             yield [Draw(index, shape.clip) for index in order[start:end][self.rank :: self.world_size].tolist()]
@@ -244,7 +247,7 @@ class Loader:
         Raises:
             ChildProcessError: a worker was killed.
         """
-        jobs = iter(list(self.order.batches(epoch))[start:])
+        jobs = itertools.islice(self.order.batches(epoch), start, None)
         if self.num_workers == 0:
             for draws in jobs:
                 yield load_batch(self.dataset, epoch, draws)

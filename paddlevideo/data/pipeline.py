@@ -1,12 +1,15 @@
 """From a record to what a model takes: decode, sample, transform; the cheap last steps wait until a batch is together."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from paddlevideo.data.views import Views
 from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
+
+NOMINAL_FPS = 30.0  # of a video that does not say
+SYNTHETIC_SIZE = (240, 320)  # height, width of a made-up clip
 
 
 class StageError(Exception):
@@ -20,8 +23,8 @@ class StageError(Exception):
         return f"{self.stage}: {self.reason}"
 
 
-class _Stage:
-    """`with _Stage(name):` turns what goes wrong inside into a StageError; the innermost stage is the one that is named."""
+class Stage:
+    """`with Stage(name):` turns what goes wrong inside into a StageError; the innermost stage is the one that is named."""
 
     def __init__(self, name: str):
         self.name = name
@@ -44,31 +47,41 @@ class ClipPipeline:
             `read(indices, each=None) -> uint8 [len(indices), H, W, 3]` RGB, see `decode.Clip`.
         sample: `(num_frames, fps, rng) -> indices`, see sampling.py.
         transforms: in order, see transforms.py. Those at the end that are `late` run in `finish`, the others in the worker.
-
-    Attributes:
-        travels: what goes from the worker to `finish`, by name; views of a video are one axis more. A late transform may put
-            other names in their place, those that the model takes.
+        audio: makes the sound of the clips that were sampled, see audio_clips.py; None for pictures alone.
     """
 
-    travels: ClassVar[dict[str, InputSpec]] = {"frames": InputSpec((None, None, None, None, 3), "uint8", "N T H W C")}
-
-    def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any]):
-        self.decode, self.sample = decode, sample
+    def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any], audio: Any = None):
+        if sample is None:
+            raise ValueError("'sample' is missing: it says which frames of a video are taken, as {name: Sampler, ...}")
+        self.decode, self.sample, self.audio = decode, sample, audio
         last = max((i for i, t in enumerate(transforms) if not getattr(t, "late", False)), default=-1)
         self.early, self.late = tuple(transforms[: last + 1]), tuple(transforms[last + 1 :])
         # Frames shrink as they are decoded, where that comes first.
         self._shrink = next((t for t in self.early[:1] if hasattr(t, "each_frame")), None)
         self._cuts = self.early[1:] if self._shrink else self.early
 
+    @property
+    def travels(self) -> dict[str, InputSpec]:
+        """What goes from the worker to `finish`, by name; views of a video are one axis more. A late transform may put other
+        names in the place of `frames`, those that the model takes."""
+        frames = {"frames": InputSpec((None, None, None, None, 3), "uint8", "N T H W C")}
+        return frames | (self.audio.outputs if self.audio else {})
+
     def shaped(self, shape: ClipShape) -> "ClipPipeline":
         """The same pipeline for clips of another shape: the parts that depend on it are put at it."""
         sample, *transforms = (p.at(shape) if hasattr(p, "at") else p for p in (self.sample, *self.early, *self.late))
-        return ClipPipeline(self.decode, sample, transforms)
+        return ClipPipeline(self.decode, sample, transforms, self.audio)
+
+    def synthetic(self) -> Sample:
+        """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
+        num_frames = self.sample.num_frames * self.sample.num_views
+        frames = np.random.default_rng(0).integers(0, 256, (num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
+        return self.apply(frames, np.random.default_rng(0))
 
     @property
     def random(self) -> bool:
         """Whether two calls with different generators may differ."""
-        return any(part.random for part in (self.sample, *self.early))
+        return any(part.random for part in (self.sample, *self.early, *filter(None, [self.audio])))
 
     @property
     def num_clips(self) -> int:
@@ -89,7 +102,7 @@ class ClipPipeline:
         return self.num_views > 1
 
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
-        """The worker's part: {"frames": uint8 [T, H, W, 3] or [V, T, H, W, 3], "label": int64, -1 where unknown}.
+        """The worker's part: {"frames": uint8 [T, H, W, 3] or [V, T, H, W, 3], "label": int64, -1 where unknown}, and sound.
 
         Several clips of a video are decoded and resized together, each frame once, and may come as `Views` of them.
 
@@ -101,20 +114,32 @@ class ClipPipeline:
         Raises:
             StageError: at the first stage that fails.
         """
-        with _Stage("decode"):
+        with Stage("decode"):
             if source is not None:
-                frames = self._read(source, rng)
+                frames, times, numbers, fps = self._read(source, rng)
             else:
                 with self.decode.open(record) as clip:
-                    frames = self._read(clip, rng)
-        label = -1 if record.label is None else record.label
-        return {**self._cut(frames, rng), "label": np.int64(label)}
+                    frames, times, numbers, fps = self._read(clip, rng)
+        sample = {**self._cut(frames, rng), "label": np.int64(-1 if record.label is None else record.label)}
+        if self.audio:  # after all else is drawn: sound changes no crop
+            with Stage("audio"):
+                sample |= self._sound(record, times, numbers, fps, rng)
+        return sample
 
-    def _read(self, clip, rng) -> np.ndarray | Views:
-        """The sampled frames; what fails here belongs to decoding, but for the sampler and the shrinking themselves."""
-        with _Stage("sample"):
+    def _sound(self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng) -> Sample:
+        """The sound of the clips, for each of their views; silence where frames have no times, as in memory."""
+        if times is None:
+            return self.audio.silent(self.num_views)
+        seconds, crops = getattr(self.sample, "seconds", None), self.num_views // self.num_clips
+        return self.audio(record, times, numbers, fps or NOMINAL_FPS, rng, seconds, crops)
+
+    def _read(self, clip, rng) -> tuple[np.ndarray | Views, np.ndarray | None, np.ndarray, float]:
+        """(frames, times of the video's frames where sound is wanted and they are known, numbers of each clip, fps); what fails
+        here belongs to decoding, but for the sampler and the shrinking themselves."""
+        with Stage("sample"):
             indices = self.sample(clip.num_frames, clip.fps, rng)
-        numbers = None
+        picked, numbers = indices.reshape(self.num_clips, -1), None
+        times = clip.times() if self.audio and hasattr(clip, "times") else None
         if self.num_clips > 1:
             indices, numbers = np.unique(indices, return_inverse=True)
         each = self._each(rng)
@@ -122,13 +147,15 @@ class ClipPipeline:
         if len(frames) != len(indices):
             raise ValueError(f"{len(indices)} frames were asked for, {len(frames)} came")
         _check(frames)
-        return frames if numbers is None else Views.of(frames, numbers.reshape(self.num_clips, -1))
+        if numbers is not None:
+            frames = Views.of(frames, numbers.reshape(self.num_clips, -1))
+        return frames, times, picked, clip.fps
 
     def _each(self, rng) -> Callable[[np.ndarray], np.ndarray] | None:
         """What shrinks a frame, None where nothing does; it draws its numbers now."""
         if self._shrink is None:
             return None
-        stage = _Stage(type(self._shrink).__name__)
+        stage = Stage(type(self._shrink).__name__)
         with stage:
             shrink = self._shrink.each_frame(rng)
 
@@ -144,21 +171,21 @@ class ClipPipeline:
         Raises:
             StageError: a transform failed, or the frames are of another type or shape.
         """
-        with _Stage("decode"):
+        with Stage("decode"):
             _check(frames)
         each = self._each(rng)
         frames = frames if each is None else each(frames)
-        if self.num_clips == 1:
-            return self._cut(frames, rng)
-        with _Stage("sample"):
-            numbers = np.arange(len(frames)).reshape(self.num_clips, -1)
-        return self._cut(Views.of(frames, numbers), rng)
+        if self.num_clips > 1:
+            with Stage("sample"):
+                numbers = np.arange(len(frames)).reshape(self.num_clips, -1)
+            frames = Views.of(frames, numbers)
+        return self._cut(frames, rng) | (self.audio.silent(self.num_views) if self.audio else {})
 
     def _cut(self, frames: np.ndarray | Views, rng) -> Sample:
         """The early transforms but the one that has shrunk the frames."""
         sample: Sample = {"frames": frames}
         for transform in self._cuts:
-            with _Stage(type(transform).__name__):
+            with Stage(type(transform).__name__):
                 if not getattr(transform, "shares", False):
                     sample = {**sample, "frames": np.asarray(sample["frames"])}
                 sample = transform(sample, rng)
@@ -174,19 +201,21 @@ class ClipPipeline:
         Raises:
             StageError: a transform failed.
         """
-        inputs = {name: np.asarray(sample[name]) for name in self.travels}
+        inputs = {"frames": np.asarray(sample["frames"])}
         for transform in self.late:
-            with _Stage(type(transform).__name__):
+            with Stage(type(transform).__name__):
                 inputs = transform(inputs, None)
-        others = {name: value for name, value in sample.items() if name not in self.travels}
+        others = {name: value for name, value in sample.items() if name != "frames"}
         return others | {name: np.ascontiguousarray(array, np.float32) for name, array in inputs.items()}
 
     def finish_on_device(self, sample: Sample) -> Sample:
         """`finish` for paddle tensors, on the device that holds them: those that travel -> the model's inputs."""
+        inputs = {"frames": sample["frames"]}
         for transform in self.late:
-            with _Stage(type(transform).__name__):
-                sample = transform.on_device(sample)
-        return {name: tensor.astype("float32") for name, tensor in sample.items()}
+            with Stage(type(transform).__name__):
+                inputs = transform.on_device(inputs)
+        others = {name: tensor for name, tensor in sample.items() if name != "frames"}
+        return others | {name: tensor.astype("float32") for name, tensor in inputs.items()}
 
 
 def _check(frames: np.ndarray) -> None:

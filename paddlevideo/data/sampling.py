@@ -218,6 +218,11 @@ class DecodeSampler:
         """Clips cut from a video."""
         return self.num_ensemble_views
 
+    @property
+    def seconds(self) -> float | None:
+        """That a clip lasts, None where its rate is drawn."""
+        return None if self.max_sampling_rate else self.num_frames * self.sampling_rate / self.target_fps
+
     def at(self, shape: ClipShape) -> "DecodeSampler":
         """The same for clips of another shape."""
         slowest, fastest = shape.stride

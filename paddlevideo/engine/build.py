@@ -14,7 +14,7 @@ import paddlevideo.models
 import paddlevideo.solver  # noqa: F401, these four register what a config can name
 from paddlevideo import config
 from paddlevideo.data.datasets import DatasetError, RecordList, read_class_names, resolve_num_classes
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.pipeline import SYNTHETIC_SIZE, ClipPipeline, StageError
 from paddlevideo.registry import lookup
 from paddlevideo.sample import ClipShape
 from paddlevideo.schema import Component, Config, ConfigError
@@ -49,10 +49,10 @@ class Classes:
 
 
 def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
-    """The pipeline of a split.
+    """The pipeline of a split: the decoder says which kind, a clip of frames where it says nothing.
 
     Raises:
-        ConfigError: the section is missing, or a test pipeline draws random numbers.
+        ConfigError: the section is missing or incomplete, or a test pipeline draws random numbers.
     """
     section = getattr(cfg.PIPELINE, split)
     if section is None:
@@ -62,7 +62,13 @@ def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
     data = getattr(cfg.DATASET, split)
     views = {key: data.args[key] for key in VIEWS if data and key in data.args}
     transforms = [_filled(component, views).make() for component in section.transform]
-    pipeline = ClipPipeline(section.decode.make(), _filled(section.sample, views).make(), transforms)
+    sample = _filled(section.sample, views).make() if section.sample else None
+    decode = _filled(section.decode, {"num_classes": configured_classes(cfg)}).make()
+    try:
+        more = {"audio": section.audio.make()} if section.audio else {}
+        pipeline = getattr(decode, "pipeline", ClipPipeline)(decode, sample, transforms, **more)
+    except ValueError as error:
+        raise ConfigError([f"{cfg.origin.path}: PIPELINE.{split}: {error}"]) from error
     if split == "test" and pipeline.random:
         raise ConfigError([f"{cfg.origin.path}: PIPELINE.test draws random numbers; a test must be repeatable"])
     return pipeline
@@ -141,7 +147,7 @@ def load_pretrained(cfg: Config, model: nn.Layer) -> list[Account]:
         WeightsError: the file is missing, or lacks a tensor of the backbone.
     """
     accounts = []
-    for component in _components(cfg.MODEL, "backbone"):
+    for component in [*_components(cfg.MODEL, "backbone"), *_components(cfg.MODEL, "audio_backbone")]:
         path = component.args.get("pretrained")
         if path:
             arrays = read_arrays(path)
@@ -153,9 +159,21 @@ def load_pretrained(cfg: Config, model: nn.Layer) -> list[Account]:
     return accounts
 
 
-def build_metric(cfg: Config, num_classes: int):
-    component = cfg.METRIC or Component("metric", "CenterCropMetric")
-    return component.make(num_classes=num_classes)
+def build_metric(cfg: Config, num_classes: int, multilabel: bool = False):
+    """The metric of a config, or the usual one of a model.
+
+    Raises:
+        ConfigError: it counts one label a video where the model gives several, or the other way round.
+    """
+    component = cfg.METRIC or Component("metric", "MultiLabelMetric" if multilabel else "CenterCropMetric")
+    metric = component.make(num_classes=num_classes)
+    if metric.multilabel != multilabel:
+        several = "several labels a video: METRIC: {name: MultiLabelMetric}"
+        wanted = several if multilabel else "one label a video: METRIC: {name: CenterCropMetric}"
+        raise ConfigError(
+            [f"{component.where or cfg.origin.path}: METRIC {component.name} does not fit; {cfg.MODEL.name} gives {wanted}"]
+        )
+    return metric
 
 
 def _components(component: Component, kind: str) -> list[Component]:
@@ -171,15 +189,6 @@ def _with_classes(component: Component, num_classes: int) -> Component:
 
 
 # --- preflight -------------------------------------------------------------------------------------------------------
-
-SYNTHETIC_SIZE = (240, 320)  # height, width of the made-up clip
-
-
-def synthetic_sample(pipeline: ClipPipeline) -> dict[str, np.ndarray]:
-    """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
-    num_frames = pipeline.sample.num_frames * pipeline.sample.num_views
-    frames = np.random.default_rng(0).integers(0, 256, (num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
-    return pipeline.apply(frames, np.random.default_rng(0))
 
 
 def preflight(
@@ -203,7 +212,7 @@ def preflight(
             pipeline = build_pipeline(cfg, split)
             views = pipeline.num_views
             # Of many views one tells as much; all of them would be gigabytes of float32.
-            sample = pipeline.finish({k: a[:1] if views > 1 else a for k, a in synthetic_sample(pipeline).items()})
+            sample = pipeline.finish({k: a[:1] if views > 1 else a for k, a in pipeline.synthetic().items()})
         except ConfigError as error:
             problems += error.problems
             continue
@@ -217,7 +226,7 @@ def preflight(
             size = f"{clip.num_frames} frames x {clip.crop_size}"
             try:
                 shaped = pipeline.shaped(clip)
-                sample = shaped.finish(synthetic_sample(shaped))
+                sample = shaped.finish(shaped.synthetic())
             except StageError as error:
                 problems.append(f"{place} fails at {size}, which MULTIGRID asks for: {error}")
                 continue

@@ -21,6 +21,7 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
+from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
 from paddlevideo.weights import Arrays, WeightsError, load_into, read_arrays, state_arrays, write_arrays
 
@@ -54,6 +55,7 @@ class TrainState:
     Args:
         class_names: travel with the weights.
         fingerprint: of the settings that must be the same when a run is resumed, in words.
+        average: of the weights, see solver/ema.py; None where the run keeps none.
     """
 
     model: paddle.nn.Layer
@@ -62,6 +64,7 @@ class TrainState:
     progress: Progress = field(default_factory=Progress)
     class_names: Sequence[str] | None = None
     fingerprint: str = ""
+    average: dict[str, paddle.Tensor] | None = None
 
     def model_arrays(self) -> Arrays:
         """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
@@ -88,6 +91,7 @@ class TrainState:
             return
         arrays = {f"model/{k}": v for k, v in self.model_arrays().items()}
         arrays |= {f"optimizer/{k}": v for k, v in self.optimizer_arrays().items()}
+        arrays |= {f"ema/{k}": v for k, v in ema.arrays_of(self.average or {}).items()}
         for rank, values in enumerate(statistics[1:], 1):
             arrays |= {f"rank{rank}/{k}": v for k, v in values.items()}
         write_arrays(path, arrays)
@@ -100,13 +104,15 @@ class TrainState:
         """
         arrays = read_arrays(path)
         part = {prefix: {k[len(prefix) + 1 :]: v for k, v in arrays.items() if k.startswith(prefix + "/")}
-                for prefix in ("model", "optimizer", f"rank{dist.rank()}")}  # fmt: skip
+                for prefix in ("model", "optimizer", "ema", f"rank{dist.rank()}")}  # fmt: skip
         ranks = 1 + len({m[1] for k in arrays if (m := re.match(r"(rank\d+)/", k))})
         if ranks != dist.world_size():
             raise WeightsError(
                 f"{path}: saved by {ranks} rank(s), this run has {dist.world_size()}; use as many, or -w for weights only"
             )
         self._restore(part["model"], part["optimizer"], path)
+        if self.average is not None:
+            self.average = ema.restored(self.model, part["ema"])
         own = part[f"rank{dist.rank()}"]
         if own:
             self.progress.sums = _from_bytes(own.pop(_SUMS))

@@ -7,6 +7,7 @@ from paddle import nn
 
 from paddlevideo import dist
 from paddlevideo.data.clip_transforms import JitterScale
+from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.loader import TrainOrder
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline
@@ -75,14 +76,15 @@ def clip_shapes(phases: Sequence[Phase]) -> list[ClipShape]:
     return list(dict.fromkeys(shape.clip for phase in phases for shape in batch_shapes(phase) if shape.clip))
 
 
-def order_of(cfg: Config, phase: Phase, num_records: int, short_cycle: bool = True) -> TrainOrder:
+def order_of(cfg: Config, phase: Phase, records: RecordList, short_cycle: bool = True) -> TrainOrder:
     """The batches of this rank in an epoch of the phase.
 
     Args:
+        records: a list of records may have an order of its own, as shards have.
         short_cycle: False takes batches of the phase's own crop alone.
 
     Raises:
         ValueError: the records do not fill one batch.
     """
     cycle = batch_shapes(phase) if short_cycle else batch_shapes(phase)[-1:]
-    return TrainOrder(num_records, cycle, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)
+    return records.order(cycle, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from paddlevideo import dist
-from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, preflight, synthetic_sample
+from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, preflight
 from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.schema import Component, Config
 from paddlevideo.solver import multigrid as multigrid_plan
@@ -36,6 +36,8 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     if cfg.OPTIMIZER is not None:
         epochs, factor = phases[-1].end, 1.0
         marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
+        if getattr(schedule, "examples_per_epoch", 0) is None:  # it counts examples, and there is no data here
+            marks = [0]
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
         lines.append(f"optimizer  {cfg.OPTIMIZER.name}, {epochs} epochs; {type(schedule).__name__}: lr {rates}")
         if schedule.reference_batch_size:
@@ -53,7 +55,7 @@ def _pipeline_line(cfg: Config, split: str, shapes: dict[str, tuple[int, ...]]) 
     data = cfg.DATASET
     batch = {"train": data.batch_size, "valid": data.valid_batch_size or data.batch_size, "test": data.test_batch_size}[split]
     pipeline = build_pipeline(cfg, split)
-    megabytes = batch * sum(a.nbytes for a in synthetic_sample(pipeline).values()) / 2**20
+    megabytes = batch * sum(a.nbytes for a in pipeline.synthetic().values()) / 2**20
     spelled = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
     views = f", {pipeline.num_views} views a video" if pipeline.num_views > 1 else ""
     return f"batch {batch} per rank of {spelled}{views}; {megabytes:.1f} MB a batch between processes"

@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist, log
+from paddlevideo.data.audio_pipeline import MissingAudio
+from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.loader import ClipDataset, FailureCount, Loader
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
@@ -20,6 +22,7 @@ from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.test import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.watch import StopSignal
 from paddlevideo.schema import Config, ConfigError
+from paddlevideo.solver import ema
 from paddlevideo.solver.multigrid import Phase, describe
 from paddlevideo.weights import load_into
 
@@ -33,12 +36,15 @@ class Run:
     cfg: Config
     folder: Path
     state: TrainState
+    records: RecordList
     loader: Loader
     valid: Loader | None
     classes: Classes
     failures: FailureCount
+    missing: MissingAudio
     network: paddle.nn.Layer  # what the step calls: the model, or its data-parallel form
     mix: Any  # the batch mixer, or None
+    ema: Any  # how the average of the weights moves, or None
     accumulate: int  # batches per optimizer step
     phases: list[Phase]  # one for plain training
     steps: list[int]  # of an epoch of each phase
@@ -104,12 +110,14 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
 
     # Data, and how batches, ranks and the learning rate belong together.
-    orders = [order_of(cfg, phase, len(records)) for phase in phases]
+    orders = [order_of(cfg, phase, lists["train"]) for phase in phases]
     replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
     dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replaces)
     shapes = [shape for phase in phases for shape in batch_shapes(phase)]
     loader = fitted_loader(dataset, orders[0], cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes)
     accumulate = accumulation(cfg, len(orders[0]))
+    if hasattr(schedule, "examples_per_epoch"):
+        schedule = replace(schedule, examples_per_epoch=len(orders[0]) * cfg.DATASET.batch_size * dist.world_size())
     # The rates of a plan are those of the plain batch, whatever the batch of a phase.
     lr_scale = linear_scale(schedule.reference_batch_size, cfg.DATASET.batch_size * dist.world_size() * accumulate)
     table = describe(phases, lambda epoch: lr_scale * schedule(epoch), len(records), dist.world_size()) if multigrid else ""
@@ -121,17 +129,21 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         f"{len(orders[0])} steps an epoch, {'AMP ' + cfg.amp_level if cfg.amp else 'no AMP'}"
         + (f", multigrid plan {zlib.crc32(table.encode()):08x}" if multigrid else "")
     )
-    state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint)
+    average = ema.start(model) if cfg.EMA else None
+    state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint, average)
     resumed = restore(cfg, state, folder, resume, phases[-1].end)
     if dist.is_main():
         for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()
     write_run_file(cfg, folder, classes, "--multigrid " if multigrid else "")
     run = Run(
-        cfg=cfg, folder=folder, state=state, loader=loader, classes=classes, network=network, accumulate=accumulate,
+        cfg=cfg, folder=folder, state=state, records=lists["train"], loader=loader, classes=classes,
+        network=network, accumulate=accumulate,
         valid=eval_loader(cfg, "valid", lists["valid"].records) if validate else None,
         failures=FailureCount(limit, len(records)),
+        missing=MissingAudio(records),
         mix=cfg.MIX.make() if cfg.MIX else None,
+        ema=cfg.EMA.make() if cfg.EMA else None,
         phases=phases,
         steps=[len(order) for order in orders],
         schedule=schedule,

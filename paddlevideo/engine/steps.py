@@ -2,19 +2,53 @@
 
 import paddle
 
-from paddlevideo.losses import cross_entropy, mixed_cross_entropy, top_k_accuracy
+from paddlevideo.losses import (
+    cross_entropy,
+    mixed_cross_entropy,
+    mixture_cross_entropy,
+    sigmoid_cross_entropy,
+    synchronisation_loss,
+    top_k_accuracy,
+)
+
+Values = dict[str, paddle.Tensor]
 
 
-def supervised(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) -> dict[str, paddle.Tensor]:
-    """Cross entropy with the model's label smoothing, and top-1 / top-5 of the batch (top-K where there are K < 5 classes).
-
-    A mixed batch has `labels_a`, `labels_b` and `lam`; loss and accuracies are mixed alike.
+def supervised(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) -> Values:
+    """The loss of a labelled batch, as its model learns: one class of many, several labels, or also sound with pictures.
 
     Args:
         network: what is called: `model`, or its data-parallel form.
-        batch: the model's inputs, and `label` int64 [N].
+        batch: the model's inputs, and `label` int64 [N], or [N, K] of 0 and 1 where a video has several.
     """
-    logits = network({name: batch[name] for name in model.inputs})
+    names = getattr(model, "train_inputs", model.inputs)
+    output = network({name: batch[name] for name in names if name in batch})
+    if getattr(model, "multilabel", False):
+        return _tagged(model, output, batch["label"])
+    if not isinstance(output, tuple):
+        return _classified(model, output, batch)
+    logits, embeddings = output
+    values = _classified(model, logits, batch)
+    each = {f"sync_{stage}": synchronisation_loss(*parts, margin=model.sync_margin) for stage, parts in embeddings.items()}
+    loss = model.label_weight * values["loss"] + model.sync_weight * sum(each.values())
+    return {**values, "loss": loss, "label_loss": values["loss"], **each}
+
+
+def _tagged(model: paddle.nn.Layer, logits: paddle.Tensor, labels: paddle.Tensor) -> Values:
+    """Sigmoid cross entropy, summed over classes, and the share of videos whose best class is one of theirs."""
+    if len(logits.shape) == 3:  # a mixture, in front of its members
+        loss, own = mixture_cross_entropy(logits, labels, model.temperature, model.distillation)
+        values, best = {"loss": loss, "mixture_loss": own}, logits[:, 0].argmax(-1, keepdim=True)
+    else:
+        values, best = {"loss": sigmoid_cross_entropy(logits, labels)}, logits.argmax(-1, keepdim=True)
+    return {**values, "hit_at_one": paddle.take_along_axis(labels.astype("float32"), best, 1).mean()}
+
+
+def _classified(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> Values:
+    """Cross entropy with the model's label smoothing, and top-1 / top-5 of the batch (top-K where there are K < 5 classes).
+
+    A mixed batch has `labels_a`, `labels_b` and `lam`; loss and accuracies are mixed alike.
+    """
     mixed = "lam" in batch
     a, b = (batch["labels_a"], batch["labels_b"]) if mixed else (batch["label"], batch["label"])
     lam = batch["lam"][0] if mixed else 1.0

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist, log
+from paddlevideo.data.audio_pipeline import MissingAudio
 from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, fit_prefetch, refuse
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine import amp
@@ -20,7 +21,6 @@ from paddlevideo.engine.build import (
     build_pipeline,
     load_records,
     preflight,
-    synthetic_sample,
 )
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.sample import Batch, BatchShape, DecodeError, Failure, InputSpec, Record
@@ -29,14 +29,24 @@ from paddlevideo.weights import atomic_write, load_into, writable
 
 Arrays = dict[str, np.ndarray]
 
+TAGS = 20  # classes of a video that a score file holds where it may have several
+
 
 @dataclass
 class Evaluation:
-    """`numbers`: top1, top5, mean_class_accuracy, loss, ...; `rows`: one per video in list order, where they were kept."""
+    """`numbers`: those of the metric, and the loss; `rows`: one per video in list order, where they were kept.
+
+    `headline`: which number says how good a model is, and what it is called.
+    """
 
     numbers: dict[str, float]
+    headline: tuple[str, str] = ("top1", "top1 acc")
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        return self.numbers[self.headline[0]]
 
 
 def to_tensors(pipeline: ClipPipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
@@ -68,7 +78,8 @@ def mean_scores(
     num_videos = first.shape[0]
     views = first.shape[1] if first.ndim == len(spec.shape) + 1 else 1
     flat = {
-        name: batch[name].reshape(num_videos * views, *batch[name].shape[-len(s.shape) + 1 :]) for name, s in inputs.items()
+        name: batch[name].reshape(num_videos * views, *batch[name].shape[batch[name].ndim - len(s.shape) + 1 :])
+        for name, s in inputs.items()
     }
     step = views_per_step if views > 1 else num_videos
     parts = [run({name: array[i : i + step] for name, array in flat.items()}) for i in range(0, num_videos * views, step)]
@@ -95,8 +106,10 @@ def evaluate(
     Raises:
         DecodeError: a file failed and `skip` is off.
     """
-    metric, pipeline, records = build_metric(cfg, num_classes), loader.dataset.pipeline, loader.dataset.records
-    rows, failures, losses = [], [], {}
+    multilabel = getattr(model, "multilabel", False)
+    metric, pipeline, records = build_metric(cfg, num_classes, multilabel), loader.dataset.pipeline, loader.dataset.records
+    rows, failures, losses, missing = [], [], {}, MissingAudio(records)
+    row_of = tag_row if multilabel else class_row
 
     def run(arrays: Arrays) -> np.ndarray:
         with paddle.no_grad(), amp.autocast(cfg, model):
@@ -109,26 +122,36 @@ def evaluate(
         failures += loaded.failures
         if loaded.batch:
             logits = mean_scores(run, pipeline.travels, loaded.batch, views_at_once(cfg), model.view_average)
-            labels, places = loaded.batch["label"], loaded.batch["index"]
+            missing.add(loaded.batch)
             metric.update(logits, loaded.batch)
-            for place, target, row in zip(places.tolist(), labels.tolist(), logits, strict=True):
-                if target >= 0:
+            ids = loaded.batch.get("id", [b""] * len(logits))
+            for place, target, name, row in zip(
+                loaded.batch["index"].tolist(), loaded.batch["label"], ids, logits, strict=True
+            ):
+                if not multilabel and target >= 0:
                     losses[place] = float(np.logaddexp.reduce(row) - row[target])
                 if keep_rows:
-                    rows.append((place, _row(records[place], softmax(row))))
+                    rows.append((place, row_of(records[place], target, name.decode("utf-8", "replace"), row)))
         for place in loaded.lost:
-            label_of = records[place].label
-            metric.update(np.full((1, num_classes), np.nan), {"label": np.array([-1 if label_of is None else label_of])})
+            record = records[place]
+            if not multilabel:  # where a video has several labels, they are in the file that failed
+                label = -1 if record.label is None else record.label
+                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([label])})
             if keep_rows:
-                reason = next(str(f) for f in loaded.failures if f.path == records[place].path)
-                rows.append((place, _row(records[place], None, reason)))
-    numbers = metric.result(dist.sum_over_ranks(metric.state()))
+                reason = next(str(f) for f in loaded.failures if f.path == record.place)
+                label = -1 if record.label is None else record.label
+                rows.append((place, {"id": record.id, "path": record.place, "label": label, "error": reason}))
+    if str(missing):
+        log.logger.warning(str(missing))
+    numbers = metric.result(metric.merge(dist.gather(metric.state())))
     parts = dist.gather((rows, failures, losses))
     every = {place: loss for part in parts for place, loss in part[2].items()}
     if every:
         numbers["loss"] = float(np.mean([every[place] for place in sorted(every)]))
+    elif "avg_loss" in numbers:
+        numbers["loss"] = numbers["avg_loss"]
     in_order = [row for _, row in sorted((item for part in parts for item in part[0]), key=lambda item: item[0])]
-    return Evaluation(numbers, in_order, [f for part in parts for f in part[1]])
+    return Evaluation(numbers, metric.headline, in_order, [f for part in parts for f in part[1]])
 
 
 def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | None = None) -> Evaluation:
@@ -172,8 +195,11 @@ def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | N
 def report(done: Evaluation, names: list[str] | None = None) -> None:
     """Print the final numbers of a test, and what was counted wrong because it could not be decoded."""
     kinds = {"top_k_accuracy": "top", "mean_class_accuracy": "mean_class_accuracy"}
-    wanted = tuple(kinds[n] for n in names) if names else ("top", "mean_class_accuracy", "loss")
-    shown = {k: v for k, v in done.numbers.items() if k.startswith(wanted)}
+    if "avg_loss" in done.numbers:  # several labels a video
+        shown = {k: v for k, v in done.numbers.items() if not k.startswith("num_") and k != "loss"}
+    else:
+        wanted = tuple(kinds[n] for n in names) if names else ("top", "mean_class_accuracy", "loss")
+        shown = {k: v for k, v in done.numbers.items() if k.startswith(wanted)}
     spelled = ", ".join(f"avg_acc{k[3:]}= {v:.6f}" if k.startswith("top") else f"{k}= {v:.6f}" for k, v in shown.items())
     log.logger.info(f"[TEST] finished, {spelled}, videos= {done.numbers['num_samples']}")
     for failure in done.failures:
@@ -181,20 +207,24 @@ def report(done: Evaluation, names: list[str] | None = None) -> None:
 
 
 def write_scores(path: str, done: Evaluation, classes: Classes) -> None:
-    """Per-video scores with ids: JSON for people and scripts, or npz (id, label, scores; NaN rows where decoding failed)."""
+    """Per-video scores with ids: JSON for people and scripts, or npz (id, label, scores; NaN rows where decoding failed).
+
+    Of videos with several labels it holds the best TAGS classes: npz (id, classes, scores).
+    """
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".json":
             content = {"numbers": done.numbers, "class_names": classes.names, "results": done.rows}
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+            return
+        arrays = {"id": np.array([row["id"] for row in done.rows])}
+        blank = [float("nan")] * min(classes.num, TAGS if "avg_loss" in done.numbers else classes.num)
+        arrays["scores"] = np.array([row.get("scores", blank) for row in done.rows], np.float64)
+        if "avg_loss" in done.numbers:
+            arrays["classes"] = np.array([row.get("classes", [-1] * len(blank)) for row in done.rows], np.int64)
         else:
-            blank = [float("nan")] * classes.num
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    id=np.array([row["id"] for row in done.rows]),
-                    label=np.array([row["label"] for row in done.rows], np.int64),
-                    scores=np.array([row.get("scores", blank) for row in done.rows], np.float64),
-                )
+            arrays["label"] = np.array([row["label"] for row in done.rows], np.int64)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
 
 
 def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -228,7 +258,7 @@ def fitted_loader(dataset: ClipDataset, order, num_workers: int, prefetch: int, 
         batches: all that will be loaded; the largest counts.
     """
     if num_workers:
-        bytes_of = {clip: sum(a.nbytes for a in synthetic_sample(dataset.at(clip)).values()) for _, clip in batches}
+        bytes_of = {clip: sum(a.nbytes for a in dataset.at(clip).synthetic().values()) for _, clip in batches}
         largest = max(size * bytes_of[clip] for size, clip in batches)
         num_workers, prefetch, message = fit_prefetch(largest, num_workers, prefetch, dist.local_size())
         if message:
@@ -242,8 +272,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _row(record: Record, probabilities: np.ndarray | None, reason: str = "") -> dict[str, Any]:
-    row: dict[str, Any] = {"id": record.id, "path": record.path, "label": -1 if record.label is None else record.label}
-    if probabilities is None:
-        return {**row, "error": reason}
-    return {**row, "scores": [float(f"{p:.8g}") for p in probabilities]}
+def class_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) -> dict[str, Any]:
+    """What a score file says of a video that has one class: probabilities of all."""
+    scores = [float(f"{p:.8g}") for p in softmax(logits)]
+    return {"id": name or record.id, "path": record.place, "label": int(label), "scores": scores}
+
+
+def tag_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) -> dict[str, Any]:
+    """What a score file says of a video that may have several classes: the best of them, best first, and its labels."""
+    best = np.argsort(-logits, kind="stable")[:TAGS]
+    scores = [float(f"{1 / (1 + np.exp(-logits[k])):.8g}") for k in best]
+    labels = np.flatnonzero(label > 0).tolist()
+    return {"id": name or record.id, "path": record.place, "labels": labels, "classes": best.tolist(), "scores": scores}

@@ -19,6 +19,7 @@ from paddlevideo.engine.watch import Clock, keep_evidence
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import DecodeError
 from paddlevideo.schema import Config
+from paddlevideo.solver import ema
 from paddlevideo.solver.multigrid import evaluates, phase_at, saves
 
 logger = log.logger
@@ -77,6 +78,7 @@ def train_epoch(run: Run) -> None:
         rng = np.random.default_rng((cfg.seed, epoch, step, dist.rank()))
         paddle.seed(int(rng.integers(2**31)))
         batch = {
+            "epoch": epoch,
             "label": paddle.to_tensor(loaded.batch["label"]),
             **to_tensors(run.loader.dataset.pipeline, inputs_of(run, loaded)),
         }
@@ -92,7 +94,7 @@ def train_epoch(run: Run) -> None:
                 values = supervised(run.network, state.model, batch)
             loss = values["loss"].item()
             if not np.isfinite(loss):
-                files = [run.loader.dataset.records[i].path for i in loaded.batch["index"].tolist()]
+                files = [run.loader.dataset.records[i].place for i in loaded.batch["index"].tolist()]
                 facts = {"epoch": epoch + 1, "step": step, "loss": loss, "lr": rate}
                 keep_evidence(run.folder, facts, files, state.model_arrays(), loaded.batch)
             state.scaler.scale(values["loss"] / run.accumulate).backward()
@@ -103,6 +105,9 @@ def train_epoch(run: Run) -> None:
             state.scaler.step(state.optimizer)
             state.scaler.update()
             state.optimizer.clear_grad()
+            if run.ema:
+                done = (run.steps_before(epoch) + step + 1) // run.accumulate
+                ema.update(state.average, state.model, run.ema.decay_at(done))
 
         # Sums for the end of the epoch, one line every log_interval steps.
         numbers = {"loss": loss, **{k: float(v) for k, v in values.items() if k != "loss"}}
@@ -126,7 +131,7 @@ def train_epoch(run: Run) -> None:
 def enter_phase(run: Run, epoch: int) -> None:
     """Give loader and model what the phase of this epoch asks for; within a phase nothing changes."""
     number, phase = next((i, phase) for i, phase in enumerate(run.phases) if phase.first <= epoch < phase.end)
-    run.loader.order = order_of(run.cfg, phase, len(run.loader.dataset))
+    run.loader.order = order_of(run.cfg, phase, run.records)
     if phase.num_frames:  # a plan's; a plain run leaves the model as the config made it
         set_norm_splits(run.state.model, phase.bn_splits)
         if epoch == phase.first:
@@ -135,7 +140,8 @@ def enter_phase(run: Run, epoch: int) -> None:
 
 
 def admit(run: Run, loaded: Loaded) -> None:
-    """Count the files of a batch that failed, or stop at them, as the config says."""
+    """Count the files of a batch that failed, or stop at them, as the config says; and those without sound."""
+    run.missing.add(loaded.batch)
     if run.loader.dataset.replace:
         run.failures.add(loaded)
     else:
@@ -159,33 +165,41 @@ def finish_epoch(run: Run) -> None:
 
     best = False
     if run.valid and evaluates(run.phases, done, cfg.val_interval):
-        result = validate_epoch(run, done)
-        score, loss = result.numbers["top1"], result.numbers["loss"]
-        # Of equal accuracies the lower loss is the better model.
+        with averaged(run):
+            result = validate_epoch(run, done)
+        score, loss = result.score, result.numbers["loss"]
+        # Of equal scores the lower loss is the better model.
         if progress.best is None or progress.best_loss is None or (score, -loss) > (progress.best, -progress.best_loss):
             best, progress.best, progress.best_loss = True, score, loss
 
     if dist.is_main():
         if best and progress.best is not None:
-            state.save_pair(run.folder / f"{cfg.model_name}_best")
-            logger.info(f"Already save the best model (top1 acc){int(progress.best * 10000) / 10000}")
+            with averaged(run):
+                state.save_pair(run.folder / f"{cfg.model_name}_best")
+            logger.info(f"Already save the best model ({result.headline[1]}){int(progress.best * 10000) / 10000}")
         # The numbering of PaddleVideo: epochs 1, 1 + save_interval, ... and the last.
         if saves(run.phases, done, cfg.save_interval):
             state.save_pair(run.folder / f"{cfg.model_name}_epoch_{done:05d}")
     save_latest(run)
 
 
+def averaged(run: Run) -> contextlib.AbstractContextManager:
+    """Inside, the model has the average of its weights, where the run keeps one."""
+    return ema.averaged(run.state.model, run.state.average) if run.ema else contextlib.nullcontext()
+
+
 def update_statistics(run: Run, done: int) -> None:
     """Precise batch-norm statistics for the weights after `done` epochs, from clips of the phase that ends there."""
     cfg, model = run.cfg, run.state.model
     assert cfg.PRECISEBN is not None
-    order = order_of(cfg, phase_at(run.phases, done - 1), len(run.loader.dataset), short_cycle=False)
+    order = order_of(cfg, phase_at(run.phases, done - 1), run.records, short_cycle=False)
     run.loader.order = replace(order, max_batches=min(len(order), cfg.PRECISEBN.num_iters_preciseBN))
 
     def forward(loaded: Loaded) -> None:
         admit(run, loaded)
         with amp.autocast(cfg, model):
-            model(to_tensors(run.loader.dataset.pipeline, inputs_of(run, loaded)))
+            tensors = to_tensors(run.loader.dataset.pipeline, inputs_of(run, loaded))
+            model({name: tensors[name] for name in model.inputs})
 
     begin = time.perf_counter()
     if run.precise.update(model, forward, run.loader.epoch(done), run.loader.order):

@@ -1,6 +1,6 @@
 """Accuracy of single-label recognition, exact on any number of ranks: counts are summed, division happens once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,9 @@ class RecognitionMetric:
         num_classes: K.
         topk: which k to report; a k above K counts as K.
     """
+
+    headline = ("top1", "top1 acc")  # the number that says how good a model is, and what it is called
+    multilabel = False
 
     def __init__(self, num_classes: int, topk: list[int] = (1, 5)):  # type: ignore[assignment]  # immutable default
         if num_classes < 1 or not topk or min(topk) < 1:
@@ -93,7 +96,7 @@ class RecognitionMetric:
         np.add.at(self._confusion, (labels[answered], scores[answered].argmax(axis=1)), 1)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Counts as float64 arrays; those of several ranks add up.
+        """Counts as float64 arrays; `merge` joins those of several ranks.
 
         `hits` [len(topk)]; `samples` [K] per true class; `confusion` [K, K] true x predicted, without failed samples;
         `failed` and `unlabelled`, scalars.
@@ -106,8 +109,13 @@ class RecognitionMetric:
             "unlabelled": self._unlabelled.copy(),
         }
 
+    @staticmethod
+    def merge(states: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """One state of those of all ranks: counts add up."""
+        return {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
+
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """The numbers of a state, summed over ranks or not.
+        """The numbers of a state, merged over ranks or not.
 
         Returns:
             `top<k>` for each k and `mean_class_accuracy` over the classes that occur, as shares of 1 and only where a labelled

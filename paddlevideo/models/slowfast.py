@@ -21,7 +21,8 @@ from paddlevideo.models.layers import RESNET_DEPTHS, SubBatchNorm3D
 from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec
 
-PATHWAYS = ("slow", "fast")  # their numbers in the names of tensors
+PATHWAYS = ("slow", "fast")
+NUMBERS = {"slow": 0, "fast": 1, "audio": 2}  # of the pathways, in the names of tensors
 STEM_FRAMES = {"slow": 1, "fast": 5}  # frames under a kernel of the stem
 STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}  # and of the first convolution in the blocks of each stage
 
@@ -96,14 +97,14 @@ class Stage(nn.Layer):
     """The layers of each pathway in a row; here the pathways do not meet.
 
     Args:
-        layers: {pathway: {name: layer}}; a layer is known as pathway0_<name> or pathway1_<name>.
+        layers: {pathway: {name: layer}}; a layer is known as pathway0_<name>, pathway1_<name>, of sound pathway2_<name>.
     """
 
     def __init__(self, layers):
         super().__init__()
         self._names = {}
         for pathway, named in layers.items():
-            self._names[pathway] = [f"pathway{PATHWAYS.index(pathway)}_{name}" for name in named]
+            self._names[pathway] = [f"pathway{NUMBERS[pathway]}_{name}" for name in named]
             for name, layer in zip(self._names[pathway], named.values(), strict=True):
                 self.add_sublayer(name, layer)
 
@@ -320,21 +321,29 @@ class SlowFastHead(nn.Layer):
         logits whose softmax is that mean.
         """
         x = paddle.concat([features[name].mean(2) for name in PATHWAYS if name in features], axis=1)  # [N, C, H, W]
-        x = self._pool(x).transpose([0, 2, 3, 1]).flatten(1, 2)  # [N, positions, C]
+        x = pool_positions(x, self._window)  # [N, positions, C]
         logits = self.projection(self.dropout(x))  # [N, positions, K]
         return logits.mean(1) if self.training else log_mean_probability(logits)
 
-    def _pool(self, x):
-        window = self._window_on(x)
-        return x.mean([2, 3], keepdim=True) if window is None else F.avg_pool2d(x, window, stride=1)
 
-    @paddle.jit.not_to_static  # a question about the shape, no part of a program
-    def _window_on(self, x):
-        """Height and width of the pool on x, None for all of it; sides that a program leaves open (-1) count as large."""
-        sides = x.shape[2:]
-        if self._window is None or 0 < min(sides) <= max(sides) <= self._window:
-            return None
-        return [min(self._window, side) if side > 0 else self._window for side in sides]
+def pool_positions(x, window):
+    """Mean over each place of a window that slides by one: float [N, C, H, W] -> [N, positions, C].
+
+    Args:
+        window: height and width, None for all of x; where x is nowhere larger there is one position.
+    """
+    window = _window_on(x, window)
+    x = x.mean([2, 3], keepdim=True) if window is None else F.avg_pool2d(x, window, stride=1)
+    return x.transpose([0, 2, 3, 1]).flatten(1, 2)
+
+
+@paddle.jit.not_to_static  # a question about the shape, no part of a program
+def _window_on(x, window):
+    """Height and width of the pool on x, None for all of it; sides that a program leaves open (-1) count as large."""
+    sides = x.shape[2:]
+    if window is None or 0 < min(sides) <= max(sides) <= window:
+        return None
+    return [min(window, side) if side > 0 else window for side in sides]
 
 
 def log_mean_probability(logits):

@@ -169,6 +169,47 @@ class CosineAnnealingDecay:
 
 @register("lr")
 @dataclass(frozen=True)
+class ExampleDecay:
+    """`learning_rate * gamma^k` once k * `decay_examples` examples have been seen, whatever batch and ranks make of an epoch.
+
+    Source: NeXtVLAD, 2e-4 * 0.8 every 2,000,000 examples, which may be in the middle of an epoch: `iter_step` True.
+
+    Args:
+        learning_rate: at the beginning.
+        decay_examples: examples from one decay to the next.
+        gamma: what a decay multiplies by.
+        max_decays: the rate stays where it is after so many; None for no end. PaddleCV's release stops at 55.
+        examples_per_epoch: examples that the training really uses in an epoch, over all ranks. The engine supplies it.
+    """
+
+    learning_rate: float
+    decay_examples: int
+    gamma: float = 0.8
+    max_decays: int | None = None
+    examples_per_epoch: int | None = None
+    iter_step: bool = False
+    reference_batch_size: int | None = None
+
+    def __post_init__(self):
+        _not_below(1, decay_examples=self.decay_examples)
+        if self.max_decays is not None:
+            _not_below(0, max_decays=self.max_decays)
+        if self.examples_per_epoch is not None:
+            _not_below(1, examples_per_epoch=self.examples_per_epoch)
+
+    def __call__(self, epoch: float) -> float:
+        epoch = _at(epoch, self.iter_step)
+        if self.examples_per_epoch is None:
+            if epoch == 0:
+                return self.learning_rate
+            raise ValueError("ExampleDecay counts examples and was not told examples_per_epoch")
+        # To the nearest: 1/3 of an epoch of 300 is 100 examples, and must not come out as 99.
+        decays = round(epoch * self.examples_per_epoch) // self.decay_examples
+        return self.learning_rate * self.gamma ** (decays if self.max_decays is None else min(decays, self.max_decays))
+
+
+@register("lr")
+@dataclass(frozen=True)
 class ConstantDecay:
     """One learning rate for the whole run.
 

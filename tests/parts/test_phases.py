@@ -2,7 +2,7 @@
 
 import pytest
 
-from paddlevideo.engine.build import build_model, build_pipeline, load_config, preflight, synthetic_sample
+from paddlevideo.engine.build import build_model, build_pipeline, load_config, preflight
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of, plain_of
 from paddlevideo.sample import BatchShape, ClipShape
 from paddlevideo.schema import ConfigError
@@ -49,7 +49,7 @@ def test_shapes_of_a_plan(cfg):
 
 def test_a_shaped_pipeline_gives_the_shape(cfg):
     pipeline = build_pipeline(cfg, "train").shaped(ClipShape(8, 112, (2, 8), (128, 160)))
-    assert synthetic_sample(pipeline)["frames"].shape == (8, 112, 112, 3)
+    assert pipeline.synthetic()["frames"].shape == (8, 112, 112, 3)
     assert (pipeline.sample.sampling_rate, pipeline.sample.max_sampling_rate) == (2, 8)
     assert build_pipeline(cfg, "train").shaped(ClipShape(32, 224, (2, 2), (256, 320))).sample.max_sampling_rate is None
 
@@ -70,3 +70,26 @@ def test_a_network_without_sub_batch_norm_is_refused(root, monkeypatch, small):
     flat = small()
     with pytest.raises(ConfigError, match=r"normalises batches in 7 parts, which Recognizer3D cannot.*ResNetSlowFast"):
         phases_of(cfg, cfg.OPTIMIZER.make().learning_rate, build_model(flat, 3), True)
+
+
+def test_the_keys_of_paddlevideo_s_file_are_read(root, monkeypatch, tmp_path):
+    """Its sizes stand in the section too, and its transforms repeat what the plan says now."""
+    monkeypatch.chdir(root)
+    shipped = load_config("configs/recognition/slowfast/slowfast_multigrid.yaml", SMALL)
+    cycle = "[0.5, 0.7071]"
+    theirs = load_config(
+        "configs/recognition/slowfast/slowfast_multigrid.yaml",
+        [
+            *SMALL,
+            "MULTIGRID.default_batch_size=8",
+            "MULTIGRID.default_temporal_size=32",
+            "MULTIGRID.default_crop_size=224",
+            "PIPELINE.train.decode_sampler.default_sampling_rate=2",
+            f"PIPELINE.train.transform.0.JitterScale={{min_size: 256, max_size: 320, short_cycle_factors: {cycle}, default_min_size: 256}}",
+            f"PIPELINE.train.transform.1.MultiCrop={{target_size: 224, short_cycle_factors: {cycle}, default_crop_size: 224}}",
+            "OPTIMIZER.learning_rate.reference_batch_size=null",
+        ],
+    )
+    assert found(theirs)[0] == found(shipped)[0]
+    rates = [rule(200.5) for rule in (found(theirs)[1], found(shipped)[1])]
+    assert rates[0] == rates[1] == pytest.approx(0.08)

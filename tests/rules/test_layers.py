@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-BASE = ("config", "schema", "yamltree", "registry", "sample", "dist", "weights", "log")
+BASE = ("config", "schema", "yamltree", "registry", "sample", "dist", "weights", "torchfile", "log")
 LAYERS = dict.fromkeys(BASE, 0) | {"data": 1, "models": 1, "losses": 1, "metrics": 1, "solver": 1}
 LAYERS |= {"engine": 2, "deploy": 3, "report": 3, "main": 4, "tools": 4, "tests": 5}
 BLIND = {("report", "engine"): "it reads metrics.jsonl and score files"}  # where looking down is not wanted either
 
 # What may be missing on a machine, or (Paddle in a transform) must not be loaded by every decoding worker.
 OPTIONAL = {"decord", "visualdl", "tensorboardX", "onnxruntime", "onnx", "openvino", "paddle2onnx", "matplotlib", "tensorrt"}
+OPTIONAL |= {"soundfile", "soxr"}
 INNER = {("data/transforms.py", "paddle")}
 
 

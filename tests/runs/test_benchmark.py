@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -84,6 +85,14 @@ def test_train_compares_ways_that_give_the_same_loss(benchmark, monkeypatch):
     assert all("GFLOP/s" in row["note"] for g in groups for row in g["rows"])
 
 
+def test_metrics_of_a_video_at_a_time_and_at_once_agree(benchmark):
+    code, printed, groups = benchmark("metrics", "--videos", "300", "--classes", "50")
+    assert code == 0, printed
+    (group,) = groups
+    assert names(group) == ["a video at a time", "MultiLabelMetric"] and group["count"] == 300
+    assert group["rows"][0]["note"].split("gap ")[1] == group["rows"][1]["note"].split("gap ")[1]
+
+
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
     code, printed, groups = benchmark("inference", "-o", "MODEL.head.num_classes=3", "--threads", "1")
     assert code == 0, printed
@@ -159,3 +168,14 @@ def test_a_child_that_fails_is_a_message():
         child("step")
     child.close()
     assert time.monotonic() - start < 60
+
+
+def test_records_compares_readers_that_give_the_same_bytes(benchmark):
+    code, printed, groups = benchmark("records", "--videos", "6", "--workers", "0", "1")
+    assert code == 0, printed
+    assert [g["count"] for g in groups] == [6, 6] and [g["unit"] for g in groups] == ["video", "video"]
+    assert {"generic parser", "this reader", "this reader, no CRC"} <= set(names(groups[0]))
+    assert names(groups[1]) == ["0 workers", "1 workers"]
+    assert all("a second by the clock" in row["note"] for row in groups[0]["rows"])
+    code, printed, _ = benchmark("records", "--videos", "2", "--tf_python", sys.executable)
+    assert code == 1 and "does it have TensorFlow?" in printed

@@ -1,0 +1,283 @@
+"""Audio recognition on log-mel features: a ResNet of one channel, or ResNetAudio, which sees time and frequency apart.
+
+Papers: He et al. 2016, "Deep Residual Learning for Image Recognition"; Xiao et al. 2020, "Audiovisual SlowFast Networks for
+Video Recognition", whose audio pathway ResNetAudio follows.
+Published: 19.7 % top-1, 35.75 % top-5 on Kinetics-400 for the ResNet-18 on sound alone (MMAction2), not reproduced.
+Weights: those of MMAction2, translated by `convert/mmaction2.py`; each of its tensors has one place here.
+Differs from the papers, as MMAction2 does: ResNetAudio's blocks have a 1x1 convolution before the time and frequency ones, and
+in the last two stages neither batch norm nor ReLU after the 3x3.
+"""
+
+from typing import Annotated, Literal
+
+import paddle
+import paddle.nn.functional as F
+from paddle import ParamAttr, nn
+from paddle.nn.initializer import Constant, KaimingNormal, Normal
+
+from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock
+from paddlevideo.models.slowfast import log_mean_probability
+from paddlevideo.registry import Kind, register
+from paddlevideo.sample import InputSpec
+
+
+@register("framework")
+class AudioRecognizer(nn.Layer):
+    """A network over log-mel clips.
+
+    Args:
+        backbone: clips [N*S, 1, T, F] -> features [N*S, C, t, f]; has `out_channels`.
+        head: features -> logits [N*S, K] of each clip; has `connect(channels)`, `num_classes`, `label_smoothing`.
+        average_clips: what evaluation averages over the S clips of a sample: "prob" their probabilities, "score" their logits.
+
+    Attributes:
+        inputs: what `forward` takes, by name; S is the number of clips, T of rows in time, F of mel bands.
+        num_classes: K.
+        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
+        view_average: what a test averages over the views of a file, as `average_clips` within one.
+    """
+
+    inputs = {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}  # noqa: RUF012
+
+    def __init__(
+        self,
+        backbone: Annotated[nn.Layer, Kind("audio_backbone")],
+        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
+        average_clips: Literal["prob", "score"] = "prob",
+    ):
+        super().__init__()
+        head.connect(backbone.out_channels)
+        self.backbone = backbone
+        self.head = head
+        self.view_average = "probabilities" if average_clips == "prob" else "logits"
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def label_smoothing(self) -> float:
+        return self.head.label_smoothing
+
+    def forward(self, inputs):
+        """inputs: {"audio": float32 [N, S, 1, T, F]} -> logits [N, K].
+
+        Training averages the clips' logits. Evaluation with "prob" gives log-probabilities, whose softmax is the mean of the
+        clips' softmax, so that losses, metrics and averages take them as any logits.
+
+        Raises:
+            ValueError: `audio` is missing or has another number of axes.
+        """
+        if "audio" not in inputs:
+            raise ValueError(f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given {', '.join(inputs) or 'nothing'}")
+        audio = inputs["audio"]
+        if len(audio.shape) != 5:
+            raise ValueError(f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given shape {list(audio.shape)}")
+        logits = self.head(self.backbone(audio.flatten(0, 1)))  # [N*S, K]
+        logits = logits.reshape([-1, audio.shape[1], self.num_classes])  # [N, S, K]
+        if self.training or self.view_average == "logits":
+            return logits.mean(1)
+        return log_mean_probability(logits)
+
+
+@register("audio_backbone", "ResNet")
+class AudioResNet(nn.Layer):
+    """ResNet of one input channel; time stands where a picture has its height, frequency where it has its width.
+
+    Differs from `tsn.ResNet`: a shortcut is projected only where the size changes, as MMAction2's and torchvision's are.
+
+    Args:
+        depth: 18 and 34 have basic blocks and 512 output channels, 50 and 101 bottlenecks and 2048.
+        in_channels: 1; the key is there for those who write it, as MMAction2's configs do.
+        pretrained: weights of an audio ResNet to start from (`.pdparams`), loaded by the engine; empty for none.
+
+    Attributes:
+        out_channels: channels of the feature map.
+        unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
+    """
+
+    unused_pretrained = ("head.",)
+
+    def __init__(self, depth: Literal[18, 34, 50, 101] = 18, in_channels: Literal[1] = 1, pretrained: str | None = None):
+        super().__init__()
+        self.pretrained = pretrained or None
+        self.conv = ConvBN(in_channels, 64, 7, stride=2)
+        self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
+        bottleneck, num_blocks = RESNET_DEPTHS[depth]
+        channels = 64
+        for stage, width in enumerate(STAGE_WIDTHS):
+            blocks = []
+            for i in range(num_blocks[stage]):
+                stride = 2 if i == 0 and stage > 0 else 1
+                project = i == 0 and (bottleneck or stage > 0)
+                blocks.append(ResidualBlock(channels, width, stride, bottleneck, project))
+                channels = blocks[-1].out_channels
+            self.add_sublayer(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.out_channels = channels
+
+    def forward(self, x):
+        """x: float32 [N, 1, T, F] -> [N, out_channels, T/32, F/32], sizes rounded up."""
+        x = self.max_pool(F.relu(self.conv(x)))  # [N, 64, T/4, F/4]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)  # T/4, T/8, T/16, T/32
+        return x
+
+    def pretrained_name(self, name: str) -> str:
+        """Where a tensor of an audio ResNet's file goes in this backbone: where its name says."""
+        return name
+
+
+class TimeFrequencyConv(nn.Layer):
+    """A convolution over time beside one over frequency, each with batch norm and ReLU.
+
+    Args:
+        size: rows, and bands, that they see.
+        join: "sum" of the two, then a batch norm and ReLU of its own, or "concat" of their channels.
+    """
+
+    def __init__(self, in_channels, out_channels, size, stride, join: Literal["sum", "concat"]):
+        super().__init__()
+        arguments = {"stride": stride, "bias_attr": False}
+        self.time = nn.Conv2D(
+            in_channels, out_channels, (size, 1), padding=(size // 2, 0), weight_attr=KaimingNormal(), **arguments
+        )
+        self.time_norm = nn.BatchNorm2D(out_channels)
+        self.frequency = nn.Conv2D(
+            in_channels, out_channels, (1, size), padding=(0, size // 2), weight_attr=KaimingNormal(), **arguments
+        )
+        self.frequency_norm = nn.BatchNorm2D(out_channels)
+        self._batch_norm = nn.BatchNorm2D(out_channels) if join == "sum" else None
+
+    def forward(self, x):
+        time = F.relu(self.time_norm(self.time(x)))
+        frequency = F.relu(self.frequency_norm(self.frequency(x)))
+        if self._batch_norm is None:
+            return paddle.concat([time, frequency], axis=1)
+        return F.relu(self._batch_norm(time + frequency))
+
+
+class AudioBlock(nn.Layer):
+    """Bottleneck of ResNetAudio; the middle is factorised into time and frequency, or a plain 3x3.
+
+    Args:
+        width: channels inside; 4 * width come out.
+        factorised: the middle is a `TimeFrequencyConv` with twice the channels; otherwise 3x3 alone, without norm and ReLU.
+        project: the shortcut is a 1x1 convolution.
+    """
+
+    def __init__(self, in_channels, width, stride, factorised, project):
+        super().__init__()
+        self.out_channels = 4 * width
+        self.factorised = factorised
+        self.conv0 = ConvBN(in_channels, width, 1)
+        if factorised:
+            self.conv1 = TimeFrequencyConv(width, width, 3, stride, "concat")
+        else:
+            conv = nn.Conv2D(width, width, 3, stride, padding=1, weight_attr=KaimingNormal(), bias_attr=False)
+            self.conv1 = nn.Sequential(("_conv", conv))  # named as in a ConvBN
+        self.conv2 = ConvBN(2 * width if factorised else width, self.out_channels, 1)
+        Constant(0.0)(self.conv2._batch_norm.weight)  # a block starts as its shortcut
+        self.short = ConvBN(in_channels, self.out_channels, 1, stride) if project else None
+
+    def forward(self, x):
+        y = self.conv2(self.conv1(F.relu(self.conv0(x))))  # [N, 4*width, T/stride, F/stride]
+        return F.relu(y + (x if self.short is None else self.short(x)))
+
+
+@register("audio_backbone")
+class ResNetAudio(nn.Layer):
+    """The audio pathway of AVSlowFast as a network of its own: no pooling, half of ResNet's channels.
+
+    Args:
+        depth: 50 and 101 exist.
+        in_channels: 1; the key is there for those who write it, as MMAction2's configs do.
+        base_channels: width of the stem and of the first stage's blocks.
+        pretrained: weights of a ResNetAudio of this depth to start from (`.pdparams`), loaded by the engine; empty for none.
+
+    Attributes:
+        out_channels: channels of the feature map, 32 * base_channels.
+        unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
+    """
+
+    unused_pretrained = ("head.",)
+
+    def __init__(
+        self,
+        depth: Literal[50, 101] = 50,
+        in_channels: Literal[1] = 1,
+        base_channels: int = 32,
+        pretrained: str | None = None,
+    ):
+        super().__init__()
+        if base_channels < 1:
+            raise ValueError(f"MODEL.backbone: base_channels is {base_channels}; it must be at least 1")
+        self.pretrained = pretrained or None
+        self.conv = TimeFrequencyConv(in_channels, base_channels, 9, 1, "sum")
+        channels = base_channels
+        for stage, num_blocks in enumerate(RESNET_DEPTHS[depth][1]):
+            blocks = []
+            for i in range(num_blocks):
+                stride = 2 if i == 0 and stage > 0 else 1
+                blocks.append(AudioBlock(channels, base_channels * 2**stage, stride, factorised=stage < 2, project=i == 0))
+                channels = blocks[-1].out_channels
+            self.add_sublayer(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.out_channels = channels
+
+    def forward(self, x):
+        """x: float32 [N, 1, T, F] -> [N, out_channels, T/8, F/8], sizes rounded up."""
+        x = self.conv(x)  # [N, base_channels, T, F]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)  # T, T/2, T/4, T/8
+        return x
+
+    def pretrained_name(self, name: str) -> str:
+        """Where a tensor of a ResNetAudio's file goes in this backbone: where its name says."""
+        return name
+
+
+@register("head")
+class TSNAudioHead(nn.Layer):
+    """Mean over time and frequency, dropout, linear classifier.
+
+    Args:
+        num_classes: width of the logits; given by the data set where the config does not say it.
+        in_channels: channels of the feature map, the backbone's by default.
+        dropout_ratio: dropout before the classifier.
+        init_std: standard deviation of the classifier's initial weights; the bias starts at 0.
+        ls_eps: label smoothing of the training loss.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int | None = None,
+        dropout_ratio: float = 0.4,
+        init_std: float = 0.01,
+        ls_eps: float = 0.0,
+    ):
+        super().__init__()
+        for name, share in (("dropout_ratio", dropout_ratio), ("ls_eps", ls_eps)):
+            if not 0 <= share < 1:
+                raise ValueError(f"MODEL.head: {name} is {share}; it must be in [0, 1)")
+        self.num_classes = num_classes
+        self.label_smoothing = ls_eps
+        self._in_channels, self._std = in_channels, init_std
+        self.dropout = nn.Dropout(dropout_ratio)
+
+    def connect(self, channels: int):
+        """Make the classifier for a feature map of `channels`.
+
+        Raises:
+            ValueError: the head was told another number.
+        """
+        if self._in_channels not in (None, channels):
+            raise ValueError(
+                f"MODEL.head: in_channels is {self._in_channels}, but the backbone gives {channels} channels; "
+                f"set in_channels: {channels} or leave it out"
+            )
+        weight_attr, bias_attr = ParamAttr(initializer=Normal(std=self._std)), ParamAttr(initializer=Constant(0.0))
+        self.fc = nn.Linear(channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+
+    def forward(self, features):
+        """features: float [N, C, T, F] -> logits [N, num_classes]."""
+        return self.fc(self.dropout(features.mean([2, 3])))

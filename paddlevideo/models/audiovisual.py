@@ -1,0 +1,199 @@
+"""A recognizer of pictures and sound, and what decides which sounds are learnt from: masks, wrong sounds, their order."""
+
+from typing import Annotated
+
+import paddle
+from paddle import nn
+
+from paddlevideo.registry import Kind, register
+from paddlevideo.sample import InputSpec
+
+MIN_VARIANCE = 0.01  # of a log-mel clip with sound in it
+MAX_COSINE = 0.99999  # between a log-mel clip and one that can be told from it
+SYNC_INPUTS = ("audio_negative", "epoch")
+
+
+@register("framework")
+class AudioVisualRecognizer(nn.Layer):
+    """A network over clips with sound, which may also learn whether picture and sound belong together.
+
+    A clip without sound (see `has_sound`) is classified by its pictures alone: nothing of the audio pathway reaches its
+    logits. One whose pictures are all zeros is classified by its sound alone. So a program scores each modality of a clip
+    where the inputs of the other are set to zeros; `only` does that, for the names in `modalities`.
+
+    Training with `audio_negative` takes embeddings as well, for the loss `losses.synchronisation_loss`. Wrong sounds follow a
+    curriculum: easy ones, of other clips in the batch, and after `hard_from_epoch` in part hard ones, of the same video.
+
+    Args:
+        backbone: clips and sounds by name -> (features, embeddings); has `inputs`, `out_channels`, `alpha`, `audio_alpha`.
+        head: features -> logits [N, K]; has `connect(channels)`, `num_classes`, `label_smoothing`.
+        sync_weight: of the synchronisation losses, each against the classification loss.
+        label_weight: of the classification loss; 0 learns without labels.
+        sync_margin: distance, at most 1, from which on a wrong sound is far enough.
+        hard_from_epoch: the first epoch, from 0, with hard wrong sounds.
+        hard_share: of the batch, from then on.
+        train_backbone: False keeps the backbone as it was loaded, batch norms too, and trains the head alone (linear probe).
+
+    Attributes:
+        inputs: what `forward` takes, by name.
+        train_inputs: names of what it takes in training.
+        modalities: {modality: names of its inputs}.
+        num_classes: K.
+        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
+        view_average: what a test averages over the views of a video, as positions within a view.
+    """
+
+    view_average = "probabilities"
+    modalities = {"visual": ("slow", "fast"), "audio": ("audio",)}  # noqa: RUF012
+
+    def __init__(
+        self,
+        backbone: Annotated[nn.Layer, Kind("backbone")],
+        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
+        sync_weight: float = 1.0,
+        label_weight: float = 1.0,
+        sync_margin: float = 0.99,
+        hard_from_epoch: int = 96,
+        hard_share: float = 0.25,
+        train_backbone: bool = True,
+    ):
+        super().__init__()
+        if not 0 <= hard_share <= 1:
+            raise ValueError(f"MODEL: hard_share is {hard_share}; it must be in [0, 1]")
+        if min(sync_weight, label_weight) < 0 or not 0 < sync_margin <= 1:
+            raise ValueError(
+                f"MODEL: sync_weight is {sync_weight}, label_weight {label_weight}, sync_margin {sync_margin}; expected "
+                "weights of at least 0 and a margin in (0, 1], the largest distance there is"
+            )
+        head.connect(backbone.out_channels)
+        self.backbone = backbone
+        self.head = head
+        self.sync_weight, self.label_weight, self.sync_margin = sync_weight, label_weight, sync_margin
+        self.hard_from_epoch, self.hard_share = hard_from_epoch, hard_share
+        self.train_backbone = train_backbone
+        if not train_backbone:
+            for parameter in backbone.parameters():
+                parameter.stop_gradient = True
+
+    @property
+    def inputs(self) -> dict[str, InputSpec]:
+        return self.backbone.inputs
+
+    @property
+    def train_inputs(self) -> tuple[str, ...]:
+        learns = self.train_backbone and self.backbone.avs_stages
+        return (*self.inputs, *(SYNC_INPUTS if learns else ()))
+
+    @property
+    def alpha(self) -> int:
+        """Frames of the fast pathway for each one of the slow pathway."""
+        return self.backbone.alpha
+
+    @property
+    def audio_alpha(self) -> int:
+        """Rows of sound for each frame of the slow pathway."""
+        return self.backbone.audio_alpha
+
+    @property
+    def num_classes(self) -> int:
+        return self.head.num_classes
+
+    @property
+    def label_smoothing(self) -> float:
+        return self.head.label_smoothing
+
+    def forward(self, inputs):
+        """Logits [N, K]; in evaluation they are log-probabilities, as `Recognizer3D` gives them.
+
+        Args:
+            inputs: by the names of `inputs`. In training also, for the embeddings: `audio_negative` float32 [N, 1, T, F], a
+                sound of the same video at another time (the clip's own sound where there is none: such a pair does not
+                count), and `epoch`, a number from 0.
+
+        Returns:
+            logits; with `audio_negative`, in training, (logits, embeddings) with the embeddings of `AVSlowFast.forward`.
+
+        Raises:
+            ValueError: an input is missing, or its shape does not fit.
+        """
+        if not self.train_backbone:
+            self.backbone.eval()  # whatever mode the whole is put into
+        clips = {name: inputs[name] for name in inputs if name in self.inputs}
+        if self.training and self.train_backbone and "audio_negative" in inputs:
+            features, embeddings = self.backbone({**clips, **self._wrong_sounds(inputs)})
+            return self.head(features), embeddings
+        return self.head(self.backbone(clips)[0])
+
+    def _wrong_sounds(self, inputs):
+        """For each clip a sound that is not its own, and whether there is telling them apart."""
+        if "epoch" not in inputs:
+            raise ValueError(
+                "AudioVisualRecognizer takes 'epoch' beside 'audio_negative': the wrong sounds follow a curriculum"
+            )
+        audio, negative = inputs["audio"], inputs["audio_negative"]
+        if list(negative.shape) != list(audio.shape):
+            raise ValueError(f"'audio_negative' is {list(negative.shape)}; expected the shape of 'audio', {list(audio.shape)}")
+        share = self.hard_share if int(inputs["epoch"]) >= self.hard_from_epoch else 0.0
+        negative = negative[paddle.to_tensor(negative_order(audio.shape[0], share))]
+        return {"audio_negative": negative, "sync_valid": can_be_told_apart(audio, negative)}
+
+
+def has_sound(audio):
+    """Whether there is sound: a log-mel spectrogram of one value is silence, or stands for none.
+
+    Args:
+        audio: normalised log-mel, float [N, 1, T, F].
+
+    Returns:
+        float32 [N], 1 where the variance is above MIN_VARIANCE, otherwise 0.
+    """
+    audio = audio.astype("float32")
+    deviation = audio - audio.mean([1, 2, 3], keepdim=True)
+    return ((deviation * deviation).mean([1, 2, 3]) > MIN_VARIANCE).astype("float32")
+
+
+def has_pictures(clip):
+    """float [N, C, T, H, W] -> float32 [N]: 0 where a clip is nothing but zeros, which stands for no pictures."""
+    clip = clip.astype("float32")
+    return ((clip * clip).mean([1, 2, 3, 4]) > 0).astype("float32")
+
+
+def can_be_told_apart(audio, negative):
+    """Whether a synchronisation loss makes sense: both have sound, and they are not the same.
+
+    Args:
+        audio, negative: normalised log-mel, float [N, 1, T, F], sounds that do and do not belong to the pictures.
+
+    Returns:
+        float32 [N] of 0 and 1; their cosine, about zero, must be below MAX_COSINE.
+    """
+    a, b = (x.astype("float32").flatten(1) for x in (audio, negative))
+    cosine = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt().clip(min=1e-8)
+    return (cosine < MAX_COSINE).astype("float32") * has_sound(audio) * has_sound(negative)
+
+
+def negative_order(num_clips: int, hard_share: float) -> list[int]:
+    """Whose wrong sound each clip of a batch gets: of the next one (easy), or its own video's (hard).
+
+    The first (1 - hard_share) of the clips, at least one, pass theirs around; the others keep their own, as in the authors'
+    code. One clip alone keeps its own.
+
+    Args:
+        num_clips: in the batch of a rank.
+        hard_share: of clips with a hard one.
+
+    Returns:
+        an index into the batch for each clip.
+    """
+    easy = max(int((1 - hard_share) * num_clips), 1)
+    return [(i + 1) % easy if i < easy else i for i in range(num_clips)]
+
+
+def only(inputs, names):
+    """The inputs of one modality: those of other names are set to zeros, which stand for no sound and no pictures.
+
+    Args:
+        inputs: arrays or tensors by name.
+        names: which stay as they are, as `modalities` lists them.
+    """
+    return {name: value if name in names else value * 0 for name, value in inputs.items()}

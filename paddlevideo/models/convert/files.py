@@ -1,0 +1,35 @@
+"""Weight files of any of the sources, read without running anything in them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from paddlevideo.models.convert.tf_checkpoint import read_checkpoint
+from paddlevideo.torchfile import SUFFIXES as TORCH
+from paddlevideo.torchfile import read_torch
+from paddlevideo.weights import Arrays, WeightsError, read_arrays
+
+
+def read_weights(path: str | Path) -> Arrays:
+    """Named arrays of a foreign file: Paddle's `.pdparams`, `.safetensors`, `.npz`, PyTorch's `.pth`, a TensorFlow checkpoint.
+
+    Args:
+        path: the file; of a TensorFlow checkpoint the `.index` file, or the prefix of its files.
+
+    Raises:
+        WeightsError: missing, damaged, or holding anything else than arrays; the message names the file.
+    """
+    path = Path(path)
+    if path.suffix == ".index" or path.with_name(path.name + ".index").exists():
+        return read_checkpoint(path)
+    if path.suffix in TORCH:
+        return read_torch(path)
+    if path.suffix != ".npz":
+        return read_arrays(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: there is no such file") from None
+    except Exception as error:  # zipfile and NumPy raise many kinds on a damaged archive
+        raise WeightsError(f"{path}: not a .npz file of arrays, or damaged ({error})") from error

@@ -1,0 +1,77 @@
+"""Both audio front ends against the references' numbers, the filters and windows they are made of included."""
+
+import numpy as np
+import pytest
+
+from paddlevideo.data.audio import DecibelMel, LogMel, hann_window, mel_filters, nearest_rows, overlap_window
+from paddlevideo.data.waveform import read_waveform
+
+ULPS = 1e-6  # of values around 1: a few roundings of float32
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return np.load(shared / "parity" / "audio" / "features_golden.npz", allow_pickle=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_fft", "hop"), [("script_512_256", 512, 256), ("default_1280_320", 1280, 320), ("readme_1024_256", 1024, 256)]
+)
+def test_mmaction2_feature(golden, name, n_fft, hop):
+    feature = DecibelMel(n_fft=n_fft, hop_length=hop)
+    for wave, wanted in (
+        (golden["w16_i16"].astype(np.float32) / 32768, golden[f"mm_lws_{name}_w16"]),
+        (golden["w16_f32"], golden[f"mm_lws_{name}_w16_f32"]),
+    ):
+        rows = feature(wave)
+        assert rows.dtype == np.float32 and rows.shape == wanted.shape
+        assert np.abs(rows - wanted).max() < ULPS
+
+
+def test_silence_is_zero(golden):
+    rows = DecibelMel()(np.zeros(160000, np.float32))
+    assert np.array_equal(rows, golden["mm_lws_silence10s"])
+
+
+def test_avslowfast_log_mel(golden):
+    for wave, suffix in ((golden["w16_f32"], ""), (golden["w16_i16"].astype(np.float32), "_i16scale")):
+        plain, wanted = LogMel(mean=0, std=1)(wave), golden[f"av_logmel_w16{suffix}"]
+        assert plain.shape == wanted.shape and np.abs(plain - wanted).max() < ULPS * np.abs(wanted).max()
+        normalised = LogMel()(wave)
+        assert np.abs(normalised - golden[f"av_logmel_norm_w16{suffix}"]).max() < ULPS * 4
+
+
+def test_avslowfast_input(golden):
+    places = golden["av_temporal_sampling_idx_0_133.3"]
+    assert np.array_equal(nearest_rows(np.arange(200), 0, 133.3), places)
+    rows = nearest_rows(LogMel()(golden["w16_f32"]), 0, 133.3)
+    assert rows.shape == (128, 80) and np.abs(rows - golden["av_input_128x80"]).max() < ULPS * 4
+
+
+def test_filters_and_windows(golden):
+    slaney, htk = mel_filters(16000, 512, 80, 125, 7600, "slaney"), mel_filters(16000, 512, 80, 0, 8000, "htk")
+    assert np.abs(slaney.T - golden["mm_melbasis_16000_512_125_7600_80"]).max() < 1e-8
+    assert np.abs(htk.T - golden["av_melbasis_htk_16000_512_0_8000_80"]).max() < 1e-8
+    for n_fft, hop in ((512, 256), (1280, 320)):
+        assert np.abs(overlap_window(n_fft, hop) - golden[f"lws_awin_{n_fft}_{hop}"]).max() < 1e-12
+    sine = np.sin(np.pi * (np.arange(512) + 0.5) / 512)
+    assert np.abs(overlap_window(512, 256) - sine).max() < 1e-12 and hann_window(512)[256] == 1
+
+
+def test_librosa_where_it_is_installed(golden):
+    librosa = pytest.importorskip("librosa", reason="librosa is not installed; the goldens have its numbers")
+    wave = golden["w16_f32"]
+    mel = librosa.feature.melspectrogram(
+        y=wave.astype(np.float64), sr=16000, n_fft=512, hop_length=256, n_mels=80, fmin=0, fmax=8000, htk=True, center=False
+    )
+    assert np.abs(LogMel(mean=0, std=1)(wave) - np.log(mel.T + 1e-8)).max() < 1e-5
+
+
+def test_soundfile_backend_reads_as_librosa(golden, tmp_path):
+    librosa = pytest.importorskip("librosa", reason="librosa is not installed")
+    soundfile = pytest.importorskip("soundfile")
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, golden["w44_i16"], 44100)
+    wanted, _ = librosa.load(path, sr=16000)
+    assert np.array_equal(read_waveform(path, backend="soundfile"), wanted)
+    assert np.abs(DecibelMel()(read_waveform(path)) - DecibelMel()(wanted)).mean() < 1e-4

@@ -1,0 +1,69 @@
+"""Frames and rows of audio clips against MMAction2's, and what this does where that gives an input of zeros."""
+
+import json
+
+import numpy as np
+import pytest
+
+from paddlevideo.data.audio_clips import pair_valid
+from paddlevideo.data.audio_transforms import AudioFeatureSelector, SampleFrames
+
+FIXED = 128
+
+
+@pytest.fixture(scope="module")
+def golden(shared):
+    return json.loads((shared / "parity" / "audio" / "selector_golden.json").read_text(encoding="utf-8"))
+
+
+def clips_of(row) -> np.ndarray:
+    """Frame numbers [clips, 64] for a row of the goldens; 0.x counts frames from 1."""
+    first = row["gen"] == "0.x"
+    sample = SampleFrames(64, 1, row["num_clips"], True, "centers" if first else "ends", int(first))
+    return sample(row["total_frames"], 0.0, np.random.default_rng(0)).reshape(row["num_clips"], 64)
+
+
+def rows_of(golden):
+    return [row for row in golden["rows"] if row["gen"] in ("0.x", "1.x")]
+
+
+def test_frames(golden):
+    for row in rows_of(golden):
+        clips = clips_of(row)
+        assert clips[:, 0].tolist() == row["first_frame"] and clips[:, -1].tolist() == row["last_frame"], row
+    assert len(rows_of(golden)) == 52
+
+
+def test_rows(golden):
+    same = 0
+    for row in rows_of(golden):
+        for clip, first, kept in zip(clips_of(row), row["first_row"], row["kept_rows"], strict=True):
+            start, end = AudioFeatureSelector(FIXED).span(clip, row["total_frames"], row["length"])
+            if kept == FIXED:
+                assert (start, end - start) == (first, kept), row
+                same += 1
+            else:  # the reference fills up with zeros, or has nothing else: its clip begins anew before the end
+                assert row["total_frames"] < 64 and end - start == FIXED, row
+                assert first is None or start == first, row
+    assert same == 198
+
+
+def test_training_draws(golden):
+    class Legacy:  # the reference's generator, asked as ours is
+        def __init__(self, seed):
+            self.state = np.random.RandomState(seed)
+
+        def integers(self, low, high, size):
+            return self.state.randint(low, high, size=size)
+
+    for row in golden["train_np_seed0_1x"]:
+        assert SampleFrames(64)(row["total_frames"], 0.0, Legacy(0))[0] == row["first_frame"], row
+
+
+def test_which_pairs_can_teach(shared):
+    golden = np.load(shared / "parity" / "audio" / "golden_avs_loss.npz", allow_pickle=False)
+    pairs = np.random.default_rng(0).standard_normal((5, 2, 1, 128, 80))
+    pairs[1, 0] = 0
+    pairs[2, 1] = pairs[2, 0]
+    pairs[3, 1] *= 0.05
+    assert np.array_equal(pair_valid(pairs[:, 0], pairs[:, 1]), golden["mask"])

@@ -1,0 +1,61 @@
+"""The shards that TensorFlow 2.21 reads and refuses: the same records, the same refusals."""
+
+import json
+import zlib
+
+import pytest
+
+from paddlevideo.data.tfrecord import encode_example, parse_example, read_payloads
+from paddlevideo.data.youtube8m import FeatureDecoder, FeaturePipeline, YouTube8MDataset
+from paddlevideo.sample import DecodeError
+
+
+@pytest.fixture(scope="module")
+def folder(shared):
+    return shared / "parity" / "nextvlad"
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    return json.loads((folder / "tfrecord_expected.json").read_text())["small"]
+
+
+def test_valid_corner_cases(folder, expected):
+    videos = [parse_example(payload) for _, payload in read_payloads(folder / "small.tfrecord")]
+    assert len(videos) == len(expected) == 4
+    for video, wanted in zip(videos, expected, strict=True):
+        assert video.id.decode() == wanted["id"] and video.labels.tolist() == wanted["labels"]
+        for name in ("rgb", "audio"):
+            assert len(video.features[name]) == wanted["frames"]
+            assert zlib.crc32(video.features[name].tobytes()) == wanted[f"{name}_crc32"]
+
+
+def test_the_writer_makes_the_same_bytes(folder):
+    """Of the two records in the usual form; the others have unpacked labels, and an empty list of them."""
+    payloads = [payload for _, payload in read_payloads(folder / "small.tfrecord")][:2]
+    for payload in payloads:
+        video = parse_example(payload)
+        frames = {name: rows.reshape(len(rows), rows.shape[1] or 1) for name, rows in video.features.items()}
+        assert encode_example(video.id, video.labels, frames) == payload
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("flip", r"byte 0: the record fails its check \(CRC-32C\)"), ("trunc", "byte 358267: the record goes on 10 bytes")],
+)
+def test_damage_is_refused(folder, name, told):
+    with pytest.raises(DecodeError, match=rf"{name}.tfrecord: {told}"):
+        list(read_payloads(folder / f"{name}.tfrecord"))
+
+
+def test_samples(folder, expected):
+    records = YouTube8MDataset(str(folder / "small.tfrecord")).load().records
+    pipeline = FeaturePipeline(FeatureDecoder(num_classes=3862))
+    for record, wanted in zip(records, expected, strict=True):
+        sample = pipeline(record)
+        count = min(300, wanted["frames"])
+        assert sample["num_frames"] == count and sample["id"] == wanted["id"].encode()
+        assert sample["rgb"].shape == (300, 1024) and not sample["rgb"][count:].any()
+        assert sample["label"].nonzero()[0].tolist() == wanted["labels"]
+        if wanted["frames"] <= 300:
+            assert zlib.crc32(sample["audio"][:count].tobytes()) == wanted["audio_crc32"]

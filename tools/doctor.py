@@ -1,0 +1,30 @@
+"""Say what this machine has, and what of it is known to give trouble. A bug report begins with what this prints.
+
+Example: python tools/doctor.py
+Exit code: 1 where training or predicting will fail, else 0.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036, what follows would end with a syntax error there
+    sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from paddlevideo.report.doctor import examine, text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="all facts as JSON")
+    args = parser.parse_args()
+    facts = examine()
+    print(json.dumps(facts, indent=1) if args.json else text(facts))
+    return 1 if any(problem["level"] == "error" for problem in facts["problems"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
