@@ -10,6 +10,7 @@ extras = {
     "onnx": ["paddle2onnx>=2.1", "onnx>=1.16", "onnxruntime>=1.20"],  # export to ONNX, ONNX Runtime as a backend
     "openvino": ["openvino>=2025.0"],  # the fastest backend on most CPUs
     "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
+    "audio": ["soundfile>=0.12.1", "soxr>=0.4"],  # other readers of plain sound files; PyAV reads them too
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": ["pytest>=8", "pytest-cov>=5", "hypothesis>=6", "ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"],
@@ -27,11 +28,13 @@ setup(
     install_requires=[
         "numpy>=2.0",
         "opencv-python-headless>=4.10",
-        "av>=14.0",
+        "av>=17.0",
         "pillow>=10.0",
         "pyyaml>=6.0",
+        "scipy>=1.14",
         "tqdm>=4.66",
         "safetensors>=0.5",
+        "google-crc32c>=1.5",  # checks of TFRecord files
     ],
     extras_require=extras,
 )

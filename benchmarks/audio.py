@@ -1,7 +1,9 @@
 """From a waveform to what an audio model takes: our two front ends, and librosa's where it is installed, on the same sound."""
 
+import argparse
 import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -68,3 +70,11 @@ def peers() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         return ((np.log(mel + 1e-8) + 7.03) / 4.66).T
 
     return {"feature of MMAction2": decibel_mel, "log-mel of AVSlowFast": log_mel}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser  # those of every benchmark do
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.rounds)

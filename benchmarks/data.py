@@ -1,6 +1,8 @@
 """The last step before the model: bytes -> normalised float32, by table, by arithmetic, and as tensors."""
 
+import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -52,3 +54,11 @@ def finishing(pipeline: ClipPipeline, batch: dict[str, np.ndarray], title: str, 
     ]
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in batch.items())
     return measure(f"{title}, {shapes}", "clip", len(next(iter(batch.values()))), variants, rounds)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser  # those of every benchmark do
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.config, args.override, args.batch_size, args.rounds)

@@ -1,5 +1,6 @@
 """One exported model on every backend of this machine."""
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,3 +79,13 @@ def opened(label: str, backend: Any, view: dict[str, np.ndarray], logits: np.nda
     difference = relative_difference(backend.run(view), logits)
     note = f"{backend.name}; logits off by {difference:.1e}"
     return Variant(label, timed(lambda: backend.run(view)), lambda median: note)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, help="exported folder; default: the config's model with random weights")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    exported = Exported(args.model) if args.model else made_up(args.config, args.override, folder)
+    return run(exported, args.threads, args.rounds)

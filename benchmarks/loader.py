@@ -1,18 +1,21 @@
 """How many clips a second the loader gives: decoders, workers, and decoding only what is wanted."""
 
+import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.clips import records_of
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.decode import has_decord
 from paddlevideo.data.loader import ClipDataset, EvalOrder, Loaded, Loader, load_batch
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline, load_config
-from paddlevideo.sample import DecodeError, Record
+from paddlevideo.sample import DecodeError, Draw, Record
 
 DECODERS = ("pyav", "decord", "cv2")
 
@@ -89,7 +92,7 @@ def read_all(loader: Loader) -> None:
 
 def read_each(dataset: ClipDataset) -> None:
     for index in range(len(dataset)):
-        check(load_batch(dataset, 0, [index]))
+        check(load_batch(dataset, 0, [Draw(index)]))
 
 
 def check(loaded: Loaded) -> None:
@@ -99,3 +102,18 @@ def check(loaded: Loaded) -> None:
     """
     if loaded.failures:
         raise DecodeError(f"{loaded.failures[0]}; take it out of the folder, every decoder must read the same videos")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
+    add("--clips", type=int, default=8, help="made-up videos")
+    add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
+    add("--size", type=int, nargs=2, default=(340, 256), metavar=("WIDTH", "HEIGHT"), help="pixels, even")
+    add("--gop", type=int, default=50, help="frames from one key frame to the next")
+    add("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes")
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    made = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
+    return run(args.config, args.override, made, args.workers, args.batch_size, args.rounds)

@@ -1,8 +1,10 @@
 """The metrics of tagging: a video at a time as their definitions read, and the whole batch at once; then a data set's worth."""
 
+import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -105,3 +107,12 @@ def one_by_one(parts) -> tuple[float, dict[str, float]]:
     if positives:
         numbers["map"] = np.mean([sums[k] / count for k, count in positives.items()])
     return spent + time.perf_counter() - start, {name: float(value) for name, value in numbers.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=int, default=1_100_000)
+    parser.add_argument("--classes", type=int, default=3862)
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.videos, args.classes, args.rounds)

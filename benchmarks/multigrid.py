@@ -1,12 +1,15 @@
 """Plain training against each phase of a multigrid plan: clips per second, and how much of what the plan saves is real time."""
 
+import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import paddle
 
+from benchmarks.clips import records_of
 from benchmarks.measure import Group, Row, Variant, measure
 from benchmarks.train import multiplications
 from paddlevideo import dist
@@ -20,7 +23,9 @@ from paddlevideo.sample import BatchShape, ClipShape, Record
 from paddlevideo.solver.multigrid import Phase
 
 
-def run(config: str, overrides: list[str], records: list[Record], workers: int, batch_size: int, rounds: int) -> Iterator[Group]:
+def run(
+    config: str, overrides: list[str], records: list[Record], workers: int, batch_size: int, rounds: int
+) -> Iterator[Group]:
     """One group: a plain step, and the steps of a short cycle of every clip shape, data and optimizer included.
 
     Args:
@@ -127,8 +132,19 @@ def total(group: Group, phases: list[Phase], plain: Timed, timed: dict[str, Time
     ratio = float(np.median(ratios))
     allowed = before * plain.work / spent(lambda n: timed[n].work)
     seconds = [before * rows["plain"].seconds[i] for i in rounds]
-    base = Row("plain", seconds, float(np.median(seconds)), before / float(np.median(seconds)), 1.0, 1.0, 1.0, f"{before} epochs")
+    base = Row(
+        "plain", seconds, float(np.median(seconds)), before / float(np.median(seconds)), 1.0, 1.0, 1.0, f"{before} epochs"
+    )
     note = f"{phases[-1].end} epochs; FLOPs allow {allowed:.2f}, reached {100 * ratio / allowed:.0f} %"
     mine = [spent(lambda n, i=i: rows[n].seconds[i]) for i in rounds]
     row = Row("multigrid", mine, float(np.median(mine)), before / float(np.median(mine)), ratio, ratios[0], ratios[-1], note)
     return Group(f"the whole plan, {group.count:g} clip(s) an epoch", "epoch", before, [base, row])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    made = records_of(None, folder, 8, (340, 256), 250, 50)
+    return run(args.config, args.override, made, args.workers, args.batch_size, args.rounds)

@@ -1,10 +1,12 @@
 """NeXtVLAD: one matrix product a video against a tensor [K, D1] for each frame, each in a process of its own."""
 
+import argparse
 import resource
 import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -132,3 +134,11 @@ def aggregate_by_frame(alpha, features, centers):
 
 # (D1, K) of the streams above -> G: what the product needs no more.
 GROUPS = {(256, 128): 8, (32, 128): 8, (8, 8): 4, (4, 8): 4}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=300, help="of a video")
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.batch_size, args.frames, dist.use_threads(), args.rounds)

@@ -1,5 +1,6 @@
 """How many videos a second come out of a shard of frame features: this reader, others on the same file, and the loader."""
 
+import argparse
 import subprocess
 import time
 import zlib
@@ -225,3 +226,14 @@ def cpu_variant(name: str, job: Callable[[], None], count: int) -> Variant:
 
 def wall_note(walls: list[float], count: int) -> Callable[[float], str]:
     return lambda median: f"{count / float(np.median(walls)):.0f} a second by the clock"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shard", type=Path, help="a TFRecord file; default: made-up videos, as many as --videos")
+    parser.add_argument("--videos", type=int, default=1000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes")
+    parser.add_argument("--tf_python", help="a Python that has TensorFlow, to run tf.data beside")
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.shard, folder, args.videos, args.workers, args.tf_python, args.rounds)

@@ -1,5 +1,6 @@
 """The training step of a config, on made-up data: threads, Paddle's static graph, and how far it is from a matrix product."""
 
+import argparse
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -147,3 +148,11 @@ def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
     for hook in hooks:
         hook.remove()
     return total * len(next(iter(inputs.values())))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    del parser  # those of every benchmark do
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    return run(args.config, args.override, args.batch_size, args.rounds)

@@ -152,7 +152,7 @@ def read_frames(seen: Seen, record: Record, how: Look) -> None:
     repeats = av.logging.get_skip_repeated()
     av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as lines:
+        with one_thread(), av.logging.Capture() as lines:
             with open_container(record.path) as container:
                 stream = video_streams(container)[0]
                 seen.codec, seen.sound = stream.codec_context.name, bool(container.streams.audio)

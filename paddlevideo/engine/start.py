@@ -106,9 +106,6 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     network = paddle.DataParallel(model) if dist.world_size() > 1 else model
 
-    if cfg.amp and not amp.on_gpu():
-        logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
-
     # Data, and how batches, ranks and the learning rate belong together.
     orders = [order_of(cfg, phase, lists["train"]) for phase in phases]
     replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
@@ -217,6 +214,8 @@ def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
     cfg = run.cfg
     for note in cfg.origin.notes:
         logger.info(note)
+    if cfg.amp and not amp.on_gpu():
+        logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
     names = f" ({', '.join(run.classes.names[:6])}{', ...' if run.classes.num > 6 else ''})" if run.classes.names else ""
     logger.info(f"{run.failures.num_records} training and {num_valid} validation records, {run.classes.num} classes{names}")
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)

@@ -9,7 +9,7 @@ NEEDED = {
     "paddle": (("paddlepaddle", "paddlepaddle-gpu"), "3.3"),
     "numpy": (("numpy",), "2.0"),
     "cv2": (("opencv-python-headless", "opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"), "4.10"),
-    "av": (("av",), "14.0"),
+    "av": (("av",), "17.0"),
     "PIL": (("pillow",), "10.0"),
     "yaml": (("pyyaml",), "6.0"),
     "tqdm": (("tqdm",), "4.66"),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from html.parser import HTMLParser
 
 import av
 import cv2
@@ -645,7 +646,9 @@ def test_long_lists_of_faults_are_cut_on_the_console_only(tmp_path):
         (tmp_path / "run" / f"empty{n}.mp4").touch()
     result = checked(tmp_path)
     assert "  ... and 4 more, see bad_files.csv" in text_report(result)
-    assert html_report(result, "x").count("the file is empty") == 9
+    page = html_report(result, "x")
+    Balanced().feed(page)
+    assert page.count("the file is empty") == 9
 
 
 def test_html_report_holds_names_of_any_kind_and_nothing_from_elsewhere(tmp_path):
@@ -655,6 +658,21 @@ def test_html_report_holds_names_of_any_kind_and_nothing_from_elsewhere(tmp_path
     assert "<script" not in page and "&lt;script&gt;" in page and "My &lt;videos&gt;" in page
     assert "http" not in page and "src=" not in page and "color-scheme: light dark" in page
     assert page.count("<table>") == page.count("</table>") == 4
+    Balanced().feed(page)
+
+
+class Balanced(HTMLParser):
+    """Fails where a tag is closed that was not the last one opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+
+    def handle_starttag(self, tag, attrs):
+        self.open += [] if tag in ("meta", "br") else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
 def test_histograms(small_set, result):
