@@ -246,7 +246,8 @@ class _Dict(dict):
         pass
 
 
-class _TorchUnpickler(pickle.Unpickler):
+# The one in Python: a made-up memo index makes the one in C fill the memory.
+class _TorchUnpickler(pickle._Unpickler):
     """Reads tensors, plain containers, and nothing else.
 
     Args:

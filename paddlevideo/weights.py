@@ -119,7 +119,8 @@ def _array(data, dtype, shape, order: Literal["C", "F"] = "C") -> np.ndarray:
     return np.frombuffer(raw, dtype.type).reshape(shape, order=order).copy(order)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+# The one in Python: a made-up memo index makes the one in C fill the memory.
+class _ArrayUnpickler(pickle._Unpickler):
     """Reads the few things that pickled NumPy arrays consist of.
 
     Not even NumPy's own constructors run on what a file says: a made-up dtype with objects in it would let them follow any

@@ -12,8 +12,10 @@ NEEDED = {
     "av": (("av",), "17.0"),
     "PIL": (("pillow",), "10.0"),
     "yaml": (("pyyaml",), "6.0"),
+    "scipy": (("scipy",), "1.14"),
     "tqdm": (("tqdm",), "4.66"),
     "safetensors": (("safetensors",), "0.5"),
+    "google_crc32c": (("google-crc32c",), "1.5"),
 }
 OPTIONAL = {
     "onnxruntime": (("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "1.20"),
@@ -21,6 +23,8 @@ OPTIONAL = {
     "paddle2onnx": (("paddle2onnx",), "2.1"),
     "openvino": (("openvino",), "2025.0"),
     "decord": (("decord", "decord2", "eva-decord"), "0.6"),
+    "soundfile": (("soundfile",), "0.12.1"),
+    "soxr": (("soxr",), "0.4"),
     "matplotlib": (("matplotlib",), "3.9"),
     "visualdl": (("visualdl",), "2.5"),
 }

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import struct
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -445,3 +446,14 @@ def test_a_checksum_changes_with_any_bit():
         other[name].reshape(-1).view(np.uint8)[place] ^= 1
         assert checksum(other) != checksum(first)
     assert checksum({"a": first["a"], "c": first["b"]}) != checksum(first), "names count"
+
+
+def test_a_made_up_memo_index_takes_no_memory(tmp_path):
+    """Eleven bytes that ask for an entry number 2^31 - 2 of the memo; C's unpickler would make room for all before it."""
+    path = tmp_path / "w.pdparams"
+    path.write_bytes(b"\x80\x02}r\xfe\xff\xff\x7f.")
+    tracemalloc.start()
+    assert read_arrays(path) == {}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
