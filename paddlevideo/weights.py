@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import re
+import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -215,7 +216,7 @@ def _telling(path: Path) -> Iterator[None]:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (pickle.UnpicklingError, EOFError, SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-            ImportError, MemoryError, OverflowError, RecursionError) as error:  # fmt: skip
+            ImportError, MemoryError, OverflowError, RecursionError, struct.error) as error:  # fmt: skip
         raise WeightsError(f"{path}: not a file of arrays, or damaged ({type(error).__name__}: {error})") from error
 
 
