@@ -9,6 +9,9 @@ Both are plain dicts, so that a step only knows the keys it needs:
 |             | after Image2Array [..., T, 3, H, W], then float32   |                                    |
 |             | views may come as `data.views.Views`, not yet cut   |                                    |
 | slow, fast  | after PackOutput float32 [..., 3, T, H, W] each     | one more axis N in front           |
+| audio,      | float32 [1, rows, mels] beside frames, with views   | one more axis N in front           |
+| audio_negative | [V, 1, rows, mels]; alone [clips, 1, rows, mels] |                                    |
+| missing_audio | bool scalar, silence stands for a missing sound   | bool [N]                           |
 | label       | int64 scalar, -1 where unknown                      | int64 [N]                          |
 | index       | int64 scalar, the record's place in its list        | int64 [N]                          |
 

@@ -71,7 +71,7 @@ Count = Annotated[int, AtLeast(1)]
 CountOrZero = Annotated[int, AtLeast(0)]
 
 FrameworkSpec = Annotated[Component, Kind("framework", key="framework")]
-DatasetSpec = Annotated[Component, Kind("dataset", key="format")]
+DatasetSpec = Annotated[Component, Kind("dataset", key="format", supplied=("file_path",))]  # by DATASET.root
 DecodeSpec = Annotated[Component, Kind("decode")]
 SampleSpec = Annotated[Component, Kind("sample")]
 TransformSpec = Annotated[Component, Kind("transform")]
@@ -113,6 +113,7 @@ class Dataset:
     test_num_workers: CountOrZero | None = None
     prefetch: Count = 2  # batches each worker holds ready
     views_per_step: Count | None = None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
+    root: str | None = None  # a folder that tools/check_data.py has looked at: the lists of splits that name no file_path
     class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
     train: DatasetSpec | None = None
     valid: DatasetSpec | None = None

@@ -40,7 +40,7 @@ def write_sound(
         sound: float [n] or [channels, n].
         start: time of the first sample (s).
         hole: (at, length), s: what comes after `at` is that much later.
-        video: a picture besides: num_frames, fps, and `start` (s) of the first frame, codec.
+        video: a picture besides: num_frames, fps, and `start` (s) of the first frame, codec, `pts` of each frame (1 / fps s).
         others: more audio streams, of the same form.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_sound(
     return path
 
 
-def _picture(container, num_frames: int = 25, fps: int = 25, start: float = 0.0, codec: str = "mpeg4"):
+def _picture(container, num_frames: int = 25, fps: int = 25, start: float = 0.0, codec: str = "mpeg4", pts=None):
     stream = container.add_stream(codec, rate=fps)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
     stream.codec_context.time_base = Fraction(1, fps)
@@ -75,7 +75,7 @@ def _picture(container, num_frames: int = 25, fps: int = 25, start: float = 0.0,
     def write() -> None:
         for number, image in enumerate(pictures(num_frames)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.time_base, frame.pts = Fraction(1, fps), number + round(start * fps)
+            frame.time_base, frame.pts = Fraction(1, fps), (pts[number] if pts else number) + round(start * fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

@@ -19,9 +19,6 @@ from paddlevideo.data.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec, Record, Sample
 
-# A pair that teaches nothing: a spectrogram that hardly varies (silence), or a negative that is the positive.
-MIN_VARIANCE = 0.01
-MAX_COSINE = 0.99999
 READ_TOGETHER = 10.0  # s between two spans up to which one read is cheaper than two
 
 
@@ -78,31 +75,6 @@ def misaligned_start(start: float, length: float, total: float, gap: float, rng:
         return None
     place = share * (before + after)
     return place if place < before else start + gap + place - before
-
-
-def pair_valid(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
-    """Which pairs can teach synchronisation: bool [N].
-
-    Args:
-        positive, negative: log-mel spectrograms as the network takes them, float32 [N, 1, T, mels].
-    """
-    a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (positive, negative))
-    varied = (a.var(axis=1, ddof=1) > MIN_VARIANCE) & (b.var(axis=1, ddof=1) > MIN_VARIANCE)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = (a * b).sum(axis=1) / np.maximum(norms, 1e-8)
-    return varied & (cosine < MAX_COSINE)
-
-
-def negative_order(num_clips: int, epoch: int, hard_from: int = 96, easy_share: float = 0.75) -> np.ndarray:
-    """Whose misaligned clip is the negative of each clip of a batch: int64 [num_clips].
-
-    Easy ones are those of the next clip, another video; hard ones are of the same video. All are easy before epoch
-    `hard_from`, from then on the first `easy_share` of the batch, at least one.
-    """
-    num_easy = num_clips if epoch < hard_from else max(1, int(easy_share * num_clips))
-    order = np.arange(num_clips)
-    order[:num_easy] = (order[:num_easy] + 1) % num_easy
-    return order
 
 
 @register("audio")
@@ -170,8 +142,8 @@ class ClipAudio:
 
         Returns:
             audio: float32 [1, num_rows, mels], or [C * crops, 1, num_rows, mels] where that is more than one.
-            audio_negative: the same of the misaligned clip, and audio_valid: bool, or [C * crops], whether the pair can teach;
-                these two with `misaligned` only.
+            audio_negative: with `misaligned`, the same of the misaligned clip; of the clip itself where the video is too short for
+                another. Which pairs can teach is for the model to say, which puts them together.
             missing_audio: bool, whether a clip has no sound; it has silence then.
 
         Raises:
@@ -185,14 +157,10 @@ class ClipAudio:
             raise NoAudioError(f"{why}; missing_audio: zeros would take silence in its place")
         sample: Sample = {"audio": np.repeat(audio, crops, axis=0), "missing_audio": np.bool_(not heard.all())}
         if self.misaligned:
-            negative, both = audio, heard & False
-            if other is not None and heard.any():
-                negative, found, _ = self._read(record.path, other)
-                both = heard & found & pair_valid(audio, negative)
+            negative = self._read(record.path, other)[0] if other is not None and heard.any() else audio
             sample["audio_negative"] = np.repeat(negative, crops, axis=0)
-            sample["audio_valid"] = np.repeat(both, crops)
         if len(sample["audio"]) == 1:
-            sample |= {key: sample[key][0] for key in ("audio", "audio_negative", "audio_valid") if key in sample}
+            sample |= {name: sample[name][0] for name in self.outputs}
         return sample
 
     def _other(self, spans: np.ndarray, first_sec: float, last_sec: float, rng) -> np.ndarray | None:

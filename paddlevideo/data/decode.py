@@ -104,7 +104,7 @@ class Clip:
         """Seconds of each frame after the file's first one, float64 [num_frames].
 
         Raises:
-            DecodeError: a folder of frames has no times.
+            DecodeError: of a folder of frames, which has none.
         """
         return self._reader.times()[self._first : self._first + self.num_frames]
 
@@ -278,7 +278,7 @@ class PictureReader:
         self.num_frames = count_pictures(folder, pattern) if num_frames is None else num_frames
 
     def times(self) -> np.ndarray:
-        raise DecodeError("a folder of frames has no times")
+        raise DecodeError("a folder of frames has no times, and so no sound; use video files")
 
     def fill(self, canvas: Canvas) -> None:
         for number in canvas.wanted:

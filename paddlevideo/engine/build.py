@@ -13,6 +13,7 @@ import paddlevideo.metrics
 import paddlevideo.models
 import paddlevideo.solver  # noqa: F401, these four register what a config can name
 from paddlevideo import config
+from paddlevideo.data.clean import class_names_under, split_under
 from paddlevideo.data.datasets import DatasetError, RecordList, read_class_names, resolve_num_classes
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, ClipPipeline, StageError
 from paddlevideo.registry import lookup
@@ -90,13 +91,20 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
     Raises:
         ConfigError, DatasetError: a section or a list is missing or wrong, or data and config disagree on the classes.
     """
-    if cfg.DATASET.class_names:
-        names = read_class_names(cfg.DATASET.class_names)
+    told = class_names_file(cfg)
+    if told:
+        names = read_class_names(told)
     lists: dict[str, RecordList] = {}
     for split in splits:
         component = getattr(cfg.DATASET, split)
         if component is None:
             raise ConfigError([f"{cfg.origin.path}: DATASET.{split} is missing; give it a format and a file_path"])
+        if "file_path" not in component.args:
+            if not cfg.DATASET.root:
+                raise ConfigError([f"{component.where}: DATASET.{split} lacks file_path; or name a folder with DATASET.root"])
+            takes = lookup("dataset", component.name).parameters()
+            found_there = split_under(cfg.DATASET.root, split)
+            component = component.with_args(**{k: v for k, v in found_there.items() if k in takes})
         lists[split] = component.make().load(names)
         found = lists[split].class_names
         if names is None and found is not None and len(lists) > 1:
@@ -109,10 +117,16 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
     return lists, Classes(resolve_num_classes(names, top, configured_classes(cfg)), names)
 
 
+def class_names_file(cfg: Config) -> str | None:
+    """The file of class names that the config names, or the one in its folder of data."""
+    return cfg.DATASET.class_names or (class_names_under(cfg.DATASET.root) if cfg.DATASET.root else None)
+
+
 def known_classes(cfg: Config, names: list[str] | None) -> Classes:
     """The classes of a model that runs without its data: from the checkpoint, the config, or the training list."""
-    if cfg.DATASET.class_names and Path(cfg.DATASET.class_names).exists():
-        names = read_class_names(cfg.DATASET.class_names)
+    told = class_names_file(cfg)
+    if told and Path(told).exists():
+        names = read_class_names(told)
     if names is not None or configured_classes(cfg) is not None:
         return Classes(resolve_num_classes(names, -1, configured_classes(cfg)), names)
     return load_records(cfg, ("train",))[1]

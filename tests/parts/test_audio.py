@@ -1,4 +1,4 @@
-"""Audio data: front ends, lists, the pipeline of an audio model, and the sound of a clip of frames."""
+"""Audio data: front ends, lists, and the pipeline of an audio model."""
 
 import logging
 
@@ -7,17 +7,14 @@ import pytest
 
 from benchmarks import audio as benchmark
 from paddlevideo.data.audio import DecibelMel, LogMel, mel_filters, nearest_rows, overlap_window
-from paddlevideo.data.audio_clips import ClipAudio, clip_spans, misaligned_start, negative_order, pair_valid
 from paddlevideo.data.audio_pipeline import AudioDataset, AudioFeatureDataset, AudioPipeline, LoadAudioFeature, MissingAudio
 from paddlevideo.data.audio_transforms import AudioFeatureSelector, FormatAudioShape, SampleFrames
-from paddlevideo.data.decode import VideoDecoder
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader
 from paddlevideo.data.pipeline import StageError
-from paddlevideo.data.sampling import DecodeSampler
-from paddlevideo.data.waveform import NoAudioError, read_waveform
+from paddlevideo.data.waveform import read_waveform
 from paddlevideo.registry import lookup
-from paddlevideo.sample import DecodeError, Record
+from paddlevideo.sample import Record
 from tests.clips import write_clip
 from tests.sounds import chirps, tone, write_sound
 
@@ -293,147 +290,3 @@ def test_steps_that_are_missing_are_named(folder):
         AudioPipeline(LoadAudioFeature(), SampleFrames(64, test_mode=True), [AudioFeatureSelector()])(record, RNG(0))
     with pytest.raises(ValueError, match="fmax 7600 Hz"):
         LoadAudioFeature(sample_rate=8000)
-
-
-# --- the sound of a clip of frames ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    return write_sound(tmp_path_factory.mktemp("av") / "v.mkv", chirps(10), video={"num_frames": 250})
-
-
-def opened(path, sample, **part):
-    """(record, times, numbers [C, T], fps) of a video and what a sampler picks of it."""
-    record = Record(str(path), **part)
-    with VideoDecoder().open(record) as clip:
-        return record, clip.times(), sample(clip.num_frames, clip.fps, RNG(1)).reshape(sample.num_views, -1), clip.fps
-
-
-def test_spans_are_those_of_the_frames():
-    times = np.arange(250) / 25
-    numbers = np.array([np.arange(0, 50, 2), np.arange(100, 150, 2)])
-    assert np.allclose(clip_spans(times, numbers, 25.0), [[0, 49 / 25], [4, 4 + 49 / 25]])
-    assert np.allclose(clip_spans(times, numbers, 25.0, 2.0), [[0, 2], [4, 6]])
-    uneven = np.cumsum(np.linspace(0.01, 0.09, 250))
-    assert np.allclose(clip_spans(uneven, numbers, 25.0)[:, 0], [uneven[0], uneven[100]])
-
-
-def test_each_clip_hears_its_own_time(video):
-    whole = LogMel()(read_waveform(str(video)))
-    sample = DecodeSampler(32, 2, test_mode=True, num_ensemble_views=10)
-    record, times, numbers, fps = opened(video, sample)
-    seconds = 32 * 2 / 30
-    heard = ClipAudio()(record, times, numbers, fps, RNG(0), seconds, crops=3)
-    assert heard["audio"].shape == (30, 1, 128, 80) and not heard["missing_audio"]
-    for clip in range(10):
-        start = times[numbers[clip, 0]]
-        wanted = nearest_rows(whole, start * 62.5 + 1e-6, (start + seconds) * 62.5 + 1e-6)
-        for crop in range(3):
-            assert np.array_equal(heard["audio"][3 * clip + crop, 0], wanted), clip
-        # Read alone, a clip gives the same rows as read with the others.
-        alone = ClipAudio()(record, times, numbers[clip : clip + 1], fps, RNG(0), seconds)
-        assert alone["audio"].shape == (1, 128, 80) and np.array_equal(alone["audio"][0], wanted)
-
-
-def test_a_part_of_a_video_is_heard_there(video):
-    sample = DecodeSampler(8, 2, valid_mode=True)
-    whole, part = opened(video, sample), opened(video, sample, start_sec=6.0, end_sec=8.0)
-    assert part[1][0] == pytest.approx(6.0, abs=0.001) and len(part[1]) == 50
-    wanted = LogMel()(read_waveform(str(video)))
-    start = part[1][part[2][0, 0]]
-    end = part[1][part[2][0, -1]] + 1 / 25
-    heard = ClipAudio()(*part, RNG(0))["audio"][0]
-    assert np.array_equal(heard, nearest_rows(wanted, start * 62.5 + 1e-6, end * 62.5 + 1e-6))
-    assert not np.array_equal(heard, ClipAudio()(*whole, RNG(0))["audio"][0])
-
-
-def test_misaligned_starts_are_far_enough_and_uniform():
-    rng, gap, length, total = RNG(0), 32, 133, 625
-    for start in (0.0, 20.0, 100.0, 300.0, 492.0):
-        drawn = np.array([misaligned_start(start, length, total, gap, rng) for _ in range(2000)])
-        assert (np.abs(drawn - start) >= gap).all() and drawn.min() >= 0 and drawn.max() <= total - length
-        room = max(0, start - gap) + max(0, total - length - start - gap)
-        if start - gap > 0:
-            assert abs((drawn < start).mean() - (start - gap) / room) < 0.05
-    # Too short for another whole clip: it runs past the end; too short even for that: none.
-    late = [misaligned_start(5.0, 133, 150, gap, rng) for _ in range(100)]
-    assert min(late) >= 37 and max(late) < 150
-    assert misaligned_start(5.0, 133, 30, gap, rng) is None
-    a, b = RNG(3), RNG(3)
-    misaligned_start(5.0, 133, 30, gap, a), misaligned_start(5.0, 133, 625, gap, b)
-    assert a.random() == b.random()  # what is drawn later does not depend on the video's length
-
-
-def test_hard_negatives(video):
-    record, times, numbers, fps = opened(video, DecodeSampler(32, 2, valid_mode=True))
-    pairs = [ClipAudio(misaligned=True)(record, times, numbers, fps, RNG(seed), 64 / 30) for seed in (0, 0, 1)]
-    plain = ClipAudio()(record, times, numbers, fps, RNG(0), 64 / 30)
-    for pair in pairs:
-        assert np.array_equal(pair["audio"], plain["audio"]) and pair["audio_valid"]
-        assert pair["audio_negative"].shape == (1, 128, 80)
-        assert not np.array_equal(pair["audio_negative"], pair["audio"])
-    assert np.array_equal(pairs[0]["audio_negative"], pairs[1]["audio_negative"])
-    assert not np.array_equal(pairs[0]["audio_negative"], pairs[2]["audio_negative"])
-    assert ClipAudio(misaligned=True).random and not ClipAudio().random and "audio_negative" not in plain
-
-
-def test_pairs_that_cannot_teach(tmp_path):
-    short = write_sound(tmp_path / "short.mkv", chirps(0.4), video={"num_frames": 10})
-    silent = write_sound(tmp_path / "silent.mkv", np.zeros(160000), video={"num_frames": 250})
-    for path in (short, silent):
-        record, times, numbers, fps = opened(path, DecodeSampler(32, 2, valid_mode=True))
-        heard = ClipAudio(misaligned=True)(record, times, numbers, fps, RNG(0), 64 / 30)
-        assert not heard["audio_valid"] and not heard["missing_audio"] and np.isfinite(heard["audio_negative"]).all()
-    spectra = RNG(0).standard_normal((3, 1, 128, 80)).astype(np.float32)
-    assert pair_valid(spectra, spectra[::-1]).tolist() == [True, False, True]
-
-
-def test_clips_without_sound(tmp_path):
-    mute, early = tmp_path / "mute.mp4", tmp_path / "early.mkv"
-    write_clip(mute, num_frames=100)
-    write_sound(early, chirps(2), video={"num_frames": 250})
-    sample = DecodeSampler(8, 2, test_mode=True, num_ensemble_views=5)
-    for path, why in ((mute, "no audio stream"), (early, r"a clip begins at 7.\d+ s, the sound ends at 2.0")):
-        found = opened(path, sample)
-        with pytest.raises(NoAudioError, match=f"{why}.*missing_audio: zeros would take silence in its place"):
-            ClipAudio()(*found, RNG(0))
-        heard = ClipAudio(missing_audio="zeros", misaligned=True)(*found, RNG(0))
-        assert heard["missing_audio"] and not heard["audio_valid"][-1]
-        # Silence is what the front end makes of it, and what clips get that begin when the sound is over.
-        assert np.array_equal(heard["audio"][-1, 0], np.tile(LogMel()(np.zeros(512, np.float32)), (128, 1)))
-        assert (heard["audio"][0].std() > 0.1) == (path == early)
-    late = opened(early, DecodeSampler(8, 2, valid_mode=True))
-    with pytest.raises(NoAudioError, match="no sound between 4"):
-        ClipAudio()(*late, RNG(0))
-    (tmp_path / "bad.wav").write_bytes(b"RIFF" + bytes(200))
-    with pytest.raises(DecodeError) as error:
-        ClipAudio(missing_audio="zeros")(
-            Record(str(tmp_path / "bad.wav")), np.arange(100) / 25, late[2][:, :8] * 0, 25.0, RNG(0)
-        )
-    assert not isinstance(error.value, NoAudioError)
-
-
-def test_far_clips_of_a_long_video_are_read_apart(tmp_path, monkeypatch):
-    path = write_sound(tmp_path / "long.mkv", chirps(60), video={"num_frames": 60, "fps": 1})
-    whole = LogMel()(read_waveform(str(path)))
-    asked = []
-    monkeypatch.setattr(
-        "paddlevideo.data.audio_clips.read_waveform",
-        lambda path, rate, start, end, *more: asked.append(end - start) or read_waveform(path, rate, start, end, *more),
-    )
-    numbers = np.array([[50, 51], [2, 3], [4, 5]])
-    heard = ClipAudio()(Record(str(path)), np.arange(60.0), numbers, 1.0, RNG(0))["audio"]
-    assert len(asked) == 2 and max(asked) < 5
-    for rows, start in zip(heard, (50, 2, 4), strict=True):
-        assert np.array_equal(rows[0], nearest_rows(whole, start * 62.5 + 1e-6, (start + 2) * 62.5 + 1e-6))
-
-
-def test_negative_order():
-    assert negative_order(4, 0).tolist() == [1, 2, 3, 0]
-    assert negative_order(4, 96).tolist() == [1, 2, 0, 3]
-    assert negative_order(8, 200).tolist() == [1, 2, 3, 4, 5, 0, 6, 7]
-    assert negative_order(1, 0).tolist() == [0] and negative_order(1, 96).tolist() == [0]
-    assert negative_order(2, 96).tolist() == [0, 1]
-    with pytest.raises(ValueError, match="min_gap is 0"):
-        ClipAudio(min_gap=0)

@@ -191,3 +191,17 @@ def test_pathways_that_do_not_fit(small, override, told):
     with pytest.raises(ConfigError) as caught:
         preflight(cfg, Pathways(), ("test",))
     assert told in str(caught.value)
+
+
+def test_a_pipeline_of_frames_needs_a_sampler(small):
+    with pytest.raises(ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it says which frames"):
+        build_pipeline(small("PIPELINE.valid.sample=null"), "valid")
+
+
+def test_a_folder_of_data_stands_for_lists_and_names(small, clips):
+    """As tools/check_data.py leaves it: `<split>.csv` or folders, and labels.txt."""
+    cfg = small("DATASET.train={format: VideoDataset}", "DATASET.valid={format: VideoDataset}", f"DATASET.root={clips}")
+    lists, classes = load_records(cfg, ("train", "valid"))
+    assert [len(lists[s].records) for s in ("train", "valid")] == [12, 6] and classes.num == 3
+    with pytest.raises(ConfigError, match=r"DATASET.train lacks file_path; or name a folder with DATASET.root"):
+        load_records(small("DATASET.train={format: VideoDataset}"), ("train",))
