@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.ready
 
-.PHONY: demo test lint coverage clean
+.PHONY: demo test test-all lint coverage clean
 
 demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export and predict
 	$(RUN) -B tools/data/make_demo.py --out data/demo --example data/example.avi
@@ -18,7 +18,10 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	@echo "predictions  output/demo_pptsn/predictions.json"
 	@echo "test scores  output/demo_pptsn/test.json"
 
-test: $(READY)  ## the whole test suite
+test: $(READY)  ## the test suite, but for the tests marked slow
+	$(RUN) -m pytest -m "not slow"
+
+test-all: $(READY)  ## all of it: several processes, fuzzing of files, a browser
 	$(RUN) -m pytest
 
 lint: $(READY)

@@ -4,10 +4,12 @@ import argparse
 import sys
 
 from paddlevideo import dist, log
+from paddlevideo.deploy.export import export_finished
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.plan import describe
 from paddlevideo.engine.test import test
 from paddlevideo.engine.train import train
+from paddlevideo.report.run_report import report_finished
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -58,7 +60,11 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError("--test needs the weights to test: -w output/.../..._best.pdparams")
         test(cfg, args.weights, args.out, args.eval)
     else:
-        train(cfg, args.validate, args.weights, args.resume, args.multigrid)
+        state = train(cfg, args.validate, args.weights, args.resume, args.multigrid)
+        if args.validate and state.finished and dist.is_main():
+            report_finished(cfg.folder)
+        if cfg.export and state.finished and dist.is_main():
+            export_finished(cfg, state.progress)
 
 
 def main() -> int:

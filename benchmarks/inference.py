@@ -10,6 +10,8 @@ import numpy as np
 import paddle
 
 from benchmarks.measure import Group, Variant, measure, timed
+from benchmarks.train import MATRIX, multiplications, speed
+from paddlevideo import onednn
 from paddlevideo.deploy.backends import available_backends, open_backend
 from paddlevideo.deploy.export import GOLDEN, export, relative_difference, trained_model
 from paddlevideo.deploy.manifest import read_manifest
@@ -57,9 +59,23 @@ def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]
     with np.load(golden_file) as golden:
         view = {name: golden[name][:1] for name in golden.files if name != "logits"}
         logits = golden["logits"][:1]
-    variants = [opened(label, backend, view, logits) for label, backend in backends(exported, threads)]
+    operations, peak = 0.0, 0.0
+    if exported.model is not None:
+        operations = 2 * multiplications(exported.model, view)
+        product = matrix_product(rounds)
+        peak = 2.0 * MATRIX**3 / product.rows[0].median
+        yield product
+    opened_ones = [opened(label, backend, view, logits, operations, peak) for label, backend in backends(exported, threads)]
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in view.items())
-    yield measure(f"inference of {manifest.name}, {shapes}", "view", 1, variants, rounds)
+    yield measure(f"inference of {manifest.name}, {shapes}", "view", 1, opened_ones, rounds)
+
+
+def matrix_product(rounds: int) -> Group:
+    """What the processor can do, to compare with."""
+    matrix = paddle.to_tensor(np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32))
+    product = timed(lambda: paddle.matmul(matrix, matrix).numpy())
+    variant = Variant("paddle", product, lambda median: speed(2.0 * MATRIX**3, median, 0.0))
+    return measure(f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, [variant], rounds)
 
 
 def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any]]:
@@ -72,13 +88,45 @@ def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any
         else:
             yield label, open_backend(program, kind, threads=threads, **options)
     if exported.model is not None:
-        yield "eager", open_backend(exported.model, "eager", threads=threads)
+        eager = open_backend(exported.model, "eager", threads=threads)
+        yield "eager, no oneDNN", WithoutOneDNN(eager)
+        yield "eager", eager
 
 
-def opened(label: str, backend: Any, view: dict[str, np.ndarray], logits: np.ndarray) -> Variant:
+@dataclass(frozen=True)
+class WithoutOneDNN:
+    """A backend for the time that convolutions are Paddle's own."""
+
+    backend: Any
+
+    @property
+    def name(self) -> str:
+        return self.backend.name
+
+    def run(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        onednn.use(False)
+        try:
+            return self.backend.run(arrays)
+        finally:
+            onednn.use(True)
+
+
+def opened(
+    label: str, backend: Any, view: dict[str, np.ndarray], logits: np.ndarray, operations: float, peak: float
+) -> Variant:
+    """A backend as a variant.
+
+    Args:
+        operations: of a view; 0 where unknown.
+        peak: operations a second of a matrix product.
+    """
     difference = relative_difference(backend.run(view), logits)
-    note = f"{backend.name}; logits off by {difference:.1e}"
-    return Variant(label, timed(lambda: backend.run(view)), lambda median: note)
+    about = f"{backend.name}; logits off by {difference:.1e}"
+
+    def note(median: float) -> str:
+        return f"{speed(operations, median, peak)}; {about}" if operations else about
+
+    return Variant(label, timed(lambda: backend.run(view)), note)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

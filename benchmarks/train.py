@@ -1,4 +1,4 @@
-"""The training step of a config, on made-up data: threads, Paddle's static graph, and how far it is from a matrix product."""
+"""The training step of a config, on made-up data: threads, whose convolutions, and how far it is from a matrix product."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ import paddle
 from paddle import nn
 
 from benchmarks.measure import Child, Group, Job, Variant, measure
-from paddlevideo import dist
+from paddlevideo import dist, onednn
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.steps import supervised
 from paddlevideo.schema import Config
@@ -26,10 +26,11 @@ _AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
 
 @dataclass(frozen=True)
 class Way:
-    """One way to compute: threads, static graph or not, and the environment of its process."""
+    """One way to compute: threads, convolutions by oneDNN or Paddle's own, static graph or not, environment of its process."""
 
     name: str
     threads: int
+    onednn: bool = True
     static: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -42,12 +43,17 @@ def ways(cores: int, cpuinfo: str) -> list[Way]:
     """
     all_cores = f"{cores} threads" if cores > 1 else "1 thread"
     found = [Way("1 thread", 1)] if cores > 1 else []
-    found += [Way(all_cores, cores), Way(f"{all_cores}, to_static", cores, static=True)]
+    found += [
+        Way(all_cores, cores),
+        Way(f"{all_cores}, no oneDNN", cores, onednn=False),
+        Way(f"{all_cores}, to_static", cores, onednn=False, static=True),
+    ]
     flags = set(next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split())
     if flags and "GenuineIntel" not in cpuinfo:
         able = {"0": True, "5": "avx2" in flags, "7": flags.issuperset(_AVX512)}
         names = {"0": "MKL by maker", "5": "MKL AVX2", "7": "MKL AVX-512"}
-        found += [Way(f"{all_cores}, {names[n]}", cores, environment={MKL_CHOICE: n}) for n in able if able[n]]
+        chosen = [n for n in able if able[n]]
+        found += [Way(f"{all_cores}, {names[n]}", cores, onednn=False, environment={MKL_CHOICE: n}) for n in chosen]
     return found
 
 
@@ -62,23 +68,32 @@ def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iter
     with ExitStack() as stack:
         workers = []
         for way in ways(cores, about.read_text() if about.exists() else ""):
-            child = Child(jobs, (config, overrides, batch_size, way.threads, way.static), way.environment)
+            child = Child(jobs, (config, overrides, batch_size, way.threads, way.onednn, way.static), way.environment)
             stack.callback(child.close)
             workers.append((way.name, child))
+        peak = 0.0  # of all ways to multiply matrices, operations a second
         # A training step: forward, and the gradients of inputs and weights, which multiply as much each.
         for title, unit, count, job, operations in (
             (f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, "product", 2.0 * MATRIX**3),
             (f"training step of {cfg.model_name}, {shapes}", "clip", batch_size, "step", 3 * forward),
             (f"evaluation of {cfg.model_name}, {shapes}", "clip", batch_size, "forward", forward),
         ):
-            yield measure(title, unit, count, [Told(name, child, job, operations).variant for name, child in workers], rounds)
+            told = [Told(name, child, job, operations, peak).variant for name, child in workers]
+            group = measure(title, unit, count, told, rounds)
+            peak = peak or max(operations / row.median for row in group.rows)
+            yield group
 
 
 class Told:
-    """A child's job as a variant, with the speed and the first value that it gives in the note."""
+    """A child's job as a variant, with the speed and the first value that it gives in the note.
 
-    def __init__(self, name: str, child: Child, job: str, operations: float):
-        self.child, self.job, self.operations = child, job, operations
+    Args:
+        operations: that it takes.
+        peak: operations a second to compare with, 0 for none.
+    """
+
+    def __init__(self, name: str, child: Child, job: str, operations: float, peak: float):
+        self.child, self.job, self.operations, self.peak = child, job, operations, peak
         self.first: float | None = None
         self.variant = Variant(name, self.seconds, self.note)
 
@@ -88,13 +103,20 @@ class Told:
         return seconds
 
     def note(self, median: float) -> str:
-        return f"{self.operations / median / 1e9:.0f} GFLOP/s, gives {self.first:.6g}"
+        return f"{speed(self.operations, median, self.peak)}, gives {self.first:.6g}"
 
 
-def jobs(config: str, overrides: list[str], batch_size: int, threads: int, static: bool) -> dict[str, Job]:
+def speed(operations: float, seconds: float, peak: float) -> str:
+    """GFLOP/s, and the share of a matrix product's (`peak`, operations a second) where that is known."""
+    share = f", {100 * operations / seconds / peak:.0f} % of the product" if peak else ""
+    return f"{operations / seconds / 1e9:.0f} GFLOP/s{share}"
+
+
+def jobs(config: str, overrides: list[str], batch_size: int, threads: int, by_onednn: bool, static: bool) -> dict[str, Job]:
     """What a child does. `product`: a matrix product; `step`: a training step, gives its loss; `forward`: an evaluation
     without gradients, gives the standard deviation of the logits."""
     dist.use_threads(threads)
+    onednn.use(by_onednn and not static)  # a static program has none of it
     cfg = load_config(config, overrides)
     matrix = paddle.to_tensor(np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32))
     paddle.seed(0)

@@ -117,7 +117,8 @@ class _Checker:
         for hint in hints:
             if hint not in rich and _fit(hint, value)[1]:
                 return _fit(hint, value)[0]
-        if rich and (isinstance(value, (dict, list, str)) or len(rich) == len([h for h in hints if h is not type(None)])):
+        takes = (dict, list, str) if rich and _is_component(rich[0]) else (dict, list)
+        if rich and (isinstance(value, takes) or len(rich) == len([h for h in hints if h is not type(None)])):
             return self.value(rich[0], value, keys)
         self._problem(keys, f"{dotted(keys)} is {value!r}, expected {' or '.join(map(_spell, hints))}")
         return None
@@ -161,8 +162,10 @@ class _Checker:
             self._problem(name_keys or keys, f"{dotted(name_keys or keys)}: {error.args[0]}")
             return None
         label = f"{dotted(keys)} ({name})" if name_keys else dotted(keys)
-        parameters, values = entry.parameters(), {}
+        parameters, values = entry.parameters(args), {}
         for key, value in args.items():
+            if value is None and key in kind.supplied:
+                continue  # as if it were not there: the code supplies it
             if key in entry.ignores:
                 self._note((*keys, key), dotted((*keys, key)), entry.ignores[key])
             elif key not in parameters:
@@ -248,4 +251,6 @@ def _spell(hint) -> str:
         return f"a map with {', '.join(_field_names(hint))}"
     if typing.get_origin(hint) in (list, tuple):
         return f"a list of {_spell(typing.get_args(hint)[0])}"
+    if typing.get_origin(hint) is dict:
+        return f"a map of names to {_spell(typing.get_args(hint)[1])}"
     return getattr(hint, "__name__", str(hint))

@@ -4,8 +4,7 @@ Paddle's own convolution on a CPU copies every pixel under a kernel into a matri
 and multiplies that, a clip after the other. oneDNN multiplies in registers. Here its C interface is called directly on the
 memory of Paddle's tensors: same layout, same numbers up to the order of additions (about 1e-6). Measured: docs/benchmarks.md.
 
-    onednn.use(True)
-    if onednn.takes(x):
+    if onednn.takes(x, weight, stride, padding):
         y = onednn.conv(x, weight, stride, padding)
 
 Source: oneDNN developer guide, C API 3.x, https://uxlfoundation.github.io/oneDNN (convolution, reorder).
@@ -15,6 +14,7 @@ import ctypes
 import functools
 import sys
 import threading
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
@@ -25,7 +25,14 @@ from paddle.autograd import PyLayer
 _CPU, _FLOAT32, _ANY_FORMAT, _IN_ORDER, _DIRECT, _OPENMP = 1, 3, 1, 1, 1, 2
 _FORWARD_TRAINING, _FORWARD_INFERENCE = 64, 96
 _SRC, _DST, _WEIGHTS, _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS = 1, 17, 33, 129, 145, 161  # arguments of an execution
-_MEMORY_OF = {_SRC: 129, _DIFF_SRC: 130, _WEIGHTS: 131, _DIFF_WEIGHTS: 132, _DST: 133, _DIFF_DST: 134}  # queries of a descriptor
+_MEMORY_OF = {
+    _SRC: 129,
+    _DIFF_SRC: 130,
+    _WEIGHTS: 131,
+    _DIFF_WEIGHTS: 132,
+    _DST: 133,
+    _DIFF_DST: 134,
+}  # queries of a descriptor
 _ALIGNMENT = 64  # bytes
 _KEPT = 2048  # prepared convolutions; a multigrid run of SlowFast has about 160 a clip shape
 
@@ -97,10 +104,11 @@ def _library() -> _Library:
     return _Library(Path(paddle.__file__).parent / "libs")
 
 
-_wanted = False
+_wanted = True
 _lock = threading.Lock()  # a prepared convolution and the workspace serve one call at a time
 
 
+@functools.cache
 def missing() -> str:
     """Why oneDNN cannot be used here, "" where it can."""
     try:
@@ -111,21 +119,33 @@ def missing() -> str:
 
 
 def use(wanted: bool) -> bool:
-    """Switch it on or off for this process; returns whether it is on, which it cannot be where the library is missing."""
+    """Switch it on, as it is at first, or off for this process.
+
+    Returns:
+        whether it is on, which it cannot be where the library is missing.
+    """
     global _wanted
-    _wanted = wanted and not missing()
-    return _wanted
+    _wanted = wanted
+    return wanted and not missing()
 
 
-def takes(x: paddle.Tensor) -> bool:
-    """Whether `x` is to be convolved here: switched on, and a float32 tensor in the memory of a CPU."""
-    return _wanted and paddle.in_dynamic_mode() and x.dtype == paddle.float32 and x.place.is_cpu_place() and min(x.shape) > 0
+@paddle.jit.not_to_static  # a question, no part of a program
+def takes(x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether these are to be convolved here: switched on, float32 in the memory of a CPU, and sizes that fit each other.
+
+    What does not fit is left to Paddle, whose messages say what is wrong.
+    """
+    if not (_wanted and paddle.in_dynamic_mode() and x.place.is_cpu_place()) or missing():
+        return False
+    if not x.dtype == weight.dtype == paddle.float32 or len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1]:
+        return False
+    return min(x.shape) > 0 and min(_output_shape(x.shape, weight.shape, stride, padding)) > 0
 
 
 # --- convolution ---------------------------------------------------------------------------------------------------
 
 
-def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: Shape, padding: Shape) -> paddle.Tensor:
+def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]) -> paddle.Tensor:
     """Convolution without bias, groups or dilation, with zeros around; gradients as usual, but none of gradients.
 
     Args:
@@ -169,11 +189,13 @@ def _run(kind, shapes, inputs: dict[int, paddle.Tensor], output: int, output_sha
     result = paddle.empty(output_shape, "float32")
     tensors = {name: t if t.is_contiguous() else t.contiguous() for name, t in inputs.items()}
     with _lock:
-        _prepared(kind, *shapes, _library().threads).run({n: t.data_ptr() for n, t in tensors.items()} | {output: result.data_ptr()})
+        _prepared(kind, *shapes, _library().threads).run(
+            {n: t.data_ptr() for n, t in tensors.items()} | {output: result.data_ptr()}
+        )
     return result
 
 
-def _output_shape(x: Shape, weight: Shape, stride: Shape, padding: Shape) -> Shape:
+def _output_shape(x: Sequence[int], weight: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Shape:
     space = zip(x[2:], weight[2:], stride, padding, strict=True)
     return (x[0], weight[0], *((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in space))
 
@@ -192,6 +214,7 @@ class _Prepared:
     """
 
     def __init__(self, kind: int | str, x: Shape, weight: Shape, stride: Shape, padding: Shape):
+        self._dnnl = _library().dnnl
         self._owned: list[tuple[str, c_void_p]] = []  # (function that frees it, handle)
         self._steps: list[tuple] = []
         self._bytes = 0  # of the workspace
@@ -296,8 +319,9 @@ class _Prepared:
         return handle
 
     def __del__(self):
-        for destroy, handle in reversed(self._owned):
-            getattr(_library().dnnl, destroy)(handle)
+        if not sys.is_finalizing():
+            for destroy, handle in reversed(self._owned):
+                getattr(self._dnnl, destroy)(handle)
 
 
 def _dims(values) -> ctypes.Array:

@@ -34,16 +34,22 @@ class Entry:
     make: Callable[..., Any]
     ignores: Mapping[str, str] = field(default_factory=dict)
 
-    def parameters(self) -> dict[str, inspect.Parameter]:
-        """The arguments a config may give, with their annotations resolved."""
+    def parameters(self, given: Mapping[str, Any] | None = None) -> dict[str, inspect.Parameter]:
+        """The arguments a config may give, with their annotations resolved.
+
+        Args:
+            given: those that it does give, for a component whose `further_parameters(given)` depend on them.
+        """
         signature = inspect.signature(self.make)
         function = self.make.__init__ if inspect.isclass(self.make) else self.make
         hints = typing.get_type_hints(function, include_extras=True)
-        return {
+        own = {
             name: parameter.replace(annotation=hints.get(name, Any))
             for name, parameter in signature.parameters.items()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
+        further = getattr(self.make, "further_parameters", None)
+        return {**further(given or {}), **own} if further else own
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {}

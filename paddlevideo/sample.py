@@ -9,10 +9,13 @@ Both are plain dicts, so that a step only knows the keys it needs:
 |             | after Image2Array [..., T, 3, H, W], then float32   |                                    |
 |             | views may come as `data.views.Views`, not yet cut   |                                    |
 | slow, fast  | after PackOutput float32 [..., 3, T, H, W] each     | one more axis N in front           |
-| audio,      | float32 [1, rows, mels] beside frames, with views   | one more axis N in front           |
-| audio_negative | [V, 1, rows, mels]; alone [clips, 1, rows, mels] |                                    |
-| missing_audio | bool scalar, silence stands for a missing sound   | bool [N]                           |
+| audio       | float32 [1, rows, mels] of the clip's log-mel       | one more axis N in front           |
+|             | [V, 1, rows, mels] with views; without frames       |                                    |
+|             | [clips, 1, rows, mels]                              |                                    |
+| audio_negative | as audio: a sound of the video at another time   | as audio                           |
+| missing_audio  | bool scalar: silence stands for a missing sound  | bool [N]                           |
 | label       | int64 scalar, -1 where unknown                      | int64 [N]                          |
+|             | of many: uint8 [K], 1 for the classes that it has   | uint8 [N, K]                       |
 | index       | int64 scalar, the record's place in its list        | int64 [N]                          |
 
 Keys that are no model input and not listed stay in the worker.
@@ -33,12 +36,13 @@ class Record:
 
     Args:
         path: a video file, or a folder of frames.
-        label: class id, None where unknown.
+        label: class id, None where unknown or where there may be several.
         id: what the list calls it; stable across machines, used to align score files.
         num_frames: given for folders of frames, None for videos (the decoder counts).
         start_sec, end_sec: the part to use (seconds after the first frame), None for the beginning and the end.
         frame_pattern: names the pictures of a folder of frames by `.format(number)`, numbers from 1: "img_{:05}.jpg".
         offset: where in a file of many records this one is: the byte it begins at, in a pickle its number.
+        labels: class ids of a video that may have several, or none; None where it has `label`.
     """
 
     path: str
@@ -49,6 +53,7 @@ class Record:
     end_sec: float | None = None
     frame_pattern: str | None = None
     offset: int | None = None
+    labels: tuple[int, ...] | None = None
 
     @property
     def place(self) -> str:
@@ -74,10 +79,15 @@ class ClipShape:
 
 
 class Draw(NamedTuple):
-    """One record of a batch: its place in the list, and the shape of its clip; None leaves that to the pipeline."""
+    """One record of a batch: its place in the list, and the shape of its clip; None leaves that to the pipeline.
+
+    Args:
+        turn: how often the epoch has drawn this record before, so that each time another clip is cut from it.
+    """
 
     index: int
     clip: ClipShape | None = None
+    turn: int = 0
 
 
 class BatchShape(NamedTuple):

@@ -5,7 +5,7 @@ that were checked against the signature of what the name stands for.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
 from paddlevideo.registry import Kind, lookup
@@ -57,6 +57,8 @@ def _made(value):
         return value.make()
     if isinstance(value, list):
         return [_made(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):  # a section of a component's own
+        return replace(value, **{name: _made(part) for name, part in vars(value).items()})
     return value
 
 
@@ -115,6 +117,8 @@ class Dataset:
     views_per_step: Count | None = None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
     root: str | None = None  # a folder that tools/check_data.py has looked at: the lists of splits that name no file_path
     class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
+    multi_label: bool = False  # a video may have several classes, or none: sigmoid instead of softmax
+    sampling: Literal["shuffled", "class_balanced"] = "shuffled"  # of an epoch; balanced draws each class equally often
     train: DatasetSpec | None = None
     valid: DatasetSpec | None = None
     test: DatasetSpec | None = None
@@ -125,6 +129,30 @@ class GradientAccumulation:
     """Several batches make one optimizer step, where a device cannot hold them at once."""
 
     global_batch_size: Count  # clips per optimizer step over all devices; a multiple of devices x batch_size
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """What of a model that has learnt already stays as it is, and what learns slower. Both go by stages (stem, stage1, ...,
+    stage4 of a backbone) or beginnings of parameters' names."""
+
+    freeze: list[str] = field(default_factory=list)  # neither these parameters nor the statistics of their norms move
+    lr_mult: dict[str, float] = field(default_factory=dict)  # factor on the learning rate; the longest name that fits counts
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """End a training that gets no better; it needs --validate."""
+
+    patience: Count = 5  # validations in a row without a new best
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is added to the loss of a model."""
+
+    # Factors on the loss of a class's videos, in the order of the ids or by name; balanced: as rare as a class is.
+    class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +222,9 @@ class Config:
     OPTIMIZER: OptimizerSpec | None = None
     MIX: MixSpec | None = None
     EMA: EmaSpec | None = None
+    LOSS: Loss = field(default_factory=Loss)
+    FINETUNE: Finetune = field(default_factory=Finetune)
+    EARLY_STOPPING: EarlyStopping | None = None
     METRIC: MetricSpec | None = None
     INFERENCE: Inference = field(default_factory=Inference)
     GRADIENT_ACCUMULATION: GradientAccumulation | None = None
@@ -212,7 +243,9 @@ class Config:
     amp_level: Literal["O1", "O2"] = "O1"
     sync_bn: bool = False  # batch-norm statistics over all ranks
     max_iters: Count | None = None  # stop every epoch after this many steps
+    export: bool = False  # write the best model to inference/<model_name> when training ends
     use_gpu: bool | None = None  # None: a GPU where there is one
+    onednn: bool = True  # convolutions on a CPU by oneDNN, where Paddle ships it; False: Paddle's own, three times as slow
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -228,7 +261,7 @@ IGNORED = {
     "log_level": "the log has one level",
     "use_npu": "only CPU and GPU are supported",
     "use_xpu": "only CPU and GPU are supported",
-    "to_static": "training runs in dynamic mode; export writes the static program",
+    "to_static": "training runs in dynamic mode, on a CPU with oneDNN (onednn: True); export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
     "DATASET.shuffle_valid": "validation counts every sample once, in any order",
 }

@@ -1,4 +1,4 @@
-"""Classify videos with an exported model, or with a config and weights. See docs/deploy.md."""
+"""Classify videos, sounds, or shards of features with an exported model, or a config and weights. See docs/deploy.md."""
 
 import argparse
 import sys
@@ -25,7 +25,7 @@ def truth(text: str) -> bool:
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("-i", "--input_file", nargs="+", required=True, help="videos: files, folders, globs, .txt lists of paths")
+    add("-i", "--input_file", nargs="+", required=True, help="files, folders, globs, .txt lists of paths, shards")
     add("-c", "--config", help="config; not needed where model.yaml stands beside the model, used instead of it where given")
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="changes the config; repeatable")
     add("--model", help="exported folder")
@@ -35,7 +35,11 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("-b", "--batch_size", type=int, default=1, help="videos scored together")
     add("--topk", type=int, help="classes to show; default INFERENCE.top_k")
     add("--backend", default="auto", choices=["auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager"])
-    add("--save_json", help="write all results to this file")
+    add("--class_names", help="file of class names, or YouTube-8M's vocabulary.csv; default: those the model came with")
+    add("--features", help="folder of features that a tagger was trained on: videos are given to what made them, then tagged")
+    add("--modalities", action="store_true", help="of a model of pictures and sound: also the scores of each alone")
+    add("--out", "--save_json", help="write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M challenge)")
+    add("--quiet", action="store_true", help="print no results, only write them")
     add("--use_gpu", type=truth, help="default: a GPU where there is one")
     add("--use_tensorrt", type=truth, default=False, help="the same as --backend tensorrt")
     add("--precision", choices=["fp32", "fp16", "int8"], default="fp32", help="fp16 is bfloat16 on a CPU")

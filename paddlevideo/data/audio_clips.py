@@ -142,8 +142,8 @@ class ClipAudio:
 
         Returns:
             audio: float32 [1, num_rows, mels], or [C * crops, 1, num_rows, mels] where that is more than one.
-            audio_negative: with `misaligned`, the same of the misaligned clip; of the clip itself where the video is too short for
-                another. Which pairs can teach is for the model to say, which puts them together.
+            audio_negative: with `misaligned`, the same of the misaligned clip; of the clip itself where the video is too short
+                for another. Which pairs can teach is for the model to say, which puts them together.
             missing_audio: bool, whether a clip has no sound; it has silence then.
 
         Raises:

@@ -21,11 +21,13 @@ from paddlevideo.data.containers import open_container
 from paddlevideo.data.datasets import (
     IGNORED,
     RecordList,
+    Split,
     base_folder,
     check_max_failures,
     class_folder_rows,
     make_records,
     no_class_folders,
+    rows_of,
 )
 from paddlevideo.data.lists import VIDEO_SUFFIXES, Problems, read_rows
 from paddlevideo.data.pipeline import NOMINAL_FPS, Stage
@@ -54,12 +56,11 @@ class AudioFeatureDataset:
     """Features, sounds, or videos for their sound; a folder may stand in place of the list, with a folder per class.
 
     Args:
-        file_path: a list of lines `path num_frames label`, a table with these columns (`num_frames` may be left out), or a
-            folder `root/<class>/**/*.npy` (or any video or audio file).
+        file_path: a list of lines `path num_frames label` (`path label` where the path has its suffix), a table with these
+            columns (`num_frames` may be left out), or a folder `root/<class>/**/*.npy` (or any video or audio file).
         data_prefix: as in VideoDataset.
         suffix: put behind each path of a list that does not end as a feature, a sound or a video does.
-        max_failures: as in VideoDataset.
-        on_error: as in VideoDataset.
+        max_failures, on_error, split: as in VideoDataset.
     """
 
     file_path: str
@@ -67,6 +68,7 @@ class AudioFeatureDataset:
     suffix: str = ".npy"
     max_failures: float | int = 0.01
     on_error: Literal["replace", "fail", "skip"] | None = None
+    split: Split | None = None
 
     def __post_init__(self):
         check_max_failures(self.max_failures)
@@ -79,8 +81,9 @@ class AudioFeatureDataset:
             if not rows:
                 raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
             return make_records(rows, Problems(str(root)), class_names, str(root))
-        rows, problems = read_rows(root, with_num_frames=True, what="path")
+        rows, problems = read_rows(root, with_num_frames=True, what="path", whole=has_sound_suffix)
         rows = [row if has_sound_suffix(row.path) else row._replace(path=row.path + self.suffix) for row in rows]
+        rows = rows_of(rows, self.split, problems)
         return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
 
 
@@ -116,9 +119,11 @@ class AudioPipeline:
 
     Attributes:
         travels: what goes from the worker to `finish`, by name.
+        suffixes: of the files that it takes.
     """
 
     travels: ClassVar[dict[str, InputSpec]] = {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}
+    suffixes: ClassVar[tuple[str, ...]] = (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)
     num_views: ClassVar[int] = 1  # the clips of a video are one input, [clips, 1, rows, mels]
     view_axis: ClassVar[bool] = False
 

@@ -30,6 +30,7 @@ LABELS = "labels.txt"
 BAD = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
+CONFIG = "configs/finetune/pptsn.yaml"
 # Where the list of a split may be, in this order.
 LIST_SUFFIXES = (".csv", ".jsonl", ".list", ".txt")
 OTHER_NAMES = {"val": ("val", "valid", "validation"), "valid": ("val", "valid", "validation")}
@@ -92,9 +93,9 @@ def write(checked: Checked, out: Path, more: Mapping[str, str] | None = None, ov
 
 
 def how_to_train(out: Path, counts: Mapping[str, int]) -> str:
-    """Overrides of any config that make it train on the lists that `write` counted."""
-    keys = {"train.csv": "train.file_path", "val.csv": "valid.file_path", "test.csv": "test.file_path", LABELS: "class_names"}
-    return " ".join(f"-o {shlex.quote(f'DATASET.{key}={out / name}')}" for name, key in keys.items() if name in counts)
+    """The command that trains on the lists that `write` counted."""
+    validate = " --validate" if "val.csv" in counts else ""
+    return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={out}')}"
 
 
 def table(checked: Checked, split: str, out: Path) -> str:

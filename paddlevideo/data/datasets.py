@@ -3,10 +3,12 @@
 `file_path` is one of
 - a list: a line is `path label` for videos, `folder num_frames label` for folders of frames; the label is the last word, so
   that a path may hold spaces. PaddleVideo's lists, also those named .csv, are of this kind.
-- a table: .jsonl, or a comma-separated file whose first line names its columns: `path,label[,start_sec,end_sec][,num_frames]`.
+- a table: .jsonl, or a comma-separated file whose first line names its columns: `path,label[,start_sec,end_sec][,num_frames]`,
+  and where it holds several splits, `split`.
 - a folder per class: `root/<class>/**/*.mp4`, or `root/<class>/<video>/img_00001.jpg` for frames.
 
-A label is a class id or a class name, one kind in a whole list. Class names are sorted; their place is their id.
+A label is a class id or a class name, one kind in a whole list. Class names are sorted; their place is their id. Where videos
+have several, a list has commas between them, and a table a column `labels`: a JSON list, or text with `;` between them.
 """
 
 import itertools
@@ -14,13 +16,17 @@ import json
 import logging
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from paddlevideo.data.balance import BalancedOrder
 from paddlevideo.data.lists import MAX_SHOWN, VIDEO_SUFFIXES, DatasetError, Problems, Row, read_rows
 from paddlevideo.data.loader import TrainOrder
+from paddlevideo.data.splits import SPLIT_NAMES
 from paddlevideo.registry import nearest, register
 from paddlevideo.sample import BatchShape, Record
 
@@ -30,25 +36,35 @@ IGNORED = {
     "num_retries": "a file that fails is replaced, counted and named; see max_failures",
     "test_mode": "the section (train, valid, test) tells",
 }
+Split = Literal["train", "valid", "test"]
+SEVERAL_IDS = re.compile(r"\d+(,\d+)+")
 
 
 @dataclass(frozen=True)
 class RecordList:
-    """Records and the names of their classes (None where labels are plain ids)."""
+    """Records and the names of their classes (None where labels are plain ids).
+
+    `balanced`: an epoch draws each class equally often.
+    """
 
     records: list[Record]
     class_names: list[str] | None = None
+    balanced: bool = field(default=False, kw_only=True)
 
     @property
     def max_label(self) -> int:
         """The largest class id, -1 where no record has one."""
-        return max((r.label for r in self.records if r.label is not None), default=-1)
+        several = (label for r in self.records for label in r.labels or ())
+        return max(itertools.chain((r.label for r in self.records if r.label is not None), several), default=-1)
 
     def order(
         self, cycle: tuple[BatchShape, ...], seed: int, rank: int, world_size: int, max_batches: int | None
     ) -> TrainOrder:
         """The order of training; arguments as of `TrainOrder`."""
-        return TrainOrder(len(self.records), cycle, seed, rank, world_size, max_batches)
+        size = (len(self.records), cycle, seed, rank, world_size, max_batches)
+        if not self.balanced:
+            return TrainOrder(*size)
+        return BalancedOrder(*size, labels=tuple(-1 if record.label is None else record.label for record in self.records))
 
 
 @register("dataset", ignores=IGNORED)
@@ -64,6 +80,9 @@ class VideoDataset:
         max_failures: files that may fail to decode in training: a share of the records below 1, a count from 1 on.
         on_error: replace a file that fails by another one, stop (fail), or leave it out and count it (skip; wrong in testing).
             None: replace in training, fail in testing.
+        multi_label: a video may have several labels, or none: `path 3,17` in a list, a column `labels` in a table (`run;jump`,
+            in .jsonl a list). DATASET.multi_label says it for all splits.
+        split: take the rows of a table whose column `split` says so; the section's own name unless given.
     """
 
     file_path: str
@@ -71,6 +90,8 @@ class VideoDataset:
     suffix: str = ""
     max_failures: float | int = 0.01
     on_error: Literal["replace", "fail", "skip"] | None = None
+    multi_label: bool = False
+    split: Split | None = None
 
     def __post_init__(self):
         check_max_failures(self.max_failures)
@@ -89,8 +110,9 @@ class VideoDataset:
             rows, problems = list(class_folder_rows(root, find_videos)), Problems(self.file_path)
             if not rows:
                 raise no_class_folders(root, "<class>/*.mp4 (any video format)")
-            return make_records(rows, problems, class_names, str(root))
-        rows, problems = read_rows(root, with_num_frames=False)
+            return make_records(each_alone(rows, self.multi_label), problems, class_names, str(root))
+        rows, problems = read_rows(root, with_num_frames=False, several=self.multi_label)
+        rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
         if self.suffix:
             rows = [row._replace(path=row.path + self.suffix) for row in rows]
         return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
@@ -121,6 +143,7 @@ class FrameDataset:
         suffix: names the pictures of a folder by `.format(number)`, numbers from 1.
         max_failures: as in VideoDataset.
         on_error: as in VideoDataset.
+        multi_label, split: as in VideoDataset.
     """
 
     file_path: str
@@ -128,6 +151,8 @@ class FrameDataset:
     suffix: str = "img_{:05}.jpg"
     max_failures: float | int = 0.01
     on_error: Literal["replace", "fail", "skip"] | None = None
+    multi_label: bool = False
+    split: Split | None = None
 
     def __post_init__(self):
         check_max_failures(self.max_failures)
@@ -151,8 +176,9 @@ class FrameDataset:
             )
             if not rows:
                 raise no_class_folders(root, f"<class>/<video>/{first}")
-            return make_records(rows, problems, class_names, str(root), self.suffix)
-        rows, problems = read_rows(root, with_num_frames=True)
+            return make_records(each_alone(rows, self.multi_label), problems, class_names, str(root), self.suffix)
+        rows, problems = read_rows(root, with_num_frames=True, several=self.multi_label)
+        rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
         return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix), self.suffix)
 
 
@@ -191,6 +217,42 @@ def no_class_folders(root: Path, layout: str) -> DatasetError:
     return DatasetError(f"{root}: no records in this folder: expected {root.name}/{layout}, {found}")
 
 
+def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Row]:
+    """The rows of a split, where a column of that name says which; all of them where there is none.
+
+    Raises:
+        DatasetError: the column is there and `split` is not known, or no row has it.
+    """
+    if not any(row.split for row in rows):
+        return rows
+    if split is None:
+        raise DatasetError(
+            f"{problems.source}: it has a column split, and nothing says which is wanted: split: train, valid or test"
+        )
+    names = [SPLIT_NAMES.get((row.split or "").strip().lower()) for row in rows]
+    for row, name in zip(rows, names, strict=True):
+        if name is None:
+            problems.add(
+                row.line, f"split {row.split!r}, expected train, val or test" if row.split else "no split; other lines have one"
+            )
+    problems.stop()
+    wanted = SPLIT_NAMES[split]
+    found = [row for row, name in zip(rows, names, strict=True) if name == wanted]
+    if not found:
+        there = ", ".join(f"{count} {name}" for name, count in Counter(names).items())
+        raise DatasetError(f"{problems.source}: no line has split {wanted}; there are {there}")
+    return found
+
+
+def each_alone(rows: list[Row], multi_label: bool) -> list[Row]:
+    """Rows as a data set of several labels has them: also those that were written with one."""
+    return [r if r.labels is not None else r._replace(labels=(r.label,)) for r in rows] if multi_label else rows
+
+
+def labels_of(row: Row) -> tuple[str, ...]:
+    return (row.label,) if row.labels is None else row.labels
+
+
 def base_folder(rows: list[Row], file: Path, data_prefix: str | None) -> str:
     """The folder that all relative paths of a list are joined to; the first one that is there decides between the two usual
     folders (of a few, so that a list whose files are all missing is not searched to its end)."""
@@ -214,32 +276,41 @@ def make_records(
     Raises:
         DatasetError: the gathered problems, or labels that are mixed, negative or unknown.
     """
-    by_id = {row.label: is_integer(row.label) for row in rows if row.line}
+    written = [(row, label) for row in rows for label in labels_of(row)]
+    by_id = {label: is_integer(label) for row, label in written if row.line}
     kinds = set(by_id.values())
+    if not written:
+        raise DatasetError(f"{problems.source}: not one of {len(rows)} records has a label")
     if kinds == {True}:
         ids = {label: int(label) for label in by_id}
         check_ids(rows, ids, class_names, problems)
     elif kinds == {True, False}:
-        odd = next(row for row in rows if by_id[row.label] != by_id[rows[0].label])
-        first, other = ("id", "name") if by_id[rows[0].label] else ("name", "id")
-        problems.add(
-            odd.line, f"label {odd.label!r} is a class {other}, but line {rows[0].line} has a class {first}; use one kind"
-        )
+        (row, label), kind = written[0], by_id[written[0][1]]
+        odd, strange = next((row, label) for row, label in written if by_id[label] != kind)
+        first, other = ("id", "name") if kind else ("name", "id")
+        problems.add(odd.line, f"label {strange!r} is a class {other}, but line {row.line} has a class {first}; use one kind")
         problems.stop()
     else:
-        class_names = class_names if class_names is not None else sorted({row.label for row in rows})
+        several = next(
+            (pair for pair in written if pair[0].line and pair[0].labels is None and SEVERAL_IDS.fullmatch(pair[1])), None
+        )
+        if several and class_names is None:
+            problems.add(several[0].line, f"label {several[1]!r} are several class ids: they take DATASET.multi_label: true")
+            problems.stop()
+        class_names = class_names if class_names is not None else sorted({label for _, label in written})
         ids = {name: number for number, name in enumerate(class_names)}
-        unknown = {row.label for row in rows} - ids.keys()
+        unknown = {label for _, label in written} - ids.keys()
         hint = {name: nearest(name, list(ids)[:1000]) for name in sorted(unknown)[:MAX_SHOWN]} if unknown else {}
-        for row in rows if unknown else ():
-            if row.label in unknown:
-                problems.add(row.line, f"{row.path}: unknown class {row.label!r}{hint.get(row.label, '')}")
+        for row, label in written if unknown else ():
+            if label in unknown:
+                problems.add(row.line, f"{row.path}: unknown class {label!r}{hint.get(label, '')}")
     problems.stop()
-    join = os.path.join
-    records = [
-        Record(join(base, row.path), ids[row.label], row.path, row.num_frames, row.start_sec, row.end_sec, frame_pattern)
-        for row in rows
-    ]
+    records = []
+    for row in rows:
+        label = ids[row.label] if row.labels is None else None
+        several = None if row.labels is None else tuple(sorted(ids[text] for text in row.labels))
+        part = (row.num_frames, row.start_sec, row.end_sec, frame_pattern)
+        records.append(Record(os.path.join(base, row.path), label, row.path, *part, labels=several))
     check_paths(records, problems.source, base)
     return RecordList(records, class_names)
 
@@ -263,10 +334,10 @@ def check_ids(rows: list[Row], ids: dict[str, int], class_names: list[str] | Non
     """Note every row whose class id is below 0 or has no name."""
     limit = math.inf if class_names is None else len(class_names)
     wrong = {label for label, number in ids.items() if not 0 <= number < limit}
-    for row in rows if wrong else ():
-        if row.label in wrong:
-            why = "class ids count from 0" if ids[row.label] < 0 else f"there are {limit} class names, ids end at {limit - 1}"
-            problems.add(row.line, f"label {row.label}: {why}")
+    for row, label in ((each, label) for each in rows for label in labels_of(each)) if wrong else ():
+        if label in wrong:
+            why = "class ids count from 0" if ids[label] < 0 else f"there are {limit} class names, ids end at {limit - 1}"
+            problems.add(row.line, f"label {label}: {why}")
 
 
 def resolve_num_classes(class_names: list[str] | None, max_label: int, configured: int | None) -> int:

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,10 @@ class DatasetError(ValueError):
 
 
 class Row(NamedTuple):
-    """One record as written: `line` counts from 1, 0 for what a folder holds. tools/check_data.py uses `split` and `source`."""
+    """One record as written: `line` counts from 1, 0 for what a folder holds. tools/check_data.py uses `source`.
+
+    `labels`: those of a column of that name, where a video may have several; `label` is empty then.
+    """
 
     line: int
     path: str
@@ -27,6 +30,7 @@ class Row(NamedTuple):
     end_sec: float | None = None
     split: str | None = None
     source: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Problems:
@@ -53,11 +57,19 @@ class Problems:
             raise DatasetError("\n".join(shown + rest))
 
 
-def read_rows(file: Path, with_num_frames: bool, what: str = "folder") -> tuple[list[Row], Problems]:
+def read_rows(
+    file: Path,
+    with_num_frames: bool,
+    what: str = "folder",
+    whole: Callable[[str], bool] | None = None,
+    several: bool = False,
+) -> tuple[list[Row], Problems]:
     """The rows of a list or table, and what is wrong with the others.
 
     Args:
         what: stands before the number of frames in a line, for messages.
+        whole: whether a text is a path already, by its suffix; such a line may leave out the number of frames.
+        several: a video may have several labels: `3,17` in a list, a column `labels` in a table.
 
     Raises:
         DatasetError: no such file, not UTF-8 text, or nothing in it.
@@ -74,11 +86,13 @@ def read_rows(file: Path, with_num_frames: bool, what: str = "folder") -> tuple[
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     problems = Problems(str(file))
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = rows_of_dicts(json_lines(lines, problems), problems, with_num_frames)
+        rows = rows_of_dicts(json_lines(lines, problems), problems, with_num_frames, several)
     elif columns := header(lines[0]):
-        rows = rows_of_dicts(csv_lines(lines, columns, problems), problems, with_num_frames)
+        rows = rows_of_dicts(csv_lines(lines, columns, problems), problems, with_num_frames, several)
     else:
-        rows = list_lines(lines, problems, with_num_frames, what)
+        rows = list_lines(lines, problems, with_num_frames, what, whole)
+        if several:
+            rows = [row._replace(label="", labels=row_labels({"labels": row.label.replace(",", ";")}, True)[1]) for row in rows]
     if not rows:
         problems.stop()
         raise DatasetError(
@@ -93,14 +107,21 @@ def header(line: str) -> list[str] | None:
     return columns if "path" in columns and len(columns) > 1 else None
 
 
-def list_lines(lines: list[str], problems: Problems, with_num_frames: bool, what: str = "folder") -> list[Row]:
+def list_lines(
+    lines: list[str],
+    problems: Problems,
+    with_num_frames: bool,
+    what: str = "folder",
+    whole: Callable[[str], bool] | None = None,
+) -> list[Row]:
     """Rows of a white-space list; the label is the last word, so that a path may hold spaces."""
     rows = []
     for number, line in enumerate(lines, 1):
-        words = line.rsplit(None, 2 if with_num_frames else 1)
+        counted = with_num_frames and not (whole and line.strip() and whole(line.rsplit(None, 1)[0].strip()))
+        words = line.rsplit(None, 2 if counted else 1)
         if not words:
             continue
-        if with_num_frames:
+        if counted:
             if len(words) < 3 or not words[1].isdecimal() or int(words[1]) == 0:
                 problems.add(number, f"{line.strip()!r} is not '{what} num_frames label' with at least one frame")
             else:
@@ -141,17 +162,19 @@ def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict
             problems.add(number, f"{line.strip()!r} is not an object with path and label")
 
 
-def rows_of_dicts(items: Iterable[tuple[int, dict[str, Any]]], problems: Problems, with_num_frames: bool) -> list[Row]:
-    """Rows of a table: path and label, and where given start_sec, end_sec, num_frames; what is wrong goes to `problems`."""
+def rows_of_dicts(
+    items: Iterable[tuple[int, dict[str, Any]]], problems: Problems, with_num_frames: bool, several: bool = False
+) -> list[Row]:
+    """Rows of a table: path and label (`several`: or labels), and where given start_sec, end_sec, num_frames, split and source;
+    what is wrong goes to `problems`."""
     rows = []
     for number, values in items:
-        path, label = values.get("path"), values.get("label")
+        path = values.get("path")
         if not isinstance(path, str) or not path:
             problems.add(number, f"no path{'' if path in (None, '') else f': {path!r} is not text'}")
-        elif isinstance(label, bool) or not isinstance(label, int | str) or label == "":
-            problems.add(number, f"label {label!r} is neither a class id nor a class name" if label else "no label")
         else:
             try:
+                label, labels = row_labels(values, several)
                 start, end = seconds(values, "start_sec"), seconds(values, "end_sec")
                 num_frames = whole_frames(values) if with_num_frames else None
             except ValueError as error:
@@ -163,8 +186,31 @@ def rows_of_dicts(items: Iterable[tuple[int, dict[str, Any]]], problems: Problem
                 problems.add(number, "start_sec and end_sec are for videos; a folder of frames has no frame rate")
             else:
                 split, source = (str(values[key]) if values.get(key) else None for key in ("split", "source"))
-                rows.append(Row(number, path, str(label), num_frames, start, end, split, source))
+                rows.append(Row(number, path, label, num_frames, start, end, split, source, labels))
     return rows
+
+
+def row_labels(values: dict[str, Any], several: bool) -> tuple[str, tuple[str, ...] | None]:
+    """(label, None), or ("", labels) of a video that may have several: a list, or text with `;` between them.
+
+    Raises:
+        ValueError: there is no label, or something else in its place.
+    """
+    label, labels = values.get("label"), values.get("labels")
+    if several and "labels" in values:
+        if "label" in values:
+            raise ValueError("label and labels side by side; keep one of them")
+        parts = labels.split(";") if isinstance(labels, str) else labels
+        if not isinstance(parts, list) or not all(isinstance(p, int | str) and not isinstance(p, bool) for p in parts):
+            raise ValueError(f"labels {labels!r} is not a list of class ids or class names")
+        return "", tuple(dict.fromkeys(text for part in parts if (text := str(part).strip())))
+    if label in (None, "") and "labels" in values:
+        raise ValueError("labels, several a video: they take DATASET.multi_label: true")
+    if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
+        raise ValueError(f"label {label!r} is neither a class id nor a class name" if label else "no label")
+    if several and ";" in str(label):
+        raise ValueError(f"label {label!r}: several of them stand in a column called labels")
+    return str(label), None
 
 
 def seconds(values: dict[str, Any], key: str) -> float | None:

@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -39,10 +39,14 @@ class ClipDataset:
 
     Args:
         replace: put another record, drawn from the same key, in the place of one that fails; a test must not.
+        num_classes: K; needed where records may have several labels.
     """
 
-    def __init__(self, records: list[Record], pipeline: ClipPipeline, seed: int = 0, replace: bool = False):
+    def __init__(
+        self, records: list[Record], pipeline: ClipPipeline, seed: int = 0, replace: bool = False, num_classes: int = 0
+    ):
         self.records, self.pipeline, self.seed, self.replace = records, pipeline, seed, replace
+        self.num_classes = num_classes
         self._shaped: dict[ClipShape | None, ClipPipeline] = {None: pipeline}
 
     def __len__(self):
@@ -57,18 +61,28 @@ class ClipDataset:
     def sample(self, epoch: int, draw: Draw) -> tuple[Sample | None, list[Failure]]:
         """The sample (None where nothing could be decoded) and the failures on the way to it."""
         index, pipeline = draw.index, self.at(draw.clip)
+        again = (draw.turn,) if draw.turn else ()
         failures: list[Failure] = []
         for attempt in range(1 + REPLACEMENTS * self.replace):
-            rng = np.random.default_rng((self.seed, epoch, index, attempt))
+            rng = np.random.default_rng((self.seed, epoch, index, attempt, *again))
             place = index if attempt == 0 else int(rng.integers(len(self.records)))
             record = self.records[place]
             try:
                 sample = pipeline(record, rng)
                 sample["index"] = np.int64(place)
+                if record.labels is not None:
+                    sample["label"] = many_hot(record.labels, self.num_classes)
                 return sample, failures
             except StageError as error:
                 failures.append(Failure(record.place, error.stage, error.reason))
         return None, failures
+
+
+def many_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:
+    """uint8 [num_classes], 1 for each of the labels."""
+    array = np.zeros(num_classes, np.uint8)
+    array[list(labels)] = 1
+    return array
 
 
 @dataclass
@@ -147,14 +161,18 @@ class TrainOrder:
         return min(batches, self.max_batches) if self.max_batches else batches
 
     def shuffled(self, epoch: int) -> np.ndarray:
-        """All records in the order of an epoch, int64 [num_records]; it depends on (seed, epoch) alone."""
+        """All records in the order of an epoch, int64 [num_records]; it depends on (seed, epoch) alone.
+
+        An order that draws a record again adds `num_records` each time.
+        """
         return np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
 
     def batches(self, epoch: int) -> Iterator[list[Draw]]:
         order, end = self.shuffled(epoch), 0
         for shape in itertools.islice(itertools.cycle(self.cycle), len(self)):
             start, end = end, end + shape.size * self.world_size
-            yield [Draw(index, shape.clip) for index in order[start:end][self.rank :: self.world_size].tolist()]
+            mine = order[start:end][self.rank :: self.world_size].tolist()
+            yield [Draw(place % self.num_records, shape.clip, place // self.num_records) for place in mine]
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,6 @@ class ClipPipeline:
     """
 
     def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any], audio: Any = None):
-        if sample is None:
-            raise ValueError("'sample' is missing: it says which frames of a video are taken, as {name: Sampler, ...}")
         self.decode, self.sample, self.audio = decode, sample, audio
         last = max((i for i, t in enumerate(transforms) if not getattr(t, "late", False)), default=-1)
         self.early, self.late = tuple(transforms[: last + 1]), tuple(transforms[last + 1 :])

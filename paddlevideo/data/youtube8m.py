@@ -100,6 +100,7 @@ class FeaturePipeline:
     Nothing is drawn, cut or changed: a sample is the stored bytes, filled with zero frames up to `max_frames`.
     """
 
+    samples = False  # takes all frames
     random = False
     num_clips = num_views = 1
     view_axis = False
@@ -111,6 +112,15 @@ class FeaturePipeline:
         if decode.num_classes is None:
             raise ValueError("num_classes is not known: set it in the model's head, or as FeatureDecoder's num_classes")
         self.decode, self.num_classes = decode, decode.num_classes
+
+    @staticmethod
+    def find_records(file_path: str) -> ShardRecords:
+        """The records that a path means: a shard, or a list, folder or glob of shards; see YouTube8MDataset.
+
+        Raises:
+            DatasetError: as `YouTube8MDataset.load`.
+        """
+        return YouTube8MDataset(file_path).load().records
 
     @property
     def travels(self) -> dict[str, InputSpec]:
@@ -142,7 +152,7 @@ class FeaturePipeline:
             StageError: the record is damaged, or holds something else.
         """
         try:
-            example = self.decode.read(record) if source is None else source
+            example = self.decode.read(record) if source is None else self.decode.checked(source)
         except DecodeError as error:
             raise StageError("decode", str(error)) from error
         except OSError as error:
@@ -245,10 +255,9 @@ class FeatureDecoder:
                 example = self._from_pickle(record.path, offset, names)
             else:
                 example = tfrecord.parse_example(payload, names)
-            self._check(example)
+            return self.checked(example)
         except DecodeError as error:
             raise DecodeError(f"{'number' if shard.is_pickle else 'byte'} {offset}: {error}") from error
-        return example
 
     def _from_pickle(self, path: str, number: int, names: tuple[str, ...]) -> FrameExample:
         videos = self._files.videos(path)
@@ -256,11 +265,15 @@ class FeatureDecoder:
             raise DecodeError(f"there is no video {number}, the file has {len(videos)}")
         return feature_pickles.example(videos[number], names)
 
-    def _check(self, example: FrameExample) -> None:
-        """
+    def checked(self, example: FrameExample) -> FrameExample:
+        """The same example.
+
         Raises:
-            DecodeError: widths, numbers of frames or labels are not as they should be.
+            DecodeError: names, widths, numbers of frames or labels are not as they should be.
         """
+        missing = [name for name in self.features if name not in example.features]
+        if missing:
+            raise DecodeError(f"{told_id(example.id)} has no feature list {', '.join(missing)}")
         counts = {name: len(frames) for name, frames in example.features.items()}
         if len(set(counts.values())) > 1:
             told = ", ".join(f"{count} frames of {name}" for name, count in counts.items())
@@ -278,3 +291,4 @@ class FeatureDecoder:
                 raise DecodeError(
                     f"{told_id(example.id)}: label {wrong[0]}, but num_classes is {limit}: labels end at {limit - 1}"
                 )
+        return example

@@ -1,7 +1,7 @@
 """One small interface over the runtimes that can run an exported model.
 
     backend = open_backend("inference/ppTSN", "onnxruntime")
-    logits = backend.run({"frames": array})   # float32 [N, K]
+    logits = backend.run({"frames": array})   # named arrays as in backend.inputs -> float32 [N, K]
 
 | kind        | reads             | needs                                    | runs on           |
 | ---         | ---               | ---                                      | ---               |
@@ -30,6 +30,7 @@ from paddlevideo.deploy.runtimes import (
     Program,
     reason,
 )
+from paddlevideo.sample import InputSpec
 
 READS = {
     "paddle": (".pdmodel", ".json"),
@@ -135,12 +136,12 @@ def find_program(path: Path, kind: str = "auto", params_file: str | Path | None 
     for f in files:
         if not f.is_file():
             raise BackendError(f"{f}: there is no such file; give the exported folder, or both program and .pdiparams")
-    shapes: dict[str, tuple[int | None, ...]] = {}
+    inputs: dict[str, InputSpec] = {}
     # A program of the same name that the manifest does not list is left over from other weights.
     if manifest is not None and (path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}):
         check_files(manifest, [f for f in files if f.parent == file.parent])
-        shapes = {name: spec.shape for name, spec in manifest.inputs.items()}
-    return Program(file, params, shapes)
+        inputs = dict(manifest.inputs)
+    return Program(file, params, inputs)
 
 
 def _in_folder(folder: Path, manifest, kind: str, suffixes: tuple[str, ...]) -> Path:

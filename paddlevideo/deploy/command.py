@@ -1,36 +1,51 @@
 """The predict command: its flags, those of PaddleVideo's predict.py among them -> a Predictor -> printed results."""
 
 from argparse import Namespace
+from contextlib import nullcontext
 
 from paddlevideo import dist
 from paddlevideo.deploy.backends import require
+from paddlevideo.deploy.extract import FeatureExtractor
 from paddlevideo.deploy.predict import Predictor
-from paddlevideo.deploy.results import write_results
+from paddlevideo.deploy.results import check_suffix, result_file
 from paddlevideo.engine.build import load_config
 from paddlevideo.log import logger
 from paddlevideo.weights import writable
 
 
 def run_command(args: Namespace) -> int:
-    """Print a result for each input as it comes, write all of them where `save_json` says, and return how many failed.
+    """Print a result for each input as it comes, write all of them where `out` says, and return how many failed.
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
-    if args.save_json:
-        writable(args.save_json)
+    if args.out:
+        check_suffix(args.out)
+        writable(args.out)
+    elif args.quiet:
+        raise ValueError("--quiet prints no results, and nothing says where to write them; give --out FILE")
     predictor = open_predictor(args)
-    results = []
-    for result in predictor.predict(args.input_file, args.batch_size, args.topk):
-        result.print()
-        results.append(result)
-    if args.save_json:
-        write_results(args.save_json, results)
-        logger.info(f"{len(results)} results are in {args.save_json}")
-    failed = [result for result in results if result.error is not None]
+    if args.out and args.out.endswith(".csv") and not predictor.multilabel:
+        raise ValueError(f"--out {args.out}: .csv is for models of several labels a video; use .json or .jsonl")
+    results = predictor.predict(args.input_file, args.batch_size, args.topk, args.modalities)
+    count, failed, noted = 0, [], {}
+    with result_file(args.out) if args.out else nullcontext() as write:
+        for result in results:
+            count += 1
+            if not args.quiet:
+                result.print()
+            if write:
+                write(result)
+            if result.error is not None:
+                failed.append(f"\n  {result.input_path}: {result.error}")
+            if result.note:
+                noted[result.note] = noted.get(result.note, 0) + 1
+    if args.out:
+        logger.info(f"{count} results are in {args.out}")
+    for note, times in noted.items():
+        logger.warning(f"{times} of {count} inputs: {note}")
     if failed:
-        rows = "".join(f"\n  {result.input_path}: {result.error}" for result in failed)
-        logger.error(f"{len(failed)} of {len(results)} inputs failed:{rows}")
+        logger.error(f"{len(failed)} of {count} inputs failed:{''.join(failed)}")
     return len(failed)
 
 
@@ -63,6 +78,8 @@ def open_predictor(args: Namespace) -> Predictor:
         device=_device(args.use_gpu),
         precision=args.precision,
         threads=args.cpu_threads,
+        class_names=args.class_names,
+        features=FeatureExtractor.beside(args.features) if args.features else None,
         gpu_mem=args.gpu_mem,
         ir_optim=args.ir_optim,
         onednn=args.enable_mkldnn,

@@ -17,13 +17,13 @@ import paddle
 
 from paddlevideo.deploy import program
 from paddlevideo.deploy.backends import available_backends, open_backend
-from paddlevideo.deploy.feed import made_up_sample
+from paddlevideo.deploy.feed import first_view, made_up_sample
 from paddlevideo.deploy.manifest import FILE, Manifest, read_manifest, sha256
 from paddlevideo.deploy.program import ExportError, Job
 from paddlevideo.engine.build import SYNTHETIC_SIZE, Classes, build_model, build_pipeline, known_classes, preflight
-from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.checkpoint import Progress, read_model
 from paddlevideo.engine.runfile import versions
-from paddlevideo.log import logger
+from paddlevideo.log import logger, told
 from paddlevideo.sample import InputSpec
 from paddlevideo.schema import Config
 from paddlevideo.weights import checksum, load_into, state_arrays
@@ -70,8 +70,8 @@ def export(
         raise ExportError(f"{folder} holds the model {earlier.name}; give {name} a folder of its own with -o")
     with _on_cpu():
         model, classes = trained_model(cfg, weights)
-        inputs, sizes = program_inputs(cfg, model)
-        golden = golden_inputs(sizes)
+        inputs, sample = program_inputs(cfg, model)
+        golden = golden_inputs(sample)
         with paddle.no_grad():
             logits = model({key: paddle.to_tensor(array) for key, array in golden.items()}).numpy()
     manifest = Manifest(
@@ -85,6 +85,8 @@ def export(
         config=dict(cfg.origin.data),
         versions=versions(),
         view_average=model.view_average,
+        multilabel=getattr(model, "multilabel", False),
+        modalities=getattr(model, "modalities", {}),
     )
     with _workspace(folder) as work:
         _write_programs(wanted, work / name, cfg, classes.num, weights, inputs)
@@ -105,6 +107,23 @@ def export(
     return folder
 
 
+def export_finished(cfg: Config, progress: Progress) -> Path:
+    """Export what a training that has just ended leaves: the best model, or where nothing was validated the last one.
+
+    Raises:
+        ExportError: it failed; the message says that the training is done, and how to export later.
+    """
+    which = "best" if progress.best is not None else f"epoch_{progress.epoch:05d}"
+    weights = f"{cfg.folder}/{cfg.model_name}_{which}.pdparams"
+    try:
+        return export(cfg, weights)
+    except Exception as error:  # whatever it is, the training is done
+        raise ExportError(
+            f"training is done, its checkpoints are in {cfg.folder}; the export failed: {told(error)}\nonce that is mended: "
+            f"python tools/export_model.py -c {cfg.folder}/run.yaml -p {weights}"
+        ) from error
+
+
 def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Classes]:
     """The model of a config with its weights, in evaluation mode, and its classes; every tensor is accounted for.
 
@@ -119,38 +138,48 @@ def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Cl
     return model, classes
 
 
-def program_inputs(cfg: Config, model: paddle.nn.Layer) -> tuple[dict[str, InputSpec], dict[str, tuple[int, ...]]]:
-    """(what the program takes, the sizes of one sample): the batch is free, and so are sizes that PIPELINE.test does not fix.
+def program_inputs(cfg: Config, model: paddle.nn.Layer) -> tuple[dict[str, InputSpec], dict[str, np.ndarray]]:
+    """(what the program takes, one made-up sample of it): the batch is free, and so are sizes that PIPELINE.test does not fix.
 
     Raises:
         ConfigError: the pipeline does not give what the model takes.
     """
-    shapes = preflight(cfg, model, ("test",))["test"]
+    preflight(cfg, model, ("test",))
     pipeline = build_pipeline(cfg, "test")
     # A clip of another size tells which axes follow the video.
-    turned, views = made_up_sample(pipeline, *reversed(SYNTHETIC_SIZE)), int(pipeline.view_axis)
-    turned = pipeline.finish({name: array[:1] if views else array for name, array in turned.items()})
-    sizes = {name: tuple(shape[views:]) for name, shape in shapes.items()}
+    upright, turned = (first_view(pipeline, made_up_sample(pipeline, *size)) for size in (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1]))
     inputs = {}
     for name, spec in model.inputs.items():
-        other = np.shape(turned[name])[views:]
-        free = (size if size == second else None for size, second in zip(sizes[name], other, strict=True))
-        inputs[name] = replace(spec, shape=(None, *free))
-    return inputs, sizes
+        sizes = zip(upright[name].shape[1:], turned[name].shape[1:], strict=True)
+        inputs[name] = replace(spec, shape=(None, *(size if size == second else None for size, second in sizes)))
+    return inputs, {name: upright[name][0] for name in inputs}
 
 
-def golden_inputs(sizes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Two fixed samples of standard normal noise: float32 [2, ...]; pictures are made of blocks of one value."""
+def golden_inputs(sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Two fixed samples in the shapes and types of the given one, [2, ...].
+
+    Floats are standard normal noise, and bytes are any. A whole number counts something: it is the sample's, and half of it.
+    """
     rng, arrays = np.random.default_rng(0), {}
-    for name, shape in sizes.items():
-        blocks = [2, *shape]
-        for axis in (-1, -2) if len(shape) >= 3 else ():
-            blocks[axis] = -(-shape[axis] // _BLOCK)
-        array = rng.standard_normal(blocks).astype(np.float32)
-        if len(shape) >= 3:
-            array = array.repeat(_BLOCK, -1).repeat(_BLOCK, -2)[..., : shape[-2], : shape[-1]]
-        arrays[name] = np.ascontiguousarray(array)
+    for name, array in sample.items():
+        if array.dtype == np.uint8:
+            arrays[name] = rng.integers(0, 256, (2, *array.shape), np.uint8)
+        elif array.dtype.kind in "iu":
+            arrays[name] = np.stack([array, (array + 1) // 2])
+        else:
+            arrays[name] = _noise(rng, array.shape)
     return arrays
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 [2, ...]; pictures are made of blocks of one value."""
+    blocks = [2, *shape]
+    for axis in (-1, -2) if len(shape) >= 3 else ():
+        blocks[axis] = -(-shape[axis] // _BLOCK)
+    array = rng.standard_normal(blocks).astype(np.float32)
+    if len(shape) >= 3:
+        array = array.repeat(_BLOCK, -1).repeat(_BLOCK, -2)[..., : shape[-2], : shape[-1]]
+    return np.ascontiguousarray(array)
 
 
 def relative_difference(found: np.ndarray, expected: np.ndarray) -> float:

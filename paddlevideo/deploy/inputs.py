@@ -1,6 +1,7 @@
-"""What a person gives to predict -> the clips to look at: files, folders, globs, lists of paths, frames in memory."""
+"""What a person gives to predict -> what to look at: files, folders, globs, lists of paths, shards, data in memory."""
 
 import glob
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.datasets import find_videos
 from paddlevideo.data.decode import FrameDecoder
-from paddlevideo.data.lists import VIDEO_SUFFIXES
+from paddlevideo.data.lists import VIDEO_SUFFIXES, DatasetError
+from paddlevideo.data.shards import SUFFIXES as SHARD_SUFFIXES
+from paddlevideo.data.tfrecord import FrameExample
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
-Input = str | Path | np.ndarray
+Input = str | Path | np.ndarray | FrameExample
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,21 @@ class ArrayClip:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """An open clip of numbered pictures: without times, and so without the sound that would belong to them."""
+
+    clip: Any
+    fps: float = 0.0
+
+    @property
+    def num_frames(self) -> int:
+        return self.clip.num_frames
+
+    def read(self, *arguments) -> np.ndarray:
+        return self.clip.read(*arguments)
+
+
+@dataclass(frozen=True)
 class AnyDecoder:
     """Decodes video files with `video`, and folders of frames (records with a `frame_pattern`) as such."""
 
@@ -45,73 +62,157 @@ class AnyDecoder:
     @contextmanager
     def open(self, record: Record) -> Iterator[Any]:
         with (FrameDecoder() if record.frame_pattern else self.video).open(record) as clip:
-            yield clip
+            yield Pictures(clip) if record.frame_pattern else clip
 
 
-def find_inputs(inputs: Input | Iterable[Input], frame_pattern: str) -> list[tuple[Record, ArrayClip | None]]:
-    """The records that `inputs` mean, in order, with the frames of those that are in memory.
+@dataclass(frozen=True)
+class Takes:
+    """What a model is given, which decides what a path means.
 
     Args:
-        inputs: a video file; a folder (all videos below it, sorted; or the frames of one clip); a glob; a .txt or .list file
-            with a path on each line, perhaps with a label behind it; uint8 frames [T, H, W, 3]; or several of these.
+        suffixes: of the files that are taken from a folder.
+        find_records: path -> records, of a model whose data lie in files of many records; None where a record is a file.
+        extracts: whether such a model also gets videos, for the predictor makes its features of them.
         frame_pattern: names the pictures in a folder of frames, as `img_{:05}.jpg`.
+        suffix: put behind a path of a list that is there only with it.
+    """
+
+    suffixes: tuple[str, ...] = VIDEO_SUFFIXES
+    find_records: Callable[[str], Sequence[Record]] | None = None
+    extracts: bool = False
+    frame_pattern: str = "img_{:05}.jpg"
+    suffix: str = ""
+
+
+class Inputs:
+    """What was given, in order: (record, what is open already or None). Records of shards are made as they are asked for."""
+
+    def __init__(self, parts: Sequence[tuple[Sequence[Record], Any]]):
+        self._parts = parts
+
+    def __len__(self):
+        return sum(len(records) for records, _ in self._parts)
+
+    def __iter__(self) -> Iterator[tuple[Record, Any]]:
+        return ((record, clip) for records, clip in self._parts for record in records)
+
+
+def find_inputs(inputs: Input | Iterable[Input], takes: Takes = Takes()) -> Inputs:
+    """What `inputs` mean.
+
+    Args:
+        inputs: a file; a folder (all files below it that the model takes, sorted; or the frames of one clip); a glob; a .txt or
+            .list file with a path on each line, perhaps with a label behind it; a shard, or a folder, glob or list of those;
+            uint8 frames [T, H, W, 3]; the features of a video; or several of these.
 
     Raises:
-        ValueError: a folder, glob or list without any video; something that is none of the above.
+        ValueError: a folder, glob or list without anything for this model; something that is none of the above.
     """
-    if isinstance(inputs, (str, Path, np.ndarray)):
+    if isinstance(inputs, (str, Path, np.ndarray, FrameExample)):
         inputs = [inputs]
-    found: list[tuple[Record, ArrayClip | None]] = []
-    for number, item in enumerate(inputs):
-        if isinstance(item, np.ndarray):
-            if item.dtype != np.uint8 or item.ndim != 4 or item.shape[-1] != 3:
-                raise ValueError(f"input {number} is {item.dtype} {list(item.shape)}, expected frames uint8 [T, H, W, 3] RGB")
-            found.append((Record(f"array {number}"), ArrayClip(item)))
-        elif isinstance(item, (str, Path)):
-            found += [(record, None) for record in _records(str(item), frame_pattern)]
-        else:
-            raise ValueError(f"input {number} is a {type(item).__name__}, expected a path or frames uint8 [T, H, W, 3]")
-    return found
+    return Inputs([_part(number, item, takes) for number, item in enumerate(inputs)])
 
 
-def _records(text: str, frame_pattern: str) -> list[Record]:
-    path = Path(text)
+def _part(number: int, item: Any, takes: Takes) -> tuple[Sequence[Record], Any]:
+    of_frames = takes.suffixes == VIDEO_SUFFIXES and takes.find_records is None
+    if isinstance(item, (str, Path)):
+        return _records(str(item), takes), None
+    if isinstance(item, FrameExample) and takes.find_records:
+        return [Record(f"example {number}")], item
+    if isinstance(item, np.ndarray) and of_frames:
+        if item.dtype != np.uint8 or item.ndim != 4 or item.shape[-1] != 3:
+            raise ValueError(f"input {number} is {item.dtype} {list(item.shape)}, expected frames uint8 [T, H, W, 3] RGB")
+        return [Record(f"array {number}")], ArrayClip(item)
+    other = "frames uint8 [T, H, W, 3]" if of_frames else "a FrameExample" if takes.find_records else "nothing else here"
+    raise ValueError(f"input {number} is a {type(item).__name__}, expected a path or {other}")
+
+
+def _records(text: str, takes: Takes) -> Sequence[Record]:
     if not text.strip():
         raise ValueError("an input is empty text; give a file, a folder, a glob or a list")
-    if path.is_dir():
-        if (path / frame_pattern.format(1)).exists():
-            return [Record(text, frame_pattern=frame_pattern)]
-        videos = [Record(p) for p in sorted(map(str, find_videos(path)))]
+    if takes.find_records is None:
+        return _files(text, takes)
+    try:
+        return takes.find_records(text)
+    except DatasetError as error:
+        videos = _videos(text, takes)
         if not videos:
-            raise ValueError(f"{text}: no video in this folder; known suffixes: {' '.join(sorted(VIDEO_SUFFIXES))}")
+            raise
+        if not takes.extracts:
+            raise ValueError(
+                f"{text}: video, and this model takes frame features; make them with tools/extract_features.py "
+                f"--input_file {text} -o FOLDER, and give that folder; or give --features, the folder of its training features"
+            ) from error
         return videos
+
+
+def _videos(text: str, takes: Takes) -> list[Record]:
+    """The videos that a path means, none where it means anything else."""
+    try:
+        records = _files(text, takes)
+    except ValueError:  # the caller has a better one
+        return []
+    return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _files(text: str, takes: Takes) -> list[Record]:
+    path = Path(text)
+    if path.is_dir():
+        if (path / takes.frame_pattern.format(1)).exists():
+            return [Record(text, frame_pattern=takes.frame_pattern)]
+        found = [Record(p) for p in sorted(_below(str(path), takes.suffixes))]
+        if not found:
+            kind = "video" if takes.suffixes == VIDEO_SUFFIXES else "video or sound"
+            raise ValueError(f"{text}: no {kind} in this folder; known suffixes: {' '.join(sorted(takes.suffixes))}")
+        return found
     if path.suffix.lower() in LIST_SUFFIXES and path.exists():
-        return _listed(path, frame_pattern)
+        return _listed(path, takes)
     if not path.exists() and glob.has_magic(text):
         matches = [p for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
         if not matches:
             raise ValueError(f"{text}: nothing matches this pattern")
         return [Record(p) for p in matches]
+    if path.suffix.lower() in SHARD_SUFFIXES:
+        raise ValueError(
+            f"{text}: a shard of frame features, which are for taggers; this model takes {' '.join(takes.suffixes)}"
+        )
     return [Record(text)]
 
 
-def _listed(path: Path, frame_pattern: str) -> list[Record]:
+def _below(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Files of these suffixes at any depth; hidden names left out."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (os.path.join(parent, n) for n in names if not n.startswith(".") and _suffix(n) in suffixes)
+
+
+def _listed(path: Path, takes: Takes) -> list[Record]:
     """The paths of a list, relative to the current folder or to the list's own."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a UTF-8 text file with a path on each line ({error.reason})") from error
-    records = [_one(line, path.parent, frame_pattern) for line in lines if line]
+    records = [_one(line, path.parent, takes) for line in lines if line]
     if not records:
         raise ValueError(f"{path}: no path in this list; it holds one on each line")
     return records
 
 
-def _one(line: str, folder: Path, frame_pattern: str) -> Record:
-    words = line.rsplit(None, 1)
-    for text in [line, words[0]]:  # a label may stand behind the path, and the path may hold spaces
+def _one(line: str, folder: Path, takes: Takes) -> Record:
+    """The record of a line: a path, which may hold spaces, perhaps with a label behind it, or with num_frames and a label."""
+    shorter, words = line.rsplit(None, 1)[0], line.rsplit(None, 2)
+    readings: list[tuple[str, int | None]] = [(line, None), (shorter, None)]
+    if len(words) == 3 and words[1].isdecimal():
+        readings.append((words[0], int(words[1])))
+    for text, num_frames in readings:
         for place in (Path(text), folder / text):
-            if place.exists():
-                return Record(str(place), frame_pattern=frame_pattern if place.is_dir() else None)
-    is_path = Path(line).suffix.lower() in VIDEO_SUFFIXES
-    return Record(line if is_path else words[0])
+            for path in (place, Path(f"{place}{takes.suffix}")):
+                if path.exists():
+                    pattern = takes.frame_pattern if path.is_dir() else None
+                    return Record(str(path), num_frames=num_frames, frame_pattern=pattern)
+    known = (text for text, _ in readings if _suffix(text) in takes.suffixes)
+    return Record(next(known, shorter))

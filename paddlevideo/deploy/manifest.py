@@ -2,7 +2,7 @@
 version of them: inputs, pipeline, labels, views, versions, and a checksum of every file."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from paddlevideo.schema import Config
 FILE = "model.yaml"
 FORMAT = 1
 SCORES = {"logits": "softmax of the logits' mean over the views", "probabilities": "mean over the views of the logits' softmax"}
+TAG_SCORES = "sigmoid of the logits' mean over the views"
 # What prediction reads of a config; the rest is kept for the record and may name files that only the trainer has.
 _USED = ("MODEL", "INFERENCE", "model_name")
 
@@ -42,6 +43,8 @@ class Manifest:
         differences: max |program - eager| / max |eager| of the logits in golden.npz, by file.
         versions: of the packages that wrote it.
         view_average: what is averaged over the views of a video.
+        multilabel: a class's score is the sigmoid of its logit, for a video may have several; otherwise scores are a softmax.
+        modalities: {modality: names of its inputs}, where the others may be zeros to score one alone; empty for one modality.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Manifest:
     differences: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     view_average: Literal["logits", "probabilities"] = "logits"
+    multilabel: bool = False
+    modalities: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def test_config(self, path: Path) -> Config:
         """The part of the config that prediction uses, checked; `path` names it in messages."""
@@ -87,7 +92,7 @@ class Manifest:
             **asdict(self),
             "inputs": inputs,
             "output": "logits [N, K] float32",
-            "scores": SCORES[self.view_average],
+            "scores": TAG_SCORES if self.multilabel else SCORES[self.view_average],
         }
         content["config"] = content.pop("config")  # the longest part comes last
         head = "# An exported model: what its program takes and gives. Written by tools/export_model.py.\n"
@@ -110,7 +115,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         content["inputs"] = {
             name: InputSpec(tuple(spec["shape"]), spec["dtype"], spec["axes"]) for name, spec in content["inputs"].items()
         }
-        return Manifest(**{key: content[key] for key in Manifest.__dataclass_fields__})
+        return Manifest(**{key: content[key] for key in Manifest.__dataclass_fields__ if key in content})
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         why = " ".join(str(error).split())
         raise ManifestError(f"{path}: not a file that export wrote ({type(error).__name__}: {why}); export again") from error

@@ -1,36 +1,42 @@
-"""Videos -> classes, with an exported model or a built one, on any backend.
+"""Videos, sounds or shards of features -> classes, with an exported model or a built one, on any backend.
 
     predictor = Predictor("inference/ppTSN")
     for result in predictor.predict("videos/", topk=5):
         result.print()
 
-Frames are picked and transformed by the objects that a test uses, built from the model's own PIPELINE.test; the logits of a
+Inputs are read and transformed by the objects that a test uses, built from the model's own PIPELINE.test; the logits of a
 video's views are averaged as a test does it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import paddle
 
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.datasets import DatasetError, read_class_names
 from paddlevideo.data.decode import FrameDecoder, VideoDecoder
+from paddlevideo.data.lists import VIDEO_SUFFIXES
 from paddlevideo.data.pipeline import ClipPipeline, StageError
 from paddlevideo.data.views import stack
+from paddlevideo.data.youtube8m_prepare import class_names as names_of_vocabulary
 from paddlevideo.deploy.backends import open_backend
 from paddlevideo.deploy.export import trained_model
-from paddlevideo.deploy.feed import Feed
-from paddlevideo.deploy.inputs import AnyDecoder, ArrayClip, Input, find_inputs
+from paddlevideo.deploy.feed import Extract, Feed
+from paddlevideo.deploy.inputs import AnyDecoder, Input, Inputs, Takes, find_inputs
 from paddlevideo.deploy.manifest import FILE, Manifest, read_manifest
 from paddlevideo.deploy.results import Result
-from paddlevideo.engine.build import build_pipeline, load_config
+from paddlevideo.engine.build import build_pipeline, class_names_file, load_config, load_records
 from paddlevideo.engine.test import mean_scores, softmax
 from paddlevideo.log import logger
+from paddlevideo.models.audiovisual import MIN_VARIANCE, only
+from paddlevideo.registry import lookup
 from paddlevideo.sample import Record, Sample
 from paddlevideo.schema import Config, ConfigError
 
-# Bytes of float32 input in one run; what a network holds besides is about twenty times as much.
+# Bytes of input in one run; what a network holds besides is about twenty times as much.
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 # Bytes of decoded views that wait for a run.
 WAIT_BYTES = 1 << 30
@@ -48,11 +54,16 @@ class Predictor:
         backend: auto, paddle, tensorrt, onnxruntime, openvino, eager; see backends.py.
         params_file: of a .pdmodel or .json; the .pdiparams beside it by default.
         views_per_step: clips in one run of the network; None takes as many as suit the device.
+        class_names: names of the classes in place of those that are known: a list, a file as DATASET.class_names takes it, or
+            the vocabulary.csv of YouTube-8M.
+        features: makes the frame features of a video, so that a model of those also takes videos.
         options: device, precision, threads, ...; see `backends.Options`.
 
     Attributes:
         backend: what runs the model; `backend.name` says so in words.
         labels: name of each class, None where only ids are known.
+        multilabel: whether a video may have several classes; each score is then a probability of its own.
+        modalities: {modality: names of its inputs}, empty for a model of one.
 
     Raises:
         ConfigError, WeightsError, BackendError, ManifestError: what is missing or does not fit.
@@ -66,6 +77,8 @@ class Predictor:
         backend: str = "auto",
         params_file: str | Path | None = None,
         views_per_step: int | None = None,
+        class_names: str | Path | Sequence[str] | None = None,
+        features: Extract | None = None,
         **options,
     ):
         cfg = load_config(config) if isinstance(config, (str, Path)) else config
@@ -82,12 +95,17 @@ class Predictor:
                 raise ConfigError([f"{model}: there is no such file or folder; export the model first (tools/export_model.py)"])
             manifest = _manifest_of(Path(model))
             labels = manifest.labels if manifest else None
-        self._view_average = manifest.view_average if manifest else getattr(model, "view_average", "logits")
         cfg = _choose_config(cfg, manifest, model)
-        self.labels = labels or _names_in(cfg)
+        built = isinstance(model, paddle.nn.Layer)
+        about = manifest or (model if built else lookup("framework", cfg.MODEL.name).make)
+        self._view_average = getattr(about, "view_average", "logits")
+        self.multilabel = getattr(about, "multilabel", False)
+        self.modalities: Mapping[str, Sequence[str]] = getattr(about, "modalities", {})
+        self.labels = _given_names(class_names) or labels or _names_in(cfg, built and not self.multilabel)
         self.top_k = cfg.INFERENCE.top_k
-        self._frame_pattern = _frame_pattern(cfg, manifest)
-        self._feed = Feed(_pipeline_for_any(cfg), list(manifest.inputs) if manifest else None)
+        pipeline = _pipeline_for_any(cfg)
+        self._takes = _takes(cfg, manifest, pipeline, features)
+        self._feed = Feed(pipeline, list(about.inputs) if manifest or built else None, features)
         on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
         limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
         most = views_per_step or cfg.DATASET.views_per_step or max(1, limit // self._feed.clip_bytes)
@@ -95,63 +113,98 @@ class Predictor:
         self._feed.connect(self.backend.inputs)
         self.views_per_step = max(1, most // self._feed.views_in_clip)
 
-    def predict(self, inputs: Input | Iterable[Input], batch_size: int = 1, topk: int | None = None) -> Iterator[Result]:
+    def predict(
+        self, inputs: Input | Iterable[Input], batch_size: int = 1, topk: int | None = None, modalities: bool = False
+    ) -> Iterator[Result]:
         """Classify videos, one result for each, in the order of the inputs; one that cannot be decoded has an `error`.
 
         Args:
-            inputs: a file, a folder (all videos below it), a glob, a .txt or .list file of paths, frames uint8 [T, H, W, 3],
-                or several of these.
+            inputs: a file, a folder (all videos below it, or sounds, or shards: what the model takes), a glob, a .txt or .list
+                file of paths, frames uint8 [T, H, W, 3], a `FrameExample`, or several of these. Each record of a shard is one.
             batch_size: videos that are scored together. Their views go through the network `views_per_step` at a time, so
                 the scores do not depend on it.
             topk: classes of each result; None takes what the model was exported with (INFERENCE.top_k).
+            modalities: score each of the model's modalities alone, too.
 
         Raises:
-            ValueError: no video where `inputs` say, or a number below 1.
+            ValueError: no video where `inputs` say, a number below 1, or a model of one modality.
         """
         topk = self.top_k if topk is None else topk
         if batch_size < 1 or topk < 1:
             raise ValueError(f"batch_size is {batch_size} and topk is {topk}; both must be at least 1")
-        found = find_inputs(inputs, self._frame_pattern)
-        return self._results(found, self._fitting(batch_size, len(found)), topk)
+        if modalities and not self.modalities:
+            raise ValueError("scores of each modality are for models of pictures and sound; this one has a single modality")
+        found = find_inputs(inputs, self._takes)
+        return self._results(found, self._fitting(batch_size, len(found)), topk, self.modalities if modalities else {})
 
-    def _results(self, found, batch_size: int, topk: int) -> Iterator[Result]:
+    def _results(self, found: Inputs, batch_size: int, topk: int, modalities: Mapping[str, Sequence[str]]) -> Iterator[Result]:
         """Results in order: a batch is scored when it is full, and failures wait for those before them."""
         waiting: list[tuple[Record, Sample | str]] = []
-        for place, (record, clip) in enumerate(found, 1):
+        for record, clip in found:
             waiting.append((record, self._load(record, clip)))
-            if place == len(found) or sum(isinstance(sample, dict) for _, sample in waiting) == batch_size:
-                yield from self._score(waiting, topk)
+            if sum(isinstance(sample, dict) for _, sample in waiting) in (0, batch_size):
+                yield from self._score(waiting, topk, modalities)
                 waiting = []
+        yield from self._score(waiting, topk, modalities)
 
-    def _load(self, record: Record, clip: ArrayClip | None) -> Sample | str:
+    def _load(self, record: Record, clip) -> Sample | str:
         """The sample, or why there is none."""
         try:
             return self._feed.sample(record, clip)
         except StageError as error:
             return str(error)
 
-    def _score(self, waiting: list[tuple[Record, Sample | str]], topk: int) -> Iterator[Result]:
+    def _score(self, waiting: list[tuple[Record, Sample | str]], topk: int, modalities: Mapping) -> Iterator[Result]:
         samples = [sample for _, sample in waiting if isinstance(sample, dict)]
-        rows = iter(self._logits(samples) if samples else ())
+        whole = self._logits(samples) if samples else np.zeros((0, 0))
+        parts = {name: self._logits(samples, inputs) for name, inputs in modalities.items() if samples}
+        scored = 0
         for record, sample in waiting:
-            yield Result(record.path, error=sample) if isinstance(sample, str) else self._result(record, next(rows), topk)
+            if isinstance(sample, str):
+                yield Result(record.place, error=sample)
+                continue
+            alone = {name: logits[scored] for name, logits in parts.items()}
+            yield self._result(record, sample, whole[scored], alone, topk)
+            scored += 1
 
-    def _logits(self, samples: list[Sample]) -> np.ndarray:
-        """Logits of each video, averaged over its views, float64 [N, K]."""
+    def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
+        """Logits of each video, averaged over its views, float64 [N, K]; of the inputs of one modality where they are given."""
         travels = self._feed.travels
         batch = {name: stack([sample[name] for sample in samples]) for name in travels}
-        return mean_scores(self._run, travels, batch, self.views_per_step, self._view_average)
+        return mean_scores(partial(self._run, modality), travels, batch, self.views_per_step, self._view_average)
 
-    def _run(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        return self.backend.run(self._feed.arrays(arrays))
+    def _run(self, modality: Sequence[str], arrays: dict[str, np.ndarray]) -> np.ndarray:
+        arrays = self._feed.arrays(arrays)
+        return self.backend.run(only(arrays, modality) if modality else arrays)
 
-    def _result(self, record: Record, logits: np.ndarray, topk: int) -> Result:
+    def _result(self, record: Record, sample: Sample, logits: np.ndarray, alone: dict[str, np.ndarray], topk: int) -> Result:
+        silent = self._silent(sample)
+        result = self._best(record, logits, topk)
+        parts = {name: self._best(record, row, topk) for name, row in alone.items() if name != "audio" or not silent.all()}
+        # Of a record in a shard; a file is called by its path.
+        name = sample["id"].decode("utf-8", "backslashreplace") if "id" in sample else ""
+        return replace(result, id=name, note=self._note(sample, silent), modalities=parts)
+
+    def _best(self, record: Record, logits: np.ndarray, topk: int) -> Result:
         if self.labels and len(self.labels) != len(logits):
             raise ConfigError([f"the model has {len(logits)} classes, but {len(self.labels)} class names are given"])
-        scores = softmax(logits)
-        best = np.argsort(-scores, kind="stable")[:topk].tolist()
+        scores = 1 / (1 + np.exp(-logits)) if self.multilabel else softmax(logits)
+        best = np.argsort(-logits, kind="stable")[:topk].tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
-        return Result(record.path, best, [float(scores[i]) for i in best], names)
+        return Result(record.place, best, [float(scores[i]) for i in best], names)
+
+    def _silent(self, sample: Sample) -> np.ndarray:
+        """Which views of a model that sees and hears have nothing to hear, bool [V]; the model tells by the same number."""
+        if "audio" not in self.modalities:
+            return np.zeros(1, bool)
+        return np.atleast_1d(np.var(sample["audio"], axis=(-3, -2, -1)) <= MIN_VARIANCE)
+
+    def _note(self, sample: Sample, silent: np.ndarray) -> str:
+        if silent.any():
+            views = "no sound" if silent.all() else f"no sound in {silent.sum()} of {len(silent)} views"
+            return f"{views}: classified by the pictures alone"
+        missing = sample.get("missing_audio", False) and not self.modalities
+        return "no sound: silence takes its place (missing_audio: zeros)" if missing else ""
 
     def _fitting(self, batch_size: int, num_videos: int) -> int:
         """No more videos at once than memory is meant for, or than are sure to have one shape."""
@@ -187,15 +240,43 @@ def _choose_config(cfg: Config | None, manifest: Manifest | None, model) -> Conf
 def _pipeline_for_any(cfg: Config) -> ClipPipeline:
     """PIPELINE.test, which decodes what it is given: a model of frame folders predicts video files too."""
     pipeline = build_pipeline(cfg, "test")
-    pipeline.decode = AnyDecoder(VideoDecoder() if isinstance(pipeline.decode, FrameDecoder) else pipeline.decode)
+    if "frames" in pipeline.travels:
+        pipeline.decode = AnyDecoder(VideoDecoder() if isinstance(pipeline.decode, FrameDecoder) else pipeline.decode)
     return pipeline
 
 
-def _frame_pattern(cfg: Config, manifest: Manifest | None) -> str:
-    data = manifest.config if manifest else cfg.origin.data
-    return ((data.get("DATASET") or {}).get("test") or {}).get("suffix") or "img_{:05}.jpg"
+def _takes(cfg: Config, manifest: Manifest | None, pipeline: ClipPipeline, features: Extract | None) -> Takes:
+    """What paths mean to this pipeline.
+
+    Raises:
+        ConfigError: `features` for a model that takes none.
+    """
+    find_records = getattr(pipeline, "find_records", None)
+    if features and not find_records:
+        raise ConfigError(["features are for a model of frame features; this one takes its inputs as they are"])
+    section = ((manifest.config if manifest else cfg.origin.data).get("DATASET") or {}).get("test") or {}
+    known = lookup("dataset", section["format"]).parameters() if "format" in section else {}
+    suffix = section.get("suffix") or (known["suffix"].default if "suffix" in known else "")
+    naming = {"frame_pattern": suffix} if "{" in suffix else {"suffix": suffix}
+    return Takes(getattr(pipeline, "suffixes", VIDEO_SUFFIXES), find_records, features is not None, **naming)
 
 
-def _names_in(cfg: Config) -> list[str] | None:
-    file = cfg.DATASET.class_names
-    return read_class_names(file) if file and Path(file).exists() else None
+def _given_names(names: str | Path | Sequence[str] | None) -> list[str] | None:
+    if not isinstance(names, (str, Path)):
+        return list(names) if names else None
+    return names_of_vocabulary(Path(names)) if Path(names).suffix.lower() == ".csv" else read_class_names(names)
+
+
+def _names_in(cfg: Config, of_data: bool) -> list[str] | None:
+    """The class names of a config: of its file or, where they are wanted, of a folder per class that it trains on."""
+    file = class_names_file(cfg)
+    if file and Path(file).exists():
+        return read_class_names(file)
+    folder = cfg.DATASET.train.args.get("file_path") if cfg.DATASET.train else None
+    if not of_data or not folder or not Path(folder).is_dir():
+        return None
+    try:
+        return load_records(cfg, ("train",))[1].names
+    except DatasetError as error:
+        logger.warning(f"results show class ids, for DATASET.train gives no names: {error}")
+        return None

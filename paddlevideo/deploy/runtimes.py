@@ -10,6 +10,8 @@ import numpy as np
 import paddle
 from paddle import inference
 
+from paddlevideo.sample import InputSpec
+
 Arrays = dict[str, np.ndarray]
 MANY = 1024
 
@@ -23,17 +25,17 @@ class Backend(Protocol):
 
     Attributes:
         name: which runtime, on what.
-        inputs: name -> shape (None = free); () where the runtime does not tell.
+        inputs: what it takes, by name; shape () and dtype "" where the runtime does not tell.
     """
 
     name: str
-    inputs: dict[str, tuple[int | None, ...]]
+    inputs: dict[str, InputSpec]
 
     def run(self, arrays: Arrays) -> np.ndarray:
-        """Named float32 arrays `[N, ...]` -> logits float32 [N, K].
+        """Named arrays `[N, ...]` of the types in `inputs` -> logits float32 [N, K].
 
         Raises:
-            BackendError: names or shapes that the program does not take.
+            BackendError: names, types or shapes that the program does not take.
         """
         ...
 
@@ -94,29 +96,33 @@ class Options:
 
 @dataclass(frozen=True)
 class Program:
-    """The files of a program, and the shapes of its inputs where a model.yaml tells them."""
+    """The files of a program, and what it takes, by name, where a model.yaml tells that."""
 
     model: Path
     params: Path | None
-    shapes: Mapping[str, tuple[int | None, ...]]
+    inputs: Mapping[str, InputSpec]
 
 
-def _check(arrays: Arrays, inputs: Mapping[str, tuple[int | None, ...]]) -> None:
+def _check(arrays: Arrays, inputs: Mapping[str, InputSpec]) -> None:
     """
     Raises:
         BackendError: `arrays` are not what the program takes.
     """
-    for name, shape in inputs.items():
-        given = arrays[name].shape if name in arrays else None
-        fits = given is not None and (not shape or (len(given) == len(shape) and _fits(given, shape)))
-        if not fits or arrays[name].dtype != np.float32:
-            wanted = f"float32 {['any' if s is None else s for s in shape]}" if shape else "float32"
-            came = f"{arrays[name].dtype} {list(given)}" if given is not None else f"only {', '.join(arrays) or 'nothing'}"
+    for name, spec in inputs.items():
+        if name not in arrays or not _fits(arrays[name], spec):
+            wanted = (
+                f"{spec.dtype} {['any' if s is None else s for s in spec.shape] if spec.shape else ''}".strip() or "an array"
+            )
+            had = f"only {', '.join(arrays) or 'nothing'}"
+            came = f"{arrays[name].dtype} {list(arrays[name].shape)}" if name in arrays else had
             raise BackendError(f"the program takes {name} as {wanted}; it was given {came}")
 
 
-def _fits(given, shape) -> bool:
-    return all(s in (None, g) for g, s in zip(given, shape, strict=True))
+def _fits(array: np.ndarray, spec: InputSpec) -> bool:
+    if spec.dtype not in ("", str(array.dtype)):
+        return False
+    same_axes = array.ndim == len(spec.shape)
+    return not spec.shape or (same_axes and all(s in (None, g) for g, s in zip(array.shape, spec.shape, strict=True)))
 
 
 def reason(error: BaseException) -> str:
@@ -137,7 +143,7 @@ class EagerBackend:
         self._model, self._half = model, options.precision == "fp16"
         self._half_dtype = "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
         self.name = f"eager on {paddle.get_device()}"
-        self.inputs = {name: spec.shape for name, spec in model.inputs.items()}
+        self.inputs = dict(model.inputs)
 
     def run(self, arrays: Arrays) -> np.ndarray:
         _check(arrays, self.inputs)
@@ -170,7 +176,8 @@ class PaddleBackend:
         where = f"gpu:{number}" if number is not None else "cpu with oneDNN" if config.mkldnn_enabled() else "cpu"
         self.name = f"Paddle Inference{' + TensorRT' if tensorrt else ''} on {where}"
         self._predictor = inference.create_predictor(config)
-        self.inputs = {name: program.shapes.get(name, ()) for name in self._predictor.get_input_names()}
+        unknown = InputSpec((), "", "")  # before the first run Paddle says float32 of all
+        self.inputs = {name: program.inputs.get(name, unknown) for name in self._predictor.get_input_names()}
 
     def run(self, arrays: Arrays) -> np.ndarray:
         _check(arrays, self.inputs)
@@ -207,7 +214,7 @@ def _set_tensorrt(config, program: Program, options: Options, number: int | None
     """Engines for 1 to `max_batch` clips. A clip's segments join the batch inside the graph, so they do not count here."""
     if number is None:
         raise BackendError("TensorRT runs on a GPU, and the CPU was chosen; use --use_gpu=True, or backend paddle")
-    if not program.shapes or any(None in shape[1:] for shape in program.shapes.values()):
+    if not program.inputs or any(None in spec.shape[1:] for spec in program.inputs.values()):
         raise BackendError(
             f"{program.model}: TensorRT needs all sizes of the inputs but the batch, from a model.yaml beside the program; "
             "end PIPELINE.test with a crop and export again"
@@ -221,7 +228,7 @@ def _set_tensorrt(config, program: Program, options: Options, number: int | None
         use_static=False,
         use_calib_mode=False,
     )
-    least, most = ({name: [n, *shape[1:]] for name, shape in program.shapes.items()} for n in (1, options.max_batch))
+    least, most = ({name: [n, *spec.shape[1:]] for name, spec in program.inputs.items()} for n in (1, options.max_batch))
     config.set_trt_dynamic_shape_info(least, most, most)
 
 
@@ -253,13 +260,21 @@ class OnnxRuntimeBackend:
             )
         self.name = f"ONNX Runtime on {f'gpu:{number}' if on_gpu else 'cpu'}"
         self.inputs = {
-            i.name: tuple(size if isinstance(size, int) and size > 0 else None for size in i.shape)
+            i.name: InputSpec(
+                tuple(size if isinstance(size, int) and size > 0 else None for size in i.shape), _onnx_dtype(i.type), ""
+            )
             for i in self._session.get_inputs()
         }
 
     def run(self, arrays: Arrays) -> np.ndarray:
         _check(arrays, self.inputs)
         return self._session.run(None, {name: arrays[name] for name in self.inputs})[0]
+
+
+def _onnx_dtype(told: str) -> str:
+    """ "tensor(float)" -> "float32"; the others are called as NumPy calls them."""
+    name = told.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 class OpenVINOBackend:
@@ -276,13 +291,27 @@ class OpenVINOBackend:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": self._hint(core, device, options)}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = options.num_threads
-        model = core.read_model(str(program.model), *([str(program.params)] if program.params else []))
+        model = self._read(core, program)
         self._compiled = core.compile_model(model, device, settings)
         self.name = f"OpenVINO on {device.lower()}"
         self.inputs = {
-            port.any_name: tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape)
+            port.any_name: InputSpec(
+                tuple(None if size.is_dynamic else size.get_length() for size in port.partial_shape),
+                str(port.element_type.to_dtype()),
+                "",
+            )
             for port in self._compiled.inputs
         }
+
+    @staticmethod
+    def _read(core, program: Program):
+        try:
+            return core.read_model(str(program.model), *([str(program.params)] if program.params else []))
+        except RuntimeError as error:
+            hint = (
+                "" if program.model.suffix == ".onnx" else "; it reads more of ONNX than of Paddle: export with --format onnx"
+            )
+            raise BackendError(f"{program.model}: openvino cannot open it: {reason(error)}{hint}") from error
 
     @staticmethod
     def _hint(core, device: str, options: Options) -> str:

@@ -4,22 +4,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from paddle import nn
 
 import paddlevideo.data
+import paddlevideo.losses
 import paddlevideo.metrics
 import paddlevideo.models
-import paddlevideo.solver  # noqa: F401, these four register what a config can name
+import paddlevideo.solver  # noqa: F401, these five register what a config can name
 from paddlevideo import config
 from paddlevideo.data.clean import class_names_under, split_under
 from paddlevideo.data.datasets import DatasetError, RecordList, read_class_names, resolve_num_classes
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, ClipPipeline, StageError
+from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.registry import lookup
 from paddlevideo.sample import ClipShape
 from paddlevideo.schema import Component, Config, ConfigError
-from paddlevideo.weights import Account, load_into, read_arrays
+from paddlevideo.weights import Account, WeightsError, load_into, read_arrays
 
 SPLITS = ("train", "valid", "test")
 # What a data set's section may say in place of its pipeline's parts.
@@ -65,9 +68,12 @@ def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
     transforms = [_filled(component, views).make() for component in section.transform]
     sample = _filled(section.sample, views).make() if section.sample else None
     decode = _filled(section.decode, {"num_classes": configured_classes(cfg)}).make()
+    kind = getattr(decode, "pipeline", ClipPipeline)
     try:
+        if sample is None and getattr(kind, "samples", True):
+            raise ValueError("'sample' is missing: it says which frames of a video are taken, as {name: Sampler, ...}")
         more = {"audio": section.audio.make()} if section.audio else {}
-        pipeline = getattr(decode, "pipeline", ClipPipeline)(decode, sample, transforms, **more)
+        pipeline = kind(decode, sample, transforms, **more)
     except ValueError as error:
         raise ConfigError([f"{cfg.origin.path}: PIPELINE.{split}: {error}"]) from error
     if split == "test" and pipeline.random:
@@ -105,7 +111,7 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
             takes = lookup("dataset", component.name).parameters()
             found_there = split_under(cfg.DATASET.root, split)
             component = component.with_args(**{k: v for k, v in found_there.items() if k in takes})
-        lists[split] = component.make().load(names)
+        lists[split] = split_dataset(cfg, component, split).load(names)
         found = lists[split].class_names
         if names is None and found is not None and len(lists) > 1:
             raise DatasetError(
@@ -115,6 +121,22 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
         names = names or found
     top = max((part.max_label for part in lists.values()), default=-1)
     return lists, Classes(resolve_num_classes(names, top, configured_classes(cfg)), names)
+
+
+def split_dataset(cfg: Config, component: Component, split: str) -> Any:
+    """The data set of a split, with what DATASET says for all of them.
+
+    Raises:
+        ConfigError: it cannot have several labels, or says otherwise than DATASET whether it has.
+    """
+    takes, several = lookup("dataset", component.name).parameters(), cfg.DATASET.multi_label
+    if several and "multi_label" not in takes:
+        raise ConfigError([f"{component.where}: DATASET.multi_label: {component.name} has no lists of several labels"])
+    if component.args.get("multi_label", several) != several:
+        raise ConfigError(
+            [f"{component.where}: DATASET.{split}.multi_label is {not several}; set DATASET.multi_label for all splits"]
+        )
+    return _filled(component, {"split": split, "multi_label": several}).make()
 
 
 def class_names_file(cfg: Config) -> str | None:
@@ -133,11 +155,16 @@ def known_classes(cfg: Config, names: list[str] | None) -> Classes:
 
 
 def configured_classes(cfg: Config) -> int | None:
-    """`num_classes` of the head, None where the config leaves it to the data."""
-    for head in _components(cfg.MODEL, "head"):
-        if head.args.get("num_classes") is not None:
-            return head.args["num_classes"]
-    return None
+    """`num_classes` of the head, None where the config leaves it to the data.
+
+    Raises:
+        ConfigError: several heads have several numbers.
+    """
+    given = {head.args["num_classes"]: head.where for head in _components(cfg.MODEL, "head") if head.args.get("num_classes")}
+    if len(given) > 1:
+        told = ", ".join(f"{number} ({where})" for number, where in given.items())
+        raise ConfigError([f"{cfg.origin.path}: num_classes of the heads is {told}; one model has one number of classes"])
+    return next(iter(given), None)
 
 
 # --- model -----------------------------------------------------------------------------------------------------------
@@ -151,17 +178,47 @@ def build_model(cfg: Config, num_classes: int | None = None) -> nn.Layer:
     """
     if num_classes is None:
         num_classes = known_classes(cfg, None).num
-    return _with_classes(cfg.MODEL, num_classes).make()
+    model = _with_classes(cfg.MODEL, num_classes).make()
+    if cfg.DATASET.multi_label and not getattr(model, "multilabel", False):
+        if not hasattr(model, "allow_several_labels"):
+            raise ConfigError([f"{cfg.MODEL.where}: DATASET.multi_label: {cfg.MODEL.name} gives one class a video"])
+        model.allow_several_labels()
+    return model
 
 
-def load_pretrained(cfg: Config, model: nn.Layer) -> list[Account]:
-    """Fill backbones from the files that `pretrained` names, as ImageNet weights; every name is accounted for.
+def load_pretrained(cfg: Config, model: nn.Layer, names: list[str] | None = None) -> list[Account]:
+    """Fill backbones from the files that `pretrained` names, as ImageNet weights, and the models of a distillation from their
+    `weights`; every name is accounted for.
+
+    Args:
+        names: of the classes, which those of whole models must agree with.
 
     Raises:
-        WeightsError: the file is missing, or lacks a tensor of the backbone.
+        WeightsError: a file is missing, lacks a tensor, or is of other classes.
     """
+    roles = [c for c in _nested(cfg.MODEL) if c.kind == "distilled"]
+    if not roles:
+        return _load_backbones(cfg.MODEL, model)
     accounts = []
-    for component in [*_components(cfg.MODEL, "backbone"), *_components(cfg.MODEL, "audio_backbone")]:
+    for role in roles:
+        part, path = model.part(role.name), role.args.get("weights")
+        accounts += _load_backbones(role, part)
+        if path:
+            arrays, own = read_model(path)
+            if own and names and own != names:
+                number = next((i for i, pair in enumerate(zip(own, names, strict=False)) if pair[0] != pair[1]), len(names))
+                told = [each[number] if number < len(each) else "missing" for each in (own, names)]
+                raise WeightsError(
+                    f"{role.where}: {role.name}: class {number} of {path} is {told[0]}, of the data it is {told[1]}; "
+                    "distillation needs the same classes in the same order"
+                )
+            accounts.append(load_into(part, arrays, path))
+    return accounts
+
+
+def _load_backbones(recognizer: Component, model: nn.Layer) -> list[Account]:
+    accounts = []
+    for component in [*_components(recognizer, "backbone"), *_components(recognizer, "audio_backbone")]:
         path = component.args.get("pretrained")
         if path:
             arrays = read_arrays(path)
@@ -179,7 +236,10 @@ def build_metric(cfg: Config, num_classes: int, multilabel: bool = False):
     Raises:
         ConfigError: it counts one label a video where the model gives several, or the other way round.
     """
-    component = cfg.METRIC or Component("metric", "MultiLabelMetric" if multilabel else "CenterCropMetric")
+    usual = Component("metric", "MultiLabelMetric" if multilabel else "CenterCropMetric")
+    if cfg.DATASET.multi_label:
+        usual = usual.with_args(top_k=None, best_by="map")
+    component = cfg.METRIC or usual
     metric = component.make(num_classes=num_classes)
     if metric.multilabel != multilabel:
         several = "several labels a video: METRIC: {name: MultiLabelMetric}"
@@ -190,16 +250,31 @@ def build_metric(cfg: Config, num_classes: int, multilabel: bool = False):
     return metric
 
 
+def _nested(component: Component) -> list[Component]:
+    values = [v for value in component.args.values() for v in (value if isinstance(value, list) else [value])]
+    return [v for v in values if isinstance(v, Component)]
+
+
 def _components(component: Component, kind: str) -> list[Component]:
-    nested = [v for v in component.args.values() if isinstance(v, Component)]
+    nested = _nested(component)
     return [c for c in nested if c.kind == kind] + [c for n in nested for c in _components(n, kind)]
 
 
 def _with_classes(component: Component, num_classes: int) -> Component:
     if component.kind == "head":
         return component.with_args(num_classes=num_classes)
-    nested = {k: _with_classes(v, num_classes) for k, v in component.args.items() if isinstance(v, Component)}
-    return component.with_args(**nested)
+
+    def filled(value):
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        return _with_classes(value, num_classes) if isinstance(value, Component) else value
+
+    return component.with_args(**{key: filled(value) for key, value in component.args.items()})
+
+
+def parts_of(component: Component) -> str:
+    """What a model is made of, in words: "ResNetTweaksTSN + ppTSNHead"."""
+    return " + ".join(f"{c.name} ({parts_of(c)})" if _nested(c) else c.name for c in _nested(component))
 
 
 # --- preflight -------------------------------------------------------------------------------------------------------
@@ -236,6 +311,11 @@ def preflight(
         found = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
         shapes[split] = {name: (views, *shape[1:]) if views > 1 else shape for name, shape in found.items()}
         problems += [f"{place}: {text}" for text in _misfits(model, sample)]
+        if split == "train" and "audio_negative" in getattr(model, "train_inputs", ()) and "audio_negative" not in sample:
+            problems.append(
+                f"{place}: the model learns which sound belongs to a clip, for which it takes 'audio_negative'; set "
+                "misaligned: True in PIPELINE.train.audio, or MODEL.sync_weight: 0 to learn from labels alone"
+            )
         for clip in clips if split == "train" and not problems else ():
             size = f"{clip.num_frames} frames x {clip.crop_size}"
             try:
@@ -271,6 +351,14 @@ def _misfits(model: nn.Layer, sample: Mapping) -> list[str]:
             problems.append(
                 f"the model takes {name} as {spec.axes.split(' ', 1)[-1]} = {said} {spec.dtype}; the pipeline gives "
                 f"{list(array.shape)} {array.dtype}; end it with Image2Array and Normalization"
+            )
+    rows_per_frame = getattr(model, "audio_alpha", None)
+    if rows_per_frame and not problems:
+        slow, rows = np.shape(sample["slow"])[-3], np.shape(sample["audio"])[-2]
+        if rows != rows_per_frame * slow:
+            problems.append(
+                f"the model's audio_alpha is {rows_per_frame}, the pipeline gives {rows} rows of sound and {slow} slow frames; "
+                f"set num_rows: {rows_per_frame * slow} in its audio"
             )
     alpha = getattr(model, "alpha", None)
     if alpha and not problems and {"slow", "fast"} <= set(inputs):

@@ -5,6 +5,7 @@
 | <name>_epoch_00010.pdparams       | the model after epoch 10, as PaddleVideo writes it   | test, export, fine-tuning      |
 | <name>_epoch_00010.pdopt          | optimizer and progress of the same moment            | -o resume_epoch=10             |
 | <name>_best.pdparams, .pdopt      | the same for the best validation so far              | test, export                   |
+| <name>_best_student.pdparams      | of a distillation: the student, as a model alone     | test, export of that model     |
 | <name>_latest.pdstate             | all of it in one file, so that no kill can split it  | --resume                       |
 
 Random numbers need no state: every draw is keyed by seed, epoch and step.
@@ -36,6 +37,7 @@ class Progress:
 
     Args:
         best, best_loss: top-1 and loss of the best validation so far, None before the first.
+        stale: validations since the best one.
         sums: running sums of the current epoch's log values.
         seconds: that the run has taken so far, all its parts together.
     """
@@ -44,6 +46,7 @@ class Progress:
     step: int = 0
     best: float | None = None
     best_loss: float | None = None
+    stale: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -56,6 +59,7 @@ class TrainState:
         class_names: travel with the weights.
         fingerprint: of the settings that must be the same when a run is resumed, in words.
         average: of the weights, see solver/ema.py; None where the run keeps none.
+        finished: all epochs are done; False while a run goes on, or where it was stopped.
     """
 
     model: paddle.nn.Layer
@@ -65,6 +69,7 @@ class TrainState:
     class_names: Sequence[str] | None = None
     fingerprint: str = ""
     average: dict[str, paddle.Tensor] | None = None
+    finished: bool = False
 
     def model_arrays(self) -> Arrays:
         """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
@@ -80,13 +85,19 @@ class TrainState:
         return arrays
 
     def save_pair(self, stem: Path) -> None:
-        """Write `<stem>.pdparams` and `<stem>.pdopt`."""
-        write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
+        """Write `<stem>.pdparams` and `<stem>.pdopt`, of a distillation `<stem>_student.pdparams` too."""
+        arrays = self.model_arrays()
+        write_arrays(stem.with_name(stem.name + ".pdparams"), arrays)
+        if hasattr(self.model, "student"):  # of a distillation, by the names of the model that it is alone
+            own = {name.removeprefix("Student."): a for name, a in arrays.items() if not name.startswith("Teacher.")}
+            write_arrays(stem.with_name(stem.name + "_student.pdparams"), own)
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
 
     def save(self, path: Path) -> None:
         """Write the whole state as one file, from rank 0; other ranks contribute their batch statistics and log sums."""
-        statistics = dist.gather({**_buffers(self.model), _SUMS: _to_bytes(self.progress.sums)})
+        own = _buffers(self.model)
+        averages = {f"ema/{k}": v for k, v in ema.arrays_of(self.average or {}).items() if k in own}
+        statistics = dist.gather({**own, **averages, _SUMS: _to_bytes(self.progress.sums)})
         if not dist.is_main():
             return
         arrays = {f"model/{k}": v for k, v in self.model_arrays().items()}
@@ -118,7 +129,10 @@ class TrainState:
             self.progress.sums = _from_bytes(own.pop(_SUMS))
         tensors = self.model.state_dict()
         for name, array in own.items():
-            tensors[name].set_value(array)
+            if name.startswith("ema/"):
+                self.average = {**(self.average or {}), name[4:]: paddle.to_tensor(array)}
+            else:
+                tensors[name].set_value(array)
 
     def restore_pair(self, stem: Path) -> None:
         """Put the state of `<stem>.pdparams` and `<stem>.pdopt` back (an epoch's end).
@@ -128,6 +142,8 @@ class TrainState:
         """
         path = stem.with_name(stem.name + ".pdopt")
         self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
+        if self.average is not None:  # a pair holds none: it begins with these weights
+            self.average = ema.start(self.model)
 
     def _restore(self, model: Arrays, optimizer: Arrays, path: Path) -> None:
         if _PROGRESS not in optimizer:
@@ -180,16 +196,23 @@ def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
 
 
 def _buffers(model: paddle.nn.Layer) -> Arrays:
+    """Running statistics as they are saved."""
+    return {name: tensor.numpy() for name, tensor in _moving(model).items()}
+
+
+def average_buffers(model: paddle.nn.Layer, average: dict[str, paddle.Tensor] | None = None) -> None:
+    """Give all ranks the mean of their running statistics, so that they validate and save one and the same model; those in the
+    average of the weights, too."""
+    moving = _moving(model)
+    tensors = [*moving.values(), *(tensor for name, tensor in (average or {}).items() if name in moving)]
+    dist.average([tensor for tensor in tensors if "float32" in str(tensor.dtype)])
+
+
+def _moving(model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
     """Running statistics: what may differ between ranks inside an epoch. Paddle keeps them as frozen parameters."""
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    return {name: tensor.numpy() for name, tensor in model.state_dict().items() if name not in trained}
-
-
-def average_buffers(model: paddle.nn.Layer) -> None:
-    """Give all ranks the mean of their running statistics, so that they validate and save one and the same model."""
-    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    state = model.state_dict()
-    dist.average([t for name, t in state.items() if name not in trained and "float32" in str(t.dtype)])
+    frozen = getattr(model, "frozen", ())  # the same on all ranks
+    return {n: tensor for n, tensor in model.state_dict().items() if n not in trained and not n.startswith(frozen)}
 
 
 def _to_bytes(value) -> np.ndarray:

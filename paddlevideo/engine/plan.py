@@ -3,9 +3,10 @@
 import numpy as np
 
 from paddlevideo import dist
-from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, preflight
+from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, parts_of, preflight
+from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
-from paddlevideo.schema import Component, Config
+from paddlevideo.schema import Config
 from paddlevideo.solver import multigrid as multigrid_plan
 
 # Stands in where the data decides the number of classes and no data is at hand.
@@ -24,13 +25,14 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     recipe = cfg.OPTIMIZER.make() if cfg.OPTIMIZER is not None else None
     phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)
     shapes = preflight(cfg, model, splits, clip_shapes(phases))
+    changed = apply_finetune(cfg, model)
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
-    parts = [c.name for c in cfg.MODEL.args.values() if isinstance(c, Component)]
     lines = [
         f"{cfg.origin.path}: no mistakes found",
-        f"model      {cfg.model_name}: {cfg.MODEL.name} of {' + '.join(parts)}, {size / 1e6:.2f} M parameters, "
+        f"model      {cfg.model_name}: {cfg.MODEL.name} of {parts_of(cfg.MODEL)}, {size / 1e6:.2f} M parameters, "
         + (f"{num_classes} classes" if num_classes else "as many classes as the training data has"),
     ]
+    lines += [f"finetune   {changed}"] if changed else []
     for split in splits:
         lines.append(f"{split:<10} {_pipeline_line(cfg, split, shapes[split])}")
     if cfg.OPTIMIZER is not None:

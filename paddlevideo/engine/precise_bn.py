@@ -19,7 +19,8 @@ from paddlevideo.weights import checksum
 def norms_of(model: nn.Layer) -> dict[str, nn.Layer]:
     """The layers that keep running statistics which training moves, by name."""
     layers = model.named_sublayers(include_self=True)
-    return {name: layer for name, layer in layers if hasattr(layer, "_mean") and hasattr(layer, "_variance")}
+    kept = {name: layer for name, layer in layers if hasattr(layer, "_mean") and hasattr(layer, "_variance")}
+    return {name: layer for name, layer in kept.items() if not getattr(layer, "_use_global_stats", None)}
 
 
 def collect(model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]) -> dict[str, np.ndarray]:

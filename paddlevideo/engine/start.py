@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import paddle
 
-from paddlevideo import dist, log
+from paddlevideo import dist, log, onednn
 from paddlevideo.data.audio_pipeline import MissingAudio
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.loader import ClipDataset, FailureCount, Loader
-from paddlevideo.engine import amp
+from paddlevideo.engine import amp, findings
 from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
+from paddlevideo.engine.finetune import apply_finetune, class_weights, load_weights, training_records
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.runfile import write_run_file
@@ -24,7 +25,6 @@ from paddlevideo.engine.watch import StopSignal
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.solver import ema
 from paddlevideo.solver.multigrid import Phase, describe
-from paddlevideo.weights import load_into
 
 logger = log.logger
 
@@ -45,6 +45,7 @@ class Run:
     network: paddle.nn.Layer  # what the step calls: the model, or its data-parallel form
     mix: Any  # the batch mixer, or None
     ema: Any  # how the average of the weights moves, or None
+    class_weights: paddle.Tensor | None  # factors on the loss of each class [K]
     accumulate: int  # batches per optimizer step
     phases: list[Phase]  # one for plain training
     steps: list[int]  # of an epoch of each phase
@@ -84,6 +85,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
     folder = Path(cfg.folder)
     lists, classes = load_records(cfg, ("train", "valid") if validate else ("train",))
+    lists["train"] = training_records(cfg, lists["train"])
     records = lists["train"].records
 
     # The model, its first weights, and a try of the pipelines on made-up data.
@@ -91,11 +93,10 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     model = build_model(cfg, classes.num)
     recipe = cfg.OPTIMIZER.make()
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, multigrid)
-    preflight(cfg, model, ("train", "valid") if validate else ("train",), clip_shapes(phases))
-    for account in load_pretrained(cfg, model):
-        logger.info(account)
-    if weights:
-        logger.info(load_into(model, read_model(weights)[0], weights))
+    splits = ("train", *(["valid"] if validate else []), *(["test"] if cfg.export else []))  # an export carries PIPELINE.test
+    preflight(cfg, model, splits, clip_shapes(phases))
+    first_weights(cfg, model, weights, classes)
+    factors = class_weights(cfg, records, classes.num, classes.names, getattr(model, "multilabel", False))
 
     # Optimizer, precision, and the form that runs on many ranks.
     optimizer = recipe.build(model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2")
@@ -109,7 +110,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     # Data, and how batches, ranks and the learning rate belong together.
     orders = [order_of(cfg, phase, lists["train"]) for phase in phases]
     replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
-    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replaces)
+    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replaces, classes.num)
     shapes = [shape for phase in phases for shape in batch_shapes(phase)]
     loader = fitted_loader(dataset, orders[0], cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes)
     accumulate = accumulation(cfg, len(orders[0]))
@@ -121,26 +122,25 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     assert cfg.DATASET.train is not None  # load_records has used it
     limit = cfg.DATASET.train.args.get("max_failures", 0.01)
 
-    fingerprint = (
-        f"seed {cfg.seed}, {len(records)} records, batch {cfg.DATASET.batch_size} x {dist.world_size()} ranks x {accumulate}, "
-        f"{len(orders[0])} steps an epoch, {'AMP ' + cfg.amp_level if cfg.amp else 'no AMP'}"
-        + (f", multigrid plan {zlib.crc32(table.encode()):08x}" if multigrid else "")
-    )
+    fingerprint = settings_of(cfg, len(records), len(orders[0]), accumulate, table)
     average = ema.start(model) if cfg.EMA else None
     state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint, average)
     resumed = restore(cfg, state, folder, resume, phases[-1].end)
     if dist.is_main():
         for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):  # of a run that was killed while it wrote
             leftover.unlink()
+        if not resumed:
+            (folder / findings.FILE).unlink(missing_ok=True)  # of an earlier run
     write_run_file(cfg, folder, classes, "--multigrid " if multigrid else "")
     run = Run(
         cfg=cfg, folder=folder, state=state, records=lists["train"], loader=loader, classes=classes,
         network=network, accumulate=accumulate,
-        valid=eval_loader(cfg, "valid", lists["valid"].records) if validate else None,
+        valid=eval_loader(cfg, "valid", lists["valid"].records, classes.num) if validate else None,
         failures=FailureCount(limit, len(records)),
         missing=MissingAudio(records),
         mix=cfg.MIX.make() if cfg.MIX else None,
         ema=cfg.EMA.make() if cfg.EMA else None,
+        class_weights=None if factors is None else paddle.to_tensor(factors),
         phases=phases,
         steps=[len(order) for order in orders],
         schedule=schedule,
@@ -156,6 +156,30 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     elif cfg.MULTIGRID is not None:
         logger.info("plain training: --multigrid would follow the MULTIGRID section")
     return run
+
+
+def settings_of(cfg: Config, num_records: int, num_steps: int, accumulate: int, table: str) -> str:
+    """What must be the same when a run is resumed, in words; `table`: of the multigrid plan, "" where there is none."""
+    return (
+        f"seed {cfg.seed}, {num_records} records, batch {cfg.DATASET.batch_size} x {dist.world_size()} ranks x {accumulate}, "
+        f"{num_steps} steps an epoch, {'AMP ' + cfg.amp_level if cfg.amp else 'no AMP'}"
+        + (f", multigrid plan {zlib.crc32(table.encode()):08x}" if table else "")
+        + (f", {cfg.DATASET.sampling}" if cfg.DATASET.sampling != "shuffled" else "")
+        + (f", frozen {' '.join(cfg.FINETUNE.freeze)}" if cfg.FINETUNE.freeze else "")
+    )
+
+
+def first_weights(cfg: Config, model: paddle.nn.Layer, weights: str | None, classes: Classes) -> None:
+    """Give the model what it starts from, freeze what is to stay so, and say what became of every tensor."""
+    for account in load_pretrained(cfg, model, classes.names):
+        logger.info(account)
+    if weights:
+        arrays, names = read_model(weights)
+        for line in load_weights(model, arrays, weights, names, classes.names):
+            logger.info(line)
+    changed = apply_finetune(cfg, model)
+    if changed:
+        logger.info(changed)
 
 
 def accumulation(cfg: Config, num_steps: int) -> int:
@@ -214,8 +238,16 @@ def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
     cfg = run.cfg
     for note in cfg.origin.notes:
         logger.info(note)
+    if cfg.EARLY_STOPPING and run.valid is None:
+        logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
+    if run.class_weights is not None:
+        names = [run.classes.name(number) for number in range(run.classes.num)]
+        spelled = ", ".join(f"{k} {v:.3g}" for k, v in zip(names[:12], run.class_weights.tolist(), strict=False))
+        logger.info(f"class weights: {spelled}{', ...' if len(names) > 12 else ''}")
     if cfg.amp and not amp.on_gpu():
         logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")
+    if cfg.onednn and not amp.on_gpu() and onednn.missing():
+        logger.info(f"convolutions are Paddle's own, which are slower: oneDNN {onednn.missing()}")
     names = f" ({', '.join(run.classes.names[:6])}{', ...' if run.classes.num > 6 else ''})" if run.classes.names else ""
     logger.info(f"{run.failures.num_records} training and {num_valid} validation records, {run.classes.num} classes{names}")
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)

@@ -3,8 +3,7 @@
 import paddle
 
 from paddlevideo.losses import (
-    cross_entropy,
-    mixed_cross_entropy,
+    batch_cross_entropy,
     mixture_cross_entropy,
     sigmoid_cross_entropy,
     synchronisation_loss,
@@ -24,7 +23,7 @@ def supervised(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) ->
     names = getattr(model, "train_inputs", model.inputs)
     output = network({name: batch[name] for name in names if name in batch})
     if getattr(model, "multilabel", False):
-        return _tagged(model, output, batch["label"])
+        return _tagged(model, output, batch)
     if not isinstance(output, tuple):
         return _classified(model, output, batch)
     logits, embeddings = output
@@ -34,14 +33,37 @@ def supervised(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) ->
     return {**values, "loss": loss, "label_loss": values["loss"], **each}
 
 
-def _tagged(model: paddle.nn.Layer, logits: paddle.Tensor, labels: paddle.Tensor) -> Values:
-    """Sigmoid cross entropy, summed over classes, and the share of videos whose best class is one of theirs."""
+def distill(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) -> Values:
+    """The losses of a distillation, each as the log names it, their weighted sum, the student's accuracies and the teacher's.
+
+    Args:
+        network, batch: as of `supervised`.
+        model: a `RecognizerDistillation`.
+    """
+    logits = network({name: batch[name] for name in model.train_inputs if name in batch})
+    smoothing = {name: model.part(name).label_smoothing for name in logits}
+    each = {name: (loss, loss(logits, batch, smoothing)) for name, loss in model.losses.items()}
+    values = {**_classified(model.student, logits["Student"], batch), **{name: value for name, (_, value) in each.items()}}
+    values["loss"] = sum(loss.loss_weight * value for loss, value in each.values())
+    return {**values, "teacher_top1": _classified(model.part("Teacher"), logits["Teacher"], batch)["top1"]}
+
+
+def _tagged(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> Values:
+    """Sigmoid cross entropy, summed over classes, and the share of videos whose best class is one of theirs.
+
+    The loss is linear in the labels, so those of a mixed batch are mixed themselves.
+    """
+    labels = batch["label"].astype("float32")
+    if "lam" in batch:
+        lam = batch["lam"].flatten()[0]
+        labels = lam * batch["labels_a"].astype("float32") + (1 - lam) * batch["labels_b"].astype("float32")
     if len(logits.shape) == 3:  # a mixture, in front of its members
         loss, own = mixture_cross_entropy(logits, labels, model.temperature, model.distillation)
         values, best = {"loss": loss, "mixture_loss": own}, logits[:, 0].argmax(-1, keepdim=True)
     else:
-        values, best = {"loss": sigmoid_cross_entropy(logits, labels)}, logits.argmax(-1, keepdim=True)
-    return {**values, "hit_at_one": paddle.take_along_axis(labels.astype("float32"), best, 1).mean()}
+        loss = sigmoid_cross_entropy(logits, labels, batch.get("class_weights"))
+        values, best = {"loss": loss}, logits.argmax(-1, keepdim=True)
+    return {**values, "hit_at_one": paddle.take_along_axis(labels, best, 1).mean()}
 
 
 def _classified(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> Values:
@@ -52,11 +74,7 @@ def _classified(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> V
     mixed = "lam" in batch
     a, b = (batch["labels_a"], batch["labels_b"]) if mixed else (batch["label"], batch["label"])
     lam = batch["lam"][0] if mixed else 1.0
-    if mixed:
-        loss = mixed_cross_entropy(logits, a, b, lam, model.label_smoothing)
-    else:
-        loss = cross_entropy(logits, a, model.label_smoothing)
-    values = {"loss": loss}
+    values = {"loss": batch_cross_entropy(logits, batch, model.label_smoothing)}
     for k in sorted({1, min(5, model.num_classes)}):
         accuracy = top_k_accuracy(logits, a, k)
         values[f"top{k}"] = lam * accuracy + (1 - lam) * top_k_accuracy(logits, b, k) if mixed else accuracy

@@ -3,15 +3,16 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import paddle
 
-from paddlevideo import dist, log
+from paddlevideo import dist, log, onednn
 from paddlevideo.data.audio_pipeline import MissingAudio
-from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, fit_prefetch, refuse
+from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader, fit_prefetch, many_hot, refuse
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import (
@@ -23,6 +24,7 @@ from paddlevideo.engine.build import (
     preflight,
 )
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.findings import Worst, cross_entropy_of
 from paddlevideo.sample import Batch, BatchShape, DecodeError, Failure, InputSpec, Record
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import atomic_write, load_into, writable
@@ -36,13 +38,16 @@ TAGS = 20  # classes of a video that a score file holds where it may have severa
 class Evaluation:
     """`numbers`: those of the metric, and the loss; `rows`: one per video in list order, where they were kept.
 
-    `headline`: which number says how good a model is, and what it is called.
+    `headline`: which number says how good a model is, and what it is called. `worst`: the clips of the largest loss, see
+    findings.py; `by_class`: makes what the metric knows of each class.
     """
 
     numbers: dict[str, float]
     headline: tuple[str, str] = ("top1", "top1 acc")
     rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    worst: list[dict[str, Any]] = field(default_factory=list)
+    by_class: Callable[[], dict[str, list]] = dict
 
     @property
     def score(self) -> float:
@@ -95,20 +100,28 @@ def views_at_once(cfg: Config) -> int:
 
 
 def evaluate(
-    cfg: Config, model: paddle.nn.Layer, loader: Loader, num_classes: int, skip: bool, label: str = "", keep_rows: bool = False
+    cfg: Config,
+    model: paddle.nn.Layer,
+    loader: Loader,
+    num_classes: int,
+    skip: bool,
+    label: str = "",
+    keep_rows: bool = False,
+    num_worst: int = 0,
 ) -> Evaluation:
     """Score every record of `loader` once over all ranks.
 
     Args:
         skip: count a file that cannot be decoded as wrong instead of stopping.
         keep_rows: keep a row per video: id, path, label, scores (softmax of the mean logits).
+        num_worst: how many of the worst videos are kept with their best classes.
 
     Raises:
         DecodeError: a file failed and `skip` is off.
     """
     multilabel = getattr(model, "multilabel", False)
     metric, pipeline, records = build_metric(cfg, num_classes, multilabel), loader.dataset.pipeline, loader.dataset.records
-    rows, failures, losses, missing = [], [], {}, MissingAudio(records)
+    rows, failures, losses, missing, worst = [], [], {}, MissingAudio(records), Worst(num_worst)
     row_of = tag_row if multilabel else class_row
 
     def run(arrays: Arrays) -> np.ndarray:
@@ -128,30 +141,39 @@ def evaluate(
             for place, target, name, row in zip(
                 loaded.batch["index"].tolist(), loaded.batch["label"], ids, logits, strict=True
             ):
-                if not multilabel and target >= 0:
-                    losses[place] = float(np.logaddexp.reduce(row) - row[target])
+                if np.min(target) >= 0 and (num_worst or not multilabel):
+                    loss = cross_entropy_of(row, target)
+                    worst.offer(records[place], name.decode("utf-8", "replace"), place, target, row, loss)
+                    if not multilabel:
+                        losses[place] = loss
                 if keep_rows:
                     rows.append((place, row_of(records[place], target, name.decode("utf-8", "replace"), row)))
         for place in loaded.lost:
             record = records[place]
-            if not multilabel:  # where a video has several labels, they are in the file that failed
-                label = -1 if record.label is None else record.label
+            label = -1 if record.label is None else record.label
+            if record.labels is not None:
+                metric.update(None, {"label": many_hot(record.labels, num_classes)[None]})
+            elif not multilabel:  # of shards they are in the file that failed
                 metric.update(np.full((1, num_classes), np.nan), {"label": np.array([label])})
             if keep_rows:
                 reason = next(str(f) for f in loaded.failures if f.path == record.place)
-                label = -1 if record.label is None else record.label
-                rows.append((place, {"id": record.id, "path": record.place, "label": label, "error": reason}))
+                known = {"label": label} if record.labels is None else {"labels": list(record.labels)}
+                rows.append((place, {"id": record.id, "path": record.place, **known, "error": reason}))
+    missing.places.update(*dist.gather(sorted(missing.places)))
     if str(missing):
         log.logger.warning(str(missing))
-    numbers = metric.result(metric.merge(dist.gather(metric.state())))
-    parts = dist.gather((rows, failures, losses))
+    state = metric.merge(dist.gather(metric.state()))
+    numbers = metric.result(state)
+    parts = dist.gather((rows, failures, losses, worst.heap))
     every = {place: loss for part in parts for place, loss in part[2].items()}
     if every:
         numbers["loss"] = float(np.mean([every[place] for place in sorted(every)]))
     elif "avg_loss" in numbers:
         numbers["loss"] = numbers["avg_loss"]
     in_order = [row for _, row in sorted((item for part in parts for item in part[0]), key=lambda item: item[0])]
-    return Evaluation(numbers, metric.headline, in_order, [f for part in parts for f in part[1]])
+    failures = [f for part in parts for f in part[1]]
+    found = worst.rows([part[3] for part in parts])
+    return Evaluation(numbers, metric.headline, in_order, failures, found, partial(metric.by_class, state))
 
 
 def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | None = None) -> Evaluation:
@@ -173,10 +195,11 @@ def test(cfg: Config, weights: str, out: str | None = None, names: list[str] | N
         writable(out)
     arrays, class_names = read_model(weights)
     lists, classes = load_records(cfg, ("test",), class_names)
+    onednn.use(cfg.onednn)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
     log.logger.info(load_into(model, arrays, weights))
-    loader = eval_loader(cfg, "test", lists["test"].records)
+    loader = eval_loader(cfg, "test", lists["test"].records, classes.num)
     skip = on_error(cfg, "test", "fail", ("fail", "skip")) == "skip"
     try:
         done = evaluate(cfg, model, loader, classes.num, skip, "test", keep_rows=out is not None)
@@ -240,14 +263,14 @@ def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) ->
     return policy
 
 
-def eval_loader(cfg: Config, split: str, records: list[Record]) -> Loader:
+def eval_loader(cfg: Config, split: str, records: list[Record], num_classes: int) -> Loader:
     """The loader of `valid` or `test` for this rank."""
     data = cfg.DATASET
     batch = data.test_batch_size if split == "test" else data.valid_batch_size or data.batch_size
     workers = data.test_num_workers if split == "test" else data.valid_num_workers
     pipeline = build_pipeline(cfg, split)
     order = EvalOrder(len(records), batch, dist.rank(), dist.world_size())
-    dataset = ClipDataset(records, pipeline, cfg.seed)
+    dataset = ClipDataset(records, pipeline, cfg.seed, num_classes=num_classes)
     return fitted_loader(dataset, order, data.num_workers if workers is None else workers, data.prefetch, [BatchShape(batch)])
 
 

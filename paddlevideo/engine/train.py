@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from paddlevideo import dist, log
+from paddlevideo import dist, log, onednn
 from paddlevideo.data.loader import Loaded, refuse
 from paddlevideo.engine import amp
 from paddlevideo.engine.checkpoint import TrainState, average_buffers
+from paddlevideo.engine.findings import WORST, write_findings
 from paddlevideo.engine.phases import batch_shapes, order_of
 from paddlevideo.engine.start import Run, start
-from paddlevideo.engine.steps import supervised
+from paddlevideo.engine.steps import distill, supervised
 from paddlevideo.engine.test import Evaluation, evaluate, on_error, to_tensors
 from paddlevideo.engine.watch import Clock, keep_evidence
 from paddlevideo.models.layers import set_norm_splits
@@ -36,10 +37,11 @@ def train(
         resume: "auto" or the path of a `.pdstate` to go on from.
         multigrid: change clips, batches and learning rate as the MULTIGRID section says.
     """
+    onednn.use(cfg.onednn)
     run = start(cfg, validate, weights, resume, multigrid)
     try:
         with run.stop:
-            while run.state.progress.epoch < run.num_epochs and not run.stop.seen:
+            while run.state.progress.epoch < run.num_epochs and not run.stop.seen and not stands_still(run):
                 train_epoch(run)
                 if not run.stop.seen:
                     finish_epoch(run)
@@ -52,6 +54,11 @@ def train(
         where = run.state.progress
         logger.info(f"asked to stop: saved after epoch {where.epoch + 1} step {where.step}; go on with --resume auto")
     else:
+        run.state.finished = True
+        done = run.state.progress.epoch
+        if done < run.num_epochs:
+            best = f"{run.state.progress.best:.5f}, {run.state.progress.stale} validations ago"
+            logger.info(f"stopped early after {done} of {run.num_epochs} epochs: no better validation than {best}")
         logger.info(f"training {cfg.model_name} finished")
     return run.state
 
@@ -82,6 +89,8 @@ def train_epoch(run: Run) -> None:
             "label": paddle.to_tensor(loaded.batch["label"]),
             **to_tensors(run.loader.dataset.pipeline, inputs_of(run, loaded)),
         }
+        if run.class_weights is not None:
+            batch["class_weights"] = run.class_weights
         if run.mix:
             batch = run.mix(batch, rng)
 
@@ -91,7 +100,8 @@ def train_epoch(run: Run) -> None:
         quiet = run.network.no_sync() if dist.world_size() > 1 and not ends else contextlib.nullcontext()
         with quiet:
             with amp.autocast(cfg, state.model):
-                values = supervised(run.network, state.model, batch)
+                learn = distill if hasattr(state.model, "student") else supervised
+                values = learn(run.network, state.model, batch)
             loss = values["loss"].item()
             if not np.isfinite(loss):
                 files = [run.loader.dataset.records[i].place for i in loaded.batch["index"].tolist()]
@@ -137,6 +147,8 @@ def enter_phase(run: Run, epoch: int) -> None:
         if epoch == phase.first:
             shapes = ", ".join(f"{size} x {clip.num_frames} x {clip.crop_size}" for size, clip in batch_shapes(phase) if clip)
             logger.info(f"phase {number + 1} of {len(run.phases)}: clips x frames x crop {shapes}; BN splits {phase.bn_splits}")
+            first = {"split": "phase", "epoch": epoch, "iteration": run.steps_before(epoch), "seconds": run.seconds}
+            run.metrics.write(**first, end=phase.end, shapes=shapes, bn_splits=phase.bn_splits)
 
 
 def admit(run: Run, loaded: Loaded) -> None:
@@ -157,7 +169,7 @@ def finish_epoch(run: Run) -> None:
     cfg, state = run.cfg, run.state
     progress = state.progress
     done = progress.epoch + 1
-    average_buffers(state.model)
+    average_buffers(state.model, state.average)
     progress.epoch, progress.step, progress.sums = done, 0, {}
     # The statistics belong to the weights of this epoch, so they come before whatever evaluates or keeps them.
     if cfg.PRECISEBN and evaluates(run.phases, done, cfg.PRECISEBN.preciseBN_interval):
@@ -171,16 +183,24 @@ def finish_epoch(run: Run) -> None:
         # Of equal scores the lower loss is the better model.
         if progress.best is None or progress.best_loss is None or (score, -loss) > (progress.best, -progress.best_loss):
             best, progress.best, progress.best_loss = True, score, loss
+        progress.stale = 0 if best else progress.stale + 1
 
     if dist.is_main():
         if best and progress.best is not None:
             with averaged(run):
                 state.save_pair(run.folder / f"{cfg.model_name}_best")
+            write_findings(run.folder, done, result, run.classes.names, run.records.records)
             logger.info(f"Already save the best model ({result.headline[1]}){int(progress.best * 10000) / 10000}")
         # The numbering of PaddleVideo: epochs 1, 1 + save_interval, ... and the last.
-        if saves(run.phases, done, cfg.save_interval):
+        if saves(run.phases, done, cfg.save_interval) or stands_still(run):
             state.save_pair(run.folder / f"{cfg.model_name}_epoch_{done:05d}")
     save_latest(run)
+
+
+def stands_still(run: Run) -> bool:
+    """Whether EARLY_STOPPING ends the run here; told by its state, so that a resumed run knows it too."""
+    stopping = run.cfg.EARLY_STOPPING
+    return stopping is not None and run.valid is not None and run.state.progress.stale >= stopping.patience
 
 
 def averaged(run: Run) -> contextlib.AbstractContextManager:
@@ -190,8 +210,9 @@ def averaged(run: Run) -> contextlib.AbstractContextManager:
 
 def update_statistics(run: Run, done: int) -> None:
     """Precise batch-norm statistics for the weights after `done` epochs, from clips of the phase that ends there."""
-    cfg, model = run.cfg, run.state.model
+    cfg, model = run.cfg, getattr(run.state.model, "student", run.state.model)  # a teacher keeps what it has
     assert cfg.PRECISEBN is not None
+    paddle.seed(int(np.random.default_rng((cfg.seed, done, dist.rank())).integers(2**31)))  # a pathway may be dropped at random
     order = order_of(cfg, phase_at(run.phases, done - 1), run.records, short_cycle=False)
     run.loader.order = replace(order, max_batches=min(len(order), cfg.PRECISEBN.num_iters_preciseBN))
 
@@ -210,7 +231,7 @@ def validate_epoch(run: Run, done: int) -> Evaluation:
     """Evaluate after `done` epochs, say and record the numbers."""
     assert run.valid is not None
     skip = on_error(run.cfg, "valid", "skip", ("skip", "fail")) == "skip"
-    result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}")
+    result = evaluate(run.cfg, run.state.model, run.valid, run.classes.num, skip, f"valid {done}", num_worst=WORST)
     if "loss" not in result.numbers:
         raise DecodeError(f"not one validation file could be decoded, so nothing was validated; first: {result.failures[0]}")
     spelled = "  ".join(f"{k}: {v:.5f}" for k, v in result.numbers.items() if not k.startswith("num_"))
@@ -262,3 +283,6 @@ def report_epoch(run: Run, epoch: int, clock: Clock) -> None:
             f"{len(failed)} of {run.failures.num_records} files have failed so far; each is named above or in a rank's log"
         )
     run.failures.check(len(failed))  # each rank has only held its own against the limit
+    run.missing.places.update(*dist.gather(sorted(run.missing.places)))
+    if str(run.missing):
+        logger.warning(str(run.missing))

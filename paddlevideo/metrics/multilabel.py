@@ -7,6 +7,7 @@ Source of the definitions: google/youtube-8m, eval_util.py. Two things are settl
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -33,12 +34,16 @@ class MultiLabelMetric:
         num_classes: K.
         top_k: how many of a video's best classes take part in `gap` and `map`; 20 in YouTube-8M. None takes all K, which
             makes `map` the mean average precision usual elsewhere, and takes 8 K bytes a video.
+        best_by: the number that says which model is the best of a training.
+
+    Attributes:
+        headline: that number, and what it is called.
     """
 
-    headline = ("gap", "GAP")  # the number that says how good a model is, and what it is called
     multilabel = True
 
-    def __init__(self, num_classes: int, top_k: int | None = 20):
+    def __init__(self, num_classes: int, top_k: int | None = 20, best_by: Literal["gap", "map"] = "gap"):
+        self.headline = (best_by, {"gap": "GAP", "map": "mAP"}[best_by])
         if num_classes < 1 or (top_k is not None and top_k < 1):
             raise ValueError(f"METRIC: num_classes is {num_classes} and top_k {top_k}; they must be at least 1")
         self.num_classes = num_classes
@@ -146,6 +151,11 @@ class MultiLabelMetric:
             else np.sum([s[name] for s in states], axis=0)
             for name in states[0]
         }
+
+    def by_class(self, state: Mapping[str, np.ndarray]) -> dict[str, list]:
+        """Of each class, as plain lists [K]: `samples`, videos that have it, and `average_precision`."""
+        each = average_precisions(np.sort(state["pairs"]), state["positives"])
+        return {"samples": state["positives"].astype(int).tolist(), "average_precision": each.round(6).tolist()}
 
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The numbers of a state, merged over ranks or not; the same bits, however the videos were dealt out.

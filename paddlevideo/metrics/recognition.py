@@ -114,6 +114,13 @@ class RecognitionMetric:
         """One state of those of all ranks: counts add up."""
         return {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
 
+    def by_class(self, state: Mapping[str, np.ndarray]) -> dict[str, list]:
+        """Of each class, as plain lists: `samples` [K] of each true class, those without scores among them; `confusion`, what
+        is not 0: (true class, predicted class, how many)."""
+        places = np.argwhere(state["confusion"])
+        confusion = [[int(true), int(said), int(state["confusion"][true, said])] for true, said in places]
+        return {"samples": state["samples"].astype(int).tolist(), "confusion": confusion}
+
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The numbers of a state, merged over ranks or not.
 

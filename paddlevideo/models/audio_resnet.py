@@ -245,7 +245,10 @@ class TSNAudioHead(nn.Layer):
         dropout_ratio: dropout before the classifier.
         init_std: standard deviation of the classifier's initial weights; the bias starts at 0.
         ls_eps: label smoothing of the training loss.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
     """
+
+    class_layer = "fc"
 
     def __init__(
         self,
@@ -254,6 +257,7 @@ class TSNAudioHead(nn.Layer):
         dropout_ratio: float = 0.4,
         init_std: float = 0.01,
         ls_eps: float = 0.0,
+        keep_rows: Literal["by_name"] | None = None,
     ):
         super().__init__()
         for name, share in (("dropout_ratio", dropout_ratio), ("ls_eps", ls_eps)):
@@ -261,6 +265,7 @@ class TSNAudioHead(nn.Layer):
                 raise ValueError(f"MODEL.head: {name} is {share}; it must be in [0, 1)")
         self.num_classes = num_classes
         self.label_smoothing = ls_eps
+        self.keep_rows = keep_rows
         self._in_channels, self._std = in_channels, init_std
         self.dropout = nn.Dropout(dropout_ratio)
 

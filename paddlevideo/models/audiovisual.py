@@ -81,7 +81,7 @@ class AudioVisualRecognizer(nn.Layer):
 
     @property
     def train_inputs(self) -> tuple[str, ...]:
-        learns = self.train_backbone and self.backbone.avs_stages
+        learns = self.train_backbone and self.sync_weight and self.backbone.avs_stages
         return (*self.inputs, *(SYNC_INPUTS if learns else ()))
 
     @property

@@ -351,10 +351,13 @@ class AVSlowFastHead(nn.Layer):
         dropout_rate: dropout before the classifier.
         multigrid_short: always pool the whole picture, for training that changes its size.
         ls_eps: label smoothing of the training loss.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
 
     Raises:
         ValueError: a number out of range.
     """
+
+    class_layer = "projection"
 
     def __init__(
         self,
@@ -363,6 +366,7 @@ class AVSlowFastHead(nn.Layer):
         dropout_rate: float = 0.5,
         multigrid_short: bool = False,
         ls_eps: float = 0.0,
+        keep_rows: Literal["by_name"] | None = None,
     ):
         super().__init__()
         if crop_size < 32:
@@ -370,7 +374,7 @@ class AVSlowFastHead(nn.Layer):
         for name, share in (("dropout_rate", dropout_rate), ("ls_eps", ls_eps)):
             if not 0 <= share < 1:
                 raise ValueError(f"MODEL.head: {name} is {share}; it must be in [0, 1)")
-        self.num_classes = num_classes
+        self.num_classes, self.keep_rows = num_classes, keep_rows
         self.label_smoothing = ls_eps
         self._window = None if multigrid_short else crop_size // 32
         self.dropout = nn.Dropout(dropout_rate)

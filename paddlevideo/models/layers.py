@@ -9,6 +9,8 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, KaimingNormal, Normal
 from paddle.regularizer import L2Decay
 
+from paddlevideo import onednn
+
 # depth: (bottleneck blocks?, blocks in each of the four stages); He et al. 2016, table 1.
 RESNET_DEPTHS = {
     18: (False, (2, 2, 2, 2)),
@@ -19,6 +21,22 @@ RESNET_DEPTHS = {
 }
 STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)")
+
+
+class Conv2D(nn.Conv2D):
+    """2-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/onednn.py)."""
+
+    def forward(self, x):
+        sizes = (self.weight, self._stride, self._padding)
+        return onednn.conv(x, *sizes) if onednn.takes(x, *sizes) else super().forward(x)
+
+
+class Conv3D(nn.Conv3D):
+    """3-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/onednn.py)."""
+
+    def forward(self, x):
+        sizes = (self.weight, self._stride, self._padding)
+        return onednn.conv(x, *sizes) if onednn.takes(x, *sizes) else super().forward(x)
 
 
 class ConvBN(nn.Layer):
@@ -35,12 +53,12 @@ class ConvBN(nn.Layer):
         def norm_attr():
             return ParamAttr(learning_rate=lr_mult, regularizer=None if norm_decay else L2Decay(0.0))
 
-        self._conv = nn.Conv2D(
+        self._conv = Conv2D(
             in_channels,
             out_channels,
             kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
+            stride=[stride, stride],
+            padding=[kernel_size // 2] * 2,
             weight_attr=ParamAttr(learning_rate=lr_mult, initializer=KaimingNormal()),  # std sqrt(2 / fan_in)
             bias_attr=False,
         )
@@ -125,7 +143,7 @@ class SubBatchNorm3D(nn.BatchNorm3D):
         Raises:
             ValueError: in training, `splits` does not divide N.
         """
-        if self._splits == 1 or not self.training:
+        if self._splits == 1 or not self.training or self._use_global_stats:
             return self._normalise(x, self._mean, self._variance, self.weight, self.bias, self._momentum)
         splits, clips = self._splits, x.shape[0]
         if clips % splits and clips > 0:  # -1 in a program that leaves the batch open
@@ -175,9 +193,15 @@ class SegmentHead(nn.Layer):
         std: standard deviation of the classifier's initial weights; the bias starts at 0.
         ls_eps: label smoothing of the training loss.
         weight_attr, bias_attr: keyword arguments of the classifier's `ParamAttr` (learning rate, regularizer).
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+
+    Attributes:
+        class_layer: name of the linear layer that has a row of weights for each class.
     """
 
-    def __init__(self, num_classes, in_channels, drop_ratio, std, ls_eps, weight_attr=None, bias_attr=None):
+    class_layer = "fc"
+
+    def __init__(self, num_classes, in_channels, drop_ratio, std, ls_eps, weight_attr=None, bias_attr=None, keep_rows=None):
         super().__init__()
         if not 0 <= ls_eps < 1:
             raise ValueError(f"head: ls_eps is {ls_eps}; label smoothing must be in [0, 1)")
@@ -186,6 +210,7 @@ class SegmentHead(nn.Layer):
         self.num_classes = num_classes
         self.in_channels = None
         self.label_smoothing = ls_eps
+        self.keep_rows = keep_rows
         self._attributes = (
             {"initializer": Normal(std=std), **(weight_attr or {})},
             {"initializer": Constant(0.0), **(bias_attr or {})},

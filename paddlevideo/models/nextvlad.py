@@ -239,12 +239,14 @@ class NeXtVLADHead(nn.Layer):
         gating_reduction: how much narrower the gate is inside.
         drop_rate: dropout of the descriptor.
         l2_decay: weight decay of the classifier, its bias included; the optimizer's own reaches the other weights only.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
 
     Attributes:
         twin: () -> another head of the same arguments, with weights of its own.
     """
 
     label_smoothing = 0.0
+    class_layer = "classifier"
 
     def __init__(
         self,
@@ -253,6 +255,7 @@ class NeXtVLADHead(nn.Layer):
         gating_reduction: int = 8,
         drop_rate: float = 0.5,
         l2_decay: float = 1e-5,
+        keep_rows: Literal["by_name"] | None = None,
     ):
         super().__init__()
         if not 0 <= drop_rate < 1:
@@ -261,9 +264,9 @@ class NeXtVLADHead(nn.Layer):
             raise ValueError(
                 f"head: gating_reduction is {gating_reduction}; it must be at least 1 and at most hidden_size, {hidden_size}"
             )
-        self.num_classes, self.drop_rate = num_classes, drop_rate
+        self.num_classes, self.drop_rate, self.keep_rows = num_classes, drop_rate, keep_rows
         self._sizes, self._decay = (hidden_size, hidden_size // gating_reduction), l2_decay
-        self.twin = partial(type(self), num_classes, hidden_size, gating_reduction, drop_rate, l2_decay)
+        self.twin = partial(type(self), num_classes, hidden_size, gating_reduction, drop_rate, l2_decay, keep_rows)
 
     def connect(self, channels: int, convention: Convention) -> None:
         """Make the layers for a descriptor of `channels`."""

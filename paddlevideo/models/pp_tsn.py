@@ -28,9 +28,11 @@ class ResNetTweaksTSN(nn.Layer):
     Attributes:
         out_channels: channels of the feature map.
         unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
+        stages: beginnings of the names of each stage's tensors.
     """
 
     unused_pretrained = ("out.", "fc.")
+    stages = {"stem": ("conv1_",), **{f"stage{n}": (f"bb_{n - 1}_",) for n in range(1, 5)}}  # noqa: RUF012
 
     def __init__(
         self,
@@ -84,6 +86,7 @@ def ppTSNHead(  # the name that configs know
     std: float = 0.01,
     ls_eps: float = 0.0,
     fclr5: bool = True,
+    keep_rows: Literal["by_name"] | None = None,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier with its own weight decay (weight 1e-4, bias none).
 
@@ -94,6 +97,7 @@ def ppTSNHead(  # the name that configs know
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
         fclr5: let the classifier learn faster than the backbone, weight 5x, bias 10x.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
     """
     return SegmentHead(
         num_classes,
@@ -103,4 +107,5 @@ def ppTSNHead(  # the name that configs know
         ls_eps,
         weight_attr={"learning_rate": 5.0 if fclr5 else 1.0, "regularizer": L2Decay(1e-4)},
         bias_attr={"learning_rate": 10.0 if fclr5 else 1.0, "regularizer": L2Decay(0.0)},
+        keep_rows=keep_rows,
     )

@@ -21,8 +21,10 @@ class Recognizer2D(nn.Layer):
         num_classes: K.
         label_smoothing: of the training loss; evaluation takes the plain cross entropy.
         view_average: what a test averages over the views of a video, logits or their softmax.
+        multilabel: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
     """
 
+    multilabel = False
     view_average: Literal["logits", "probabilities"] = "logits"
     inputs = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}  # noqa: RUF012
 
@@ -58,6 +60,10 @@ class Recognizer2D(nn.Layer):
         features = self.backbone(frames.flatten(0, 1))  # [N*S, 3, H, W] -> [N*S, C, h, w]
         return self.head(features, frames.shape[1])
 
+    def allow_several_labels(self) -> None:
+        """From now on a video may have several classes; the tensors are the same."""
+        self.multilabel = True
+
 
 @register("framework")
 class Recognizer3D(nn.Layer):
@@ -72,8 +78,10 @@ class Recognizer3D(nn.Layer):
         num_classes: K.
         label_smoothing: of the training loss; evaluation takes the plain cross entropy.
         view_average: what a test averages over the views of a video, logits or their softmax; as positions within a view.
+        multilabel: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
     """
 
+    multilabel = False
     view_average: Literal["logits", "probabilities"] = "probabilities"
 
     def __init__(
@@ -111,3 +119,8 @@ class Recognizer3D(nn.Layer):
             ValueError: a clip is missing, or its shape does not fit.
         """
         return self.head(self.backbone(inputs))
+
+    def allow_several_labels(self) -> None:
+        """From now on a video may have several classes, and logits are averaged as they are; the tensors are the same."""
+        self.multilabel = self.head.multilabel = True
+        self.view_average = "logits"

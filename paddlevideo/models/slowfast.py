@@ -17,7 +17,7 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, Normal
 from paddle.regularizer import L2Decay
 
-from paddlevideo.models.layers import RESNET_DEPTHS, SubBatchNorm3D
+from paddlevideo.models.layers import RESNET_DEPTHS, Conv3D, SubBatchNorm3D
 from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec
 
@@ -32,7 +32,7 @@ def conv(in_channels, out_channels, kernel, stride=(1, 1, 1)):
     std = math.sqrt(2 / (out_channels * math.prod(kernel)))
     padding = [k // 2 for k in kernel]
     weight_attr = ParamAttr(initializer=Normal(std=std))
-    return nn.Conv3D(in_channels, out_channels, kernel, stride, padding, weight_attr=weight_attr, bias_attr=False)
+    return Conv3D(in_channels, out_channels, kernel, stride, padding, weight_attr=weight_attr, bias_attr=False)
 
 
 def norm(channels, splits, scale=1.0):
@@ -152,9 +152,11 @@ class ResNetSlowFast(nn.Layer):
         inputs: what `forward` takes, by name.
         out_channels: of the feature maps, by pathway.
         unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
+        stages: beginnings of the names of each stage's tensors.
     """
 
     unused_pretrained = ("head.",)
+    stages = {name: (f"s{n}.", f"s{n}_fuse.") for n, name in enumerate(("stem", "stage1", "stage2", "stage3", "stage4"), 1)}  # noqa: RUF012
 
     def __init__(
         self,
@@ -259,10 +261,18 @@ class SlowFastHead(nn.Layer):
         multigrid_short: always pool the whole picture, for training that changes its size.
         width_per_group, alpha, beta: the backbone's; released files repeat them here, where they are checked.
         ls_eps: label smoothing of the training loss.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+
+    Attributes:
+        class_layer: name of the linear layer that has a row of weights for each class.
+        multilabel: logits are those of independent classes, averaged as they are.
 
     Raises:
         ValueError: a number out of range, or alpha does not divide num_frames.
     """
+
+    class_layer = "projection"
+    multilabel = False
 
     def __init__(
         self,
@@ -275,6 +285,7 @@ class SlowFastHead(nn.Layer):
         alpha: int | None = None,
         beta: int | None = None,
         ls_eps: float = 0.0,
+        keep_rows: Literal["by_name"] | None = None,
     ):
         super().__init__()
         if crop_size < 32:
@@ -284,6 +295,7 @@ class SlowFastHead(nn.Layer):
                 raise ValueError(f"MODEL.head: {name} is {share}; it must be in [0, 1)")
         self.num_classes = num_classes
         self.label_smoothing = ls_eps
+        self.keep_rows = keep_rows
         self._window = None if multigrid_short else crop_size // 32
         self._told = {"width_per_group": width_per_group, "alpha": alpha, "beta": beta, "num_frames": num_frames}
         self.dropout = nn.Dropout(dropout_rate)
@@ -323,7 +335,7 @@ class SlowFastHead(nn.Layer):
         x = paddle.concat([features[name].mean(2) for name in PATHWAYS if name in features], axis=1)  # [N, C, H, W]
         x = pool_positions(x, self._window)  # [N, positions, C]
         logits = self.projection(self.dropout(x))  # [N, positions, K]
-        return logits.mean(1) if self.training else log_mean_probability(logits)
+        return logits.mean(1) if self.training or self.multilabel else log_mean_probability(logits)
 
 
 def pool_positions(x, window):

@@ -26,9 +26,11 @@ class ResNet(nn.Layer):
     Attributes:
         out_channels: channels of the feature map.
         unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
+        stages: beginnings of the names of each stage's tensors.
     """
 
     unused_pretrained = ("out.", "fc.")
+    stages = {"stem": ("conv.",), **{f"stage{n}": (f"res{n + 1}",) for n in range(1, 5)}}  # noqa: RUF012
 
     def __init__(self, depth: Literal[18, 34, 50, 101, 152] = 50, pretrained: str | None = None):
         super().__init__()
@@ -70,6 +72,7 @@ def TSNHead(  # the name that configs know
     drop_ratio: float = 0.4,
     std: float = 0.01,
     ls_eps: float = 0.0,
+    keep_rows: Literal["by_name"] | None = None,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier under the optimizer's own weight decay.
 
@@ -79,5 +82,6 @@ def TSNHead(  # the name that configs know
         drop_ratio: dropout before the classifier.
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
+        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
     """
-    return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps)
+    return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows)

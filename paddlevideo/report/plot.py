@@ -1,6 +1,8 @@
 """Curves of training runs as one PNG, from their `metrics.jsonl`: of one run in detail, or of several side by side."""
 
 import json
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +11,31 @@ import numpy as np
 
 Rows = dict[str, list[dict]]
 
+# Scores of a validation that are shares of 1, best known first, and what they are called; then those of a training.
+SCORES = {
+    "top1": "top-1",
+    "mean_class_accuracy": "mean class",
+    "gap": "GAP",
+    "map": "mAP",
+    "avg_hit_at_one": "Hit@1",
+    "avg_perr": "PERR",
+}
+TRAIN_SCORES = {"top1": "top-1", "hit_at_one": "Hit@1"}
+
 
 def read_metrics(folder: str | Path) -> Rows:
-    """Rows of `<folder>/metrics.jsonl` by split: train (per logged step), epoch (averages), valid.
+    """Rows of `<folder>/metrics.jsonl` by split: train (per logged step), epoch (averages), valid, phase (of a multigrid run).
 
     Raises:
         FileNotFoundError: there is no such file; the message says what writes it.
+        ValueError: a line is not JSON; a last one that was not written to its end is left out.
     """
     path = Path(folder) / "metrics.jsonl"
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such file; give the output folder of a training run")
-    rows: Rows = {"train": [], "epoch": [], "valid": []}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    rows: Rows = {"train": [], "epoch": [], "valid": [], "phase": []}
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what a kill cut short has no line end
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
@@ -37,30 +52,28 @@ def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
         ModuleNotFoundError: matplotlib is not installed.
     """
     rows = read_metrics(folder)
-    figure = _figure(11, 7)
+    figure = new_figure(11, 7)
     out = Path(out or Path(folder) / "run.png")
-    epoch = _epochs(rows)
+    epoch = epochs_of(rows)
     loss, accuracy, rate, cost = figure.subplots(2, 2).flat
-    _draw(loss, rows["train"], "loss", epoch, "train, each logged step", alpha=0.35)
-    _draw(loss, rows["epoch"], "loss", epoch, "train, epoch mean")
-    _draw(loss, rows["valid"], "loss", epoch, "validation", marker="o")
-    _draw(accuracy, rows["epoch"], "top1", epoch, "train top-1")
-    _draw(accuracy, rows["valid"], "top1", epoch, "validation top-1", marker="o")
-    _draw(accuracy, rows["valid"], "mean_class_accuracy", epoch, "validation mean class", linestyle="--")
-    _draw(rate, rows["train"], "lr", epoch, "learning rate")
-    _draw(cost, rows["train"], "batch_cost", epoch, "whole step")
-    _draw(cost, rows["train"], "reader_cost", epoch, "waiting for data")
+    draw(loss, rows["train"], "loss", epoch, "train, each logged step", alpha=0.35)
+    draw(loss, rows["epoch"], "loss", epoch, "train, epoch mean")
+    draw(loss, rows["valid"], "loss", epoch, "validation", marker="o")
+    draw_scores(accuracy, rows, epoch)
+    draw(rate, rows["train"], "lr", epoch, "learning rate")
+    draw(cost, rows["train"], "batch_cost", epoch, "whole step")
+    draw(cost, rows["train"], "reader_cost", epoch, "waiting for data")
     accuracy.set_ylim(0, 1.02)
     cost.set_ylim(bottom=0)
     for axes, label in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning rate"), (cost, "seconds per step")):
-        _finish(axes, "epoch", label)
-    figure.suptitle(_title(folder, rows))
-    figure.savefig(out, dpi=110)
+        finish(axes, "epoch", label)
+    figure.suptitle(_title(folder, rows), parse_math=False)
+    _save(figure, out)
     return out
 
 
 def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[str] = ()) -> Path:
-    """Draw several runs into one picture: validation accuracy and loss over the minutes that they took.
+    """Draw several runs into one picture: validation score and loss, over the minutes that they took and over epochs.
 
     Args:
         names: one for each folder; their own names where there are none.
@@ -74,21 +87,22 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
     runs = [
         (name, read_metrics(folder)) for name, folder in zip(names or [Path(f).name for f in folders], folders, strict=True)
     ]
-    figure = _figure(11, 4)
-    accuracy, loss = figure.subplots(1, 2)
-    for number, (name, rows) in enumerate(runs):
-        color = f"C{number}"
-        _draw(accuracy, rows["valid"], "top1", _minutes, name, marker="o", color=color)
-        _draw(loss, rows["epoch"], "loss", _minutes, f"{name}, train", color=color, alpha=0.45)
-        _draw(loss, rows["valid"], "loss", _minutes, f"{name}, validation", marker="o", color=color)
-    accuracy.set_ylim(0, 1.02)
-    for axes, label in ((accuracy, "validation top-1"), (loss, "loss")):
-        _finish(axes, "minutes", label)
-    figure.savefig(out, dpi=110)
+    score = next((key for key in SCORES if any(key in row for _, rows in runs for row in rows["valid"])), "top1")
+    figure = new_figure(11, 7.5)
+    for across, (accuracy, loss) in zip(("minutes", "epoch"), figure.subplots(2, 2), strict=True):
+        for number, (name, rows) in enumerate(runs):
+            place, color = _minutes if across == "minutes" else epochs_of(rows), f"C{number}"
+            draw(accuracy, rows["valid"], score, place, name, marker="o", color=color)
+            draw(loss, rows["epoch"], "loss", place, f"{name}, train", color=color, alpha=0.45)
+            draw(loss, rows["valid"], "loss", place, f"{name}, validation", marker="o", color=color)
+        accuracy.set_ylim(0, 1.02)
+        finish(accuracy, across, f"validation {SCORES[score]}")
+        finish(loss, across, "loss")
+    _save(figure, out)
     return Path(out)
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -96,14 +110,15 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _finish(axes, across: str, label: str) -> None:
+def finish(axes, across: str, label: str) -> None:
     axes.set(xlabel=across, ylabel=label)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False)
+        for text in axes.legend(frameon=False).get_texts():
+            text.set_parse_math(False)  # a name may hold a $
 
 
-def _epochs(rows: Rows) -> Callable[[dict], float]:
+def epochs_of(rows: Rows) -> Callable[[dict], float]:
     """Row -> how many epochs were done then; in a multigrid run they have different numbers of steps."""
     ends = sorted({(row["iteration"], row["epoch"] + 1) for row in rows["epoch"] + rows["valid"]})
     steps, epochs = zip((0, 0), *ends, strict=True)
@@ -120,12 +135,36 @@ def _minutes(row: dict) -> float:
     return row.get("seconds", 0.0) / 60
 
 
-def _draw(axes, rows: list[dict], key: str, place: Callable[[dict], float], label: str, **style) -> None:
+def draw_scores(axes, rows: Rows, place: Callable[[dict], float]) -> None:
+    """Scores of training and validation, those that there are; a top-k that is always 1 tells nothing."""
+    for key, name in TRAIN_SCORES.items():
+        draw(axes, rows["epoch"], key, place, f"train {name}")
+    styles = {"mean_class_accuracy": "--", "map": "--", "avg_perr": ":", "avg_hit_at_one": "-."}
+    several = {key: f"top-{key[3:]}" for row in rows["valid"][:1] for key in row if re.fullmatch(r"top(?!1$)\d+", key)}
+    for key, name in {**SCORES, **several}.items():
+        values = [row.get(key) for row in rows["valid"]]
+        others = [(row.get(key), row.get("top1")) for row in rows["valid"]]
+        twice = key == "mean_class_accuracy" and all(a is None or abs(a - b) < 1e-6 for a, b in others if b is not None)
+        if not twice and (key in SCORES or any(value not in (None, 1.0) for value in values)):
+            style = {"linestyle": styles.get(key, ":")} if key in styles or key in several else {"marker": "o"}
+            draw(axes, rows["valid"], key, place, f"validation {name}", **style)
+
+
+def draw(axes, rows: list[dict], key: str, place: Callable[[dict], float], label: str, **style) -> None:
     points = [(place(row), row[key]) for row in rows if row.get(key) is not None]
     if points:
         axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
 def _title(folder: str | Path, rows: Rows) -> str:
-    best = max((r["top1"] for r in rows["valid"] if r.get("top1") is not None), default=None)
-    return f"{Path(folder).name}" + (f": best validation top-1 {best:.4f}" if best is not None else "")
+    for key, name in SCORES.items():
+        values = [row[key] for row in rows["valid"] if row.get(key) is not None]
+        if values:
+            return f"{Path(folder).name}: best validation {name} {max(values):.4f}"
+    return Path(folder).name
+
+
+def _save(figure, out: str | Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of a name in another script
+        figure.savefig(out, dpi=110)

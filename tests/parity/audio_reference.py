@@ -12,7 +12,7 @@ import paddle
 from paddle import nn
 
 from paddlevideo.models.convert import convert_state_dict
-from paddlevideo.models.layers import SubBatchNorm3D
+from paddlevideo.models.layers import Conv2D, Conv3D, SubBatchNorm3D
 from paddlevideo.weights import load_into
 
 
@@ -63,7 +63,7 @@ def counted():
         counts["norm"] += 2 * int(x.size)
         return x
 
-    stand_ins = {nn.Conv2D: zeros, nn.Conv3D: zeros, nn.BatchNorm2D: same, SubBatchNorm3D: same}
+    stand_ins = {Conv2D: zeros, Conv3D: zeros, nn.Conv2D: zeros, nn.Conv3D: zeros, nn.BatchNorm2D: same, SubBatchNorm3D: same}
     with ExitStack() as stack:
         for layer, forward in stand_ins.items():
             stack.enter_context(mock.patch.object(layer, "forward", forward))

@@ -51,3 +51,17 @@ def test_up_to_the_reference_s_floor(golden):
     edge, beyond = (float(losses.cross_entropy(logits, paddle.to_tensor([label]))) for label in (3, 5))
     assert edge == pytest.approx(float(golden["cpu_ce_of_last"]), rel=1e-6)
     assert beyond == pytest.approx(200, rel=1e-5)
+
+
+def test_distillation(golden, batch):
+    """The loss components of a distillation's config, on the reference's scores."""
+    student, teacher, labels, others = batch
+    logits, smoothing = {"Student": student, "Teacher": teacher}, {"Student": 0.0, "Teacher": 0.0}
+    plain = {"label": labels.reshape([-1])}
+    mixed = {**plain, "labels_a": labels.reshape([-1]), "labels_b": others.reshape([-1]), "lam": paddle.full([6], LAM)}
+    ce = losses.DistillationCELoss(["Student", "GroundTruth"])
+    assert float(ce(logits, plain, smoothing)) == pytest.approx(float(golden["distill_ce"]), rel=1e-6)
+    assert float(ce(logits, mixed, smoothing)) == pytest.approx(float(golden["distill_ce_mixup"]), rel=1e-6)
+    for pair, name in ((["Student", "Teacher"], "dml"), (["Teacher", "Student"], "dml_swapped")):
+        found = losses.DistillationDMLLoss(pair)(logits, plain, smoothing)
+        assert float(found) == pytest.approx(float(golden[name]), rel=1e-6)

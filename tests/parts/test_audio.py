@@ -160,8 +160,13 @@ def test_lines_are_path_num_frames_label(folder):
     ]  # fmt: skip
     assert AudioDataset(path).load().records[0].id == "a b/clip 1.wav"
     assert AudioFeatureDataset(path, str(folder)).load().records[1].path == str(folder / "a b" / "clip 1.wav")
-    with pytest.raises(DatasetError, match=r"all.list:1: 'clip2.mkv 0' is not 'path num_frames label'"):
-        AudioFeatureDataset(write_list(folder, "clip2.mkv 0")).load()
+    # A list of videos, as the networks of pictures take it; without its suffix a path cannot be told from a number.
+    records = AudioFeatureDataset(write_list(folder, "clip2.mkv 0", "a b/clip 1.wav\t2", "clip2.mkv 100 1")).load().records
+    assert [(r.id, r.num_frames, r.label) for r in records] == [
+        ("clip2.mkv", None, 0), ("a b/clip 1.wav", None, 2), ("clip2.mkv", 100, 1),
+    ]  # fmt: skip
+    with pytest.raises(DatasetError, match=r"all.list:1: 'clip2 0' is not 'path num_frames label'"):
+        AudioFeatureDataset(write_list(folder, "clip2 0")).load()
     (folder / "t.csv").write_text("path,label\nclip2.mkv,0\n", encoding="utf-8")
     assert AudioFeatureDataset(str(folder / "t.csv")).load().records[0].num_frames is None
 

@@ -12,7 +12,8 @@ import pytest
 
 from paddlevideo.data import audio_files
 from paddlevideo.data.audio import DecibelMel
-from paddlevideo.data.audio_files import WriteFeature, WriteWav, part_of, plan, tell, work
+from paddlevideo.data.audio_files import WriteFeature, WriteWav
+from paddlevideo.data.prepare.many import part_of, plan, tell, work
 from paddlevideo.data.waveform import read_waveform
 from paddlevideo.sample import DecodeError
 from tests.clips import write_clip

@@ -78,7 +78,7 @@ def test_evaluation_takes_every_record_once(world):
     orders = [EvalOrder(7, 2, r, world) for r in range(world)]
     batches = [list(order.batches(0)) for order in orders]
     assert [len(order) for order in orders] == [len(b) for b in batches]
-    assert sorted(i for rank in batches for batch in rank for i, _ in batch) == list(range(7))
+    assert sorted(i for rank in batches for batch in rank for i, *_ in batch) == list(range(7))
 
 
 def test_more_ranks_than_records_leave_some_idle():

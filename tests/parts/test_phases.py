@@ -2,9 +2,10 @@
 
 import pytest
 
+from paddlevideo.data.datasets import RecordList
 from paddlevideo.engine.build import build_model, build_pipeline, load_config, preflight
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of, plain_of
-from paddlevideo.sample import BatchShape, ClipShape
+from paddlevideo.sample import BatchShape, ClipShape, Record
 from paddlevideo.schema import ConfigError
 from paddlevideo.solver.multigrid import Plain, steps_per_epoch
 
@@ -42,9 +43,10 @@ def test_shapes_of_a_plan(cfg):
         BatchShape(16, ClipShape(16, 224, (2, 4), (256, 320))),
     )
     assert len(clip_shapes(phases)) == 8
-    order = order_of(cfg, phases[2], 1000)
+    records = RecordList([Record(str(number), 0) for number in range(1000)])
+    order = order_of(cfg, phases[2], records)
     assert len(order) == steps_per_epoch(phases[2], 1000) == 26
-    assert order_of(cfg, phases[2], 1000, short_cycle=False).cycle == batch_shapes(phases[2])[-1:]
+    assert order_of(cfg, phases[2], records, short_cycle=False).cycle == batch_shapes(phases[2])[-1:]
 
 
 def test_a_shaped_pipeline_gives_the_shape(cfg):
@@ -85,7 +87,8 @@ def test_the_keys_of_paddlevideo_s_file_are_read(root, monkeypatch, tmp_path):
             "MULTIGRID.default_temporal_size=32",
             "MULTIGRID.default_crop_size=224",
             "PIPELINE.train.decode_sampler.default_sampling_rate=2",
-            f"PIPELINE.train.transform.0.JitterScale={{min_size: 256, max_size: 320, short_cycle_factors: {cycle}, default_min_size: 256}}",
+            f"PIPELINE.train.transform.0.JitterScale.short_cycle_factors={cycle}",
+            "PIPELINE.train.transform.0.JitterScale.default_min_size=256",
             f"PIPELINE.train.transform.1.MultiCrop={{target_size: 224, short_cycle_factors: {cycle}, default_crop_size: 224}}",
             "OPTIMIZER.learning_rate.reference_batch_size=null",
         ],

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from paddlevideo.report.plot import _epochs, plot_run, plot_runs, read_metrics
+from paddlevideo.report.plot import epochs_of, plot_run, plot_runs, read_metrics
 
 
 def write_rows(folder, rows):
@@ -22,13 +22,13 @@ def test_draws_a_picture(tmp_path):
     write_rows(tmp_path, rows)
     picture = imread(plot_run(tmp_path))
     assert picture.shape[0] > 500 and picture.std() > 0.01
-    assert {k: len(v) for k, v in read_metrics(tmp_path).items()} == {"train": 4, "epoch": 1, "valid": 1}
+    assert {k: len(v) for k, v in read_metrics(tmp_path).items()} == {"train": 4, "epoch": 1, "valid": 1, "phase": 0}
 
 
-def test_epochs_of_different_lengths_are_as_wide():
+def testepochs_of_of_different_lengths_are_as_wide():
     """A multigrid run has few steps in its first epochs and many in its last."""
     ends = [{"epoch": 0, "iteration": 2}, {"epoch": 1, "iteration": 10}]
-    epoch = _epochs({"train": [], "epoch": ends, "valid": []})
+    epoch = epochs_of({"train": [], "epoch": ends, "valid": []})
     assert [epoch({"epoch": 0, "iteration": i}) for i in (0, 1, 2, 6, 10)] == [0, 0.5, 1, 1.5, 2]
     assert epoch({"epoch": 2, "iteration": 11}) == 2
 

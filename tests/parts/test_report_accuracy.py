@@ -32,7 +32,7 @@ def from_test(path, seed=0, ids=IDS, labels=LABELS, failed=(), names=("a", "b", 
     for video, label, row in zip(ids, labels, rows_of(seed), strict=True):
         rest = {"error": "cannot be decoded"} if video in failed else {"scores": row}
         rows.append({"id": video, "path": video, "label": label, **rest})
-    write_scores(str(path), Evaluation({"num_samples": 6}, rows), Classes(3, list(names) if names else None))
+    write_scores(str(path), Evaluation({"num_samples": 6}, rows=rows), Classes(3, list(names) if names else None))
     return str(path)
 
 

@@ -283,7 +283,9 @@ def test_probabilities_are_averaged_where_the_model_says_so():
     logits = np.array([[[9.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]])
     batch = {"frames": np.zeros((2, 2, 1, 1, 1, 3), np.uint8)}
     rows = iter(logits.reshape(4, 3))
-    scores = mean_scores(lambda a: np.stack([next(rows) for _ in a["frames"]]), ClipPipeline(None, 1, ()).travels, batch, 3, "probabilities")
+    scores = mean_scores(
+        lambda a: np.stack([next(rows) for _ in a["frames"]]), ClipPipeline(None, 1, ()).travels, batch, 3, "probabilities"
+    )
     powers = np.exp(logits)
     expected = (powers / powers.sum(-1, keepdims=True)).mean(1)
     np.testing.assert_allclose(np.exp(scores), expected, rtol=1e-12)

@@ -104,7 +104,10 @@ def commands(text: str) -> list[str]:
 def parser_of(root: Path, script: str):
     """The set of flags that a script's argparse parser takes, read from its source and that of what it calls."""
     text = (root / script).read_text(encoding="utf-8")
-    for module in re.findall(r"from (paddlevideo[\w.]*) import", text):
+    modules = re.findall(r"from (paddlevideo[\w.]*) import", text)
+    for names in re.findall(r"^from benchmarks import (.*)$", text, re.M):  # each adds the flags of its verb
+        modules += [f"benchmarks.{name.strip()}" for name in names.split(",")]
+    for module in modules:
         path = root / (module.replace(".", "/") + ".py")
         text += path.read_text(encoding="utf-8") if path.exists() else ""
     return set(re.findall(r"""["'](--?[A-Za-z][\w-]*)["']""", text)) | {"-h", "--help"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-BASE = ("config", "schema", "yamltree", "registry", "sample", "dist", "weights", "torchfile", "log")
+BASE = ("config", "schema", "yamltree", "registry", "sample", "dist", "onednn", "weights", "torchfile", "log")
 LAYERS = dict.fromkeys(BASE, 0) | {"data": 1, "models": 1, "losses": 1, "metrics": 1, "solver": 1}
 LAYERS |= {"engine": 2, "deploy": 3, "report": 3, "main": 4, "tools": 4, "tests": 5}
 BLIND = {("report", "engine"): "it reads metrics.jsonl and score files"}  # where looking down is not wanted either

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from paddlevideo.engine.build import load_records
+from paddlevideo.data.clean import CONFIG
+from paddlevideo.engine.build import load_config, load_records
 from tests.clips import pictures, write_clip
 
 
@@ -25,17 +26,15 @@ def videos(tmp_path):
     return tmp_path / "my videos"
 
 
-def test_a_folder_becomes_lists_that_train(root, videos, small):
+def test_a_folder_becomes_lists_that_train(root, videos):
     done = run(root, videos)
     assert (done.returncode, done.stderr) == (0, "")
     assert "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 3 s of video" in done.stdout
     files = {path.name for path in videos.iterdir()}
     assert files == {"run", "跑步", "train.csv", "val.csv", "labels.txt", "bad_files.csv", "check.json", "data_report.html"}
-    assert f"train on it: -o 'DATASET.train.file_path={videos}/train.csv' -o 'DATASET.valid" in done.stdout
-    cfg = small(
-        f"DATASET.train.file_path={videos}/train.csv", f"DATASET.valid.file_path={videos}/val.csv",
-        f"DATASET.class_names={videos}/labels.txt",
-    )  # fmt: skip
+    command = f"python main.py --validate -c configs/finetune/pptsn.yaml -o 'DATASET.root={videos}'"
+    assert done.stdout.endswith(f"train on it: {command}\n") and (root / CONFIG).exists()
+    cfg = load_config(root / CONFIG, [f"DATASET.root={videos}"])
     lists, classes = load_records(cfg, ("train", "valid"))
     assert (len(lists["train"].records), len(lists["valid"].records), classes.names) == (8, 2, ["run", "跑步"])
 

@@ -24,7 +24,8 @@ OVERRIDES = [
     "MODEL.backbone.beta=2", "MODEL.head.beta=2", "MODEL.head.num_frames=8", "MODEL.head.crop_size=32",
     "DATASET.batch_size=2", "DATASET.num_workers=0", "epochs=3", "log_interval=1", "save_interval=100",
     "OPTIMIZER.learning_rate.max_epoch=3", "OPTIMIZER.learning_rate.steps=[0, 2]", "OPTIMIZER.learning_rate.lrs=[1, 0.1]",
-    "OPTIMIZER.learning_rate.warmup_epochs=1", "OPTIMIZER.learning_rate.reference_batch_size=2",
+    "OPTIMIZER.learning_rate.step_base_lr=0.02", "OPTIMIZER.learning_rate.warmup_epochs=1",
+    "OPTIMIZER.learning_rate.reference_batch_size=2",
     "MULTIGRID.bn_base_size=2", "MULTIGRID.long_cycle_factors=[[0.5, 0.75], [0.5, 1], [1, 1]]", "MULTIGRID.EVAL_FREQ=1",
     "MULTIGRID.epoch_factor=2.4", "PRECISEBN.num_iters_preciseBN=2",
 ]  # fmt: skip
@@ -112,7 +113,7 @@ def test_numbers_of_a_run(straight):
 
 @pytest.mark.parametrize("step", [2, 4, 6, 8])
 def test_killed_in_a_phase_and_resumed(straight, tiny, tmp_path, monkeypatch, step):
-    cfg, given = straight
+    cfg, _ = straight
     broken = tiny(tmp_path / "broken", "DATASET.num_workers=2" if step == 4 else "DATASET.num_workers=0")
     with monkeypatch.context() as patch:
         kill_at(patch, step)

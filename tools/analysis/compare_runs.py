@@ -1,4 +1,4 @@
-"""Draw the curves of several training runs into one picture, over the minutes that they took.
+"""Draw the curves of several training runs into one picture, over the minutes that they took and over epochs.
 
 Example: python tools/analysis/compare_runs.py output/plain output/multigrid --out curves.png
 """

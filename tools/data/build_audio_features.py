@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddlevideo import log
 from paddlevideo.data.audio import DecibelMel
-from paddlevideo.data.audio_files import WriteFeature, plan, tell, work
+from paddlevideo.data.audio_files import WriteFeature
+from paddlevideo.data.prepare.many import plan, tell, work
 
 
 def main() -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddlevideo import log
-from paddlevideo.data.audio_files import WriteWav, plan, tell, work
+from paddlevideo.data.audio_files import WriteWav
+from paddlevideo.data.prepare.many import plan, tell, work
 
 
 def main() -> int:

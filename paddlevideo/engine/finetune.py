@@ -1,0 +1,240 @@
+"""A model that has learnt already goes on with other classes: what is loaded, what stays as it is, what counts more."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from paddle import nn
+
+from paddlevideo.data.datasets import DatasetError, RecordList
+from paddlevideo.registry import nearest
+from paddlevideo.schema import Config, ConfigError
+from paddlevideo.weights import Account, Arrays, WeightsError, load_into
+
+SHOWN = 5  # class names in a message
+
+
+# --- weights of other classes ----------------------------------------------------------------------------------------
+
+
+def load_weights(
+    model: nn.Layer, arrays: Arrays, path: str | Path, theirs: Sequence[str] | None, ours: Sequence[str] | None
+) -> list[str]:
+    """Start a training from weights of a model: all tensors must fit, but for a classifier of other classes, which starts anew.
+
+    With `keep_rows: by_name` in the head, the rows of classes that have the same name are kept.
+
+    Args:
+        arrays: of the file at `path`.
+        theirs, ours: class names of the file and of the data, None where they are not known.
+
+    Returns:
+        what became of the tensors, in words.
+
+    Raises:
+        WeightsError: anything else does not fit; nothing was loaded.
+    """
+    told, anew, tensors = [], {}, model.state_dict()
+    for place, head in classifiers(model).items():
+        weight, bias = f"{place}.weight", f"{place}.bias"
+        if weight not in arrays or bias not in arrays or arrays[weight].shape[:1] != (tensors[weight].shape[0],):
+            continue
+        number = arrays[bias].size
+        if number == head.num_classes and (theirs is None or ours is None or list(theirs) == list(ours)):
+            continue
+        kept = same_names(theirs, ours, number) if head.keep_rows == "by_name" else {}
+        anew |= {weight: kept, bias: kept}
+        told.append(about_classes(place, head, number, theirs, ours, kept))
+    try:
+        account = load_whole(model, arrays, str(path), anew)
+    except WeightsError as error:
+        if not any(name.startswith("backbone.") for name in arrays):
+            raise WeightsError(f"{error}. Of a backbone alone: -o MODEL.backbone.pretrained={path} in place of -w") from None
+        raise
+    for name, rows in anew.items():
+        tensor = tensors[name]
+        values = tensor.numpy()
+        for to, at in rows.items():
+            values[..., to] = arrays[name][..., at]
+        tensor.set_value(values)
+    return [str(account), *told]
+
+
+def classifiers(model: nn.Layer) -> dict[str, nn.Layer]:
+    """Name of each linear layer whose rows are classes -> the head that it belongs to."""
+    layers = model.named_sublayers(include_self=True)
+    return {f"{name}.{layer.class_layer}": layer for name, layer in layers if getattr(layer, "class_layer", None)}
+
+
+def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None, number: int) -> dict[int, int]:
+    """Our class id -> theirs, of the classes that both have."""
+    if theirs is None or ours is None or len(theirs) != number:
+        return {}
+    ids = {name: place for place, name in enumerate(theirs)}
+    return {place: ids[name] for place, name in enumerate(ours) if name in ids}
+
+
+def about_classes(place: str, head: nn.Layer, number: int, theirs, ours, kept: Mapping[int, int]) -> str:
+    """Why a classifier starts anew, and what is kept of it."""
+    text = f"{place} starts anew: {number} -> {head.num_classes} classes"
+    if number == head.num_classes:
+        text = f"{place} starts anew: {number} other classes ({some(theirs)} -> {some(ours)})"
+    if head.keep_rows is None:
+        return text
+    if kept:
+        return f"{text}; the rows of {len(kept)} of them are kept by name: {some([ours[place] for place in kept])}"
+    unknown = [which for which, names in (("the file", theirs), ("the data", ours)) if names is None]
+    return f"{text}; no row is kept: " + (f"{' and '.join(unknown)} has no class names" if unknown else "no name is in both")
+
+
+def some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def load_whole(model: nn.Layer, arrays: Arrays, source: str, anew: Mapping) -> Account:
+    """Load all tensors but those of `anew`, which are accounted for as of another shape, or of other classes."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    equal = [name for name in anew if arrays[name].shape == shapes[name]]
+    left = {name: array for name, array in arrays.items() if name not in equal}
+    account = load_into(model, left, source, excuse_missing="|".join(f"^{re.escape(name)}$" for name in anew))
+    return replace(account, reshaped=(*account.reshaped, *(f"{name} is of other classes" for name in equal)), missing=())
+
+
+# --- what stays, what learns slower -------------------------------------------------------------------------------------
+
+
+def stages_of(model: nn.Layer) -> dict[str, tuple[str, ...]]:
+    """Stage -> beginnings of the names of its tensors, of the model's backbone where that has stages."""
+    stages = getattr(getattr(model, "backbone", None), "stages", {})
+    return {stage: tuple(f"backbone.{start}" for start in starts) for stage, starts in stages.items()}
+
+
+def apply_finetune(cfg: Config, model: nn.Layer) -> str:
+    """Freeze what FINETUNE.freeze names and slow down what FINETUNE.lr_mult names; what was done, in words.
+
+    Parameters that are frozen get no gradient, and batch norms whose parameters are frozen normalise by their running
+    statistics, in training too, and leave them as they are.
+
+    Raises:
+        ConfigError: a name fits no parameter, nothing is left to train, or a factor is not above 0.
+    """
+    spec, problems = cfg.FINETUNE, []
+    stages, parameters = stages_of(model), dict(model.named_parameters())
+    trained = {name: p for name, p in parameters.items() if not p.stop_gradient}
+
+    def starts(key: str, word: str) -> tuple[str, ...]:
+        found = stages.get(word, (word,))
+        if not word or not any(name.startswith(found) for name in trained):
+            there = [*stages, *sorted({name.rsplit(".", 1)[0] for name in trained})]
+            problems.append(f"{cfg.origin.path}: FINETUNE.{key}: no parameter begins with {word!r}{nearest(word, there)[:300]}")
+        return found
+
+    frozen = tuple(start for word in spec.freeze for start in starts("freeze", word))
+    factors = {start: factor for word, factor in spec.lr_mult.items() for start in starts("lr_mult", word)}
+    wrong = {word: factor for word, factor in spec.lr_mult.items() if not is_factor(factor)}
+    problems += [
+        f"{cfg.origin.path}: FINETUNE.lr_mult.{word} is {factor!r}, expected a number above 0; freeze stops a part altogether"
+        for word, factor in wrong.items()
+    ]
+    still = [name for name in trained if name.startswith(frozen)] if frozen else []
+    if frozen and len(still) == len(trained) and not problems:
+        problems.append(f"{cfg.origin.path}: FINETUNE.freeze leaves no parameter to train")
+    if frozen and cfg.sync_bn:
+        problems.append(f"{cfg.origin.path}: sync_bn moves the statistics of frozen batch norms too; leave one of them out")
+    if problems:
+        raise ConfigError(problems)
+    for name in still:
+        parameters[name].stop_gradient = True
+    if frozen:
+        model.frozen = (*getattr(model, "frozen", ()), *frozen)
+        for layer in model.sublayers():
+            if hasattr(layer, "_use_global_stats") and layer.weight is not None and layer.weight.stop_gradient:
+                layer._use_global_stats = True
+    for name, parameter in trained.items():
+        fitting = [start for start in factors if name.startswith(start)]
+        if fitting and name not in still:
+            parameter.optimize_attr["learning_rate"] *= float(factors[max(fitting, key=len)])
+    parts = [f"frozen: {', '.join(spec.freeze)} ({len(still)} of {len(trained)} tensors that learn)"] if frozen else []
+    parts += [f"learning rate x {factor:g}: {word}" for word, factor in spec.lr_mult.items()]
+    return "; ".join(parts)
+
+
+def is_factor(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+# --- classes of different sizes -----------------------------------------------------------------------------------------
+
+
+def training_records(cfg: Config, records: RecordList) -> RecordList:
+    """The training records, in the order that DATASET.sampling asks for.
+
+    Raises:
+        ConfigError: classes cannot be balanced, because a record has not one class.
+    """
+    if cfg.DATASET.sampling == "shuffled":
+        return records
+    if any(record.label is None for record in records.records):
+        raise ConfigError([
+            f"{cfg.origin.path}: DATASET.sampling: class_balanced needs one class for each record; "
+            "use LOSS.class_weights where there may be several"
+        ])  # fmt: skip
+    return replace(records, balanced=True)
+
+
+def class_weights(
+    cfg: Config, records: Sequence, num_classes: int, names: Sequence[str] | None, multilabel: bool
+) -> np.ndarray | None:
+    """Factors on the loss of each class, float32 [num_classes], from LOSS.class_weights; None where it says nothing.
+
+    `balanced` is N / (K n) of a class with n of N records and K classes that have any, so that a record's mean factor is 1.
+    Where a video may have several classes, it is (N - n) / n: the videos that have a class weigh as much as the others.
+
+    Raises:
+        ConfigError: as many numbers as classes were not given, a name is unknown, a number is not above 0.
+    """
+    given, place = cfg.LOSS.class_weights, f"{cfg.origin.path}: LOSS.class_weights"
+    if given is None:
+        return None
+    if given == "balanced":
+        return balanced_weights(records, num_classes, multilabel)
+    if isinstance(given, list):
+        if len(given) != num_classes:
+            raise ConfigError([f"{place} has {len(given)} numbers, there are {num_classes} classes"])
+        by_id = dict(enumerate(given))
+    else:
+        ids = {name: number for number, name in enumerate(names or map(str, range(num_classes)))}
+        by_name = {str(name): factor for name, factor in given.items()}
+        unknown = [
+            f"{place}: there is no class {name!r}{nearest(name, list(ids)[:1000])}" for name in by_name if name not in ids
+        ]
+        if unknown:
+            raise ConfigError(unknown)
+        by_id = {ids[name]: factor for name, factor in by_name.items()}
+    wrong = [
+        f"{place}: {factor!r} of class {number}, expected a number above 0"
+        for number, factor in by_id.items()
+        if not is_factor(factor)
+    ]
+    if wrong:
+        raise ConfigError(wrong)
+    return np.array([by_id.get(number, 1.0) for number in range(num_classes)], np.float32)
+
+
+def balanced_weights(records: Sequence, num_classes: int, multilabel: bool) -> np.ndarray:
+    """See `class_weights`; 1 for a class without records, or that all of many labels have.
+
+    Raises:
+        DatasetError: labels that are not known before the data is read, as in shards.
+    """
+    labels = [record.labels if multilabel else (record.label,) for record in records]
+    if any(each is None or None in each for each in labels):
+        raise DatasetError("LOSS.class_weights: balanced: the labels are inside the data's files; give the numbers")
+    counts = np.bincount([label for each in labels for label in each], minlength=num_classes).astype(np.float64)
+    if multilabel:
+        weights = (len(records) - counts) / np.maximum(counts, 1)
+    else:
+        weights = len(records) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return np.where((counts > 0) & (weights > 0), weights, 1.0).astype(np.float32)

@@ -1,0 +1,146 @@
+"""Convolutions by oneDNN: the same numbers as Paddle's, and left alone where they do not apply."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from paddlevideo import dist, onednn
+from paddlevideo.engine.steps import supervised
+from paddlevideo.engine.train import train
+from paddlevideo.models.layers import Conv2D, Conv3D
+from paddlevideo.models.recognizer import Recognizer3D
+from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
+
+pytestmark = pytest.mark.skipif(bool(onednn.missing()), reason=f"oneDNN: {onednn.missing()}")
+CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+SIZES = [
+    ((2, 3, 8, 20, 22), (8, 3, 5, 7, 7), (1, 2, 2), (2, 3, 3)),  # the fast stem
+    ((2, 16, 8, 7, 7), (32, 16, 5, 1, 1), (8, 1, 1), (2, 0, 0)),  # a lateral connection
+    ((2, 24, 4, 6, 6), (16, 24, 3, 1, 1), (1, 1, 1), (1, 0, 0)),
+    ((1, 16, 2, 9, 9), (16, 16, 1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    ((3, 20, 2, 5, 5), (70, 20, 1, 1, 1), (1, 2, 2), (0, 0, 0)),
+    ((2, 5, 12, 9), (7, 5, 3, 3), (2, 1), (1, 1)),
+    ((2, 5, 12), (7, 5, 4), (3,), (0,)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _on_again():
+    yield
+    onednn.use(True)
+
+
+def noise(shape, seed=0):
+    return paddle.to_tensor(np.random.default_rng(seed).standard_normal(shape).astype(np.float32), stop_gradient=False)
+
+
+def results(convolve, x_shape, w_shape):
+    """Output and both gradients, the gradient of the output being one that is not contiguous."""
+    x, weight = noise(x_shape), noise(w_shape, 1)
+    y = convolve(x, weight)
+    turned = noise(y.shape[::-1], 2).transpose(range(len(y.shape))[::-1])
+    return [t.numpy() for t in (y, *paddle.grad([y], [x, weight], [turned]))]
+
+
+def close(found, expected, tolerance=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * b.std(), np.abs(a - b).max() / b.std()
+
+
+@pytest.mark.parametrize(("x", "weight", "stride", "padding"), SIZES)
+def test_numbers_and_gradients_are_those_of_paddle(x, weight, stride, padding):
+    expected = results(lambda a, w: CONVOLUTIONS[len(x)](a, w, None, list(stride), list(padding)), x, weight)
+    found = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
+    close(found, expected)
+    again = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
+    assert all((a == b).all() for a, b in zip(found, again, strict=True))  # the same bits every time
+    with paddle.no_grad():
+        close([onednn.conv(noise(x), noise(weight, 1), stride, padding).numpy()], expected[:1])
+
+
+def test_any_number_of_threads():
+    x, weight, stride, padding = SIZES[0]
+    try:
+        found = []
+        for threads in (1, 3, 2):
+            dist.use_threads(threads)
+            found.append(results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight))
+    finally:
+        dist.use_threads()
+    close(found[0], found[1])
+    close(found[0], found[2])
+
+
+def test_only_wanted_gradients():
+    x, weight = noise((1, 2, 3, 4, 4)), noise((3, 2, 1, 3, 3), 1)
+    x.stop_gradient = True
+    onednn.conv(x, weight, (1, 1, 1), (0, 1, 1)).sum().backward()
+    assert x.grad is None and weight.grad is not None
+    frozen = noise((3, 2, 1, 3, 3), 1)
+    frozen.stop_gradient, x.stop_gradient = True, False
+    onednn.conv(x, frozen, (1, 1, 1), (0, 1, 1)).sum().backward()
+    assert x.grad is not None and frozen.grad is None
+    x.stop_gradient = True
+    assert onednn.conv(x, frozen, (1, 1, 1), (0, 1, 1)).stop_gradient
+
+
+def test_what_it_leaves_to_paddle():
+    x, weight, sizes = noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), ((1, 1), (0, 0))
+    assert onednn.takes(x, weight, *sizes)
+    assert not onednn.takes(x.astype("float64"), weight.astype("float64"), *sizes)
+    assert not onednn.takes(x[:, :1], weight, *sizes)
+    assert not onednn.takes(x[:, :, :2], weight, *sizes)  # smaller than the kernel
+    assert not onednn.takes(x[:0], weight, *sizes)
+    assert not onednn.use(False)
+    assert not onednn.takes(x, weight, *sizes)
+    assert onednn.use(True)
+    for layer, wrong in ((Conv2D(2, 3, 3, bias_attr=False), x[:, :1]), (Conv3D(2, 3, 3, bias_attr=False), x)):
+        with pytest.raises(ValueError):  # Paddle's own words
+            layer(wrong)
+
+
+def test_sizes_that_do_not_fit_are_an_error():
+    with pytest.raises(onednn.OneDNNError, match=r"dnnl_convolution_forward_primitive_desc_create gave status .*onednn: false"):
+        onednn.conv(noise((1, 2, 5, 5)), noise((3, 4, 3, 3)), (1, 1), (0, 0))
+
+
+def test_layers_fall_back(monkeypatch, tmp_path):
+    layer, x = Conv3D(2, 4, [1, 3, 3], [1, 2, 2], [0, 1, 1], bias_attr=False), noise((2, 2, 3, 8, 8))
+    found = layer(x).numpy()
+    monkeypatch.setattr(onednn, "missing", lambda: "libdnnl.so.3: no such file")
+    assert not onednn.use(True)
+    close([layer(x).numpy()], [found])
+    with pytest.raises(OSError, match="libdnnl"):
+        onednn._Library(tmp_path)
+
+
+def trained(by_onednn):
+    """State after three steps of a small SlowFast, with split norms."""
+    onednn.use(by_onednn)
+    paddle.seed(0)
+    backbone = ResNetSlowFast(alpha=4, width_per_group=16, beta=4, bn_norm_type="sub_batchnorm", bn_num_splits=2)
+    model = Recognizer3D(backbone, SlowFastHead(5, dropout_rate=0.0, crop_size=64))
+    optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters())
+    for step in range(3):
+        fast = noise((4, 3, 8, 64, 64), step).detach()
+        batch = {"fast": fast, "slow": fast[:, :, ::4], "label": paddle.to_tensor([0, 1, 2, 3])}
+        supervised(model, model, batch)["loss"].backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return {name: t.numpy() for name, t in model.state_dict().items()}
+
+
+def test_three_steps_of_slowfast():
+    plain, fast = trained(False), trained(True)
+    assert plain.keys() == fast.keys()
+    for name, expected in plain.items():
+        assert np.abs(fast[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-3), name
+    assert any((fast[name] != plain[name]).any() for name in plain)  # it was another convolution
+
+
+def test_the_config_turns_it_off(small):
+    for text, on in (("onednn=false", False), ("onednn=true", True)):
+        train(small(text, "epochs=1", "max_iters=1"), validate=False)
+        assert onednn.takes(noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), (1, 1), (0, 0)) is on
