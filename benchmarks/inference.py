@@ -89,13 +89,13 @@ def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any
             yield label, open_backend(program, kind, threads=threads, **options)
     if exported.model is not None:
         eager = open_backend(exported.model, "eager", threads=threads)
-        yield "eager, no oneDNN", WithoutOneDNN(eager)
         yield "eager", eager
+        yield "eager, oneDNN", WithOneDNN(eager)
 
 
 @dataclass(frozen=True)
-class WithoutOneDNN:
-    """A backend for the time that convolutions are Paddle's own."""
+class WithOneDNN:
+    """A backend for the time that convolutions are oneDNN's, in dynamic mode too."""
 
     backend: Any
 
@@ -104,11 +104,11 @@ class WithoutOneDNN:
         return self.backend.name
 
     def run(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        onednn.use(False)
+        onednn.use(True)
         try:
             return self.backend.run(arrays)
         finally:
-            onednn.use(True)
+            onednn.use(False)
 
 
 def opened(

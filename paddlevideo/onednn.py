@@ -104,7 +104,7 @@ def _library() -> _Library:
     return _Library(Path(paddle.__file__).parent / "libs")
 
 
-_wanted = True
+_wanted = False
 _lock = threading.Lock()  # a prepared convolution and the workspace serve one call at a time
 
 
@@ -119,7 +119,7 @@ def missing() -> str:
 
 
 def use(wanted: bool) -> bool:
-    """Switch it on, as it is at first, or off for this process.
+    """Switch it on, or off, as it is at first, for this process.
 
     Returns:
         whether it is on, which it cannot be where the library is missing.

@@ -245,7 +245,7 @@ class Config:
     max_iters: Count | None = None  # stop every epoch after this many steps
     export: bool = False  # write the best model to inference/<model_name> when training ends
     use_gpu: bool | None = None  # None: a GPU where there is one
-    onednn: bool = True  # convolutions on a CPU by oneDNN, where Paddle ships it; False: Paddle's own, three times as slow
+    onednn: bool = False  # convolutions on a CPU by oneDNN, faster and not yet dependable: see docs/benchmarks.md
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -261,7 +261,7 @@ IGNORED = {
     "log_level": "the log has one level",
     "use_npu": "only CPU and GPU are supported",
     "use_xpu": "only CPU and GPU are supported",
-    "to_static": "training runs in dynamic mode, on a CPU with oneDNN (onednn: True); export writes the static program",
+    "to_static": "training runs in dynamic mode (on a CPU onednn: True may speed it up); export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
     "DATASET.shuffle_valid": "validation counts every sample once, in any order",
 }

@@ -8,13 +8,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import audio, data, inference, loader, metrics, multigrid, nextvlad, records, train
+from benchmarks import audio, data, inference, loader, metrics, multigrid, nextvlad, records, train, views
 from benchmarks.measure import machine, write_json
 from paddlevideo import dist, log
 
 VERBS = {  # each adds its own flags and gives its groups of rows
     "loader": (loader, "clips per second of decoders and workers"),
     "records": (records, "videos per second out of shards of frame features"),
+    "views": (views, "a multi-view test: each video once, or a view at a time"),
     "data": (data, "bytes to float32: by table, by arithmetic, as tensors"),
     "audio": (audio, "waveform to feature, beside librosa where it is installed"),
     "train": (train, "training step: threads, static graph, share of a matrix product's speed"),

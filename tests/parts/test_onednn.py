@@ -26,9 +26,10 @@ SIZES = [
 
 
 @pytest.fixture(autouse=True)
-def _on_again():
-    yield
+def _on_here_alone():
     onednn.use(True)
+    yield
+    onednn.use(False)
 
 
 def noise(shape, seed=0):
