@@ -105,12 +105,6 @@ def load_records(cfg: Config, splits: tuple[str, ...], names: list[str] | None =
         component = getattr(cfg.DATASET, split)
         if component is None:
             raise ConfigError([f"{cfg.origin.path}: DATASET.{split} is missing; give it a format and a file_path"])
-        if "file_path" not in component.args:
-            if not cfg.DATASET.root:
-                raise ConfigError([f"{component.where}: DATASET.{split} lacks file_path; or name a folder with DATASET.root"])
-            takes = lookup("dataset", component.name).parameters()
-            found_there = split_under(cfg.DATASET.root, split)
-            component = component.with_args(**{k: v for k, v in found_there.items() if k in takes})
         lists[split] = split_dataset(cfg, component, split).load(names)
         found = lists[split].class_names
         if names is None and found is not None and len(lists) > 1:
@@ -127,7 +121,8 @@ def split_dataset(cfg: Config, component: Component, split: str) -> Any:
     """The data set of a split, with what DATASET says for all of them.
 
     Raises:
-        ConfigError: it cannot have several labels, or says otherwise than DATASET whether it has.
+        ConfigError: it cannot have several labels, says otherwise than DATASET whether it has, or nothing says where it is.
+        DatasetError: DATASET.root has no such split.
     """
     takes, several = lookup("dataset", component.name).parameters(), cfg.DATASET.multi_label
     if several and "multi_label" not in takes:
@@ -136,7 +131,12 @@ def split_dataset(cfg: Config, component: Component, split: str) -> Any:
         raise ConfigError(
             [f"{component.where}: DATASET.{split}.multi_label is {not several}; set DATASET.multi_label for all splits"]
         )
-    return _filled(component, {"split": split, "multi_label": several}).make()
+    where = {}
+    if "file_path" not in component.args:
+        if not cfg.DATASET.root:
+            raise ConfigError([f"{component.where}: DATASET.{split} lacks file_path; or name a folder with DATASET.root"])
+        where = split_under(cfg.DATASET.root, split)
+    return _filled(component, {"split": split, "multi_label": several, **where}).make()
 
 
 def class_names_file(cfg: Config) -> str | None:

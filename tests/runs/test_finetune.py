@@ -61,7 +61,7 @@ def pretrained(clips, tmp_path) -> Path:
     return tmp_path / "of_five.pdparams"
 
 
-def test_from_other_classes_to_the_names_of_ones_own(clips, tmp_path, pretrained, monkeypatch, capsys, told):
+def test_from_other_classes_to_the_names_of_ones_own(clips, tmp_path, pretrained, monkeypatch, capsys):
     config = small_config(clips, tmp_path, epochs=1, export=True, MIX=None, EARLY_STOPPING={"patience": 3})
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -69,9 +69,10 @@ def test_from_other_classes_to_the_names_of_ones_own(clips, tmp_path, pretrained
     arguments = ["main.py", "-c", str(config), "--validate", "-w", str(pretrained), *flags]
     monkeypatch.setattr("sys.argv", arguments)
     assert main.main() == 0, capsys.readouterr().err
-    assert "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model" in told()
-    assert "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: blue sky, green" in told()
-    assert "frozen: stem (9 of 71 tensors that learn); learning rate x 0.1: backbone" in told()
+    said = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
+    assert "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model" in said
+    assert "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: blue sky, green" in said
+    assert "frozen: stem (9 of 71 tensors that learn); learning rate x 0.1: backbone" in said
     before, after = (read_model(path)[0] for path in (pretrained, tmp_path / "out" / "ppTSN_best.pdparams"))
     moved = {name for name in before if name not in ("head.fc.weight", "head.fc.bias") and (before[name] != after[name]).any()}
     assert moved and not [name for name in moved if name.startswith("backbone.conv1_")]
