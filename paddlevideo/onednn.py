@@ -23,7 +23,9 @@ from paddle.autograd import PyLayer
 
 # Values of the C interface, as dnnl_types.h has them in all of version 3.
 _CPU, _FLOAT32, _ANY_FORMAT, _IN_ORDER, _DIRECT, _OPENMP = 1, 3, 1, 1, 1, 2
-_FORWARD_TRAINING, _FORWARD_INFERENCE = 64, 96
+# What a convolution is prepared for. Not for inference (96): oneDNN 3.6.2, which Paddle 3.3 ships, then chooses its brgemm
+# convolutions, which read and write beside their memory at some sizes (one channel and a stride, a stride above the kernel).
+_FORWARD_TRAINING = 64
 _SRC, _DST, _WEIGHTS, _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS = 1, 17, 33, 129, 145, 161  # arguments of an execution
 _MEMORY_OF = {
     _SRC: 129,
@@ -131,15 +133,19 @@ def use(wanted: bool) -> bool:
 
 @paddle.jit.not_to_static  # a question, no part of a program
 def takes(x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
-    """Whether these are to be convolved here: switched on, float32 in the memory of a CPU, and sizes that fit each other.
+    """Whether these are to be convolved here: switched on, float32 in the memory of a CPU, and sizes that come out right.
 
-    What does not fit is left to Paddle, whose messages say what is wrong.
+    Sizes that do not fit each other are left to Paddle, whose messages say what is wrong; so are a stride above the kernel and
+    a kernel above what padding leaves of an axis, for which oneDNN 3.6.2 has wrong gradients (tests/parts/test_onednn.py).
     """
     if not (_wanted and paddle.in_dynamic_mode() and x.place.is_cpu_place()) or missing():
         return False
     if not x.dtype == weight.dtype == paddle.float32 or len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1]:
         return False
-    return min(x.shape) > 0 and min(_output_shape(x.shape, weight.shape, stride, padding)) > 0
+    if min(x.shape) == 0 or min(_output_shape(x.shape, weight.shape, stride, padding)) <= 0:
+        return False
+    axes = zip(x.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    return all(pad == 0 if kernel == 1 else step <= kernel <= size - pad for size, kernel, step, pad in axes)
 
 
 # --- convolution ---------------------------------------------------------------------------------------------------
@@ -159,7 +165,7 @@ def conv(x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding
     stride, padding = tuple(stride), tuple(padding)
     if paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
         return _Convolution.apply(x, weight, stride, padding)
-    return _forward(x, weight, stride, padding, _FORWARD_INFERENCE)
+    return _forward(x, weight, stride, padding)
 
 
 class _Convolution(PyLayer):
@@ -168,7 +174,7 @@ class _Convolution(PyLayer):
         ctx.save_for_backward(x, weight)
         ctx.sizes = (stride, padding)
         ctx.wanted = (not x.stop_gradient, not weight.stop_gradient)
-        return _forward(x, weight, stride, padding, _FORWARD_TRAINING)
+        return _forward(x, weight, stride, padding)
 
     @staticmethod
     def backward(ctx, grad):
@@ -180,9 +186,9 @@ class _Convolution(PyLayer):
         return grad_x, grad_weight
 
 
-def _forward(x, weight, stride, padding, kind: int) -> paddle.Tensor:
+def _forward(x, weight, stride, padding) -> paddle.Tensor:
     shapes = (tuple(x.shape), tuple(weight.shape), stride, padding)
-    return _run(kind, shapes, {_SRC: x, _WEIGHTS: weight}, _DST, _output_shape(*shapes))
+    return _run("forward", shapes, {_SRC: x, _WEIGHTS: weight}, _DST, _output_shape(*shapes))
 
 
 def _run(kind, shapes, inputs: dict[int, paddle.Tensor], output: int, output_shape) -> paddle.Tensor:
@@ -210,10 +216,10 @@ class _Prepared:
     """One convolution and the conversions between Paddle's layout and those that it is fastest with.
 
     Args:
-        kind: _FORWARD_TRAINING or _FORWARD_INFERENCE, or the gradient of "data" or "weights".
+        kind: "forward", or the gradient of "data" or "weights".
     """
 
-    def __init__(self, kind: int | str, x: Shape, weight: Shape, stride: Shape, padding: Shape):
+    def __init__(self, kind: str, x: Shape, weight: Shape, stride: Shape, padding: Shape):
         self._dnnl = _library().dnnl
         self._owned: list[tuple[str, c_void_p]] = []  # (function that frees it, handle)
         self._steps: list[tuple] = []
@@ -223,9 +229,10 @@ class _Prepared:
         y = _output_shape(x, weight, stride, padding)
         descriptor = self._descriptor(kind, x, weight, y, stride, padding)
         inputs, output = {
+            "forward": ({_SRC: x, _WEIGHTS: weight}, (_DST, y)),
             "data": ({_DIFF_DST: y, _WEIGHTS: weight}, (_DIFF_SRC, x)),
             "weights": ({_SRC: x, _DIFF_DST: y}, (_DIFF_WEIGHTS, weight)),
-        }.get(str(kind), ({_SRC: x, _WEIGHTS: weight}, (_DST, y)))
+        }[kind]
         arguments = [(name, self._into(descriptor, name, shape)) for name, shape in inputs.items()]
         result, conversion = self._out_of(descriptor, *output)
         self._step(descriptor, [*arguments, (output[0], result)])
@@ -253,13 +260,21 @@ class _Prepared:
         sizes = [self._own("dnnl_memory_desc_destroy", _free_layout(shape)) for shape in (x, weight, y)]
         space = (_dims(stride), _dims((0,) * len(stride)), _dims(padding), _dims(padding))
         create, destroy = "dnnl_convolution_{}_primitive_desc_create", "dnnl_primitive_desc_destroy"
-        forward = c_int(kind if isinstance(kind, int) else _FORWARD_TRAINING)
         source, kernel, target = sizes
         made = library.make(
-            create.format("forward"), library.engine, forward, _DIRECT, source, kernel, None, target, *space, None
+            create.format("forward"),
+            library.engine,
+            c_int(_FORWARD_TRAINING),
+            _DIRECT,
+            source,
+            kernel,
+            None,
+            target,
+            *space,
+            None,
         )
         self._own(destroy, made)
-        if isinstance(kind, int):
+        if kind == "forward":
             return made
         bias = (None,) if kind == "weights" else ()
         gradient = library.make(

@@ -134,10 +134,11 @@ class GradientAccumulation:
 @dataclass(frozen=True)
 class Finetune:
     """What of a model that has learnt already stays as it is, and what learns slower. Both go by stages (stem, stage1, ...,
-    stage4 of a backbone) or beginnings of parameters' names."""
+    stage4 of a backbone) or beginnings of parameters' names. And what its classes are called, for keep_rows of a head."""
 
     freeze: list[str] = field(default_factory=list)  # neither these parameters nor the statistics of their norms move
     lr_mult: dict[str, float] = field(default_factory=dict)  # factor on the learning rate; the longest name that fits counts
+    class_names: str | None = None  # file of the class names of the weights given with -w, which may hold none
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,7 @@ class Config:
     max_iters: Count | None = None  # stop every epoch after this many steps
     export: bool = False  # write the best model to inference/<model_name> when training ends
     use_gpu: bool | None = None  # None: a GPU where there is one
-    onednn: bool = False  # convolutions on a CPU by oneDNN, faster and not yet dependable: see docs/benchmarks.md
+    onednn: bool = True  # convolutions on a CPU by oneDNN, which are faster than Paddle's own
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -261,7 +262,7 @@ IGNORED = {
     "log_level": "the log has one level",
     "use_npu": "only CPU and GPU are supported",
     "use_xpu": "only CPU and GPU are supported",
-    "to_static": "training runs in dynamic mode (on a CPU onednn: True may speed it up); export writes the static program",
+    "to_static": "training runs in dynamic mode, on a CPU with oneDNN's convolutions; export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
     "DATASET.shuffle_valid": "validation counts every sample once, in any order",
 }

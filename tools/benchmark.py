@@ -8,12 +8,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import audio, data, inference, loader, metrics, multigrid, nextvlad, records, train, views
+from benchmarks import audio, data, inference, loader, metrics, multigrid, nextvlad, records, resize, train, views
 from benchmarks.measure import machine, write_json
 from paddlevideo import dist, log
 
 VERBS = {  # each adds its own flags and gives its groups of rows
     "loader": (loader, "clips per second of decoders and workers"),
+    "resize": (resize, "clips per second from videos as they are, and from smaller copies of them"),
     "records": (records, "videos per second out of shards of frame features"),
     "views": (views, "a multi-view test: each video once, or a view at a time"),
     "data": (data, "bytes to float32: by table, by arithmetic, as tensors"),

@@ -277,6 +277,8 @@ def remarks(items: list[Item], seen: dict[Key, Seen]) -> list[str]:
     """What is worth a line, though nothing is wrong."""
     sizes = Counter(item.label for item in items if item.split == "train")
     notes = []
+    if len({item.label for item in items}) == 1:
+        notes.append("there is one class, and nothing to tell it from; add videos of another, if only of what is not in it")
     if sizes and max(sizes.values()) >= 10 * min(sizes.values()):
         most, least = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
         notes.append(f"classes are uneven: {sizes[most]} training clips of {most}, {sizes[least]} of {least}")

@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+import yaml
+
 from paddlevideo.data.check import SPLITS, Checked, key_of
 from paddlevideo.data.faults import KINDS
 from paddlevideo.data.lists import DatasetError
@@ -95,7 +97,12 @@ def write(checked: Checked, out: Path, more: Mapping[str, str] | None = None, ov
 def how_to_train(out: Path, counts: Mapping[str, int]) -> str:
     """The command that trains on the lists that `write` counted."""
     validate = " --validate" if "val.csv" in counts else ""
-    return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={out}')}"
+    try:
+        plain = yaml.safe_load(str(out)) == str(out)
+    except yaml.YAMLError:
+        plain = False
+    root = str(out) if plain else json.dumps(str(out), ensure_ascii=False)  # 2024, or a #: -o reads values as YAML
+    return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={root}')}"
 
 
 def table(checked: Checked, split: str, out: Path) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from paddlevideo.data.datasets import base_folder, check_paths, class_folder_rows, find_videos, is_integer, no_class_folders
 from paddlevideo.data.faults import Fault
-from paddlevideo.data.lists import VIDEO_SUFFIXES, read_rows
-from paddlevideo.data.probe import HEAD, find_spelling, format_of, odd_name, plain
+from paddlevideo.data.lists import VIDEO_SUFFIXES, DatasetError, read_rows
+from paddlevideo.data.probe import HEAD, find_spelling, format_of, odd_name, spelled
 from paddlevideo.data.splits import SPLIT_NAMES, source_of
 from paddlevideo.registry import nearest
 from paddlevideo.sample import Record
@@ -109,6 +109,8 @@ def take_inventory(inputs: Inputs) -> Inventory:
     splits = {"train" if inputs.valid or inputs.test else None: inputs.data, "val": inputs.valid, "test": inputs.test}
     folders = False
     for split, path in splits.items():
+        if path is not None and not path.exists():
+            raise DatasetError(f"{path}: no such file or folder; give a folder with one sub-folder per class, or a list")
         if path is not None and path.is_dir():
             folders = True
             read_folder(found, path, split, inputs.source)
@@ -304,5 +306,5 @@ def alike(names: set[str]) -> Iterator[list[str]]:
     """Names that differ in capitals, accents' spelling, spaces, hyphens or underscores only."""
     groups = defaultdict(list)
     for name in sorted(names):
-        groups[re.sub(r"[\s_-]+", " ", plain(name)).strip()].append(name)
+        groups[spelled(name)].append(name)
     yield from (group for group in groups.values() if len(group) > 1)

@@ -364,6 +364,11 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
+def spelled(name: str) -> str:
+    """A class name without what people write differently: `Air_Drumming`, air-drumming, air drumming."""
+    return re.sub(r"[\s_-]+", " ", plain(name)).strip()
+
+
 def odd_name(text: str) -> str:
     """Why a table cannot hold this path; "" where it can."""
     if any(ord(c) < 32 or c in "\x85\u2028\u2029" for c in text):

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+from scipy.special import expit
 
+from paddlevideo.data.clean import split_under
 from paddlevideo.data.datasets import DatasetError, read_class_names
 from paddlevideo.data.decode import FrameDecoder, VideoDecoder
 from paddlevideo.data.lists import VIDEO_SUFFIXES
@@ -188,7 +190,7 @@ class Predictor:
     def _best(self, record: Record, logits: np.ndarray, topk: int) -> Result:
         if self.labels and len(self.labels) != len(logits):
             raise ConfigError([f"the model has {len(logits)} classes, but {len(self.labels)} class names are given"])
-        scores = 1 / (1 + np.exp(-logits)) if self.multilabel else softmax(logits)
+        scores = expit(logits) if self.multilabel else softmax(logits)
         best = np.argsort(-logits, kind="stable")[:topk].tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result(record.place, best, [float(scores[i]) for i in best], names)
@@ -272,10 +274,13 @@ def _names_in(cfg: Config, of_data: bool) -> list[str] | None:
     file = class_names_file(cfg)
     if file and Path(file).exists():
         return read_class_names(file)
-    folder = cfg.DATASET.train.args.get("file_path") if cfg.DATASET.train else None
-    if not of_data or not folder or not Path(folder).is_dir():
+    if not of_data or not cfg.DATASET.train:
         return None
     try:
+        root = cfg.DATASET.root
+        folder = cfg.DATASET.train.args.get("file_path") or (root and split_under(root, "train")["file_path"])
+        if not folder or not Path(folder).is_dir():
+            return None
         return load_records(cfg, ("train",))[1].names
     except DatasetError as error:
         logger.warning(f"results show class ids, for DATASET.train gives no names: {error}")

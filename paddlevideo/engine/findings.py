@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from paddlevideo.sample import Record
 from paddlevideo.weights import atomic_write
@@ -61,7 +62,7 @@ def clip_row(record: Record, name: str, target: np.ndarray, logits: np.ndarray, 
     several = np.ndim(target) > 0
     logits = logits.astype(np.float64)
     with np.errstate(all="ignore"):  # what is not finite is told as such
-        chances = 1 / (1 + np.exp(-logits)) if several else np.exp(logits - np.logaddexp.reduce(logits))
+        chances = expit(logits) if several else np.exp(logits - np.logaddexp.reduce(logits))
     best = np.argsort(-logits, kind="stable")[:TOP]
     labels = np.flatnonzero(target > 0) if several else np.array([int(target)])
     return {

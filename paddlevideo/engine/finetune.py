@@ -9,6 +9,7 @@ import numpy as np
 from paddle import nn
 
 from paddlevideo.data.datasets import DatasetError, RecordList
+from paddlevideo.data.probe import spelled
 from paddlevideo.registry import nearest
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.weights import Account, Arrays, WeightsError, load_into
@@ -42,9 +43,11 @@ def load_weights(
         if weight not in arrays or bias not in arrays or arrays[weight].shape[:1] != (tensors[weight].shape[0],):
             continue
         number = arrays[bias].size
+        if theirs is not None and len(theirs) != number:
+            raise WeightsError(f"{path}: {place} has {number} classes, and {len(theirs)} names are given for them")
         if number == head.num_classes and (theirs is None or ours is None or list(theirs) == list(ours)):
             continue
-        kept = same_names(theirs, ours, number) if head.keep_rows == "by_name" else {}
+        kept = same_names(theirs, ours) if head.keep_rows == "by_name" else {}
         anew |= {weight: kept, bias: kept}
         told.append(about_classes(place, head, number, theirs, ours, kept))
     try:
@@ -68,12 +71,13 @@ def classifiers(model: nn.Layer) -> dict[str, nn.Layer]:
     return {f"{name}.{layer.class_layer}": layer for name, layer in layers if getattr(layer, "class_layer", None)}
 
 
-def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None, number: int) -> dict[int, int]:
-    """Our class id -> theirs, of the classes that both have."""
-    if theirs is None or ours is None or len(theirs) != number:
+def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> dict[int, int]:
+    """Our class id -> theirs, of the classes that both have; capitals, spaces, hyphens and underscores may differ."""
+    if theirs is None or ours is None:
         return {}
-    ids = {name: place for place, name in enumerate(theirs)}
-    return {place: ids[name] for place, name in enumerate(ours) if name in ids}
+    ids = {spelled(name): place for place, name in enumerate(theirs)} | {name: place for place, name in enumerate(theirs)}
+    found = {place: ids.get(name, ids.get(spelled(name))) for place, name in enumerate(ours)}
+    return {place: at for place, at in found.items() if at is not None}
 
 
 def about_classes(place: str, head: nn.Layer, number: int, theirs, ours, kept: Mapping[int, int]) -> str:
@@ -85,8 +89,10 @@ def about_classes(place: str, head: nn.Layer, number: int, theirs, ours, kept: M
         return text
     if kept:
         return f"{text}; the rows of {len(kept)} of them are kept by name: {some([ours[place] for place in kept])}"
-    unknown = [which for which, names in (("the file", theirs), ("the data", ours)) if names is None]
-    return f"{text}; no row is kept: " + (f"{' and '.join(unknown)} has no class names" if unknown else "no name is in both")
+    hints = {"the file": "FINETUNE.class_names gives them", "the data": "DATASET.class_names gives them"}
+    unknown = [which for which, names in zip(hints, (theirs, ours), strict=True) if names is None]
+    why = "; ".join(f"{which} has no class names ({hints[which]})" for which in unknown) or "no name is in both"
+    return f"{text}; no row is kept: {why}"
 
 
 def some(names: Sequence[str]) -> str:

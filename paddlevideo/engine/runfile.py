@@ -1,6 +1,7 @@
 """`run.yaml`: the resolved config of a run, with what else is needed to repeat it."""
 
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,9 +31,10 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
     """Write `<folder>/run.yaml`; `main.py -c <folder>/run.yaml` repeats the run. Class names go to `labels.txt` beside it."""
     if not dist.is_main():
         return
+    again = f"{flags}-c {shlex.quote(str(folder / 'run.yaml'))}"
     about = [
-        f"# The resolved config of a run. To repeat it: python main.py --validate {flags}-c run.yaml",
-        f"# command: {' '.join(sys.argv)}",
+        f"# The resolved config of a run. To repeat it: python main.py --validate {again}",
+        f"# command: {shlex.join(sys.argv)}",
         f"# from: {', '.join(cfg.origin.sources)}",
         f"# overrides: {' '.join(cfg.origin.overrides) or 'none'}",
         f"# ranks: {dist.world_size()}; git: {_git_hash()}; " + ", ".join(f"{k} {v}" for k, v in versions().items()),

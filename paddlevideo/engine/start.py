@@ -1,5 +1,6 @@
 """Everything a training run needs, built once from its config; where there is something to resume, restored."""
 
+import shlex
 import time
 import zlib
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import paddle
 
 from paddlevideo import dist, log, onednn
 from paddlevideo.data.audio_pipeline import MissingAudio
-from paddlevideo.data.datasets import RecordList
+from paddlevideo.data.datasets import RecordList, read_class_names
 from paddlevideo.data.loader import ClipDataset, FailureCount, Loader
 from paddlevideo.engine import amp, findings
 from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
@@ -95,7 +96,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, multigrid)
     splits = ("train", *(["valid"] if validate else []), *(["test"] if cfg.export else []))  # an export carries PIPELINE.test
     preflight(cfg, model, splits, clip_shapes(phases))
-    first_weights(cfg, model, weights, classes)
+    learnt = first_weights(cfg, model, weights, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, getattr(model, "multilabel", False))
 
     # Optimizer, precision, and the form that runs on many ranks.
@@ -131,7 +132,10 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
             leftover.unlink()
         if not resumed:
             (folder / findings.FILE).unlink(missing_ok=True)  # of an earlier run
-    write_run_file(cfg, folder, classes, "--multigrid " if multigrid else "")
+    if not (learnt or resumed):
+        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE" * ("backbone" in cfg.MODEL.args)
+        logger.info(f"starting from random weights; those of a trained model are taken with -w FILE{backbone}")
+    write_run_file(cfg, folder, classes, "--multigrid " * multigrid + (f"-w {shlex.quote(weights)} " if weights else ""))
     run = Run(
         cfg=cfg, folder=folder, state=state, records=lists["train"], loader=loader, classes=classes,
         network=network, accumulate=accumulate,
@@ -169,17 +173,24 @@ def settings_of(cfg: Config, num_records: int, num_steps: int, accumulate: int, 
     )
 
 
-def first_weights(cfg: Config, model: paddle.nn.Layer, weights: str | None, classes: Classes) -> None:
-    """Give the model what it starts from, freeze what is to stay so, and say what became of every tensor."""
-    for account in load_pretrained(cfg, model, classes.names):
+def first_weights(cfg: Config, model: paddle.nn.Layer, weights: str | None, classes: Classes) -> bool:
+    """Give the model what it starts from, freeze what is to stay so, and say what became of every tensor.
+
+    Returns:
+        whether there was a file to start from.
+    """
+    accounts = load_pretrained(cfg, model, classes.names)
+    for account in accounts:
         logger.info(account)
     if weights:
         arrays, names = read_model(weights)
+        names = read_class_names(cfg.FINETUNE.class_names) if cfg.FINETUNE.class_names else names
         for line in load_weights(model, arrays, weights, names, classes.names):
             logger.info(line)
     changed = apply_finetune(cfg, model)
     if changed:
         logger.info(changed)
+    return bool(accounts or weights)
 
 
 def accumulation(cfg: Config, num_steps: int) -> int:
@@ -240,6 +251,8 @@ def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
         logger.info(note)
     if cfg.EARLY_STOPPING and run.valid is None:
         logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
+    if run.classes.num == 1 and not getattr(model, "multilabel", False):
+        logger.warning("there is one class, and nothing to tell it from: every answer will be right; add videos of another")
     if run.class_weights is not None:
         names = [run.classes.name(number) for number in range(run.classes.num)]
         spelled = ", ".join(f"{k} {v:.3g}" for k, v in zip(names[:12], run.class_weights.tolist(), strict=False))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import paddle
+from scipy.special import expit
 
 from paddlevideo import dist, log, onednn
 from paddlevideo.data.audio_pipeline import MissingAudio
@@ -304,6 +305,6 @@ def class_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) 
 def tag_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) -> dict[str, Any]:
     """What a score file says of a video that may have several classes: the best of them, best first, and its labels."""
     best = np.argsort(-logits, kind="stable")[:TAGS]
-    scores = [float(f"{1 / (1 + np.exp(-logits[k])):.8g}") for k in best]
+    scores = [float(f"{expit(logits[k]):.8g}") for k in best]
     labels = np.flatnonzero(label > 0).tolist()
     return {"id": name or record.id, "path": record.place, "labels": labels, "classes": best.tolist(), "scores": scores}

@@ -5,6 +5,7 @@ last class counts as best for top-k and the first for the mean over classes, and
 label but was given as an answer, with 0.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 
 MAX_SHOWN = 5  # ids in a message
 BLOCK = 1 << 20  # scores that are compared at once
+SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
 NOWHERE = np.iinfo(np.int64).max
 NARROW = 1e-9  # a stretch of coefficients below this is rounding
 
@@ -51,6 +53,8 @@ class Aligned:
 
 def align(files: Sequence[Scores], listed: tuple[str, list[str], np.ndarray] | None = None) -> Aligned:
     """Bring the rows of all files into one order: that of the list, or of the first file.
+
+    Rows are found by id; where ids differ by no more than a file's suffix (a.mp4, a.npy, a), without it.
 
     Args:
         listed: name, ids and labels of a list of the videos. A file without ids has its order.
@@ -109,6 +113,12 @@ def _order(file: Scores, where: str, ids: list[str]) -> np.ndarray:
             )
         return np.arange(len(ids))
     row_of = {video: row for row, video in enumerate(file.ids)}
+    if row_of.keys() != set(ids):
+        # A video is a.mp4 to one model, its feature a.npy to the other, and `a` in a list of either.
+        stems = {without_suffix(video): row for video, row in row_of.items()}
+        wanted = [without_suffix(video) for video in ids]
+        if len(stems) == len(row_of) and len(set(wanted)) == len(ids) and stems.keys() == set(wanted):
+            return np.array([stems[stem] for stem in wanted])
     missing = [video for video in ids if video not in row_of]
     listed = set(ids)
     extra = [video for video in file.ids if video not in listed]
@@ -117,6 +127,11 @@ def _order(file: Scores, where: str, ids: list[str]) -> np.ndarray:
         parts += [f"{_some(extra)} of {file.name} not in {where}"] if extra else []
         raise FusionError(f"the videos differ: {'; '.join(parts)}. Score the same videos with every model")
     return np.array([row_of[video] for video in ids])
+
+
+def without_suffix(video: str) -> str:
+    """An id without the suffix of a file: "archery/7.mp4" -> "archery/7"."""
+    return SUFFIX.sub("", video)
 
 
 def softmax(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import paddle
+import paddle.nn.functional as F
 from paddle import nn
 
 from paddlevideo.registry import Kind, register
@@ -123,6 +124,26 @@ class AudioVisualRecognizer(nn.Layer):
             features, embeddings = self.backbone({**clips, **self._wrong_sounds(inputs)})
             return self.head(features), embeddings
         return self.head(self.backbone(clips)[0])
+
+    def embed(self, inputs):
+        """What the network makes of pictures and of sound to compare them, neither having heard or seen the other.
+
+        Args:
+            inputs: by the names of `inputs`.
+
+        Returns:
+            ({"s3": (visual, sound), ...}, audible): float32 [N, D] of length 1 each, and float32 [N, 1], 0 where a clip has no
+            sound.
+        """
+        audio = inputs["audio"]
+        # Silence takes the sound's place at the junctions, and the sound that of a wrong one: it is not added to the pictures.
+        clips = {**inputs, "audio": paddle.zeros_like(audio), "audio_negative": audio, "sync_valid": has_sound(audio)}
+        found = self.backbone(clips)[1]
+        pairs = {
+            stage: tuple(F.normalize(x.astype("float32"), axis=-1) for x in (visual, sound))
+            for stage, (visual, _, sound, _) in found.items()
+        }
+        return pairs, has_sound(audio).unsqueeze(1)
 
     def _wrong_sounds(self, inputs):
         """For each clip a sound that is not its own, and whether there is telling them apart."""

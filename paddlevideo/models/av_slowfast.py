@@ -265,9 +265,9 @@ class AVSlowFast(nn.Layer):
         """Clips and sounds -> features, embeddings.
 
         Args:
-            inputs: {"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W], "audio": [N, 1, rows, bands]}. In training
-                also `audio_negative` [N, 1, rows, bands], for each clip a sound that is not its own, and `sync_valid` float32
-                [N], 0 where there is no telling the two apart; without them no embeddings are taken.
+            inputs: {"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W], "audio": [N, 1, rows, bands]}. For
+                embeddings also `audio_negative` [N, 1, rows, bands], for each clip a sound that is not its own, and
+                `sync_valid` float32 [N], 0 where there is no telling the two apart.
 
         Returns:
             {pathway: [N, C, T/alpha or T, H/32, W/32], for sound [N, C, 1, rows/8, bands/8]}, zero where a clip has no sound
@@ -282,7 +282,7 @@ class AVSlowFast(nn.Layer):
         sound = has_sound(clips["audio"]).reshape([-1, 1, 1, 1, 1])
         pictures = has_pictures(clips["fast"]).reshape([-1, 1, 1, 1, 1])
         kept = self._drawn(clips["slow"].shape[0])
-        pairs = self.training and "audio_negative" in inputs and bool(self.avs_stages)
+        pairs = "audio_negative" in inputs and bool(self.avs_stages)
         audio = paddle.concat([clips["audio"], inputs["audio_negative"]]) if pairs else clips["audio"]
         features = {"slow": clips["slow"], "fast": clips["fast"], "audio": audio.unsqueeze(2)}
         embeddings = {}

@@ -236,7 +236,8 @@ def class_chart(counts: dict[str, Sequence[int]], names: Sequence[str]) -> str:
         axes.set_yticks(places, [shorten(name) for name in names])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        finish(axes, "clips", "")
+        # Above the bars: matplotlib looks for room among curves, not among bars.
+        finish(axes, "clips", "", loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts), borderaxespad=0)
     else:
         figure = new_figure(6.2, 3.0)
         axes = figure.subplots()

@@ -22,7 +22,7 @@ table { border-collapse: collapse; width: 100%; }
 td, th { text-align: left; padding: .15rem .6rem .15rem 0; vertical-align: top; }
 tr { border-bottom: 1px solid var(--line); } .n { text-align: right; white-space: nowrap; } .bar { width: 45%; }
 .bar div { background: var(--bar); height: .8rem; border-radius: 2px; } .name { overflow-wrap: anywhere; }
-.bad { color: var(--bad); } summary { cursor: pointer; }
+.bad { color: var(--bad); } summary { cursor: pointer; margin-top: .6rem; } details .name { width: 42%; }
 @media (prefers-color-scheme: dark) { :root { --bar: #6aa5f5; --bad: #ff8a7a; } }
 """
 
@@ -138,7 +138,7 @@ def html_report(checked: Checked, title: str) -> str:
     parts.append(f'<h2>Faults: <span class="{"bad" if groups else ""}">{len(checked.faults) or "none"}</span></h2>')
     for kind, group in groups.items():
         about = KINDS[kind]
-        advice = f"{len(group)}{', left out' * about.left_out}. {say(about.advice)}"
+        advice = f"{len(group)}{', left out' * about.left_out}; {say(about.advice)}"
         parts.append(f"<details open><summary><b>{say(about.title)}</b>: {advice}</summary><table>")
         for fault in group[:SHOWN_HTML]:
             where = f"{say(fault.path)}<br><small>{say(fault.place)}</small>" if fault.place else say(fault.path)

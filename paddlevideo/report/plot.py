@@ -96,6 +96,8 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
             draw(loss, rows["epoch"], "loss", place, f"{name}, train", color=color, alpha=0.45)
             draw(loss, rows["valid"], "loss", place, f"{name}, validation", marker="o", color=color)
         accuracy.set_ylim(0, 1.02)
+        for axes in (accuracy, loss):
+            axes.set_xlim(left=0)  # equal beginnings
         finish(accuracy, across, f"validation {SCORES[score]}")
         finish(loss, across, "loss")
     _save(figure, out)
@@ -110,11 +112,12 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def finish(axes, across: str, label: str) -> None:
+def finish(axes, across: str, label: str, **legend) -> None:
+    """Name the axes, and the curves; `legend`: where their names stand, matplotlib finds a place where it says nothing."""
     axes.set(xlabel=across, ylabel=label)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        for text in axes.legend(frameon=False).get_texts():
+        for text in axes.legend(frameon=False, **legend).get_texts():
             text.set_parse_math(False)  # a name may hold a $
 
 

@@ -281,6 +281,26 @@ def test_only_stages_that_have_heard_nothing_count(model, drop):
     assert embeddings["s4"][3].tolist() == embeddings["s5"][3].tolist() == (1 - kept).tolist()
 
 
+def test_embeddings_to_compare_clips_by(model, drop):
+    """Pictures hear nothing at any stage, whatever is dropped; both are what the loss is computed from in a dropped step."""
+    drop(1.0)
+    frozen_norms(model)
+    batch = training(3)
+    _, learnt = model(batch)
+    drop(0.0)
+    model.eval()
+    pairs, audible = model.embed(clips(3))
+    assert list(pairs) == ["s3", "s4", "s5"] and audible.tolist() == [[1], [1], [1]]
+    for stage, found in pairs.items():
+        for embedding, expected in zip(found, learnt[stage][:2], strict=True):
+            near(embedding.numpy(), paddle.nn.functional.normalize(expected, axis=-1).numpy())
+    deaf, audible = model.embed({**clips(3), "audio": clips(3)["audio"] * 0 - 1})
+    assert audible.tolist() == [[0], [0], [0]]
+    for stage in pairs:
+        near(deaf[stage][0].numpy(), pairs[stage][0].numpy())
+        assert np.abs((deaf[stage][1] - pairs[stage][1]).numpy()).max() > 1e-3
+
+
 def test_a_clip_gives_in_a_batch_what_it_gives_alone(model, drop):
     """Logits and losses; the pairs are hard ones here, that is each clip's own."""
     drop(1.0)

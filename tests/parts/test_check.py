@@ -4,9 +4,11 @@ import csv
 import ctypes
 import json
 import os
+import shlex
 import shutil
 import zipfile
 from html.parser import HTMLParser
+from pathlib import Path
 
 import av
 import cv2
@@ -17,13 +19,14 @@ from hypothesis import strategies as st
 
 from paddlevideo.data import clean, probe
 from paddlevideo.data.check import Checked, CheckPlan, check, key_of
-from paddlevideo.data.clean import check_free, class_names_under, read_manifest, split_under, write
+from paddlevideo.data.clean import check_free, class_names_under, how_to_train, read_manifest, split_under, write
 from paddlevideo.data.datasets import DatasetError, VideoDataset, read_class_names
 from paddlevideo.data.decode import VideoDecoder
 from paddlevideo.data.faults import KINDS
 from paddlevideo.data.inventory import Inputs, Item
 from paddlevideo.data.probe import HEAD, Look, Seen, find_spelling, format_of, look, missing_bytes, odd_name, spread
 from paddlevideo.data.processes import Crash, run_each
+from paddlevideo.engine.build import load_config
 from paddlevideo.report.data_report import durations, headline, histograms, html_report, text_report
 from paddlevideo.sample import Record
 from tests.clips import pictures, write_clip
@@ -591,6 +594,12 @@ def test_nothing_left_is_an_error(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("root", ["my videos", "2024", "a #1", "it's", 'a "b"', "x: y", "null", "-o", "视频, 2"])
+def test_the_command_that_trains_names_any_folder(root):
+    *_, flag, value = shlex.split(how_to_train(Path(root), {"val.csv": 1}))
+    assert flag == "-o" and load_config("configs/finetune/pptsn.yaml", [value]).DATASET.root == root
+
+
 def test_a_data_set_that_is_one_folder(tmp_path):
     with pytest.raises(DatasetError, match="no such folder"):
         split_under(tmp_path / "none", "train")
@@ -638,6 +647,11 @@ def test_text_report(seeded):
     assert "  run/line\\nbreak.mp4: its name holds a line break or another control character" in lines
     assert "note: 1 other file is not looked at: 1 .txt" in lines
     assert lines[-1].endswith("classes; 5 s of video") and " clips are good: " in lines[-1]
+
+
+def test_a_single_class_is_told(tmp_path):
+    result = checked(tree(tmp_path, classes=("run",), count=3))
+    assert found(result) == [] and "note: there is one class, and nothing to tell it from" in text_report(result)
 
 
 def test_long_lists_of_faults_are_cut_on_the_console_only(tmp_path):

@@ -68,13 +68,24 @@ def test_rows_are_kept_by_name(demo, released):
 @pytest.mark.parametrize(
     ("theirs", "ours", "said"),
     [
-        (None, ["a", "b"], "no row is kept: the file has no class names"),
-        (THEIRS, None, "no row is kept: the data has no class names"),
+        (None, ["a", "b"], "no row is kept: the file has no class names (FINETUNE.class_names gives them)"),
+        (THEIRS, None, "no row is kept: the data has no class names (DATASET.class_names gives them)"),
         (THEIRS, ["a", "b"], "no row is kept: no name is in both"),
     ],
 )
 def test_why_no_row_is_kept(demo, released, theirs, ours, said):
     assert load_weights(build_model(demo(KEEP), 2), released, "x", theirs, ours)[1].endswith(said)
+
+
+def test_names_may_be_written_as_folders_are(demo, released):
+    names = ["air drumming", "Run", "run", "push up", "跳"]
+    model = build_model(demo(KEEP), 4)
+    lines = load_weights(model, released, "x", names, ["Air_Drumming", "run", "push-up", "running"])
+    assert lines[1].endswith("the rows of 3 of them are kept by name: Air_Drumming, run, push-up")
+    for ours, theirs in ((0, 0), (1, 2), (2, 3)):
+        assert (state_arrays(model)[W][:, ours] == released[W][:, theirs]).all()
+    with pytest.raises(WeightsError, match="x: head.fc has 5 classes, and 2 names are given for them"):
+        load_weights(model, released, "x", ["a", "b"], None)
 
 
 def test_as_many_classes_may_still_be_others(demo, released):

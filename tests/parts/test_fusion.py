@@ -50,6 +50,28 @@ def test_a_list_gives_the_order_and_the_rows_without_ids():
     assert [values[:, 0].tolist() for values in aligned.values] == [[2, 1], [7, 8]]
 
 
+def test_a_video_and_its_feature_are_one():
+    """Models of sound are tested on a.npy, those of pictures on a.mp4 or a folder of frames, and a list may name either."""
+    numbers = np.arange(6.0).reshape(3, 2)
+    ids = ["x/a b.npy", "x/c.d.npy", "y/a b.npy"]
+    sound = Scores("sound", numbers, ids, np.array([0, 1, 1]))
+    for others in (["y/a b.mp4", "x/a b.mp4", "x/c.d.webm"], ["y/a b", "x/a b", "x/c.d"]):
+        pictures = Scores("pictures", numbers[[2, 0, 1]], others)
+        aligned = align([sound, pictures])
+        assert aligned.ids == ids and np.array_equal(*aligned.values)
+        aligned = align([sound, pictures], ("list", ["x/c.d", "y/a b", "x/a b"], np.array([1, 1, 0])))
+        assert aligned.ids == ["x/c.d", "y/a b", "x/a b"] and np.array_equal(*aligned.values)
+        assert aligned.values[0].tolist() == [[2, 3], [4, 5], [0, 1]]
+
+
+@pytest.mark.parametrize("others", [["a.mp4", "a.npy"], ["a.mp4", "c.mp4"], ["a.mp4", "b.1"], ["a.mp4"]])
+def test_suffixes_do_not_make_videos_equal(others):
+    """Two of one stem, another video, a name that only looks as if it had a suffix, a missing one."""
+    sound = Scores("sound", np.zeros((2, 2)), ["a.npy", "b.npy"], np.array([0, 1]))
+    with pytest.raises(FusionError, match=r"the videos differ: .*'b.npy' of sound not in pictures; 'a.mp4'"):
+        align([sound, Scores("pictures", np.zeros((len(others), 2)), others)])
+
+
 BARE = Scores("bare", np.zeros((2, 3)))
 LISTED = ("list", ["v 1", "v 2"], np.array([0, 1]))
 

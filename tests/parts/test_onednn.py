@@ -16,13 +16,20 @@ pytestmark = pytest.mark.skipif(bool(onednn.missing()), reason=f"oneDNN: {onednn
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 SIZES = [
     ((2, 3, 8, 20, 22), (8, 3, 5, 7, 7), (1, 2, 2), (2, 3, 3)),  # the fast stem
-    ((2, 16, 8, 7, 7), (32, 16, 5, 1, 1), (8, 1, 1), (2, 0, 0)),  # a lateral connection
+    ((2, 16, 8, 7, 7), (32, 16, 5, 1, 1), (4, 1, 1), (2, 0, 0)),  # a lateral connection
     ((2, 24, 4, 6, 6), (16, 24, 3, 1, 1), (1, 1, 1), (1, 0, 0)),
     ((1, 16, 2, 9, 9), (16, 16, 1, 3, 3), (1, 2, 2), (0, 1, 1)),
     ((3, 20, 2, 5, 5), (70, 20, 1, 1, 1), (1, 2, 2), (0, 0, 0)),
     ((2, 5, 12, 9), (7, 5, 3, 3), (2, 1), (1, 1)),
     ((2, 5, 12), (7, 5, 4), (3,), (0,)),
+    ((3, 1, 14, 28, 7), (16, 1, 7, 7, 7), (1, 1, 4), (0, 0, 0)),  # wrong by oneDNN 3.6.2 where prepared for inference
 ]
+KINDS = {  # what is given and what comes out, as oneDNN names its arguments
+    "forward": ({onednn._SRC: "x", onednn._WEIGHTS: "weight"}, onednn._DST),
+    "data": ({onednn._DIFF_DST: "y", onednn._WEIGHTS: "weight"}, onednn._DIFF_SRC),
+    "weights": ({onednn._SRC: "x", onednn._DIFF_DST: "y"}, onednn._DIFF_WEIGHTS),
+}
+GUARD = 1024
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +68,59 @@ def test_numbers_and_gradients_are_those_of_paddle(x, weight, stride, padding):
         close([onednn.conv(noise(x), noise(weight, 1), stride, padding).numpy()], expected[:1])
 
 
+def guarded(values):
+    """The values in the middle of memory, their address, and whether what lies around them is as it was."""
+    memory = np.full(values.size + 2 * GUARD, np.nan, np.float32)  # NaN: what is read beside the values shows too
+    start = GUARD + -(memory.ctypes.data // 4 + GUARD) % 16
+    inside = memory[start : start + values.size].reshape(values.shape)
+    inside[...] = values
+    around = (memory[:start], memory[start + values.size :])
+    return inside, inside.ctypes.data, lambda: all(np.isnan(part).all() for part in around)
+
+
+def random_sizes(rng):
+    while True:
+        kernel = rng.choice([1, 1, 2, 3, 5, 7], rng.choice([2, 3, 3]))
+        stride = rng.choice([1, 2, 3, 4, 8], kernel.size)
+        padding = kernel // 2 * rng.integers(0, 2, kernel.size)
+        space = np.maximum(kernel, rng.choice([1, 2, 3, 4, 7, 8, 14, 16, 28, 33, 64], kernel.size))
+        batch, (c_in, c_out) = rng.integers(1, 4), rng.choice([1, 3, 8, 16, 24, 32, 64, 80], 2)
+        x, weight = (batch, c_in, *space), (c_out, c_in, *kernel)
+        outputs = batch * c_out * np.prod((space + 2 * padding - kernel) // stride + 1)
+        sizes = [tuple(int(v) for v in axis) for axis in (x, weight, stride, padding)]
+        empty = [paddle.empty(shape) for shape in sizes[:2]]
+        if outputs * c_in * np.prod(kernel) < 2e7 and np.prod(x) < 3e5 and onednn.takes(*empty, *sizes[2:]):
+            return sizes
+
+
+def run_at_random(count, seed):
+    """Output and gradients of `count` convolutions against Paddle's, in memory of which no byte beside may count or change."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        sizes = random_sizes(rng)
+        x, weight = (noise(shape, i) for i, shape in enumerate(sizes[:2]))
+        y = CONVOLUTIONS[len(x.shape)](x, weight, None, *(list(v) for v in sizes[2:]))
+        grad = noise(y.shape, 2)
+        expected = dict(zip(("data", "weights"), paddle.grad([y], [x, weight], [grad]), strict=True), forward=y)
+        for kind, (inputs, output) in KINDS.items():
+            given = {"x": x, "weight": weight, "y": grad}
+            places = {name: guarded(given[what].numpy()) for name, what in inputs.items()}
+            places[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
+            onednn._prepared(kind, *sizes, 2).run({name: place[1] for name, place in places.items()})
+            found, wanted = places[output][0], expected[kind].numpy()
+            assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), (kind, *sizes)
+            assert all(untouched() for _, _, untouched in places.values()), (kind, *sizes)
+
+
+def test_sizes_drawn_at_random():
+    run_at_random(60, seed=0)
+
+
+@pytest.mark.slow
+def test_many_sizes_drawn_at_random():
+    run_at_random(3000, seed=1)
+
+
 def test_any_number_of_threads():
     x, weight, stride, padding = SIZES[0]
     try:
@@ -94,6 +154,8 @@ def test_what_it_leaves_to_paddle():
     assert not onednn.takes(x[:, :1], weight, *sizes)
     assert not onednn.takes(x[:, :, :2], weight, *sizes)  # smaller than the kernel
     assert not onednn.takes(x[:0], weight, *sizes)
+    assert not onednn.takes(noise((1, 2, 9, 9)), weight, (1, 4), (1, 1))  # a stride above the kernel
+    assert not onednn.takes(noise((1, 2, 9, 3)), weight, (1, 1), (1, 1))  # a kernel above what padding leaves
     assert not onednn.use(False)
     assert not onednn.takes(x, weight, *sizes)
     assert onednn.use(True)

@@ -13,6 +13,7 @@ import yaml
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.sync import sync_accuracy
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
@@ -21,6 +22,7 @@ from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.clips import write_clip
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at, metrics_of
+from tests.scripts import run_script
 from tests.sounds import chirps, write_sound
 
 SPLITS = ("train", "valid", "test")
@@ -145,6 +147,14 @@ def test_pretraining_without_labels_and_a_probe(small, tmp_path):
     assert all(row["loss"] == pytest.approx(sum(row[f"sync_s{n}"] for n in (3, 4, 5)), rel=1e-5) for row in steps_of(cfg))
     assert np.array_equal(last["head.projection.bias"], first["head.projection.bias"]), "no label was learnt from"
     weights = f"{cfg.folder}/{cfg.model_name}_epoch_00002.pdparams"
+    for split, count in (("valid", 4), ("test", 5)):
+        shares, clips = sync_accuracy(cfg, weights, split)
+        assert clips == count and list(shares) == ["s3", "s4", "s5"]
+        # The mean over all pairs is that over both kinds, and pairs are counted in halves.
+        alike = {4: 4, 5: 8}[count]  # ordered pairs of one class
+        for row in shares.values():
+            right = row["of the same class"] * alike + row["of another class"] * (count * (count - 1) - alike)
+            assert row["all"] * count * (count - 1) == pytest.approx(right) and (2 * right) % 1 == pytest.approx(0, abs=1e-9)
     probe = small(f"MODEL.backbone.pretrained={weights}", f"output_dir={tmp_path}/probe", config="avslowfast_probe")
     train(probe)
     after = read_model(f"{probe.folder}/{probe.model_name}_best.pdparams")[0]
@@ -173,6 +183,22 @@ def test_clips_without_sound_stop_or_are_counted(small, videos, tmp_path, caplog
     assert done.numbers["num_samples"] == 4
     with pytest.raises(DecodeError, match=r"mute.mp4: audio: no audio stream in it; missing_audio: zeros"):
         run_test(small(*options), best)
+
+
+def test_synchronisation_of_other_networks_and_of_silence(small, root, monkeypatch, capsys, tmp_path):
+    script = "tools/analysis/sync_accuracy.py"
+    cfg = small("MODEL.head.num_classes=2")
+    weights = tmp_path / "x.pdparams"
+    write_arrays(weights, state_arrays(build_model(cfg, 2)))
+    write_clip(tmp_path / "mute.mp4", num_frames=30)
+    (tmp_path / "mute.list").write_text(f"{tmp_path}/mute.mp4 0\n{tmp_path}/mute.mp4 1", encoding="utf-8")
+    flags = [x for o in OVERRIDES for x in ("-o", o)] + ["-w", weights, "-o", f"DATASET.valid.file_path={tmp_path}/mute.list"]
+    flags += ["-o", "PIPELINE.valid.audio.missing_audio=zeros"]
+    code, _, said = run_script(monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags)
+    assert code == 1 and "0 clips with sound; to compare takes at least two" in said
+    flags += ["-o", "MODEL.backbone.avs_stages=[]"]
+    code, _, said = run_script(monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags)
+    assert code == 1 and "no embeddings of pictures and sound" in said
 
 
 @pytest.mark.parametrize(

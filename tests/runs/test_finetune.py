@@ -87,6 +87,20 @@ def test_from_other_classes_to_the_names_of_ones_own(clips, tmp_path, pretrained
         run_test(load_config(config), str(nameless))
 
 
+def test_names_for_weights_that_hold_none(small, pretrained, tmp_path, told):
+    arrays, names = read_model(pretrained)
+    write_arrays(tmp_path / "nameless.pdparams", arrays)
+    (tmp_path / "names.txt").write_text("\n".join(["Green", *names[1:]]), encoding="utf-8")
+    options = ("epochs=1", "max_iters=1", "MODEL.head.keep_rows=by_name")
+    train(small(*options), False, str(tmp_path / "nameless.pdparams"))
+    assert "5 -> 3 classes; no row is kept: the file has no class names (FINETUNE.class_names gives them)" in told()
+    train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False, str(tmp_path / "nameless.pdparams"))
+    assert "the rows of 2 of them are kept by name: blue sky, green" in told()
+    assert "random weights" not in told()
+    train(small(*options), False)
+    assert "starting from random weights; those of a trained model are taken with -w FILE, those of a backbone with" in told()
+
+
 def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
     config = small_config(clips, tmp_path, epochs=1, export=True, max_iters=1)
     monkeypatch.chdir(tmp_path)

@@ -51,6 +51,7 @@ def plan(
     Raises:
         ValueError: nothing to do, or two files that would become one.
     """
+    of_sound = suffix in (".wav", ".npy")
     if source.is_dir():
         paths, base = _below(source, out, suffix, ext, level), source
     elif source.is_file():
@@ -58,13 +59,15 @@ def plan(
     else:
         raise ValueError(f"{source}: no such folder or list")
     if not paths:
-        what = f"no file ending in .{ext.lstrip('.')}" if ext else "no video or sound"
-        raise ValueError(f"{source}: {what} here{f', {level} folder(s) deep' if level else ''}; see --ext and --level")
+        what = f"no file ending in .{ext.lstrip('.')}" if ext else f"no video{' or sound' if of_sound else ''}"
+        deep = f", {level} folder(s) deep" if level else ""
+        raise ValueError(f"{source}: {what} here{deep}{'; see --ext and --level' if ext or level else ''}")
     jobs: dict[Path, Path] = {}
     for path in paths:
         target = out / path.with_suffix(suffix)
         if jobs.setdefault(target, path) != path:
-            raise ValueError(f"{jobs[target]} and {path} would both become {target}; choose one kind with --ext")
+            way_out = "choose one kind with --ext" if of_sound else "rename one of them"
+            raise ValueError(f"{jobs[target]} and {path} would both become {target}; {way_out}")
     return [Job(str(base / path), str(target)) for target, path in jobs.items()]
 
 
@@ -220,9 +223,9 @@ def _same_settings(write, out: Path, overwrite: bool) -> None:
     if file.exists() and not overwrite:
         before = json.loads(file.read_text(encoding="utf-8"))
         if before != settings:
-            raise ValueError(
-                f"{file}: the files here were made with {before}, now it is {settings}; use another folder or --overwrite"
-            )
+            names = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+            was, now = ({name: each.get(name) for name in names} for each in (before, settings))
+            raise ValueError(f"{file}: the files here were made with {was}, now it is {now}; use another folder or --overwrite")
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
