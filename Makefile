@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.ready
+PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process
 
 .PHONY: demo test test-all lint coverage clean
 
@@ -19,10 +20,10 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	@echo "test scores  output/demo_pptsn/test.json"
 
 test: $(READY)  ## the test suite, but for the tests marked slow
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
 test-all: $(READY)  ## all of it: several processes, fuzzing of files, a browser
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(PARALLEL)
 
 lint: $(READY)
 	.venv/bin/ruff check .

@@ -1,5 +1,6 @@
 """Shared fixtures: the reference goldens where a checkout has them beside it, made-up clips, a small config on them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,10 @@ from paddlevideo import dist
 from paddlevideo.engine.build import load_config
 from tests.clips import pictures, write_clip
 
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):  # one of several processes: its share of the cores
+    number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[number::count] or cores)
 dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script belong to the test

@@ -255,7 +255,7 @@ def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
         logger.warning("there is one class, and nothing to tell it from: every answer will be right; add videos of another")
     if run.class_weights is not None:
         names = [run.classes.name(number) for number in range(run.classes.num)]
-        spelled = ", ".join(f"{k} {v:.3g}" for k, v in zip(names[:12], run.class_weights.tolist(), strict=False))
+        spelled = ", ".join(f"{k} {v:.3g}" for k, v in zip(names[:12], run.class_weights.numpy(), strict=False))
         logger.info(f"class weights: {spelled}{', ...' if len(names) > 12 else ''}")
     if cfg.amp and not amp.on_gpu():
         logger.info("AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed")

@@ -151,14 +151,14 @@ def evaluate(
                     rows.append((place, row_of(records[place], target, name.decode("utf-8", "replace"), row)))
         for place in loaded.lost:
             record = records[place]
-            label = -1 if record.label is None else record.label
+            unseen = -1 if record.label is None else record.label
             if record.labels is not None:
                 metric.update(None, {"label": many_hot(record.labels, num_classes)[None]})
             elif not multilabel:  # of shards they are in the file that failed
-                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([label])})
+                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([unseen])})
             if keep_rows:
                 reason = next(str(f) for f in loaded.failures if f.path == record.place)
-                known = {"label": label} if record.labels is None else {"labels": list(record.labels)}
+                known = {"label": unseen} if record.labels is None else {"labels": list(record.labels)}
                 rows.append((place, {"id": record.id, "path": record.place, **known, "error": reason}))
     missing.places.update(*dist.gather(sorted(missing.places)))
     if str(missing):
@@ -240,7 +240,7 @@ def write_scores(path: str, done: Evaluation, classes: Classes) -> None:
             content = {"numbers": done.numbers, "class_names": classes.names, "results": done.rows}
             temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
             return
-        arrays = {"id": np.array([row["id"] for row in done.rows])}
+        arrays: dict[str, Any] = {"id": np.array([row["id"] for row in done.rows])}
         blank = [float("nan")] * min(classes.num, TAGS if "avg_loss" in done.numbers else classes.num)
         arrays["scores"] = np.array([row.get("scores", blank) for row in done.rows], np.float64)
         if "avg_loss" in done.numbers:

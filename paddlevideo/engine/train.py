@@ -115,7 +115,7 @@ def train_epoch(run: Run) -> None:
             state.scaler.step(state.optimizer)
             state.scaler.update()
             state.optimizer.clear_grad()
-            if run.ema:
+            if state.average is not None:
                 done = (run.steps_before(epoch) + step + 1) // run.accumulate
                 ema.update(state.average, state.model, run.ema.decay_at(done))
 
@@ -205,7 +205,8 @@ def stands_still(run: Run) -> bool:
 
 def averaged(run: Run) -> contextlib.AbstractContextManager:
     """Inside, the model has the average of its weights, where the run keeps one."""
-    return ema.averaged(run.state.model, run.state.average) if run.ema else contextlib.nullcontext()
+    average = run.state.average
+    return contextlib.nullcontext() if average is None else ema.averaged(run.state.model, average)
 
 
 def update_statistics(run: Run, done: int) -> None:
