@@ -420,6 +420,7 @@ for name, model in (("av", wake(build())), ("audio", build_audio("ResNetAudio", 
 """
 
 
+@pytest.mark.slow  # test_deploy_families.py exports a smaller one in all formats
 def test_older_program_format_and_onnx(root, tmp_path):
     pytest.importorskip("paddle2onnx")
     runtime = pytest.importorskip("onnxruntime")
