@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         test(cfg, args.weights, args.out, args.eval)
     else:
         state = train(cfg, args.validate, args.weights, args.resume, args.multigrid)
-        if args.validate and state.finished and dist.is_main():
+        if state.finished and dist.is_main():
             report_finished(cfg.folder)
         if cfg.export and state.finished and dist.is_main():
             export_finished(cfg, state.progress)

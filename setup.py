@@ -13,7 +13,10 @@ extras = {
     "audio": ["soundfile>=0.12.1", "soxr>=0.4"],  # other readers of plain sound files; PyAV reads them too
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
-    "dev": ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6", "ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"],
+    "dev": [
+        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6"),
+        *("ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"),
+    ],
 }
 
 setup(

@@ -46,7 +46,9 @@ def run(batch_size: int, num_frames: int, threads: int, rounds: int, small: bool
             (f"NeXtVLAD, training step, {size} at most, 70 % of them on average", "ragged"),
             (f"NeXtVLAD, evaluation, {size}", "evaluate"),
         ):
-            told = [Told(name, child, job) for name, child in children.items()]
+            told: list[Told] = []
+            for name, child in children.items():
+                told.append(Told(name, child, job, told[0] if told else None))
             group = measure(title, "video", batch_size, [one.variant for one in told], rounds)
             first, second = (one.value for one in told)
             if abs(first - second) > 1e-4 * abs(first):
@@ -55,11 +57,12 @@ def run(batch_size: int, num_frames: int, threads: int, rounds: int, small: bool
 
 
 class Told:
-    """A child's job as a variant. Into the note go its first value, the seconds of all its threads together, which other
-    programs on the machine change less than the time on the clock, and the most memory that its process has held."""
+    """A child's job as a variant. Into the note go the seconds of all its threads together, which other programs on the machine
+    change less than the time on the clock, their ratio to the first variant's (median over rounds), the first value, and the
+    most memory that its process has held."""
 
-    def __init__(self, name: str, child: Child, job: str):
-        self.child, self.job, self.value = child, job, None
+    def __init__(self, name: str, child: Child, job: str, first: "Told | None" = None):
+        self.child, self.job, self.value, self.first = child, job, None, first or self
         self.used: list[float] = []
         self.variant = Variant(name, self.seconds, self.note)
 
@@ -71,14 +74,16 @@ class Told:
 
     def note(self, median: float) -> str:
         used = statistics.median(self.used[1:])  # the first round is not counted
-        return f"{used:.2f} CPU-s, gives {self.value:.6g}, its process has held {self.child('memory')[1]:.2f} GB at most"
+        ratio = statistics.median(a / b for a, b in zip(self.first.used[1:], self.used[1:], strict=True))
+        memory = self.child("memory")[1]
+        return f"{used:.2f} CPU-s (ratio {ratio:.2f}), gives {self.value:.6g}, its process has held {memory:.2f} GB at most"
 
 
 def jobs(by_frame: bool, batch_size: int, num_frames: int, threads: int, small: bool) -> dict[str, Job]:
     """What a child does: (a value, CPU-s). `full`, `ragged`: a training step, its loss; `evaluate`: deviation of the logits."""
     dist.use_threads(threads)
     if by_frame:
-        vlad.aggregate = aggregate_by_frame
+        vlad.aggregate, vlad.Stream.project = aggregate_by_frame, project_by_layers
     paddle.seed(0)
     sizes = SMALL if small else {}
     model = VideoTagger(NeXtVLAD(**sizes), NeXtVLADHead(5 if small else CLASSES, 16 if small else 2048))
@@ -132,13 +137,20 @@ def aggregate_by_frame(alpha, features, centers):
     return each.sum(1) - alpha.sum([1, 2]).unsqueeze(-1) * centers
 
 
+def project_by_layers(stream: vlad.Stream, x):
+    """`vlad.Stream.project` as both releases compute it: the logits from the expanded features."""
+    features = stream.expansion(x)
+    return features, stream.assignment(features)
+
+
 # (D1, K) of the streams above -> G: what the product needs no more.
 GROUPS = {(256, 128): 8, (32, 128): 8, (8, 8): 4, (4, 8): 4}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=300, help="of a video")
+    parser.add_argument("--threads", type=int, help="of each process; default: one per core")
 
 
 def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
-    return run(args.batch_size, args.frames, dist.use_threads(), args.rounds)
+    return run(args.batch_size, args.frames, args.threads or dist.use_threads(), args.rounds)

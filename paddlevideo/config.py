@@ -30,7 +30,35 @@ def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Confi
     tree = read(Path(path), ())
     for text in overrides:
         override(tree, text)
-    return check(tree, str(path), tuple(overrides))
+    notes = settle_root(tree)
+    config = check(tree, str(path), tuple(overrides))
+    return dataclasses.replace(config, origin=dataclasses.replace(config.origin, notes=(*notes, *config.origin.notes)))
+
+
+def settle_root(tree: Tree) -> list[str]:
+    """A DATASET.root takes the place of the lists and class names that a base has, or under an override the file: who names
+    a folder of data means that one. What stands beside it, in the same file or among the overrides, is kept.
+
+    Returns:
+        what was taken away, in words.
+    """
+    data = tree.data.get("DATASET")
+    if not isinstance(data, dict) or not data.get("root"):
+        return []
+    layers = {source: number for number, source in enumerate(tree.sources)}
+
+    def layer(*keys: str) -> int:
+        place = tree.where(("DATASET", *keys))
+        return len(layers) if place.startswith("-o ") else layers.get(place.rpartition(":")[0], -1)
+
+    gone = []
+    for keys in (*((split, "file_path") for split in ("train", "valid", "test")), ("class_names",)):
+        section = data.get(keys[0]) if len(keys) == 2 else data
+        if isinstance(section, dict) and section.get(keys[-1]) is not None and layer(*keys) < layer("root"):
+            gone.append(f"{'.'.join(keys)}: {section.pop(keys[-1])}")
+            section.pop("data_prefix", None)  # of the list that is gone
+            tree.forget(("DATASET", *keys))
+    return [f"DATASET.root {data['root']} takes the place of {', '.join(gone)}"] if gone else []
 
 
 def from_data(data: dict, path: str) -> Config:

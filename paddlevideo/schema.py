@@ -115,7 +115,7 @@ class Dataset:
     test_num_workers: CountOrZero | None = None
     prefetch: Count = 2  # batches each worker holds ready
     views_per_step: Count | None = None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
-    root: str | None = None  # a folder that tools/check_data.py has looked at: the lists of splits that name no file_path
+    root: str | None = None  # a folder that tools/check_data.py has looked at; with -o it replaces the lists of the file
     class_names: str | None = None  # file with one class name a line; derived from the training data where names are its labels
     multi_label: bool = False  # a video may have several classes, or none: sigmoid instead of softmax
     sampling: Literal["shuffled", "class_balanced"] = "shuffled"  # of an epoch; balanced draws each class equally often

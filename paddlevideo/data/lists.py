@@ -205,7 +205,7 @@ def row_labels(values: dict[str, Any], several: bool) -> tuple[str, tuple[str, .
             raise ValueError(f"labels {labels!r} is not a list of class ids or class names")
         return "", tuple(dict.fromkeys(text for part in parts if (text := str(part).strip())))
     if label in (None, "") and "labels" in values:
-        raise ValueError("labels, several a video: they take DATASET.multi_label: true")
+        raise ValueError("labels, several a video: they take DATASET.multi_label: true in a training; check_data reads one")
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
         raise ValueError(f"label {label!r} is neither a class id nor a class name" if label else "no label")
     if several and ";" in str(label):

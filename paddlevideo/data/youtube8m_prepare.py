@@ -148,7 +148,7 @@ def summary(reports: Sequence[ShardReport], max_frames: int) -> list[str]:
     read, top = max(1, total["read"]), max((report.max_label for report in reports), default=-1)
     lines = [
         f"{len(reports)} shards, {total['records']} videos, {total['frames']} frames ({total['frames'] / read:.1f} a video)",
-        f"{total['labels']} labels ({total['labels'] / read:.2f} a video), the largest is {top}",
+        f"{total['labels']} labels ({total['labels'] / read:.2f} a video){f', the largest is {top}' if top >= 0 else ''}",
     ]
     notes = {
         "unlabelled": "have no labels, as in a test split",

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from paddlevideo import onednn
 from paddlevideo.data.decode import FrameDecoder, VideoDecoder
 from paddlevideo.data.frame_codec import Codec, read_codecs
 from paddlevideo.data.pipeline import ClipPipeline
@@ -88,6 +89,7 @@ class FrameNetwork:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         cfg = load_config(recipe.config, recipe.overrides)
+        onednn.use(cfg.onednn)
         self._model, _ = trained_model(cfg, recipe.weights)
         self.of_clips = _takes_clips(self._model, cfg)
         split = "valid" if cfg.PIPELINE.valid else "test"

@@ -1,12 +1,13 @@
 """A checked config -> objects, and the preflight that tries them on made-up data before any real file is opened."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paddle
 from paddle import nn
 
 import paddlevideo.data
@@ -204,7 +205,7 @@ def load_pretrained(cfg: Config, model: nn.Layer, names: list[str] | None = None
         part, path = model.part(role.name), role.args.get("weights")
         accounts += _load_backbones(role, part)
         if path:
-            arrays, own = read_model(path)
+            arrays, own = _read(role, "weights", read_model, "train that model first, or name another file")
             if own and names and own != names:
                 number = next((i for i, pair in enumerate(zip(own, names, strict=False)) if pair[0] != pair[1]), len(names))
                 told = [each[number] if number < len(each) else "missing" for each in (own, names)]
@@ -216,12 +217,27 @@ def load_pretrained(cfg: Config, model: nn.Layer, names: list[str] | None = None
     return accounts
 
 
+def _read(component: Component, argument: str, read: Callable[[str], Any], otherwise: str) -> Any:
+    """What `read` makes of the file that an argument of a component names.
+
+    Raises:
+        WeightsError: of `read`, with the place in the config, and where there is no such file what to do `otherwise`.
+    """
+    path = component.args[argument]
+    try:
+        return read(path)
+    except WeightsError as error:
+        way_out = "" if Path(path).exists() else f"; {otherwise}"
+        raise WeightsError(f"{component.where}: {component.path}.{argument}: {error}{way_out}") from error
+
+
 def _load_backbones(recognizer: Component, model: nn.Layer) -> list[Account]:
     accounts = []
     for component in [*_components(recognizer, "backbone"), *_components(recognizer, "audio_backbone")]:
         path = component.args.get("pretrained")
         if path:
-            arrays = read_arrays(path)
+            random = f"-o {component.path}.pretrained=null"
+            arrays = _read(component, "pretrained", read_arrays, f"fetch it (README.md says where), or start without: {random}")
             if any(name.startswith("backbone.") for name in arrays):  # a whole recognizer: take its backbone
                 arrays = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")}
             arrays = {model.backbone.pretrained_name(name): array for name, array in arrays.items()}
@@ -316,6 +332,11 @@ def preflight(
                 f"{place}: the model learns which sound belongs to a clip, for which it takes 'audio_negative'; set "
                 "misaligned: True in PIPELINE.train.audio, or MODEL.sync_weight: 0 to learn from labels alone"
             )
+        if split == "train" and hasattr(model, "clips_of"):  # of a distillation: each of its models takes its own
+            try:
+                model.clips_of({k: paddle.to_tensor(sample[k]).unsqueeze(0) for k in model.train_inputs if k in sample})
+            except ValueError as error:
+                problems.append(f"{place}: {error}")
         for clip in clips if split == "train" and not problems else ():
             size = f"{clip.num_frames} frames x {clip.crop_size}"
             try:
@@ -348,9 +369,12 @@ def _misfits(model: nn.Layer, sample: Mapping) -> list[str]:
         fits = len(shape) == len(wanted) and all(w in (None, s) for s, w in zip(shape, wanted, strict=True))
         if not fits or str(array.dtype) != spec.dtype:
             said = " x ".join("any" if w is None else str(w) for w in wanted)
+            hint = "end it with Image2Array and Normalization"
+            if spec.dtype == "uint8":  # features of frames, not frames
+                hint = "'features' of its decode and the sizes in MODEL.backbone must agree"
             problems.append(
                 f"the model takes {name} as {spec.axes.split(' ', 1)[-1]} = {said} {spec.dtype}; the pipeline gives "
-                f"{list(array.shape)} {array.dtype}; end it with Image2Array and Normalization"
+                f"{list(array.shape)} {array.dtype}; {hint}"
             )
     rows_per_frame = getattr(model, "audio_alpha", None)
     if rows_per_frame and not problems:

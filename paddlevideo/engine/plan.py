@@ -3,7 +3,7 @@
 import numpy as np
 
 from paddlevideo import dist
-from paddlevideo.engine.build import SPLITS, build_model, build_pipeline, configured_classes, parts_of, preflight
+from paddlevideo.engine.build import SPLITS, build_metric, build_model, build_pipeline, configured_classes, parts_of, preflight
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.schema import Config
@@ -25,6 +25,8 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     recipe = cfg.OPTIMIZER.make() if cfg.OPTIMIZER is not None else None
     phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)
     shapes = preflight(cfg, model, splits, clip_shapes(phases))
+    if num_classes:
+        build_metric(cfg, num_classes, getattr(model, "multilabel", False))
     changed = apply_finetune(cfg, model)
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
     lines = [

@@ -15,7 +15,15 @@ from paddlevideo.data.audio_pipeline import MissingAudio
 from paddlevideo.data.datasets import RecordList, read_class_names
 from paddlevideo.data.loader import ClipDataset, FailureCount, Loader
 from paddlevideo.engine import amp, findings
-from paddlevideo.engine.build import Classes, build_model, build_pipeline, load_pretrained, load_records, preflight
+from paddlevideo.engine.build import (
+    Classes,
+    build_metric,
+    build_model,
+    build_pipeline,
+    load_pretrained,
+    load_records,
+    preflight,
+)
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
 from paddlevideo.engine.finetune import apply_finetune, class_weights, load_weights, training_records
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
@@ -96,6 +104,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, multigrid)
     splits = ("train", *(["valid"] if validate else []), *(["test"] if cfg.export else []))  # an export carries PIPELINE.test
     preflight(cfg, model, splits, clip_shapes(phases))
+    build_metric(cfg, classes.num, getattr(model, "multilabel", False))  # what does not fit is told before the first epoch
     learnt = first_weights(cfg, model, weights, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, getattr(model, "multilabel", False))
 
@@ -122,7 +131,6 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
     table = describe(phases, lambda epoch: lr_scale * schedule(epoch), len(records), dist.world_size()) if multigrid else ""
     assert cfg.DATASET.train is not None  # load_records has used it
     limit = cfg.DATASET.train.args.get("max_failures", 0.01)
-
     fingerprint = settings_of(cfg, len(records), len(orders[0]), accumulate, table)
     average = ema.start(model) if cfg.EMA else None
     state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint, average)

@@ -186,6 +186,14 @@ class RecognizerDistillation(nn.Layer):
     def view_average(self) -> str:
         return self.student.view_average
 
+    def clips_of(self, inputs: dict) -> dict[str, dict]:
+        """{model: its clips in training, by name}, made of the clips that all share; see `clip_for`.
+
+        Raises:
+            ValueError: a clip is missing or too short for one of them.
+        """
+        return {name: clip_for(name, self.part(name), inputs, number) for name, number in self._num_frames.items()}
+
     def forward(self, inputs):
         """In evaluation the student's logits [N, K] of its own inputs; in training {model: logits [N, K]}.
 
@@ -198,9 +206,8 @@ class RecognizerDistillation(nn.Layer):
         if not self.training:
             return self.student(inputs)
         logits = {}
-        for name, num_frames in self._num_frames.items():
+        for name, clips in self.clips_of(inputs).items():
             model = self.part(name)
-            clips = clip_for(name, model, inputs, num_frames)
             if name in self._still:
                 model.eval()  # whatever mode the whole is put into
                 with paddle.no_grad():

@@ -2,7 +2,8 @@
 
 Paper: Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level Features for Large-scale Video
 Classification", section 3.2.
-Differs from both releases: features are aggregated by one matrix product a video instead of a tensor [K, D1] for each frame.
+Differs from both releases: features are aggregated by one matrix product a video instead of a tensor [K, D1] for each frame;
+in training the cluster logits come from the product of the two weights before them.
 """
 
 from dataclasses import dataclass
@@ -161,14 +162,29 @@ class Stream(nn.Layer):
         self.centers = self.create_parameter([cluster_size, self.width], ParamAttr(initializer=start))
         self.norm = convention.norm(self.out_channels)
 
+    def project(self, x):
+        """Frames float [R, D] -> (what they are expanded to [R, G*D1], logits of their clusters [R, G*K]).
+
+        With many frames a training step multiplies both weights first: frames then meet a matrix of D rows for their logits,
+        not of G*D1. The bias goes in as one more row, because Paddle takes long to sum the gradient of a bias over frames.
+        """
+        narrow, wide = self.expansion.weight.shape
+        # Products in a step, forward and back: three of R rows with the wide one, or two with the narrow and three of weights.
+        if not self.training or x.shape[0] * (3 * wide - 2 * narrow) <= 3 * narrow * wide:
+            features = self.expansion(x)
+            return features, self.assignment(features)
+        weight = paddle.concat([self.expansion.weight, self.expansion.bias.unsqueeze(0)], 0)  # [D + 1, G*D1]
+        x = paddle.concat([x, paddle.ones_like(x[:, :1])], 1)
+        return x @ weight, x @ (weight @ self.assignment.weight)
+
     def forward(self, x, valid, rows=None):
         """x: float [R, D], the frames at `rows` (int [R]) of the N*T places of a batch, or all N*T where `rows` is None;
         valid: float [N, T], 1 for a frame and 0 for padding -> float [N, D1*K]."""
-        features = self.expansion(x)  # [R, G*D1]
+        features, logits = self.project(x)
         attention = sigmoid(self.attention(features))  # [R, G]
         if rows is None:
             attention = attention * valid.reshape([-1, 1])
-        alpha = assign(self.assignment_norm(self.assignment(features)), attention)  # [R, G, K]
+        alpha = assign(self.assignment_norm(logits), attention)  # [R, G, K]
         if rows is not None:
             places = [valid.shape[0] * valid.shape[1]]
             features = paddle.scatter(paddle.zeros([*places, features.shape[1]], features.dtype), rows, features)

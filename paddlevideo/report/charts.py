@@ -103,7 +103,7 @@ def draw_steps(axes: Any, rows: Rows, key: str, place: Callable[[dict], float], 
     """A value of the logged steps, thinned."""
     points = [(place(row), row[key]) for row in rows["train"] if row.get(key) is not None]
     if points:
-        axes.plot(*thin(points), label=label, **style)
+        axes.plot(*thin(points), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style)
 
 
 def curves(rows: Rows, best: int | None, several: bool) -> list[tuple[str, str]]:

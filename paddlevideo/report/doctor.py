@@ -241,14 +241,14 @@ def text(facts: Facts) -> str:
         lacks = [f"no {name}" for name in (*av["no_decoder"], *(f"{n} encoder" for n in av["no_encoder"]))]
         rows.append(("decoding", f"PyAV with FFmpeg {av['ffmpeg']}: {', '.join(lacks) or 'all usual codecs'}"))
     rows.append(("backends", "; ".join(f"{name}: {missing or 'yes'}" for name, missing in facts["backends"].items())))
-    lines = [f"{name:<12} {value}" for name, value in rows]
+    lines = [f"{name:<12}  {value}" for name, value in rows]
     lines += ["", "packages"]
     for name in (*NEEDED, *OPTIONAL):
         about = packages.get(name, {})
         versions = ", ".join(f"{which} {version}" for which, version in about.get("installed", {}).items())
         extra = [", ".join(about[key]) for key in ("providers", "devices") if about.get(key)]
         broken = f"BROKEN: {about['broken']}" if "broken" in about else ""
-        lines.append(f"  {name:<12} {'; '.join(filter(None, [versions or about.get('reports'), *extra, broken])) or '-'}")
+        lines.append(f"  {name:<14} {'; '.join(filter(None, [versions or about.get('reports'), *extra, broken])) or '-'}")
     if facts["environment"]:
         lines += ["", "environment", *(f"  {key}={value}" for key, value in facts["environment"].items())]
     lines += ["", "no known trouble" if not facts["problems"] else "findings"]

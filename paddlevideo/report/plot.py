@@ -1,6 +1,8 @@
 """Curves of training runs as one PNG, from their `metrics.jsonl`: of one run in detail, or of several side by side."""
 
+import functools
 import json
+import logging
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,6 +22,10 @@ SCORES = {
     "avg_hit_at_one": "Hit@1",
     "avg_perr": "PERR",
 }
+FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"),  # Linux
+    *("Microsoft YaHei", "SimHei", "Malgun Gothic", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS"),  # Windows, macOS
+)
 TRAIN_SCORES = {"top1": "top-1", "hit_at_one": "Hit@1"}
 
 
@@ -67,7 +73,7 @@ def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
     cost.set_ylim(bottom=0)
     for axes, label in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning rate"), (cost, "seconds per step")):
         finish(axes, "epoch", label)
-    figure.suptitle(_title(folder, rows), parse_math=False)
+    figure.suptitle(_title(folder, rows), parse_math=False, fontfamily=fonts())
     _save(figure, out)
     return out
 
@@ -98,7 +104,7 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
         accuracy.set_ylim(0, 1.02)
         for axes in (accuracy, loss):
             axes.set_xlim(left=0)  # equal beginnings
-        finish(accuracy, across, f"validation {SCORES[score]}")
+        finish(accuracy, across, f"validation {SCORES[score]}", loc="lower right")  # scores rise
         finish(loss, across, "loss")
     _save(figure, out)
     return Path(out)
@@ -118,7 +124,16 @@ def finish(axes, across: str, label: str, **legend) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         for text in axes.legend(frameon=False, **legend).get_texts():
-            text.set_parse_math(False)  # a name may hold a $
+            text.set(parse_math=False, fontfamily=fonts())  # a name may hold a $
+
+
+@functools.cache
+def fonts() -> list[str]:
+    """For names in any script: matplotlib's own font, and those here that have what it lacks."""
+    from matplotlib.font_manager import get_font_names
+
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of fonts that have no plain weight
+    return [name for name in FONTS if name in get_font_names()]
 
 
 def epochs_of(rows: Rows) -> Callable[[dict], float]:
@@ -154,9 +169,10 @@ def draw_scores(axes, rows: Rows, place: Callable[[dict], float]) -> None:
 
 
 def draw(axes, rows: list[dict], key: str, place: Callable[[dict], float], label: str, **style) -> None:
+    """A curve of what rows have; a single point, which is no line yet, is a dot."""
     points = [(place(row), row[key]) for row in rows if row.get(key) is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), label=label, **style)
+        axes.plot(*zip(*points, strict=True), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style)
 
 
 def _title(folder: str | Path, rows: Rows) -> str:

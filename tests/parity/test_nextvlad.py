@@ -100,9 +100,10 @@ def watch(model) -> dict[str, np.ndarray]:
 
     for stream in ("video", "audio"):
         part = getattr(model.backbone, stream)
-        for layer, name in (("expansion", "expand"), ("attention", "attention"), ("assignment", "assign_logits")):
-            getattr(part, layer).register_forward_post_hook(note(f"{stream}.{name}"))
-        part.expansion.register_forward_post_hook(note(f"{stream}.x", 0))
+        part.register_forward_post_hook(note(f"{stream}.x", 0))
+        part.attention.register_forward_post_hook(note(f"{stream}.expand", 0))
+        part.attention.register_forward_post_hook(note(f"{stream}.attention"))
+        part.assignment_norm.register_forward_post_hook(note(f"{stream}.assign_logits", 0))
         part.assignment_norm.register_forward_post_hook(note(f"{stream}.assign_bn"))
         part.norm.register_forward_post_hook(note(f"{stream}.flat", 0))
         part.norm.register_forward_post_hook(note(f"{stream}.vlad_bn"))

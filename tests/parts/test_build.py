@@ -1,5 +1,7 @@
 """Config -> objects: pretrained files are accounted for, classes derived, pipelines tried before data is opened."""
 
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
@@ -10,6 +12,7 @@ from paddlevideo.engine.build import (
     build_model,
     build_pipeline,
     known_classes,
+    load_config,
     load_pretrained,
     load_records,
     preflight,
@@ -196,6 +199,22 @@ def test_pathways_that_do_not_fit(small, override, told):
 def test_a_pipeline_of_frames_needs_a_sampler(small):
     with pytest.raises(ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it says which frames"):
         build_pipeline(small("PIPELINE.valid.sample=null"), "valid")
+
+
+def test_a_folder_of_data_on_the_command_line_replaces_the_lists_of_the_file(tmp_path, clips):
+    root = f"DATASET.root={clips}"
+    cfg = load_config("configs/recognition/pptsn/pptsn_k400_videos.yaml", [root, "DATASET.valid.file_path=mine.list"])
+    note = cfg.origin.notes[0]
+    assert note.startswith(f"DATASET.root {clips} takes the place of train.file_path: data/k400/train.list, test.file_path")
+    assert note.endswith("class_names: data/k400/labels.txt") and cfg.DATASET.class_names is None
+    assert "file_path" not in cfg.DATASET.train.args and cfg.DATASET.valid.args["file_path"] == "mine.list"
+
+    (tmp_path / "base.yaml").write_text(f"_base_: {Path('configs/demo/pptsn.yaml').resolve()}\n")
+    over = tmp_path / "over.yaml"
+    over.write_text(f"_base_: base.yaml\nDATASET: {{root: {clips}, test: {{file_path: mine}}}}\n")
+    cfg = load_config(over)
+    assert "file_path" not in cfg.DATASET.train.args and cfg.DATASET.test.args["file_path"] == "mine", "what stands beside it"
+    assert len(load_records(cfg, ("train",))[0]["train"].records) == 12
 
 
 def test_a_folder_of_data_stands_for_lists_and_names(small, clips):

@@ -203,6 +203,20 @@ def test_clips_that_cannot_be_made():
         clip_for("Teacher", Takes("audio"), {"frames": numbered(8), "audio": None}, 2)
 
 
+def test_the_plan_tells_of_clips_that_one_of_the_models_cannot_take(taught):
+    with pytest.raises(
+        ConfigError, match=r"PIPELINE.train: Student takes 9 frames, PIPELINE.train gives clips of \d+; sample more"
+    ):
+        describe(taught(student={"num_frames": 9}))
+    sound = {
+        "framework": "AudioRecognizer",
+        "backbone": {"name": "ResNet", "depth": 18, "in_channels": 1},
+        "head": {"name": "TSNAudioHead", "num_classes": 3},
+    }
+    with pytest.raises(ConfigError, match=r"PIPELINE.train: Teacher takes audio; it was given frames"):
+        describe(taught(teacher={**sound, "weights": "none.pdparams"}))
+
+
 def test_a_network_over_frames_learns_from_one_over_clips(small):
     slowfast = {
         "framework": "Recognizer3D",
@@ -264,6 +278,22 @@ def test_a_distilled_backbone_to_start_from(taught, tmp_path):
     load_pretrained(cfg, model)
     loaded = state_arrays(model.student.backbone)
     assert all(np.array_equal(array, loaded[name]) for name, array in state_arrays(plain).items())
+
+
+def test_a_file_that_is_not_there_is_told_with_its_place_and_a_way_out(taught, tmp_path):
+    cfg = taught(f"MODEL.models.1.Student.backbone.pretrained={tmp_path}/imagenet.pdparams")
+    with pytest.raises(
+        WeightsError,
+        match=r":\d+: MODEL.models.1.Student.backbone.pretrained: .*imagenet.pdparams: there is no such file; .*"
+        r"start without: -o MODEL.models.1.Student.backbone.pretrained=null$",
+    ):
+        load_pretrained(cfg, build_model(cfg, 3))
+    load_pretrained(c := taught("MODEL.models.1.Student.backbone.pretrained=null"), build_model(c, 3))
+    cfg = taught(teacher={"weights": f"{tmp_path}/none.pdparams"})
+    with pytest.raises(
+        WeightsError, match=r"Teacher.weights: .*none.pdparams: there is no such file.*; train that model first"
+    ):
+        load_pretrained(cfg, build_model(cfg, 3))
 
 
 def test_the_student_is_saved_as_the_plain_model_s(taught, small, tmp_path):

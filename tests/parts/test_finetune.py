@@ -1,6 +1,7 @@
 """From weights of other classes to one's own: what is loaded, what stays, what counts more, what is drawn more often."""
 
 import json
+import warnings
 
 import numpy as np
 import paddle
@@ -14,6 +15,7 @@ from paddlevideo.engine.build import build_metric, build_model, load_config, loa
 from paddlevideo.engine.finetune import apply_finetune, class_weights, load_weights, training_records
 from paddlevideo.engine.plan import describe
 from paddlevideo.engine.precise_bn import norms_of
+from paddlevideo.engine.test import tag_row
 from paddlevideo.losses import cross_entropy, mixed_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.layers import SubBatchNorm3D
 from paddlevideo.sample import BatchShape, Draw, Record
@@ -426,6 +428,13 @@ def test_one_switch_for_data_model_and_metric(demo, small):
         load_records(load_config("configs/demo/audio.yaml", ["DATASET.multi_label=true"]), ("train",))
     with pytest.raises(ConfigError, match="METRIC CenterCropMetric does not fit"):
         build_metric(demo("DATASET.multi_label=true"), 3, True)
+
+
+def test_chances_far_from_a_half_are_numbers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        row = tag_row(Record("a.mp4"), np.zeros(3), "", np.array([-1000.0, 3.0, 1000.0]))
+    assert row["classes"] == [2, 1, 0] and row["scores"] == [1.0, pytest.approx(0.95257413), 0.0]
 
 
 def test_slowfast_with_several_labels_averages_logits():

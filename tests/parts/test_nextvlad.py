@@ -12,7 +12,7 @@ import pytest
 from paddlevideo.losses import mixture_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead
 from paddlevideo.models.tagger import TaggerMixture, VideoTagger
-from paddlevideo.models.vlad import CONVENTIONS, UnbiasedNorm, sigmoid
+from paddlevideo.models.vlad import CONVENTIONS, Stream, UnbiasedNorm, sigmoid
 from paddlevideo.models.youtube8m import EIGEN_PARAM
 from paddlevideo.registry import lookup
 from paddlevideo.solver import ema
@@ -179,6 +179,28 @@ def test_whitening_from_a_file(tmp_path):
     frames = model.backbone.frames(batch((12,)))
     expected = (batch((12,))["rgb"].numpy().reshape(-1, 16) * 4.0 / 255 - 2) * factors
     np.testing.assert_allclose(frames.features[0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "at_once"), [(24, False), (25, True)])
+def test_products_of_weights_first_change_nothing(rows, at_once):
+    """From 24 rows of 16 values on that is less work in training; results and gradients are those of layer by layer."""
+    stream = Stream(16, 8, 4, 2, CONVENTIONS["paddlecv"])
+    stream.expansion.bias.set_value(paddle.randn(stream.expansion.bias.shape))
+    x, ran = paddle.randn([rows, 16]), []
+    stream.assignment.register_forward_post_hook(lambda *_: ran.append(1))
+    weights = [stream.expansion.weight, stream.expansion.bias, stream.assignment.weight]
+    pull = [paddle.randn([rows, 32]), paddle.randn([rows, 32])]
+    found = {}
+    for training in (True, False):
+        stream.training = training
+        results = stream.project(x)
+        sum((y * g).sum() for y, g in zip(results, pull, strict=True)).backward()
+        found[training] = [*(y.numpy() for y in results), *(w.grad.numpy() for w in weights)]
+        for w in weights:
+            w.clear_gradient(False)
+    assert len(ran) == (1 if at_once else 2)
+    for one, other in zip(found[True], found[False], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-6 * np.abs(other).max())
 
 
 def test_sigmoid_of_any_size():

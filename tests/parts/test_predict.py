@@ -16,7 +16,7 @@ from paddlevideo.deploy.export import trained_model
 from paddlevideo.deploy.inputs import ArrayClip, find_inputs
 from paddlevideo.deploy.predict import Predictor
 from paddlevideo.deploy.results import Result, write_results
-from paddlevideo.engine.build import load_config
+from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.sample import Record
 from paddlevideo.schema import ConfigError
@@ -65,6 +65,12 @@ def test_a_built_model_predicts_with_its_config(exported, expected):
     (result,) = Predictor(model, exported.cfg, device="cpu").predict(exported.files[0], topk=3)
     np.testing.assert_allclose(scores_of(result), expected[result.input_path], rtol=0, atol=1e-5)
     assert result.label_names == [str(i) for i in result.class_ids]
+
+
+def test_a_built_model_has_the_class_names_of_its_data(small, clips):
+    overrides = ("MIX=null", "DATASET.train={format: VideoDataset}", f"DATASET.root={clips}")
+    for cfg in (small("MIX=null"), small(*overrides)):
+        assert Predictor(build_model(cfg, 3), config=cfg, backend="eager").labels == ["blue sky", "green", "红色"]
 
 
 def test_chunks_of_views_do_not_change_scores(exported, predictor):

@@ -18,6 +18,7 @@ from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.plan import describe
+from paddlevideo.engine.start import start
 from paddlevideo.engine.steps import supervised
 from paddlevideo.engine.test import TAGS, eval_loader, evaluate, tag_row
 from paddlevideo.engine.test import test as run_test
@@ -364,6 +365,10 @@ def test_a_metric_that_does_not_fit(small):
         ConfigError, match=r"METRIC MultiLabelMetric does not fit; .* gives one label a video: METRIC: {name: Cent"
     ):
         build_metric(small(), CLASSES, multilabel=False)
+    unfit = small("METRIC={name: CenterCropMetric}")  # told before the first epoch, not after it
+    for early in (lambda: start(unfit, True, None, None), lambda: describe(unfit)):
+        with pytest.raises(ConfigError, match="METRIC CenterCropMetric does not fit"):
+            early()
 
 
 def test_check_tries_it_without_data(small):
@@ -371,7 +376,7 @@ def test_check_tries_it_without_data(small):
     assert "no mistakes found" in plan and "VideoTagger" in plan and f"{CLASSES} classes" in plan
     assert re.search(r"train +batch 4 per rank of rgb \[9, 8\], audio \[9, 4\], num_frames", plan)
     with pytest.raises(
-        ConfigError, match=r"PIPELINE.train: the model takes rgb as T D = any x 8 uint8; the pipeline gives .*16"
+        ConfigError, match=r"PIPELINE.train: the model takes rgb as T D = any x 8 uint8; the pipeline gives .*16.*'features'"
     ):
         describe(small("PIPELINE.train.decode.features={rgb: 16, audio: 4}"))
     with pytest.raises(ConfigError, match=r"the model takes rgb, audio, num_frames; the pipeline gives no 'audio'"):

@@ -46,9 +46,13 @@ def test_a_training_ends_with_its_report(small, monkeypatch, capsys):
     assert len([tag for tag, _ in page.tags if tag == "img"]) == 6, "a picture of each validation clip"
 
 
-def test_no_report_without_validation_or_an_end(small, monkeypatch):
+def test_a_report_at_every_end_and_at_no_stop(small, monkeypatch):
     cfg = small("epochs=1")
-    assert run(monkeypatch, "-c", cfg.origin.path, "-o", "epochs=1") == 0
+    assert run(monkeypatch, "-c", cfg.origin.path, "-o", "epochs=1", "-o", "max_iters=1") == 0
+    page = Path(cfg.folder) / "report.html"
+    text = read_page(page).text
+    assert "Curves" in text and "Worst clips" not in text, "nothing was validated"
+    page.unlink()
     real = train_module.supervised
 
     def ask_to_stop(*args):
@@ -57,7 +61,7 @@ def test_no_report_without_validation_or_an_end(small, monkeypatch):
 
     monkeypatch.setattr(train_module, "supervised", ask_to_stop)
     assert run(monkeypatch, "--validate", "-c", cfg.origin.path) == 0
-    assert not list(Path(cfg.folder).glob("report.html"))
+    assert not page.exists()
 
 
 def test_findings_belong_to_the_run(small):
