@@ -455,6 +455,8 @@ def test_class_ids(tmp_path):
     assert found(shifted) == [("empty_class", "")] and "if ids count from 1 here" in shifted.faults[0].text
     assert "class ids 1, 2" in run("000333").faults[0].text
     assert found(run(["0", "0", "0", "1", "1", "-1"])) == [("bad_label", "5.mp4")]
+    several = run(["0", "0", "0", "1", "1", "0,1"])
+    assert found(several) == [("bad_label", "5.mp4")] and "several class ids" in several.faults[0].text
     named = run("001122", class_names=["a", "b", "c"])
     assert found(named) == [] and named.class_names == ["a", "b", "c"] and named.class_ids["c"] == 2
     assert found(run("001133", class_names=["a", "b", "c"])) == [
