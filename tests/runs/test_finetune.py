@@ -236,4 +236,10 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
     for path, result in zip(some, predictor.predict(some, topk=2), strict=True):
         assert result.class_ids == tested[path]["classes"]
         np.testing.assert_allclose(result.scores, tested[path]["scores"], atol=1e-4)
-    assert any(abs(sum(row["scores"]) - 1) > 0.05 for row in tested.values()), "each class has a probability of its own"
+
+    paddle.seed(0)  # of a model that has learnt nothing yet no score is near 0 or 1
+    write_arrays(tmp_path / "new.pdparams", state_arrays(build_model(cfg, 2)))
+    run_test(cfg, str(tmp_path / "new.pdparams"), str(tmp_path / "new.json"))
+    new = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))["results"]
+    sums = [sum(row["scores"]) for row in new if "scores" in row]
+    assert any(abs(total - 1) > 1e-3 for total in sums), "each class has a probability of its own"
