@@ -121,6 +121,8 @@ def new_figure(width: float, height: float) -> Any:
 def finish(axes, across: str, label: str, **legend) -> None:
     """Name the axes, and the curves; `legend`: where their names stand, matplotlib finds a place where it says nothing."""
     axes.set(xlabel=across, ylabel=label)
+    if across == "epoch":
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         for text in axes.legend(frameon=False, **legend).get_texts():
