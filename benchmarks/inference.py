@@ -11,7 +11,6 @@ import paddle
 
 from benchmarks.measure import Group, Variant, measure, timed
 from benchmarks.train import MATRIX, multiplications, speed
-from paddlevideo import onednn
 from paddlevideo.deploy.backends import available_backends, open_backend
 from paddlevideo.deploy.export import GOLDEN, export, relative_difference, trained_model
 from paddlevideo.deploy.manifest import read_manifest
@@ -88,27 +87,8 @@ def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any
         else:
             yield label, open_backend(program, kind, threads=threads, **options)
     if exported.model is not None:
-        eager = open_backend(exported.model, "eager", threads=threads)
-        yield "eager", eager
-        yield "eager, oneDNN", WithOneDNN(eager)
-
-
-@dataclass(frozen=True)
-class WithOneDNN:
-    """A backend for the time that convolutions are oneDNN's, in dynamic mode too."""
-
-    backend: Any
-
-    @property
-    def name(self) -> str:
-        return self.backend.name
-
-    def run(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        onednn.use(True)
-        try:
-            return self.backend.run(arrays)
-        finally:
-            onednn.use(False)
+        for label, by_onednn in (("eager", True), ("eager, no oneDNN", False)):
+            yield label, open_backend(exported.model, "eager", threads=threads, onednn=by_onednn)
 
 
 def opened(

@@ -56,8 +56,10 @@ def settle_root(tree: Tree) -> list[str]:
         section = data.get(keys[0]) if len(keys) == 2 else data
         if isinstance(section, dict) and section.get(keys[-1]) is not None and layer(*keys) < layer("root"):
             gone.append(f"{'.'.join(keys)}: {section.pop(keys[-1])}")
-            section.pop("data_prefix", None)  # of the list that is gone
             tree.forget(("DATASET", *keys))
+            if "data_prefix" in section and layer(keys[0], "data_prefix") < layer("root"):  # of the list that is gone
+                del section["data_prefix"]
+                tree.forget(("DATASET", keys[0], "data_prefix"))
     return [f"DATASET.root {data['root']} takes the place of {', '.join(gone)}"] if gone else []
 
 

@@ -23,10 +23,12 @@ from paddle.autograd import PyLayer
 
 # Values of the C interface, as dnnl_types.h has them in all of version 3.
 _CPU, _FLOAT32, _ANY_FORMAT, _IN_ORDER, _DIRECT, _OPENMP = 1, 3, 1, 1, 1, 2
-# What a convolution is prepared for. Not for inference (96): oneDNN 3.6.2, which Paddle 3.3 ships, then chooses its brgemm
-# convolutions, which read and write beside their memory at some sizes (one channel and a stride, a stride above the kernel).
+# What a forward convolution is prepared for. Not for inference (96): oneDNN 3.6.2, which Paddle 3.3 ships, then chooses its
+# brgemm code, which reads and writes beside its memory at some sizes (one channel and a stride, a stride above the kernel).
 _FORWARD_TRAINING = 64
+_OWN_SCRATCHPAD = 1  # memory for intermediate results comes from the caller; oneDNN's own belongs to the thread that prepared
 _SRC, _DST, _WEIGHTS, _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS = 1, 17, 33, 129, 145, 161  # arguments of an execution
+_SCRATCHPAD = 80
 _MEMORY_OF = {
     _SRC: 129,
     _DIFF_SRC: 130,
@@ -34,6 +36,7 @@ _MEMORY_OF = {
     _DIFF_WEIGHTS: 132,
     _DST: 133,
     _DIFF_DST: 134,
+    _SCRATCHPAD: 136,
 }  # queries of a descriptor
 _ALIGNMENT = 64  # bytes
 _KEPT = 2048  # prepared convolutions; a multigrid run of SlowFast has about 160 a clip shape
@@ -77,6 +80,8 @@ class _Library:
         self.dnnl.dnnl_memory_desc_equal.argtypes = (c_void_p, c_void_p)
         self.dnnl.dnnl_memory_set_data_handle.argtypes = (c_void_p, c_void_p)
         self.engine = self.make("dnnl_engine_create", c_int(_CPU), c_size_t(0))
+        self.attributes = self.make("dnnl_primitive_attr_create")
+        self.call("dnnl_primitive_attr_set_scratchpad_mode", self.attributes, c_int(_OWN_SCRATCHPAD))
         self.stream = self.make("dnnl_stream_create", self.engine, c_int(_IN_ORDER))
 
     def call(self, function: str, *arguments) -> None:
@@ -138,7 +143,9 @@ def takes(x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], paddin
     Sizes that do not fit each other are left to Paddle, whose messages say what is wrong; so are a stride above the kernel and
     a kernel above what padding leaves of an axis, for which oneDNN 3.6.2 has wrong gradients (tests/parts/test_onednn.py).
     """
-    if not (_wanted and paddle.in_dynamic_mode() and x.place.is_cpu_place()) or missing():
+    if not (_wanted and paddle.in_dynamic_mode()) or missing():
+        return False
+    if not (x.place.is_cpu_place() and weight.place.is_cpu_place() and paddle.get_device() == "cpu"):  # where results go
         return False
     if not x.dtype == weight.dtype == paddle.float32 or len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1]:
         return False
@@ -271,14 +278,15 @@ class _Prepared:
             None,
             target,
             *space,
-            None,
+            library.attributes,
         )
         self._own(destroy, made)
         if kind == "forward":
             return made
         bias = (None,) if kind == "weights" else ()
+        shapes = (source, kernel, *bias, target)
         gradient = library.make(
-            create.format(f"backward_{kind}"), library.engine, _DIRECT, source, kernel, *bias, target, *space, made, None
+            create.format(f"backward_{kind}"), library.engine, _DIRECT, *shapes, *space, made, library.attributes
         )
         return self._own(destroy, gradient)
 
@@ -311,7 +319,8 @@ class _Prepared:
 
     def _conversion(self, source: c_void_p, target: c_void_p) -> c_void_p:
         library = _library()
-        made = library.make("dnnl_reorder_primitive_desc_create", source, library.engine, target, library.engine, None)
+        ends = (source, library.engine, target, library.engine)
+        made = library.make("dnnl_reorder_primitive_desc_create", *ends, library.attributes)
         return self._own("dnnl_primitive_desc_destroy", made)
 
     def _memory(self, layout: c_void_p) -> c_void_p:
@@ -325,6 +334,9 @@ class _Prepared:
         return memory
 
     def _step(self, descriptor: c_void_p, arguments: list[tuple[int, c_void_p]]) -> None:
+        scratch = _layout(descriptor, _SCRATCHPAD)
+        if _library().dnnl.dnnl_memory_desc_get_size(scratch):
+            arguments = [*arguments, (_SCRATCHPAD, self._temporary(scratch))]
         primitive = self._own("dnnl_primitive_destroy", _library().make("dnnl_primitive_create", descriptor))
         packed = (_Argument * len(arguments))(*(_Argument(name, memory) for name, memory in arguments))
         self._steps.append((primitive, c_int(len(arguments)), packed))
@@ -363,8 +375,9 @@ class _Workspace:
     def __call__(self, size: int) -> int:
         """The address of at least `size` bytes."""
         if size > self._size:
-            self._buffer, self._size = None, size  # freed before the larger one is taken
+            self._buffer, self._size = None, -1  # freed before the larger one is taken
             self._buffer = paddle.empty([size + _ALIGNMENT], "uint8")
+            self._size = size
         address = self._buffer.data_ptr()
         return -(-address // _ALIGNMENT) * _ALIGNMENT
 

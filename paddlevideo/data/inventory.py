@@ -259,7 +259,7 @@ def settle_labels(found: Inventory, folders: bool) -> None:
     for item in found.items:
         written, item.label = item.label, item.label.strip() if item.place else item.label
         if item.place and "," in written and all(map(is_integer, written.split(","))):
-            found.leave_out(item, "bad_label", f"label {written}: several class ids; only lists of one label a video are checked")
+            found.leave_out(item, "bad_label", f"label {written}: several class ids; lists of one label a video are checked")
             continue
         if item.place and is_integer(written) and (as_ids or names is not None):
             number = int(written)

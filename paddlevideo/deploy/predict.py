@@ -111,6 +111,8 @@ class Predictor:
         on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
         limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
         most = views_per_step or cfg.DATASET.views_per_step or max(1, limit // self._feed.clip_bytes)
+        if built and options.get("onednn") is None:
+            options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=most, **options)
         self._feed.connect(self.backend.inputs)
         self.views_per_step = max(1, most // self._feed.views_in_clip)

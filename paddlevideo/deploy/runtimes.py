@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import inference
 
+from paddlevideo import onednn
 from paddlevideo.sample import InputSpec
 
 Arrays = dict[str, np.ndarray]
@@ -51,7 +52,7 @@ class Options:
         max_batch: clips in the largest `run`, which TensorRT must know beforehand.
         gpu_mem: of Paddle's memory pool at the start (MB).
         ir_optim: let Paddle Inference rewrite the program.
-        onednn: Paddle Inference on a CPU uses oneDNN; None keeps Paddle's default, which is on.
+        onednn: Paddle Inference, or a built model, uses oneDNN on a CPU; None is on.
         quiet: no log lines of Paddle Inference's own.
     """
 
@@ -140,13 +141,14 @@ class EagerBackend:
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
         paddle.base.core.set_num_threads(options.num_threads)
         model.eval()
-        self._model, self._half = model, options.precision == "fp16"
+        self._model, self._half, self._onednn = model, options.precision == "fp16", options.onednn is not False
         self._half_dtype = "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
         self.name = f"eager on {paddle.get_device()}"
         self.inputs = dict(model.inputs)
 
     def run(self, arrays: Arrays) -> np.ndarray:
         _check(arrays, self.inputs)
+        onednn.use(self._onednn)
         with paddle.no_grad(), paddle.amp.auto_cast(enable=self._half, dtype=self._half_dtype):
             return self._model({name: paddle.to_tensor(arrays[name]) for name in self.inputs}).astype("float32").numpy()
 

@@ -237,7 +237,8 @@ def _load_backbones(recognizer: Component, model: nn.Layer) -> list[Account]:
         path = component.args.get("pretrained")
         if path:
             random = f"-o {component.path}.pretrained=null"
-            arrays = _read(component, "pretrained", read_arrays, f"fetch it (README.md says where), or start without: {random}")
+            way_out = f"fetch it (README.md says where) or train what makes it, or start without: {random}"
+            arrays = _read(component, "pretrained", read_arrays, way_out)
             if any(name.startswith("backbone.") for name in arrays):  # a whole recognizer: take its backbone
                 arrays = {k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")}
             arrays = {model.backbone.pretrained_name(name): array for name, array in arrays.items()}

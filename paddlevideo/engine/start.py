@@ -31,6 +31,7 @@ from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.test import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.watch import StopSignal
+from paddlevideo.registry import lookup
 from paddlevideo.schema import Config, ConfigError
 from paddlevideo.solver import ema
 from paddlevideo.solver.multigrid import Phase, describe
@@ -141,8 +142,7 @@ def start(cfg: Config, validate: bool, weights: str | None, resume: str | None, 
         if not resumed:
             (folder / findings.FILE).unlink(missing_ok=True)  # of an earlier run
     if not (learnt or resumed):
-        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE" * ("backbone" in cfg.MODEL.args)
-        logger.info(f"starting from random weights; those of a trained model are taken with -w FILE{backbone}")
+        logger.info(from_nothing(cfg))
     write_run_file(cfg, folder, classes, "--multigrid " * multigrid + (f"-w {shlex.quote(weights)} " if weights else ""))
     run = Run(
         cfg=cfg, folder=folder, state=state, records=lists["train"], loader=loader, classes=classes,
@@ -195,10 +195,20 @@ def first_weights(cfg: Config, model: paddle.nn.Layer, weights: str | None, clas
         names = read_class_names(cfg.FINETUNE.class_names) if cfg.FINETUNE.class_names else names
         for line in load_weights(model, arrays, weights, names, classes.names):
             logger.info(line)
+    elif cfg.FINETUNE.class_names:
+        logger.warning("FINETUNE.class_names has no effect without -w: it names the classes of that file")
     changed = apply_finetune(cfg, model)
     if changed:
         logger.info(changed)
     return bool(accounts or weights)
+
+
+def from_nothing(cfg: Config) -> str:
+    """That a run starts from random weights, and how it would start from others."""
+    part = cfg.MODEL.args.get("backbone")
+    takes = part is not None and "pretrained" in lookup("backbone", part.name).parameters()
+    backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE" * takes
+    return f"starting from random weights; those of a trained model are taken with -w FILE{backbone}"
 
 
 def accumulation(cfg: Config, num_steps: int) -> int:

@@ -151,14 +151,14 @@ def evaluate(
                     rows.append((place, row_of(records[place], target, name.decode("utf-8", "replace"), row)))
         for place in loaded.lost:
             record = records[place]
-            unseen = -1 if record.label is None else record.label
+            lost_label = -1 if record.label is None else record.label
             if record.labels is not None:
                 metric.update(None, {"label": many_hot(record.labels, num_classes)[None]})
             elif not multilabel:  # of shards they are in the file that failed
-                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([unseen])})
+                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([lost_label])})
             if keep_rows:
                 reason = next(str(f) for f in loaded.failures if f.path == record.place)
-                known = {"label": unseen} if record.labels is None else {"labels": list(record.labels)}
+                known = {"label": lost_label} if record.labels is None else {"labels": list(record.labels)}
                 rows.append((place, {"id": record.id, "path": record.place, **known, "error": reason}))
     missing.places.update(*dist.gather(sorted(missing.places)))
     if str(missing):

@@ -14,7 +14,7 @@ import numpy as np
 
 MAX_SHOWN = 5  # ids in a message
 BLOCK = 1 << 20  # scores that are compared at once
-SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+SUFFIX = re.compile(r"\.(?:[A-Za-z][A-Za-z0-9]{1,4}|3gp|3GP)$")
 NOWHERE = np.iinfo(np.int64).max
 NARROW = 1e-9  # a stretch of coefficients below this is rounding
 

@@ -208,6 +208,8 @@ def test_a_folder_of_data_on_the_command_line_replaces_the_lists_of_the_file(tmp
     assert note.startswith(f"DATASET.root {clips} takes the place of train.file_path: data/k400/train.list, test.file_path")
     assert note.endswith("class_names: data/k400/labels.txt") and cfg.DATASET.class_names is None
     assert "file_path" not in cfg.DATASET.train.args and cfg.DATASET.valid.args["file_path"] == "mine.list"
+    cfg = load_config("configs/demo/pptsn.yaml", [root, "DATASET.train.data_prefix=elsewhere"])
+    assert cfg.DATASET.train.args == {"data_prefix": "elsewhere"} and "data_prefix" not in cfg.DATASET.valid.args
 
     (tmp_path / "base.yaml").write_text(f"_base_: {Path('configs/demo/pptsn.yaml').resolve()}\n")
     over = tmp_path / "over.yaml"

@@ -55,7 +55,7 @@ def test_a_video_and_its_feature_are_one():
     numbers = np.arange(6.0).reshape(3, 2)
     ids = ["x/a b.npy", "x/c.d.npy", "y/a b.npy"]
     sound = Scores("sound", numbers, ids, np.array([0, 1, 1]))
-    for others in (["y/a b.mp4", "x/a b.mp4", "x/c.d.webm"], ["y/a b", "x/a b", "x/c.d"]):
+    for others in (["y/a b.mp4", "x/a b.3gp", "x/c.d.webm"], ["y/a b", "x/a b", "x/c.d"]):
         pictures = Scores("pictures", numbers[[2, 0, 1]], others)
         aligned = align([sound, pictures])
         assert aligned.ids == ids and np.array_equal(*aligned.values)

@@ -1,5 +1,8 @@
 """Convolutions by oneDNN: the same numbers as Paddle's, and left alone where they do not apply."""
 
+import subprocess
+import sys
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -106,7 +109,7 @@ def run_at_random(count, seed):
             given = {"x": x, "weight": weight, "y": grad}
             places = {name: guarded(given[what].numpy()) for name, what in inputs.items()}
             places[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
-            onednn._prepared(kind, *sizes, 2).run({name: place[1] for name, place in places.items()})
+            onednn._prepared(kind, *sizes, onednn._library().threads).run({name: place[1] for name, place in places.items()})
             found, wanted = places[output][0], expected[kind].numpy()
             assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), (kind, *sizes)
             assert all(untouched() for _, _, untouched in places.values()), (kind, *sizes)
@@ -132,6 +135,49 @@ def test_any_number_of_threads():
         dist.use_threads()
     close(found[0], found[1])
     close(found[0], found[2])
+
+
+IN_ANOTHER_THREAD = """
+import threading
+import paddle
+from paddlevideo import dist, onednn
+
+x, weight = paddle.randn([2, 8, 28, 16, 28]), paddle.randn([32, 8, 5, 1, 2])
+x.stop_gradient = weight.stop_gradient = False
+found = []
+
+def run():
+    dist.use_threads(2)
+    y = onednn.conv(x, weight, (1, 4, 2), (2, 0, 0))
+    found.append([t.numpy() for t in (y, *paddle.grad([y], [x, weight], [paddle.ones_like(y)]))])
+
+run()
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+assert all((a == b).all() for a, b in zip(*found, strict=True))
+"""
+
+
+def test_prepared_in_one_thread_and_run_in_another(root):
+    """Memory that belongs to a thread would end the process; so it has one of its own here."""
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_THREAD]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_memory_that_runs_out_once(monkeypatch):
+    workspace, real = onednn._Workspace(), paddle.empty
+
+    def none(*_):
+        raise MemoryError("no memory")
+
+    workspace(100)
+    monkeypatch.setattr(paddle, "empty", none)
+    with pytest.raises(MemoryError):
+        workspace(1 << 20)
+    monkeypatch.setattr(paddle, "empty", real)
+    assert workspace(50) % 64 == 0
 
 
 def test_only_wanted_gradients():

@@ -101,7 +101,7 @@ def test_inference_compares_backends_with_the_exported_logits(benchmark):
     code, printed, groups = benchmark("inference", "-o", "MODEL.head.num_classes=3", "--threads", "1")
     assert code == 0, printed
     product, group = groups
-    assert names(group)[0] == "paddle" and names(group)[-2:] == ["eager", "eager, oneDNN"]
+    assert names(group)[0] == "paddle" and names(group)[-2:] == ["eager", "eager, no oneDNN"]
     assert all(float(row["note"].rsplit(" ", 1)[1]) < 1e-4 for row in group["rows"])
     assert all("GFLOP/s" in row["note"] for row in (*product["rows"], *group["rows"]))
     assert all("% of the product" in row["note"] for row in group["rows"])

@@ -97,7 +97,8 @@ def test_names_for_weights_that_hold_none(small, pretrained, tmp_path, told):
     train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False, str(tmp_path / "nameless.pdparams"))
     assert "the rows of 2 of them are kept by name: blue sky, green" in told()
     assert "random weights" not in told()
-    train(small(*options), False)
+    train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False)
+    assert "FINETUNE.class_names has no effect without -w" in told()
     assert "starting from random weights; those of a trained model are taken with -w FILE, those of a backbone with" in told()
 
 
