@@ -206,7 +206,7 @@ def first_weights(cfg: Config, model: paddle.nn.Layer, weights: str | None, clas
 def from_nothing(cfg: Config) -> str:
     """That a run starts from random weights, and how it would start from others."""
     part = cfg.MODEL.args.get("backbone")
-    takes = part is not None and "pretrained" in lookup("backbone", part.name).parameters()
+    takes = part is not None and "pretrained" in lookup(part.kind, part.name).parameters()
     backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE" * takes
     return f"starting from random weights; those of a trained model are taken with -w FILE{backbone}"
 
