@@ -6,11 +6,20 @@ from setuptools import find_packages, setup
 
 extras = {
     "cpu": ["paddlepaddle>=3.3"],
-    "gpu": ["paddlepaddle-gpu>=3.3"],  # the build for your CUDA version comes from Paddle's own index
-    "onnx": ["paddle2onnx>=2.1", "onnx>=1.16", "onnxruntime>=1.20"],  # export to ONNX, ONNX Runtime as a backend
+    "gpu": [
+        "paddlepaddle-gpu>=3.3"
+    ],  # the build for your CUDA version comes from Paddle's own index
+    "onnx": [
+        "paddle2onnx>=2.1",
+        "onnx>=1.16",
+        "onnxruntime>=1.20",
+    ],  # export to ONNX, ONNX Runtime as a backend
     "openvino": ["openvino>=2025.0"],  # the fastest backend on most CPUs
     "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
-    "audio": ["soundfile>=0.12.1", "soxr>=0.4"],  # other readers of plain sound files; PyAV reads them too
+    "audio": [
+        "soundfile>=0.12.1",
+        "soxr>=0.4",
+    ],  # other readers of plain sound files; PyAV reads them too
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [

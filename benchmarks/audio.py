@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.data.audio import DecibelMel, LogMel
+from paddlevideo.media.log_mel import DecibelMel, LogMel
 
 SECONDS, SAMPLE_RATE = 10, 16000  # of the made-up sound; Hz
 REPEATS = 10  # features in one timed call
@@ -24,7 +24,9 @@ def run(rounds: int) -> Iterator[Group]:
         yield comparison(name, ours, theirs.get(name, {}), wave, rounds)
 
 
-def comparison(name: str, ours: Callable, theirs: dict[str, Callable], wave: np.ndarray, rounds: int) -> Group:
+def comparison(
+    name: str, ours: Callable, theirs: dict[str, Callable], wave: np.ndarray, rounds: int
+) -> Group:
     """Ours against librosa's ways, of which the first is the baseline where there is one.
 
     Raises:
@@ -71,15 +73,21 @@ def peers() -> dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]]:
         return ((np.log(mel + 1e-8) + 7.03) / 4.66).T
 
     def mel(wave: np.ndarray, which: int, **spectrum) -> np.ndarray:
-        return librosa.feature.melspectrogram(y=wave, hop_length=256, **spectrum, **sizes, **bands[which])
+        return librosa.feature.melspectrogram(
+            y=wave, hop_length=256, **spectrum, **sizes, **bands[which]
+        )
 
     def mel_of_kept(wave: np.ndarray, which: int, power: int, **spectrum) -> np.ndarray:
-        return kept[which] @ np.abs(librosa.stft(wave, n_fft=512, hop_length=256, **spectrum)) ** power
+        return (
+            kept[which] @ np.abs(librosa.stft(wave, n_fft=512, hop_length=256, **spectrum)) ** power
+        )
 
     return {
         "feature of MMAction2": {
             "librosa": lambda wave: decibels(mel(level(wave), 0, window=window, power=1)),
-            "librosa, filters kept": lambda wave: decibels(mel_of_kept(level(wave), 0, 1, window=window)),
+            "librosa, filters kept": lambda wave: decibels(
+                mel_of_kept(level(wave), 0, 1, window=window)
+            ),
         },
         "log-mel of AVSlowFast": {
             "librosa": lambda wave: logarithm(mel(wave, 1, center=False)),

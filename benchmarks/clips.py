@@ -5,14 +5,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddlevideo.data.datasets import find_videos
-from paddlevideo.data.demo import FPS, encode, make_sound
+from paddlevideo.curate.demo_videos import FPS, encode, make_sound
+from paddlevideo.data.paths import find_videos
 from paddlevideo.sample import Record
 
 AT_LEAST = 16  # records of one pass; fewer would not keep two workers busy
 
 
-def records_of(videos: Path | None, folder: Path, count: int, size: tuple[int, int], num_frames: int, gop: int) -> list[Record]:
+def records_of(
+    videos: Path | None, folder: Path, count: int, size: tuple[int, int], num_frames: int, gop: int
+) -> list[Record]:
     """The videos below `videos`, or `count` made-up ones in `folder`; all of them several times where they are few.
 
     Args:
@@ -42,7 +44,9 @@ def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, see
     ground = rng.integers(0, 256, (height * 2, width * 2, 3), np.uint8)
     ground = cv2.normalize(cv2.GaussianBlur(ground, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
     turns = np.arange(num_frames) / 40 + rng.uniform(0, 6)
-    places = np.stack([(1 + np.sin(turns * 1.3)) * (height - 1) / 2, (1 + np.cos(turns)) * (width - 1) / 2], 1).astype(int)
+    places = np.stack(
+        [(1 + np.sin(turns * 1.3)) * (height - 1) / 2, (1 + np.cos(turns)) * (width - 1) / 2], 1
+    ).astype(int)
     frames = np.stack([ground[y : y + height, x : x + width] for y, x in places])
     options = {"preset": "veryfast", "crf": "23", "g": str(gop), "bf": "2"}
     encode(path, frames, make_sound("hum", rng, num_frames / FPS), "libx264", "aac", options)

@@ -18,15 +18,20 @@ def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iter
     for split in ("train", "test"):
         pipeline = build_pipeline(cfg, split)
         made_up = pipeline.synthetic()
-        sample = {name: np.asarray(made_up[name]) for name in pipeline.travels}
+        sample = {name: np.asarray(made_up[name]) for name in pipeline.batch_specs}
         if pipeline.num_views > 1:
             batch = {name: array[:1] for name, array in sample.items()}
         else:
-            batch = {name: np.stack([array] * (batch_size if split == "train" else 1)) for name, array in sample.items()}
+            batch = {
+                name: np.stack([array] * (batch_size if split == "train" else 1))
+                for name, array in sample.items()
+            }
         yield finishing(pipeline, batch, f"bytes to float32, PIPELINE.{split}", rounds)
 
 
-def finishing(pipeline: ClipPipeline, batch: dict[str, np.ndarray], title: str, rounds: int) -> Group:
+def finishing(
+    pipeline: ClipPipeline, batch: dict[str, np.ndarray], title: str, rounds: int
+) -> Group:
     """
     Raises:
         ValueError: the ways give different numbers.

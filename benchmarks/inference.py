@@ -11,11 +11,12 @@ import paddle
 
 from benchmarks.measure import Group, Variant, measure, timed
 from benchmarks.train import MATRIX, multiplications, speed
-from paddlevideo.deploy.backends import available_backends, open_backend
-from paddlevideo.deploy.export import GOLDEN, export, relative_difference, trained_model
-from paddlevideo.deploy.manifest import read_manifest
 from paddlevideo.engine.build import build_model, load_config
+from paddlevideo.engine.load import trained_model
+from paddlevideo.export.export import GOLDEN, export, relative_difference
 from paddlevideo.log import logger
+from paddlevideo.runtimes.choose import available_backends, open_backend
+from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.weights import state_arrays, write_arrays
 
 # (label, kind, suffix of the program, options); the first is the baseline.
@@ -43,7 +44,9 @@ def made_up(config: str, overrides: list[str], folder: Path) -> Exported:
     paddle.seed(0)
     weights = folder / "random.pdparams"
     write_arrays(weights, state_arrays(build_model(cfg)))
-    return Exported(export(cfg, weights, folder / "exported", ["all"]), trained_model(cfg, weights)[0])
+    return Exported(
+        export(cfg, weights, folder / "exported", ["all"]), trained_model(cfg, weights)[0]
+    )
 
 
 def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]:
@@ -54,7 +57,9 @@ def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]
     """
     golden_file, manifest = exported.folder / GOLDEN, read_manifest(exported.folder)
     if manifest is None or not golden_file.exists():
-        raise ValueError(f"{exported.folder}: no model.yaml and {GOLDEN} in it; give a folder that tools/export_model.py wrote")
+        raise ValueError(
+            f"{exported.folder}: no model.yaml and {GOLDEN} in it; give a folder that tools/export_model.py wrote"
+        )
     with np.load(golden_file) as golden:
         view = {name: golden[name][:1] for name in golden.files if name != "logits"}
         logits = golden["logits"][:1]
@@ -64,14 +69,19 @@ def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]
         product = matrix_product(rounds)
         peak = 2.0 * MATRIX**3 / product.rows[0].median
         yield product
-    opened_ones = [opened(label, backend, view, logits, operations, peak) for label, backend in backends(exported, threads)]
+    opened_ones = [
+        opened(label, backend, view, logits, operations, peak)
+        for label, backend in backends(exported, threads)
+    ]
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in view.items())
     yield measure(f"inference of {manifest.name}, {shapes}", "view", 1, opened_ones, rounds)
 
 
 def matrix_product(rounds: int) -> Group:
     """What the processor can do, to compare with."""
-    matrix = paddle.to_tensor(np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32))
+    matrix = paddle.to_tensor(
+        np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32)
+    )
     product = timed(lambda: paddle.matmul(matrix, matrix).numpy())
     variant = Variant("paddle", product, lambda median: speed(2.0 * MATRIX**3, median, 0.0))
     return measure(f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, [variant], rounds)
@@ -83,7 +93,9 @@ def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any
     for label, kind, suffix, options in WAYS:
         program = next(iter(sorted(exported.folder.glob(f"*{suffix}"))), None)
         if missing[kind] or program is None:
-            logger.info(f"left out: {label}: {missing[kind] or f'no {suffix} in {exported.folder}'}")
+            logger.info(
+                f"left out: {label}: {missing[kind] or f'no {suffix} in {exported.folder}'}"
+            )
         else:
             yield label, open_backend(program, kind, threads=threads, **options)
     if exported.model is not None:
@@ -92,7 +104,12 @@ def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Any
 
 
 def opened(
-    label: str, backend: Any, view: dict[str, np.ndarray], logits: np.ndarray, operations: float, peak: float
+    label: str,
+    backend: Any,
+    view: dict[str, np.ndarray],
+    logits: np.ndarray,
+    operations: float,
+    peak: float,
 ) -> Variant:
     """A backend as a variant.
 
@@ -110,7 +127,11 @@ def opened(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, help="exported folder; default: the config's model with random weights")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="exported folder; default: the config's model with random weights",
+    )
     parser.add_argument("--threads", type=int, help="default: all cores")
 
 

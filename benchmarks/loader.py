@@ -11,10 +11,11 @@ import numpy as np
 
 from benchmarks.clips import records_of
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.data.decode import has_decord
-from paddlevideo.data.loader import ClipDataset, EvalOrder, Loaded, Loader, load_batch
+from paddlevideo.data.loader import ClipDataset, Loaded, Loader, load_batch
+from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline, load_config
+from paddlevideo.media.decode import has_decord
 from paddlevideo.sample import DecodeError, Draw, Record
 
 DECODERS = ("pyav", "decord", "cv2")
@@ -51,7 +52,12 @@ class WholeDecoder:
 
 
 def run(
-    config: str, overrides: list[str], records: list[Record], workers: list[int], batch_size: int, rounds: int
+    config: str,
+    overrides: list[str],
+    records: list[Record],
+    workers: list[int],
+    batch_size: int,
+    rounds: int,
 ) -> Iterator[Group]:
     """The train and the test pipeline over decoders and numbers of workers, then parts of a file against all of it."""
     decoders = [name for name in DECODERS if name != "decord" or has_decord()]
@@ -62,27 +68,50 @@ def run(
             variants = []
             for name, pipeline in pipelines.items():
                 for number in workers:
-                    loader = Loader(ClipDataset(records, pipeline), EvalOrder(len(records), batch), number)
+                    loader = Loader(
+                        ClipDataset(records, pipeline), EvalOrder(len(records), batch), number
+                    )
                     stack.callback(loader.close)
-                    variants.append(Variant(f"{name}, {number} workers", timed(lambda loader=loader: read_all(loader))))
-            yield measure(title, "clip" if split == "train" else "video", len(records), variants, rounds)
+                    variants.append(
+                        Variant(
+                            f"{name}, {number} workers",
+                            timed(lambda loader=loader: read_all(loader)),
+                        )
+                    )
+            yield measure(
+                title, "clip" if split == "train" else "video", len(records), variants, rounds
+            )
     yield only_wanted(config, overrides, records, decoders, rounds)
 
 
-def only_wanted(config: str, overrides: list[str], records: list[Record], decoders: list[str], rounds: int) -> Group:
+def only_wanted(
+    config: str, overrides: list[str], records: list[Record], decoders: list[str], rounds: int
+) -> Group:
     """Decoding just the frames of a training clip against decoding the file, in one process."""
     variants = []
     for name in decoders:
         pipeline = pipeline_with(config, overrides, "train", name)
-        whole = ClipPipeline(WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.early, *pipeline.late])
+        whole = ClipPipeline(
+            WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.early, *pipeline.late]
+        )
         for label, chosen in (("all frames", whole), ("wanted frames", pipeline)):
             dataset = ClipDataset(records, chosen)
-            variants.append(Variant(f"{name}, {label}", timed(lambda dataset=dataset: read_each(dataset))))
-    return measure("decoding all frames or the wanted ones, PIPELINE.train", "clip", len(records), variants, rounds)
+            variants.append(
+                Variant(f"{name}, {label}", timed(lambda dataset=dataset: read_each(dataset)))
+            )
+    return measure(
+        "decoding all frames or the wanted ones, PIPELINE.train",
+        "clip",
+        len(records),
+        variants,
+        rounds,
+    )
 
 
 def pipeline_with(config: str, overrides: list[str], split: str, decoder: str) -> ClipPipeline:
-    return build_pipeline(load_config(config, [*overrides, f"PIPELINE.{split}.decode.backend={decoder}"]), split)
+    return build_pipeline(
+        load_config(config, [*overrides, f"PIPELINE.{split}.decode.backend={decoder}"]), split
+    )
 
 
 def read_all(loader: Loader) -> None:
@@ -101,7 +130,9 @@ def check(loaded: Loaded) -> None:
         DecodeError: a video failed, and reading less is faster.
     """
     if loaded.failures:
-        raise DecodeError(f"{loaded.failures[0]}; take it out of the folder, every decoder must read the same videos")
+        raise DecodeError(
+            f"{loaded.failures[0]}; take it out of the folder, every decoder must read the same videos"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +140,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
     add("--clips", type=int, default=8, help="made-up videos")
     add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
-    add("--size", type=int, nargs=2, default=(340, 256), metavar=("WIDTH", "HEIGHT"), help="pixels, even")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(340, 256),
+        metavar=("WIDTH", "HEIGHT"),
+        help="pixels, even",
+    )
     add("--gop", type=int, default=50, help="frames from one key frame to the next")
     add("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes")
 

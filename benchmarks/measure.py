@@ -76,13 +76,21 @@ class Group:
         for row in self.rows:
             each = row.median / self.count * 1000
             spread = f"{row.lowest:.2f} - {row.highest:.2f}"
-            lines.append((row.name, f"{row.ratio:.2f}", spread, _short(row.rate), _short(each), row.note))
+            lines.append(
+                (row.name, f"{row.ratio:.2f}", spread, _short(row.rate), _short(each), row.note)
+            )
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         shown = []
         for line in lines:
-            cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:5], widths[1:5], strict=True)), line[5]]
+            cells = [
+                line[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(line[1:5], widths[1:5], strict=True)),
+                line[5],
+            ]
             shown.append("  ".join(cells).rstrip())
-        return "\n".join([f"{self.title} ({len(self.rows[0].seconds)} rounds)", *(f"  {line}" for line in shown)])
+        return "\n".join(
+            [f"{self.title} ({len(self.rows[0].seconds)} rounds)", *(f"  {line}" for line in shown)]
+        )
 
 
 def measure(title: str, unit: str, count: float, variants: list[Variant], rounds: int) -> Group:
@@ -96,7 +104,9 @@ def measure(title: str, unit: str, count: float, variants: list[Variant], rounds
         ValueError: fewer than one round, or nothing to compare.
     """
     if rounds < 1 or not variants:
-        raise ValueError(f"{title}: {rounds} rounds of {len(variants)} variants; at least one of each is needed")
+        raise ValueError(
+            f"{title}: {rounds} rounds of {len(variants)} variants; at least one of each is needed"
+        )
     for variant in variants:
         variant.seconds()
     times: dict[str, list[float]] = {variant.name: [] for variant in variants}
@@ -130,7 +140,12 @@ def machine() -> dict[str, Any]:
     about = Path("/proc/cpuinfo")
     if about.exists():
         model = next(
-            (line.split(":", 1)[1].strip() for line in about.read_text().splitlines() if line.startswith("model name")), model
+            (
+                line.split(":", 1)[1].strip()
+                for line in about.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            model,
         )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
@@ -153,11 +168,18 @@ class Child:
         environment: set before anything is imported there.
     """
 
-    def __init__(self, make: Callable[..., Mapping[str, Job]], arguments: tuple, environment: Mapping[str, str]):
+    def __init__(
+        self,
+        make: Callable[..., Mapping[str, Job]],
+        arguments: tuple,
+        environment: Mapping[str, str],
+    ):
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         with _environment(environment):
-            self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
+            self._process = context.Process(
+                target=_serve, args=(theirs, make, arguments), daemon=True
+            )
             self._process.start()
         theirs.close()
 

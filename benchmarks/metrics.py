@@ -11,7 +11,11 @@ import numpy as np
 from benchmarks.measure import Group, Variant, measure
 from paddlevideo.metrics.multilabel import MultiLabelMetric
 
-BATCH, TOP_K, LABELS = 1024, 20, 3  # videos, classes of each that are kept, labels of each on average
+BATCH, TOP_K, LABELS = (
+    1024,
+    20,
+    3,
+)  # videos, classes of each that are kept, labels of each on average
 FEW = 12_800  # videos that the slow way is given, too
 Score = Callable[[Iterator[tuple[np.ndarray, np.ndarray]]], tuple[float, dict[str, float]]]
 
@@ -24,7 +28,11 @@ def run(num_videos: int, num_classes: int, rounds: int) -> Iterator[Group]:
     """
     few = min(FEW, num_videos)
     slow, fast = (way(batches(few, num_classes))[1] for way in (one_by_one, at_once(num_classes)))
-    differ = [f"{name} {slow[name]} and {fast[name]}" for name in slow if abs(slow[name] - fast[name]) > 1e-6 * abs(slow[name])]
+    differ = [
+        f"{name} {slow[name]} and {fast[name]}"
+        for name in slow
+        if abs(slow[name] - fast[name]) > 1e-6 * abs(slow[name])
+    ]
     if differ:
         raise ValueError(f"metrics: a video at a time and at once differ in {', '.join(differ)}")
     ways = (("a video at a time", one_by_one), ("MultiLabelMetric", at_once(num_classes)))
@@ -32,7 +40,13 @@ def run(num_videos: int, num_classes: int, rounds: int) -> Iterator[Group]:
     yield measure(f"metrics of {few} videos, {num_classes} classes", "video", few, compared, rounds)
     if num_videos > few:
         whole = [variant("MultiLabelMetric", at_once(num_classes), num_videos, num_classes)]
-        yield measure(f"metrics of {num_videos} videos, {num_classes} classes", "video", num_videos, whole, rounds)
+        yield measure(
+            f"metrics of {num_videos} videos, {num_classes} classes",
+            "video",
+            num_videos,
+            whole,
+            rounds,
+        )
 
 
 def variant(name: str, way: Score, num_videos: int, num_classes: int) -> Variant:
@@ -43,7 +57,11 @@ def variant(name: str, way: Score, num_videos: int, num_classes: int) -> Variant
         last.update(numbers)
         return spent
 
-    return Variant(name, seconds, lambda median: f"{median:.2f} CPU-s in all, gap {last['gap']:.6f}, map {last['map']:.6f}")
+    return Variant(
+        name,
+        seconds,
+        lambda median: f"{median:.2f} CPU-s in all, gap {last['gap']:.6f}, map {last['map']:.6f}",
+    )
 
 
 def batches(num_videos: int, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -56,7 +74,9 @@ def batches(num_videos: int, num_classes: int) -> Iterator[tuple[np.ndarray, np.
         number = rng.poisson(LABELS, count)
         labels[np.repeat(np.arange(count), number), rng.integers(0, num_classes, number.sum())] = 1
         # The same noise every time, but no score twice: drawing all of it anew would take longer than the metric.
-        logits = np.roll(noise, rng.integers(num_classes), axis=1)[:count] * np.float32(rng.uniform(0.9, 1.1))
+        logits = np.roll(noise, rng.integers(num_classes), axis=1)[:count] * np.float32(
+            rng.uniform(0.9, 1.1)
+        )
         logits[labels > 0] += 6
         yield logits, labels
 
@@ -71,7 +91,9 @@ def at_once(num_classes: int) -> Score:
         start = time.process_time()
         numbers = metric.result(metric.state())
         spent += time.process_time() - start
-        return spent, {name: value for name, value in numbers.items() if not name.startswith("num_")}
+        return spent, {
+            name: value for name, value in numbers.items() if not name.startswith("num_")
+        }
 
     return score
 
@@ -87,14 +109,22 @@ def one_by_one(parts) -> tuple[float, dict[str, float]]:
             hits += int(own[row.argmax()])
             first = np.argpartition(row, -len(wanted))[-len(wanted) :] if len(wanted) else []
             precisions.append(own[first].mean() if len(wanted) else 0.0)
-            losses.append(np.logaddexp(0, row.astype(np.float64)).sum() - row[wanted].sum(dtype=np.float64))
+            losses.append(
+                np.logaddexp(0, row.astype(np.float64)).sum() - row[wanted].sum(dtype=np.float64)
+            )
             pairs += [(float(row[k]), int(k), int(own[k])) for k in top]
             for k in wanted.tolist():
                 positives[k] += 1
         spent += time.process_time() - start
     start = time.process_time()
     pairs.sort(reverse=True)
-    found, total, rank_of, found_of, sums = 0, 0.0, defaultdict(int), defaultdict(int), defaultdict(float)
+    found, total, rank_of, found_of, sums = (
+        0,
+        0.0,
+        defaultdict(int),
+        defaultdict(int),
+        defaultdict(float),
+    )
     for rank, (_, k, hit) in enumerate(pairs, 1):
         rank_of[k] += 1
         if hit:
@@ -106,7 +136,9 @@ def one_by_one(parts) -> tuple[float, dict[str, float]]:
                "gap": total / max(sum(positives.values()), 1)}  # fmt: skip
     if positives:
         numbers["map"] = np.mean([sums[k] / count for k, count in positives.items()])
-    return spent + time.process_time() - start, {name: float(value) for name, value in numbers.items()}
+    return spent + time.process_time() - start, {
+        name: float(value) for name, value in numbers.items()
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

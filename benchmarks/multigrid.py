@@ -13,18 +13,24 @@ from benchmarks.clips import records_of
 from benchmarks.measure import Group, Row, Variant, measure
 from benchmarks.train import multiplications
 from paddlevideo import dist
-from paddlevideo.data.loader import ClipDataset, Loader, TrainOrder
+from paddlevideo.data.loader import ClipDataset, Loader
+from paddlevideo.data.orders import TrainOrder
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.engine.evaluate import to_tensors
 from paddlevideo.engine.phases import batch_shapes, phases_of
 from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import to_tensors
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape, Record
 from paddlevideo.solver.multigrid import Phase
 
 
 def run(
-    config: str, overrides: list[str], records: list[Record], workers: int, batch_size: int, rounds: int
+    config: str,
+    overrides: list[str],
+    records: list[Record],
+    workers: int,
+    batch_size: int,
+    rounds: int,
 ) -> Iterator[Group]:
     """One group: a plain step, and the steps of a short cycle of every clip shape, data and optimizer included.
 
@@ -43,7 +49,13 @@ def run(
     timed = [Timed(trial, name(phase), batch_shapes(phase), phase.bn_splits) for phase in shapes]
     try:
         title = f"training of {cfg.model_name}, {trial.about}, {workers} loader process(es)"
-        group = measure(title, "clip", batch_size, [t.variant(batch_size, plain) for t in (plain, *timed)], rounds)
+        group = measure(
+            title,
+            "clip",
+            batch_size,
+            [t.variant(batch_size, plain) for t in (plain, *timed)],
+            rounds,
+        )
     finally:
         trial.close()
     yield group
@@ -62,7 +74,9 @@ class Trial:
         self.optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
         self.optimizer.set_lr(1e-5)  # noise must not drive the weights to infinity
         self.dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed)
-        self.loader = Loader(self.dataset, TrainOrder(len(records), (BatchShape(1),)), workers, cfg.DATASET.prefetch)
+        self.loader = Loader(
+            self.dataset, TrainOrder(len(records), (BatchShape(1),)), workers, cfg.DATASET.prefetch
+        )
         size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
         self.about = f"{size / 1e6:.1f} M parameters, {dist.use_threads()} compute threads"
         self.epoch = 0
@@ -75,7 +89,7 @@ class Trial:
         self.loader.order = replace(self.loader.order, num_records=need, cycle=cycle)
         self.epoch += 1
         for loaded in self.loader.epoch(self.epoch):
-            arrays = {key: loaded.batch[key] for key in self.dataset.pipeline.travels}
+            arrays = {key: loaded.batch[key] for key in self.dataset.pipeline.batch_specs}
             label = paddle.to_tensor(loaded.batch["label"])
             batch = {"label": label, **to_tensors(self.dataset.pipeline, arrays)}
             loss = supervised(self.model, self.model, batch)["loss"]
@@ -88,7 +102,9 @@ class Trial:
         """Multiply-adds of a forward pass on one clip."""
         pipeline = self.dataset.at(clip)
         arrays = pipeline.synthetic()
-        return multiplications(self.model, pipeline.finish({key: arrays[key][None] for key in pipeline.travels}))
+        return multiplications(
+            self.model, pipeline.finish({key: arrays[key][None] for key in pipeline.batch_specs})
+        )
 
     def close(self) -> None:
         self.loader.close()
@@ -111,7 +127,10 @@ class Timed:
             return (time.perf_counter() - start) * count / self.clips
 
         allowed = plain.work / self.work
-        steps = ", ".join(f"{shape.size}" + (f" at {shape.clip.crop_size}" if shape.clip else "") for shape in self.cycle)
+        steps = ", ".join(
+            f"{shape.size}" + (f" at {shape.clip.crop_size}" if shape.clip else "")
+            for shape in self.cycle
+        )
 
         def note(median: float) -> str:
             return f"{6 * self.work * count / median / 1e9:.0f} GFLOP/s; steps of {steps}; FLOPs allow {allowed:.2f}"
@@ -128,16 +147,36 @@ def total(group: Group, phases: list[Phase], plain: Timed, timed: dict[str, Time
         return sum(phase.num_epochs * per_clip(name(phase)) for phase in phases)
 
     rounds = range(len(group.rows[0].seconds))
-    ratios = sorted(before * rows["plain"].seconds[i] / spent(lambda n, i=i: rows[n].seconds[i]) for i in rounds)
+    ratios = sorted(
+        before * rows["plain"].seconds[i] / spent(lambda n, i=i: rows[n].seconds[i]) for i in rounds
+    )
     ratio = float(np.median(ratios))
     allowed = before * plain.work / spent(lambda n: timed[n].work)
     seconds = [before * rows["plain"].seconds[i] for i in rounds]
     base = Row(
-        "plain", seconds, float(np.median(seconds)), before / float(np.median(seconds)), 1.0, 1.0, 1.0, f"{before} epochs"
+        "plain",
+        seconds,
+        float(np.median(seconds)),
+        before / float(np.median(seconds)),
+        1.0,
+        1.0,
+        1.0,
+        f"{before} epochs",
     )
-    note = f"{phases[-1].end} epochs; FLOPs allow {allowed:.2f}, reached {100 * ratio / allowed:.0f} %"
+    note = (
+        f"{phases[-1].end} epochs; FLOPs allow {allowed:.2f}, reached {100 * ratio / allowed:.0f} %"
+    )
     mine = [spent(lambda n, i=i: rows[n].seconds[i]) for i in rounds]
-    row = Row("multigrid", mine, float(np.median(mine)), before / float(np.median(mine)), ratio, ratios[0], ratios[-1], note)
+    row = Row(
+        "multigrid",
+        mine,
+        float(np.median(mine)),
+        before / float(np.median(mine)),
+        ratio,
+        ratios[0],
+        ratios[-1],
+        note,
+    )
     return Group(f"the whole plan, {group.count:g} clip(s) an epoch", "epoch", before, [base, row])
 
 

@@ -21,11 +21,19 @@ from paddlevideo.solver.lr import ConstantDecay
 from paddlevideo.solver.optimizer import Adam
 
 CLASSES = 3862
-SMALL = {"cluster_size": 8, "groups": 4, "feature_size": 16, "audio_size": 8, "whitening": None}  # for tests
+SMALL = {
+    "cluster_size": 8,
+    "groups": 4,
+    "feature_size": 16,
+    "audio_size": 8,
+    "whitening": None,
+}  # for tests
 WAYS = {"a tensor for each frame": True, "one product a video": False}
 
 
-def run(batch_size: int, num_frames: int, threads: int, rounds: int, small: bool = False) -> Iterator[Group]:
+def run(
+    batch_size: int, num_frames: int, threads: int, rounds: int, small: bool = False
+) -> Iterator[Group]:
     """A training step on full videos, then one on videos as long as they are on average (211 of 300), and an evaluation.
 
     Args:
@@ -74,25 +82,35 @@ class Told:
 
     def note(self, median: float) -> str:
         used = statistics.median(self.used[1:])  # the first round is not counted
-        ratio = statistics.median(a / b for a, b in zip(self.first.used[1:], self.used[1:], strict=True))
+        ratio = statistics.median(
+            a / b for a, b in zip(self.first.used[1:], self.used[1:], strict=True)
+        )
         memory = self.child("memory")[1]
         return f"{used:.2f} CPU-s (ratio {ratio:.2f}), gives {self.value:.6g}, its process has held {memory:.2f} GB at most"
 
 
-def jobs(by_frame: bool, batch_size: int, num_frames: int, threads: int, small: bool) -> dict[str, Job]:
+def jobs(
+    by_frame: bool, batch_size: int, num_frames: int, threads: int, small: bool
+) -> dict[str, Job]:
     """What a child does: (a value, CPU-s). `full`, `ragged`: a training step, its loss; `evaluate`: deviation of the logits."""
     dist.use_threads(threads)
     if by_frame:
         vlad.aggregate, vlad.Stream.project = aggregate_by_frame, project_by_layers
     paddle.seed(0)
     sizes = SMALL if small else {}
-    model = VideoTagger(NeXtVLAD(**sizes), NeXtVLADHead(5 if small else CLASSES, 16 if small else 2048))
+    model = VideoTagger(
+        NeXtVLAD(**sizes), NeXtVLADHead(5 if small else CLASSES, 16 if small else 2048)
+    )
     optimizer = Adam(ConstantDecay(1e-6)).build(model.named_parameters())
     rng = np.random.default_rng(0)
     arrays = {
-        n: rng.integers(0, 256, (batch_size, num_frames, s.shape[2]), np.uint8) for n, s in model.inputs.items() if s.shape[1:]
+        n: rng.integers(0, 256, (batch_size, num_frames, s.shape[2]), np.uint8)
+        for n, s in model.inputs.items()
+        if s.shape[1:]
     }
-    labels = paddle.to_tensor((rng.random((batch_size, model.num_classes)) < 3 / model.num_classes).astype(np.uint8))
+    labels = paddle.to_tensor(
+        (rng.random((batch_size, model.num_classes)) < 3 / model.num_classes).astype(np.uint8)
+    )
     features = {name: paddle.to_tensor(array) for name, array in arrays.items()}
     full = {**features, "num_frames": paddle.full([batch_size], num_frames, "int64")}
     some = np.clip(rng.normal(0.7, 0.15, batch_size), 0.1, 1.0) * num_frames
@@ -124,7 +142,9 @@ def jobs(by_frame: bool, batch_size: int, num_frames: int, threads: int, small: 
         "full": counted(lambda: step(full)),
         "ragged": counted(lambda: step(ragged)),
         "evaluate": counted(evaluate),
-        "memory": lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,  # GB; Linux counts in KB
+        "memory": lambda: (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        ),  # GB; Linux counts in KB
     }
 
 

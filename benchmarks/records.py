@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.data import tfrecord
-from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader
-from paddlevideo.data.shards import index_shards
-from paddlevideo.data.youtube8m import FeatureDecoder, FeaturePipeline
+from paddlevideo.data.loader import ClipDataset, Loader
+from paddlevideo.data.orders import EvalOrder
+from paddlevideo.data.youtube8m import tfrecord
+from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline
+from paddlevideo.data.youtube8m.shards import index_shards
 from paddlevideo.sample import DecodeError
 
 NAMES = ("rgb", "audio")
@@ -28,15 +29,25 @@ def make_shard(path: Path, num_videos: int) -> Path:
     def payloads():
         for number in range(num_videos):
             count = int(rng.integers(122, 301))
-            frames = {name: rng.integers(0, 256, (count, width), np.uint8) for name, width in (("rgb", 1024), ("audio", 128))}
-            yield tfrecord.encode_example(f"{number:04}", rng.choice(3862, 3, replace=False).tolist(), frames)
+            frames = {
+                name: rng.integers(0, 256, (count, width), np.uint8)
+                for name, width in (("rgb", 1024), ("audio", 128))
+            }
+            yield tfrecord.encode_example(
+                f"{number:04}", rng.choice(3862, 3, replace=False).tolist(), frames
+            )
 
     tfrecord.write_payloads(path, payloads())
     return path
 
 
 def run(
-    shard: Path | None, folder: Path, num_videos: int, workers: list[int], tf_python: str | None, rounds: int
+    shard: Path | None,
+    folder: Path,
+    num_videos: int,
+    workers: list[int],
+    tf_python: str | None,
+    rounds: int,
 ) -> Iterator[Group]:
     """Readers of one shard by the CPU time they take, then the loader's batches by the clock.
 
@@ -56,13 +67,20 @@ def run(
             "this reader": ours,
             "this reader, no CRC": unchecked,
         }
-        variants = [cpu_variant(name, lambda read=read: drain(read(shard)), count) for name, read in readers.items() if read]
+        variants = [
+            cpu_variant(name, lambda read=read: drain(read(shard)), count)
+            for name, read in readers.items()
+            if read
+        ]
         digests = {name: digest(read(shard)) for name, read in readers.items() if read}
         for maps in (1, 2) if tf_python else ():
             other = stack.enter_context(Other(str(tf_python), shard, maps))
             digests[f"tf.data {maps}"] = other.passes()[2]
             note = f"tf.data, {maps} map{'s' if maps > 1 else ''}"
-            variants.insert(maps - 1, Variant(note, lambda other=other: other.passes()[1], wall_note(other.walls, count)))
+            variants.insert(
+                maps - 1,
+                Variant(note, lambda other=other: other.passes()[1], wall_note(other.walls, count)),
+            )
         if len(set(digests.values())) > 1:
             raise ValueError(f"{shard}: the readers do not give the same bytes: {digests}")
         yield measure(f"readers of {count} videos, by CPU time", "video", count, variants, rounds)
@@ -78,8 +96,16 @@ def loading(shard: Path, workers: list[int], rounds: int) -> Group:
         for number in workers:
             loader = Loader(dataset, EvalOrder(len(records), 80), number)
             stack.callback(loader.close)
-            variants.append(Variant(f"{number} workers", timed(lambda loader=loader: read_all(loader))))
-        return measure(f"loader, batches of 80 of {len(records)} videos, by the clock", "video", len(records), variants, rounds)
+            variants.append(
+                Variant(f"{number} workers", timed(lambda loader=loader: read_all(loader)))
+            )
+        return measure(
+            f"loader, batches of 80 of {len(records)} videos, by the clock",
+            "video",
+            len(records),
+            variants,
+            rounds,
+        )
 
 
 def read_all(loader: Loader) -> None:
@@ -111,7 +137,9 @@ def generic(shard: Path) -> Videos:
     for _, payload in tfrecord.read_payloads(shard):
         video = tfrecord.parse_example(payload, ())
         lists = tfrecord._sequence_example(payload)[1]
-        rgb, audio = (tfrecord._frames_one_by_one(payload, *lists[name.encode()], name) for name in NAMES)
+        rgb, audio = (
+            tfrecord._frames_one_by_one(payload, *lists[name.encode()], name) for name in NAMES
+        )
         yield video.id, video.labels, rgb, audio
 
 
@@ -122,25 +150,41 @@ def protobuf_reader() -> Callable[[Path], Videos] | None:
     except ImportError:
         return None
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="b", syntax="proto3")
-    floats, integers, texts, messages, values = 2, 3, 9, 11, 12  # types of fields, by Google's numbers
+    floats, integers, texts, messages, values = (
+        2,
+        3,
+        9,
+        11,
+        12,
+    )  # types of fields, by Google's numbers
     forms = {
         "BytesList": [("value", 1, values, "", True)],
         "FloatList": [("value", 1, floats, "", True)],
         "Int64List": [("value", 1, integers, "", True)],
         "Feature": [
-            (name[0].lower(), i, messages, name, False) for i, name in enumerate(("BytesList", "FloatList", "Int64List"), 1)
+            (name[0].lower(), i, messages, name, False)
+            for i, name in enumerate(("BytesList", "FloatList", "Int64List"), 1)
         ],
         "FeatureEntry": [("key", 1, texts, "", False), ("value", 2, messages, "Feature", False)],
         "Features": [("feature", 1, messages, "FeatureEntry", True)],
         "FeatureList": [("feature", 1, messages, "Feature", True)],
         "ListEntry": [("key", 1, texts, "", False), ("value", 2, messages, "FeatureList", False)],
         "FeatureLists": [("feature_list", 1, messages, "ListEntry", True)],
-        "SequenceExample": [("context", 1, messages, "Features", False), ("feature_lists", 2, messages, "FeatureLists", False)],
+        "SequenceExample": [
+            ("context", 1, messages, "Features", False),
+            ("feature_lists", 2, messages, "FeatureLists", False),
+        ],
     }
     for name, fields in forms.items():
         made = file.message_type.add(name=name)
         for key, place, kind, of, many in fields:
-            made.field.add(name=key, number=place, type=kind, label=3 if many else 1, type_name=f".b.{of}" if of else None)
+            made.field.add(
+                name=key,
+                number=place,
+                type=kind,
+                label=3 if many else 1,
+                type_name=f".b.{of}" if of else None,
+            )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     form = message_factory.GetMessageClass(pool.FindMessageTypeByName("b.SequenceExample"))
@@ -150,8 +194,15 @@ def protobuf_reader() -> Callable[[Path], Videos] | None:
             video = form.FromString(payload)
             context = {entry.key: entry.value for entry in video.context.feature}
             lists = {entry.key: entry.value for entry in video.feature_lists.feature_list}
-            rgb, audio = (table([frame.b.value[0] for frame in lists[name].feature]) for name in NAMES)
-            yield context["id"].b.value[0], np.array(context["labels"].i.value, np.int64), rgb, audio
+            rgb, audio = (
+                table([frame.b.value[0] for frame in lists[name].feature]) for name in NAMES
+            )
+            yield (
+                context["id"].b.value[0],
+                np.array(context["labels"].i.value, np.int64),
+                rgb,
+                audio,
+            )
 
     return read
 
@@ -167,7 +218,10 @@ class Other:
         script = Path(__file__).with_name("tfdata.py")
         self.walls: list[float] = []
         self.process = subprocess.Popen(
-            [python, str(script), str(shard), str(maps)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(script), str(shard), str(maps)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def __enter__(self) -> "Other":
@@ -193,7 +247,9 @@ class Other:
         """
         line = self.process.stdout.readline()  # type: ignore[union-attr]
         if not line:
-            raise ValueError(f"{self.process.args[0]} ended without an answer; does it have TensorFlow?")  # type: ignore[index]
+            raise ValueError(
+                f"{self.process.args[0]} ended without an answer; does it have TensorFlow?"
+            )  # type: ignore[index]
         return line
 
 
@@ -229,9 +285,13 @@ def wall_note(walls: list[float], count: int) -> Callable[[float], str]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--shard", type=Path, help="a TFRecord file; default: made-up videos, as many as --videos")
+    parser.add_argument(
+        "--shard", type=Path, help="a TFRecord file; default: made-up videos, as many as --videos"
+    )
     parser.add_argument("--videos", type=int, default=1000)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes"
+    )
     parser.add_argument("--tf_python", help="a Python that has TensorFlow, to run tf.data beside")
 
 

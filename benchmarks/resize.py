@@ -8,9 +8,10 @@ from pathlib import Path
 from benchmarks.clips import records_of
 from benchmarks.loader import read_all
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.data.loader import ClipDataset, EvalOrder, Loader
-from paddlevideo.data.prepare.many import Job, work
-from paddlevideo.data.prepare.resize import WriteSmaller
+from paddlevideo.curate.batch_jobs import Job, work
+from paddlevideo.curate.resize import WriteSmaller
+from paddlevideo.data.loader import ClipDataset, Loader
+from paddlevideo.data.orders import EvalOrder
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.sample import Record
 
@@ -21,7 +22,10 @@ def smaller(records: list[Record], out: Path, write: WriteSmaller) -> list[Recor
     Raises:
         ValueError: one of the videos cannot be made smaller.
     """
-    targets = {path: str(out / f"{number:05}{write.suffix}") for number, path in enumerate({r.path: None for r in records})}
+    targets = {
+        path: str(out / f"{number:05}{write.suffix}")
+        for number, path in enumerate({r.path: None for r in records})
+    }
     done = work(write, [Job(source, target) for source, target in targets.items()], out, 1)
     if done.failed:
         raise ValueError(f"{done.failed[0][0]}: {done.failed[0][1]}; take it out of the folder")
@@ -35,11 +39,15 @@ def megabytes(records: list[Record]) -> float:
 def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     """The train and the test pipeline, each on the videos and on their copies."""
     (folder / "whole").mkdir()
-    made = records_of(args.videos, folder / "whole", args.clips, tuple(args.size), args.frames, args.gop)
+    made = records_of(
+        args.videos, folder / "whole", args.clips, tuple(args.size), args.frames, args.gop
+    )
     sets = {"as they are": made}
     for side in args.short_side:
         for gop in args.new_gop:
-            sets[f"short side {side}, gop {gop}"] = smaller(made, folder / f"{side}_{gop}", WriteSmaller(side, gop))
+            sets[f"short side {side}, gop {gop}"] = smaller(
+                made, folder / f"{side}_{gop}", WriteSmaller(side, gop)
+            )
     cfg = load_config(args.config, args.override)
     for split in ("train", "test"):
         with ExitStack() as stack:
@@ -53,7 +61,9 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
                 job = timed(lambda loader=loader: read_all(loader))
                 variants.append(Variant(name, job, lambda median, note=note: note))
             title = f"loader, PIPELINE.{split}, {args.workers} workers, {len(made)} clips a pass"
-            yield measure(title, "clip" if split == "train" else "video", len(made), variants, args.rounds)
+            yield measure(
+                title, "clip" if split == "train" else "video", len(made), variants, args.rounds
+            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
     add("--clips", type=int, default=4, help="made-up videos")
     add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
-    add("--size", type=int, nargs=2, default=(1280, 720), metavar=("WIDTH", "HEIGHT"), help="pixels, even")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(1280, 720),
+        metavar=("WIDTH", "HEIGHT"),
+        help="pixels, even",
+    )
     add("--gop", type=int, default=125, help="frames from one key frame to the next")
     add("--short_side", type=int, nargs="+", default=[256], help="of the copies (px)")
-    add("--new_gop", type=int, nargs="+", default=[32], help="frames from one key frame to the next, of the copies")
+    add(
+        "--new_gop",
+        type=int,
+        nargs="+",
+        default=[32],
+        help="frames from one key frame to the next, of the copies",
+    )
     add("--workers", type=int, default=1, help="loader processes")

@@ -14,8 +14,13 @@ def parse(record):
     """What the data set's own starter code takes out of a record."""
     context, frames = tf.io.parse_single_sequence_example(
         record,
-        context_features={"id": tf.io.FixedLenFeature([], tf.string), "labels": tf.io.VarLenFeature(tf.int64)},
-        sequence_features={name: tf.io.FixedLenSequenceFeature([], tf.string) for name in ("rgb", "audio")},
+        context_features={
+            "id": tf.io.FixedLenFeature([], tf.string),
+            "labels": tf.io.VarLenFeature(tf.int64),
+        },
+        sequence_features={
+            name: tf.io.FixedLenSequenceFeature([], tf.string) for name in ("rgb", "audio")
+        },
     )
     features = [tf.io.decode_raw(frames[name], tf.uint8) for name in ("rgb", "audio")]
     return context["id"], context["labels"].values, *features
@@ -23,7 +28,9 @@ def parse(record):
 
 def main() -> None:
     shard, maps = sys.argv[1], int(sys.argv[2])
-    dataset = tf.data.TFRecordDataset(shard).map(parse, num_parallel_calls=maps if maps > 1 else None)
+    dataset = tf.data.TFRecordDataset(shard).map(
+        parse, num_parallel_calls=maps if maps > 1 else None
+    )
     digest = 0
     for _, _, rgb, audio in dataset.as_numpy_iterator():
         digest = zlib.crc32(audio.tobytes(), zlib.crc32(rgb.tobytes(), digest))

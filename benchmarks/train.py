@@ -13,10 +13,11 @@ import paddle
 from paddle import nn
 
 from benchmarks.measure import Child, Group, Job, Variant, measure
-from paddlevideo import dist, onednn
+from paddlevideo import dist
+from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.steps import supervised
-from paddlevideo.schema import Config
+from paddlevideo.models import onednn
 
 MATRIX = 1536  # rows and columns of the matrix product that tells what this machine can do
 # Paddle's MKL (2019) looks at the processor's maker before it uses AVX; a number here is the code that it then takes.
@@ -48,12 +49,17 @@ def ways(cores: int, cpuinfo: str) -> list[Way]:
         Way(f"{all_cores}, no oneDNN", cores, onednn=False),
         Way(f"{all_cores}, to_static", cores, onednn=False, static=True),
     ]
-    flags = set(next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split())
+    flags = set(
+        next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
+    )
     if flags and "GenuineIntel" not in cpuinfo:
         able = {"0": True, "5": "avx2" in flags, "7": flags.issuperset(_AVX512)}
         names = {"0": "MKL by maker", "5": "MKL AVX2", "7": "MKL AVX-512"}
         chosen = [n for n in able if able[n]]
-        found += [Way(f"{all_cores}, {names[n]}", cores, onednn=False, environment={MKL_CHOICE: n}) for n in chosen]
+        found += [
+            Way(f"{all_cores}, {names[n]}", cores, onednn=False, environment={MKL_CHOICE: n})
+            for n in chosen
+        ]
     return found
 
 
@@ -62,20 +68,38 @@ def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iter
     cfg = load_config(config, overrides)
     inputs = made_up_inputs(cfg, batch_size)
     forward = 2 * multiplications(build_model(cfg), inputs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     about = Path("/proc/cpuinfo")
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
     with ExitStack() as stack:
         workers = []
         for way in ways(cores, about.read_text() if about.exists() else ""):
-            child = Child(jobs, (config, overrides, batch_size, way.threads, way.onednn, way.static), way.environment)
+            child = Child(
+                jobs,
+                (config, overrides, batch_size, way.threads, way.onednn, way.static),
+                way.environment,
+            )
             stack.callback(child.close)
             workers.append((way.name, child))
         peak = 0.0  # of all ways to multiply matrices, operations a second
         # A training step: forward, and the gradients of inputs and weights, which multiply as much each.
         for title, unit, count, job, operations in (
-            (f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, "product", 2.0 * MATRIX**3),
-            (f"training step of {cfg.model_name}, {shapes}", "clip", batch_size, "step", 3 * forward),
+            (
+                f"matrix product, float32 {MATRIX} x {MATRIX}",
+                "product",
+                1,
+                "product",
+                2.0 * MATRIX**3,
+            ),
+            (
+                f"training step of {cfg.model_name}, {shapes}",
+                "clip",
+                batch_size,
+                "step",
+                3 * forward,
+            ),
             (f"evaluation of {cfg.model_name}, {shapes}", "clip", batch_size, "forward", forward),
         ):
             told = [Told(name, child, job, operations, peak).variant for name, child in workers]
@@ -112,19 +136,25 @@ def speed(operations: float, seconds: float, peak: float) -> str:
     return f"{operations / seconds / 1e9:.0f} GFLOP/s{share}"
 
 
-def jobs(config: str, overrides: list[str], batch_size: int, threads: int, by_onednn: bool, static: bool) -> dict[str, Job]:
+def jobs(
+    config: str, overrides: list[str], batch_size: int, threads: int, by_onednn: bool, static: bool
+) -> dict[str, Job]:
     """What a child does. `product`: a matrix product; `step`: a training step, gives its loss; `forward`: an evaluation
     without gradients, gives the standard deviation of the logits."""
     dist.use_threads(threads)
     onednn.use(by_onednn and not static)  # a static program has none of it
     cfg = load_config(config, overrides)
-    matrix = paddle.to_tensor(np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32))
+    matrix = paddle.to_tensor(
+        np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32)
+    )
     paddle.seed(0)
     model = build_model(cfg)
     optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
     optimizer.set_lr(1e-5)  # noise must not drive the weights to infinity
     network = paddle.jit.to_static(model) if static else model
-    inputs = {name: paddle.to_tensor(array) for name, array in made_up_inputs(cfg, batch_size).items()}
+    inputs = {
+        name: paddle.to_tensor(array) for name, array in made_up_inputs(cfg, batch_size).items()
+    }
     batch = {**inputs, "label": paddle.to_tensor(np.arange(batch_size) % model.num_classes)}
 
     def step() -> float:
@@ -142,14 +172,20 @@ def jobs(config: str, overrides: list[str], batch_size: int, threads: int, by_on
         with paddle.no_grad():
             return float(network(inputs).numpy().std())
 
-    return {"step": step, "forward": forward, "product": lambda: float(paddle.matmul(matrix, matrix)[0, 0])}
+    return {
+        "step": step,
+        "forward": forward,
+        "product": lambda: float(paddle.matmul(matrix, matrix)[0, 0]),
+    }
 
 
 def made_up_inputs(cfg: Config, batch_size: int) -> dict[str, np.ndarray]:
     """Model inputs [batch_size, ...] as PIPELINE.train makes them of a clip of noise."""
     pipeline = build_pipeline(cfg, "train")
     arrays = pipeline.synthetic()
-    return pipeline.finish({name: np.stack([arrays[name]] * batch_size) for name in pipeline.travels})
+    return pipeline.finish(
+        {name: np.stack([arrays[name]] * batch_size) for name in pipeline.batch_specs}
+    )
 
 
 def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
@@ -159,11 +195,19 @@ def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
     def count(layer: Any, _, output: paddle.Tensor) -> None:
         nonlocal total
         # [out, in, ...] of a convolution is used at each place of the output; [in, out] of a linear layer for each row.
-        each = np.prod(layer.weight.shape[1:]) if not isinstance(layer, nn.Linear) else layer.weight.shape[0]
+        each = (
+            np.prod(layer.weight.shape[1:])
+            if not isinstance(layer, nn.Linear)
+            else layer.weight.shape[0]
+        )
         total += float(np.prod(output.shape)) * float(each)
 
     kinds = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
-    hooks = [layer.register_forward_post_hook(count) for layer in model.sublayers() if isinstance(layer, kinds)]
+    hooks = [
+        layer.register_forward_post_hook(count)
+        for layer in model.sublayers()
+        if isinstance(layer, kinds)
+    ]
     model.eval()
     with paddle.no_grad():
         model({name: paddle.to_tensor(array[:1]) for name, array in inputs.items()})

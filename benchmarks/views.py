@@ -50,10 +50,14 @@ def run(config: str, overrides: list[str], records: list[Record], rounds: int) -
     """
     pipeline = build_pipeline(load_config(config, overrides), "test")
     if pipeline.num_views < 2:
-        raise ValueError(f"{config}: PIPELINE.test has one view; try -c configs/recognition/slowfast/slowfast.yaml")
+        raise ValueError(
+            f"{config}: PIPELINE.test has one view; try -c configs/recognition/slowfast/slowfast.yaml"
+        )
     together = ClipDataset(records, pipeline)
     apart = [ClipDataset(records, one) for one in single_views(pipeline)]
-    for first, second in zip(views_of(together, 0), (view for part in apart for view in views_of(part, 0)), strict=True):
+    for first, second in zip(
+        views_of(together, 0), (view for part in apart for view in views_of(part, 0)), strict=True
+    ):
         if not np.array_equal(first, second):
             raise ValueError("a view that is decoded by itself is not that of the shared frames")
 
@@ -67,7 +71,13 @@ def run(config: str, overrides: list[str], records: list[Record], rounds: int) -
         Variant("a decode for each view", timed(lambda: all_views(apart))),
         Variant("each video once", timed(lambda: all_views([together]))),
     ]
-    yield measure(f"loader, PIPELINE.test, {pipeline.num_views} views a video", "video", len(records), variants, rounds)
+    yield measure(
+        f"loader, PIPELINE.test, {pipeline.num_views} views a video",
+        "video",
+        len(records),
+        variants,
+        rounds,
+    )
 
 
 def single_views(pipeline: ClipPipeline) -> list[ClipPipeline]:
@@ -83,7 +93,9 @@ def single_views(pipeline: ClipPipeline) -> list[ClipPipeline]:
         whole = parts[place]
         for number in range(whole.num_spatial_crops):
             crop = OneCrop(whole.target_size, True, whole.num_spatial_crops, number)
-            found.append(ClipPipeline(pipeline.decode, sample, [*parts[:place], crop, *parts[place + 1 :]]))
+            found.append(
+                ClipPipeline(pipeline.decode, sample, [*parts[:place], crop, *parts[place + 1 :]])
+            )
     return found
 
 
@@ -101,7 +113,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
     add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
-    add("--size", type=int, nargs=2, default=(340, 256), metavar=("WIDTH", "HEIGHT"), help="pixels, even")
+    add(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(340, 256),
+        metavar=("WIDTH", "HEIGHT"),
+        help="pixels, even",
+    )
     add("--gop", type=int, default=50, help="frames from one key frame to the next")
 
 

@@ -21,7 +21,9 @@ _API = {
 }
 # Paddle looks for a compiler cache whenever it is imported, and its batch norm tells how it always behaves.
 warnings.filterwarnings("ignore", message="No ccache found")
-warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+warnings.filterwarnings(
+    "ignore", message="When training, we now always track global mean and variance"
+)
 
 __all__ = ["__version__", *_API]
 

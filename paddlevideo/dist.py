@@ -52,11 +52,22 @@ def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if use_gpu is False or not gpus:
         paddle.set_device("cpu")
-        reason = "this build of Paddle has no GPU support" if not paddle.is_compiled_with_cuda() else "this machine has no GPU"
-        return "cpu", f"a GPU was asked for, but {reason}: running on the CPU" if use_gpu and not gpus else ""
+        reason = (
+            "this build of Paddle has no GPU support"
+            if not paddle.is_compiled_with_cuda()
+            else "this machine has no GPU"
+        )
+        return (
+            "cpu",
+            f"a GPU was asked for, but {reason}: running on the CPU"
+            if use_gpu and not gpus
+            else "",
+        )
     number = int(chosen) if chosen.isdigit() else 0
     if number >= gpus:
-        raise ValueError(f"--gpus gave rank {rank()} GPU {number}, but this machine has {gpus} (0 to {gpus - 1})")
+        raise ValueError(
+            f"--gpus gave rank {rank()} GPU {number}, but this machine has {gpus} (0 to {gpus - 1})"
+        )
     paddle.set_device(f"gpu:{number}")
     return f"gpu:{number}", ""
 
@@ -78,7 +89,9 @@ def use_threads(number: int | None = None) -> int:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl)
     if number is None:
         number = (
-            max(1, len(os.sched_getaffinity(0)) // local_size()) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            max(1, len(os.sched_getaffinity(0)) // local_size())
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
         )
     core.set_num_threads(number)
     return number
@@ -95,7 +108,9 @@ def mkl_code_path(cpuinfo: str) -> str:
         cpuinfo: the text of /proc/cpuinfo.
     """
     vendor = next((line for line in cpuinfo.splitlines() if line.startswith("vendor_id")), "")
-    flags = set(next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split())
+    flags = set(
+        next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
+    )
     if not vendor or "GenuineIntel" in vendor:
         return ""
     if {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= flags:

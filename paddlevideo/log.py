@@ -15,7 +15,9 @@ class _Console(logging.Handler):
     """Writes above a running progress bar instead of through it."""
 
     def emit(self, record):
-        tqdm.write(self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout)
+        tqdm.write(
+            self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        )
         sys.stdout.flush()
 
 
@@ -41,23 +43,35 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     logger.propagate = False
 
 
-def told(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """An error as a line for people: an OSError without its number, but with the file it is about."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
-def progress(iterable=None, total: int | None = None, label: str = "", start: int = 0, show: bool = True) -> tqdm:
+def progress(
+    iterable=None, total: int | None = None, label: str = "", start: int = 0, show: bool = True
+) -> tqdm:
     """A bar on a terminal, silence in a file."""
     off = not (show and sys.stderr.isatty())
-    return tqdm(iterable, total=total, desc=label, initial=start, disable=off, dynamic_ncols=True, leave=False)
+    return tqdm(
+        iterable,
+        total=total,
+        desc=label,
+        initial=start,
+        disable=off,
+        dynamic_ncols=True,
+        leave=False,
+    )
 
 
 class Metrics:
     """Appends rows to `<folder>/metrics.jsonl`, and to VisualDL or TensorBoard where one is installed."""
 
-    def __init__(self, folder: str | Path, active: bool = True, keep_before: tuple[int, int] | None = None):
+    def __init__(
+        self, folder: str | Path, active: bool = True, keep_before: tuple[int, int] | None = None
+    ):
         """`keep_before=(epoch, step)` drops the rows at or after that point, which a resumed run will write again."""
         self._file, self._board = None, None
         if not active:
@@ -81,7 +95,9 @@ class Metrics:
         if self._board:
             for key, value in row.items():
                 if isinstance(value, float) and key not in ("time", "epoch"):
-                    self._board.add_scalar(f"{row.get('split', 'run')}/{key}", value, int(row.get("iteration", 0)))
+                    self._board.add_scalar(
+                        f"{row.get('split', 'run')}/{key}", value, int(row.get("iteration", 0))
+                    )
 
     def close(self) -> None:
         for part in (self._file, self._board):

@@ -11,11 +11,14 @@ from typing import ClassVar
 import paddle
 import paddle.nn.functional as F
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 
 
 def cross_entropy(
-    logits: paddle.Tensor, labels: paddle.Tensor, label_smoothing: float = 0.0, class_weights: paddle.Tensor | None = None
+    logits: paddle.Tensor,
+    labels: paddle.Tensor,
+    label_smoothing: float = 0.0,
+    class_weights: paddle.Tensor | None = None,
 ) -> paddle.Tensor:
     """Mean cross entropy against (1 - label_smoothing) * one-hot + label_smoothing / K.
 
@@ -54,10 +57,14 @@ def mixed_cross_entropy(
         class_weights: as of `cross_entropy`.
     """
     loss_a = cross_entropy(logits, labels_a, label_smoothing, class_weights)
-    return lam * loss_a + (1 - lam) * cross_entropy(logits, labels_b, label_smoothing, class_weights)
+    return lam * loss_a + (1 - lam) * cross_entropy(
+        logits, labels_b, label_smoothing, class_weights
+    )
 
 
-def batch_cross_entropy(logits: paddle.Tensor, batch: Mapping, label_smoothing: float = 0.0) -> paddle.Tensor:
+def batch_cross_entropy(
+    logits: paddle.Tensor, batch: Mapping, label_smoothing: float = 0.0
+) -> paddle.Tensor:
     """Cross entropy against the labels of a batch, mixed where the batch is.
 
     Args:
@@ -68,7 +75,9 @@ def batch_cross_entropy(logits: paddle.Tensor, batch: Mapping, label_smoothing: 
     weights = batch.get("class_weights")
     if "lam" not in batch:
         return cross_entropy(logits, batch["label"], label_smoothing, weights)
-    return mixed_cross_entropy(logits, batch["labels_a"], batch["labels_b"], batch["lam"][0], label_smoothing, weights)
+    return mixed_cross_entropy(
+        logits, batch["labels_a"], batch["labels_b"], batch["lam"][0], label_smoothing, weights
+    )
 
 
 def soft_cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
@@ -90,7 +99,9 @@ def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
     return (((p - q) * log_ratio).sum(-1) / 2).mean()
 
 
-def temperature_loss(logits: paddle.Tensor, target: paddle.Tensor, temperature: float) -> paddle.Tensor:
+def temperature_loss(
+    logits: paddle.Tensor, target: paddle.Tensor, temperature: float
+) -> paddle.Tensor:
     """Knowledge distillation (Hinton et al. 2015), mean over N: T^2 * KL(softmax(target / T) || softmax(logits / T)).
 
     The square keeps the gradient's size where the temperature changes. `target` receives no gradient.
@@ -99,12 +110,18 @@ def temperature_loss(logits: paddle.Tensor, target: paddle.Tensor, temperature: 
         logits, target: float [N, K], of who learns and of who is learnt from.
         temperature: T, above 0; 1 compares the distributions as they are, more softens both.
     """
-    log_p, log_t = (_log_softmax(x.astype("float32") / temperature) for x in (logits, target.detach()))
+    log_p, log_t = (
+        _log_softmax(x.astype("float32") / temperature) for x in (logits, target.detach())
+    )
     return temperature**2 * (paddle.exp(log_t) * (log_t - log_p)).sum(-1).mean()
 
 
 def synchronisation_loss(
-    visual: paddle.Tensor, audio: paddle.Tensor, negative: paddle.Tensor, weight: paddle.Tensor, margin: float = 0.99
+    visual: paddle.Tensor,
+    audio: paddle.Tensor,
+    negative: paddle.Tensor,
+    weight: paddle.Tensor,
+    margin: float = 0.99,
 ) -> paddle.Tensor:
     """Contrastive loss of pictures, their own sound and a wrong one (Xiao et al. 2020, as the authors' code computes it).
 
@@ -119,7 +136,9 @@ def synchronisation_loss(
     Returns:
         float32 scalar, 0 where no clip counts.
     """
-    visual, audio, negative = (F.normalize(x.astype("float32"), axis=-1) / 2 for x in (visual, audio, negative))
+    visual, audio, negative = (
+        F.normalize(x.astype("float32"), axis=-1) / 2 for x in (visual, audio, negative)
+    )
     weight = weight.astype("float32")
     near = ((visual - audio) ** 2).sum(-1)
     # The root of 0 has no gradient, and embeddings do meet; below 1e-6 a distance stays as it is.
@@ -142,7 +161,10 @@ def sigmoid_cross_entropy(
     """
     logits, labels = logits.astype("float32"), labels.astype("float32")
     weighted = {} if class_weights is None else {"pos_weight": class_weights}
-    return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", **weighted) / logits.shape[0]
+    return (
+        F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", **weighted)
+        / logits.shape[0]
+    )
 
 
 def mixture_cross_entropy(
@@ -192,7 +214,9 @@ class DistillationCELoss:
     def learners(self) -> list[str]:
         return self.model_name_pairs[:1]
 
-    def __call__(self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]) -> paddle.Tensor:
+    def __call__(
+        self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]
+    ) -> paddle.Tensor:
         name = self.model_name_pairs[0]
         return batch_cross_entropy(logits[name], batch, label_smoothing[name])
 
@@ -217,7 +241,9 @@ class DistillationDMLLoss:
     def learners(self) -> list[str]:
         return self.model_name_pairs
 
-    def __call__(self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]) -> paddle.Tensor:
+    def __call__(
+        self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]
+    ) -> paddle.Tensor:
         first, second = self.model_name_pairs
         return mutual_loss(logits[first], logits[second])
 
@@ -248,7 +274,9 @@ class DistillationKLLoss:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}; it must be above 0")
 
-    def __call__(self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]) -> paddle.Tensor:
+    def __call__(
+        self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]
+    ) -> paddle.Tensor:
         learner, source = self.model_name_pairs
         return temperature_loss(logits[learner], logits[source], self.temperature)
 

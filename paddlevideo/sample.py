@@ -1,6 +1,6 @@
 """The nouns of the data path, from a line in a list to a batch.
 
-A `Record` names a video; decoding and transforms turn it into a `Sample`; samples of equal shape make a `Batch`.
+A `Record` names a video; decoding and transforms repeat it into a `Sample`; samples of equal shape make a `Batch`.
 Both are plain dicts, so that a step only knows the keys it needs:
 
 | key         | in a sample                                         | in a batch                         |
@@ -26,8 +26,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
+
 Sample = dict[str, Any]
 Batch = dict[str, Any]
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Record:
     labels: tuple[int, ...] | None = None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The path, and where in it, as messages tell and failures are counted."""
         return self.path if self.offset is None else f"{self.path}@{self.offset}"
 
@@ -82,12 +85,12 @@ class Draw(NamedTuple):
     """One record of a batch: its place in the list, and the shape of its clip; None leaves that to the pipeline.
 
     Args:
-        turn: how often the epoch has drawn this record before, so that each time another clip is cut from it.
+        repeat: how often the epoch has drawn this record before, so that each time another clip is cut from it.
     """
 
     index: int
     clip: ClipShape | None = None
-    turn: int = 0
+    repeat: int = 0
 
 
 class BatchShape(NamedTuple):
@@ -98,7 +101,7 @@ class BatchShape(NamedTuple):
 
 
 def whole_batches(sizes: Sequence[int], num_records: int) -> int:
-    """How many batches, whose sizes repeat `sizes` in turn, can be filled from `num_records` records, each used once."""
+    """How many batches, whose sizes repeat `sizes` in repeat, can be filled from `num_records` records, each used once."""
     rounds, left = divmod(num_records, sum(sizes))
     return rounds * len(sizes) + sum(end <= left for end in accumulate(sizes))
 

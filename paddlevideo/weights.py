@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import os
 import pickle
 import re
 import struct
@@ -19,7 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-Arrays = dict[str, np.ndarray]
+from paddlevideo.files import atomic_write
+from paddlevideo.sample import Arrays
+
 SUFFIXES = (".pdparams", ".pdopt", ".pdstate", ".safetensors")
 
 
@@ -28,51 +29,6 @@ class WeightsError(ValueError):
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; when the block ends well the file is synced and takes the place of `path`.
-
-    Raises:
-        OSError: the folder is missing, full or not writable; what stood at `path` before is untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        why = error.strerror or error
-        raise OSError(error.errno, f"cannot write {path}: {why}; a file that was there before is kept") from error
-    finally:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            temporary.unlink()
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-
-
-def writable(path: str | Path) -> None:
-    """Find out before long work whether `path` can be written: makes its folder, and a file in it for a moment.
-
-    Raises:
-        OSError: it cannot; the message names the path.
-    """
-    path = Path(path)
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -144,7 +100,9 @@ class _ArrayUnpickler(pickle._Unpickler):
             ("__builtin__", "bytes"): self._no_bytes,
         }
         if (place, name) not in known:
-            raise WeightsError(f"it refers to {module}.{name}, which is not an array: refused, nothing of it was run")
+            raise WeightsError(
+                f"it refers to {module}.{name}, which is not an array: refused, nothing of it was run"
+            )
         return known[place, name]
 
     def _reconstruct(self, *_):
@@ -208,7 +166,11 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES) if path.parent.is_dir() else []
+        near = (
+            sorted(p.name for p in path.parent.iterdir() if p.suffix in SUFFIXES)
+            if path.parent.is_dir()
+            else []
+        )
         there = f"; there are {', '.join(near[:8])}" if near else ""
         raise WeightsError(f"{path}: there is no such file{there}") from None
     except OSError as error:
@@ -217,7 +179,9 @@ def _telling(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path}: {error}") from None
     except (pickle.UnpicklingError, EOFError, SafetensorError, ValueError, TypeError, KeyError, IndexError, AttributeError,
             ImportError, MemoryError, OverflowError, RecursionError, struct.error) as error:  # fmt: skip
-        raise WeightsError(f"{path}: not a file of arrays, or damaged ({type(error).__name__}: {error})") from error
+        raise WeightsError(
+            f"{path}: not a file of arrays, or damaged ({type(error).__name__}: {error})"
+        ) from error
 
 
 _SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1",
@@ -226,8 +190,12 @@ _SAFETENSORS = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "u2", "I64": "i8"
 
 def _tensor(view) -> np.ndarray:
     if view["dtype"] not in _SAFETENSORS:
-        raise WeightsError(f"it holds tensors of type {view['dtype']}; known: {', '.join(_SAFETENSORS)}")
-    return np.frombuffer(view["data"], "<" + _SAFETENSORS[view["dtype"]]).reshape(view["shape"]).copy()
+        raise WeightsError(
+            f"it holds tensors of type {view['dtype']}; known: {', '.join(_SAFETENSORS)}"
+        )
+    return (
+        np.frombuffer(view["data"], "<" + _SAFETENSORS[view["dtype"]]).reshape(view["shape"]).copy()
+    )
 
 
 def _arrays_in(content) -> Arrays:
@@ -237,7 +205,9 @@ def _arrays_in(content) -> Arrays:
     for name, value in content.items():
         if name == "StructuredToParameterName@@" or name == "LR_Scheduler":
             continue
-        if isinstance(value, tuple) and len(value) == 2:  # paddle.save writes (automatic name, array)
+        if (
+            isinstance(value, tuple) and len(value) == 2
+        ):  # paddle.save writes (automatic name, array)
             value = value[1]
         if isinstance(value, _Array) and hasattr(value, "value"):
             value = value.value
@@ -274,7 +244,11 @@ class Account:
 
 
 def load_into(
-    layer, arrays: Mapping[str, np.ndarray], source: str, excuse_missing: str = "", excuse_unused: str = ""
+    layer,
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    excuse_missing: str = "",
+    excuse_unused: str = "",
 ) -> Account:
     """Copy named arrays into `layer` (an `nn.Layer`) and account for every name.
 
@@ -290,14 +264,18 @@ def load_into(
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     fitting = [n for n in shapes if n in arrays and tuple(arrays[n].shape) == shapes[n]]
     other = [n for n in shapes if n in arrays and n not in set(fitting)]
-    reshaped = tuple(f"{n} is {list(arrays[n].shape)} in the file, {list(shapes[n])} in the model" for n in other)
+    reshaped = tuple(
+        f"{n} is {list(arrays[n].shape)} in the file, {list(shapes[n])} in the model" for n in other
+    )
     missing = tuple(n for n in shapes if n not in arrays)
     unused = tuple(n for n in arrays if n not in shapes)
     account = Account(source, tuple(fitting), reshaped, missing, unused)
     wrong = [n for n in (*missing, *other) if not (excuse_missing and re.search(excuse_missing, n))]
     wrong += [n for n in unused if not (excuse_unused and re.search(excuse_unused, n))]
     if wrong or not fitting:
-        raise WeightsError(f"{account}. These weights are of another model; check MODEL in the config, or the file")
+        raise WeightsError(
+            f"{account}. These weights are of another model; check MODEL in the config, or the file"
+        )
     for name in fitting:
         tensor = wanted[name]
         tensor.set_value(_as_stored(np.asarray(arrays[name]), str(tensor.dtype).rsplit(".", 1)[-1]))
@@ -331,7 +309,9 @@ def checksum(arrays: Mapping[str, np.ndarray]) -> str:
     """Eight hex digits that change with any bit of any array; equal runs print equal ones."""
     value = 0
     for name in sorted(arrays):
-        value = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), zlib.crc32(name.encode(), value))
+        value = zlib.crc32(
+            np.ascontiguousarray(arrays[name]).tobytes(), zlib.crc32(name.encode(), value)
+        )
     return f"{value:08x}"
 
 

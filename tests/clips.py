@@ -12,8 +12,14 @@ import numpy as np
 def pictures(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     """uint8 [num_frames, height, width, 3]: a drifting random texture; no two frames look alike."""
     rng = np.random.default_rng(seed)
-    texture = cv2.resize(rng.integers(0, 256, (height // 8 + 4, width // 8 + 4, 3), np.uint8), (width * 2, height * 2))
-    frames = [np.roll(texture, (number * 2, number * 3), (0, 1))[:height, :width] for number in range(num_frames)]
+    texture = cv2.resize(
+        rng.integers(0, 256, (height // 8 + 4, width // 8 + 4, 3), np.uint8),
+        (width * 2, height * 2),
+    )
+    frames = [
+        np.roll(texture, (number * 2, number * 3), (0, 1))[:height, :width]
+        for number in range(num_frames)
+    ]
     for number, frame in enumerate(frames):
         frame[:8, :8] = number * 37 % 256
     return np.stack(frames)
@@ -46,17 +52,25 @@ def write_clip(
         tone: a sine of this frequency (Hz) as an AAC stream.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=container_format, options=container_options or {}) as container:
+    with av.open(
+        str(path), "w", format=container_format, options=container_options or {}
+    ) as container:
         streams = []
         for number in range(num_streams):
-            stream = container.add_stream(codec, rate=fps, options={"threads": "1"} | (options or {}))
+            stream = container.add_stream(
+                codec, rate=fps, options={"threads": "1"} | (options or {})
+            )
             stream.height, stream.width, stream.pix_fmt = height, width * (number + 1), pixel_format
             # The old codecs count whole frames only.
             unit = 1 if codec in ("mpeg4", "mpeg2video", "mjpeg") else 1000
             stream.codec_context.time_base = Fraction(1, fps * unit)
             if rotation:
                 stream.set_display_rotation(rotation)
-            shown = pictures(num_frames, height, stream.width, seed=number) if frames is None or number else frames
+            shown = (
+                pictures(num_frames, height, stream.width, seed=number)
+                if frames is None or number
+                else frames
+            )
             streams.append((stream, shown, unit))
         sound = container.add_stream("aac", rate=16000, layout="mono") if tone else None
         for stream, shown, unit in streams:

@@ -11,8 +11,13 @@ from paddlevideo import dist
 from paddlevideo.engine.build import load_config
 from tests.clips import pictures, write_clip
 
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):  # one of several processes: its share of the cores
-    number, count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(
+    os, "sched_setaffinity"
+):  # one of several processes: its share of the cores
+    number, count = (
+        int(os.environ["PYTEST_XDIST_WORKER"][2:]),
+        int(os.environ["PYTEST_XDIST_WORKER_COUNT"]),
+    )
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[number::count] or cores)
 dist.use_threads()  # as main.py does
@@ -30,7 +35,9 @@ def shared() -> Path:
     """The reference material (golden outputs, real clips); tests that need it are skipped where it is absent."""
     folder = ROOT.parent / "shared"
     if not (folder / "parity").is_dir():
-        pytest.skip(f"no reference material: {folder.name}/parity does not stand beside the checkout")
+        pytest.skip(
+            f"no reference material: {folder.name}/parity does not stand beside the checkout"
+        )
     return folder
 
 
@@ -50,13 +57,26 @@ def clips(tmp_path_factory) -> Path:
 
 def small_config(clips: Path, folder: Path, **changes) -> Path:
     """Write a config for PP-TSN-18 on 32 x 32 pixels, a second or two an epoch; `changes` replace top-level keys."""
-    steps = [{"Image2Array": None}, {"Normalization": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}}]
+    steps = [
+        {"Image2Array": None},
+        {"Normalization": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}},
+    ]
 
     def pipeline(crop, **sample):
         return {
             "decode": {"name": "VideoDecoder"},
-            "sample": {"name": "Sampler", "num_seg": 2, "seg_len": 1, "select_left": True, **sample},
-            "transform": [{"Scale": {"short_size": 36, "fixed_ratio": False, "backend": "cv2"}}, *crop, *steps],
+            "sample": {
+                "name": "Sampler",
+                "num_seg": 2,
+                "seg_len": 1,
+                "select_left": True,
+                **sample,
+            },
+            "transform": [
+                {"Scale": {"short_size": 36, "fixed_ratio": False, "backend": "cv2"}},
+                *crop,
+                *steps,
+            ],
         }
 
     def split(name):

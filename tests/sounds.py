@@ -11,7 +11,9 @@ from tests.clips import pictures
 
 def tone(seconds: float, rate: int = 16000, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
     """A sine, float32 [n]."""
-    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+    return (level * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(
+        np.float32
+    )
 
 
 def chirps(seconds: float, rate: int = 16000, seed: int = 0) -> np.ndarray:
@@ -44,7 +46,9 @@ def write_sound(
         others: more audio streams, of the same form.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", options={k: str(v) for k, v in container_options.items()}) as container:
+    with av.open(
+        str(path), "w", options={k: str(v) for k, v in container_options.items()}
+    ) as container:
         picture = _picture(container, **video) if video else None
         streams = []
         for wave in (sound, *others):
@@ -59,7 +63,9 @@ def write_sound(
                 late = hole[1] if hole and first else 0.0
                 size = stream.codec_context.frame_size or 1024
                 for at in range(0, part.shape[1], size):
-                    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part[:, at : at + size]), "fltp", named)
+                    frame = av.AudioFrame.from_ndarray(
+                        np.ascontiguousarray(part[:, at : at + size]), "fltp", named
+                    )
                     frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
                     frame.pts = first + at + round((start + late) * rate)
                     container.mux(stream.encode(frame))
@@ -67,7 +73,14 @@ def write_sound(
     return path
 
 
-def _picture(container, num_frames: int = 25, fps: int = 25, start: float = 0.0, codec: str = "mpeg4", pts=None):
+def _picture(
+    container,
+    num_frames: int = 25,
+    fps: int = 25,
+    start: float = 0.0,
+    codec: str = "mpeg4",
+    pts=None,
+):
     stream = container.add_stream(codec, rate=fps)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
     stream.codec_context.time_base = Fraction(1, fps)
@@ -75,7 +88,10 @@ def _picture(container, num_frames: int = 25, fps: int = 25, start: float = 0.0,
     def write() -> None:
         for number, image in enumerate(pictures(num_frames)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.time_base, frame.pts = Fraction(1, fps), (pts[number] if pts else number) + round(start * fps)
+            frame.time_base, frame.pts = (
+                Fraction(1, fps),
+                (pts[number] if pts else number) + round(start * fps),
+            )
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 

@@ -8,7 +8,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import audio, data, inference, loader, metrics, multigrid, nextvlad, records, resize, train, views
+from benchmarks import (
+    audio,
+    data,
+    inference,
+    loader,
+    metrics,
+    multigrid,
+    nextvlad,
+    records,
+    resize,
+    train,
+    views,
+)
 from benchmarks.measure import machine, write_json
 from paddlevideo import dist, log
 
@@ -30,10 +42,28 @@ VERBS = {  # each adds its own flags and gives its groups of rows
 def parse_args(argv=None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     add = common.add_argument
-    add("-c", "--config", default=str(ROOT / "configs/recognition/pptsn/pptsn_k400_videos.yaml"), help="config file (YAML)")
-    add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help="as MODEL.backbone.layers=18; repeatable")
+    add(
+        "-c",
+        "--config",
+        default=str(ROOT / "configs/recognition/pptsn/pptsn_k400_videos.yaml"),
+        help="config file (YAML)",
+    )
+    add(
+        "-o",
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as MODEL.backbone.layers=18; repeatable",
+    )
     add("-b", "--batch_size", type=int, default=4, help="clips in a training batch")
-    add("-r", "--rounds", type=int, default=5, help="each variant once a round; medians are over the rounds")
+    add(
+        "-r",
+        "--rounds",
+        type=int,
+        default=5,
+        help="each variant once a round; medians are over the rounds",
+    )
     add("--json", type=Path, help="write all times to this file, too")
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -55,8 +85,11 @@ def main() -> int:
                 done.append(group)
         if args.json:
             write_json(args.json, done)
-    except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {log.told(error)}", file=sys.stderr)
+    except (
+        ValueError,
+        OSError,
+    ) as error:  # mistakes of a user or a machine: a message, not a trace
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -18,7 +18,9 @@ from paddlevideo.report.doctor import examine, text
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="all facts as JSON")
     args = parser.parse_args()
     facts = examine()

@@ -7,19 +7,36 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddlevideo import dist, log
-from paddlevideo.deploy.export import FORMATS, export
 from paddlevideo.engine.build import load_config
+from paddlevideo.export.export import FORMATS, export
 
 
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("-c", "--config", required=True, help="config file (YAML) of the model")
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help="as INFERENCE.top_k=5; repeatable")
-    add("-p", "--pretrained_params", default="./best.pdparams", help="weights (.pdparams, .safetensors, .pdstate)")
+    add(
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="as INFERENCE.top_k=5; repeatable",
+    )
+    add(
+        "-p",
+        "--pretrained_params",
+        default="./best.pdparams",
+        help="weights (.pdparams, .safetensors, .pdstate)",
+    )
     add("-o", "--output_path", help="folder to write; default inference/<model_name>")
     add("--save_name", help="stem of the files; default <model_name>")
-    add("--format", nargs="+", default=["pdmodel"], choices=[*FORMATS, "all"], help="pir is Paddle 3's .json")
+    add(
+        "--format",
+        nargs="+",
+        default=["pdmodel"],
+        choices=[*FORMATS, "all"],
+        help="pir is Paddle 3's .json",
+    )
     return parser.parse_args(argv)
 
 
@@ -30,8 +47,11 @@ def main() -> int:
     try:
         cfg = load_config(args.config, args.override)
         export(cfg, args.pretrained_params, args.output_path, args.format, args.save_name)
-    except (ValueError, OSError) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {log.told(error)}", file=sys.stderr)
+    except (
+        ValueError,
+        OSError,
+    ) as error:  # mistakes of a user or a machine: a message, not a trace
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,15 +14,22 @@ from paddlevideo.report.run_report import CLIPS, write_report
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="the run's output folder, which holds metrics.jsonl")
     parser.add_argument("--out", help="the page (default: report.html in that folder)")
-    parser.add_argument("--clips", type=int, default=CLIPS, help="how many of the worst clips are shown (%(default)s)")
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=CLIPS,
+        help="how many of the worst clips are shown (%(default)s)",
+    )
     args = parser.parse_args()
     try:
         print(f"report: {write_report(args.folder, args.out, max(args.clips, 0))}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.told(error)}", file=sys.stderr)
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """The sound of the very clip whose frames were picked, for networks that see and hear; AVSlowFast's rules.
 
     spans = clip_spans(times, numbers, fps)            # seconds of each clip, from its first frame to the end of its last
-    audio = cut_rows(rows, spans, ...)                 # log-mel rows of just that time
+    audio = cut_steps(rows, spans, ...)                 # log-mel rows of just that time
     other = misaligned_start(...)                      # where another clip of the same video may begin: a hard negative
 
 Sound and frames meet on one clock, seconds after the video's first frame. Rows lie on a grid that begins there, so a part of a
@@ -14,15 +14,17 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from paddlevideo.data.audio import LogMel, nearest_rows
-from paddlevideo.data.waveform import Backend, NoAudioError, read_waveform
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
+from paddlevideo.media.log_mel import LogMel, nearest_steps
+from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import InputSpec, Record, Sample
 
 READ_TOGETHER = 10.0  # s between two spans up to which one read is cheaper than two
 
 
-def clip_spans(times: np.ndarray, numbers: np.ndarray, fps: float, seconds: float | None = None) -> np.ndarray:
+def clip_spans(
+    times: np.ndarray, numbers: np.ndarray, fps: float, seconds: float | None = None
+) -> np.ndarray:
     """When each clip begins and ends (seconds), float64 [C, 2].
 
     Args:
@@ -44,7 +46,9 @@ def needed(start_sec: float, end_sec: float, feature: LogMel) -> tuple[float, fl
     return first_row * grid, end_sec + grid + feature.n_fft / feature.sample_rate
 
 
-def cut_rows(rows: np.ndarray, first_row: int, spans: np.ndarray, feature: LogMel, num_rows: int = 128) -> np.ndarray:
+def cut_steps(
+    rows: np.ndarray, first_row: int, spans: np.ndarray, feature: LogMel, num_rows: int = 128
+) -> np.ndarray:
     """Rows of each clip: float32 [C, 1, num_rows, mels].
 
     Args:
@@ -52,12 +56,16 @@ def cut_rows(rows: np.ndarray, first_row: int, spans: np.ndarray, feature: LogMe
         first_row: number of the first of them, counted from the video's first frame.
         spans: seconds, float64 [C, 2].
     """
-    places = spans * feature.rows_per_sec - first_row
+    places = spans * feature.steps_per_sec - first_row
     # Times are sums of rounded numbers; a clip that begins with a row is meant to have it.
-    return np.stack([nearest_rows(rows, start + 1e-6, end + 1e-6, num_rows) for start, end in places])[:, None]
+    return np.stack(
+        [nearest_steps(rows, start + 1e-6, end + 1e-6, num_rows) for start, end in places]
+    )[:, None]
 
 
-def misaligned_start(start: float, length: float, total: float, gap: float, rng: np.random.Generator) -> float | None:
+def misaligned_start(
+    start: float, length: float, total: float, gap: float, rng: np.random.Generator
+) -> float | None:
     """Where a clip of the same video begins that is at least `gap` away: uniform over where it may; all in one unit.
 
     It ends before the video does where the video is long enough for that, and else runs past the end, where the last row is
@@ -114,7 +122,9 @@ class ClipAudio:
 
     def __post_init__(self):
         if self.num_rows < 1 or self.min_gap < 1:
-            raise ValueError(f"ClipAudio: num_rows is {self.num_rows} and min_gap is {self.min_gap}, expected at least 1 each")
+            raise ValueError(
+                f"ClipAudio: num_rows is {self.num_rows} and min_gap is {self.min_gap}, expected at least 1 each"
+            )
 
     @property
     def random(self) -> bool:
@@ -151,22 +161,36 @@ class ClipAudio:
             DecodeError: it is damaged.
         """
         spans = clip_spans(times, numbers, fps, seconds)
-        other = self._other(spans, float(times[0]), float(times[-1] + 1 / fps), rng) if self.misaligned else None
+        other = (
+            self._other(spans, float(times[0]), float(times[-1] + 1 / fps), rng)
+            if self.misaligned
+            else None
+        )
         audio, heard, why = self._read(record.path, spans)
         if not heard.all() and self.missing_audio == "error":
             raise NoAudioError(f"{why}; missing_audio: zeros would take silence in its place")
-        sample: Sample = {"audio": np.repeat(audio, crops, axis=0), "missing_audio": np.bool_(not heard.all())}
+        sample: Sample = {
+            "audio": np.repeat(audio, crops, axis=0),
+            "missing_audio": np.bool_(not heard.all()),
+        }
         if self.misaligned:
-            negative = self._read(record.path, other)[0] if other is not None and heard.any() else audio
+            negative = (
+                self._read(record.path, other)[0] if other is not None and heard.any() else audio
+            )
             sample["audio_negative"] = np.repeat(negative, crops, axis=0)
         if len(sample["audio"]) == 1:
             sample |= {name: sample[name][0] for name in self.outputs}
         return sample
 
-    def _other(self, spans: np.ndarray, first_sec: float, last_sec: float, rng) -> np.ndarray | None:
+    def _other(
+        self, spans: np.ndarray, first_sec: float, last_sec: float, rng
+    ) -> np.ndarray | None:
         """Spans of a misaligned clip for each clip, None where the video is too short."""
-        gap, total = self.min_gap / self.feature.rows_per_sec, last_sec - first_sec
-        starts = [misaligned_start(start - first_sec, end - start, total, gap, rng) for start, end in spans]
+        gap, total = self.min_gap / self.feature.steps_per_sec, last_sec - first_sec
+        starts = [
+            misaligned_start(start - first_sec, end - start, total, gap, rng)
+            for start, end in spans
+        ]
         if None in starts:
             return None
         begins = first_sec + np.array(starts, np.float64)
@@ -184,16 +208,22 @@ class ClipAudio:
         for group in np.split(order, np.flatnonzero(np.diff(spans[order, 0]) > READ_TOGETHER) + 1):
             start, end = needed(spans[group, 0].min(), spans[group, 1].max(), self.feature)
             try:
-                wave = read_waveform(path, self.feature.sample_rate, start, end, self.stream, self.backend)
+                wave = read_waveform(
+                    path, self.feature.sample_rate, start, end, self.stream, self.backend
+                )
             except NoAudioError as error:
                 why = str(error)
                 continue
             end = start + len(wave) / self.feature.sample_rate
             heard[group] = spans[group, 0] < end
             why = (
-                why if heard[group].all() else f"a clip begins at {spans[group, 0].max():.3f} s, the sound ends at {end:.3f} s"
+                why
+                if heard[group].all()
+                else f"a clip begins at {spans[group, 0].max():.3f} s, the sound ends at {end:.3f} s"
             )
             kept = group[heard[group]]
-            first_row = round(start * self.feature.rows_per_sec)
-            out[kept] = cut_rows(self.feature(wave), first_row, spans[kept], self.feature, self.num_rows)
+            first_row = round(start * self.feature.steps_per_sec)
+            out[kept] = cut_steps(
+                self.feature(wave), first_row, spans[kept], self.feature, self.num_rows
+            )
         return out, heard, why

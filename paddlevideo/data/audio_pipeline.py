@@ -6,8 +6,6 @@ is a line of a list. The path names a `.npy` feature (tools/data/build_audio_fea
 file whose feature is made on the fly; the number of frames is the video's.
 """
 
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,27 +14,30 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from paddlevideo.data.audio import DecibelMel
-from paddlevideo.data.containers import open_container
+from paddlevideo.config.registry import register
 from paddlevideo.data.datasets import (
     IGNORED,
     RecordList,
     Split,
-    base_folder,
     check_max_failures,
     class_folder_rows,
     make_records,
     no_class_folders,
     rows_of,
 )
-from paddlevideo.data.lists import VIDEO_SUFFIXES, Problems, read_rows
+from paddlevideo.data.lists import Problems, read_rows
+from paddlevideo.data.paths import base_folder, find_audio_files
 from paddlevideo.data.pipeline import NOMINAL_FPS, Stage
-from paddlevideo.data.waveform import Backend, NoAudioError, moving_pictures, read_waveform
-from paddlevideo.registry import register
-from paddlevideo.sample import Batch, ClipShape, DecodeError, InputSpec, Record, Sample
+from paddlevideo.media.containers import (
+    AUDIO_SUFFIXES,
+    VIDEO_SUFFIXES,
+    has_audio_suffix,
+    open_container,
+)
+from paddlevideo.media.log_mel import DecibelMel
+from paddlevideo.media.waveform import Backend, NoAudioError, moving_streams, read_waveform
+from paddlevideo.sample import ClipShape, DecodeError, InputSpec, Record, Sample
 
-LOG = logging.getLogger("paddlevideo")
-SOUND_SUFFIXES = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".npy", ".oga", ".ogg", ".opus", ".wav", ".wma")
 MISSING_ROWS = 640  # of what stands in for a missing feature
 
 
@@ -77,12 +78,15 @@ class AudioFeatureDataset:
         """The records; as VideoDataset.load."""
         root = Path(self.file_path)
         if root.is_dir():
-            rows = list(class_folder_rows(root, find_sounds))
+            rows = list(class_folder_rows(root, find_audio_files))
             if not rows:
                 raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
             return make_records(rows, Problems(str(root)), class_names, str(root))
-        rows, problems = read_rows(root, with_num_frames=True, what="path", whole=has_sound_suffix)
-        rows = [row if has_sound_suffix(row.path) else row._replace(path=row.path + self.suffix) for row in rows]
+        rows, problems = read_rows(root, with_num_frames=True, what="path", whole=has_audio_suffix)
+        rows = [
+            row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
+            for row in rows
+        ]
         rows = rows_of(rows, self.split, problems)
         return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
 
@@ -93,17 +97,6 @@ class AudioDataset(AudioFeatureDataset):
     """As AudioFeatureDataset; a path without a suffix is a wav file."""
 
     suffix: str = ".wav"
-
-
-def has_sound_suffix(path: str) -> bool:
-    return os.path.splitext(path)[1].lower() in (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)
-
-
-def find_sounds(folder: Path) -> Iterator[Path]:
-    """Features, sounds and videos below a folder, sorted; hidden names left out."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith(".") and has_sound_suffix(name))
 
 
 # --- from a record to the input of a model -------------------------------------------------------------------------------
@@ -118,12 +111,14 @@ class AudioPipeline:
         transforms: in order; AudioFeatureSelector, FormatAudioShape.
 
     Attributes:
-        travels: what goes from the worker to `finish`, by name.
+        batch_specs: what goes from the worker to `finish`, by name.
         suffixes: of the files that it takes.
     """
 
-    travels: ClassVar[dict[str, InputSpec]] = {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}
-    suffixes: ClassVar[tuple[str, ...]] = (*SOUND_SUFFIXES, *VIDEO_SUFFIXES)
+    batch_specs: ClassVar[dict[str, InputSpec]] = {
+        "audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")
+    }
+    suffixes: ClassVar[tuple[str, ...]] = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
     num_views: ClassVar[int] = 1  # the clips of a video are one input, [clips, 1, rows, mels]
     view_axis: ClassVar[bool] = False
 
@@ -135,7 +130,9 @@ class AudioPipeline:
         Raises:
             ValueError: always; a plan of clip shapes is for frames.
         """
-        raise ValueError(f"clips of sound have one shape, they cannot follow a plan ({shape}); leave MULTIGRID out")
+        raise ValueError(
+            f"clips of sound have one shape, they cannot follow a plan ({shape}); leave MULTIGRID out"
+        )
 
     @property
     def random(self) -> bool:
@@ -147,7 +144,9 @@ class AudioPipeline:
         """Clips that are sampled of one video."""
         return getattr(self.sample, "num_views", 1)
 
-    def __call__(self, record: Record, rng: np.random.Generator, source: "AudioClip | None" = None) -> Sample:
+    def __call__(
+        self, record: Record, rng: np.random.Generator, source: "AudioClip | None" = None
+    ) -> Sample:
         """{"audio": float32 [clips, 1, T, mels], "label": int64, -1 where unknown, "missing_audio": bool}.
 
         Args:
@@ -167,18 +166,31 @@ class AudioPipeline:
     def _cut(self, clip: "AudioClip", rng) -> Sample:
         with Stage("sample"):
             numbers = self.sample(clip.num_frames, clip.fps, rng).reshape(self.num_clips, -1)
-        sample: Sample = {"feature": clip.rows, "frame_inds": numbers, "total_frames": clip.num_frames}
+        sample: Sample = {
+            "feature": clip.rows,
+            "frame_inds": numbers,
+            "total_frames": clip.num_frames,
+        }
         for transform in self.transforms:
             with Stage(type(transform).__name__):
                 sample = transform(sample, rng)
         audio = sample.get("audio")
         if audio is None or audio.ndim != 4:
-            given = f"audio {list(audio.shape)}" if audio is not None else f"no audio but {', '.join(sample)}"
+            given = (
+                f"audio {list(audio.shape)}"
+                if audio is not None
+                else f"no audio but {', '.join(sample)}"
+            )
             steps = "'- AudioFeatureSelector: {fixed_length: 128}' and '- FormatAudioShape: {input_format: NCTF}'"
-            raise ValueError(f"the pipeline gives {given}, expected audio [clips, 1, rows, mels]; end it with {steps}")
+            raise ValueError(
+                f"the pipeline gives {given}, expected audio [clips, 1, rows, mels]; end it with {steps}"
+            )
         if not np.isfinite(audio).all():
             raise ValueError("the feature holds numbers that are not finite")
-        return {"audio": np.ascontiguousarray(audio, np.float32), "missing_audio": np.bool_(clip.missing)}
+        return {
+            "audio": np.ascontiguousarray(audio, np.float32),
+            "missing_audio": np.bool_(clip.missing),
+        }
 
     def synthetic(self) -> Sample:
         """What the pipeline makes of ten seconds of noise, for a try without data.
@@ -192,28 +204,14 @@ class AudioPipeline:
 
     def finish(self, sample: Sample) -> Sample:
         """For a sample or a batch: nothing is left to do."""
-        return {**sample, **{name: np.ascontiguousarray(sample[name], np.float32) for name in self.travels}}
+        return {
+            **sample,
+            **{name: np.ascontiguousarray(sample[name], np.float32) for name in self.batch_specs},
+        }
 
     def finish_on_device(self, sample: Sample) -> Sample:
         """`finish` for paddle tensors."""
         return {name: tensor.astype("float32") for name, tensor in sample.items()}
-
-
-class MissingAudio:
-    """Counts the records whose sound is missing, where `missing_audio: zeros` lets them pass; the first ten are named."""
-
-    def __init__(self, records: Sequence[Record]):
-        self._records, self.places = records, set[int]()
-
-    def add(self, batch: Batch) -> None:
-        """Count those of a batch that say `missing_audio`."""
-        for place in batch["index"][batch["missing_audio"]].tolist() if "missing_audio" in batch else ():
-            if place not in self.places and len(self.places) < 10:
-                LOG.warning(f"no sound in {self._records[place].path}: silence takes its place (missing_audio: zeros)")
-            self.places.add(place)
-
-    def __str__(self):
-        return f"{len(self.places)} of {len(self._records)} records have no sound (missing_audio: zeros)" if self.places else ""
 
 
 # --- features ------------------------------------------------------------------------------------------------------
@@ -236,7 +234,12 @@ class AudioClip:
     missing: bool = False
 
 
-@register("decode", ignores={"pad_method": "a feature that is not there is an error, or silence and counted: missing_audio"})
+@register(
+    "decode",
+    ignores={
+        "pad_method": "a feature that is not there is an error, or silence and counted: missing_audio"
+    },
+)
 @dataclass(frozen=True)
 class LoadAudioFeature:
     """A `.npy` feature, or one made on the fly of a video or an audio file; see `audio.DecibelMel`.
@@ -269,7 +272,9 @@ class LoadAudioFeature:
 
     @property
     def feature(self) -> DecibelMel:
-        return DecibelMel(self.sample_rate, self.n_fft, self.hop_length, self.num_mels, self.fmin, self.fmax)
+        return DecibelMel(
+            self.sample_rate, self.n_fft, self.hop_length, self.num_mels, self.fmin, self.fmax
+        )
 
     @contextmanager
     def open(self, record: Record) -> Iterator[AudioClip]:
@@ -284,9 +289,11 @@ class LoadAudioFeature:
             clip = AudioClip(rows, record.num_frames or num_frames, fps)
         except NoAudioError as error:
             if self.missing_audio == "error":
-                raise NoAudioError(f"{error}; missing_audio: zeros would take silence in its place") from error
+                raise NoAudioError(
+                    f"{error}; missing_audio: zeros would take silence in its place"
+                ) from error
             rows = np.zeros((MISSING_ROWS, self.num_mels), np.float32)
-            num_frames = round(MISSING_ROWS / self.feature.rows_per_sec * NOMINAL_FPS)
+            num_frames = round(MISSING_ROWS / self.feature.steps_per_sec * NOMINAL_FPS)
             clip = AudioClip(rows, record.num_frames or num_frames, missing=True)
         yield clip
 
@@ -294,12 +301,21 @@ class LoadAudioFeature:
         """(rows, fps, number of frames) of a record."""
         if record.path.lower().endswith(".npy"):
             if record.start_sec is not None or record.end_sec is not None:
-                raise DecodeError("start_sec and end_sec are for videos and audio files; a feature is taken whole")
+                raise DecodeError(
+                    "start_sec and end_sec are for videos and audio files; a feature is taken whole"
+                )
             rows = read_feature(record.path, self.num_mels)
-            return rows, 0.0, max(1, round(len(rows) / self.feature.rows_per_sec * NOMINAL_FPS))
+            return rows, 0.0, max(1, round(len(rows) / self.feature.steps_per_sec * NOMINAL_FPS))
         part = record.start_sec is not None or record.end_sec is not None
-        wave = read_waveform(record.path, self.sample_rate, record.start_sec, record.end_sec, self.stream, self.backend)
-        fps, num_frames = (NOMINAL_FPS, 0) if record.num_frames else picture_length(record.path)
+        wave = read_waveform(
+            record.path,
+            self.sample_rate,
+            record.start_sec,
+            record.end_sec,
+            self.stream,
+            self.backend,
+        )
+        fps, num_frames = (NOMINAL_FPS, 0) if record.num_frames else video_length(record.path)
         if part or not num_frames:
             num_frames = max(1, round(len(wave) / self.sample_rate * fps))
         return self.feature(wave), fps, num_frames
@@ -317,20 +333,35 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
     except FileNotFoundError as error:
         raise NoAudioError("no such feature file") from error
     except (OSError, ValueError, EOFError) as error:
-        raise DecodeError(f"no NumPy feature, or cut short ({str(error).splitlines()[0]})") from error
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f" or rows.shape[1] != num_mels:
-        given = f"{rows.dtype} {list(rows.shape)}" if isinstance(rows, np.ndarray) else "an archive of arrays"
-        raise DecodeError(f"the feature is {given}, expected float [rows, {num_mels}] (num_mels: {num_mels})")
+        raise DecodeError(
+            f"no NumPy feature, or cut short ({str(error).splitlines()[0]})"
+        ) from error
+    if (
+        not isinstance(rows, np.ndarray)
+        or rows.ndim != 2
+        or rows.dtype.kind != "f"
+        or rows.shape[1] != num_mels
+    ):
+        given = (
+            f"{rows.dtype} {list(rows.shape)}"
+            if isinstance(rows, np.ndarray)
+            else "an archive of arrays"
+        )
+        raise DecodeError(
+            f"the feature is {given}, expected float [rows, {num_mels}] (num_mels: {num_mels})"
+        )
     if not len(rows):
         raise NoAudioError("the feature has no rows")
     return rows
 
 
-def picture_length(path: str) -> tuple[float, int]:
+def video_length(path: str) -> tuple[float, int]:
     """(frames per second, frames as the file announces them) of a file's first video; 30, 0 where it has none."""
     with open_container(path) as container:
-        for stream in moving_pictures(container):
+        for stream in moving_streams(container):
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             if fps:
-                return fps, stream.frames or round(float((stream.duration or 0) * (stream.time_base or 0)) * fps)
+                return fps, stream.frames or round(
+                    float((stream.duration or 0) * (stream.time_base or 0)) * fps
+                )
     return NOMINAL_FPS, 0

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 from paddlevideo.sample import Sample
 
 WITHOUT_EFFECT = {
@@ -55,9 +55,13 @@ class SampleFrames:
     def __post_init__(self):
         for key in ("clip_len", "frame_interval", "num_clips"):
             if getattr(self, key) < 1:
-                raise ValueError(f"SampleFrames: {key} is {getattr(self, key)}, expected at least 1")
+                raise ValueError(
+                    f"SampleFrames: {key} is {getattr(self, key)}, expected at least 1"
+                )
         if self.start_index not in (0, 1):
-            raise ValueError(f"SampleFrames: start_index is {self.start_index}, expected 0, or 1 as in MMAction2 0.x")
+            raise ValueError(
+                f"SampleFrames: start_index is {self.start_index}, expected 0, or 1 as in MMAction2 0.x"
+            )
 
     @property
     def random(self) -> bool:
@@ -86,9 +90,13 @@ class SampleFrames:
             ValueError: the video has no frame.
         """
         if num_frames < 1:
-            raise ValueError(f"SampleFrames: the video has {num_frames} frames, at least 1 is needed")
+            raise ValueError(
+                f"SampleFrames: the video has {num_frames} frames, at least 1 is needed"
+            )
         room = num_frames - self.clip_len * self.frame_interval + 1  # places where a clip fits
-        starts = (self._test_starts if self.test_mode else self._train_starts)(room, num_frames, rng)
+        starts = (self._test_starts if self.test_mode else self._train_starts)(
+            room, num_frames, rng
+        )
         numbers = starts.astype(np.int64)[:, None] + np.arange(self.clip_len) * self.frame_interval
         return (numbers % num_frames + self.start_index).reshape(-1)
 
@@ -132,7 +140,9 @@ class AudioFeatureSelector:
 
     def __post_init__(self):
         if self.fixed_length < 1:
-            raise ValueError(f"AudioFeatureSelector: fixed_length is {self.fixed_length}, expected at least 1")
+            raise ValueError(
+                f"AudioFeatureSelector: fixed_length is {self.fixed_length}, expected at least 1"
+            )
 
     def __call__(self, sample: Sample, rng) -> Sample:
         """feature [L, mels], frame_inds [clips, clip_len], total_frames -> audio float32 [clips, fixed_length, mels]."""
@@ -141,14 +151,20 @@ class AudioFeatureSelector:
         for clip, numbers in zip(audio, sample["frame_inds"], strict=True):
             start, end = self.span(numbers, total, len(rows))
             clip[: end - start] = rows[start:end]
-        rest = {key: value for key, value in sample.items() if key not in ("feature", "frame_inds", "total_frames")}
+        rest = {
+            key: value
+            for key, value in sample.items()
+            if key not in ("feature", "frame_inds", "total_frames")
+        }
         return {**rest, "audio": audio}
 
     def span(self, numbers: np.ndarray, total_frames: int, num_rows: int) -> tuple[int, int]:
         """First row, and the row behind the last, of the clip with these frame numbers; at least one row."""
         start = round((int(numbers[0]) + 1) / total_frames * num_rows)
         end = min(num_rows, round((int(numbers[-1]) + 1) / total_frames * num_rows))
-        begins_anew = bool((np.diff(numbers) < 0).any()) or (len(numbers) > 1 and numbers[0] == numbers[-1])
+        begins_anew = bool((np.diff(numbers) < 0).any()) or (
+            len(numbers) > 1 and numbers[0] == numbers[-1]
+        )
         if begins_anew or start >= end:
             start, end = min(start, max(0, num_rows - self.fixed_length)), num_rows
         return start, min(end, start + self.fixed_length)
@@ -165,5 +181,7 @@ class FormatAudioShape:
 
     def __call__(self, sample: Sample, rng) -> Sample:
         if sample["audio"].ndim != 3:
-            raise ValueError(f"audio is {list(sample['audio'].shape)}, expected [clips, rows, mels]; name this step once")
+            raise ValueError(
+                f"audio is {list(sample['audio'].shape)}, expected [clips, rows, mels]; name this step once"
+            )
         return {**sample, "audio": sample["audio"][:, None]}

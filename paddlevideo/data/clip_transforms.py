@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from paddlevideo.config.registry import register
 from paddlevideo.data.transforms import RandomCrop, need, positive, resizer, with_frames
 from paddlevideo.data.views import Views
-from paddlevideo.registry import register
 from paddlevideo.sample import ClipShape, Sample
 
 _PLANNED = "the plan made from MULTIGRID says the sizes of each phase"
@@ -33,23 +33,29 @@ class JitterScale:
     def __post_init__(self):
         positive("JitterScale", min_size=self.min_size)
         if self.min_size > self.max_size:
-            raise ValueError(f"JitterScale: min_size {self.min_size} is larger than max_size {self.max_size}")
+            raise ValueError(
+                f"JitterScale: min_size {self.min_size} is larger than max_size {self.max_size}"
+            )
 
     def __call__(self, sample: Sample, rng) -> Sample:
-        return with_frames(sample, self.each_frame(rng)(sample["frames"]))
+        return with_frames(sample, self.frame_transform(rng)(sample["frames"]))
 
     def at(self, shape: ClipShape) -> "JitterScale":
         """The same for clips of another shape."""
         return JitterScale(*shape.jitter)
 
-    def each_frame(self, rng) -> Callable[[np.ndarray], np.ndarray]:
+    def frame_transform(self, rng) -> Callable[[np.ndarray], np.ndarray]:
         """The resizing of all frames of one clip, uint8 [..., H, W, 3]; draws now, not when it is called."""
         short = round(rng.uniform(self.min_size, self.max_size)) if self.random else self.min_size
 
         def size(width: int, height: int) -> tuple[int, int]:
             if min(width, height) == short:
                 return width, height
-            return (short, int(height / width * short)) if width < height else (int(width / height * short), short)
+            return (
+                (short, int(height / width * short))
+                if width < height
+                else (int(width / height * short), short)
+            )
 
         return resizer(size, "pillow")
 
@@ -78,9 +84,13 @@ class MultiCrop:
     def __post_init__(self):
         positive("MultiCrop", target_size=self.target_size)
         if self.num_spatial_crops < 1:
-            raise ValueError(f"MultiCrop: num_spatial_crops is {self.num_spatial_crops}, expected at least 1")
+            raise ValueError(
+                f"MultiCrop: num_spatial_crops is {self.num_spatial_crops}, expected at least 1"
+            )
         if self.num_spatial_crops > 1 and not self.test_mode:
-            raise ValueError(f"MultiCrop: {self.num_spatial_crops} spatial crops are those of a test; set test_mode: True")
+            raise ValueError(
+                f"MultiCrop: {self.num_spatial_crops} spatial crops are those of a test; set test_mode: True"
+            )
 
     @property
     def random(self) -> bool:
@@ -101,7 +111,9 @@ class MultiCrop:
         if count == 1:
             along = [math.ceil(room / 2)]
         else:
-            along = [min(math.ceil(room / (count - 1)) * k, room) for k in range(count - 1)] + [room]
+            along = [min(math.ceil(room / (count - 1)) * k, room) for k in range(count - 1)] + [
+                room
+            ]
         return [(place, across) if height > width else (across, place) for place in along]
 
     def __call__(self, sample: Sample, rng) -> Sample:

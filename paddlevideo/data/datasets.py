@@ -13,7 +13,6 @@ have several, a list has commas between them, and a table a column `labels`: a J
 
 import itertools
 import json
-import logging
 import math
 import os
 import re
@@ -23,15 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from paddlevideo.data.balance import BalancedOrder
-from paddlevideo.data.lists import MAX_SHOWN, VIDEO_SUFFIXES, DatasetError, Problems, Row, read_rows
-from paddlevideo.data.loader import TrainOrder
-from paddlevideo.data.splits import SPLIT_NAMES
-from paddlevideo.registry import nearest, register
+from paddlevideo.config.registry import nearest, register
+from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row, read_rows
+from paddlevideo.data.orders import BalancedOrder, TrainOrder
+from paddlevideo.data.paths import (
+    SPLIT_NAMES,
+    base_folder,
+    check_paths,
+    find_frame_folders,
+    find_videos,
+)
 from paddlevideo.sample import BatchShape, Record
 
-LOG = logging.getLogger("paddlevideo")
-TRIED = 20  # paths of a list, to see which folder they are relative to
 IGNORED = {
     "num_retries": "a file that fails is replaced, counted and named; see max_failures",
     "test_mode": "the section (train, valid, test) tells",
@@ -55,16 +57,27 @@ class RecordList:
     def max_label(self) -> int:
         """The largest class id, -1 where no record has one."""
         several = (label for r in self.records for label in r.labels or ())
-        return max(itertools.chain((r.label for r in self.records if r.label is not None), several), default=-1)
+        return max(
+            itertools.chain((r.label for r in self.records if r.label is not None), several),
+            default=-1,
+        )
 
     def order(
-        self, cycle: tuple[BatchShape, ...], seed: int, rank: int, world_size: int, max_batches: int | None
+        self,
+        cycle: tuple[BatchShape, ...],
+        seed: int,
+        rank: int,
+        world_size: int,
+        max_batches: int | None,
     ) -> TrainOrder:
         """The order of training; arguments as of `TrainOrder`."""
         size = (len(self.records), cycle, seed, rank, world_size, max_batches)
         if not self.balanced:
             return TrainOrder(*size)
-        return BalancedOrder(*size, labels=tuple(-1 if record.label is None else record.label for record in self.records))
+        return BalancedOrder(
+            *size,
+            labels=tuple(-1 if record.label is None else record.label for record in self.records),
+        )
 
 
 @register("dataset", ignores=IGNORED)
@@ -110,7 +123,9 @@ class VideoDataset:
             rows, problems = list(class_folder_rows(root, find_videos)), Problems(self.file_path)
             if not rows:
                 raise no_class_folders(root, "<class>/*.mp4 (any video format)")
-            return make_records(each_alone(rows, self.multi_label), problems, class_names, str(root))
+            return make_records(
+                each_alone(rows, self.multi_label), problems, class_names, str(root)
+            )
         rows, problems = read_rows(root, with_num_frames=False, several=self.multi_label)
         rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
         if self.suffix:
@@ -163,7 +178,9 @@ class FrameDataset:
                 f"suffix {self.suffix!r} is no pattern of numbered pictures, as 'img_{{:05}}.jpg': {error}"
             ) from error
         if not varies:
-            raise ValueError(f"suffix {self.suffix!r} has no place for the number; write it as 'img_{{:05}}.jpg'")
+            raise ValueError(
+                f"suffix {self.suffix!r} has no place for the number; write it as 'img_{{:05}}.jpg'"
+            )
 
     def load(self, class_names: list[str] | None = None) -> RecordList:
         """The records; as VideoDataset.load."""
@@ -176,15 +193,21 @@ class FrameDataset:
             )
             if not rows:
                 raise no_class_folders(root, f"<class>/<video>/{first}")
-            return make_records(each_alone(rows, self.multi_label), problems, class_names, str(root), self.suffix)
+            return make_records(
+                each_alone(rows, self.multi_label), problems, class_names, str(root), self.suffix
+            )
         rows, problems = read_rows(root, with_num_frames=True, several=self.multi_label)
         rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
-        return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix), self.suffix)
+        return make_records(
+            rows, problems, class_names, base_folder(rows, root, self.data_prefix), self.suffix
+        )
 
 
 def check_max_failures(limit: float | int) -> None:
     if limit < 0 or (limit >= 1 and limit != int(limit)):
-        raise ValueError(f"max_failures is {limit}; give a share of the files in 0 .. 1, or a whole number of files")
+        raise ValueError(
+            f"max_failures is {limit}; give a share of the files in 0 .. 1, or a whole number of files"
+        )
 
 
 def class_folder_rows(root: Path, find) -> Iterator[Row]:
@@ -195,26 +218,12 @@ def class_folder_rows(root: Path, find) -> Iterator[Row]:
                 yield Row(0, path.relative_to(root).as_posix(), entry.name)
 
 
-def find_videos(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
-                yield Path(parent, name)
-
-
-def find_frame_folders(folder: Path, first: str) -> Iterator[Path]:
-    """Folders below that hold the picture `first`."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if first in names:
-            yield Path(parent)
-
-
 def no_class_folders(root: Path, layout: str) -> DatasetError:
     inside = sorted(os.listdir(root))[:3]
     found = f"found {', '.join(inside)}" if inside else "it is empty"
-    return DatasetError(f"{root}: no records in this folder: expected {root.name}/{layout}, {found}")
+    return DatasetError(
+        f"{root}: no records in this folder: expected {root.name}/{layout}, {found}"
+    )
 
 
 def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Row]:
@@ -233,7 +242,10 @@ def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Ro
     for row, name in zip(rows, names, strict=True):
         if name is None:
             problems.add(
-                row.line, f"split {row.split!r}, expected train, val or test" if row.split else "no split; other lines have one"
+                row.line,
+                f"split {row.split!r}, expected train, val or test"
+                if row.split
+                else "no split; other lines have one",
             )
     problems.stop()
     wanted = SPLIT_NAMES[split]
@@ -246,30 +258,23 @@ def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Ro
 
 def each_alone(rows: list[Row], multi_label: bool) -> list[Row]:
     """Rows as a data set of several labels has them: also those that were written with one."""
-    return [r if r.labels is not None else r._replace(labels=(r.label,)) for r in rows] if multi_label else rows
+    return (
+        [r if r.labels is not None else r._replace(labels=(r.label,)) for r in rows]
+        if multi_label
+        else rows
+    )
 
 
 def labels_of(row: Row) -> tuple[str, ...]:
     return (row.label,) if row.labels is None else row.labels
 
 
-def base_folder(rows: list[Row], file: Path, data_prefix: str | None) -> str:
-    """The folder that all relative paths of a list are joined to; the first one that is there decides between the two usual
-    folders (of a few, so that a list whose files are all missing is not searched to its end)."""
-    if data_prefix:
-        return data_prefix
-    relative = (row.path for row in rows if not os.path.isabs(row.path))
-    for path in itertools.islice(relative, TRIED):
-        if os.path.exists(path):
-            return ""
-        if (file.parent / path).exists():
-            LOG.info("%s: paths are relative to its own folder", file)
-            return str(file.parent)
-    return ""
-
-
 def make_records(
-    rows: list[Row], problems: Problems, class_names: list[str] | None, base: str, frame_pattern: str | None = None
+    rows: list[Row],
+    problems: Problems,
+    class_names: list[str] | None,
+    base: str,
+    frame_pattern: str | None = None,
 ) -> RecordList:
     """Rows -> records with class ids. A folder's name is always a class name, even "101".
 
@@ -288,19 +293,36 @@ def make_records(
         (row, label), kind = written[0], by_id[written[0][1]]
         odd, strange = next((row, label) for row, label in written if by_id[label] != kind)
         first, other = ("id", "name") if kind else ("name", "id")
-        problems.add(odd.line, f"label {strange!r} is a class {other}, but line {row.line} has a class {first}; use one kind")
+        problems.add(
+            odd.line,
+            f"label {strange!r} is a class {other}, but line {row.line} has a class {first}; use one kind",
+        )
         problems.stop()
     else:
         several = next(
-            (pair for pair in written if pair[0].line and pair[0].labels is None and SEVERAL_IDS.fullmatch(pair[1])), None
+            (
+                pair
+                for pair in written
+                if pair[0].line and pair[0].labels is None and SEVERAL_IDS.fullmatch(pair[1])
+            ),
+            None,
         )
         if several and class_names is None:
-            problems.add(several[0].line, f"label {several[1]!r} are several class ids: they take DATASET.multi_label: true")
+            problems.add(
+                several[0].line,
+                f"label {several[1]!r} are several class ids: they take DATASET.multi_label: true",
+            )
             problems.stop()
-        class_names = class_names if class_names is not None else sorted({label for _, label in written})
+        class_names = (
+            class_names if class_names is not None else sorted({label for _, label in written})
+        )
         ids = {name: number for number, name in enumerate(class_names)}
         unknown = {label for _, label in written} - ids.keys()
-        hint = {name: nearest(name, list(ids)[:1000]) for name in sorted(unknown)[:MAX_SHOWN]} if unknown else {}
+        hint = (
+            {name: nearest(name, list(ids)[:1000]) for name in sorted(unknown)[:MAX_SHOWN]}
+            if unknown
+            else {}
+        )
         for row, label in written if unknown else ():
             if label in unknown:
                 problems.add(row.line, f"{row.path}: unknown class {label!r}{hint.get(label, '')}")
@@ -315,32 +337,31 @@ def make_records(
     return RecordList(records, class_names)
 
 
-def check_paths(records: list[Record], source: str, base: str) -> None:
-    """Stop where none of a few records, spread over the list, is there: then the folder is wrong, not a file."""
-    some = records[:: max(1, len(records) // 10)]
-    if not any(os.path.exists(record.path) for record in some):
-        where = f"data_prefix {base!r}" if base else f"the current directory {os.getcwd()} and the list's own folder"
-        raise DatasetError(
-            f"{source}: none of its files is there (tried {len(some)} of {len(records)}, first {records[0].path!r}), "
-            f"relative to {where}; set data_prefix to the folder that holds them"
-        )
-
-
 def is_integer(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-def check_ids(rows: list[Row], ids: dict[str, int], class_names: list[str] | None, problems: Problems) -> None:
+def check_ids(
+    rows: list[Row], ids: dict[str, int], class_names: list[str] | None, problems: Problems
+) -> None:
     """Note every row whose class id is below 0 or has no name."""
     limit = math.inf if class_names is None else len(class_names)
     wrong = {label for label, number in ids.items() if not 0 <= number < limit}
-    for row, label in ((each, label) for each in rows for label in labels_of(each)) if wrong else ():
+    for row, label in (
+        ((each, label) for each in rows for label in labels_of(each)) if wrong else ()
+    ):
         if label in wrong:
-            why = "class ids count from 0" if ids[label] < 0 else f"there are {limit} class names, ids end at {limit - 1}"
+            why = (
+                "class ids count from 0"
+                if ids[label] < 0
+                else f"there are {limit} class names, ids end at {limit - 1}"
+            )
             problems.add(row.line, f"label {label}: {why}")
 
 
-def resolve_num_classes(class_names: list[str] | None, max_label: int, configured: int | None) -> int:
+def resolve_num_classes(
+    class_names: list[str] | None, max_label: int, configured: int | None
+) -> int:
     """How many classes there are.
 
     Args:
@@ -360,9 +381,13 @@ def resolve_num_classes(class_names: list[str] | None, max_label: int, configure
                 f"set num_classes: {found} or leave it out"
             )
         if max_label >= found:
-            raise DatasetError(f"label {max_label} in the data, but {found} class names ({shown}); ids end at {found - 1}")
+            raise DatasetError(
+                f"label {max_label} in the data, but {found} class names ({shown}); ids end at {found - 1}"
+            )
     if found == 0 and configured is None:
-        raise DatasetError("the data has no labels to derive num_classes from; set num_classes in the config")
+        raise DatasetError(
+            "the data has no labels to derive num_classes from; set num_classes in the config"
+        )
     if configured is not None and max_label >= configured:
         raise DatasetError(
             f"the config says num_classes {configured}, the data has label {max_label}, so at least {max_label + 1} classes; "
@@ -409,7 +434,13 @@ def read_class_names(path: str | Path) -> list[str]:
             f"{path}: ids must be 0 .. {max(0, len(pairs) - 1)}, each once, got {sorted(str(n) for n, _ in pairs)[:5]}"
         )
     names = [by_id[number] for number in range(len(by_id))]
-    doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    doubled = (
+        sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    )
     if doubled:
-        raise DatasetError(f"{path}: class names stand there twice: {', '.join(doubled[:MAX_SHOWN])}")
+        raise DatasetError(
+            f"{path}: class names stand there twice: {', '.join(doubled[:MAX_SHOWN])}"
+        )
     return names

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VIDEO_SUFFIXES = (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv")
+from paddlevideo.media.containers import VIDEO_SUFFIXES
+
 VIDEO_SUFFIXES += (".ts", ".vob", ".webm", ".wmv")
 MAX_SHOWN = 10
 
@@ -51,7 +52,8 @@ class Problems:
         """Raise if there were any."""
         if self.found:
             shown = [
-                f"{self.source}:{line}: {text}" if line else f"{self.source}: {text}" for line, text in self.found[:MAX_SHOWN]
+                f"{self.source}:{line}: {text}" if line else f"{self.source}: {text}"
+                for line, text in self.found[:MAX_SHOWN]
             ]
             rest = [f"... and {self.count - len(shown)} more"] if self.count > len(shown) else []
             raise DatasetError("\n".join(shown + rest))
@@ -80,7 +82,11 @@ def read_rows(
         what = "no such file or folder; set file_path to a list, a table, or a folder with one sub-folder per class"
         raise DatasetError(f"{file}: {what}") from None
     except UnicodeDecodeError as error:
-        hint = "a video is not a list: write its path into one" if file.suffix.lower() in VIDEO_SUFFIXES else "save it as UTF-8"
+        hint = (
+            "a video is not a list: write its path into one"
+            if file.suffix.lower() in VIDEO_SUFFIXES
+            else "save it as UTF-8"
+        )
         raise DatasetError(f"{file}: not UTF-8 text (byte {error.start}); {hint}") from None
     # Not splitlines(): it also breaks at characters that may stand in a name.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -88,11 +94,18 @@ def read_rows(
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         rows = rows_of_dicts(json_lines(lines, problems), problems, with_num_frames, several)
     elif columns := header(lines[0]):
-        rows = rows_of_dicts(csv_lines(lines, columns, problems), problems, with_num_frames, several)
+        rows = rows_of_dicts(
+            csv_lines(lines, columns, problems), problems, with_num_frames, several
+        )
     else:
         rows = list_lines(lines, problems, with_num_frames, what, whole)
         if several:
-            rows = [row._replace(label="", labels=row_labels({"labels": row.label.replace(",", ";")}, True)[1]) for row in rows]
+            rows = [
+                row._replace(
+                    label="", labels=row_labels({"labels": row.label.replace(",", ";")}, True)[1]
+                )
+                for row in rows
+            ]
     if not rows:
         problems.stop()
         raise DatasetError(
@@ -117,23 +130,32 @@ def list_lines(
     """Rows of a white-space list; the label is the last word, so that a path may hold spaces."""
     rows = []
     for number, line in enumerate(lines, 1):
-        counted = with_num_frames and not (whole and line.strip() and whole(line.rsplit(None, 1)[0].strip()))
+        counted = with_num_frames and not (
+            whole and line.strip() and whole(line.rsplit(None, 1)[0].strip())
+        )
         words = line.rsplit(None, 2 if counted else 1)
         if not words:
             continue
         if counted:
             if len(words) < 3 or not words[1].isdecimal() or int(words[1]) == 0:
-                problems.add(number, f"{line.strip()!r} is not '{what} num_frames label' with at least one frame")
+                problems.add(
+                    number,
+                    f"{line.strip()!r} is not '{what} num_frames label' with at least one frame",
+                )
             else:
                 rows.append(Row(number, words[0].strip(), words[2], int(words[1])))
         elif len(words) < 2:
-            problems.add(number, f"{line.strip()!r} has no label behind the path; write 'path label'")
+            problems.add(
+                number, f"{line.strip()!r} has no label behind the path; write 'path label'"
+            )
         else:
             rows.append(Row(number, words[0].strip(), words[1]))
     return rows
 
 
-def csv_lines(lines: list[str], columns: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def csv_lines(
+    lines: list[str], columns: list[str], problems: Problems
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, column -> cell) of a comma-separated table below its first line; quoted cells may hold commas."""
     reader = csv.reader(lines[1:])
     for cells in reader:
@@ -141,7 +163,10 @@ def csv_lines(lines: list[str], columns: list[str], problems: Problems) -> Itera
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(columns):
-            problems.add(number, f"{len(cells)} columns, the first line names {len(columns)}: {', '.join(columns)}")
+            problems.add(
+                number,
+                f"{len(cells)} columns, the first line names {len(columns)}: {', '.join(columns)}",
+            )
             continue
         yield number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
 
@@ -163,7 +188,10 @@ def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict
 
 
 def rows_of_dicts(
-    items: Iterable[tuple[int, dict[str, Any]]], problems: Problems, with_num_frames: bool, several: bool = False
+    items: Iterable[tuple[int, dict[str, Any]]],
+    problems: Problems,
+    with_num_frames: bool,
+    several: bool = False,
 ) -> list[Row]:
     """Rows of a table: path and label (`several`: or labels), and where given start_sec, end_sec, num_frames, split and source;
     what is wrong goes to `problems`."""
@@ -171,7 +199,9 @@ def rows_of_dicts(
     for number, values in items:
         path = values.get("path")
         if not isinstance(path, str) or not path:
-            problems.add(number, f"no path{'' if path in (None, '') else f': {path!r} is not text'}")
+            problems.add(
+                number, f"no path{'' if path in (None, '') else f': {path!r} is not text'}"
+            )
         else:
             try:
                 label, labels = row_labels(values, several)
@@ -183,9 +213,14 @@ def rows_of_dicts(
             if end is not None and end <= (start or 0):
                 problems.add(number, f"end_sec {end} is not after start_sec {start or 0}")
             elif with_num_frames and (start is not None or end is not None):
-                problems.add(number, "start_sec and end_sec are for videos; a folder of frames has no frame rate")
+                problems.add(
+                    number,
+                    "start_sec and end_sec are for videos; a folder of frames has no frame rate",
+                )
             else:
-                split, source = (str(values[key]) if values.get(key) else None for key in ("split", "source"))
+                split, source = (
+                    str(values[key]) if values.get(key) else None for key in ("split", "source")
+                )
                 rows.append(Row(number, path, label, num_frames, start, end, split, source, labels))
     return rows
 
@@ -201,13 +236,19 @@ def row_labels(values: dict[str, Any], several: bool) -> tuple[str, tuple[str, .
         if "label" in values:
             raise ValueError("label and labels side by side; keep one of them")
         parts = labels.split(";") if isinstance(labels, str) else labels
-        if not isinstance(parts, list) or not all(isinstance(p, int | str) and not isinstance(p, bool) for p in parts):
+        if not isinstance(parts, list) or not all(
+            isinstance(p, int | str) and not isinstance(p, bool) for p in parts
+        ):
             raise ValueError(f"labels {labels!r} is not a list of class ids or class names")
         return "", tuple(dict.fromkeys(text for part in parts if (text := str(part).strip())))
     if label in (None, "") and "labels" in values:
-        raise ValueError("labels, several a video: they take DATASET.multi_label: true in a training; check_data reads one")
+        raise ValueError(
+            "labels, several a video: they take DATASET.multi_label: true in a training; check_data reads one"
+        )
     if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
-        raise ValueError(f"label {label!r} is neither a class id nor a class name" if label else "no label")
+        raise ValueError(
+            f"label {label!r} is neither a class id nor a class name" if label else "no label"
+        )
     if several and ";" in str(label):
         raise ValueError(f"label {label!r}: several of them stand in a column called labels")
     return str(label), None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 from paddlevideo.sample import Batch
 
 
@@ -33,7 +33,9 @@ class Mixup:
 
     def __post_init__(self):
         if not self.alpha > 0:
-            raise ValueError(f"Mixup: alpha is {self.alpha}, expected a number above 0; leave MIX out to train without it")
+            raise ValueError(
+                f"Mixup: alpha is {self.alpha}, expected a number above 0; leave MIX out to train without it"
+            )
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A new batch: `inputs` blended; labels_a [N], labels_b [N] (of the partners), lam float32 [N] added.
@@ -50,10 +52,14 @@ class Mixup:
         mixed = {}
         for key in self.inputs:
             if key not in batch:
-                raise ValueError(f"Mixup: the batch has no {key!r}, only {', '.join(sorted(batch))}; set MIX.inputs")
+                raise ValueError(
+                    f"Mixup: the batch has no {key!r}, only {', '.join(sorted(batch))}; set MIX.inputs"
+                )
             # The name is the one thing that numpy's and paddle's types have in common.
             if "float" not in str(batch[key].dtype):
-                raise TypeError(f"Mixup: {key!r} is {batch[key].dtype}, expected floats; normalise before mixing")
+                raise TypeError(
+                    f"Mixup: {key!r} is {batch[key].dtype}, expected floats; normalise before mixing"
+                )
             mixed[key] = mix(batch[key], perm, lam)
         weight = label.astype("float32") * 0 + lam
         return {**batch, **mixed, "labels_a": label, "labels_b": label[perm], "lam": weight}

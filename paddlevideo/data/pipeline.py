@@ -36,7 +36,9 @@ class Stage:
         if isinstance(error, Exception) and not isinstance(error, StageError):
             # A ValueError's text is written for people; anything else needs its type to be understood.
             told = isinstance(error, ValueError) and str(error)
-            raise StageError(self.name, str(error) if told else f"{kind.__name__}: {error}") from error
+            raise StageError(
+                self.name, str(error) if told else f"{kind.__name__}: {error}"
+            ) from error
 
 
 class ClipPipeline:
@@ -52,14 +54,16 @@ class ClipPipeline:
 
     def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any], audio: Any = None):
         self.decode, self.sample, self.audio = decode, sample, audio
-        last = max((i for i, t in enumerate(transforms) if not getattr(t, "late", False)), default=-1)
+        last = max(
+            (i for i, t in enumerate(transforms) if not getattr(t, "late", False)), default=-1
+        )
         self.early, self.late = tuple(transforms[: last + 1]), tuple(transforms[last + 1 :])
         # Frames shrink as they are decoded, where that comes first.
-        self._shrink = next((t for t in self.early[:1] if hasattr(t, "each_frame")), None)
+        self._shrink = next((t for t in self.early[:1] if hasattr(t, "frame_transform")), None)
         self._cuts = self.early[1:] if self._shrink else self.early
 
     @property
-    def travels(self) -> dict[str, InputSpec]:
+    def batch_specs(self) -> dict[str, InputSpec]:
         """What goes from the worker to `finish`, by name; views of a video are one axis more. A late transform may put other
         names in the place of `frames`, those that the model takes."""
         frames = {"frames": InputSpec((None, None, None, None, 3), "uint8", "N T H W C")}
@@ -67,13 +71,17 @@ class ClipPipeline:
 
     def shaped(self, shape: ClipShape) -> "ClipPipeline":
         """The same pipeline for clips of another shape: the parts that depend on it are put at it."""
-        sample, *transforms = (p.at(shape) if hasattr(p, "at") else p for p in (self.sample, *self.early, *self.late))
+        sample, *transforms = (
+            p.at(shape) if hasattr(p, "at") else p for p in (self.sample, *self.early, *self.late)
+        )
         return ClipPipeline(self.decode, sample, transforms, self.audio)
 
     def synthetic(self) -> Sample:
         """What the pipeline makes of a made-up clip, up to the step that runs on batches: arrays as they travel."""
         num_frames = self.sample.num_frames * self.sample.num_views
-        frames = np.random.default_rng(0).integers(0, 256, (num_frames, *SYNTHETIC_SIZE, 3), np.uint8)
+        frames = np.random.default_rng(0).integers(
+            0, 256, (num_frames, *SYNTHETIC_SIZE, 3), np.uint8
+        )
         return self.apply(frames, np.random.default_rng(0))
 
     @property
@@ -118,13 +126,18 @@ class ClipPipeline:
             else:
                 with self.decode.open(record) as clip:
                     frames, times, numbers, fps = self._read(clip, rng)
-        sample = {**self._cut(frames, rng), "label": np.int64(-1 if record.label is None else record.label)}
+        sample = {
+            **self._cut(frames, rng),
+            "label": np.int64(-1 if record.label is None else record.label),
+        }
         if self.audio:  # after all else is drawn: sound changes no crop
             with Stage("audio"):
                 sample |= self._sound(record, times, numbers, fps, rng)
         return sample
 
-    def _sound(self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng) -> Sample:
+    def _sound(
+        self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng
+    ) -> Sample:
         """The sound of the clips, for each of their views; silence where frames have no times, as in memory."""
         if times is None:
             return self.audio.silent(self.num_views)
@@ -155,7 +168,7 @@ class ClipPipeline:
             return None
         stage = Stage(type(self._shrink).__name__)
         with stage:
-            shrink = self._shrink.each_frame(rng)
+            shrink = self._shrink.frame_transform(rng)
 
         def each(frame: np.ndarray) -> np.ndarray:
             with stage:
@@ -189,7 +202,10 @@ class ClipPipeline:
                 sample = transform(sample, rng)
         # A cut is a window into larger frames, which would travel along.
         left = sample["frames"]
-        return {**sample, "frames": left.compact() if isinstance(left, Views) else np.ascontiguousarray(left)}
+        return {
+            **sample,
+            "frames": left.compact() if isinstance(left, Views) else np.ascontiguousarray(left),
+        }
 
     def finish(self, sample: Sample) -> Sample:
         """The late transforms, for a sample or a batch of any leading axes: uint8 -> float32, contiguous.
@@ -204,7 +220,9 @@ class ClipPipeline:
             with Stage(type(transform).__name__):
                 inputs = transform(inputs, None)
         others = {name: value for name, value in sample.items() if name != "frames"}
-        return others | {name: np.ascontiguousarray(array, np.float32) for name, array in inputs.items()}
+        return others | {
+            name: np.ascontiguousarray(array, np.float32) for name, array in inputs.items()
+        }
 
     def finish_on_device(self, sample: Sample) -> Sample:
         """`finish` for paddle tensors, on the device that holds them: those that travel -> the model's inputs."""
@@ -218,4 +236,6 @@ class ClipPipeline:
 
 def _check(frames: np.ndarray) -> None:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]")
+        raise ValueError(
+            f"frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]"
+        )

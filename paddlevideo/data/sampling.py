@@ -10,14 +10,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 from paddlevideo.sample import ClipShape
 
 DENSE_WINDOW = 64  # frames that a dense clip spans
 DENSE_CLIPS = 10  # dense clips of a video in validation and test
 
 
-@register("sample", ignores={"use_pil": "frames are always RGB arrays; each transform chooses its own backend"})
+@register(
+    "sample",
+    ignores={"use_pil": "frames are always RGB arrays; each transform chooses its own backend"},
+)
 @dataclass(frozen=True)
 class Sampler:
     """`num_seg` places spread over the video, `seg_len` consecutive frames at each.
@@ -70,7 +73,9 @@ class Sampler:
                 f"set seg_len: 1 and raise num_seg, or use frame_interval"
             )
         if self.mode == "dense_sample" and self.num_seg > DENSE_WINDOW:
-            raise ValueError(f"Sampler: a dense clip spans {DENSE_WINDOW} frames, num_seg is {self.num_seg}; lower num_seg")
+            raise ValueError(
+                f"Sampler: a dense clip spans {DENSE_WINDOW} frames, num_seg is {self.num_seg}; lower num_seg"
+            )
 
     @property
     def mode(self) -> str:
@@ -139,14 +144,20 @@ class Sampler:
             clips = np.linspace(0, last, DENSE_CLIPS, dtype=np.int64)
         else:
             clips = np.array([rng.integers(0, last) if last else 0])
-        return (clips[:, None] + np.arange(self.num_seg) * (DENSE_WINDOW // self.num_seg)).reshape(-1)
+        return (clips[:, None] + np.arange(self.num_seg) * (DENSE_WINDOW // self.num_seg)).reshape(
+            -1
+        )
 
     def _frame_interval(self, total: int, rng) -> np.ndarray:
         segments = np.arange(self.num_seg)
         span = self.seg_len * (self.frame_interval or 1)
         room = total - span + 1  # places where a whole segment fits
         if self.valid_mode:
-            return segments * (room / self.num_seg) + room / self.num_seg / 2 if room > 0 else 0 * segments
+            return (
+                segments * (room / self.num_seg) + room / self.num_seg / 2
+                if room > 0
+                else 0 * segments
+            )
         avg = room // self.num_seg
         if avg > 0:
             return segments * avg + rng.integers(0, avg, size=self.num_seg)
@@ -155,7 +166,10 @@ class Sampler:
         return np.round(segments * (room / self.num_seg)) if room > 0 else 0 * segments
 
 
-@register("sample", ignores={"default_sampling_rate": "the plan made from MULTIGRID says the rates of each phase"})
+@register(
+    "sample",
+    ignores={"default_sampling_rate": "the plan made from MULTIGRID says the rates of each phase"},
+)
 @dataclass(frozen=True)
 class DecodeSampler:
     """A clip of frames that are evenly apart, or several clips spread over the video.
@@ -196,13 +210,21 @@ class DecodeSampler:
     def __post_init__(self):
         for key in ("num_frames", "sampling_rate", "num_ensemble_views"):
             if getattr(self, key) < 1:
-                raise ValueError(f"DecodeSampler: {key} is {getattr(self, key)}, expected at least 1")
+                raise ValueError(
+                    f"DecodeSampler: {key} is {getattr(self, key)}, expected at least 1"
+                )
         if not (self.target_fps > 0 and math.isfinite(self.target_fps)):
-            raise ValueError(f"DecodeSampler: target_fps is {self.target_fps}, expected frames per second above 0")
+            raise ValueError(
+                f"DecodeSampler: target_fps is {self.target_fps}, expected frames per second above 0"
+            )
         if self.test_mode and self.valid_mode:
-            raise ValueError("DecodeSampler: test_mode spreads clips over the video, valid_mode takes the middle one; keep one")
+            raise ValueError(
+                "DecodeSampler: test_mode spreads clips over the video, valid_mode takes the middle one; keep one"
+            )
         if self.num_ensemble_views > 1 and not self.test_mode:
-            raise ValueError(f"DecodeSampler: {self.num_ensemble_views} ensemble views are a test's; set test_mode: True")
+            raise ValueError(
+                f"DecodeSampler: {self.num_ensemble_views} ensemble views are a test's; set test_mode: True"
+            )
         if self.max_sampling_rate is not None and self.max_sampling_rate < self.sampling_rate:
             raise ValueError(
                 f"DecodeSampler: max_sampling_rate is {self.max_sampling_rate}, below the sampling_rate {self.sampling_rate}"
@@ -221,13 +243,19 @@ class DecodeSampler:
     @property
     def seconds(self) -> float | None:
         """That a clip lasts, None where its rate is drawn."""
-        return None if self.max_sampling_rate else self.num_frames * self.sampling_rate / self.target_fps
+        return (
+            None
+            if self.max_sampling_rate
+            else self.num_frames * self.sampling_rate / self.target_fps
+        )
 
     def at(self, shape: ClipShape) -> "DecodeSampler":
         """The same for clips of another shape."""
         slowest, fastest = shape.stride
         drawn = None if slowest == fastest else fastest
-        return replace(self, num_frames=shape.num_frames, sampling_rate=slowest, max_sampling_rate=drawn)
+        return replace(
+            self, num_frames=shape.num_frames, sampling_rate=slowest, max_sampling_rate=drawn
+        )
 
     def __call__(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
         """Frame numbers int64 [num_views * self.num_frames] in [0, num_frames), clip by clip.
@@ -241,7 +269,9 @@ class DecodeSampler:
             ValueError: the video has no frame.
         """
         if num_frames < 1:
-            raise ValueError(f"DecodeSampler: the video has {num_frames} frames, at least 1 is needed")
+            raise ValueError(
+                f"DecodeSampler: the video has {num_frames} frames, at least 1 is needed"
+            )
         rate = self.sampling_rate
         if self.random and self.max_sampling_rate is not None:
             rate = int(rng.integers(rate, self.max_sampling_rate, endpoint=True))

@@ -5,7 +5,7 @@
 - `random`: it draws from `rng`. The others never touch it.
 - `late`: elementwise or a change of axes only, so it may run on a whole batch [N, ...]; frames travel as uint8.
 - `views`: clips it makes out of one, as a new leading axis.
-- `each_frame(rng)`: it changes frame by frame, by the function that this gives; where it comes first, frames are changed as
+- `frame_transform(rng)`: it changes frame by frame, by the function that this gives; where it comes first, frames are changed as
   they are decoded, and the large ones never lie side by side.
 - `shares`: it takes `Views` (see views.py) in place of an array.
 - `at(shape)`: it depends on the shape of a clip that a training plan changes; gives the same for another `ClipShape`.
@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 from paddlevideo.sample import ClipShape, Sample
 
 Backend = Literal["pillow", "cv2"]
@@ -38,7 +38,9 @@ def resize(frames: np.ndarray, width: int, height: int, backend: Backend) -> np.
     return out
 
 
-def resizer(size: Callable[[int, int], tuple[int, int]], backend: Backend) -> Callable[[np.ndarray], np.ndarray]:
+def resizer(
+    size: Callable[[int, int], tuple[int, int]], backend: Backend
+) -> Callable[[np.ndarray], np.ndarray]:
     """Resizes uint8 [..., H, W, 3] to the (width, height) that `size` makes of theirs; frames of that size stay as they are."""
 
     def resized(frames: np.ndarray) -> np.ndarray:
@@ -122,9 +124,9 @@ class Scale:
         return (self.short_size, new) if width <= height else (new, self.short_size)
 
     def __call__(self, sample: Sample, rng) -> Sample:
-        return with_frames(sample, self.each_frame(rng)(sample["frames"]))
+        return with_frames(sample, self.frame_transform(rng)(sample["frames"]))
 
-    def each_frame(self, rng) -> Callable[[np.ndarray], np.ndarray]:
+    def frame_transform(self, rng) -> Callable[[np.ndarray], np.ndarray]:
         """The resizing of frames uint8 [..., H, W, 3]."""
         return resizer(self.size, self.backend)
 
@@ -158,17 +160,29 @@ class MultiScaleCrop:
         positive("MultiScaleCrop", target_size=self.target_size)
         bad = [s for s in self.scales or () if not 0 < s <= 1]
         if bad:
-            raise ValueError(f"MultiScaleCrop: scales holds {bad[0]}, expected parts of the short side in (0, 1]")
+            raise ValueError(
+                f"MultiScaleCrop: scales holds {bad[0]}, expected parts of the short side in (0, 1]"
+            )
 
     def sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """The (width, height) pairs to draw from, in the reference's order."""
         base = min(width, height)
         sides = [max(1, int(base * scale)) for scale in self.scales or (1, 0.875, 0.75, 0.66)]
         # A side that is nearly the target becomes it, which spares the resize; never more than there is.
-        sides = [self.target_size if abs(s - self.target_size) < 3 and self.target_size <= base else s for s in sides]
-        return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= self.max_distort]
+        sides = [
+            self.target_size if abs(s - self.target_size) < 3 and self.target_size <= base else s
+            for s in sides
+        ]
+        return [
+            (w, h)
+            for i, h in enumerate(sides)
+            for j, w in enumerate(sides)
+            if abs(i - j) <= self.max_distort
+        ]
 
-    def offsets(self, width: int, height: int, crop_width: int, crop_height: int) -> list[tuple[float, float]]:
+    def offsets(
+        self, width: int, height: int, crop_width: int, crop_height: int
+    ) -> list[tuple[float, float]]:
         """The upper left corners (x, y) to draw from, in the reference's order; quarters of a pixel occur."""
         x, y = (width - crop_width) / 4, (height - crop_height) / 4
         apart = [((0, 0), True), ((4, 0), x), ((0, 4), y), ((4, 4), x and y), ((2, 2), x or y)]
@@ -240,7 +254,9 @@ class CenterCrop:
     def __call__(self, sample: Sample, rng) -> Sample:
         frames, size = sample["frames"], self.target_size
         height, width = need("CenterCrop", frames, size)
-        y, x = (round((n - size) / 2) if self.do_round else (n - size) // 2 for n in (height, width))
+        y, x = (
+            round((n - size) / 2) if self.do_round else (n - size) // 2 for n in (height, width)
+        )
         return with_frames(sample, frames[..., y : y + size, x : x + size, :])
 
 
@@ -317,7 +333,11 @@ class Image2Array:
             return sample
         frames = sample["frames"]
         n = len(frames.shape)
-        moved = (n - 4, n - 1, n - 3, n - 2) if self.data_format == "tchw" else (n - 1, n - 4, n - 3, n - 2)
+        moved = (
+            (n - 4, n - 1, n - 3, n - 2)
+            if self.data_format == "tchw"
+            else (n - 1, n - 4, n - 3, n - 2)
+        )
         return with_frames(sample, frames.transpose([*range(n - 4), *moved]))
 
 
@@ -345,11 +365,17 @@ class Normalization:
         shape, channels = list(self.tensor_shape), len(self.mean)
         if sorted(shape) != [1] * (len(shape) - 1) + [channels] or len(self.std) != channels:
             given = f"mean has {channels} values, std {len(self.std)}, tensor_shape is {shape}"
-            raise ValueError(f"Normalization: {given}; expected one value per channel and a shape such as [3, 1, 1]")
+            raise ValueError(
+                f"Normalization: {given}; expected one value per channel and a shape such as [3, 1, 1]"
+            )
         if 0 in self.std:
-            raise ValueError(f"Normalization: std is {list(self.std)}; a channel would be divided by 0")
+            raise ValueError(
+                f"Normalization: std is {list(self.std)}; a channel would be divided by 0"
+            )
         if self.inplace:
-            raise ValueError("Normalization: inplace: True is not supported; leave it out and give mean and std in [0, 1]")
+            raise ValueError(
+                "Normalization: inplace: True is not supported; leave it out and give mean and std in [0, 1]"
+            )
 
     def __call__(self, sample: Sample, rng=None) -> Sample:
         frames = sample["frames"]
@@ -372,13 +398,19 @@ class Normalization:
         import paddle  # the workers that decode have no use for it
 
         frames = sample["frames"]
-        mean, std = (paddle.to_tensor(v.reshape(self.tensor_shape), place=frames.place) for v in self._float32())
+        mean, std = (
+            paddle.to_tensor(v.reshape(self.tensor_shape), place=frames.place)
+            for v in self._float32()
+        )
         return with_frames(sample, (frames.astype("float32") / 255 - mean) / std)
 
     def _by_table(self, frames: np.ndarray, axis: int) -> np.ndarray:
         """A byte has 256 values: compute those, look the rest up. The same numbers as pixel by pixel, several times as fast."""
         steps = np.arange(256, dtype=np.float32)
-        tables = [(steps / np.float32(255) - mean) / std for mean, std in zip(*self._float32(), strict=True)]
+        tables = [
+            (steps / np.float32(255) - mean) / std
+            for mean, std in zip(*self._float32(), strict=True)
+        ]
         out = np.empty(frames.shape, np.float32)
         # With the colours last, an image of either layout is [A, B, C]; its planes are cut out before the look-up.
         images, targets = np.moveaxis(frames, axis, -1), np.moveaxis(out, axis, -1)

@@ -37,7 +37,9 @@ class Views:
     def of(cls, frames: np.ndarray, numbers: np.ndarray) -> "Views":
         """Clips of whole frames: uint8 [U, h, w, 3], int [C, T] -> views [C, T, h, w, 3]."""
         height, width = frames.shape[1:3]
-        return cls([frames], [np.asarray(numbers, np.int64)], [np.zeros((1, 2), np.int64)], (height, width))
+        return cls(
+            [frames], [np.asarray(numbers, np.int64)], [np.zeros((1, 2), np.int64)], (height, width)
+        )
 
     @property
     def num_views(self) -> int:
@@ -65,7 +67,9 @@ class Views:
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Views [v, T, H, W, 3] of consecutive rows; a batch is flattened by `reshape` first."""
         if self.batched or not isinstance(rows, slice):
-            raise IndexError(f"views {list(self.shape)} are cut by slices of the first axis, after reshape where there are six")
+            raise IndexError(
+                f"views {list(self.shape)} are cut by slices of the first axis, after reshape where there are six"
+            )
         chosen = range(*rows.indices(len(self)))
         out = np.empty((len(chosen), *self.shape[1:]), np.uint8)
         height, width = self.size
@@ -80,7 +84,11 @@ class Views:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if copy is False:
             raise ValueError("views are cut from shared frames, which copies them")
-        return self.reshape(-1, *self.shape[-4:])[:].reshape(self.shape).astype(dtype or np.uint8, copy=False)
+        return (
+            self.reshape(-1, *self.shape[-4:])[:]
+            .reshape(self.shape)
+            .astype(dtype or np.uint8, copy=False)
+        )
 
     def reshape(self, *shape: int) -> "Views":
         """All views along one axis: [N, V, T, H, W, 3] -> [N * V, T, H, W, 3]; nothing else.
@@ -90,7 +98,9 @@ class Views:
         """
         flat = replace(self, batched=False)
         if shape not in (flat.shape, (-1, *flat.shape[1:])):
-            raise ValueError(f"views {list(self.shape)} become {list(flat.shape)} only, not {list(shape)}")
+            raise ValueError(
+                f"views {list(self.shape)} become {list(flat.shape)} only, not {list(shape)}"
+            )
         return flat
 
     def crop(self, corners: list[tuple[int, int]], height: int, width: int) -> "Views":
@@ -103,7 +113,10 @@ class Views:
         """The same views of frames without the rows and columns that no crop shows, contiguous in memory."""
         frames, corners = [], []
         for held, own in zip(self.frames, self.corners, strict=True):
-            kept, starts = zip(*(_used(own[:, axis], self.size[axis], held.shape[1 + axis]) for axis in (0, 1)), strict=True)
+            kept, starts = zip(
+                *(_used(own[:, axis], self.size[axis], held.shape[1 + axis]) for axis in (0, 1)),
+                strict=True,
+            )
             for axis, wanted in enumerate(kept):
                 held = held if wanted.all() else held.compress(wanted, 1 + axis)
             frames.append(np.ascontiguousarray(held))
@@ -127,5 +140,8 @@ def stack(arrays: list[Any]) -> Any:
     """A batch of arrays, or of views, of one shape: a new first axis."""
     if not isinstance(arrays[0], Views):
         return np.stack(arrays)
-    parts = {key: [part for views in arrays for part in getattr(views, key)] for key in ("frames", "numbers", "corners")}
+    parts = {
+        key: [part for views in arrays for part in getattr(views, key)]
+        for key in ("frames", "numbers", "corners")
+    }
     return replace(arrays[0], batched=True, **parts)

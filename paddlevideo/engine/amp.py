@@ -12,7 +12,7 @@ from typing import Literal
 import paddle
 from paddle import nn
 
-from paddlevideo.schema import Config
+from paddlevideo.config.schema import Config
 
 _MULTIPLIES = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
 

@@ -22,9 +22,10 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
+from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
-from paddlevideo.weights import Arrays, WeightsError, load_into, read_arrays, state_arrays, write_arrays
+from paddlevideo.weights import WeightsError, load_into, read_arrays, state_arrays, write_arrays
 
 CLASS_NAMES = "class_names@@"
 _PROGRESS = "progress@@"
@@ -81,15 +82,23 @@ class TrainState:
     def optimizer_arrays(self) -> Arrays:
         arrays = optimizer_state(self.optimizer, self.model)
         scaler = {k: np.asarray(v).tolist() for k, v in self.scaler.state_dict().items()}
-        arrays[_PROGRESS] = _to_bytes({**vars(self.progress), "scaler": scaler, "fingerprint": self.fingerprint})
+        arrays[_PROGRESS] = _to_bytes(
+            {**vars(self.progress), "scaler": scaler, "fingerprint": self.fingerprint}
+        )
         return arrays
 
     def save_pair(self, stem: Path) -> None:
         """Write `<stem>.pdparams` and `<stem>.pdopt`, of a distillation `<stem>_student.pdparams` too."""
         arrays = self.model_arrays()
         write_arrays(stem.with_name(stem.name + ".pdparams"), arrays)
-        if hasattr(self.model, "student"):  # of a distillation, by the names of the model that it is alone
-            own = {name.removeprefix("Student."): a for name, a in arrays.items() if not name.startswith("Teacher.")}
+        if hasattr(
+            self.model, "student"
+        ):  # of a distillation, by the names of the model that it is alone
+            own = {
+                name.removeprefix("Student."): a
+                for name, a in arrays.items()
+                if not name.startswith("Teacher.")
+            }
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), own)
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
 
@@ -162,7 +171,9 @@ class TrainState:
         restore_optimizer_state(self.optimizer, self.model, optimizer)
         scaler = progress.pop("scaler")
         if scaler:
-            values: Any = {k: np.asarray(v, np.float32) if k == "scale" else v for k, v in scaler.items()}
+            values: Any = {
+                k: np.asarray(v, np.float32) if k == "scale" else v for k, v in scaler.items()
+            }
             self.scaler.load_state_dict(values)
         self.progress = Progress(**progress)
 
@@ -173,7 +184,9 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
     if _PROGRESS in arrays:
-        raise WeightsError(f"{path}: the state of an optimizer, not a model; give the .pdparams file beside it")
+        raise WeightsError(
+            f"{path}: the state of an optimizer, not a model; give the .pdparams file beside it"
+        )
     names = arrays.pop(CLASS_NAMES, None)
     return arrays, None if names is None else _from_bytes(names)
 
@@ -191,7 +204,9 @@ def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
     if path.is_dir():
         path = path / latest.name
     if path.suffix != ".pdstate" or not path.exists():
-        raise WeightsError(f"--resume {where}: expected a .pdstate file, or a folder that holds {latest.name}")
+        raise WeightsError(
+            f"--resume {where}: expected a .pdstate file, or a folder that holds {latest.name}"
+        )
     return path
 
 
@@ -200,11 +215,16 @@ def _buffers(model: paddle.nn.Layer) -> Arrays:
     return {name: tensor.numpy() for name, tensor in _moving(model).items()}
 
 
-def average_buffers(model: paddle.nn.Layer, average: dict[str, paddle.Tensor] | None = None) -> None:
+def average_buffers(
+    model: paddle.nn.Layer, average: dict[str, paddle.Tensor] | None = None
+) -> None:
     """Give all ranks the mean of their running statistics, so that they validate and save one and the same model; those in the
     average of the weights, too."""
     moving = _moving(model)
-    tensors = [*moving.values(), *(tensor for name, tensor in (average or {}).items() if name in moving)]
+    tensors = [
+        *moving.values(),
+        *(tensor for name, tensor in (average or {}).items() if name in moving),
+    ]
     dist.average([tensor for tensor in tensors if "float32" in str(tensor.dtype)])
 
 
@@ -212,7 +232,11 @@ def _moving(model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
     """Running statistics: what may differ between ranks inside an epoch. Paddle keeps them as frozen parameters."""
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
     frozen = getattr(model, "frozen", ())  # the same on all ranks
-    return {n: tensor for n, tensor in model.state_dict().items() if n not in trained and not n.startswith(frozen)}
+    return {
+        n: tensor
+        for n, tensor in model.state_dict().items()
+        if n not in trained and not n.startswith(frozen)
+    }
 
 
 def _to_bytes(value) -> np.ndarray:

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from paddle import nn
 
+from paddlevideo.config.registry import nearest
+from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.datasets import DatasetError, RecordList
-from paddlevideo.data.probe import spelled
-from paddlevideo.registry import nearest
-from paddlevideo.schema import Config, ConfigError
-from paddlevideo.weights import Account, Arrays, WeightsError, load_into
+from paddlevideo.data.paths import normalized_name
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import Account, WeightsError, load_into
 
 SHOWN = 5  # class names in a message
 
@@ -21,7 +22,11 @@ SHOWN = 5  # class names in a message
 
 
 def load_weights(
-    model: nn.Layer, arrays: Arrays, path: str | Path, theirs: Sequence[str] | None, ours: Sequence[str] | None
+    model: nn.Layer,
+    arrays: Arrays,
+    path: str | Path,
+    theirs: Sequence[str] | None,
+    ours: Sequence[str] | None,
 ) -> list[str]:
     """Start a training from weights of a model: all tensors must fit, but for a classifier of other classes, which starts anew.
 
@@ -40,12 +45,20 @@ def load_weights(
     told, anew, tensors = [], {}, model.state_dict()
     for place, head in classifiers(model).items():
         weight, bias = f"{place}.weight", f"{place}.bias"
-        if weight not in arrays or bias not in arrays or arrays[weight].shape[:1] != (tensors[weight].shape[0],):
+        if (
+            weight not in arrays
+            or bias not in arrays
+            or arrays[weight].shape[:1] != (tensors[weight].shape[0],)
+        ):
             continue
         number = arrays[bias].size
         if theirs is not None and len(theirs) != number:
-            raise WeightsError(f"{path}: {place} has {number} classes, and {len(theirs)} names are given for them")
-        if number == head.num_classes and (theirs is None or ours is None or list(theirs) == list(ours)):
+            raise WeightsError(
+                f"{path}: {place} has {number} classes, and {len(theirs)} names are given for them"
+            )
+        if number == head.num_classes and (
+            theirs is None or ours is None or list(theirs) == list(ours)
+        ):
             continue
         kept = same_names(theirs, ours) if head.keep_rows == "by_name" else {}
         anew |= {weight: kept, bias: kept}
@@ -54,7 +67,9 @@ def load_weights(
         account = load_whole(model, arrays, str(path), anew)
     except WeightsError as error:
         if not any(name.startswith("backbone.") for name in arrays):
-            raise WeightsError(f"{error}. Of a backbone alone: -o MODEL.backbone.pretrained={path} in place of -w") from None
+            raise WeightsError(
+                f"{error}. Of a backbone alone: -o MODEL.backbone.pretrained={path} in place of -w"
+            ) from None
         raise
     for name, rows in anew.items():
         tensor = tensors[name]
@@ -68,19 +83,29 @@ def load_weights(
 def classifiers(model: nn.Layer) -> dict[str, nn.Layer]:
     """Name of each linear layer whose rows are classes -> the head that it belongs to."""
     layers = model.named_sublayers(include_self=True)
-    return {f"{name}.{layer.class_layer}": layer for name, layer in layers if getattr(layer, "class_layer", None)}
+    return {
+        f"{name}.{layer.class_layer}": layer
+        for name, layer in layers
+        if getattr(layer, "class_layer", None)
+    }
 
 
 def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> dict[int, int]:
     """Our class id -> theirs, of the classes that both have; capitals, spaces, hyphens and underscores may differ."""
     if theirs is None or ours is None:
         return {}
-    ids = {spelled(name): place for place, name in enumerate(theirs)} | {name: place for place, name in enumerate(theirs)}
-    found = {place: ids.get(name, ids.get(spelled(name))) for place, name in enumerate(ours)}
+    ids = {normalized_name(name): place for place, name in enumerate(theirs)} | {
+        name: place for place, name in enumerate(theirs)
+    }
+    found = {
+        place: ids.get(name, ids.get(normalized_name(name))) for place, name in enumerate(ours)
+    }
     return {place: at for place, at in found.items() if at is not None}
 
 
-def about_classes(place: str, head: nn.Layer, number: int, theirs, ours, kept: Mapping[int, int]) -> str:
+def about_classes(
+    place: str, head: nn.Layer, number: int, theirs, ours, kept: Mapping[int, int]
+) -> str:
     """Why a classifier starts anew, and what is kept of it."""
     text = f"{place} starts anew: {number} -> {head.num_classes} classes"
     if number == head.num_classes:
@@ -89,9 +114,15 @@ def about_classes(place: str, head: nn.Layer, number: int, theirs, ours, kept: M
         return text
     if kept:
         return f"{text}; the rows of {len(kept)} of them are kept by name: {some([ours[place] for place in kept])}"
-    hints = {"the file": "FINETUNE.class_names gives them", "the data": "DATASET.class_names gives them"}
+    hints = {
+        "the file": "FINETUNE.class_names gives them",
+        "the data": "DATASET.class_names gives them",
+    }
     unknown = [which for which, names in zip(hints, (theirs, ours), strict=True) if names is None]
-    why = "; ".join(f"{which} has no class names ({hints[which]})" for which in unknown) or "no name is in both"
+    why = (
+        "; ".join(f"{which} has no class names ({hints[which]})" for which in unknown)
+        or "no name is in both"
+    )
     return f"{text}; no row is kept: {why}"
 
 
@@ -104,8 +135,14 @@ def load_whole(model: nn.Layer, arrays: Arrays, source: str, anew: Mapping) -> A
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     equal = [name for name in anew if arrays[name].shape == shapes[name]]
     left = {name: array for name, array in arrays.items() if name not in equal}
-    account = load_into(model, left, source, excuse_missing="|".join(f"^{re.escape(name)}$" for name in anew))
-    return replace(account, reshaped=(*account.reshaped, *(f"{name} is of other classes" for name in equal)), missing=())
+    account = load_into(
+        model, left, source, excuse_missing="|".join(f"^{re.escape(name)}$" for name in anew)
+    )
+    return replace(
+        account,
+        reshaped=(*account.reshaped, *(f"{name} is of other classes" for name in equal)),
+        missing=(),
+    )
 
 
 # --- what stays, what learns slower -------------------------------------------------------------------------------------
@@ -114,7 +151,9 @@ def load_whole(model: nn.Layer, arrays: Arrays, source: str, anew: Mapping) -> A
 def stages_of(model: nn.Layer) -> dict[str, tuple[str, ...]]:
     """Stage -> beginnings of the names of its tensors, of the model's backbone where that has stages."""
     stages = getattr(getattr(model, "backbone", None), "stages", {})
-    return {stage: tuple(f"backbone.{start}" for start in starts) for stage, starts in stages.items()}
+    return {
+        stage: tuple(f"backbone.{start}" for start in starts) for stage, starts in stages.items()
+    }
 
 
 def apply_finetune(cfg: Config, model: nn.Layer) -> str:
@@ -134,11 +173,15 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
         found = stages.get(word, (word,))
         if not word or not any(name.startswith(found) for name in trained):
             there = [*stages, *sorted({name.rsplit(".", 1)[0] for name in trained})]
-            problems.append(f"{cfg.origin.path}: FINETUNE.{key}: no parameter begins with {word!r}{nearest(word, there)[:300]}")
+            problems.append(
+                f"{cfg.origin.path}: FINETUNE.{key}: no parameter begins with {word!r}{nearest(word, there)[:300]}"
+            )
         return found
 
     frozen = tuple(start for word in spec.freeze for start in starts("freeze", word))
-    factors = {start: factor for word, factor in spec.lr_mult.items() for start in starts("lr_mult", word)}
+    factors = {
+        start: factor for word, factor in spec.lr_mult.items() for start in starts("lr_mult", word)
+    }
     wrong = {word: factor for word, factor in spec.lr_mult.items() if not is_factor(factor)}
     problems += [
         f"{cfg.origin.path}: FINETUNE.lr_mult.{word} is {factor!r}, expected a number above 0; freeze stops a part altogether"
@@ -148,7 +191,9 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
     if frozen and len(still) == len(trained) and not problems:
         problems.append(f"{cfg.origin.path}: FINETUNE.freeze leaves no parameter to train")
     if frozen and cfg.sync_bn:
-        problems.append(f"{cfg.origin.path}: sync_bn moves the statistics of frozen batch norms too; leave one of them out")
+        problems.append(
+            f"{cfg.origin.path}: sync_bn moves the statistics of frozen batch norms too; leave one of them out"
+        )
     if problems:
         raise ConfigError(problems)
     for name in still:
@@ -156,19 +201,29 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
     if frozen:
         model.frozen = (*getattr(model, "frozen", ()), *frozen)
         for layer in model.sublayers():
-            if hasattr(layer, "_use_global_stats") and layer.weight is not None and layer.weight.stop_gradient:
+            if (
+                hasattr(layer, "_use_global_stats")
+                and layer.weight is not None
+                and layer.weight.stop_gradient
+            ):
                 layer._use_global_stats = True
     for name, parameter in trained.items():
         fitting = [start for start in factors if name.startswith(start)]
         if fitting and name not in still:
             parameter.optimize_attr["learning_rate"] *= float(factors[max(fitting, key=len)])
-    parts = [f"frozen: {', '.join(spec.freeze)} ({len(still)} of {len(trained)} tensors that learn)"] if frozen else []
+    parts = (
+        [f"frozen: {', '.join(spec.freeze)} ({len(still)} of {len(trained)} tensors that learn)"]
+        if frozen
+        else []
+    )
     parts += [f"learning rate x {factor:g}: {word}" for word, factor in spec.lr_mult.items()]
     return "; ".join(parts)
 
 
 def is_factor(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
 
 
 # --- classes of different sizes -----------------------------------------------------------------------------------------
@@ -191,7 +246,7 @@ def training_records(cfg: Config, records: RecordList) -> RecordList:
 
 
 def class_weights(
-    cfg: Config, records: Sequence, num_classes: int, names: Sequence[str] | None, multilabel: bool
+    cfg: Config, records: Sequence, num_classes: int, names: Sequence[str] | None, multi_label: bool
 ) -> np.ndarray | None:
     """Factors on the loss of each class, float32 [num_classes], from LOSS.class_weights; None where it says nothing.
 
@@ -205,16 +260,20 @@ def class_weights(
     if given is None:
         return None
     if given == "balanced":
-        return balanced_weights(records, num_classes, multilabel)
+        return balanced_weights(records, num_classes, multi_label)
     if isinstance(given, list):
         if len(given) != num_classes:
-            raise ConfigError([f"{place} has {len(given)} numbers, there are {num_classes} classes"])
+            raise ConfigError(
+                [f"{place} has {len(given)} numbers, there are {num_classes} classes"]
+            )
         by_id = dict(enumerate(given))
     else:
         ids = {name: number for number, name in enumerate(names or map(str, range(num_classes)))}
         by_name = {str(name): factor for name, factor in given.items()}
         unknown = [
-            f"{place}: there is no class {name!r}{nearest(name, list(ids)[:1000])}" for name in by_name if name not in ids
+            f"{place}: there is no class {name!r}{nearest(name, list(ids)[:1000])}"
+            for name in by_name
+            if name not in ids
         ]
         if unknown:
             raise ConfigError(unknown)
@@ -229,17 +288,21 @@ def class_weights(
     return np.array([by_id.get(number, 1.0) for number in range(num_classes)], np.float32)
 
 
-def balanced_weights(records: Sequence, num_classes: int, multilabel: bool) -> np.ndarray:
+def balanced_weights(records: Sequence, num_classes: int, multi_label: bool) -> np.ndarray:
     """See `class_weights`; 1 for a class without records, or that all of many labels have.
 
     Raises:
         DatasetError: labels that are not known before the data is read, as in shards.
     """
-    labels = [record.labels if multilabel else (record.label,) for record in records]
+    labels = [record.labels if multi_label else (record.label,) for record in records]
     if any(each is None or None in each for each in labels):
-        raise DatasetError("LOSS.class_weights: balanced: the labels are inside the data's files; give the numbers")
-    counts = np.bincount([label for each in labels for label in each], minlength=num_classes).astype(np.float64)
-    if multilabel:
+        raise DatasetError(
+            "LOSS.class_weights: balanced: the labels are inside the data's files; give the numbers"
+        )
+    counts = np.bincount(
+        [label for each in labels for label in each], minlength=num_classes
+    ).astype(np.float64)
+    if multi_label:
         weights = (len(records) - counts) / np.maximum(counts, 1)
     else:
         weights = len(records) / (np.count_nonzero(counts) * np.maximum(counts, 1))

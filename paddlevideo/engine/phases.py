@@ -6,14 +6,14 @@ from typing import Any
 from paddle import nn
 
 from paddlevideo import dist
+from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.datasets import RecordList
-from paddlevideo.data.loader import TrainOrder
+from paddlevideo.data.orders import TrainOrder
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape
-from paddlevideo.schema import Config, ConfigError
 from paddlevideo.solver.multigrid import Phase, Plain, StepShape, learning_rate, plan
 
 
@@ -37,9 +37,13 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
         ])  # fmt: skip
     if cfg.GRADIENT_ACCUMULATION is not None or cfg.sync_bn:
         other = "sync_bn" if cfg.sync_bn else "GRADIENT_ACCUMULATION"
-        raise ConfigError([f"{place}: --multigrid chooses batches and their normalisation itself; remove {other}"])
+        raise ConfigError(
+            [f"{place}: --multigrid chooses batches and their normalisation itself; remove {other}"]
+        )
     try:
-        phases = plan(spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, getattr(model, "alpha", 1))
+        phases = plan(
+            spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, getattr(model, "alpha", 1)
+        )
     except ValueError as error:
         raise ConfigError([f"{place}: {error}"]) from error
     splits = max(phase.bn_splits for phase in phases)
@@ -54,7 +58,9 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
 def plain_of(cfg: Config, pipeline: ClipPipeline) -> Plain:
     """The run without multigrid, read from the parts of its training pipeline; what no part says is None."""
     parts = [part for part in (*pipeline.early, *pipeline.late) if hasattr(part, "at")]
-    jitter = next(((part.min_size, part.max_size) for part in parts if isinstance(part, JitterScale)), None)
+    jitter = next(
+        ((part.min_size, part.max_size) for part in parts if isinstance(part, JitterScale)), None
+    )
     crop = next((part.target_size for part in parts if hasattr(part, "target_size")), None)
     frames, rate = (getattr(pipeline.sample, key, None) for key in ("num_frames", "sampling_rate"))
     return Plain(cfg.epochs, cfg.DATASET.batch_size, frames, crop, rate, jitter)
@@ -73,10 +79,14 @@ def _clip(phase: Phase, step: StepShape) -> ClipShape | None:
 
 def clip_shapes(phases: Sequence[Phase]) -> list[ClipShape]:
     """Every shape of clip that the phases train on, once; none for a plain run."""
-    return list(dict.fromkeys(shape.clip for phase in phases for shape in batch_shapes(phase) if shape.clip))
+    return list(
+        dict.fromkeys(shape.clip for phase in phases for shape in batch_shapes(phase) if shape.clip)
+    )
 
 
-def order_of(cfg: Config, phase: Phase, records: RecordList, short_cycle: bool = True) -> TrainOrder:
+def order_of(
+    cfg: Config, phase: Phase, records: RecordList, short_cycle: bool = True
+) -> TrainOrder:
     """The batches of this rank in an epoch of the phase.
 
     Args:

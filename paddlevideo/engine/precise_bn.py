@@ -19,11 +19,19 @@ from paddlevideo.weights import checksum
 def norms_of(model: nn.Layer) -> dict[str, nn.Layer]:
     """The layers that keep running statistics which training moves, by name."""
     layers = model.named_sublayers(include_self=True)
-    kept = {name: layer for name, layer in layers if hasattr(layer, "_mean") and hasattr(layer, "_variance")}
-    return {name: layer for name, layer in kept.items() if not getattr(layer, "_use_global_stats", None)}
+    kept = {
+        name: layer
+        for name, layer in layers
+        if hasattr(layer, "_mean") and hasattr(layer, "_variance")
+    }
+    return {
+        name: layer for name, layer in kept.items() if not getattr(layer, "_use_global_stats", None)
+    }
 
 
-def collect(model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]) -> dict[str, np.ndarray]:
+def collect(
+    model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]
+) -> dict[str, np.ndarray]:
     """Statistics of every norm layer over `batches` of equal size and those of the other ranks.
 
     The model runs in training mode without gradients; its running statistics are left as the last batch has them.
@@ -50,7 +58,9 @@ def collect(model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]) 
                 run(batch)
                 count += 1
                 for name, layer in norms.items():
-                    mean, variance = (np.asarray(t.numpy(), np.float64) for t in (layer._mean, layer._variance))
+                    mean, variance = (
+                        np.asarray(t.numpy(), np.float64) for t in (layer._mean, layer._variance)
+                    )
                     sums[name] += np.stack([mean, variance + mean**2])
     finally:
         for name, layer in norms.items():
@@ -60,7 +70,10 @@ def collect(model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]) 
     if not whole:
         raise ValueError("precise batch norm: there was no batch to take statistics from")
     means = {name: both[0] / whole for name, both in total.items()}
-    return {name: np.stack([mean, np.maximum(total[name][1] / whole - mean**2, 0)]) for name, mean in means.items()}
+    return {
+        name: np.stack([mean, np.maximum(total[name][1] / whole - mean**2, 0)])
+        for name, mean in means.items()
+    }
 
 
 def assign(model: nn.Layer, statistics: dict[str, np.ndarray]) -> None:
@@ -77,7 +90,9 @@ class PreciseBN:
         self._key: Any = None
         self._statistics: dict[str, np.ndarray] = {}
 
-    def update(self, model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any], data: Any) -> bool:
+    def update(
+        self, model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any], data: Any
+    ) -> bool:
         """Put precise statistics into the model.
 
         Args:
@@ -86,7 +101,12 @@ class PreciseBN:
         Returns:
             whether anything had to be run.
         """
-        key = (checksum({name: p.numpy() for name, p in model.named_parameters() if not p.stop_gradient}), data)
+        key = (
+            checksum(
+                {name: p.numpy() for name, p in model.named_parameters() if not p.stop_gradient}
+            ),
+            data,
+        )
         changed = key != self._key
         if changed:
             self._key, self._statistics = key, collect(model, run, batches)

@@ -8,10 +8,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from paddlevideo import dist, yamltree
+from paddlevideo import dist
+from paddlevideo.config import yamltree
+from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import Classes
-from paddlevideo.schema import Config
-from paddlevideo.weights import atomic_write
+from paddlevideo.files import atomic_write
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "av", "decord")
 
@@ -37,7 +38,8 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
         f"# command: {shlex.join(sys.argv)}",
         f"# from: {', '.join(cfg.origin.sources)}",
         f"# overrides: {' '.join(cfg.origin.overrides) or 'none'}",
-        f"# ranks: {dist.world_size()}; git: {_git_hash()}; " + ", ".join(f"{k} {v}" for k, v in versions().items()),
+        f"# ranks: {dist.world_size()}; git: {_git_hash()}; "
+        + ", ".join(f"{k} {v}" for k, v in versions().items()),
     ]
     data = {k: v for k, v in cfg.origin.data.items() if k != "_base_"}
     text = yamltree.dump(data)
@@ -53,5 +55,11 @@ def _git_hash() -> str:
     git, here = shutil.which("git"), Path(__file__).resolve().parent
     if not git:
         return "unknown"
-    done = subprocess.run([git, "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [git, "describe", "--always", "--dirty"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip() or "unknown"

@@ -22,13 +22,16 @@ def supervised(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) ->
     """
     names = getattr(model, "train_inputs", model.inputs)
     output = network({name: batch[name] for name in names if name in batch})
-    if getattr(model, "multilabel", False):
+    if getattr(model, "multi_label", False):
         return _tagged(model, output, batch)
     if not isinstance(output, tuple):
         return _classified(model, output, batch)
     logits, embeddings = output
     values = _classified(model, logits, batch)
-    each = {f"sync_{stage}": synchronisation_loss(*parts, margin=model.sync_margin) for stage, parts in embeddings.items()}
+    each = {
+        f"sync_{stage}": synchronisation_loss(*parts, margin=model.sync_margin)
+        for stage, parts in embeddings.items()
+    }
     loss = model.label_weight * values["loss"] + model.sync_weight * sum(each.values())
     return {**values, "loss": loss, "label_loss": values["loss"], **each}
 
@@ -43,9 +46,15 @@ def distill(network: paddle.nn.Layer, model: paddle.nn.Layer, batch: dict) -> Va
     logits = network({name: batch[name] for name in model.train_inputs if name in batch})
     smoothing = {name: model.part(name).label_smoothing for name in logits}
     each = {name: (loss, loss(logits, batch, smoothing)) for name, loss in model.losses.items()}
-    values = {**_classified(model.student, logits["Student"], batch), **{name: value for name, (_, value) in each.items()}}
+    values = {
+        **_classified(model.student, logits["Student"], batch),
+        **{name: value for name, (_, value) in each.items()},
+    }
     values["loss"] = sum(loss.loss_weight * value for loss, value in each.values())
-    return {**values, "teacher_top1": _classified(model.part("Teacher"), logits["Teacher"], batch)["top1"]}
+    return {
+        **values,
+        "teacher_top1": _classified(model.part("Teacher"), logits["Teacher"], batch)["top1"],
+    }
 
 
 def _tagged(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> Values:
@@ -56,7 +65,9 @@ def _tagged(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> Value
     labels = batch["label"].astype("float32")
     if "lam" in batch:
         lam = batch["lam"].flatten()[0]
-        labels = lam * batch["labels_a"].astype("float32") + (1 - lam) * batch["labels_b"].astype("float32")
+        labels = lam * batch["labels_a"].astype("float32") + (1 - lam) * batch["labels_b"].astype(
+            "float32"
+        )
     if len(logits.shape) == 3:  # a mixture, in front of its members
         loss, own = mixture_cross_entropy(logits, labels, model.temperature, model.distillation)
         values, best = {"loss": loss, "mixture_loss": own}, logits[:, 0].argmax(-1, keepdim=True)
@@ -77,5 +88,7 @@ def _classified(model: paddle.nn.Layer, logits: paddle.Tensor, batch: dict) -> V
     values = {"loss": batch_cross_entropy(logits, batch, model.label_smoothing)}
     for k in sorted({1, min(5, model.num_classes)}):
         accuracy = top_k_accuracy(logits, a, k)
-        values[f"top{k}"] = lam * accuracy + (1 - lam) * top_k_accuracy(logits, b, k) if mixed else accuracy
+        values[f"top{k}"] = (
+            lam * accuracy + (1 - lam) * top_k_accuracy(logits, b, k) if mixed else accuracy
+        )
     return values

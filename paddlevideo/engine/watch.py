@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from paddlevideo import dist
-from paddlevideo.weights import Arrays, atomic_write, write_arrays
+from paddlevideo.files import atomic_write
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import write_arrays
 
 
 class NotFinite(ValueError):
@@ -40,7 +42,11 @@ class Clock:
         self.waits.append(self.wait)
         self.sizes.append(clips)
         self.clips += clips
-        self.total, self.total_wait, self.count = self.total + cost, self.total_wait + self.wait, self.count + 1
+        self.total, self.total_wait, self.count = (
+            self.total + cost,
+            self.total_wait + self.wait,
+            self.count + 1,
+        )
         self.steps_left -= 1
 
     @property
@@ -58,7 +64,9 @@ class Clock:
         return f"{seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}"
 
 
-def keep_evidence(folder: Path, facts: dict, files: list[str], weights: Arrays, batch: Arrays) -> NoReturn:
+def keep_evidence(
+    folder: Path, facts: dict, files: list[str], weights: Arrays, batch: Arrays
+) -> NoReturn:
     """Write the batch and the weights that gave a loss which is not finite, and stop.
 
     Args:

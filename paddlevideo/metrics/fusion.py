@@ -51,7 +51,9 @@ class Aligned:
     values: list[np.ndarray]
 
 
-def align(files: Sequence[Scores], listed: tuple[str, list[str], np.ndarray] | None = None) -> Aligned:
+def align(
+    files: Sequence[Scores], listed: tuple[str, list[str], np.ndarray] | None = None
+) -> Aligned:
     """Bring the rows of all files into one order: that of the list, or of the first file.
 
     Rows are found by id; where ids differ by no more than a file's suffix (a.mp4, a.npy, a), without it.
@@ -71,17 +73,28 @@ def align(files: Sequence[Scores], listed: tuple[str, list[str], np.ndarray] | N
             )
         if first.class_names and file.class_names and first.class_names != file.class_names:
             places = range(len(first.class_names))
-            k = next(k for k in places if file.class_names[k : k + 1] != first.class_names[k : k + 1])
-            raise FusionError(f"class {k} is {first.class_names[k]!r} in {first.name}, but another in {file.name}")
+            k = next(
+                k for k in places if file.class_names[k : k + 1] != first.class_names[k : k + 1]
+            )
+            raise FusionError(
+                f"class {k} is {first.class_names[k]!r} in {first.name}, but another in {file.name}"
+            )
     bare = next((file for file in files if file.ids is None), None)
     if bare and not listed:
-        raise FusionError(f"{bare.name} holds rows of scores without ids; give the list of its videos with --datalist")
+        raise FusionError(
+            f"{bare.name} holds rows of scores without ids; give the list of its videos with --datalist"
+        )
     where, ids = (listed[0], listed[1]) if listed else (first.name, first.ids or [])
     labels = listed[2].copy() if listed else np.full(len(ids), -1)
-    for name, own in [(where, ids), *((file.name, file.ids) for file in files if file.ids is not None)]:
+    for name, own in [
+        (where, ids),
+        *((file.name, file.ids) for file in files if file.ids is not None),
+    ]:
         twice = [video for video, count in Counter(own).items() if count > 1]
         if twice:
-            raise FusionError(f"{name} holds {_some(twice)} more than once; ids must be unique to align scores by them")
+            raise FusionError(
+                f"{name} holds {_some(twice)} more than once; ids must be unique to align scores by them"
+            )
     values = []
     for file in files:
         order = _order(file, where, ids)
@@ -91,12 +104,16 @@ def align(files: Sequence[Scores], listed: tuple[str, list[str], np.ndarray] | N
             differ = np.flatnonzero((own >= 0) & (labels >= 0) & (own != labels))
             if len(differ):
                 i = differ[0]
-                raise FusionError(f"the label of {ids[i]!r} is {own[i]} in {file.name}, but {labels[i]} in what came before it")
+                raise FusionError(
+                    f"the label of {ids[i]!r} is {own[i]} in {file.name}, but {labels[i]} in what came before it"
+                )
             labels = np.where(labels >= 0, labels, own)
     wrong = np.flatnonzero((labels < -1) | (labels >= first.values.shape[1]))
     if len(wrong):
         last = first.values.shape[1] - 1
-        raise FusionError(f"the label of {ids[wrong[0]]!r} is {labels[wrong[0]]}, but the scores are of classes 0 to {last}")
+        raise FusionError(
+            f"the label of {ids[wrong[0]]!r} is {labels[wrong[0]]}, but the scores are of classes 0 to {last}"
+        )
     if not (labels >= 0).any():
         raise FusionError(
             f"no video of {where} has a label, so that there is no accuracy; give a list with labels as --datalist"
@@ -117,7 +134,11 @@ def _order(file: Scores, where: str, ids: list[str]) -> np.ndarray:
         # A video is a.mp4 to one model, its feature a.npy to the other, and `a` in a list of either.
         stems = {without_suffix(video): row for video, row in row_of.items()}
         wanted = [without_suffix(video) for video in ids]
-        if len(stems) == len(row_of) and len(set(wanted)) == len(ids) and stems.keys() == set(wanted):
+        if (
+            len(stems) == len(row_of)
+            and len(set(wanted)) == len(ids)
+            and stems.keys() == set(wanted)
+        ):
             return np.array([stems[stem] for stem in wanted])
     missing = [video for video in ids if video not in row_of]
     listed = set(ids)
@@ -125,7 +146,9 @@ def _order(file: Scores, where: str, ids: list[str]) -> np.ndarray:
     if missing or extra:
         parts = [f"{_some(missing)} of {where} not in {file.name}"] if missing else []
         parts += [f"{_some(extra)} of {file.name} not in {where}"] if extra else []
-        raise FusionError(f"the videos differ: {'; '.join(parts)}. Score the same videos with every model")
+        raise FusionError(
+            f"the videos differ: {'; '.join(parts)}. Score the same videos with every model"
+        )
     return np.array([row_of[video] for video in ids])
 
 
@@ -147,13 +170,20 @@ def fuse(values: Sequence[np.ndarray], coefficients: Sequence[float]) -> np.ndar
         FusionError: not one finite coefficient for each, or all of them 0.
     """
     if len(coefficients) != len(values):
-        raise FusionError(f"{len(coefficients)} coefficients for {len(values)} score files; give one for each")
+        raise FusionError(
+            f"{len(coefficients)} coefficients for {len(values)} score files; give one for each"
+        )
     if not np.isfinite(coefficients).all() or not np.any(coefficients):
-        raise FusionError(f"coefficients {list(coefficients)}: expected finite numbers, not all of them 0")
-    return sum(float(c) * v.astype(np.float64, copy=False) for c, v in zip(coefficients, values, strict=True))
+        raise FusionError(
+            f"coefficients {list(coefficients)}: expected finite numbers, not all of them 0"
+        )
+    return sum(
+        float(c) * v.astype(np.float64, copy=False)
+        for c, v in zip(coefficients, values, strict=True)
+    )
 
 
-def label_places(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def label_ranks(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many classes stand before the label, int64 [N]; of equal scores the last class stands first.
 
     A row with a NaN has no order: its label is `NOWHERE`.
@@ -171,7 +201,7 @@ def accuracies(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         labels: int [N]; rows with -1 do not count.
     """
     values, labels = values[labels >= 0], labels[labels >= 0]
-    places = label_places(values, labels)
+    places = label_ranks(values, labels)
     answered = ~np.isnan(values).any(axis=1)
     num_classes = values.shape[1]
     answers = values[answered].argmax(axis=1)
@@ -202,12 +232,14 @@ def best_coefficients(values: Sequence[np.ndarray], labels: np.ndarray) -> list[
         raise FusionError("a search for coefficients needs at least two score files")
     usable = (labels >= 0) & ~np.any([np.isnan(v).any(axis=1) for v in values], axis=0)
     if not usable.any():
-        raise FusionError("a search for coefficients needs labelled videos that every score file has scores of; there is none")
+        raise FusionError(
+            "a search for coefficients needs labelled videos that every score file has scores of; there is none"
+        )
     values, labels = [v[usable].astype(np.float64) for v in values], labels[usable]
     count = len(values)
 
     def right(coefficients) -> int:
-        return int((label_places(fuse(values, coefficients), labels) == 0).sum())
+        return int((label_ranks(fuse(values, coefficients), labels) == 0).sum())
 
     found = [np.full(count, 1 / count), *np.eye(count)]
     if count == 2:
@@ -223,7 +255,9 @@ def best_coefficients(values: Sequence[np.ndarray], labels: np.ndarray) -> list[
     return best.tolist()
 
 
-def _climb(values: list[np.ndarray], labels: np.ndarray, start: np.ndarray, reached: int) -> np.ndarray:
+def _climb(
+    values: list[np.ndarray], labels: np.ndarray, start: np.ndarray, reached: int
+) -> np.ndarray:
     """Coefficients no single one of which can be changed for the better, from `start`, which gets `reached` labels right."""
     best, gained = start, True
     while gained:
@@ -242,10 +276,15 @@ def _climb(values: list[np.ndarray], labels: np.ndarray, start: np.ndarray, reac
 def _best_share(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     """The w strictly between 0 and 1 for which (1 - w) a + w b gets the most labels right, and how many."""
     step = max(1, BLOCK // a.shape[1])
-    parts = [_stretches(a[i : i + step], b[i : i + step], labels[i : i + step]) for i in range(0, len(labels), step)]
+    parts = [
+        _stretches(a[i : i + step], b[i : i + step], labels[i : i + step])
+        for i in range(0, len(labels), step)
+    ]
     low, high = (np.sort(np.concatenate(side)) for side in zip(*parts, strict=True))
     edges = np.unique(np.concatenate([[0.0, 1.0], low, high]))
-    over = np.searchsorted(low, edges[:-1], side="right") - np.searchsorted(high, edges[:-1], side="right")
+    over = np.searchsorted(low, edges[:-1], side="right") - np.searchsorted(
+        high, edges[:-1], side="right"
+    )
     widths = np.diff(edges)
     over = np.where(widths > NARROW, over, -1)
     best = int(np.where(over == over.max(), widths, -1).argmax())
@@ -256,7 +295,9 @@ def _stretches(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     """Where each label is ahead of all other classes: from and to which w; rows where that is nowhere are left out."""
     own = labels[:, None]
     lead_a, lead_b = (np.take_along_axis(v, own, axis=1) - v for v in (a, b))
-    equal = (lead_a == 0) & (lead_b == 0) & (np.arange(a.shape[1]) <= own)  # the last of equal ones is ahead, and itself
+    equal = (
+        (lead_a == 0) & (lead_b == 0) & (np.arange(a.shape[1]) <= own)
+    )  # the last of equal ones is ahead, and itself
     never = ((lead_a <= 0) & (lead_b <= 0) & ~equal).any(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = lead_a / (lead_a - lead_b)
@@ -267,7 +308,11 @@ def _stretches(a: np.ndarray, b: np.ndarray, labels: np.ndarray) -> tuple[np.nda
 
 
 def curve(
-    values: Sequence[np.ndarray], labels: np.ndarray, coefficients: Sequence[float], modality: int, points: int = 101
+    values: Sequence[np.ndarray],
+    labels: np.ndarray,
+    coefficients: Sequence[float],
+    modality: int,
+    points: int = 101,
 ) -> dict[str, np.ndarray]:
     """Accuracy over the share of one modality, from without it to it alone, while the others keep their proportions.
 

@@ -11,13 +11,19 @@ from typing import Literal
 
 import numpy as np
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 
 State = dict[str, np.ndarray]
 _INSIDE = "the data set and the test loop decide it"
-_IGNORED = {"data_size": _INSIDE, "batch_size": _INSIDE, "log_interval": "progress is the test loop's"}
+_IGNORED = {
+    "data_size": _INSIDE,
+    "batch_size": _INSIDE,
+    "log_interval": "progress is the test loop's",
+}
 
-BLOCK = 1 << 18  # scores that are worked on at once: they and what is made of them stay in a core's cache
+BLOCK = (
+    1 << 18
+)  # scores that are worked on at once: they and what is made of them stay in a core's cache
 # A pair is one integer, class, falling score, hit: sorted as they are, classes lie together, best scores first.
 CLASS_BIT, SCORE_BITS, HIT = np.uint64(33), np.uint64(0xFFFFFFFF), np.uint64(1)
 
@@ -40,18 +46,24 @@ class MultiLabelMetric:
         headline: that number, and what it is called.
     """
 
-    multilabel = True
+    multi_label = True
 
-    def __init__(self, num_classes: int, top_k: int | None = 20, best_by: Literal["gap", "map"] = "gap"):
+    def __init__(
+        self, num_classes: int, top_k: int | None = 20, best_by: Literal["gap", "map"] = "gap"
+    ):
         self.headline = (best_by, {"gap": "GAP", "map": "mAP"}[best_by])
         if num_classes < 1 or (top_k is not None and top_k < 1):
-            raise ValueError(f"METRIC: num_classes is {num_classes} and top_k {top_k}; they must be at least 1")
+            raise ValueError(
+                f"METRIC: num_classes is {num_classes} and top_k {top_k}; they must be at least 1"
+            )
         self.num_classes = num_classes
         self.top_k = min(top_k or num_classes, num_classes)
         self.reset()
 
     def reset(self) -> None:
-        self._counts = {name: np.zeros(()) for name in ("samples", "failed", "unlabelled", "hits_at_one")}
+        self._counts = {
+            name: np.zeros(()) for name in ("samples", "failed", "unlabelled", "hits_at_one")
+        }
         self._positives = np.zeros(self.num_classes)
         self._rows: dict[str, list[np.ndarray]] = {
             "pairs": [np.zeros(0, np.uint64)], "precisions": [np.zeros(0)], "losses": [np.zeros(0, np.float32)],
@@ -69,14 +81,21 @@ class MultiLabelMetric:
         Raises:
             ValueError: shapes do not fit `num_classes`, or labels are neither 0 nor 1.
         """
-        labels = batch.get("label", None if scores is None else np.full((len(scores), self.num_classes), -1, np.int8))
+        labels = batch.get(
+            "label",
+            None if scores is None else np.full((len(scores), self.num_classes), -1, np.int8),
+        )
         labels = np.asarray(labels)
         if labels.ndim != 2 or labels.shape[1] != self.num_classes:
-            raise ValueError(f"metric: labels are {list(labels.shape)}, expected [N, {self.num_classes} classes] of 0 and 1")
+            raise ValueError(
+                f"metric: labels are {list(labels.shape)}, expected [N, {self.num_classes} classes] of 0 and 1"
+            )
         if scores is not None:
             scores = np.asarray(scores, np.float32)
             if scores.shape != labels.shape:
-                raise ValueError(f"metric: scores are {list(scores.shape)}, but labels {list(labels.shape)}")
+                raise ValueError(
+                    f"metric: scores are {list(scores.shape)}, but labels {list(labels.shape)}"
+                )
         counted = np.asarray(batch.get("weight", np.ones(len(labels)))).reshape(-1) > 0
         known = counted & (labels[:, 0] >= 0)
         self._counts["unlabelled"] += np.count_nonzero(counted & ~known)
@@ -102,7 +121,9 @@ class MultiLabelMetric:
         self._positives += np.bincount(places % self.num_classes, minlength=self.num_classes)
         if scores is None:
             scores = np.full(labels.shape, np.nan, np.float32)
-        threshold = np.partition(scores, -self.top_k, axis=1)[:, -self.top_k :]  # NaN comes last, as if it were largest
+        threshold = np.partition(scores, -self.top_k, axis=1)[
+            :, -self.top_k :
+        ]  # NaN comes last, as if it were largest
         failed = np.isnan(threshold).any(axis=1)
         if failed.any():
             self._counts["failed"] += np.count_nonzero(failed)
@@ -112,7 +133,9 @@ class MultiLabelMetric:
         if len(scores):
             self._score(scores, labels, places, threshold[:, :1])
 
-    def _score(self, scores: np.ndarray, labels: np.ndarray, places: np.ndarray, threshold: np.ndarray) -> None:
+    def _score(
+        self, scores: np.ndarray, labels: np.ndarray, places: np.ndarray, threshold: np.ndarray
+    ) -> None:
         """Score rows that hold no NaN; `places` are those of the labels in them, `threshold` [N, 1] the score at `top_k`."""
         rows = places // self.num_classes
         top = _top_classes(scores, self.top_k, threshold)
@@ -124,7 +147,9 @@ class MultiLabelMetric:
 
         # PERR: as many classes as there are labels; a label of probability 0 is not found.
         number = np.bincount(rows, minlength=len(scores))
-        found = (hits & (best > -np.inf)).cumsum(axis=1)[np.arange(len(hits)), np.clip(number, 1, self.top_k) - 1]
+        found = (hits & (best > -np.inf)).cumsum(axis=1)[
+            np.arange(len(hits)), np.clip(number, 1, self.top_k) - 1
+        ]
         for row in np.flatnonzero(number > self.top_k):
             first = np.argsort(-scores[row], kind="stable")[: number[row]]
             found[row] = np.count_nonzero(labels[row, first] * (scores[row, first] > -np.inf))
@@ -140,7 +165,11 @@ class MultiLabelMetric:
         for name, parts in self._rows.items():
             self._rows[name] = [np.concatenate(parts)]
         rows = {name: parts[0] for name, parts in self._rows.items()}
-        return {name: count.copy() for name, count in self._counts.items()} | {"positives": self._positives.copy()} | rows
+        return (
+            {name: count.copy() for name, count in self._counts.items()}
+            | {"positives": self._positives.copy()}
+            | rows
+        )
 
     @staticmethod
     def merge(states: Sequence[State]) -> State:
@@ -155,7 +184,10 @@ class MultiLabelMetric:
     def by_class(self, state: Mapping[str, np.ndarray]) -> dict[str, list]:
         """Of each class, as plain lists [K]: `samples`, videos that have it, and `average_precision`."""
         each = average_precisions(np.sort(state["pairs"]), state["positives"])
-        return {"samples": state["positives"].astype(int).tolist(), "average_precision": each.round(6).tolist()}
+        return {
+            "samples": state["positives"].astype(int).tolist(),
+            "average_precision": each.round(6).tolist(),
+        }
 
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The numbers of a state, merged over ranks or not; the same bits, however the videos were dealt out.
@@ -178,7 +210,11 @@ class MultiLabelMetric:
             numbers["gap"] = float(average_precisions(pairs, positives.sum(keepdims=True))[0])
             if positives.any():
                 numbers["map"] = float(each[positives > 0].mean())
-        counts = {"num_samples": total, "num_failed": state["failed"], "num_unlabelled": state["unlabelled"]}
+        counts = {
+            "num_samples": total,
+            "num_failed": state["failed"],
+            "num_unlabelled": state["unlabelled"],
+        }
         return numbers | {name: int(count) for name, count in counts.items()}
 
 
@@ -196,7 +232,9 @@ def average_precisions(pairs: np.ndarray, positives: np.ndarray) -> np.ndarray:
         float64 [K], 0 for a class without labels.
     """
     places = np.flatnonzero((pairs & HIT).astype(bool))
-    groups, hits = np.unique(pairs[places] >> HIT, return_counts=True)  # equal scores of one class with a hit among them
+    groups, hits = np.unique(
+        pairs[places] >> HIT, return_counts=True
+    )  # equal scores of one class with a hit among them
     start = np.searchsorted(pairs, groups << HIT)
     size = np.searchsorted(pairs, groups << HIT | HIT, side="right") - start
     classes = groups >> (CLASS_BIT - HIT)
@@ -204,10 +242,14 @@ def average_precisions(pairs: np.ndarray, positives: np.ndarray) -> np.ndarray:
     hits_before = np.searchsorted(places, start) - np.searchsorted(places, begin)
 
     group = np.repeat(np.arange(len(groups)), size)
-    place = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)  # 0, 1, ... within a group
+    place = np.arange(len(group)) - np.repeat(
+        np.cumsum(size) - size, size
+    )  # 0, 1, ... within a group
     among = place * ((hits - 1) / np.maximum(size - 1, 1))[group]
     precision = (hits_before[group] + 1 + among) / ((start - begin)[group] + 1 + place)
-    sums = np.bincount(classes.astype(np.int64)[group], (hits / size)[group] * precision, minlength=len(positives))
+    sums = np.bincount(
+        classes.astype(np.int64)[group], (hits / size)[group] * precision, minlength=len(positives)
+    )
     return sums / np.maximum(positives, 1)
 
 
@@ -226,7 +268,9 @@ def _top_classes(scores: np.ndarray, k: int, threshold: np.ndarray) -> np.ndarra
 
 def _pack(classes: np.ndarray, scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
     bits = (scores + np.float32(0)).view(np.uint32)  # the sum makes 0 of -0
-    falling = np.where(bits >> 31, bits, ~bits & 0x7FFFFFFF)  # as unsigned numbers, the largest score first
+    falling = np.where(
+        bits >> 31, bits, ~bits & 0x7FFFFFFF
+    )  # as unsigned numbers, the largest score first
     return classes.astype(np.uint64) << CLASS_BIT | falling.astype(np.uint64) << HIT | hits
 
 

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 
 _INSIDE = "the data set and the test loop decide it"
-_IGNORED = {"data_size": _INSIDE, "batch_size": _INSIDE, "log_interval": "progress is the test loop's"}
+_IGNORED = {
+    "data_size": _INSIDE,
+    "batch_size": _INSIDE,
+    "log_interval": "progress is the test loop's",
+}
 _VIEWS = "the views of a video are averaged before they are counted; PIPELINE.test or DATASET.test says how many there are"
 
 
@@ -32,7 +36,9 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 @register(
     "metric",
     "MultiCropMetric",
-    ignores=_IGNORED | dict.fromkeys(("num_ensemble_views", "num_spatial_crops"), _VIEWS) | {"num_cls": "the model decides it"},
+    ignores=_IGNORED
+    | dict.fromkeys(("num_ensemble_views", "num_spatial_crops"), _VIEWS)
+    | {"num_cls": "the model decides it"},
 )
 class RecognitionMetric:
     """Top-k accuracy, and the mean over classes of each class's top-1 accuracy.
@@ -44,12 +50,17 @@ class RecognitionMetric:
         topk: which k to report; a k above K counts as K.
     """
 
-    headline = ("top1", "top1 acc")  # the number that says how good a model is, and what it is called
-    multilabel = False
+    headline = (
+        "top1",
+        "top1 acc",
+    )  # the number that says how good a model is, and what it is called
+    multi_label = False
 
     def __init__(self, num_classes: int, topk: list[int] = (1, 5)):  # type: ignore[assignment]  # immutable default
         if num_classes < 1 or not topk or min(topk) < 1:
-            raise ValueError(f"METRIC: num_classes is {num_classes} and topk {list(topk)}; they must be at least 1")
+            raise ValueError(
+                f"METRIC: num_classes is {num_classes} and topk {list(topk)}; they must be at least 1"
+            )
         self.num_classes = num_classes
         self.topk = sorted({min(k, num_classes) for k in topk})
         self.reset()
@@ -74,7 +85,11 @@ class RecognitionMetric:
             ValueError: shapes or labels do not fit `num_classes`.
         """
         labels = np.asarray(batch["label"]).reshape(-1).astype(np.int64)
-        scores = np.full((len(labels), self.num_classes), np.nan) if scores is None else np.asarray(scores)
+        scores = (
+            np.full((len(labels), self.num_classes), np.nan)
+            if scores is None
+            else np.asarray(scores)
+        )
         if scores.shape != (len(labels), self.num_classes):
             raise ValueError(
                 f"metric: scores are {list(scores.shape)}, expected [{len(labels)} labels, {self.num_classes} classes]"
@@ -83,7 +98,9 @@ class RecognitionMetric:
         scores, labels = scores[counted], labels[counted]
         wrong = labels[(labels < -1) | (labels >= self.num_classes)]
         if len(wrong):
-            raise ValueError(f"metric: label {wrong[0]} is not one of {self.num_classes} classes (0 to {self.num_classes - 1})")
+            raise ValueError(
+                f"metric: label {wrong[0]} is not one of {self.num_classes} classes (0 to {self.num_classes - 1})"
+            )
         known = labels >= 0
         self._unlabelled += np.count_nonzero(~known)
         scores, labels = scores[known], labels[known]
@@ -118,7 +135,9 @@ class RecognitionMetric:
         """Of each class, as plain lists: `samples` [K] of each true class, those without scores among them; `confusion`, what
         is not 0: (true class, predicted class, how many)."""
         places = np.argwhere(state["confusion"])
-        confusion = [[int(true), int(said), int(state["confusion"][true, said])] for true, said in places]
+        confusion = [
+            [int(true), int(said), int(state["confusion"][true, said])] for true, said in places
+        ]
         return {"samples": state["samples"].astype(int).tolist(), "confusion": confusion}
 
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -131,8 +150,17 @@ class RecognitionMetric:
         samples, total = state["samples"], float(state["samples"].sum())
         numbers = {}
         if total:
-            numbers = {f"top{k}": float(hits / total) for k, hits in zip(self.topk, state["hits"], strict=True)}
+            numbers = {
+                f"top{k}": float(hits / total)
+                for k, hits in zip(self.topk, state["hits"], strict=True)
+            }
             occurs = samples > 0
-            numbers["mean_class_accuracy"] = float((state["confusion"].diagonal()[occurs] / samples[occurs]).mean())
-        counts = {"num_samples": total, "num_failed": state["failed"], "num_unlabelled": state["unlabelled"]}
+            numbers["mean_class_accuracy"] = float(
+                (state["confusion"].diagonal()[occurs] / samples[occurs]).mean()
+            )
+        counts = {
+            "num_samples": total,
+            "num_failed": state["failed"],
+            "num_unlabelled": state["unlabelled"],
+        }
         return numbers | {name: int(count) for name, count in counts.items()}

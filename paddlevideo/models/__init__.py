@@ -1,7 +1,1 @@
-"""Architectures, one file each: backbone and head together. Importing the package registers all of them."""
-
-import importlib
-import pkgutil
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+"""Architectures, one file each, read from top to bottom."""

@@ -15,9 +15,9 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, KaimingNormal, Normal
 
+from paddlevideo.config.registry import Kind, register
 from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock
 from paddlevideo.models.slowfast import log_mean_probability
-from paddlevideo.registry import Kind, register
 from paddlevideo.sample import InputSpec
 
 
@@ -69,10 +69,14 @@ class AudioRecognizer(nn.Layer):
             ValueError: `audio` is missing or has another number of axes.
         """
         if "audio" not in inputs:
-            raise ValueError(f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given {', '.join(inputs) or 'nothing'}")
+            raise ValueError(
+                f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given {', '.join(inputs) or 'nothing'}"
+            )
         audio = inputs["audio"]
         if len(audio.shape) != 5:
-            raise ValueError(f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given shape {list(audio.shape)}")
+            raise ValueError(
+                f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given shape {list(audio.shape)}"
+            )
         logits = self.head(self.backbone(audio.flatten(0, 1)))  # [N*S, K]
         logits = logits.reshape([-1, audio.shape[1], self.num_classes])  # [N, S, K]
         if self.training or self.view_average == "logits":
@@ -98,7 +102,12 @@ class AudioResNet(nn.Layer):
 
     unused_pretrained = ("head.",)
 
-    def __init__(self, depth: Literal[18, 34, 50, 101] = 18, in_channels: Literal[1] = 1, pretrained: str | None = None):
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50, 101] = 18,
+        in_channels: Literal[1] = 1,
+        pretrained: str | None = None,
+    ):
         super().__init__()
         self.pretrained = pretrained or None
         self.conv = ConvBN(in_channels, 64, 7, stride=2)
@@ -139,11 +148,21 @@ class TimeFrequencyConv(nn.Layer):
         super().__init__()
         arguments = {"stride": stride, "bias_attr": False}
         self.time = nn.Conv2D(
-            in_channels, out_channels, (size, 1), padding=(size // 2, 0), weight_attr=KaimingNormal(), **arguments
+            in_channels,
+            out_channels,
+            (size, 1),
+            padding=(size // 2, 0),
+            weight_attr=KaimingNormal(),
+            **arguments,
         )
         self.time_norm = nn.BatchNorm2D(out_channels)
         self.frequency = nn.Conv2D(
-            in_channels, out_channels, (1, size), padding=(0, size // 2), weight_attr=KaimingNormal(), **arguments
+            in_channels,
+            out_channels,
+            (1, size),
+            padding=(0, size // 2),
+            weight_attr=KaimingNormal(),
+            **arguments,
         )
         self.frequency_norm = nn.BatchNorm2D(out_channels)
         self._batch_norm = nn.BatchNorm2D(out_channels) if join == "sum" else None
@@ -173,7 +192,9 @@ class AudioBlock(nn.Layer):
         if factorised:
             self.conv1 = TimeFrequencyConv(width, width, 3, stride, "concat")
         else:
-            conv = nn.Conv2D(width, width, 3, stride, padding=1, weight_attr=KaimingNormal(), bias_attr=False)
+            conv = nn.Conv2D(
+                width, width, 3, stride, padding=1, weight_attr=KaimingNormal(), bias_attr=False
+            )
             self.conv1 = nn.Sequential(("_conv", conv))  # named as in a ConvBN
         self.conv2 = ConvBN(2 * width if factorised else width, self.out_channels, 1)
         Constant(0.0)(self.conv2._batch_norm.weight)  # a block starts as its shortcut
@@ -210,7 +231,9 @@ class ResNetAudio(nn.Layer):
     ):
         super().__init__()
         if base_channels < 1:
-            raise ValueError(f"MODEL.backbone: base_channels is {base_channels}; it must be at least 1")
+            raise ValueError(
+                f"MODEL.backbone: base_channels is {base_channels}; it must be at least 1"
+            )
         self.pretrained = pretrained or None
         self.conv = TimeFrequencyConv(in_channels, base_channels, 9, 1, "sum")
         channels = base_channels
@@ -218,7 +241,15 @@ class ResNetAudio(nn.Layer):
             blocks = []
             for i in range(num_blocks):
                 stride = 2 if i == 0 and stage > 0 else 1
-                blocks.append(AudioBlock(channels, base_channels * 2**stage, stride, factorised=stage < 2, project=i == 0))
+                blocks.append(
+                    AudioBlock(
+                        channels,
+                        base_channels * 2**stage,
+                        stride,
+                        factorised=stage < 2,
+                        project=i == 0,
+                    )
+                )
                 channels = blocks[-1].out_channels
             self.add_sublayer(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.out_channels = channels
@@ -280,8 +311,13 @@ class TSNAudioHead(nn.Layer):
                 f"MODEL.head: in_channels is {self._in_channels}, but the backbone gives {channels} channels; "
                 f"set in_channels: {channels} or leave it out"
             )
-        weight_attr, bias_attr = ParamAttr(initializer=Normal(std=self._std)), ParamAttr(initializer=Constant(0.0))
-        self.fc = nn.Linear(channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+        weight_attr, bias_attr = (
+            ParamAttr(initializer=Normal(std=self._std)),
+            ParamAttr(initializer=Constant(0.0)),
+        )
+        self.fc = nn.Linear(
+            channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
+        )
 
     def forward(self, features):
         """features: float [N, C, T, F] -> logits [N, num_classes]."""

@@ -6,7 +6,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from paddlevideo.registry import Kind, register
+from paddlevideo.config.registry import Kind, register
 from paddlevideo.sample import InputSpec
 
 MIN_VARIANCE = 0.01  # of a log-mel clip with sound in it
@@ -18,7 +18,7 @@ SYNC_INPUTS = ("audio_negative", "epoch")
 class AudioVisualRecognizer(nn.Layer):
     """A network over clips with sound, which may also learn whether picture and sound belong together.
 
-    A clip without sound (see `has_sound`) is classified by its pictures alone: nothing of the audio pathway reaches its
+    A clip without sound (see `has_audio`) is classified by its pictures alone: nothing of the audio pathway reaches its
     logits. One whose pictures are all zeros is classified by its sound alone. So a program scores each modality of a clip
     where the inputs of the other are set to zeros; `only` does that, for the names in `modalities`.
 
@@ -69,7 +69,11 @@ class AudioVisualRecognizer(nn.Layer):
         head.connect(backbone.out_channels)
         self.backbone = backbone
         self.head = head
-        self.sync_weight, self.label_weight, self.sync_margin = sync_weight, label_weight, sync_margin
+        self.sync_weight, self.label_weight, self.sync_margin = (
+            sync_weight,
+            label_weight,
+            sync_margin,
+        )
         self.hard_from_epoch, self.hard_share = hard_from_epoch, hard_share
         self.train_backbone = train_backbone
         if not train_backbone:
@@ -137,13 +141,18 @@ class AudioVisualRecognizer(nn.Layer):
         """
         audio = inputs["audio"]
         # Silence takes the sound's place at the junctions, and the sound that of a wrong one: it is not added to the pictures.
-        clips = {**inputs, "audio": paddle.zeros_like(audio), "audio_negative": audio, "sync_valid": has_sound(audio)}
+        clips = {
+            **inputs,
+            "audio": paddle.zeros_like(audio),
+            "audio_negative": audio,
+            "sync_valid": has_audio(audio),
+        }
         found = self.backbone(clips)[1]
         pairs = {
             stage: tuple(F.normalize(x.astype("float32"), axis=-1) for x in (visual, sound))
             for stage, (visual, _, sound, _) in found.items()
         }
-        return pairs, has_sound(audio).unsqueeze(1)
+        return pairs, has_audio(audio).unsqueeze(1)
 
     def _wrong_sounds(self, inputs):
         """For each clip a sound that is not its own, and whether there is telling them apart."""
@@ -153,13 +162,15 @@ class AudioVisualRecognizer(nn.Layer):
             )
         audio, negative = inputs["audio"], inputs["audio_negative"]
         if list(negative.shape) != list(audio.shape):
-            raise ValueError(f"'audio_negative' is {list(negative.shape)}; expected the shape of 'audio', {list(audio.shape)}")
+            raise ValueError(
+                f"'audio_negative' is {list(negative.shape)}; expected the shape of 'audio', {list(audio.shape)}"
+            )
         share = self.hard_share if int(inputs["epoch"]) >= self.hard_from_epoch else 0.0
         negative = negative[paddle.to_tensor(negative_order(audio.shape[0], share))]
-        return {"audio_negative": negative, "sync_valid": can_be_told_apart(audio, negative)}
+        return {"audio_negative": negative, "sync_valid": distinguishable(audio, negative)}
 
 
-def has_sound(audio):
+def has_audio(audio):
     """Whether there is sound: a log-mel spectrogram of one value is silence, or stands for none.
 
     Args:
@@ -173,13 +184,13 @@ def has_sound(audio):
     return ((deviation * deviation).mean([1, 2, 3]) > MIN_VARIANCE).astype("float32")
 
 
-def has_pictures(clip):
+def has_frames(clip):
     """float [N, C, T, H, W] -> float32 [N]: 0 where a clip is nothing but zeros, which stands for no pictures."""
     clip = clip.astype("float32")
     return ((clip * clip).mean([1, 2, 3, 4]) > 0).astype("float32")
 
 
-def can_be_told_apart(audio, negative):
+def distinguishable(audio, negative):
     """Whether a synchronisation loss makes sense: both have sound, and they are not the same.
 
     Args:
@@ -190,7 +201,7 @@ def can_be_told_apart(audio, negative):
     """
     a, b = (x.astype("float32").flatten(1) for x in (audio, negative))
     cosine = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt().clip(min=1e-8)
-    return (cosine < MAX_COSINE).astype("float32") * has_sound(audio) * has_sound(negative)
+    return (cosine < MAX_COSINE).astype("float32") * has_audio(audio) * has_audio(negative)
 
 
 def negative_order(num_clips: int, hard_share: float) -> list[int]:

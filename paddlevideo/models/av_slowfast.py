@@ -14,7 +14,8 @@ import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, Normal
 
-from paddlevideo.models.audiovisual import has_pictures, has_sound
+from paddlevideo.config.registry import register
+from paddlevideo.models.audiovisual import has_audio, has_frames
 from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.models.slowfast import (
     STAGE_FRAMES,
@@ -29,7 +30,6 @@ from paddlevideo.models.slowfast import (
     pool_positions,
     relu,
 )
-from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec
 
 PATHWAYS = ("slow", "fast", "audio")
@@ -64,7 +64,9 @@ class TimeFrequencyBranch(nn.Layer):
         self.out_bn = norm(out_channels, 1, scale=0.0)  # a block starts as its shortcut
 
     def forward(self, x):
-        x = paddle.concat([relu(self.t_bn(self.t(x))), relu(self.f_bn(self.f(x)))], axis=1)  # [N, 2*width, 1, T, F]
+        x = paddle.concat(
+            [relu(self.t_bn(self.t(x))), relu(self.f_bn(self.f(x)))], axis=1
+        )  # [N, 2*width, 1, T, F]
         return self.out_bn(self.out(x))
 
 
@@ -211,8 +213,15 @@ class AVSlowFast(nn.Layer):
     ):
         super().__init__()
         _check_sizes(width_per_group, beta=beta, audio_beta=audio_beta)
-        _check_stages(audio_alpha, {"fs_stages": fs_stages, "afs_stages": afs_stages, "avs_stages": avs_stages})
-        if min(alpha, fusion_conv_channel_ratio) < 1 or fusion_kernel_sz % 2 != 1 or not 0 <= drop_pathway <= 1:
+        _check_stages(
+            audio_alpha,
+            {"fs_stages": fs_stages, "afs_stages": afs_stages, "avs_stages": avs_stages},
+        )
+        if (
+            min(alpha, fusion_conv_channel_ratio) < 1
+            or fusion_kernel_sz % 2 != 1
+            or not 0 <= drop_pathway <= 1
+        ):
             raise ValueError(
                 f"MODEL.backbone: alpha is {alpha}, fusion_conv_channel_ratio {fusion_conv_channel_ratio}, fusion_kernel_sz "
                 f"{fusion_kernel_sz}, drop_pathway {drop_pathway}; expected at least 1, at least 1, odd, and in [0, 1]"
@@ -234,10 +243,16 @@ class AVSlowFast(nn.Layer):
                 fast_to_slow = fusion_conv_channel_ratio * channels["fast"], fusion_kernel_sz, alpha
                 flags = (number in stages for stages in (fs_stages, afs_stages, avs_stages))
                 stride = audio_alpha // AUDIO_REDUCTION[number]
-                self.add_sublayer(f"s{number}_fuse", Junction(channels, fast_to_slow, stride, *flags))
+                self.add_sublayer(
+                    f"s{number}_fuse", Junction(channels, fast_to_slow, stride, *flags)
+                )
             return fusion_conv_channel_ratio * channels["fast"] if number in fs_stages else 0
 
-        channels = {"slow": width_per_group, "fast": width_per_group // beta, "audio": width_per_group // audio_beta}
+        channels = {
+            "slow": width_per_group,
+            "fast": width_per_group // beta,
+            "audio": width_per_group // audio_beta,
+        }
         stems = {p: {"stem": Stem(channels[p], STEM_FRAMES[p], 1)} for p in ("slow", "fast")}
         self.s1 = Stage({**stems, "audio": {"stem": AudioStem(channels["audio"])}})
         joined = join(1)
@@ -271,7 +286,7 @@ class AVSlowFast(nn.Layer):
 
         Returns:
             {pathway: [N, C, T/alpha or T, H/32, W/32], for sound [N, C, 1, rows/8, bands/8]}, zero where a clip has no sound
-            (see `has_sound`) or no pictures (see `has_pictures`), and
+            (see `has_audio`) or no pictures (see `has_frames`), and
             {"s3": (visual, own, other, weight), ...}: three of float [N, SYNC_CHANNELS], and float32 [N], 0 where a clip does
             not count: not valid, or sound has been mixed into the pictures before.
 
@@ -279,11 +294,13 @@ class AVSlowFast(nn.Layer):
             ValueError: a pathway is missing, has another number of axes, or the lengths do not stand in the ratios.
         """
         clips = self._checked(inputs)
-        sound = has_sound(clips["audio"]).reshape([-1, 1, 1, 1, 1])
-        pictures = has_pictures(clips["fast"]).reshape([-1, 1, 1, 1, 1])
+        sound = has_audio(clips["audio"]).reshape([-1, 1, 1, 1, 1])
+        pictures = has_frames(clips["fast"]).reshape([-1, 1, 1, 1, 1])
         kept = self._drawn(clips["slow"].shape[0])
         pairs = "audio_negative" in inputs and bool(self.avs_stages)
-        audio = paddle.concat([clips["audio"], inputs["audio_negative"]]) if pairs else clips["audio"]
+        audio = (
+            paddle.concat([clips["audio"], inputs["audio_negative"]]) if pairs else clips["audio"]
+        )
         features = {"slow": clips["slow"], "fast": clips["fast"], "audio": audio.unsqueeze(2)}
         embeddings = {}
         for number in range(1, 6):
@@ -293,7 +310,10 @@ class AVSlowFast(nn.Layer):
                 continue
             features, found = junction(features, sound if kept is None else sound * kept, pairs)
             if found is not None:
-                embeddings[f"s{number}"] = (*found, self._weight(inputs["sync_valid"], kept, number))
+                embeddings[f"s{number}"] = (
+                    *found,
+                    self._weight(inputs["sync_valid"], kept, number),
+                )
         if pairs:
             features["audio"] = features["audio"][: features["slow"].shape[0]]
         present = {"slow": pictures, "fast": pictures, "audio": sound}
@@ -317,14 +337,21 @@ class AVSlowFast(nn.Layer):
     def _checked(self, inputs):
         wanted = "'slow' [N, 3, T/alpha, H, W], 'fast' [N, 3, T, H, W], 'audio' [N, 1, rows, bands]"
         if any(name not in inputs for name in PATHWAYS):
-            raise ValueError(f"AVSlowFast takes {wanted}; it was given {', '.join(inputs) or 'nothing'}")
+            raise ValueError(
+                f"AVSlowFast takes {wanted}; it was given {', '.join(inputs) or 'nothing'}"
+            )
         clips = {name: inputs[name] for name in PATHWAYS}
         shapes = {name: list(clip.shape) for name, clip in clips.items()}
         if [len(shape) for shape in shapes.values()] != [5, 5, 4]:
             raise ValueError(f"AVSlowFast takes {wanted}; it was given {shapes}")
         slow = shapes["slow"][2]
-        for name, ratio, length in (("fast", self.alpha, shapes["fast"][2]), ("audio", self.audio_alpha, shapes["audio"][2])):
-            if min(slow, length) > 0 and slow * ratio != length:  # an exported program may leave them open (-1)
+        for name, ratio, length in (
+            ("fast", self.alpha, shapes["fast"][2]),
+            ("audio", self.audio_alpha, shapes["audio"][2]),
+        ):
+            if (
+                min(slow, length) > 0 and slow * ratio != length
+            ):  # an exported program may leave them open (-1)
                 key, unit = ("alpha", "frames") if name == "fast" else ("audio_alpha", "rows")
                 raise ValueError(
                     f"AVSlowFast has {key} {ratio}: {name!r} must have {ratio} {unit} for each frame of 'slow'; it was given "
@@ -382,12 +409,19 @@ class AVSlowFastHead(nn.Layer):
     def connect(self, channels: dict[str, int]):
         """Make the classifier for the feature maps of a backbone, whose channels these are."""
         self._visual = channels["slow"] + channels["fast"]
-        weight_attr, bias_attr = ParamAttr(initializer=Normal(std=0.01)), ParamAttr(initializer=Constant(0.0))
-        self.projection = nn.Linear(sum(channels.values()), self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+        weight_attr, bias_attr = (
+            ParamAttr(initializer=Normal(std=0.01)),
+            ParamAttr(initializer=Constant(0.0)),
+        )
+        self.projection = nn.Linear(
+            sum(channels.values()), self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
+        )
 
     def forward(self, features):
         """features: {pathway: float [N, C, T, H, W]} -> logits float32 [N, num_classes]; see `SlowFastHead`."""
-        visual = paddle.concat([features["slow"].mean(2), features["fast"].mean(2)], axis=1)  # [N, C, H, W]
+        visual = paddle.concat(
+            [features["slow"].mean(2), features["fast"].mean(2)], axis=1
+        )  # [N, C, H, W]
         visual = self.dropout(pool_positions(visual, self._window))  # [N, positions, C]
         audio = self.dropout(features["audio"].mean([2, 3, 4])).unsqueeze(1)  # [N, 1, C]
         weight = self.projection.weight  # slow, fast, audio: [C, K]
@@ -399,14 +433,18 @@ class AVSlowFastHead(nn.Layer):
 def _check_sizes(width_per_group, **betas):
     for name, value in betas.items():
         if value < 1 or width_per_group < value or width_per_group % value:
-            raise ValueError(f"MODEL.backbone: width_per_group is {width_per_group}; it must be a multiple of {name}, {value}")
+            raise ValueError(
+                f"MODEL.backbone: width_per_group is {width_per_group}; it must be a multiple of {name}, {value}"
+            )
 
 
 def _check_stages(audio_alpha, stages):
     for name, numbers in stages.items():
         most = 5 if name == "avs_stages" else 4
         if len({*numbers}) < len(numbers) or not all(1 <= n <= most for n in numbers):
-            raise ValueError(f"MODEL.backbone: {name} is {list(numbers)}; expected different stages, from 1 to {most}")
+            raise ValueError(
+                f"MODEL.backbone: {name} is {list(numbers)}; expected different stages, from 1 to {most}"
+            )
     alone = sorted({*stages["afs_stages"]} - {*stages["fs_stages"]})
     if alone:
         raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddlevideo.registry import Kind, lookup, register
+from paddlevideo.config.registry import Kind, lookup, register
 from paddlevideo.sample import InputSpec
 
 GROUND_TRUTH = "GroundTruth"
@@ -35,7 +35,11 @@ class Role:
     """
 
     def __init__(
-        self, framework: str = "Recognizer2D", weights: str | None = None, num_frames: int | None = None, **parts: Any
+        self,
+        framework: str = "Recognizer2D",
+        weights: str | None = None,
+        num_frames: int | None = None,
+        **parts: Any,
     ):
         self.name = type(self).__name__
         self.weights, self.num_frames = weights, num_frames
@@ -45,8 +49,10 @@ class Role:
             make = lookup("framework", framework).make
         except KeyError as error:
             raise ValueError(f"framework: {error.args[0]}") from None
-        if getattr(make, "multilabel", False) or make is RecognizerDistillation:
-            raise ValueError(f"framework is {framework}; expected a recognizer that gives a clip one class")
+        if getattr(make, "multi_label", False) or make is RecognizerDistillation:
+            raise ValueError(
+                f"framework is {framework}; expected a recognizer that gives a clip one class"
+            )
         self.model = make(**parts)
 
     @staticmethod
@@ -113,11 +119,15 @@ class RecognizerDistillation(nn.Layer):
             raise ValueError(f"models lists {given}; expected one Teacher and one Student")
         freeze = [False] * len(models) if freeze_params_list is None else freeze_params_list
         if len(freeze) != len(models):
-            raise ValueError(f"freeze_params_list has {len(freeze)} values, expected one for each of {', '.join(roles)}")
+            raise ValueError(
+                f"freeze_params_list has {len(freeze)} values, expected one for each of {', '.join(roles)}"
+            )
         for (name, role), still in zip(roles.items(), freeze, strict=True):
             self.add_sublayer(name, role.model)
             if still and role.weights is None:
-                raise ValueError(f"freeze_params_list freezes {name}, which has no weights; give it 'weights: FILE'")
+                raise ValueError(
+                    f"freeze_params_list freezes {name}, which has no weights; give it 'weights: FILE'"
+                )
             for parameter in self.part(name).parameters() if still else ():
                 parameter.stop_gradient = True
         self._num_frames = {name: role.num_frames for name, role in roles.items()}
@@ -127,7 +137,10 @@ class RecognizerDistillation(nn.Layer):
         self.losses = {loss_name(each): each for each in loss.Train}
         widths = {name: self.part(name).num_classes for name in roles}
         if len(set(widths.values())) > 1:
-            raise ValueError("the models have different classes: " + ", ".join(f"{k} {v}" for k, v in widths.items()))
+            raise ValueError(
+                "the models have different classes: "
+                + ", ".join(f"{k} {v}" for k, v in widths.items())
+            )
         for name in ("alpha", "modalities"):  # what the engine asks a model for, where it has that
             if hasattr(self.student, name):
                 setattr(self, name, getattr(self.student, name))
@@ -137,23 +150,37 @@ class RecognizerDistillation(nn.Layer):
         for each in [*loss.Train, *loss.Val]:
             pair, name = each.model_name_pairs, type(each).__name__
             known_pairs = [GROUND_TRUTH] if each.takes_labels else list(self._num_frames)
-            if len(pair) != 2 or pair[0] not in self._num_frames or pair[1] not in known_pairs or pair[0] == pair[1]:
+            if (
+                len(pair) != 2
+                or pair[0] not in self._num_frames
+                or pair[1] not in known_pairs
+                or pair[0] == pair[1]
+            ):
                 expected = f"[{' or '.join(self._num_frames)}, {' or '.join(known_pairs)}]"
                 raise ValueError(f"loss: {name}: model_name_pairs is {pair}, expected {expected}")
             if not each.loss_weight > 0:
-                raise ValueError(f"loss: {name}: loss_weight is {each.loss_weight}; it must be above 0")
+                raise ValueError(
+                    f"loss: {name}: loss_weight is {each.loss_weight}; it must be above 0"
+                )
         if STUDENT in self._still:
             raise ValueError("freeze_params_list freezes Student, which is to learn")
         for name in self._num_frames:
             if not any(name in each.model_name_pairs for each in loss.Train):
                 raise ValueError(f"loss.Train has no loss with {name} in its model_name_pairs")
             if name not in self._still and not any(name in each.learners for each in loss.Train):
-                raise ValueError(f"{name} learns from no loss in loss.Train; freeze it with freeze_params_list, or add one")
+                raise ValueError(
+                    f"{name} learns from no loss in loss.Train; freeze it with freeze_params_list, or add one"
+                )
         keys = [loss_name(each) for each in loss.Train]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise ValueError(f"loss.Train has {' and '.join(twice)} twice; keep one and change its loss_weight")
-        if any(each.model_name_pairs != [STUDENT, GROUND_TRUTH] or each.loss_weight != 1 for each in loss.Val):
+            raise ValueError(
+                f"loss.Train has {' and '.join(twice)} twice; keep one and change its loss_weight"
+            )
+        if any(
+            each.model_name_pairs != [STUDENT, GROUND_TRUTH] or each.loss_weight != 1
+            for each in loss.Val
+        ):
             raise ValueError(
                 "loss.Val: validation reports the cross entropy of Student and GroundTruth; list just that, or leave Val out"
             )
@@ -172,7 +199,11 @@ class RecognizerDistillation(nn.Layer):
 
     @property
     def train_inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(key for name in (STUDENT, *self._num_frames) for key in self.part(name).inputs))
+        return tuple(
+            dict.fromkeys(
+                key for name in (STUDENT, *self._num_frames) for key in self.part(name).inputs
+            )
+        )
 
     @property
     def num_classes(self) -> int:
@@ -192,7 +223,10 @@ class RecognizerDistillation(nn.Layer):
         Raises:
             ValueError: a clip is missing or too short for one of them.
         """
-        return {name: clip_for(name, self.part(name), inputs, number) for name, number in self._num_frames.items()}
+        return {
+            name: clip_for(name, self.part(name), inputs, number)
+            for name, number in self._num_frames.items()
+        }
 
     def forward(self, inputs):
         """In evaluation the student's logits [N, K] of its own inputs; in training {model: logits [N, K]}.
@@ -219,7 +253,11 @@ class RecognizerDistillation(nn.Layer):
 
 def loss_name(loss: Any) -> str:
     """What the log calls a loss: ce_student, dml, kl."""
-    return f"{loss.short_name}_{loss.model_name_pairs[0].lower()}" if loss.takes_labels else loss.short_name
+    return (
+        f"{loss.short_name}_{loss.model_name_pairs[0].lower()}"
+        if loss.takes_labels
+        else loss.short_name
+    )
 
 
 def clip_for(name: str, model: nn.Layer, inputs: dict, num_frames: int | None = None) -> dict:
@@ -241,11 +279,17 @@ def clip_for(name: str, model: nn.Layer, inputs: dict, num_frames: int | None = 
     wanted = model.inputs
     if num_frames is None and all(key in inputs for key in wanted):
         return {key: inputs[key] for key in wanted}
-    others = {key: inputs[key] for key in wanted if key in inputs and key not in ("frames", "slow", "fast")}
+    others = {
+        key: inputs[key]
+        for key in wanted
+        if key in inputs and key not in ("frames", "slow", "fast")
+    }
     source = "frames" if "frames" in inputs else "fast"
     if source not in inputs or not {"frames", "slow", "fast"} & set(wanted):
         only = f" and num_frames {num_frames} of pictures" if num_frames else ""
-        raise ValueError(f"{name} takes {', '.join(wanted)}{only}; it was given {', '.join(inputs) or 'nothing'}")
+        raise ValueError(
+            f"{name} takes {', '.join(wanted)}{only}; it was given {', '.join(inputs) or 'nothing'}"
+        )
     axis = 1 if source == "frames" else 2
     clip, total = inputs[source], inputs[source].shape[axis]
     count = num_frames or total

@@ -9,7 +9,7 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, KaimingNormal, Normal
 from paddle.regularizer import L2Decay
 
-from paddlevideo import onednn
+from paddlevideo.models import onednn
 
 # depth: (bottleneck blocks?, blocks in each of the four stages); He et al. 2016, table 1.
 RESNET_DEPTHS = {
@@ -24,19 +24,19 @@ _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)"
 
 
 class Conv2D(nn.Conv2D):
-    """2-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/onednn.py)."""
+    """2-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/models/onednn.py)."""
 
     def forward(self, x):
         sizes = (self.weight, self._stride, self._padding)
-        return onednn.conv(x, *sizes) if onednn.takes(x, *sizes) else super().forward(x)
+        return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
 
 
 class Conv3D(nn.Conv3D):
-    """3-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/onednn.py)."""
+    """3-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/models/onednn.py)."""
 
     def forward(self, x):
         sizes = (self.weight, self._stride, self._padding)
-        return onednn.conv(x, *sizes) if onednn.takes(x, *sizes) else super().forward(x)
+        return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
 
 
 class ConvBN(nn.Layer):
@@ -47,11 +47,15 @@ class ConvBN(nn.Layer):
         norm_decay: False frees scale and offset from weight decay, whatever the optimizer is told.
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, lr_mult=1.0, norm_decay=True):
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, lr_mult=1.0, norm_decay=True
+    ):
         super().__init__()
 
         def norm_attr():
-            return ParamAttr(learning_rate=lr_mult, regularizer=None if norm_decay else L2Decay(0.0))
+            return ParamAttr(
+                learning_rate=lr_mult, regularizer=None if norm_decay else L2Decay(0.0)
+            )
 
         self._conv = Conv2D(
             in_channels,
@@ -59,10 +63,14 @@ class ConvBN(nn.Layer):
             kernel_size,
             stride=[stride, stride],
             padding=[kernel_size // 2] * 2,
-            weight_attr=ParamAttr(learning_rate=lr_mult, initializer=KaimingNormal()),  # std sqrt(2 / fan_in)
+            weight_attr=ParamAttr(
+                learning_rate=lr_mult, initializer=KaimingNormal()
+            ),  # std sqrt(2 / fan_in)
             bias_attr=False,
         )
-        self._batch_norm = nn.BatchNorm2D(out_channels, weight_attr=norm_attr(), bias_attr=norm_attr())
+        self._batch_norm = nn.BatchNorm2D(
+            out_channels, weight_attr=norm_attr(), bias_attr=norm_attr()
+        )
 
     def forward(self, x):
         return self._batch_norm(self._conv(x))
@@ -79,7 +87,9 @@ class ResidualBlock(nn.Layer):
         conv_bn: further arguments of every `ConvBN`.
     """
 
-    def __init__(self, in_channels, width, stride, bottleneck, project, pool_shortcut=False, **conv_bn):
+    def __init__(
+        self, in_channels, width, stride, bottleneck, project, pool_shortcut=False, **conv_bn
+    ):
         super().__init__()
         self.out_channels = width * 4 if bottleneck else width
         if bottleneck:
@@ -93,7 +103,11 @@ class ResidualBlock(nn.Layer):
         pooled = pool_shortcut and stride > 1
         # At an odd border the window holds fewer pixels; the mean is over those that exist.
         self.pool = nn.AvgPool2D(stride, stride, ceil_mode=True, exclusive=True) if pooled else None
-        self.short = ConvBN(in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn) if project else None
+        self.short = (
+            ConvBN(in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn)
+            if project
+            else None
+        )
 
     def forward(self, x):
         y = self.conv1(F.relu(self.conv0(x)))  # [N, width, H/stride, W/stride]
@@ -144,7 +158,9 @@ class SubBatchNorm3D(nn.BatchNorm3D):
             ValueError: in training, `splits` does not divide N.
         """
         if self._splits == 1 or not self.training or self._use_global_stats:
-            return self._normalise(x, self._mean, self._variance, self.weight, self.bias, self._momentum)
+            return self._normalise(
+                x, self._mean, self._variance, self.weight, self.bias, self._momentum
+            )
         splits, clips = self._splits, x.shape[0]
         if clips % splits and clips > 0:  # -1 in a program that leaves the batch open
             raise ValueError(
@@ -152,11 +168,17 @@ class SubBatchNorm3D(nn.BatchNorm3D):
                 f"{splits}, or lower bn_num_splits"
             )
         # The clips n, n + splits, n + 2 * splits ... make part n: then the parts are channels, and nothing is copied.
-        parts = x.reshape([-1, splits * self._num_features, 0, 0, 0])  # [N/splits, splits*C, T, H, W]
+        parts = x.reshape(
+            [-1, splits * self._num_features, 0, 0, 0]
+        )  # [N/splits, splits*C, T, H, W]
         # Momentum 0 leaves in these what the parts have: [splits*C]
-        means, variances = (paddle.zeros([splits * self._num_features], self._mean.dtype) for _ in range(2))
+        means, variances = (
+            paddle.zeros([splits * self._num_features], self._mean.dtype) for _ in range(2)
+        )
         scale, offset = (p.tile([splits]) for p in (self.weight, self.bias))
-        y = self._normalise(parts, means, variances, scale, offset, 0.0).reshape([-1, self._num_features, 0, 0, 0])
+        y = self._normalise(parts, means, variances, scale, offset, 0.0).reshape(
+            [-1, self._num_features, 0, 0, 0]
+        )
         with paddle.no_grad():
             means, variances = (s.reshape([splits, self._num_features]) for s in (means, variances))
             mean = means.mean(0)
@@ -167,7 +189,15 @@ class SubBatchNorm3D(nn.BatchNorm3D):
 
     def _normalise(self, x, mean, variance, scale, offset, momentum):
         return F.batch_norm(
-            x, mean, variance, scale, offset, self.training, momentum, self._epsilon, use_global_stats=self._use_global_stats
+            x,
+            mean,
+            variance,
+            scale,
+            offset,
+            self.training,
+            momentum,
+            self._epsilon,
+            use_global_stats=self._use_global_stats,
         )
 
 
@@ -177,7 +207,9 @@ def set_norm_splits(model: nn.Layer, splits: int) -> int:
     Returns:
         how many there are; 0 says that the model cannot do it.
     """
-    norms = [layer for layer in model.sublayers(include_self=True) if isinstance(layer, SubBatchNorm3D)]
+    norms = [
+        layer for layer in model.sublayers(include_self=True) if isinstance(layer, SubBatchNorm3D)
+    ]
     for norm in norms:
         norm.splits = splits
     return len(norms)
@@ -201,7 +233,17 @@ class SegmentHead(nn.Layer):
 
     class_layer = "fc"
 
-    def __init__(self, num_classes, in_channels, drop_ratio, std, ls_eps, weight_attr=None, bias_attr=None, keep_rows=None):
+    def __init__(
+        self,
+        num_classes,
+        in_channels,
+        drop_ratio,
+        std,
+        ls_eps,
+        weight_attr=None,
+        bias_attr=None,
+        keep_rows=None,
+    ):
         super().__init__()
         if not 0 <= ls_eps < 1:
             raise ValueError(f"head: ls_eps is {ls_eps}; label smoothing must be in [0, 1)")
@@ -227,7 +269,9 @@ class SegmentHead(nn.Layer):
         """
         if self.in_channels is None:
             weight_attr, bias_attr = (ParamAttr(**arguments) for arguments in self._attributes)
-            self.fc = nn.Linear(channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+            self.fc = nn.Linear(
+                channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
+            )
             self.in_channels = channels
         elif self.in_channels != channels:
             raise ValueError(

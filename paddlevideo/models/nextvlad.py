@@ -21,9 +21,9 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 from paddle.regularizer import L2Decay
 
+from paddlevideo.config.registry import register
 from paddlevideo.models.vlad import CONVENTIONS, Convention, Stream, UnbiasedNorm, sigmoid
 from paddlevideo.models.youtube8m import EIGEN_PARAM
-from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec
 
 
@@ -118,7 +118,9 @@ class NeXtVLAD(nn.Layer):
 
     def describe(self, frames: Frames):
         """Descriptor of each video, float [N, out_channels]."""
-        parts = [self.streams[i](x, frames.valid, frames.rows) for i, x in enumerate(frames.features)]
+        parts = [
+            self.streams[i](x, frames.valid, frames.rows) for i, x in enumerate(frames.features)
+        ]
         return paddle.concat(parts, 1)
 
     def frames(self, inputs: Mapping) -> Frames:
@@ -130,27 +132,40 @@ class NeXtVLAD(nn.Layer):
         """
         arrays = self._checked(inputs)
         # Place t of a video holds a frame where t < num_frames; counted without the shape, which a program leaves open.
-        places = paddle.cumsum(paddle.ones_like(arrays[0][:, :, 0].astype("int64")), 1)  # [N, T], from 1
+        places = paddle.cumsum(
+            paddle.ones_like(arrays[0][:, :, 0].astype("int64")), 1
+        )  # [N, T], from 1
         valid = (places <= inputs["num_frames"].reshape([-1, 1])).astype("float32")
         rows = None
         if self.training and self.convention.counts_padding:
-            arrays, valid = [_padded(x, self.max_frames) for x in arrays], _padded(valid, self.max_frames)
+            arrays, valid = (
+                [_padded(x, self.max_frames) for x in arrays],
+                _padded(valid, self.max_frames),
+            )
         elif self.training or paddle.in_dynamic_mode():
             rows = paddle.nonzero(valid.flatten()).flatten()
             if self.training and rows.shape[0] == 0:
                 raise ValueError("NeXtVLAD: a training batch in which no video has a frame")
             rows = None if rows.shape[0] == valid.shape[0] * valid.shape[1] else rows
-        flat = [x.flatten(0, 1) if rows is None else paddle.gather(x.flatten(0, 1), rows) for x in arrays]
+        flat = [
+            x.flatten(0, 1) if rows is None else paddle.gather(x.flatten(0, 1), rows)
+            for x in arrays
+        ]
         features = [self._dequantised(x, number) for number, x in enumerate(flat)]
         if self.training and self.convention.counts_padding:
             here = valid.reshape([-1, 1])
-            features = [here * x + (1 - here) * blank for x, blank in zip(features, self.blanks(), strict=True)]
+            features = [
+                here * x + (1 - here) * blank
+                for x, blank in zip(features, self.blanks(), strict=True)
+            ]
         return Frames(features, valid, rows)
 
     def mean(self, frames: Frames):
         """Mean of each video's features, float [N, mean_size]; of `max_frames` rows where the convention counts padding."""
         places, means = frames.valid.shape[0] * frames.valid.shape[1], []
-        count = (frames.valid.unsqueeze(1) @ paddle.ones_like(frames.valid).unsqueeze(-1)).squeeze(1)  # [N, 1]
+        count = (frames.valid.unsqueeze(1) @ paddle.ones_like(frames.valid).unsqueeze(-1)).squeeze(
+            1
+        )  # [N, 1]
         blanks = self.blanks()
         for number, x in enumerate(frames.features):
             if frames.rows is not None:
@@ -159,7 +174,9 @@ class NeXtVLAD(nn.Layer):
             total = (frames.valid.unsqueeze(1) @ x).squeeze(1)  # [N, D]
             padded = self.convention.counts_padding
             means.append(
-                (total + (self.max_frames - count) * blanks[number]) / self.max_frames if padded else total / count.clip(min=1)
+                (total + (self.max_frames - count) * blanks[number]) / self.max_frames
+                if padded
+                else total / count.clip(min=1)
             )
         return paddle.concat(means, 1)
 
@@ -168,7 +185,10 @@ class NeXtVLAD(nn.Layer):
 
         The original pads with zeros and then moves the visual features by 4 / 512, which it had added in dequantising.
         """
-        return [self.eigen_param * (-4 / 512), *(paddle.zeros([spec.shape[-1]]) for spec in self._specs()[1:])]
+        return [
+            self.eigen_param * (-4 / 512),
+            *(paddle.zeros([spec.shape[-1]]) for spec in self._specs()[1:]),
+        ]
 
     def _dequantised(self, x, number: int):
         x = x.astype("float32") * (4 / 255) - 2
@@ -180,26 +200,42 @@ class NeXtVLAD(nn.Layer):
     def _checked(self, inputs: Mapping) -> list[paddle.Tensor]:
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
-            raise ValueError(f"NeXtVLAD takes {_takes(self.inputs)}; it was given {', '.join(inputs) or 'nothing'}")
+            raise ValueError(
+                f"NeXtVLAD takes {_takes(self.inputs)}; it was given {', '.join(inputs) or 'nothing'}"
+            )
         arrays = [inputs[name] for name in self.inputs if name != "num_frames"]
         if not paddle.in_dynamic_mode():  # sizes are open while a program is written
             return arrays
         given = {name: list(inputs[name].shape) for name in self.inputs}
-        fits = all(x.ndim == 3 and x.shape[2] == spec.shape[2] for x, spec in zip(arrays, self._specs(), strict=True))
+        fits = all(
+            x.ndim == 3 and x.shape[2] == spec.shape[2]
+            for x, spec in zip(arrays, self._specs(), strict=True)
+        )
         places = list(arrays[0].shape[:2])
-        if not fits or any(list(x.shape[:2]) != places for x in arrays) or given["num_frames"] != places[:1]:
+        if (
+            not fits
+            or any(list(x.shape[:2]) != places for x in arrays)
+            or given["num_frames"] != places[:1]
+        ):
             said = ", ".join(f"{name} {shape}" for name, shape in given.items())
-            raise ValueError(f"NeXtVLAD takes {_takes(self.inputs)}, with one N and T; it was given {said}")
+            raise ValueError(
+                f"NeXtVLAD takes {_takes(self.inputs)}, with one N and T; it was given {said}"
+            )
         least, most = int(inputs["num_frames"].min()), int(inputs["num_frames"].max())
         if least < 0 or most > places[1]:
-            raise ValueError(f"num_frames is {least} to {most}; a video has 0 to T = {places[1]} frames here")
+            raise ValueError(
+                f"num_frames is {least} to {most}; a video has 0 to T = {places[1]} frames here"
+            )
         return arrays
 
 
 def _takes(inputs: Mapping[str, InputSpec]) -> str:
     parts = []
     for name, spec in inputs.items():
-        axes = (axis if size is None else str(size) for axis, size in zip(spec.axes.split(), spec.shape, strict=True))
+        axes = (
+            axis if size is None else str(size)
+            for axis, size in zip(spec.axes.split(), spec.shape, strict=True)
+        )
         parts.append(f"{name} {spec.dtype} [{', '.join(axes)}]")
     return ", ".join(parts)
 
@@ -207,10 +243,14 @@ def _takes(inputs: Mapping[str, InputSpec]) -> str:
 def _padded(x, length: int):
     """`x` [N, T, ...] with zeros up to `length` frames."""
     if x.shape[1] > length:
-        raise ValueError(f"NeXtVLAD: videos of {x.shape[1]} frames; this convention counts max_frames = {length}, raise that")
+        raise ValueError(
+            f"NeXtVLAD: videos of {x.shape[1]} frames; this convention counts max_frames = {length}, raise that"
+        )
     if x.shape[1] == length:
         return x
-    return paddle.concat([x, paddle.zeros([x.shape[0], length - x.shape[1], *x.shape[2:]], x.dtype)], 1)
+    return paddle.concat(
+        [x, paddle.zeros([x.shape[0], length - x.shape[1], *x.shape[2:]], x.dtype)], 1
+    )
 
 
 def _factors(whitening: str | None, size: int) -> np.ndarray:
@@ -220,7 +260,9 @@ def _factors(whitening: str | None, size: int) -> np.ndarray:
     try:
         values = EIGEN_PARAM if whitening == "youtube8m" else np.load(whitening, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"NeXtVLAD: whitening {whitening} is neither youtube8m nor a .npy file: {error}") from error
+        raise ValueError(
+            f"NeXtVLAD: whitening {whitening} is neither youtube8m nor a .npy file: {error}"
+        ) from error
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ValueError(
             f"NeXtVLAD: whitening {whitening} is {values.dtype} {list(values.shape)}, expected floats [{size}], the "
@@ -266,7 +308,9 @@ class NeXtVLADHead(nn.Layer):
             )
         self.num_classes, self.drop_rate, self.keep_rows = num_classes, drop_rate, keep_rows
         self._sizes, self._decay = (hidden_size, hidden_size // gating_reduction), l2_decay
-        self.twin = partial(type(self), num_classes, hidden_size, gating_reduction, drop_rate, l2_decay, keep_rows)
+        self.twin = partial(
+            type(self), num_classes, hidden_size, gating_reduction, drop_rate, l2_decay, keep_rows
+        )
 
     def connect(self, channels: int, convention: Convention) -> None:
         """Make the layers for a descriptor of `channels`."""

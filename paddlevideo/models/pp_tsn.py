@@ -12,8 +12,15 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.regularizer import L2Decay
 
-from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock, SegmentHead, paddleclas_name
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
+from paddlevideo.models.layers import (
+    RESNET_DEPTHS,
+    STAGE_WIDTHS,
+    ConvBN,
+    ResidualBlock,
+    SegmentHead,
+    paddleclas_name,
+)
 
 
 @register("backbone")
@@ -42,7 +49,9 @@ class ResNetTweaksTSN(nn.Layer):
     ):
         super().__init__()
         if len(lr_mult_list) != 5:
-            raise ValueError(f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 (stem and four stages)")
+            raise ValueError(
+                f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 (stem and four stages)"
+            )
         self.pretrained = pretrained or None
         stem = {"lr_mult": lr_mult_list[0], "norm_decay": False}
         self.conv1_1 = ConvBN(3, 32, 3, stride=2, **stem)
@@ -56,8 +65,14 @@ class ResNetTweaksTSN(nn.Layer):
         for stage, width in enumerate(STAGE_WIDTHS):
             for i in range(num_blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
-                arguments = {"lr_mult": lr_mult_list[stage + 1], "norm_decay": False, "pool_shortcut": True}
-                block = ResidualBlock(channels, width, stride, bottleneck, project=i == 0, **arguments)
+                arguments = {
+                    "lr_mult": lr_mult_list[stage + 1],
+                    "norm_decay": False,
+                    "pool_shortcut": True,
+                }
+                block = ResidualBlock(
+                    channels, width, stride, bottleneck, project=i == 0, **arguments
+                )
                 self._block_names.append(f"bb_{stage}_{i}")
                 self.add_sublayer(self._block_names[-1], block)
                 channels = block.out_channels

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from paddle import nn
 
-from paddlevideo.registry import Kind, register
+from paddlevideo.config.registry import Kind, register
 from paddlevideo.sample import InputSpec
 
 
@@ -21,10 +21,10 @@ class Recognizer2D(nn.Layer):
         num_classes: K.
         label_smoothing: of the training loss; evaluation takes the plain cross entropy.
         view_average: what a test averages over the views of a video, logits or their softmax.
-        multilabel: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
+        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
     """
 
-    multilabel = False
+    multi_label = False
     view_average: Literal["logits", "probabilities"] = "logits"
     inputs = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}  # noqa: RUF012
 
@@ -53,16 +53,20 @@ class Recognizer2D(nn.Layer):
             ValueError: `frames` is missing or has another number of axes.
         """
         if "frames" not in inputs:
-            raise ValueError(f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given {', '.join(inputs) or 'nothing'}")
+            raise ValueError(
+                f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given {', '.join(inputs) or 'nothing'}"
+            )
         frames = inputs["frames"]
         if len(frames.shape) != 5:
-            raise ValueError(f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given shape {list(frames.shape)}")
+            raise ValueError(
+                f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given shape {list(frames.shape)}"
+            )
         features = self.backbone(frames.flatten(0, 1))  # [N*S, 3, H, W] -> [N*S, C, h, w]
         return self.head(features, frames.shape[1])
 
-    def allow_several_labels(self) -> None:
+    def allow_multi_label(self) -> None:
         """From now on a video may have several classes; the tensors are the same."""
-        self.multilabel = True
+        self.multi_label = True
 
 
 @register("framework")
@@ -78,10 +82,10 @@ class Recognizer3D(nn.Layer):
         num_classes: K.
         label_smoothing: of the training loss; evaluation takes the plain cross entropy.
         view_average: what a test averages over the views of a video, logits or their softmax; as positions within a view.
-        multilabel: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
+        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
     """
 
-    multilabel = False
+    multi_label = False
     view_average: Literal["logits", "probabilities"] = "probabilities"
 
     def __init__(
@@ -120,7 +124,7 @@ class Recognizer3D(nn.Layer):
         """
         return self.head(self.backbone(inputs))
 
-    def allow_several_labels(self) -> None:
+    def allow_multi_label(self) -> None:
         """From now on a video may have several classes, and logits are averaged as they are; the tensors are the same."""
-        self.multilabel = self.head.multilabel = True
+        self.multi_label = self.head.multi_label = True
         self.view_average = "logits"

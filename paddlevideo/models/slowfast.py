@@ -17,14 +17,17 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, Normal
 from paddle.regularizer import L2Decay
 
+from paddlevideo.config.registry import register
 from paddlevideo.models.layers import RESNET_DEPTHS, Conv3D, SubBatchNorm3D
-from paddlevideo.registry import register
 from paddlevideo.sample import InputSpec
 
 PATHWAYS = ("slow", "fast")
 NUMBERS = {"slow": 0, "fast": 1, "audio": 2}  # of the pathways, in the names of tensors
 STEM_FRAMES = {"slow": 1, "fast": 5}  # frames under a kernel of the stem
-STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}  # and of the first convolution in the blocks of each stage
+STAGE_FRAMES = {
+    "slow": (1, 1, 3, 3),
+    "fast": (3, 3, 3, 3),
+}  # and of the first convolution in the blocks of each stage
 
 
 def conv(in_channels, out_channels, kernel, stride=(1, 1, 1)):
@@ -32,13 +35,17 @@ def conv(in_channels, out_channels, kernel, stride=(1, 1, 1)):
     std = math.sqrt(2 / (out_channels * math.prod(kernel)))
     padding = [k // 2 for k in kernel]
     weight_attr = ParamAttr(initializer=Normal(std=std))
-    return Conv3D(in_channels, out_channels, kernel, stride, padding, weight_attr=weight_attr, bias_attr=False)
+    return Conv3D(
+        in_channels, out_channels, kernel, stride, padding, weight_attr=weight_attr, bias_attr=False
+    )
 
 
 def norm(channels, splits, scale=1.0):
     """Batch norm without weight decay; `scale` is what its weight starts from."""
     weight_attr = ParamAttr(initializer=Constant(scale), regularizer=L2Decay(0.0))
-    return SubBatchNorm3D(channels, splits, weight_attr=weight_attr, bias_attr=ParamAttr(regularizer=L2Decay(0.0)))
+    return SubBatchNorm3D(
+        channels, splits, weight_attr=weight_attr, bias_attr=ParamAttr(regularizer=L2Decay(0.0))
+    )
 
 
 def relu(x):
@@ -69,7 +76,9 @@ class Branch(nn.Layer):
         self.b = conv(width, width, (1, 3, 3), (1, stride, stride))
         self.b_bn = norm(width, splits)
         self.c = conv(width, out_channels, (1, 1, 1))
-        self.c_bn = norm(out_channels, splits, scale=0.0)  # a block starts as its shortcut (Goyal et al. 2017)
+        self.c_bn = norm(
+            out_channels, splits, scale=0.0
+        )  # a block starts as its shortcut (Goyal et al. 2017)
 
     def forward(self, x):
         x = relu(self.a_bn(self.a(x)))
@@ -156,7 +165,10 @@ class ResNetSlowFast(nn.Layer):
     """
 
     unused_pretrained = ("head.",)
-    stages = {name: (f"s{n}.", f"s{n}_fuse.") for n, name in enumerate(("stem", "stage1", "stage2", "stage3", "stage4"), 1)}  # noqa: RUF012
+    stages = {
+        name: (f"s{n}.", f"s{n}_fuse.")
+        for n, name in enumerate(("stem", "stage1", "stage2", "stage3", "stage4"), 1)
+    }  # noqa: RUF012
 
     def __init__(
         self,
@@ -176,11 +188,16 @@ class ResNetSlowFast(nn.Layer):
         self.alpha = alpha
         self.pretrained = pretrained or None
         self.pathways = PATHWAYS if pathways == "both" else (pathways,)
-        self.inputs = {name: InputSpec((None, 3, None, None, None), "float32", "N C T H W") for name in self.pathways}
+        self.inputs = {
+            name: InputSpec((None, 3, None, None, None), "float32", "N C T H W")
+            for name in self.pathways
+        }
         splits = bn_num_splits if bn_norm_type == "sub_batchnorm" else 1
 
         channels = {"slow": width_per_group, "fast": width_per_group // beta}
-        self.s1 = Stage({p: {"stem": Stem(channels[p], STEM_FRAMES[p], splits)} for p in self.pathways})
+        self.s1 = Stage(
+            {p: {"stem": Stem(channels[p], STEM_FRAMES[p], splits)} for p in self.pathways}
+        )
         widths = dict(channels)  # inside the blocks; they double from stage to stage
         for stage, num_blocks in enumerate(RESNET_DEPTHS[depth][1]):
             joined = 0
@@ -220,14 +237,18 @@ class ResNetSlowFast(nn.Layer):
     def _checked(self, inputs):
         wanted = ", ".join(f"'{name}' [N, 3, T, H, W]" for name in self.pathways)
         if any(name not in inputs for name in self.pathways):
-            raise ValueError(f"ResNetSlowFast takes {wanted}; it was given {', '.join(inputs) or 'nothing'}")
+            raise ValueError(
+                f"ResNetSlowFast takes {wanted}; it was given {', '.join(inputs) or 'nothing'}"
+            )
         clips = {name: inputs[name] for name in self.pathways}
         shapes = {name: list(clip.shape) for name, clip in clips.items()}
         if any(len(shape) != 5 for shape in shapes.values()):
             raise ValueError(f"ResNetSlowFast takes {wanted}; it was given {shapes}")
         if len(clips) == 2:
             slow, fast = (shapes[name][2] for name in PATHWAYS)
-            if min(slow, fast) > 0 and slow * self.alpha != fast:  # an exported program may leave them open (-1)
+            if (
+                min(slow, fast) > 0 and slow * self.alpha != fast
+            ):  # an exported program may leave them open (-1)
                 raise ValueError(
                     f"ResNetSlowFast has alpha {self.alpha}: 'fast' must have {self.alpha} frames for each one of 'slow'; it "
                     f"was given {slow} slow and {fast} fast frames. Give PackOutput this alpha, and clips whose length it "
@@ -265,14 +286,14 @@ class SlowFastHead(nn.Layer):
 
     Attributes:
         class_layer: name of the linear layer that has a row of weights for each class.
-        multilabel: logits are those of independent classes, averaged as they are.
+        multi_label: logits are those of independent classes, averaged as they are.
 
     Raises:
         ValueError: a number out of range, or alpha does not divide num_frames.
     """
 
     class_layer = "projection"
-    multilabel = False
+    multi_label = False
 
     def __init__(
         self,
@@ -297,7 +318,12 @@ class SlowFastHead(nn.Layer):
         self.label_smoothing = ls_eps
         self.keep_rows = keep_rows
         self._window = None if multigrid_short else crop_size // 32
-        self._told = {"width_per_group": width_per_group, "alpha": alpha, "beta": beta, "num_frames": num_frames}
+        self._told = {
+            "width_per_group": width_per_group,
+            "alpha": alpha,
+            "beta": beta,
+            "num_frames": num_frames,
+        }
         self.dropout = nn.Dropout(dropout_rate)
 
     def connect(self, channels: dict[str, int], alpha: int):
@@ -312,7 +338,9 @@ class SlowFastHead(nn.Layer):
         """
         told = self._told
         if told["num_frames"] and told["num_frames"] % alpha:
-            raise ValueError(f"MODEL.head: num_frames is {told['num_frames']}, which alpha {alpha} does not divide")
+            raise ValueError(
+                f"MODEL.head: num_frames is {told['num_frames']}, which alpha {alpha} does not divide"
+            )
         there = {"alpha": alpha}
         if "slow" in channels:
             there["width_per_group"] = channels["slow"] // 32
@@ -323,8 +351,13 @@ class SlowFastHead(nn.Layer):
                 raise ValueError(
                     f"MODEL.head: {name} is {told[name]}, but the backbone's is {value}; set {name}: {value} or leave it out"
                 )
-        weight_attr, bias_attr = ParamAttr(initializer=Normal(std=0.01)), ParamAttr(initializer=Constant(0.0))
-        self.projection = nn.Linear(sum(channels.values()), self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+        weight_attr, bias_attr = (
+            ParamAttr(initializer=Normal(std=0.01)),
+            ParamAttr(initializer=Constant(0.0)),
+        )
+        self.projection = nn.Linear(
+            sum(channels.values()), self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
+        )
 
     def forward(self, features):
         """features: {pathway: float [N, C, T, H, W]}, all of one H and W -> logits float32 [N, num_classes].
@@ -332,10 +365,12 @@ class SlowFastHead(nn.Layer):
         In training the mean of the positions' logits. In evaluation the logarithm of the mean of the positions' probabilities:
         logits whose softmax is that mean.
         """
-        x = paddle.concat([features[name].mean(2) for name in PATHWAYS if name in features], axis=1)  # [N, C, H, W]
+        x = paddle.concat(
+            [features[name].mean(2) for name in PATHWAYS if name in features], axis=1
+        )  # [N, C, H, W]
         x = pool_positions(x, self._window)  # [N, positions, C]
         logits = self.projection(self.dropout(x))  # [N, positions, K]
-        return logits.mean(1) if self.training or self.multilabel else log_mean_probability(logits)
+        return logits.mean(1) if self.training or self.multi_label else log_mean_probability(logits)
 
 
 def pool_positions(x, window):
@@ -381,6 +416,8 @@ def _check_sizes(alpha, beta, width_per_group, fusion_kernel_sz, fusion_conv_cha
         if value < 1:
             raise ValueError(f"MODEL.backbone: {name} is {value}; it must be at least 1")
     if width_per_group < beta or width_per_group % beta:
-        raise ValueError(f"MODEL.backbone: width_per_group is {width_per_group}; it must be a multiple of beta, {beta}")
+        raise ValueError(
+            f"MODEL.backbone: width_per_group is {width_per_group}; it must be a multiple of beta, {beta}"
+        )
     if fusion_kernel_sz < 1 or fusion_kernel_sz % 2 == 0:
         raise ValueError(f"MODEL.backbone: fusion_kernel_sz is {fusion_kernel_sz}; it must be odd")

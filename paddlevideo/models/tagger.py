@@ -6,8 +6,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
+from paddlevideo.config.registry import Kind, register
 from paddlevideo.models.vlad import UnbiasedNorm
-from paddlevideo.registry import Kind, register
 from paddlevideo.sample import InputSpec
 
 
@@ -22,11 +22,11 @@ class VideoTagger(nn.Layer):
     Attributes:
         inputs: what `forward` takes, by name.
         num_classes: K.
-        multilabel: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
+        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
         view_average: what a test would average over the views of a video.
     """
 
-    multilabel = True
+    multi_label = True
     label_smoothing = 0.0
     view_average: Literal["logits", "probabilities"] = "logits"
 
@@ -72,10 +72,10 @@ class TaggerMixture(nn.Layer):
         distillation: weight of that comparison; None takes temperature squared.
 
     Attributes:
-        inputs, num_classes, multilabel, view_average: as of `VideoTagger`.
+        inputs, num_classes, multi_label, view_average: as of `VideoTagger`.
     """
 
-    multilabel = True
+    multi_label = True
     label_smoothing = 0.0
     view_average: Literal["logits", "probabilities"] = "logits"
 
@@ -99,7 +99,9 @@ class TaggerMixture(nn.Layer):
         rules = backbone.convention
         norm = UnbiasedNorm if rules.unbiased_gate else nn.BatchNorm1D
         self.gate_norm = norm(backbone.mean_size, momentum=rules.momentum, epsilon=rules.epsilon)
-        self.gate = nn.Linear(backbone.mean_size, num_members, ParamAttr(initializer=rules.weight(backbone.mean_size)))
+        self.gate = nn.Linear(
+            backbone.mean_size, num_members, ParamAttr(initializer=rules.weight(backbone.mean_size))
+        )
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
@@ -117,7 +119,9 @@ class TaggerMixture(nn.Layer):
             ValueError: an input is missing, or its shape does not fit.
         """
         first = self.members[0].backbone
-        frames = first.frames(inputs)  # once: what is a constant of the features is the same in all members
+        frames = first.frames(
+            inputs
+        )  # once: what is a constant of the features is the same in all members
         logits = [member.head(member.backbone.describe(frames)) for member in self.members]
         shares = F.softmax(self.gate(self.gate_norm(first.mean(frames))), -1)  # [N, members]
         members = paddle.stack(logits, 1)  # [N, members, K]

@@ -11,8 +11,15 @@ from typing import Literal
 import paddle.nn.functional as F
 from paddle import nn
 
-from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock, SegmentHead, paddleclas_name
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
+from paddlevideo.models.layers import (
+    RESNET_DEPTHS,
+    STAGE_WIDTHS,
+    ConvBN,
+    ResidualBlock,
+    SegmentHead,
+    paddleclas_name,
+)
 
 
 @register("backbone")

@@ -49,7 +49,9 @@ class Convention:
         return Normal(std=(2 / fan_in) ** 0.5)
 
     def linear(self, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-        return nn.Linear(inputs, outputs, ParamAttr(initializer=self.weight(inputs)), None if bias else False)
+        return nn.Linear(
+            inputs, outputs, ParamAttr(initializer=self.weight(inputs)), None if bias else False
+        )
 
 
 CONVENTIONS = {
@@ -98,7 +100,9 @@ def assign(logits: paddle.Tensor, attention: paddle.Tensor) -> paddle.Tensor:
     return shares * attention.unsqueeze(-1)
 
 
-def aggregate(alpha: paddle.Tensor, features: paddle.Tensor, centers: paddle.Tensor) -> paddle.Tensor:
+def aggregate(
+    alpha: paddle.Tensor, features: paddle.Tensor, centers: paddle.Tensor
+) -> paddle.Tensor:
     """Weighted sum of the distances of a video's features from each cluster's center: one matrix product a video.
 
     Args:
@@ -142,7 +146,14 @@ class Stream(nn.Layer):
         expansion: how much wider the feature is made first.
     """
 
-    def __init__(self, feature_size: int, cluster_size: int, groups: int, expansion: int, convention: Convention):
+    def __init__(
+        self,
+        feature_size: int,
+        cluster_size: int,
+        groups: int,
+        expansion: int,
+        convention: Convention,
+    ):
         super().__init__()
         wide = expansion * feature_size
         if min(feature_size, cluster_size, groups, expansion) < 1 or wide % groups:
@@ -159,7 +170,9 @@ class Stream(nn.Layer):
         self.assignment_norm = convention.norm(groups * cluster_size)
         # The releases count the fan in of the centers along another axis each.
         start = convention.weight(self.width if convention.truncated else cluster_size)
-        self.centers = self.create_parameter([cluster_size, self.width], ParamAttr(initializer=start))
+        self.centers = self.create_parameter(
+            [cluster_size, self.width], ParamAttr(initializer=start)
+        )
         self.norm = convention.norm(self.out_channels)
 
     def project(self, x):
@@ -173,7 +186,9 @@ class Stream(nn.Layer):
         if not self.training or x.shape[0] * (3 * wide - 2 * narrow) <= 3 * narrow * wide:
             features = self.expansion(x)
             return features, self.assignment(features)
-        weight = paddle.concat([self.expansion.weight, self.expansion.bias.unsqueeze(0)], 0)  # [D + 1, G*D1]
+        weight = paddle.concat(
+            [self.expansion.weight, self.expansion.bias.unsqueeze(0)], 0
+        )  # [D + 1, G*D1]
         x = paddle.concat([x, paddle.ones_like(x[:, :1])], 1)
         return x @ weight, x @ (weight @ self.assignment.weight)
 
@@ -187,8 +202,12 @@ class Stream(nn.Layer):
         alpha = assign(self.assignment_norm(logits), attention)  # [R, G, K]
         if rows is not None:
             places = [valid.shape[0] * valid.shape[1]]
-            features = paddle.scatter(paddle.zeros([*places, features.shape[1]], features.dtype), rows, features)
-            alpha = paddle.scatter(paddle.zeros([*places, *alpha.shape[1:]], alpha.dtype), rows, alpha)
+            features = paddle.scatter(
+                paddle.zeros([*places, features.shape[1]], features.dtype), rows, features
+            )
+            alpha = paddle.scatter(
+                paddle.zeros([*places, *alpha.shape[1:]], alpha.dtype), rows, alpha
+            )
         videos, frames = valid.shape[0], valid.shape[1]
         alpha = alpha.reshape([videos, frames * self.groups, self.centers.shape[0]])
         features = features.reshape([videos, frames * self.groups, self.width])

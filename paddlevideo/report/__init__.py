@@ -1,0 +1,1 @@
+"""Pages, plots and diagnoses of runs, data and machines."""

@@ -22,9 +22,14 @@ NUMBERED = 20  # ... and up to which it has numbers
 BARS = 40  # classes up to which each has a bar
 NAME = 24  # characters of a name
 # Colours while matplotlib draws, and what the page calls them.
-THEME = {"#010101": "--ink", "#010102": "--faint"} | {f"#01010{n}": f"--c{n - 2}" for n in range(3, 8)}
+THEME = {"#010101": "--ink", "#010102": "--faint"} | {
+    f"#01010{n}": f"--c{n - 2}" for n in range(3, 8)
+}
 INK, FAINT, *CYCLE = THEME
-RIGHT, WRONG = (0.29, 0.56, 0.89), (0.90, 0.49, 0.13)  # cells of a matrix; how opaque they are says how many
+RIGHT, WRONG = (
+    (0.29, 0.56, 0.89),
+    (0.90, 0.49, 0.13),
+)  # cells of a matrix; how opaque they are says how many
 
 
 def rules() -> dict[str, Any]:
@@ -94,16 +99,24 @@ def svg(figure: Any, name: str, about: str) -> str:
 def thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
     """At most POINTS points: means of as many neighbours each as it takes."""
     array = np.array(points, np.float64).reshape(-1, 2)
-    groups = np.array_split(array, POINTS) if len(array) > POINTS else [array[i : i + 1] for i in range(len(array))]
+    groups = (
+        np.array_split(array, POINTS)
+        if len(array) > POINTS
+        else [array[i : i + 1] for i in range(len(array))]
+    )
     means = np.array([group.mean(axis=0) for group in groups]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
 
 
-def draw_steps(axes: Any, rows: Rows, key: str, place: Callable[[dict], float], label: str, **style) -> None:
+def draw_steps(
+    axes: Any, rows: Rows, key: str, place: Callable[[dict], float], label: str, **style
+) -> None:
     """A value of the logged steps, thinned."""
     points = [(place(row), row[key]) for row in rows["train"] if row.get(key) is not None]
     if points:
-        axes.plot(*thin(points), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style)
+        axes.plot(
+            *thin(points), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style
+        )
 
 
 def curves(rows: Rows, best: int | None, several: bool) -> list[tuple[str, str]]:
@@ -136,7 +149,15 @@ def curves(rows: Rows, best: int | None, several: bool) -> list[tuple[str, str]]
         draw(axes, rows["valid"], "loss", place, "validation", marker="o", color=CYCLE[1])
 
     def parts(axes):
-        for key in sorted({key for row in rows["epoch"] for key in row if "loss" in key or key.startswith("sync_")} - {"loss"}):
+        for key in sorted(
+            {
+                key
+                for row in rows["epoch"]
+                for key in row
+                if "loss" in key or key.startswith("sync_")
+            }
+            - {"loss"}
+        ):
             draw(axes, rows["epoch"], key, place, key.replace("_", " "))
 
     def seconds(axes):
@@ -146,7 +167,11 @@ def curves(rows: Rows, best: int | None, several: bool) -> list[tuple[str, str]]
     chart("Loss", "loss", loss)
     chart("Scores", "share of 1", lambda axes: draw_scores(axes, rows, place), top=1.03)
     chart("Parts of the training loss", "mean of an epoch", parts)
-    chart("Learning rate", "learning rate", lambda axes: draw_steps(axes, rows, "lr", place, "learning rate"))
+    chart(
+        "Learning rate",
+        "learning rate",
+        lambda axes: draw_steps(axes, rows, "lr", place, "learning rate"),
+    )
     chart("Time of a step", "seconds", seconds)
     return made
 
@@ -159,7 +184,15 @@ def show_phases(axes: Any, rows: Rows) -> None:
             axes.axvspan(first, end, color=INK, alpha=0.06, linewidth=0)
         if len(spans) <= 20:
             across = axes.get_xaxis_transform()
-            axes.text((first + end) / 2, 1.0, str(number), transform=across, ha="center", va="bottom", fontsize=7)
+            axes.text(
+                (first + end) / 2,
+                1.0,
+                str(number),
+                transform=across,
+                ha="center",
+                va="bottom",
+                fontsize=7,
+            )
 
 
 def shares(parts: Sequence[tuple[str, float]]) -> str:
@@ -167,11 +200,19 @@ def shares(parts: Sequence[tuple[str, float]]) -> str:
     figure, left, total = new_figure(12.6, 1.0), 0.0, sum(seconds for _, seconds in parts)
     axes = figure.subplots()
     for (name, seconds), color in zip(parts, (CYCLE[0], CYCLE[1], CYCLE[2]), strict=True):
-        axes.barh(0, seconds, left=left, color=color, label=f"{name}: {span(seconds)}, {100 * seconds / total:.0f} %")
+        axes.barh(
+            0,
+            seconds,
+            left=left,
+            color=color,
+            label=f"{name}: {span(seconds)}, {100 * seconds / total:.0f} %",
+        )
         left += seconds
     axes.set_xlim(0, total)
     axes.axis("off")
-    axes.legend(frameon=False, ncols=len(parts), loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=0.2)
+    axes.legend(
+        frameon=False, ncols=len(parts), loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=0.2
+    )
     return svg(figure, "shares", "shares of the time")
 
 
@@ -209,7 +250,12 @@ def confusion_chart(counts: np.ndarray, names: Sequence[str]) -> str:
     axes.set(xlabel=f"predicted{together}", ylabel=f"true{together}")
     if number <= NAMED:
         short = [shorten(name) for name in names]
-        axes.set_xticks(range(number), short, rotation=45 if number > 3 else 0, ha="right" if number > 3 else "center")
+        axes.set_xticks(
+            range(number),
+            short,
+            rotation=45 if number > 3 else 0,
+            ha="right" if number > 3 else "center",
+        )
         axes.set_yticks(range(number), short)
         axes.tick_params(length=0)
     if number <= NUMBERED:
@@ -237,7 +283,15 @@ def class_chart(counts: dict[str, Sequence[int]], names: Sequence[str]) -> str:
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         # Above the bars: matplotlib looks for room among curves, not among bars.
-        finish(axes, "clips", "", loc="lower right", bbox_to_anchor=(1, 1), ncols=len(counts), borderaxespad=0)
+        finish(
+            axes,
+            "clips",
+            "",
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=len(counts),
+            borderaxespad=0,
+        )
     else:
         figure = new_figure(6.2, 3.0)
         axes = figure.subplots()

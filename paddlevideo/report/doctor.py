@@ -24,7 +24,9 @@ from paddlevideo.report.doctor_findings import NEEDED, OPTIONAL, find_problems
 from paddlevideo.report.doctor_probes import MARK, PROBES
 
 TIMEOUT = 120  # seconds for a package to answer
-VARIABLES = re.compile(r"OMP_|MKL_|KMP_|CUDA_VISIBLE|FLAGS_|PADDLE_|PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|AV_LOG")
+VARIABLES = re.compile(
+    r"OMP_|MKL_|KMP_|CUDA_VISIBLE|FLAGS_|PADDLE_|PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|AV_LOG"
+)
 
 Facts = dict[str, Any]
 
@@ -68,7 +70,9 @@ def package(name: str) -> Facts:
 
 def ask(name: str, command: Iterable[str] | None = None) -> Facts:
     """Run the probe of a package in its own process."""
-    command = list(command or (sys.executable, "-B", "-m", "paddlevideo.report.doctor_probes", name))
+    command = list(
+        command or (sys.executable, "-B", "-m", "paddlevideo.report.doctor_probes", name)
+    )
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "GLOG_minloglevel": "3"}
     try:
@@ -86,12 +90,18 @@ def ask(name: str, command: Iterable[str] | None = None) -> Facts:
         return {"broken": f"importing it takes more than {TIMEOUT} s"}
     except OSError as error:
         return {"broken": f"no process could be started: {error.strerror}"}
-    answer = next((line for line in reversed(done.stdout.splitlines()) if line.startswith(MARK)), "")
+    answer = next(
+        (line for line in reversed(done.stdout.splitlines()) if line.startswith(MARK)), ""
+    )
     if answer:
         return json.loads(answer.removeprefix(MARK))
     said = (done.stderr.strip().splitlines() or [""])[-1]
     code = done.returncode
-    how = f"signal {signal.Signals(-code).name}" if code < 0 and -code in set(signal.Signals) else f"exit code {code}"
+    how = (
+        f"signal {signal.Signals(-code).name}"
+        if code < 0 and -code in set(signal.Signals)
+        else f"exit code {code}"
+    )
     return {"broken": f"importing it ends Python with {how}{': ' + said if said else ''}"}
 
 
@@ -131,7 +141,11 @@ def system() -> Facts:
 
 
 def cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
@@ -140,7 +154,10 @@ def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota, period = ((root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            quota, period = (
+                (root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip()
+                for name in ("quota", "period")
+            )
         except OSError:
             return None
     return round(int(quota) / int(period), 2) if quota.isdecimal() and int(period) else None
@@ -160,7 +177,9 @@ def memory_mb() -> int | None:
 
 def driver() -> str | None:
     """What NVIDIA's driver says: name, driver, memory of each GPU; None where there is none."""
-    return output("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+    return output(
+        "nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"
+    )
 
 
 def environment() -> dict[str, str]:
@@ -170,7 +189,9 @@ def environment() -> dict[str, str]:
 
 def output(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None
@@ -193,9 +214,13 @@ def backends(packages: Mapping[str, Facts]) -> dict[str, str]:
         found["tensorrt"] = "this build of Paddle was made without TensorRT"
     else:
         found["tensorrt"] = (
-            "" if paddle.get("tensorrt_library") else f"the TensorRT {paddle['tensorrt']} library is not installed"
+            ""
+            if paddle.get("tensorrt_library")
+            else f"the TensorRT {paddle['tensorrt']} library is not installed"
         )
-    return found | {name: usable(packages.get(name, {}), name) for name in ("onnxruntime", "openvino")}
+    return found | {
+        name: usable(packages.get(name, {}), name) for name in ("onnxruntime", "openvino")
+    }
 
 
 def usable(facts: Facts, distribution: str) -> str:
@@ -212,19 +237,32 @@ def text(facts: Facts) -> str:
     limits = f", may use {machine['cores']}" * (machine["cores"] != machine["all_cores"])
     limits += f", quota {machine['quota']:g}" if machine["quota"] else ""
     rows = [
-        ("paddlevideo", f"{own_facts['version']} {(own_facts['commit'] or '')[:9]} in {own_facts['path']}"),
+        (
+            "paddlevideo",
+            f"{own_facts['version']} {(own_facts['commit'] or '')[:9]} in {own_facts['path']}",
+        ),
         ("system", f"{machine['os']}, Python {machine['python']}"),
-        ("processor", f"{machine['processor']}, {machine['all_cores']} cores{limits}; {amount(machine['memory_mb'])} memory"),
+        (
+            "processor",
+            f"{machine['processor']}, {machine['all_cores']} cores{limits}; {amount(machine['memory_mb'])} memory",
+        ),
         (
             "/dev/shm",
-            f"{amount(machine['shm_mb'])}, {amount(machine['shm_free_mb'])} free" if machine["shm_mb"] is not None else "none",
+            f"{amount(machine['shm_mb'])}, {amount(machine['shm_free_mb'])} free"
+            if machine["shm_mb"] is not None
+            else "none",
         ),
         ("GPU driver", facts["gpu_driver"] or "none"),
         ("encodings", f"file names {machine['file_names']}, text {machine['text']}"),
     ]
     if "works" in paddle:
-        build = [f"CUDA {paddle['cuda']}, cuDNN {paddle['cudnn']}" if paddle["cuda"] else "for CPUs"]
-        build += [f"TensorRT {paddle['tensorrt'] or 'no'}", f"oneDNN {'yes' if paddle['onednn'] else 'no'}"]
+        build = [
+            f"CUDA {paddle['cuda']}, cuDNN {paddle['cudnn']}" if paddle["cuda"] else "for CPUs"
+        ]
+        build += [
+            f"TensorRT {paddle['tensorrt'] or 'no'}",
+            f"oneDNN {'yes' if paddle['onednn'] else 'no'}",
+        ]
         rows.append(("Paddle", f"{paddle['reports']} ({paddle['commit']}), {', '.join(build)}"))
         names = [f"{gpu['name']} {amount(gpu['memory_mb'])}" for gpu in paddle["gpus"]]
         rows.append(
@@ -238,27 +276,54 @@ def text(facts: Facts) -> str:
         path = f", MKL_DEBUG_CPU_TYPE={paddle['mkl_code_path']}" if paddle["mkl_code_path"] else ""
         rows.append(("threads", f"{paddle['threads']} compute{path}"))
     if "ffmpeg" in av:
-        lacks = [f"no {name}" for name in (*av["no_decoder"], *(f"{n} encoder" for n in av["no_encoder"]))]
-        rows.append(("decoding", f"PyAV with FFmpeg {av['ffmpeg']}: {', '.join(lacks) or 'all usual codecs'}"))
-    rows.append(("backends", "; ".join(f"{name}: {missing or 'yes'}" for name, missing in facts["backends"].items())))
+        lacks = [
+            f"no {name}"
+            for name in (*av["no_decoder"], *(f"{n} encoder" for n in av["no_encoder"]))
+        ]
+        rows.append(
+            (
+                "decoding",
+                f"PyAV with FFmpeg {av['ffmpeg']}: {', '.join(lacks) or 'all usual codecs'}",
+            )
+        )
+    rows.append(
+        (
+            "backends",
+            "; ".join(f"{name}: {missing or 'yes'}" for name, missing in facts["backends"].items()),
+        )
+    )
     lines = [f"{name:<12}  {value}" for name, value in rows]
     lines += ["", "packages"]
     for name in (*NEEDED, *OPTIONAL):
         about = packages.get(name, {})
-        versions = ", ".join(f"{which} {version}" for which, version in about.get("installed", {}).items())
+        versions = ", ".join(
+            f"{which} {version}" for which, version in about.get("installed", {}).items()
+        )
         extra = [", ".join(about[key]) for key in ("providers", "devices") if about.get(key)]
         broken = f"BROKEN: {about['broken']}" if "broken" in about else ""
-        lines.append(f"  {name:<14} {'; '.join(filter(None, [versions or about.get('reports'), *extra, broken])) or '-'}")
+        lines.append(
+            f"  {name:<14} {'; '.join(filter(None, [versions or about.get('reports'), *extra, broken])) or '-'}"
+        )
     if facts["environment"]:
-        lines += ["", "environment", *(f"  {key}={value}" for key, value in facts["environment"].items())]
+        lines += [
+            "",
+            "environment",
+            *(f"  {key}={value}" for key, value in facts["environment"].items()),
+        ]
     lines += ["", "no known trouble" if not facts["problems"] else "findings"]
     for problem in facts["problems"]:
-        lines += [f"  {problem['level']}: {problem['what']}", f"    way out: {problem['way_out']}"]
+        lines += [f"  {problem['level']}: {problem['what']}", f"    way out: {problem['fix']}"]
     return "\n".join(lines)
 
 
 def amount(megabytes: int | None) -> str:
-    return "unknown" if megabytes is None else f"{megabytes / 1024:.1f} GB" if megabytes >= 1024 else f"{megabytes} MB"
+    return (
+        "unknown"
+        if megabytes is None
+        else f"{megabytes / 1024:.1f} GB"
+        if megabytes >= 1024
+        else f"{megabytes} MB"
+    )
 
 
 assert set(PROBES) <= set(NEEDED | OPTIONAL)

@@ -15,7 +15,21 @@ from typing import Any
 
 MARK = "doctor: "
 # Codecs that videos come in, and those that annotated videos and demo clips are written with.
-DECODERS = ("h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "mpeg2video", "mjpeg", "wmv3", "prores", "aac", "mp3", "opus")
+DECODERS = (
+    "h264",
+    "hevc",
+    "vp9",
+    "av1",
+    "vp8",
+    "mpeg4",
+    "mpeg2video",
+    "mjpeg",
+    "wmv3",
+    "prores",
+    "aac",
+    "mp3",
+    "opus",
+)
 ENCODERS = ("libx264", "aac", "mpeg4")
 
 Facts = dict[str, Any]
@@ -24,9 +38,14 @@ Facts = dict[str, Any]
 def probe_paddle() -> Facts:
     """Build, devices, whether a convolution works on each kind of device, and the threads that this package would set."""
     paddle = importlib.import_module("paddle")
-    core, inference = importlib.import_module("paddle.base.core"), importlib.import_module("paddle.inference")
+    core, inference = (
+        importlib.import_module("paddle.base.core"),
+        importlib.import_module("paddle.inference"),
+    )
     cuda = paddle.is_compiled_with_cuda()
-    onednn = getattr(core, "is_compiled_with_onednn", None) or getattr(core, "is_compiled_with_mkldnn", None)
+    onednn = getattr(core, "is_compiled_with_onednn", None) or getattr(
+        core, "is_compiled_with_mkldnn", None
+    )
     facts: Facts = {
         "cuda": paddle.version.cuda() if cuda else None,
         "cudnn": paddle.version.cudnn() if cuda else None,
@@ -40,13 +59,23 @@ def probe_paddle() -> Facts:
     for number in range(paddle.device.cuda.device_count() if cuda else 0):
         about = paddle.device.cuda.get_device_properties(number)
         facts["gpus"].append(
-            {"name": about.name, "memory_mb": about.total_memory >> 20, "capability": f"{about.major}.{about.minor}"}
+            {
+                "name": about.name,
+                "memory_mb": about.total_memory >> 20,
+                "capability": f"{about.major}.{about.minor}",
+            }
         )
     for device in ["cpu"] + ["gpu:0"] * bool(facts["gpus"]):
         try:
             paddle.set_device(device)
-            value = paddle.nn.functional.conv2d(paddle.ones([1, 1, 3, 3]), paddle.ones([1, 1, 3, 3]))
-            facts["works"][device] = "yes" if float(value.sum()) == 9.0 else f"a convolution gives {float(value.sum())}, not 9"
+            value = paddle.nn.functional.conv2d(
+                paddle.ones([1, 1, 3, 3]), paddle.ones([1, 1, 3, 3])
+            )
+            facts["works"][device] = (
+                "yes"
+                if float(value.sum()) == 9.0
+                else f"a convolution gives {float(value.sum())}, not 9"
+            )
         except Exception as error:  # whatever is broken is the finding
             facts["works"][device] = first_line(error)
     # The package's own choice; last, because it changes the environment.
@@ -68,7 +97,8 @@ def probe_av() -> Facts:
         return True
 
     return {
-        "ffmpeg": getattr(av, "ffmpeg_version_info", "") or dotted(av.library_versions["libavcodec"]),
+        "ffmpeg": getattr(av, "ffmpeg_version_info", "")
+        or dotted(av.library_versions["libavcodec"]),
         "no_decoder": [name for name in DECODERS if not has(name, "r")],
         "no_encoder": [name for name in ENCODERS if not has(name, "w")],
     }
@@ -111,7 +141,9 @@ def probe(name: str) -> Facts:
 
 
 def first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+    )
 
 
 def dotted(version: tuple[int, ...]) -> str | None:

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.metrics.fusion import Aligned, FusionError, accuracies, align, best_coefficients, curve, fuse, softmax
+from paddlevideo.files import atomic_write, writable
+from paddlevideo.metrics.fusion import (
+    Aligned,
+    FusionError,
+    accuracies,
+    align,
+    best_coefficients,
+    curve,
+    fuse,
+    softmax,
+)
 from paddlevideo.report.score_files import read_list, read_scores, write_scores
-from paddlevideo.weights import atomic_write, writable
 
 MEASURES = {"mean_class_accuracy": "Mean Class", "top1": "Top 1", "top5": "Top 5"}
 PICTURES = (".png", ".svg", ".pdf")
@@ -50,8 +59,12 @@ def report_accuracy(
     if search:
         coefficients = best_coefficients(videos.values, videos.labels)
         found = " ".join(map(str, coefficients))
-        notes += [f"found on these {np.count_nonzero(videos.labels >= 0)} videos: --coefficients {found}"]
-        notes += ["what they gain here is not what they gain elsewhere: report it on videos that were not searched"]
+        notes += [
+            f"found on these {np.count_nonzero(videos.labels >= 0)} videos: --coefficients {found}"
+        ]
+        notes += [
+            "what they gain here is not what they gain elsewhere: report it on videos that were not searched"
+        ]
     coefficients = [1.0] * len(files) if coefficients is None else coefficients
     fused = fuse(videos.values, coefficients)
     alone = [accuracies(values, videos.labels) for values in videos.values]
@@ -62,18 +75,26 @@ def report_accuracy(
     if out:
         failed = int(np.count_nonzero(np.isnan(fused).any(axis=1) & (videos.labels >= 0)))
         unlabelled = int(np.count_nonzero(videos.labels < 0))
-        counts = {"num_samples": len(videos.ids) - unlabelled, "num_failed": failed, "num_unlabelled": unlabelled}
+        counts = {
+            "num_samples": len(videos.ids) - unlabelled,
+            "num_failed": failed,
+            "num_unlabelled": unlabelled,
+        }
         write_scores(out, videos, fused, both | counts, class_names)
         notes.append(f"scores of {len(videos.ids)} videos are in {out}")
     told = [f"{title} Accuracy: {both[key]:.4f}" for key, title in MEASURES.items()]
-    return "\n".join([*_table(names, coefficients, alone, both), "", *told, *([""] if notes else []), *notes])
+    return "\n".join(
+        [*_table(names, coefficients, alone, both), "", *told, *([""] if notes else []), *notes]
+    )
 
 
 def _check_flags(files, coefficients, search, plot, out) -> None:
     if coefficients is not None and search:
         raise FusionError("--search finds the coefficients; leave out --coefficients")
     if coefficients is not None and len(coefficients) != len(files):
-        raise FusionError(f"--coefficients has {len(coefficients)} numbers for {len(files)} score files; give one for each")
+        raise FusionError(
+            f"--coefficients has {len(coefficients)} numbers for {len(files)} score files; give one for each"
+        )
     if len(files) < 2 and (search or plot):
         raise FusionError("--search and --plot need at least two score files")
     if plot and Path(plot).suffix not in PICTURES:
@@ -90,11 +111,17 @@ def _notes(videos: Aligned, names: list[str], apply_softmax: bool) -> list[str]:
     for name, values in zip(names, videos.values, strict=True):
         failed = np.flatnonzero(np.isnan(values).any(axis=1))
         if len(failed):
-            shown = ", ".join(repr(videos.ids[i]) for i in failed[:5]) + (", ..." if len(failed) > 5 else "")
-            notes.append(f"{name} has no scores of {len(failed)} videos, which count as wrong, also fused: {shown}")
+            shown = ", ".join(repr(videos.ids[i]) for i in failed[:5]) + (
+                ", ..." if len(failed) > 5 else ""
+            )
+            notes.append(
+                f"{name} has no scores of {len(failed)} videos, which count as wrong, also fused: {shown}"
+            )
         known = np.delete(values, failed, axis=0)
         if apply_softmax and (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3):
-            notes.append(f"{name} holds probabilities already; another softmax makes them nearly equal")
+            notes.append(
+                f"{name} holds probabilities already; another softmax makes them nearly equal"
+            )
     unlabelled = int(np.count_nonzero(videos.labels < 0))
     return notes + ([f"{unlabelled} videos have no label and do not count"] if unlabelled else [])
 
@@ -104,7 +131,9 @@ def _short(paths: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else paths
 
 
-def _table(names: list[str], coefficients: Sequence[float], alone: list[dict], both: dict) -> list[str]:
+def _table(
+    names: list[str], coefficients: Sequence[float], alone: list[dict], both: dict
+) -> list[str]:
     rows = [("", "coefficient", *MEASURES.values())]
     for name, coefficient, numbers in zip(names, coefficients, alone, strict=True):
         rows.append((name, f"{coefficient:g}", *(f"{numbers[key]:.4f}" for key in MEASURES)))
@@ -113,7 +142,12 @@ def _table(names: list[str], coefficients: Sequence[float], alone: list[dict], b
     rows.append(("gain over the best alone", "", *(f"{gain:+.4f}" for gain in gains.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
         for row in rows
     ]
 
@@ -125,18 +159,27 @@ def _figure():
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'paddlevideo[plot]'") from error
+        raise ModuleNotFoundError(
+            "plots need matplotlib: pip install 'paddlevideo[plot]'"
+        ) from error
     return Figure(figsize=(7, 4.5), layout="constrained")
 
 
-def _draw(figure, out: str, videos: Aligned, coefficients: Sequence[float], names: list[str], both: dict) -> None:
+def _draw(
+    figure, out: str, videos: Aligned, coefficients: Sequence[float], names: list[str], both: dict
+) -> None:
     """Accuracy over the share of the second modality of two; of more, top 1 over the share of each. A dot is what was fused."""
     axes, total, two = figure.subplots(), sum(coefficients), len(names) == 2
     for modality in [1] if two else range(len(names)):
         numbers = curve(videos.values, videos.labels, coefficients, modality)
         for key in ("top5", "top1", "mean_class_accuracy") if two else ("top1",):
             style = "--" if key == "mean_class_accuracy" else "-"  # it often lies on top 1
-            (line,) = axes.plot(numbers["share"], numbers[key], style, label=MEASURES[key] if two else names[modality])
+            (line,) = axes.plot(
+                numbers["share"],
+                numbers[key],
+                style,
+                label=MEASURES[key] if two else names[modality],
+            )
             share = coefficients[modality] / total if total else -1
             if 0 <= share <= 1:
                 axes.plot(share, both[key], "o", color=line.get_color())

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddlevideo.data.decode import FrameDecoder, VideoDecoder
+from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
 
 FRAMES = 3
@@ -35,7 +35,9 @@ def strip_of(row: Mapping[str, Any], path: str) -> bytes:
         numbers = ((np.arange(FRAMES) + 0.5) * clip.num_frames / FRAMES).astype(np.int64)
         frames = clip.read(numbers, each=small)
     done, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(np.hstack(list(frames)), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+        ".jpg",
+        cv2.cvtColor(np.hstack(list(frames)), cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
     )
     if not done:
         raise DecodeError("its pictures cannot be made a JPEG")

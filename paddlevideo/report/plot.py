@@ -24,7 +24,14 @@ SCORES = {
 }
 FONTS = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei"),  # Linux
-    *("Microsoft YaHei", "SimHei", "Malgun Gothic", "PingFang SC", "Hiragino Sans GB", "Arial Unicode MS"),  # Windows, macOS
+    *(
+        "Microsoft YaHei",
+        "SimHei",
+        "Malgun Gothic",
+        "PingFang SC",
+        "Hiragino Sans GB",
+        "Arial Unicode MS",
+    ),  # Windows, macOS
 )
 TRAIN_SCORES = {"top1": "top-1", "hit_at_one": "Hit@1"}
 
@@ -38,9 +45,13 @@ def read_metrics(folder: str | Path) -> Rows:
     """
     path = Path(folder) / "metrics.jsonl"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file; give the output folder of a training run")
+        raise FileNotFoundError(
+            f"{path}: there is no such file; give the output folder of a training run"
+        )
     rows: Rows = {"train": [], "epoch": [], "valid": [], "phase": []}
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # what a kill cut short has no line end
+    *lines, _ = path.read_text(encoding="utf-8").split(
+        "\n"
+    )  # what a kill cut short has no line end
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
@@ -71,7 +82,12 @@ def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
     draw(cost, rows["train"], "reader_cost", epoch, "waiting for data")
     accuracy.set_ylim(0, 1.02)
     cost.set_ylim(bottom=0)
-    for axes, label in ((loss, "loss"), (accuracy, "accuracy"), (rate, "learning rate"), (cost, "seconds per step")):
+    for axes, label in (
+        (loss, "loss"),
+        (accuracy, "accuracy"),
+        (rate, "learning rate"),
+        (cost, "seconds per step"),
+    ):
         finish(axes, "epoch", label)
     figure.suptitle(_title(folder, rows), parse_math=False, fontfamily=fonts())
     _save(figure, out)
@@ -91,9 +107,13 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs; give as many, or none")
     runs = [
-        (name, read_metrics(folder)) for name, folder in zip(names or [Path(f).name for f in folders], folders, strict=True)
+        (name, read_metrics(folder))
+        for name, folder in zip(names or [Path(f).name for f in folders], folders, strict=True)
     ]
-    score = next((key for key in SCORES if any(key in row for _, rows in runs for row in rows["valid"])), "top1")
+    score = next(
+        (key for key in SCORES if any(key in row for _, rows in runs for row in rows["valid"])),
+        "top1",
+    )
     figure = new_figure(11, 7.5)
     for across, (accuracy, loss) in zip(("minutes", "epoch"), figure.subplots(2, 2), strict=True):
         for number, (name, rows) in enumerate(runs):
@@ -114,7 +134,9 @@ def new_figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("plots need matplotlib: pip install 'paddlevideo[plot]'") from error
+        raise ModuleNotFoundError(
+            "plots need matplotlib: pip install 'paddlevideo[plot]'"
+        ) from error
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -134,7 +156,9 @@ def fonts() -> list[str]:
     """For names in any script: matplotlib's own font, and those here that have what it lacks."""
     from matplotlib.font_manager import get_font_names
 
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of fonts that have no plain weight
+    logging.getLogger("matplotlib.font_manager").setLevel(
+        logging.ERROR
+    )  # it tells of fonts that have no plain weight
     return [name for name in FONTS if name in get_font_names()]
 
 
@@ -160,21 +184,38 @@ def draw_scores(axes, rows: Rows, place: Callable[[dict], float]) -> None:
     for key, name in TRAIN_SCORES.items():
         draw(axes, rows["epoch"], key, place, f"train {name}")
     styles = {"mean_class_accuracy": "--", "map": "--", "avg_perr": ":", "avg_hit_at_one": "-."}
-    several = {key: f"top-{key[3:]}" for row in rows["valid"][:1] for key in row if re.fullmatch(r"top(?!1$)\d+", key)}
+    several = {
+        key: f"top-{key[3:]}"
+        for row in rows["valid"][:1]
+        for key in row
+        if re.fullmatch(r"top(?!1$)\d+", key)
+    }
     for key, name in {**SCORES, **several}.items():
         values = [row.get(key) for row in rows["valid"]]
         others = [(row.get(key), row.get("top1")) for row in rows["valid"]]
-        twice = key == "mean_class_accuracy" and all(a is None or abs(a - b) < 1e-6 for a, b in others if b is not None)
+        twice = key == "mean_class_accuracy" and all(
+            a is None or abs(a - b) < 1e-6 for a, b in others if b is not None
+        )
         if not twice and (key in SCORES or any(value not in (None, 1.0) for value in values)):
-            style = {"linestyle": styles.get(key, ":")} if key in styles or key in several else {"marker": "o"}
+            style = (
+                {"linestyle": styles.get(key, ":")}
+                if key in styles or key in several
+                else {"marker": "o"}
+            )
             draw(axes, rows["valid"], key, place, f"validation {name}", **style)
 
 
-def draw(axes, rows: list[dict], key: str, place: Callable[[dict], float], label: str, **style) -> None:
+def draw(
+    axes, rows: list[dict], key: str, place: Callable[[dict], float], label: str, **style
+) -> None:
     """A curve of what rows have; a single point, which is no line yet, is a dot."""
     points = [(place(row), row[key]) for row in rows if row.get(key) is not None]
     if points:
-        axes.plot(*zip(*points, strict=True), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style)
+        axes.plot(
+            *zip(*points, strict=True),
+            label=label,
+            **({"marker": "o"} if len(points) == 1 else {}) | style,
+        )
 
 
 def _title(folder: str | Path, rows: Rows) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from paddlevideo.report.data_report import durations
+from paddlevideo.curate.report import durations
 from paddlevideo.report.plot import SCORES, Rows, read_metrics
 
 FINDINGS = "valid_best.json"
@@ -53,7 +53,7 @@ class RunFacts:
         return str(self.data.get("model_name") or self.folder.resolve().name)
 
     @property
-    def multilabel(self) -> bool:
+    def multi_label(self) -> bool:
         return bool(self.best and "average_precision" in self.best)
 
     @property
@@ -109,7 +109,9 @@ def head_of(comments: list[str]) -> dict[str, str]:
         key, _, value = line.partition(": ")
         if key == "ranks":
             *parts, versions = line.split("; ")
-            head |= dict(part.split(": ", 1) for part in parts if ": " in part) | {"versions": versions}
+            head |= dict(part.split(": ", 1) for part in parts if ": " in part) | {
+                "versions": versions
+            }
         elif key.endswith("To repeat it"):
             head["to repeat it"] = value
         elif value:
@@ -128,10 +130,14 @@ def read_findings(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); the file is damaged, delete it for a report without classes") from error
+        raise ValueError(
+            f"{path}: not JSON ({error}); the file is damaged, delete it for a report without classes"
+        ) from error
     if not isinstance(found, dict) or found.get("version") != VERSION:
         version = found.get("version") if isinstance(found, dict) else None
-        raise ValueError(f"{path}: version {version}, expected {VERSION}; delete it for a report without classes")
+        raise ValueError(
+            f"{path}: version {version}, expected {VERSION}; delete it for a report without classes"
+        )
     return found
 
 
@@ -139,7 +145,11 @@ def read_data(facts: RunFacts) -> None:
     """Durations and the check of the training data, where `check_data` has looked at them."""
     section = facts.data.get("DATASET") or {}
     train = section.get("train") or {}
-    wanted = [section.get("root"), train.get("file_path") and Path(train["file_path"]).parent, train.get("file_path")]
+    wanted = [
+        section.get("root"),
+        train.get("file_path") and Path(train["file_path"]).parent,
+        train.get("file_path"),
+    ]
     bases = [Path(), Path((facts.best or {}).get("working_folder", "."))]
     folders = [base / path for path in wanted if path for base in bases]
     folder = next((path for path in folders if (path / "check.json").is_file()), None)
@@ -154,7 +164,9 @@ def read_data(facts: RunFacts) -> None:
             if (folder / f"{split}.csv").is_file():
                 seconds += list_seconds(folder / f"{split}.csv")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: the lists of check_data cannot be read ({error}); run it again") from error
+        raise ValueError(
+            f"{folder}: the lists of check_data cannot be read ({error}); run it again"
+        ) from error
     facts.durations = durations(seconds)
 
 
@@ -176,14 +188,21 @@ def list_seconds(path: Path) -> list[float]:
 
 def data_share(rows: Rows) -> float | None:
     """The share of the steps that was spent waiting for data, None where no step was logged."""
-    pairs = [(row["reader_cost"], row["batch_cost"]) for row in rows["train"] if row.get("batch_cost")]
+    pairs = [
+        (row["reader_cost"], row["batch_cost"]) for row in rows["train"] if row.get("batch_cost")
+    ]
     return sum(wait for wait, _ in pairs) / sum(cost for _, cost in pairs) if pairs else None
 
 
 def time_parts(facts: RunFacts) -> list[tuple[str, float]]:
     """(what, seconds): computing, waiting for data, validating; empty where times were not recorded."""
     rows = facts.rows
-    ends = sorted((row["seconds"], split) for split in ("epoch", "valid") for row in rows[split] if "seconds" in row)
+    ends = sorted(
+        (row["seconds"], split)
+        for split in ("epoch", "valid")
+        for row in rows[split]
+        if "seconds" in row
+    )
     spent, before = {"epoch": 0.0, "valid": 0.0}, 0.0
     for seconds, split in ends:
         spent[split] += seconds - before
@@ -193,7 +212,11 @@ def time_parts(facts: RunFacts) -> list[tuple[str, float]]:
         return []
     wait = share * spent["epoch"]
     after = "validating and precise BN" if facts.data.get("PRECISEBN") else "validating"
-    return [("computing", spent["epoch"] - wait), ("waiting for data", wait), (after, spent["valid"])]
+    return [
+        ("computing", spent["epoch"] - wait),
+        ("waiting for data", wait),
+        (after, spent["valid"]),
+    ]
 
 
 @dataclass(frozen=True)
@@ -215,25 +238,36 @@ def class_table(facts: RunFacts) -> list[ClassFacts]:
     assert best is not None
     train = best["train_samples"] or [None] * len(names)
     rows = []
-    if facts.multilabel:
+    if facts.multi_label:
         for k, samples in enumerate(best["samples"]):
-            rows.append(ClassFacts(k, names[k], samples, best["average_precision"][k], train=train[k]))
+            rows.append(
+                ClassFacts(k, names[k], samples, best["average_precision"][k], train=train[k])
+            )
     else:
         counts = facts.confusion()
         for k, samples in enumerate(best["samples"]):
             others = counts[k].copy()
             right, others[k] = int(others[k]), 0
             said = f"{names[others.argmax()]} ({others.max()})" if others.any() else ""
-            rows.append(ClassFacts(k, names[k], samples, right / max(samples, 1), right, said, train[k]))
-    return sorted((row for row in rows if row.samples), key=lambda row: (row.score, -row.samples, row.number))
+            rows.append(
+                ClassFacts(k, names[k], samples, right / max(samples, 1), right, said, train[k])
+            )
+    return sorted(
+        (row for row in rows if row.samples), key=lambda row: (row.score, -row.samples, row.number)
+    )
 
 
 def confused_pairs(facts: RunFacts) -> list[tuple[str, str, int, float]]:
     """(true class, predicted class, how often, share of the true class), the most frequent first."""
     assert facts.best is not None
     names, samples = facts.class_names(), facts.best["samples"]
-    wrong = sorted((item for item in facts.best["confusion"] if item[0] != item[1]), key=lambda item: -item[2])
-    return [(names[true], names[said], count, count / max(samples[true], 1)) for true, said, count in wrong[:PAIRS]]
+    wrong = sorted(
+        (item for item in facts.best["confusion"] if item[0] != item[1]), key=lambda item: -item[2]
+    )
+    return [
+        (names[true], names[said], count, count / max(samples[true], 1))
+        for true, said, count in wrong[:PAIRS]
+    ]
 
 
 def remarks(facts: RunFacts) -> list[str]:
@@ -251,7 +285,10 @@ def remarks(facts: RunFacts) -> list[str]:
             "No best validation is kept in this folder, so there is nothing on classes and clips: train with --validate.",
         ]
     trained = {row["epoch"] + 1: row.get(key) for row in rows["epoch"]}.get(best["epoch"])
-    score, last = best["numbers"].get(key), max((row["epoch"] + 1 for row in rows["valid"]), default=0)
+    score, last = (
+        best["numbers"].get(key),
+        max((row["epoch"] + 1 for row in rows["valid"]), default=0),
+    )
     if trained is not None and score is not None and trained - score > GAP:
         said.append(
             f"Training score {trained:.3f}, validation {score:.3f} in the best epoch: it knows the training clips better."
@@ -260,17 +297,23 @@ def remarks(facts: RunFacts) -> list[str]:
         said.append("The last validation is the best one; more epochs may give more.")
     if 0 < best["numbers"]["num_samples"] < 50:
         count = best["numbers"]["num_samples"]
-        said.append(f"{count} validation clips are few: one of them is {100 / count:.1f} points of accuracy.")
+        said.append(
+            f"{count} validation clips are few: one of them is {100 / count:.1f} points of accuracy."
+        )
     if best["numbers"].get("num_failed"):
-        said.append(f"{best['numbers']['num_failed']} validation clips could not be decoded and count as wrong.")
+        said.append(
+            f"{best['numbers']['num_failed']} validation clips could not be decoded and count as wrong."
+        )
     known = [count for count in best["train_samples"] or [] if count]
     if known and max(known) >= 5 * min(known):
         said.append(f"Classes have between {min(known)} and {max(known)} training clips.")
     table = class_table(facts)
-    if len(table) > 1 and table[0].score < table[-1].score and not facts.multilabel:
+    if len(table) > 1 and table[0].score < table[-1].score and not facts.multi_label:
         worst = table[0]
         also = f", most often taken for {worst.taken_for}" if worst.taken_for else ""
-        said.append(f"The worst class is {worst.name}: {worst.right} of {worst.samples} clips right{also}.")
+        said.append(
+            f"The worst class is {worst.name}: {worst.right} of {worst.samples} clips right{also}."
+        )
     return said
 
 

@@ -7,8 +7,9 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from paddlevideo.data.clean import readable
-from paddlevideo.log import logger, told
+from paddlevideo.curate.results import readable
+from paddlevideo.files import atomic_write
+from paddlevideo.log import error_text, logger
 from paddlevideo.report import charts
 from paddlevideo.report.pictures import source, strip_of
 from paddlevideo.report.run_facts import (
@@ -22,7 +23,6 @@ from paddlevideo.report.run_facts import (
     time_parts,
 )
 from paddlevideo.sample import DecodeError
-from paddlevideo.weights import atomic_write
 
 NAME = "report.html"
 CLIPS = 48  # worst clips that are shown
@@ -92,8 +92,12 @@ def report_finished(folder: str | Path) -> None:
     """Write the report of a training that has just ended; whatever goes wrong is a warning, the training is done."""
     try:
         logger.info(f"report: {write_report(folder)}")
-    except Exception as error:  # a page of pictures must not turn a finished training into a failed one
-        logger.warning(f"no report was written: {told(error)}; later: python tools/report.py {folder}")
+    except (
+        Exception
+    ) as error:  # a page of pictures must not turn a finished training into a failed one
+        logger.warning(
+            f"no report was written: {error_text(error)}; later: python tools/report.py {folder}"
+        )
 
 
 def say(text: object) -> str:
@@ -123,20 +127,29 @@ def header(facts: RunFacts) -> Iterable[str]:
     rows, best = facts.rows, facts.best
     key, name = facts.headline
     scores = [(row[key], row["epoch"] + 1) for row in rows["valid"] if row.get(key) is not None]
-    score, epoch = (best["numbers"].get(key), best["epoch"]) if best else max(scores, default=(None, None))
+    score, epoch = (
+        (best["numbers"].get(key), best["epoch"]) if best else max(scores, default=(None, None))
+    )
     tiles = [(f"{score:.4f}", f"best validation {name}")] if score is not None else []
     done = max((row["epoch"] + 1 for row in rows["epoch"]), default=0)
     tiles += [(f"{epoch} of {done}", "best epoch")] if epoch else [(str(done), "epochs")]
     if best:
         tiles.append(
-            (f"{best['numbers']['num_samples']}", f"validation clips of {sum(n > 0 for n in best['samples'])} classes")
+            (
+                f"{best['numbers']['num_samples']}",
+                f"validation clips of {sum(n > 0 for n in best['samples'])} classes",
+            )
         )
     parts = time_parts(facts)
     tiles += [(charts.span(sum(seconds for _, seconds in parts)), "time")] if parts else []
     share = data_share(rows)
     tiles += [(f"{share:.0%}", "of a step waits for data")] if share is not None else []
     yield f'<h1>{say(facts.name)}</h1><p class="soft">{say(facts.head.get("command", facts.folder))}</p>'
-    yield '<div class="tiles">' + "".join(f"<div><b>{say(a)}</b><span>{say(b)}</span></div>" for a, b in tiles) + "</div>"
+    yield (
+        '<div class="tiles">'
+        + "".join(f"<div><b>{say(a)}</b><span>{say(b)}</span></div>" for a, b in tiles)
+        + "</div>"
+    )
     found = remarks(facts)
     if found:
         yield "<ul>" + "".join(f"<li>{say(remark)}</li>" for remark in found) + "</ul>"
@@ -149,7 +162,9 @@ def curves(facts: RunFacts) -> Iterable[str]:
     yield "<h2>Curves</h2>"
     if not drawn:
         yield "<p>No step has been logged yet.</p>"
-    yield '<div class="charts">' + "".join(framed(title, chart) for title, chart in drawn) + "</div>"
+    yield (
+        '<div class="charts">' + "".join(framed(title, chart) for title, chart in drawn) + "</div>"
+    )
     parts = time_parts(facts)
     if parts:
         yield "<h2>Time</h2>" + framed("", charts.shares(parts), "wide")
@@ -162,13 +177,19 @@ def framed(title: str, chart: str, kind: str = "") -> str:
 
 def table(head: Sequence[str], rows: Sequence[str], plain: int = 1) -> str:
     """Rows that are HTML already; SHOWN of them stand open, the others are folded. `plain`: columns that are no numbers."""
-    top = "".join(f"<th{'' if i < plain else ' class=n'}>{say(name)}</th>" for i, name in enumerate(head))
+    top = "".join(
+        f"<th{'' if i < plain else ' class=n'}>{say(name)}</th>" for i, name in enumerate(head)
+    )
     parts, left = [], rows[:MAX_ROWS]
     for part in (left[:SHOWN], left[SHOWN:]):
         if part:
             body = f'<div class="scroll"><table><tr>{top}</tr>{"".join(part)}</table></div>'
-            more = f"{len(part)} more" + (f", {len(rows) - MAX_ROWS} are left out" if len(rows) > MAX_ROWS else "")
-            parts.append(body if not parts else f"<details><summary>{more}</summary>{body}</details>")
+            more = f"{len(part)} more" + (
+                f", {len(rows) - MAX_ROWS} are left out" if len(rows) > MAX_ROWS else ""
+            )
+            parts.append(
+                body if not parts else f"<details><summary>{more}</summary>{body}</details>"
+            )
     return "".join(parts)
 
 
@@ -176,20 +197,24 @@ def phases(facts: RunFacts) -> Iterable[str]:
     """The phases of a multigrid run."""
     rows = []
     for number, row in enumerate(facts.rows["phase"], 1):
-        epochs = f"{row['epoch'] + 1}" + (f" to {row['end']}" if row["end"] > row["epoch"] + 1 else "")
+        epochs = f"{row['epoch'] + 1}" + (
+            f" to {row['end']}" if row["end"] > row["epoch"] + 1 else ""
+        )
         cells = "".join(f"<td>{say(cell)}</td>" for cell in (number, epochs, row["shapes"]))
         rows.append(f'<tr>{cells}<td class="n">{say(row["bn_splits"])}</td></tr>')
     if rows:
-        yield "<h2>Phases</h2>" + table(("phase", "epochs", "clips x frames x crop, in turn", "BN splits"), rows, 3)
+        yield "<h2>Phases</h2>" + table(
+            ("phase", "epochs", "clips x frames x crop, in turn", "BN splits"), rows, 3
+        )
 
 
 def classes(facts: RunFacts) -> Iterable[str]:
     """Confusion matrix, what is taken for what, and every class, worst first."""
     assert facts.best is not None
     found, names = class_table(facts), [readable(name) for name in facts.class_names()]
-    unit = "videos" if facts.multilabel else "clips"
+    unit = "videos" if facts.multi_label else "clips"
     yield f'<h2>Classes</h2><p class="soft">Of the validation after epoch {facts.best["epoch"]}, the best one.</p>'
-    if facts.multilabel:
+    if facts.multi_label:
         head: tuple[str, ...] = ("class", "training", unit, "average precision", "")
         rows = [
             f'<tr><td class="name">{say(c.name)}</td><td class="n">{"" if c.train is None else c.train}</td>'
@@ -207,7 +232,9 @@ def classes(facts: RunFacts) -> Iterable[str]:
                 f'<td class="n">{share:.0%}</td></tr>'
                 for true, said, count, share in pairs
             ]
-            yield "<h3>Taken for each other</h3>" + table(("true", "predicted", "clips", "of the class"), lines, 2)
+            yield "<h3>Taken for each other</h3>" + table(
+                ("true", "predicted", "clips", "of the class"), lines, 2
+            )
         head = ("class", "most often taken for", "training", unit, "right", "accuracy", "")
         rows = [
             f'<tr><td class="name">{say(c.name)}</td><td class="name">{say(c.taken_for)}</td>'
@@ -215,7 +242,7 @@ def classes(facts: RunFacts) -> Iterable[str]:
             f'<td class="n">{c.score:.1%}</td>{bar(c.score)}</tr>'
             for c in found
         ]
-    yield f"<h3>Every class, worst first</h3>{table(head, rows, 1 if facts.multilabel else 2)}"
+    yield f"<h3>Every class, worst first</h3>{table(head, rows, 1 if facts.multi_label else 2)}"
 
 
 def bar(share: float) -> str:
@@ -234,7 +261,7 @@ def worst_clips(facts: RunFacts, number: int, room: int) -> Iterable[str]:
                 jpeg = strip_of(row, resolve(facts, row["path"]))
                 image = f'<img alt="three frames" src="{source(jpeg)}">'
             except (DecodeError, OSError) as error:
-                reasons.append(told(error))
+                reasons.append(error_text(error))
             text = card(row, names)
             room -= len(text.encode()) + len(image)
             if room < 0:
@@ -247,7 +274,10 @@ def worst_clips(facts: RunFacts, number: int, room: int) -> Iterable[str]:
             yield f'<p class="soft">Without pictures: {say(reasons[0])}.</p>'
         yield f'<div class="clips">{"".join(cards)}</div>'
     if best and best["failures"]:
-        lines = [f'<tr><td class="name">{say(f["path"])}</td><td>{say(f["reason"])}</td></tr>' for f in best["failures"]]
+        lines = [
+            f'<tr><td class="name">{say(f["path"])}</td><td>{say(f["reason"])}</td></tr>'
+            for f in best["failures"]
+        ]
         yield "<h2>Could not be decoded</h2>" + table(("file", "why"), lines, 2)
 
 
@@ -255,9 +285,18 @@ def card(row: dict, names: Sequence[str]) -> str:
     """The text of a clip: labels, what the model said, the file."""
     right = row["classes"][0] in row["labels"]
     percent = lambda score: "?" if score is None else f"{100 * score:.0f} %"  # noqa: E731
-    said = [f"{say(names[k])} {percent(score)}" for k, score in zip(row["classes"], row["scores"], strict=True)]
+    said = [
+        f"{say(names[k])} {percent(score)}"
+        for k, score in zip(row["classes"], row["scores"], strict=True)
+    ]
     shown = 5 if len(row["labels"]) > 1 else 3
-    true = ", ".join(f"{say(names[k])} {percent(s)}" for k, s in zip(row["labels"], row["label_scores"], strict=True)) or "none"
+    true = (
+        ", ".join(
+            f"{say(names[k])} {percent(s)}"
+            for k, s in zip(row["labels"], row["label_scores"], strict=True)
+        )
+        or "none"
+    )
     part = (
         f", {row.get('start_sec', 0):g} to {row.get('end_sec', float('inf')):g} s"
         if {"start_sec", "end_sec"} & set(row)
@@ -293,7 +332,10 @@ def data(facts: RunFacts) -> Iterable[str]:
 def config(facts: RunFacts) -> Iterable[str]:
     """What was run, with which versions."""
     if facts.head:
-        lines = [f'<tr><td>{say(key)}</td><td class="name">{say(value)}</td></tr>' for key, value in facts.head.items()]
+        lines = [
+            f'<tr><td>{say(key)}</td><td class="name">{say(value)}</td></tr>'
+            for key, value in facts.head.items()
+        ]
         yield f"<h2>Run</h2><table>{''.join(lines)}</table>"
     if facts.config:
         text = "\n".join(say(line) for line in facts.config[:MAX_TEXT].splitlines())

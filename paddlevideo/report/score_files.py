@@ -11,8 +11,9 @@ import numpy as np
 
 from paddlevideo.data.datasets import is_integer
 from paddlevideo.data.lists import Problems, read_rows
+from paddlevideo.files import atomic_write
 from paddlevideo.metrics.fusion import Aligned, FusionError, Scores
-from paddlevideo.weights import atomic_write, plain, read_pickle
+from paddlevideo.weights import plain, read_pickle
 
 KINDS = "what main.py --test --out or tools/predict.py --save_json wrote, or a list with a row of scores for each video"
 
@@ -51,13 +52,19 @@ def _of_json(path: Path, content: Any) -> Scores:
         labels = [row.get("label", -1) for row in results]
         wrong = next((row for row in results if not _is_integer(row.get("label", -1))), None)
         if wrong:
-            raise FusionError(f"{path}: the label of {wrong['id']!r} is {wrong['label']!r}; fusion is for one class id a video")
+            raise FusionError(
+                f"{path}: the label of {wrong['id']!r} is {wrong['label']!r}; fusion is for one class id a video"
+            )
         values = _filled(path, results, [row.get("scores") for row in results])
         ids = [row["id"] for row in results]
-        return Scores(str(path), values, ids, np.array(labels, np.int64), content.get("class_names"))
+        return Scores(
+            str(path), values, ids, np.array(labels, np.int64), content.get("class_names")
+        )
     if isinstance(content, list) and content and isinstance(content[0], dict):
         results = _dicts(path, content, "input_path")
-        return Scores(str(path), _of_prediction(path, results), [row["input_path"] for row in results])
+        return Scores(
+            str(path), _of_prediction(path, results), [row["input_path"] for row in results]
+        )
     if isinstance(content, list):
         return Scores(str(path), _rows(path, content))
     raise FusionError(f"{path}: a JSON {type(content).__name__}, expected {KINDS}")
@@ -70,9 +77,15 @@ def _of_prediction(path: Path, results: list[dict]) -> np.ndarray:
         classes, scores = row.get("class_ids"), row.get("scores")
         if "error" in row:
             rows.append(None)
-        elif not isinstance(classes, list) or not isinstance(scores, list) or len(classes) != len(scores):
+        elif (
+            not isinstance(classes, list)
+            or not isinstance(scores, list)
+            or len(classes) != len(scores)
+        ):
             raise FusionError(f"{path}: {row['input_path']!r} has no class_ids with as many scores")
-        elif not all(_is_integer(k) for k in classes) or sorted(classes) != list(range(len(classes))):
+        elif not all(_is_integer(k) for k in classes) or sorted(classes) != list(
+            range(len(classes))
+        ):
             raise FusionError(
                 f"{path}: only the best {len(classes)} classes of {row['input_path']!r} are in it; fusion needs them all: "
                 "predict with --topk and the number of classes"
@@ -87,14 +100,18 @@ def _filled(path: Path, results: list[dict], rows: list[list | None]) -> np.ndar
     given = [row for row in rows if row is not None]
     for result, row in zip(results, rows, strict=True):
         if row is None and "error" not in result:
-            raise FusionError(f"{path}: {next(iter(result.values()))!r} has neither scores nor an error")
+            raise FusionError(
+                f"{path}: {next(iter(result.values()))!r} has neither scores nor an error"
+            )
     if not given:
         raise FusionError(f"{path}: not one video in it has scores")
     numbers, present = _rows(path, given), np.array([row is not None for row in rows])
     empty = np.flatnonzero(np.isnan(numbers).all(axis=1))
     if len(empty):
         result = results[np.flatnonzero(present)[empty[0]]]
-        raise FusionError(f"{path}: the scores of {next(iter(result.values()))!r} are all NaN; its model is broken")
+        raise FusionError(
+            f"{path}: the scores of {next(iter(result.values()))!r} are all NaN; its model is broken"
+        )
     values = np.full((len(rows), numbers.shape[1]), np.nan)
     values[present] = numbers
     return values
@@ -104,14 +121,28 @@ def _of_npz(path: Path) -> Scores:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise FusionError(f"{path}: not an .npz file of plain arrays, or damaged: {error}") from None
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise FusionError(
+            f"{path}: not an .npz file of plain arrays, or damaged: {error}"
+        ) from None
     lacking = [name for name in ("id", "label", "scores") if name not in arrays]
     if lacking:
-        raise FusionError(f"{path}: no array {lacking[0]!r} in it; there are {', '.join(arrays) or 'none'}")
+        raise FusionError(
+            f"{path}: no array {lacking[0]!r} in it; there are {', '.join(arrays) or 'none'}"
+        )
     ids, labels, values = arrays["id"], arrays["label"], _rows(path, arrays["scores"])
     if ids.shape != (len(values),) or labels.shape != ids.shape or labels.dtype.kind not in "iu":
-        raise FusionError(f"{path}: {list(ids.shape)} ids and {list(labels.shape)} labels for {len(values)} rows of scores")
+        raise FusionError(
+            f"{path}: {list(ids.shape)} ids and {list(labels.shape)} labels for {len(values)} rows of scores"
+        )
     return Scores(str(path), values, [str(video) for video in ids], labels.astype(np.int64))
 
 
@@ -126,13 +157,19 @@ def _rows(path: Path, content: Any) -> np.ndarray:
     """Rows of numbers as one array, float32 where they were."""
     if isinstance(content, np.ndarray):
         if content.ndim != 2 or content.dtype.kind not in "fiu" or not content.size:
-            raise FusionError(f"{path}: an array {list(content.shape)} of {content.dtype}; expected numbers, [videos, classes]")
+            raise FusionError(
+                f"{path}: an array {list(content.shape)} of {content.dtype}; expected numbers, [videos, classes]"
+            )
         return content if content.dtype == np.float32 else content.astype(np.float64)
-    rows = _sized(path, [plain(row) for row in content] if isinstance(content, list | tuple) else content)
+    rows = _sized(
+        path, [plain(row) for row in content] if isinstance(content, list | tuple) else content
+    )
     if all(isinstance(row, np.ndarray) for row in rows):
         return _rows(path, np.stack(rows))
     for number, row in enumerate(rows):
-        if isinstance(row, np.ndarray) or not all(isinstance(v, float | int) and not isinstance(v, bool) for v in row):
+        if isinstance(row, np.ndarray) or not all(
+            isinstance(v, float | int) and not isinstance(v, bool) for v in row
+        ):
             raise FusionError(f"{path}: row {number} holds something else than numbers")
     return np.array(rows, np.float64)
 
@@ -140,12 +177,16 @@ def _rows(path: Path, content: Any) -> np.ndarray:
 def _sized(path: Path, rows: Any) -> list:
     """Rows that have one length, of lists or arrays."""
     if not isinstance(rows, list) or not rows:
-        raise FusionError(f"{path}: {'nothing' if rows == [] else f'a {type(rows).__name__}'} in it; expected {KINDS}")
+        raise FusionError(
+            f"{path}: {'nothing' if rows == [] else f'a {type(rows).__name__}'} in it; expected {KINDS}"
+        )
     for number, row in enumerate(rows):
         if not isinstance(row, list) and not (isinstance(row, np.ndarray) and row.ndim == 1):
             raise FusionError(f"{path}: row {number} is a {type(row).__name__}; expected {KINDS}")
         if len(row) != len(rows[0]) or not len(row):
-            raise FusionError(f"{path}: row {number} has {len(row)} scores, the first {len(rows[0])}; every class needs one")
+            raise FusionError(
+                f"{path}: row {number} has {len(row)} scores, the first {len(rows[0])}; every class needs one"
+            )
     return rows
 
 
@@ -161,14 +202,18 @@ def _check(path: Path, scores: Scores) -> None:
     if wrong.any():
         row, number = np.argwhere(wrong)[0]
         which = repr(scores.ids[row]) if scores.ids is not None else f"row {row}"
-        raise FusionError(f"{path}: the score of class {number} of {which} is {scores.values[row, number]}, expected a number")
+        raise FusionError(
+            f"{path}: the score of class {number} of {which} is {scores.values[row, number]}, expected a number"
+        )
     names = scores.class_names
     if names is not None and (not isinstance(names, list) or len(names) != scores.values.shape[1]):
         found = len(names) if isinstance(names, list) else type(names).__name__
         raise FusionError(f"{path}: class_names: {found} for {scores.values.shape[1]} classes")
 
 
-def read_list(path: str | Path, class_names: list[str] | None = None) -> tuple[str, list[str], np.ndarray]:
+def read_list(
+    path: str | Path, class_names: list[str] | None = None
+) -> tuple[str, list[str], np.ndarray]:
     """Name, ids and labels of a list of videos: lines `path label` or `path num_frames label`, or a table as data sets have.
 
     Args:
@@ -190,7 +235,11 @@ def read_list(path: str | Path, class_names: list[str] | None = None) -> tuple[s
     problems = Problems(str(path))
     for row in rows:
         if not is_integer(row.label) and row.label not in ids:
-            known = "is no class of the score files" if ids else "is no class id, and the score files have no class names"
+            known = (
+                "is no class of the score files"
+                if ids
+                else "is no class id, and the score files have no class names"
+            )
             problems.add(row.line, f"label {row.label!r} {known}")
     problems.stop()
     labels = [int(row.label) if is_integer(row.label) else ids[row.label] for row in rows]
@@ -198,7 +247,11 @@ def read_list(path: str | Path, class_names: list[str] | None = None) -> tuple[s
 
 
 def write_scores(
-    path: str | Path, videos: Aligned, values: np.ndarray, numbers: dict, class_names: Iterable[str] | None
+    path: str | Path,
+    videos: Aligned,
+    values: np.ndarray,
+    numbers: dict,
+    class_names: Iterable[str] | None,
 ) -> None:
     """Scores as `main.py --test --out` writes them, so that this tool, too, can read them; `.json` or `.npz`.
 
@@ -209,10 +262,17 @@ def write_scores(
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".npz":
             with temporary.open("wb") as file:
-                np.savez(file, id=np.array(videos.ids), label=videos.labels, scores=np.where(failed[:, None], np.nan, values))
+                np.savez(
+                    file,
+                    id=np.array(videos.ids),
+                    label=videos.labels,
+                    scores=np.where(failed[:, None], np.nan, values),
+                )
             return
         rows = []
-        for video, label, row, lacks in zip(videos.ids, videos.labels.tolist(), values.tolist(), failed, strict=True):
+        for video, label, row, lacks in zip(
+            videos.ids, videos.labels.tolist(), values.tolist(), failed, strict=True
+        ):
             rest = {"error": "a modality has no scores"} if lacks else {"scores": row}
             rows.append({"id": video, "path": video, "label": label, **rest})
         content = {"numbers": numbers, "class_names": class_names, "results": rows}

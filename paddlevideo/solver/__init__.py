@@ -1,7 +1,1 @@
-"""Optimizers and learning-rate rules. Importing the package registers all of them."""
-
-import importlib
-import pkgutil
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+"""Optimizers, learning rates, weight averages, the multigrid schedule."""

@@ -16,7 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 
 Tensors = dict[str, paddle.Tensor]
 
@@ -73,10 +73,17 @@ def restored(model: nn.Layer, arrays: Mapping[str, np.ndarray]) -> Tensors:
     average = start(model)
     shapes = {name: list(tensor.shape) for name, tensor in average.items()}
     saved = {name: list(np.shape(array)) for name, array in arrays.items()}
-    wrong = sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name))
+    wrong = sorted(
+        name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)
+    )
     if wrong:
-        told = ", ".join(f"{name} ({saved.get(name, 'none')}, not {shapes.get(name, 'none')})" for name in wrong[:3])
-        raise ValueError(f"the saved average is of another model: {told}{', ...' if len(wrong) > 3 else ''}")
+        told = ", ".join(
+            f"{name} ({saved.get(name, 'none')}, not {shapes.get(name, 'none')})"
+            for name in wrong[:3]
+        )
+        raise ValueError(
+            f"the saved average is of another model: {told}{', ...' if len(wrong) > 3 else ''}"
+        )
     return {name: paddle.to_tensor(np.asarray(array)) for name, array in arrays.items()}
 
 
@@ -93,7 +100,9 @@ def averaged(model: nn.Layer, average: Tensors) -> Iterator[None]:
 
 
 def _copy(tensor: paddle.Tensor) -> paddle.Tensor:
-    half = "float16" in str(tensor.dtype)  # bfloat16 too; an average in half precision would stand still
+    half = "float16" in str(
+        tensor.dtype
+    )  # bfloat16 too; an average in half precision would stand still
     return tensor.detach().astype("float32") if half else tensor.detach().clone()
 
 

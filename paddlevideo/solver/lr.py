@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from paddlevideo.registry import register
+from paddlevideo.config.registry import register
 
 
 def _at(epoch: float, iter_step: bool) -> float:
@@ -67,11 +67,17 @@ class CustomWarmupCosineDecay:
     def __call__(self, epoch: float) -> float:
         epoch = _at(epoch, self.iter_step)
         if epoch < self.warmup_epochs:
-            return _warm_up(epoch, self.warmup_epochs, self.warmup_start_lr, self._cosine(self.warmup_epochs))
+            return _warm_up(
+                epoch, self.warmup_epochs, self.warmup_start_lr, self._cosine(self.warmup_epochs)
+            )
         return self._cosine(epoch)
 
     def _cosine(self, epoch: float) -> float:
-        return self.cosine_base_lr / 2 * (1 + math.cos(math.pi * min(epoch, self.max_epoch) / self.max_epoch))
+        return (
+            self.cosine_base_lr
+            / 2
+            * (1 + math.cos(math.pi * min(epoch, self.max_epoch) / self.max_epoch))
+        )
 
 
 @register("lr")
@@ -101,7 +107,9 @@ class CustomWarmupPiecewiseDecay:
 
     def __post_init__(self):
         if len(self.steps) > len(self.lrs) or not self.steps or self.steps[0] != 0:
-            raise ValueError(f"steps {self.steps} must begin with 0 and have a factor each in lrs {self.lrs}")
+            raise ValueError(
+                f"steps {self.steps} must begin with 0 and have a factor each in lrs {self.lrs}"
+            )
         _rising("steps", self.steps)
         _not_below(self.steps[-1], max_epoch=self.max_epoch)
         _not_below(0, warmup_epochs=self.warmup_epochs, warmup_start_lr=self.warmup_start_lr)
@@ -109,7 +117,9 @@ class CustomWarmupPiecewiseDecay:
     def __call__(self, epoch: float) -> float:
         epoch = _at(epoch, self.iter_step)
         if epoch < self.warmup_epochs:
-            return _warm_up(epoch, self.warmup_epochs, self.warmup_start_lr, self._step(self.warmup_epochs))
+            return _warm_up(
+                epoch, self.warmup_epochs, self.warmup_start_lr, self._step(self.warmup_epochs)
+            )
         return self._step(epoch)
 
     def _step(self, epoch: float) -> float:
@@ -164,7 +174,9 @@ class CosineAnnealingDecay:
 
     def __call__(self, epoch: float) -> float:
         epoch = min(_at(epoch, self.iter_step), self.T_max)
-        return self.eta_min + (self.learning_rate - self.eta_min) / 2 * (1 + math.cos(math.pi * epoch / self.T_max))
+        return self.eta_min + (self.learning_rate - self.eta_min) / 2 * (
+            1 + math.cos(math.pi * epoch / self.T_max)
+        )
 
 
 @register("lr")
@@ -205,7 +217,9 @@ class ExampleDecay:
             raise ValueError("ExampleDecay counts examples and was not told examples_per_epoch")
         # To the nearest: 1/3 of an epoch of 300 is 100 examples, and must not come out as 99.
         decays = round(epoch * self.examples_per_epoch) // self.decay_examples
-        return self.learning_rate * self.gamma ** (decays if self.max_decays is None else min(decays, self.max_decays))
+        return self.learning_rate * self.gamma ** (
+            decays if self.max_decays is None else min(decays, self.max_decays)
+        )
 
 
 @register("lr")

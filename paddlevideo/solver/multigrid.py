@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 from paddlevideo.sample import whole_batches
 
-RELEASE_SIZES = (224, 256)  # crop and short side (pixels) that PaddleVideo's short cycle is written for
+RELEASE_SIZES = (
+    224,
+    256,
+)  # crop and short side (pixels) that PaddleVideo's short cycle is written for
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,10 @@ class Phase:
         if not self.short_cycle:
             return (StepShape(self.crop_size, self.batch_size, self.jitter),)
         top = self.jitter[1] if self.jitter else 0
-        return tuple(StepShape(s.crop_size, s.multiplier * self.batch_size, (s.jitter_min, top)) for s in self.short_cycle)
+        return tuple(
+            StepShape(s.crop_size, s.multiplier * self.batch_size, (s.jitter_min, top))
+            for s in self.short_cycle
+        )
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -129,9 +135,15 @@ def plan(spec: Any, plain: Plain, rule: Any = None, frames_multiple: int = 1) ->
         )
     for key, usual in (("epoch_factor", 1.5), ("bn_base_size", 8)):
         if not getattr(spec, key) > 0:
-            raise ValueError(f"MULTIGRID.{key} is {getattr(spec, key)}, expected more than 0 (the method takes {usual})")
+            raise ValueError(
+                f"MULTIGRID.{key} is {getattr(spec, key)}, expected more than 0 (the method takes {usual})"
+            )
     if not spec.LONG_CYCLE:
-        return [replace(_phase(spec, plain, (1.0, 1.0), "", 1), end=int(plain.epochs * spec.epoch_factor))]
+        return [
+            replace(
+                _phase(spec, plain, (1.0, 1.0), "", 1), end=int(plain.epochs * spec.epoch_factor)
+            )
+        ]
     return _long_cycle(spec, plain, rule, frames_multiple)
 
 
@@ -145,20 +157,32 @@ def _resolved(spec: Any, plain: Plain, frames_multiple: int) -> Plain:
     ):
         said, given = getattr(plain, key), getattr(spec, own)
         if not said and not given:
-            raise ValueError(f"MULTIGRID needs {where}, which this config does not say; add it, or set MULTIGRID.{own}")
+            raise ValueError(
+                f"MULTIGRID needs {where}, which this config does not say; add it, or set MULTIGRID.{own}"
+            )
         if said and given and said != given:
-            raise ValueError(f"MULTIGRID.{own} is {given}, {where} is {said}; set the first to 0, which takes the other")
+            raise ValueError(
+                f"MULTIGRID.{own} is {given}, {where} is {said}; set the first to 0, which takes the other"
+            )
         filled[key] = said or given
     if plain.sampling_rate is None or plain.jitter is None:
         what = "a JitterScale" if plain.sampling_rate else "a decode_sampler with a sampling_rate"
-        raise ValueError(f"MULTIGRID changes frames and sizes of clips; PIPELINE.train needs {what}")
+        raise ValueError(
+            f"MULTIGRID changes frames and sizes of clips; PIPELINE.train needs {what}"
+        )
     if filled["num_frames"] % frames_multiple:
         raise ValueError(
             f"a clip has {filled['num_frames']} frames, expected a multiple of {frames_multiple}, the model's alpha"
         )
     if filled["crop_size"] % 2:
-        raise ValueError(f"MULTIGRID takes shares of an even crop, this one is {filled['crop_size']}; add or take a pixel")
-    if getattr(spec, "follow_release", False) and spec.SHORT_CYCLE and (filled["crop_size"], plain.jitter[0]) != RELEASE_SIZES:
+        raise ValueError(
+            f"MULTIGRID takes shares of an even crop, this one is {filled['crop_size']}; add or take a pixel"
+        )
+    if (
+        getattr(spec, "follow_release", False)
+        and spec.SHORT_CYCLE
+        and (filled["crop_size"], plain.jitter[0]) != RELEASE_SIZES
+    ):
         raise ValueError(
             f"MULTIGRID.follow_release repeats a short cycle that is fixed to crop {RELEASE_SIZES[0]} and short side "
             f"{RELEASE_SIZES[1]}; this config has {filled['crop_size']} and {plain.jitter[0]}: set it to false"
@@ -177,15 +201,24 @@ def _long_cycle(spec: Any, plain: Plain, rule: Any, frames_multiple: int) -> lis
         )
     factors = _long_factors(spec)
     names = [f"MULTIGRID.long_cycle_factors.{place}" for place in range(len(factors))]
-    drafts = [_phase(spec, plain, pair, name, frames_multiple) for pair, name in zip(factors, names, strict=True)]
+    drafts = [
+        _phase(spec, plain, pair, name, frames_multiple)
+        for pair, name in zip(factors, names, strict=True)
+    ]
     mean = [sum(s.batch_size for s in d.cycle) / len(d.cycle) / plain.batch_size for d in drafts]
     total = sum(mean)
 
     # (stage, draft, epochs before they are scaled): epochs go with the mean batch, so that iterations are shared evenly.
-    lengths = [(k, i, (b - a) * m / total) for k, (a, b) in enumerate(pairwise(steps)) for i, m in enumerate(mean)]
+    lengths = [
+        (k, i, (b - a) * m / total)
+        for k, (a, b) in enumerate(pairwise(steps))
+        for i, m in enumerate(mean)
+    ]
     left = plain.epochs - steps[-1]
     if left < 0:
-        raise ValueError(f"OPTIMIZER.learning_rate.steps ends at {steps[-1]}, beyond the {plain.epochs} epochs; lower it")
+        raise ValueError(
+            f"OPTIMIZER.learning_rate.steps ends at {steps[-1]}, beyond the {plain.epochs} epochs; lower it"
+        )
     if left:
         lengths.append((len(steps) - 1, len(drafts) - 1, left * mean[-1] * len(mean) / total))
 
@@ -195,7 +228,9 @@ def _long_cycle(spec: Any, plain: Plain, rule: Any, frames_multiple: int) -> lis
     ends = [math.floor(end * scale + 0.5) for end in accumulate(length for _, _, length in lengths)]
     ends[-1] = int(wanted)
     phases: list[Phase] = []
-    for number, ((stage, i, _), first, end) in enumerate(zip(lengths, [0, *ends[:-1]], ends, strict=True)):
+    for number, ((stage, i, _), first, end) in enumerate(
+        zip(lengths, [0, *ends[:-1]], ends, strict=True)
+    ):
         if end <= first:
             smallest = scale * min(length for _, _, length in lengths)
             raise ValueError(
@@ -215,10 +250,16 @@ def _long_cycle(spec: Any, plain: Plain, rule: Any, frames_multiple: int) -> lis
     return phases
 
 
-def _phase(spec: Any, plain: Plain, factors: tuple[float, float], name: str, frames_multiple: int) -> Phase:
+def _phase(
+    spec: Any, plain: Plain, factors: tuple[float, float], name: str, frames_multiple: int
+) -> Phase:
     """A phase, its epochs still open, whose clips have these (temporal, spatial) shares of the plain shape."""
     assert plain.num_frames and plain.crop_size and plain.sampling_rate and plain.jitter
-    release, crop_of_plain, (low, top) = getattr(spec, "follow_release", False), plain.crop_size, plain.jitter
+    release, crop_of_plain, (low, top) = (
+        getattr(spec, "follow_release", False),
+        plain.crop_size,
+        plain.jitter,
+    )
     frames = _nearest(plain.num_frames * factors[0])
     if frames < 1 or frames % frames_multiple:
         raise ValueError(
@@ -245,11 +286,15 @@ def _phase(spec: Any, plain: Plain, factors: tuple[float, float], name: str, fra
     if spec.SHORT_CYCLE:
         # No step is larger than its phase: the batch of one that were would shrink below the phase's.
         sizes = [min(crop, size) for size in _short_sizes(spec, plain.crop_size)]
-        short = tuple(ShortStep(size, _nearest((crop / size) ** 2), jitter_min(size)) for size in sizes)
+        short = tuple(
+            ShortStep(size, _nearest((crop / size) ** 2), jitter_min(size)) for size in sizes
+        )
         short += (ShortStep(crop, 1, lowest),)
     strides = (plain.sampling_rate, plain.sampling_rate if release else fastest)
     splits = max(1, batch // spec.bn_base_size)
-    phase = Phase(0, 1, batch, frames, crop, strides, (lowest, top), plain, splits, short_cycle=short)
+    phase = Phase(
+        0, 1, batch, frames, crop, strides, (lowest, top), plain, splits, short_cycle=short
+    )
     for step in phase.cycle:
         if step.batch_size % phase.bn_splits:
             raise ValueError(
@@ -265,18 +310,27 @@ def _long_factors(spec: Any) -> list[tuple[float, float]]:
     pairs = []
     for place, item in enumerate(spec.long_cycle_factors):
         pair = item.get("value") if isinstance(item, Mapping) else getattr(item, "value", item)
-        if not isinstance(pair, Sequence) or len(pair) != 2 or not all(0 < share <= 1 for share in pair):
+        if (
+            not isinstance(pair, Sequence)
+            or len(pair) != 2
+            or not all(0 < share <= 1 for share in pair)
+        ):
             raise ValueError(
                 f"MULTIGRID.long_cycle_factors.{place} is {item}, expected [t, s]: shares of frames and crop, above 0, up to 1"
             )
         pairs.append((float(pair[0]), float(pair[1])))
     if not pairs or pairs[-1] != (1.0, 1.0):
-        raise ValueError("MULTIGRID.long_cycle_factors must end with [1, 1]: a run ends at the shape that it is tested at")
+        raise ValueError(
+            "MULTIGRID.long_cycle_factors must end with [1, 1]: a run ends at the shape that it is tested at"
+        )
     return pairs
 
 
 def _short_sizes(spec: Any, crop: int) -> list[int]:
-    names = {f"MULTIGRID.short_cycle_factors.{place}": share for place, share in enumerate(spec.short_cycle_factors)}
+    names = {
+        f"MULTIGRID.short_cycle_factors.{place}": share
+        for place, share in enumerate(spec.short_cycle_factors)
+    }
     for name, share in names.items():
         if not 0 < share <= 1:
             raise ValueError(f"{name} is {share}, expected a share of the crop, above 0, up to 1")
@@ -318,7 +372,9 @@ def learning_rate(spec: Any, rule: Any, phases: Sequence[Phase]) -> Any:
     if spec is None or not (spec.LONG_CYCLE or spec.SHORT_CYCLE):
         return rule
     # The release trains on any number of ranks with the rate as written.
-    changes: dict[str, Any] = {"reference_batch_size": None} if getattr(spec, "follow_release", False) else {}
+    changes: dict[str, Any] = (
+        {"reference_batch_size": None} if getattr(spec, "follow_release", False) else {}
+    )
     if spec.LONG_CYCLE:
         steps, lrs = [p.first for p in phases], [p.lr_scale for p in phases]
         return replace(rule, steps=steps, lrs=lrs, max_epoch=phases[-1].end, **changes)
@@ -365,7 +421,11 @@ def evaluates(phases: Sequence[Phase], done: int, val_interval: int = 1) -> bool
 def saves(phases: Sequence[Phase], done: int, save_interval: int = 1) -> bool:
     """Whether to keep a checkpoint after `done` epochs: epochs 1, 1 + save_interval, ..., the last, and those that a long
     cycle evaluates, which include the end of every shape."""
-    return (done - 1) % save_interval == 0 or done == phases[-1].end or done in phase_at(phases, done - 1).evaluate
+    return (
+        (done - 1) % save_interval == 0
+        or done == phases[-1].end
+        or done in phase_at(phases, done - 1).evaluate
+    )
 
 
 def relative_cost(phase: Phase) -> float:
@@ -384,7 +444,10 @@ def saving(phases: Sequence[Phase]) -> float:
 
 
 def describe(
-    phases: Sequence[Phase], rate: Callable[[float], float], num_records: int | None = None, world_size: int = 1
+    phases: Sequence[Phase],
+    rate: Callable[[float], float],
+    num_records: int | None = None,
+    world_size: int = 1,
 ) -> str:
     """The plan as a table, a phase a line, and its total against the plain run.
 
@@ -393,18 +456,42 @@ def describe(
         num_records: adds the steps of an epoch.
         world_size: ranks; batches are shown per rank.
     """
-    rows = [["phase", "epochs", "frames x crop", "stride", "clips per rank at crop", "BN splits", "learning rate", "cost"]]
+    rows = [
+        [
+            "phase",
+            "epochs",
+            "frames x crop",
+            "stride",
+            "clips per rank at crop",
+            "BN splits",
+            "learning rate",
+            "cost",
+        ]
+    ]
     rows[0] += ["steps"] * (num_records is not None)
     for number, p in enumerate(phases, 1):
-        shapes = ", ".join(f"{s.batch_size}" + (f" at {s.crop_size}" if s.crop_size else "") for s in p.cycle)
+        shapes = ", ".join(
+            f"{s.batch_size}" + (f" at {s.crop_size}" if s.crop_size else "") for s in p.cycle
+        )
         rates = dict.fromkeys(f"{rate(float(epoch)):.3g}" for epoch in (p.first, p.end - 1))
         size = f"{p.num_frames} x {p.crop_size}" if p.num_frames and p.crop_size else "-"
         stride = "-" if p.stride is None else " to ".join(dict.fromkeys(map(str, p.stride)))
-        row = [str(number), f"{p.first + 1}-{p.end}", size, stride, shapes, str(p.bn_splits), " to ".join(rates)]
+        row = [
+            str(number),
+            f"{p.first + 1}-{p.end}",
+            size,
+            stride,
+            shapes,
+            str(p.bn_splits),
+            " to ".join(rates),
+        ]
         steps = [] if num_records is None else [str(steps_per_epoch(p, num_records, world_size))]
         rows.append([*row, f"{relative_cost(p):.3f}", *steps])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     before, work = phases[0].plain.epochs, sum(p.num_epochs * relative_cost(p) for p in phases)
     lines.append(
         f"total: {phases[-1].end} epochs that cost as much as {work:.1f} plain ones; plain training has {before}: "

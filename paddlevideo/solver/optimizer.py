@@ -14,11 +14,13 @@ import paddle
 from paddle import nn
 from paddle.regularizer import L1Decay, L2Decay
 
-from paddlevideo.registry import Kind, register
+from paddlevideo.config.registry import Kind, register
 
 Rule = Annotated[Callable[[float], float], Kind("lr")]
 Regularizer = Annotated[L1Decay | L2Decay, Kind("regularizer")]
-GradClip = Annotated[nn.ClipGradByGlobalNorm | nn.ClipGradByNorm | nn.ClipGradByValue, Kind("grad_clip")]
+GradClip = Annotated[
+    nn.ClipGradByGlobalNorm | nn.ClipGradByNorm | nn.ClipGradByValue, Kind("grad_clip")
+]
 
 # `model.named_parameters()`, or `model.parameters()` where no option goes by name.
 Parameters = Iterable[tuple[str, paddle.Tensor]] | Iterable[paddle.Tensor]
@@ -73,7 +75,9 @@ class Momentum:
     weight_decay: float | Regularizer | None = None
     grad_clip: GradClip | None = None
 
-    def build(self, parameters: Parameters, multi_precision: bool = False) -> paddle.optimizer.Optimizer:
+    def build(
+        self, parameters: Parameters, multi_precision: bool = False
+    ) -> paddle.optimizer.Optimizer:
         """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
         return paddle.optimizer.Momentum(
             learning_rate=float(self.learning_rate(0.0)),
@@ -101,7 +105,9 @@ class SGD:
     weight_decay: float | Regularizer | None = None
     grad_clip: GradClip | None = None
 
-    def build(self, parameters: Parameters, multi_precision: bool = False) -> paddle.optimizer.Optimizer:
+    def build(
+        self, parameters: Parameters, multi_precision: bool = False
+    ) -> paddle.optimizer.Optimizer:
         """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
         return paddle.optimizer.SGD(
             learning_rate=float(self.learning_rate(0.0)),
@@ -132,7 +138,9 @@ class Adam:
     weight_decay: float | Regularizer | None = None
     grad_clip: GradClip | None = None
 
-    def build(self, parameters: Parameters, multi_precision: bool = False) -> paddle.optimizer.Optimizer:
+    def build(
+        self, parameters: Parameters, multi_precision: bool = False
+    ) -> paddle.optimizer.Optimizer:
         """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
         return paddle.optimizer.Adam(
             learning_rate=float(self.learning_rate(0.0)),
@@ -168,7 +176,9 @@ class AdamW:
     no_weight_decay_name: str | None = None
     grad_clip: GradClip | None = None
 
-    def build(self, parameters: Parameters, multi_precision: bool = False) -> paddle.optimizer.Optimizer:
+    def build(
+        self, parameters: Parameters, multi_precision: bool = False
+    ) -> paddle.optimizer.Optimizer:
         """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones.
 
         Raises:
@@ -191,10 +201,14 @@ class AdamW:
     def _free_by_name(self, named) -> set[str]:
         words = (self.no_weight_decay_name or "").split()
         if words and any(name is None for name, _ in named):
-            raise ValueError("no_weight_decay_name needs the model's names; build from model.named_parameters()")
+            raise ValueError(
+                "no_weight_decay_name needs the model's names; build from model.named_parameters()"
+            )
         for word in words:
             if not any(word in name for name, _ in named):
-                raise ValueError(f"OPTIMIZER.no_weight_decay_name: no parameter has {word!r} in its name")
+                raise ValueError(
+                    f"OPTIMIZER.no_weight_decay_name: no parameter has {word!r} in its name"
+                )
         return {p.name for name, p in named if any(word in name for word in words)}
 
 
@@ -202,14 +216,18 @@ def _named(parameters: Parameters) -> list[tuple[str | None, paddle.Tensor]]:
     return [item if isinstance(item, tuple) else (None, item) for item in parameters]
 
 
-def optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, np.ndarray]:
+def optimizer_state(
+    optimizer: paddle.optimizer.Optimizer, model: nn.Layer
+) -> dict[str, np.ndarray]:
     """What the optimizer remembers, as `<parameter in the model>.<slot>`: `head.fc.weight.velocity`, `.moment1`, `.moment2`,
     `.beta1_pow_acc`, `.beta2_pow_acc`, `.master_weight`. Complete before the first step too (zeros). bfloat16 comes as uint16.
     """
     return {name: np.array(tensor.numpy()) for name, tensor in _slots(optimizer, model).items()}
 
 
-def restore_optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Layer, state: Mapping[str, np.ndarray]) -> None:
+def restore_optimizer_state(
+    optimizer: paddle.optimizer.Optimizer, model: nn.Layer, state: Mapping[str, np.ndarray]
+) -> None:
     """Put back what `optimizer_state` gave, bit for bit, whatever Paddle calls the parameters in this process.
 
     Works before the first step as well as after it.
@@ -223,9 +241,15 @@ def restore_optimizer_state(optimizer: paddle.optimizer.Optimizer, model: nn.Lay
     for name in slots.keys() & state.keys():
         want, came = slots[name].numpy(), np.asarray(state[name])
         if (want.shape, want.dtype) != (came.shape, came.dtype):
-            problems.append(f"has {name} as {came.dtype} {list(came.shape)}, not {want.dtype} {list(want.shape)}")
+            problems.append(
+                f"has {name} as {came.dtype} {list(came.shape)}, not {want.dtype} {list(want.shape)}"
+            )
     if problems:
-        raise ValueError("the optimizer's state " + "; ".join(problems) + ". Resume with the model and OPTIMIZER that saved it")
+        raise ValueError(
+            "the optimizer's state "
+            + "; ".join(problems)
+            + ". Resume with the model and OPTIMIZER that saved it"
+        )
     for name, tensor in slots.items():
         tensor.set_value(np.asarray(state[name]))
 
@@ -236,14 +260,18 @@ def _slots(optimizer, model) -> dict[str, paddle.Tensor]:
     parameters = [p for p in optimizer._parameter_list if not p.stop_gradient]
     foreign = [p.name for p in parameters if p.name not in names]
     if foreign:
-        raise ValueError(f"the optimizer holds {len(foreign)} parameters that are not in the model: {', '.join(foreign[:3])}")
+        raise ValueError(
+            f"the optimizer holds {len(foreign)} parameters that are not in the model: {', '.join(foreign[:3])}"
+        )
     # Paddle has no public way in: its own state_dict names everything after counters of the process.
     optimizer._create_accumulators(paddle.static.default_main_program().global_block(), parameters)
     slots = {}
     masters = getattr(optimizer, "_master_weights", {})
     for owner, tensor in masters.items():
         slots[f"{names[owner]}.master_weight"] = tensor
-        names[tensor.name] = names[owner]  # slots of a half-precision parameter belong to its float32 copy
+        names[tensor.name] = names[
+            owner
+        ]  # slots of a half-precision parameter belong to its float32 copy
     for slot, tensors in optimizer._accumulators.items():
         slots |= {f"{names[owner]}.{slot}": tensor for owner, tensor in tensors.items()}
     return slots

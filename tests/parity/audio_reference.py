@@ -55,7 +55,11 @@ def counted():
         axes = len(x.shape) - 2
         steps, pads = (np.broadcast_to(v, axes).tolist() for v in (self._stride, self._padding))
         sizes = zip(x.shape[2:], self._kernel_size, steps, pads, strict=True)
-        out = [x.shape[0], self._out_channels, *((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes)]
+        out = [
+            x.shape[0],
+            self._out_channels,
+            *((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes),
+        ]
         counts["conv"] += math.prod(out) * math.prod(self.weight.shape[1:])
         return paddle.zeros(out, x.dtype)
 
@@ -63,7 +67,14 @@ def counted():
         counts["norm"] += 2 * int(x.size)
         return x
 
-    stand_ins = {Conv2D: zeros, Conv3D: zeros, nn.Conv2D: zeros, nn.Conv3D: zeros, nn.BatchNorm2D: same, SubBatchNorm3D: same}
+    stand_ins = {
+        Conv2D: zeros,
+        Conv3D: zeros,
+        nn.Conv2D: zeros,
+        nn.Conv3D: zeros,
+        nn.BatchNorm2D: same,
+        SubBatchNorm3D: same,
+    }
     with ExitStack() as stack:
         for layer, forward in stand_ins.items():
             stack.enter_context(mock.patch.object(layer, "forward", forward))

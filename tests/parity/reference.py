@@ -19,12 +19,33 @@ FAMILIES = {
     "slowfast": (
         Recognizer3D,
         (ResNetSlowFast, {"alpha": 8, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 5}),
-        (SlowFastHead, {"alpha": 8, "beta": 8, "width_per_group": 64, "num_frames": 32, "crop_size": 224}),
+        (
+            SlowFastHead,
+            {"alpha": 8, "beta": 8, "width_per_group": 64, "num_frames": 32, "crop_size": 224},
+        ),
     ),
     "slowfast_multigrid": (
         Recognizer3D,
-        (ResNetSlowFast, {"alpha": 4, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 7, "bn_norm_type": "batchnorm"}),
-        (SlowFastHead, {"alpha": 4, "beta": 8, "width_per_group": 64, "num_frames": 32, "multigrid_short": True}),
+        (
+            ResNetSlowFast,
+            {
+                "alpha": 4,
+                "beta": 8,
+                "width_per_group": 64,
+                "fusion_kernel_sz": 7,
+                "bn_norm_type": "batchnorm",
+            },
+        ),
+        (
+            SlowFastHead,
+            {
+                "alpha": 4,
+                "beta": 8,
+                "width_per_group": 64,
+                "num_frames": 32,
+                "multigrid_short": True,
+            },
+        ),
     ),
 }
 
@@ -52,7 +73,9 @@ def fill(shared: Path, model, tame: bool) -> None:
     spec = importlib.util.spec_from_file_location("fill", goldens(shared) / "fill.py")
     rule = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rule)
-    arrays = {name: rule.fill(name, tensor.shape, tame) for name, tensor in model.state_dict().items()}
+    arrays = {
+        name: rule.fill(name, tensor.shape, tame) for name, tensor in model.state_dict().items()
+    }
     assert model.set_state_dict(arrays) == ([], [])
 
 
@@ -60,10 +83,18 @@ def check_names(shared: Path, family: str) -> None:
     """Names, shapes and their order are those of a released file."""
     manifest = json.loads((goldens(shared) / f"manifest_{family}.json").read_text())
     model = build(family)
-    ours = [(name, list(tensor.shape), str(tensor.numpy().dtype)) for name, tensor in model.state_dict().items()]
-    assert ours == [(entry["name"], entry["shape"], entry["dtype"].removeprefix("paddle.")) for entry in manifest]
+    ours = [
+        (name, list(tensor.shape), str(tensor.numpy().dtype))
+        for name, tensor in model.state_dict().items()
+    ]
+    assert ours == [
+        (entry["name"], entry["shape"], entry["dtype"].removeprefix("paddle."))
+        for entry in manifest
+    ]
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    assert trained == {entry["name"] for entry in manifest if entry["trainable_or_buffer"] == "trainable"}
+    assert trained == {
+        entry["name"] for entry in manifest if entry["trainable_or_buffer"] == "trainable"
+    }
 
 
 def check_logits(shared: Path, family: str, tame: bool) -> None:
@@ -72,7 +103,11 @@ def check_logits(shared: Path, family: str, tame: bool) -> None:
     model = build(family)
     fill(shared, model, tame)
     model.eval()
-    frames = np.random.default_rng(0).standard_normal(tuple(golden["public/input_shape"])).astype("float32")
+    frames = (
+        np.random.default_rng(0)
+        .standard_normal(tuple(golden["public/input_shape"]))
+        .astype("float32")
+    )
     with paddle.no_grad():
         logits = model(inputs_of(model, frames)).numpy()
     expected = golden["public/out_tame" if tame else "public/logits"]

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from paddlevideo.data.audio import DecibelMel, LogMel, hann_window, mel_filters, nearest_rows, overlap_window
-from paddlevideo.data.waveform import read_waveform
+from paddlevideo.media.log_mel import (
+    DecibelMel,
+    LogMel,
+    hann_window,
+    mel_filters,
+    nearest_steps,
+    overlap_window,
+)
+from paddlevideo.media.waveform import read_waveform
 
 ULPS = 1e-6  # of values around 1: a few roundings of float32
 
@@ -15,7 +22,8 @@ def golden(shared):
 
 
 @pytest.mark.parametrize(
-    ("name", "n_fft", "hop"), [("script_512_256", 512, 256), ("default_1280_320", 1280, 320), ("readme_1024_256", 1024, 256)]
+    ("name", "n_fft", "hop"),
+    [("script_512_256", 512, 256), ("default_1280_320", 1280, 320), ("readme_1024_256", 1024, 256)],
 )
 def test_mmaction2_feature(golden, name, n_fft, hop):
     feature = DecibelMel(n_fft=n_fft, hop_length=hop)
@@ -34,22 +42,31 @@ def test_silence_is_zero(golden):
 
 
 def test_avslowfast_log_mel(golden):
-    for wave, suffix in ((golden["w16_f32"], ""), (golden["w16_i16"].astype(np.float32), "_i16scale")):
+    for wave, suffix in (
+        (golden["w16_f32"], ""),
+        (golden["w16_i16"].astype(np.float32), "_i16scale"),
+    ):
         plain, wanted = LogMel(mean=0, std=1)(wave), golden[f"av_logmel_w16{suffix}"]
-        assert plain.shape == wanted.shape and np.abs(plain - wanted).max() < ULPS * np.abs(wanted).max()
+        assert (
+            plain.shape == wanted.shape
+            and np.abs(plain - wanted).max() < ULPS * np.abs(wanted).max()
+        )
         normalised = LogMel()(wave)
         assert np.abs(normalised - golden[f"av_logmel_norm_w16{suffix}"]).max() < ULPS * 4
 
 
 def test_avslowfast_input(golden):
     places = golden["av_temporal_sampling_idx_0_133.3"]
-    assert np.array_equal(nearest_rows(np.arange(200), 0, 133.3), places)
-    rows = nearest_rows(LogMel()(golden["w16_f32"]), 0, 133.3)
+    assert np.array_equal(nearest_steps(np.arange(200), 0, 133.3), places)
+    rows = nearest_steps(LogMel()(golden["w16_f32"]), 0, 133.3)
     assert rows.shape == (128, 80) and np.abs(rows - golden["av_input_128x80"]).max() < ULPS * 4
 
 
 def test_filters_and_windows(golden):
-    slaney, htk = mel_filters(16000, 512, 80, 125, 7600, "slaney"), mel_filters(16000, 512, 80, 0, 8000, "htk")
+    slaney, htk = (
+        mel_filters(16000, 512, 80, 125, 7600, "slaney"),
+        mel_filters(16000, 512, 80, 0, 8000, "htk"),
+    )
     assert np.abs(slaney.T - golden["mm_melbasis_16000_512_125_7600_80"]).max() < 1e-8
     assert np.abs(htk.T - golden["av_melbasis_htk_16000_512_0_8000_80"]).max() < 1e-8
     for n_fft, hop in ((512, 256), (1280, 320)):
@@ -59,10 +76,20 @@ def test_filters_and_windows(golden):
 
 
 def test_librosa_where_it_is_installed(golden):
-    librosa = pytest.importorskip("librosa", reason="librosa is not installed; the goldens have its numbers")
+    librosa = pytest.importorskip(
+        "librosa", reason="librosa is not installed; the goldens have its numbers"
+    )
     wave = golden["w16_f32"]
     mel = librosa.feature.melspectrogram(
-        y=wave.astype(np.float64), sr=16000, n_fft=512, hop_length=256, n_mels=80, fmin=0, fmax=8000, htk=True, center=False
+        y=wave.astype(np.float64),
+        sr=16000,
+        n_fft=512,
+        hop_length=256,
+        n_mels=80,
+        fmin=0,
+        fmax=8000,
+        htk=True,
+        center=False,
     )
     assert np.abs(LogMel(mean=0, std=1)(wave) - np.log(mel.T + 1e-8)).max() < 1e-5
 

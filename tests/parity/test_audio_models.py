@@ -9,7 +9,11 @@ import pytest
 from paddlevideo.models.audio_resnet import AudioRecognizer, AudioResNet, ResNetAudio, TSNAudioHead
 from tests.parity.audio_reference import close, counted, fill, goldens
 
-BACKBONES = {"tsn_r18_audio": (AudioResNet, 18), "tsn_r50_audio": (AudioResNet, 50), "resnetaudio_r50": (ResNetAudio, 50)}
+BACKBONES = {
+    "tsn_r18_audio": (AudioResNet, 18),
+    "tsn_r50_audio": (AudioResNet, 50),
+    "resnetaudio_r50": (ResNetAudio, 50),
+}
 
 
 def build(name: str, average_clips="prob") -> AudioRecognizer:
@@ -29,7 +33,9 @@ def test_features_logits_and_averages(shared, name):
     with paddle.no_grad():
         features = model.backbone(x.flatten(0, 1))
         log_p = model({"audio": x}).numpy()
-        score = AudioRecognizer(model.backbone, model.head, "score")  # shares the weights, connects anew
+        score = AudioRecognizer(
+            model.backbone, model.head, "score"
+        )  # shares the weights, connects anew
         fill(shared, score, f"mmaction2_{name}", "mmaction2")
         score.eval()
         mean = score({"audio": x}).numpy()
@@ -39,7 +45,9 @@ def test_features_logits_and_averages(shared, name):
     close(features[0, :4].numpy(), golden["feat_first"])
     close(logits, golden["logits"])
     close(mean, golden["avg_score"])
-    close(np.exp(log_p), golden["avg_prob"], share=1e-4)  # the spread of logits is in the hundreds: softmax magnifies
+    close(
+        np.exp(log_p), golden["avg_prob"], share=1e-4
+    )  # the spread of logits is in the hundreds: softmax magnifies
 
 
 @pytest.mark.parametrize(
@@ -57,5 +65,7 @@ def test_names_and_cost(shared, name, features, giga):
     with counted() as multiplications:
         found = model.backbone(paddle.zeros([1, 1, 128, 80]))
     assert found.shape == [1, *features]
-    total = sum(multiplications.values()) + math.prod(features) + 400 * features[0]  # pooling, classifier
+    total = (
+        sum(multiplications.values()) + math.prod(features) + 400 * features[0]
+    )  # pooling, classifier
     assert f"{total / 1e9:.3f}" == giga

@@ -12,7 +12,9 @@ FIXED = 128
 
 @pytest.fixture(scope="module")
 def golden(shared):
-    return json.loads((shared / "parity" / "audio" / "selector_golden.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (shared / "parity" / "audio" / "selector_golden.json").read_text(encoding="utf-8")
+    )
 
 
 def clips_of(row) -> np.ndarray:
@@ -29,14 +31,19 @@ def rows_of(golden):
 def test_frames(golden):
     for row in rows_of(golden):
         clips = clips_of(row)
-        assert clips[:, 0].tolist() == row["first_frame"] and clips[:, -1].tolist() == row["last_frame"], row
+        assert (
+            clips[:, 0].tolist() == row["first_frame"]
+            and clips[:, -1].tolist() == row["last_frame"]
+        ), row
     assert len(rows_of(golden)) == 52
 
 
 def test_rows(golden):
     same = 0
     for row in rows_of(golden):
-        for clip, first, kept in zip(clips_of(row), row["first_row"], row["kept_rows"], strict=True):
+        for clip, first, kept in zip(
+            clips_of(row), row["first_row"], row["kept_rows"], strict=True
+        ):
             start, end = AudioFeatureSelector(FIXED).span(clip, row["total_frames"], row["length"])
             if kept == FIXED:
                 assert (start, end - start) == (first, kept), row

@@ -3,7 +3,7 @@
 The goldens of the loss are of one clip, or of the loss alone: with two clips the authors' code lays the sounds out clip by
 clip and then cuts them in halves as if all own sounds came first, so that clip 1 is predicted from clip 0's wrong sound, and
 not from its own. What it gives there is no target; here a clip gives in a batch what it gives alone, which
-tests/parts/test_av_slowfast.py holds.
+tests/parts/models/test_av_slowfast.py holds.
 """
 
 import ast
@@ -13,7 +13,7 @@ import paddle
 import pytest
 
 from paddlevideo.losses import synchronisation_loss
-from paddlevideo.models.audiovisual import AudioVisualRecognizer, can_be_told_apart
+from paddlevideo.models.audiovisual import AudioVisualRecognizer, distinguishable
 from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead, SyncProjection
 from tests.parity.audio_reference import close, counted, fill, goldens, rule
 
@@ -25,7 +25,9 @@ CASES = {
 
 
 def build(name: str, crop_size=224) -> AudioVisualRecognizer:
-    return AudioVisualRecognizer(AVSlowFast(**CASES[name]), AVSlowFastHead(400, crop_size, dropout_rate=0.0))
+    return AudioVisualRecognizer(
+        AVSlowFast(**CASES[name]), AVSlowFastHead(400, crop_size, dropout_rate=0.0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,9 @@ def test_losses_of_a_training_step(shared, model, kept, rate):
     close(logits.numpy(), golden[f"train_{kept}_logits"])
     assert list(embeddings) == ["s3", "s4", "s5"]
     for stage, pair in embeddings.items():
-        assert float(synchronisation_loss(*pair)) == pytest.approx(float(golden[f"train_{kept}_{stage}_avs"]), rel=1e-5)
+        assert float(synchronisation_loss(*pair)) == pytest.approx(
+            float(golden[f"train_{kept}_{stage}_avs"]), rel=1e-5
+        )
 
 
 def test_loss_alone(shared):
@@ -114,7 +118,9 @@ def test_loss_alone(shared):
         layer.bias.set_value(value(f"{name}.bias", (64,)))
     rng = np.random.default_rng(0)
     shapes = ((4, 640, 4, 7, 7), (4, 640, 1, 4, 1), (4, 640, 1, 4, 1))
-    visual, own, other = (paddle.to_tensor(rng.standard_normal(shape).astype("float32")) for shape in shapes)
+    visual, own, other = (
+        paddle.to_tensor(rng.standard_normal(shape).astype("float32")) for shape in shapes
+    )
     embeddings = projection(visual, paddle.concat([own, other]))
     loss = synchronisation_loss(*embeddings, paddle.ones([4]))
     assert float(loss) == pytest.approx(float(golden["iso_L2_all"]), rel=1e-6)
@@ -137,7 +143,7 @@ def test_what_counts(shared):
     x[2, 1] = x[2, 0]
     x[3, 1] *= 0.05
     own, other = (paddle.to_tensor(x[:, i].astype("float32")) for i in range(2))
-    assert can_be_told_apart(own, other).astype("bool").tolist() == golden["mask"].tolist()
+    assert distinguishable(own, other).astype("bool").tolist() == golden["mask"].tolist()
 
 
 @pytest.mark.parametrize("name", list(CASES)[1:])
@@ -147,13 +153,21 @@ def test_names(shared, name):
 
 @pytest.mark.parametrize(
     ("name", "size", "giga"),
-    [("4x16_r50", 224, "31.5"), ("4x16_r50", 256, "39.88"), ("4x16_r50_fsall", 256, "40.41"), ("8x8_r50", 256, "68.9")],
+    [
+        ("4x16_r50", 224, "31.5"),
+        ("4x16_r50", 256, "39.88"),
+        ("4x16_r50_fsall", 256, "40.41"),
+        ("8x8_r50", 256, "68.9"),
+    ],
 )
 def test_cost(name, size, giga):
     """Giga-multiplications of a view of 32 frames, rounded as they were told: convolutions, batch norms, classifier."""
     model = build(name)
     slow = 32 // CASES[name].get("alpha", 8)
-    clip = {"slow": paddle.zeros([1, 3, slow, size, size]), "fast": paddle.zeros([1, 3, 32, size, size])}
+    clip = {
+        "slow": paddle.zeros([1, 3, slow, size, size]),
+        "fast": paddle.zeros([1, 3, 32, size, size]),
+    }
     model.eval()
     with counted() as multiplications:
         model({**clip, "audio": paddle.zeros([1, 1, 128, 80])})

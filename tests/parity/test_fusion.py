@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from paddlevideo.metrics.fusion import accuracies, fuse, label_places
+from paddlevideo.metrics.fusion import accuracies, fuse, label_ranks
 from paddlevideo.report.fusion import report_accuracy
 
 CASES = [(a, b, soft) for a, b in ((1, 1), (1, 2), (2, 1), (1, 0)) for soft in (False, True)]
@@ -43,7 +43,9 @@ def test_every_case_is_tried(golden):
 def test_each_alone(golden, name):
     numbers = accuracies(np.array(golden[name]), np.array(golden["labels"]))
     expected = golden["metrics"][f"{name}_alone"]
-    assert {theirs: numbers[ours] for ours, theirs in NAMES.items()} == pytest.approx(expected, rel=1e-12)
+    assert {theirs: numbers[ours] for ours, theirs in NAMES.items()} == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".json"])
@@ -53,7 +55,9 @@ def test_from_files_to_fused_files(golden, tmp_path, a, b, soft, suffix):
     files = write_plain(golden, tmp_path, suffix, "float32")
     expected = golden["metrics"][f"coef_{a}_{b}_softmax_{str(soft).lower()}"]
     out = tmp_path / "fused.json"
-    text = report_accuracy(files, str(tmp_path / "list.txt"), [a, b], apply_softmax=soft, out=str(out))
+    text = report_accuracy(
+        files, str(tmp_path / "list.txt"), [a, b], apply_softmax=soft, out=str(out)
+    )
     assert re.findall(r"^(?:Mean Class|Top \d) Accuracy: .*$", text, re.M) == expected["cli_stdout"]
     written = json.loads(out.read_text())
     assert {theirs: written["numbers"][ours] for ours, theirs in NAMES.items()} == pytest.approx(
@@ -76,7 +80,7 @@ def test_a_class_that_is_an_answer_but_no_label(golden):
 def test_equal_scores(golden):
     corner = golden["corner_ties"]
     scores = np.repeat(np.array(corner["scores"]), 6, axis=0)
-    best = np.flatnonzero(label_places(scores, np.arange(6)) == 0)
+    best = np.flatnonzero(label_ranks(scores, np.arange(6)) == 0)
     assert best.tolist() == [corner["top1_class"]]
     for label in range(6):
         numbers = accuracies(scores[:1], np.array([label]))

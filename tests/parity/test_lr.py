@@ -14,13 +14,17 @@ from paddlevideo.solver.lr import CustomWarmupCosineDecay, CustomWarmupPiecewise
 
 @pytest.fixture(params=["slowfast.yaml", "pptsn.yaml", "slowfast_multigrid.yaml (no rebuild)"])
 def curve(request, shared):
-    curve = json.loads((shared / "parity" / "paddlevideo" / "schedule_golden.json").read_text())["lr_curves"][request.param]
+    curve = json.loads((shared / "parity" / "paddlevideo" / "schedule_golden.json").read_text())[
+        "lr_curves"
+    ][request.param]
     assert len(curve["lr"]) >= 20
     return curve
 
 
 def rule_of(curve):
-    rule_type = CustomWarmupPiecewiseDecay if "steps" in curve["kwargs"] else CustomWarmupCosineDecay
+    rule_type = (
+        CustomWarmupPiecewiseDecay if "steps" in curve["kwargs"] else CustomWarmupCosineDecay
+    )
     return rule_type(**curve["kwargs"], iter_step=True)
 
 
@@ -33,7 +37,9 @@ def sums(curve):
 def test_at_the_reference_s_own_epochs(curve):
     rule, epochs = rule_of(curve), sums(curve)
     for iteration, value in curve["lr"].items():
-        assert rule(epochs[int(iteration)]) == pytest.approx(value, rel=1e-12), f"iteration {iteration}"
+        assert rule(epochs[int(iteration)]) == pytest.approx(value, rel=1e-12), (
+            f"iteration {iteration}"
+        )
 
 
 def test_at_the_true_epochs(curve):

@@ -8,7 +8,16 @@ from types import SimpleNamespace
 import pytest
 
 from paddlevideo.solver.lr import CustomWarmupPiecewiseDecay
-from paddlevideo.solver.multigrid import Plain, evaluates, learning_rate, phase_at, plan, saves, short_cycle, steps_per_epoch
+from paddlevideo.solver.multigrid import (
+    Plain,
+    evaluates,
+    learning_rate,
+    phase_at,
+    plan,
+    saves,
+    short_cycle,
+    steps_per_epoch,
+)
 
 SPEC = SimpleNamespace(
     LONG_CYCLE=True, SHORT_CYCLE=True, default_batch_size=0, default_temporal_size=0, default_crop_size=0, epoch_factor=1.5,
@@ -19,7 +28,9 @@ RULE = CustomWarmupPiecewiseDecay(
     warmup_start_lr=0.01, warmup_epochs=34, step_base_lr=0.1, lrs=[1, 0.1, 0.01, 0.001], steps=[0, 94, 154, 196],
     max_epoch=239, iter_step=True,
 )  # fmt: skip
-PLAIN = Plain(epochs=239, batch_size=8, num_frames=32, crop_size=224, sampling_rate=2, jitter=(256, 320))
+PLAIN = Plain(
+    epochs=239, batch_size=8, num_frames=32, crop_size=224, sampling_rate=2, jitter=(256, 320)
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +45,19 @@ def phases():
 
 def test_stages(golden, phases):
     ends = [end for _, _, end in golden["schedule"]]
-    assert [p.end for p in phases if p.end in ends] == ends and phases[-1].end == golden["total_epochs"]
+    assert [p.end for p in phases if p.end in ends] == ends and phases[-1].end == golden[
+        "total_epochs"
+    ]
     for (_, (relative, frames, crop), end), (_, _, first) in zip(
         golden["schedule"], [[0, 0, 0], *golden["schedule"]], strict=False
     ):
         for epoch in (first, end - 1):
             phase = phase_at(phases, epoch)
-            assert (phase.batch_size, phase.num_frames, phase.crop_size) == (relative * PLAIN.batch_size, frames, crop)
+            assert (phase.batch_size, phase.num_frames, phase.crop_size) == (
+                relative * PLAIN.batch_size,
+                frames,
+                crop,
+            )
 
 
 def test_every_epoch(golden, phases):
@@ -48,8 +65,14 @@ def test_every_epoch(golden, phases):
     for row in golden["epochs"]:
         epoch = row["epoch"] - 1
         phase = phase_at(phases, epoch)
-        assert (phase.num_frames, phase.crop_size, phase.batch_size) == (row["frames"], row["crop"], row["batch"])
-        assert [short_cycle(step, phase).batch_size for step in range(3)] == row["short_batch_sizes"]
+        assert (phase.num_frames, phase.crop_size, phase.batch_size) == (
+            row["frames"],
+            row["crop"],
+            row["batch"],
+        )
+        assert [short_cycle(step, phase).batch_size for step in range(3)] == row[
+            "short_batch_sizes"
+        ]
         assert phase.bn_splits == (row["splits"] if row["norm"] == "sub_batchnorm" else 1)
         # What the reference computes and then does not use is the range that the method draws from.
         assert phase.stride == (row["sampling_rate"], row["long_cycle_sampling_rate"])
@@ -62,13 +85,19 @@ def test_the_learning_rate_s_steps(golden, phases):
     assert rate.lrs == pytest.approx(golden["lr_lrs"], rel=1e-12)
     curve = golden["lr_curves"]["slowfast_multigrid.yaml (no rebuild)"]
     reference = CustomWarmupPiecewiseDecay(**curve["kwargs"], iter_step=True)
-    assert [rate(e / 10) for e in range(3580)] == pytest.approx([reference(e / 10) for e in range(3580)], rel=1e-12)
+    assert [rate(e / 10) for e in range(3580)] == pytest.approx(
+        [reference(e / 10) for e in range(3580)], rel=1e-12
+    )
 
 
 def test_evaluations_and_checkpoints(golden, phases):
     epochs = range(1, golden["total_epochs"] + 1)
-    assert [done for done in epochs if evaluates(phases, done, val_interval=20)] == golden["eval_epochs_1based"]
-    assert [done for done in epochs if saves(phases, done, save_interval=10)] == golden["save_epochs_1based"]
+    assert [done for done in epochs if evaluates(phases, done, val_interval=20)] == golden[
+        "eval_epochs_1based"
+    ]
+    assert [done for done in epochs if saves(phases, done, save_interval=10)] == golden[
+        "save_epochs_1based"
+    ]
 
 
 @pytest.mark.parametrize("world_size", [1, 8])
@@ -78,7 +107,10 @@ def test_steps_of_an_epoch(golden, phases, world_size):
     counts = {}
     for row in golden["epochs"]:
         phase = phase_at(phases, row["epoch"] - 1)
-        ours, theirs = steps_per_epoch(phase, golden["N"], world_size), row[f"len_loader_world{world_size}"]
+        ours, theirs = (
+            steps_per_epoch(phase, golden["N"], world_size),
+            row[f"len_loader_world{world_size}"],
+        )
         sizes = [step.batch_size for step in phase.cycle]
         assert theirs == math.floor(math.ceil(golden["N"] / world_size) / (sum(sizes) / len(sizes)))
         assert theirs - 1 <= ours <= theirs

@@ -7,7 +7,14 @@ import pytest
 
 from paddlevideo.metrics.multilabel import MultiLabelMetric
 
-CASES = ("small_c5", "c30_one_batch", "class_without_positives", "sample_without_labels", "top_k_5", "ties")
+CASES = (
+    "small_c5",
+    "c30_one_batch",
+    "class_without_positives",
+    "sample_without_labels",
+    "top_k_5",
+    "ties",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +44,29 @@ def test_every_case_is_tried(golden):
 def test_numbers(golden, name, dtype):
     case = golden["cases"][name]
     numbers = score(case, case["batches"], dtype)
-    for ours, theirs in (("avg_hit_at_one", "hit_at_one"), ("avg_perr", "perr"), ("gap", "gap"), ("map", "map")):
-        assert numbers[ours] == pytest.approx(case["google"][theirs], abs=golden["tolerance"], rel=0), ours
+    for ours, theirs in (
+        ("avg_hit_at_one", "hit_at_one"),
+        ("avg_perr", "perr"),
+        ("gap", "gap"),
+        ("map", "map"),
+    ):
+        assert numbers[ours] == pytest.approx(
+            case["google"][theirs], abs=golden["tolerance"], rel=0
+        ), ours
 
 
 @pytest.mark.parametrize("name", ["sample_without_labels", "top_k_5"])
 def test_numbers_of_each_batch(golden, name):
-    case, start = golden["cases"][name] | {"top_k": 20}, 0  # for a single batch the reference always takes 20
+    case, start = (
+        golden["cases"][name] | {"top_k": 20},
+        0,
+    )  # for a single batch the reference always takes 20
     for size, expected in zip(case["batches"], case["google"]["per_batch"], strict=True):
-        part = {**case, "num_videos": size, **{key: case[key][start : start + size] for key in ("predictions", "labels")}}
+        part = {
+            **case,
+            "num_videos": size,
+            **{key: case[key][start : start + size] for key in ("predictions", "labels")},
+        }
         numbers = score(part, [size])
         assert numbers["avg_hit_at_one"] == pytest.approx(expected["hit_at_one"], abs=1e-9)
         assert numbers["avg_perr"] == pytest.approx(expected["perr"], abs=1e-9)

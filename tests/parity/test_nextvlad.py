@@ -8,12 +8,12 @@ import paddle
 import pytest
 
 import paddlevideo
+from paddlevideo.config.registry import lookup
 from paddlevideo.losses import sigmoid_cross_entropy
 from paddlevideo.models.convert import convert
 from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead
 from paddlevideo.models.tagger import VideoTagger
 from paddlevideo.models.vlad import aggregate, assign, intra_normalise, sigmoid
-from paddlevideo.registry import lookup
 from paddlevideo.solver.lr import ExampleDecay
 from paddlevideo.weights import load_into
 
@@ -36,7 +36,9 @@ def under(golden, prefix):
     return {name[len(prefix) :]: golden[name] for name in golden.files if name.startswith(prefix)}
 
 
-def tagger(sizes: dict, drop_rate: float = 0.5, convention: str = "paddlecv", whitening=None) -> VideoTagger:
+def tagger(
+    sizes: dict, drop_rate: float = 0.5, convention: str = "paddlecv", whitening=None
+) -> VideoTagger:
     backbone = NeXtVLAD(
         sizes["K"],
         sizes["G"],
@@ -63,10 +65,15 @@ def our_name(theirs: str) -> str:
 
 def batch_of(golden, case: str, frames: int = 300, seed: int = 1) -> dict[str, paddle.Tensor]:
     """The videos of a case, filled up to `frames` with what must not matter."""
-    rng, videos = np.random.default_rng(seed), sum(name.startswith(f"{case}/rgb") for name in golden.files)
+    rng, videos = (
+        np.random.default_rng(seed),
+        sum(name.startswith(f"{case}/rgb") for name in golden.files),
+    )
     batch = {"num_frames": [len(golden[f"{case}/rgb{i}"]) for i in range(videos)]}
     for name in ("rgb", "audio"):
-        batch[name] = rng.integers(0, 256, (videos, frames, golden[f"{case}/{name}0"].shape[1]), np.uint8)
+        batch[name] = rng.integers(
+            0, 256, (videos, frames, golden[f"{case}/{name}0"].shape[1]), np.uint8
+        )
         for number, count in enumerate(batch["num_frames"]):
             batch[name][number, :count] = golden[f"{case}/{name}{number}"]
     return {name: paddle.to_tensor(np.asarray(array)) for name, array in batch.items()}
@@ -77,15 +84,24 @@ def case(request, golden, manifest):
     """(name, model with the release's weights, batch, labels)"""
     about = manifest["cases"][request.param]
     model = tagger(about["cfg"], about["drop_rate"])
-    load_into(model, paddlevideo.convert_state_dict(released(golden), "paddlecv_nextvlad"), "golden")
+    load_into(
+        model, paddlevideo.convert_state_dict(released(golden), "paddlecv_nextvlad"), "golden"
+    )
     if about["mode"] == "train":
         model.train()
     else:
         model.eval()
     if f"{request.param}/drop_mask" in golden.files:
         mask = paddle.to_tensor(golden[f"{request.param}/drop_mask"].astype("float32"))
-        model.head.dropout.forward = lambda x: x * mask  # as it was drawn there; downscale_in_infer does not rescale
-    return request.param, model, batch_of(golden, request.param), paddle.to_tensor(golden[f"{request.param}/label"])
+        model.head.dropout.forward = lambda x: (
+            x * mask
+        )  # as it was drawn there; downscale_in_infer does not rescale
+    return (
+        request.param,
+        model,
+        batch_of(golden, request.param),
+        paddle.to_tensor(golden[f"{request.param}/label"]),
+    )
 
 
 def watch(model) -> dict[str, np.ndarray]:
@@ -108,7 +124,12 @@ def watch(model) -> dict[str, np.ndarray]:
         part.norm.register_forward_post_hook(note(f"{stream}.flat", 0))
         part.norm.register_forward_post_hook(note(f"{stream}.vlad_bn"))
     head = model.head
-    for layer, name in (("hidden", "hidden"), ("hidden_norm", "hidden_bn"), ("gate_in", "gate1"), ("gate_out", "gate2")):
+    for layer, name in (
+        ("hidden", "hidden"),
+        ("hidden_norm", "hidden_bn"),
+        ("gate_in", "gate1"),
+        ("gate_out", "gate2"),
+    ):
         getattr(head, layer).register_forward_post_hook(note(name))
     head.dropout.register_forward_post_hook(note("concat", 0))
     head.dropout.register_forward_post_hook(note("dropout"))
@@ -124,7 +145,9 @@ def close(found, expected, name, part=1e-5):
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound, err_msg=name)
 
 
-@pytest.mark.parametrize("case", ["tiny_eval", "tiny_train"], indirect=True)  # that with dropout has none
+@pytest.mark.parametrize(
+    "case", ["tiny_eval", "tiny_train"], indirect=True
+)  # that with dropout has none
 def test_every_step(case, golden):
     name, model, batch, _ = case
     seen = watch(model)
@@ -136,7 +159,9 @@ def test_every_step(case, golden):
         attention = sigmoid(paddle.to_tensor(seen[f"{stream}.attention"]))
         alpha = assign(paddle.to_tensor(logits), attention)
         seen |= {f"{stream}.attention": attention.numpy(), f"{stream}.alpha": alpha.numpy()}
-        seen[f"{stream}.assign"] = assign(paddle.to_tensor(logits), paddle.ones_like(attention)).numpy()
+        seen[f"{stream}.assign"] = assign(
+            paddle.to_tensor(logits), paddle.ones_like(attention)
+        ).numpy()
         # Video by video, without what pads them.
         ends = np.cumsum(batch["num_frames"].numpy())
         pairs = [
@@ -147,7 +172,10 @@ def test_every_step(case, golden):
         raw = paddle.concat([aggregate(a, f, paddle.zeros_like(part.centers)) for a, f in pairs])
         normal = intra_normalise(residual).reshape([len(pairs), part.width, -1])
         seen |= {f"{stream}.residual": residual.numpy(), f"{stream}.vlad_raw": raw.numpy()}
-        seen |= {f"{stream}.intra_norm": normal.numpy(), f"{stream}.a_sum": np.concatenate([a.sum(1) for a, _ in pairs])}
+        seen |= {
+            f"{stream}.intra_norm": normal.numpy(),
+            f"{stream}.a_sum": np.concatenate([a.sum(1) for a, _ in pairs]),
+        }
     seen["gate2"] = sigmoid(paddle.to_tensor(seen["gate2"])).numpy()
     seen["predictions"] = sigmoid(paddle.to_tensor(seen["logits"])).numpy()
     checked = [step for step in expected if step != "loss"]
@@ -161,12 +189,17 @@ def test_logits_loss_and_running_statistics(case, golden):
     logits = model(batch)
     assert np.abs(logits.numpy() - golden[f"{name}/logits"]).max() <= 2e-5
     assert np.abs(sigmoid(logits).numpy() - golden[f"{name}/predictions"]).max() <= 5e-6
-    assert float(sigmoid_cross_entropy(logits, labels)) == pytest.approx(float(golden[f"{name}/loss"]), rel=2e-6)
+    assert float(sigmoid_cross_entropy(logits, labels)) == pytest.approx(
+        float(golden[f"{name}/loss"]), rel=2e-6
+    )
     state = model.state_dict()
     statistics = under(golden, f"{name}/new_stat/")
     assert len(statistics) == (12 if model.training else 0)
     for theirs, expected in statistics.items():
-        assert np.abs(state[our_name(theirs)].numpy() - expected).max() <= 1e-5 * np.abs(expected).max(), theirs
+        assert (
+            np.abs(state[our_name(theirs)].numpy() - expected).max()
+            <= 1e-5 * np.abs(expected).max()
+        ), theirs
 
 
 @pytest.mark.parametrize("case", ["tiny_train"], indirect=True)
@@ -184,7 +217,9 @@ def test_gradients(case, golden):
         decay = parameter.regularizer._coeff if parameter.regularizer else 0.0
         assert decay == (1e-5 if theirs.startswith("logits_clf") else 0.0)
         with_decay = np.linalg.norm(found + decay * parameter.numpy())
-        assert with_decay == pytest.approx(float(golden[f"{name}/grad_l2_with_decay/{theirs}"]), rel=2e-4, abs=1e-6)
+        assert with_decay == pytest.approx(
+            float(golden[f"{name}/grad_l2_with_decay/{theirs}"]), rel=2e-4, abs=1e-6
+        )
 
 
 @pytest.mark.parametrize("case", ["tiny_train"], indirect=True)
@@ -197,7 +232,9 @@ def test_three_steps_of_adam(case, golden):
         loss = sigmoid_cross_entropy(model(batch), labels)
         assert float(loss) == pytest.approx(float(expected), rel=2e-6)
         loss.backward()
-        for parameter in still:  # Adam would make a whole step of their rounding, and the next running mean would follow
+        for parameter in (
+            still
+        ):  # Adam would make a whole step of their rounding, and the next running mean would follow
             assert float(parameter.grad.abs().max()) <= 1e-6
             parameter.grad.set_value(paddle.zeros_like(parameter.grad))
         optimizer.step()
@@ -228,17 +265,36 @@ def test_padding_changes_nothing(case, golden):
 
 
 def test_names_and_shapes_at_full_size(golden, manifest):
-    arrays = {entry["name"]: np.zeros(entry["shape"], np.float32) for entry in manifest["params"]["full"]}
+    arrays = {
+        entry["name"]: np.zeros(entry["shape"], np.float32) for entry in manifest["params"]["full"]
+    }
     arrays["eigen_param"] = golden["eigen_param_1024"]
     ours = paddlevideo.convert_state_dict(arrays, "paddlecv_nextvlad")
     model = tagger(FULL, whitening="youtube8m")
-    assert {name: list(a.shape) for name, a in ours.items()} == {n: list(t.shape) for n, t in model.state_dict().items()}
+    assert {name: list(a.shape) for name, a in ours.items()} == {
+        n: list(t.shape) for n, t in model.state_dict().items()
+    }
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    assert trained == {our_name(entry["name"]) for entry in manifest["params"]["full"] if entry["trainable"]}
-    np.testing.assert_allclose(model.backbone.eigen_param.numpy(), golden["eigen_param_1024"], rtol=1e-7)
+    assert trained == {
+        our_name(entry["name"]) for entry in manifest["params"]["full"] if entry["trainable"]
+    }
+    np.testing.assert_allclose(
+        model.backbone.eigen_param.numpy(), golden["eigen_param_1024"], rtol=1e-7
+    )
 
 
-FULL = {"Dv": 1024, "Da": 128, "lam": 2, "G": 8, "K": 128, "Ga": None, "Ka": None, "H": 2048, "r": 8, "C": 3862}
+FULL = {
+    "Dv": 1024,
+    "Da": 128,
+    "lam": 2,
+    "G": 8,
+    "K": 128,
+    "Ga": None,
+    "Ka": None,
+    "H": 2048,
+    "r": 8,
+    "C": 3862,
+}
 
 
 @pytest.mark.parametrize(
@@ -256,7 +312,9 @@ def test_parameter_counts(manifest, table, convention, changes):
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
     counts = {
         "trainable": sum(size for name, size in sizes.items() if name in trained),
-        "bn_running_stats": sum(size for name, size in sizes.items() if name.endswith(("._mean", "._variance"))),
+        "bn_running_stats": sum(
+            size for name, size in sizes.items() if name.endswith(("._mean", "._variance"))
+        ),
         "eigen_param": sizes["backbone.eigen_param"],
     }
     assert counts == manifest["param_counts"][table]
@@ -265,7 +323,13 @@ def test_parameter_counts(manifest, table, convention, changes):
 def test_learning_rate(manifest):
     """At a step of 160 examples, as the release computes it; an epoch is 3,888,919 videos there, whole batches of them."""
     steps = 3_888_919 // 160
-    rule = ExampleDecay(2e-4, decay_examples=2_000_000, max_decays=55, examples_per_epoch=steps * 160, iter_step=True)
+    rule = ExampleDecay(
+        2e-4,
+        decay_examples=2_000_000,
+        max_decays=55,
+        examples_per_epoch=steps * 160,
+        iter_step=True,
+    )
     for step, rate in manifest["lr_schedule"]["samples"].items():
         assert math.isclose(rule(int(step) / steps), rate, rel_tol=1e-12), step
         whole, part = divmod(int(step), steps)

@@ -16,7 +16,11 @@ def case(request, shared):
     """(model, golden, inputs)"""
     golden = np.load(goldens(shared) / f"golden_{request.param}.npz")
     model = build(request.param, **json.loads(str(golden["public/head"])))
-    fast = np.random.default_rng(0).standard_normal(tuple(golden["public/input_shape"])).astype("float32")
+    fast = (
+        np.random.default_rng(0)
+        .standard_normal(tuple(golden["public/input_shape"]))
+        .astype("float32")
+    )
     assert fast.sum(dtype="float64") == pytest.approx(float(golden["public/input_sum"]))
     return model, golden, inputs_of(model, fast)
 
@@ -51,7 +55,9 @@ def test_logits(shared, case):
     finally:
         hook.remove()
     expected = golden["public/logits"]  # [N, 1, h, w, K]
-    np.testing.assert_allclose(positions[0].numpy().reshape(expected.shape), expected, rtol=0, atol=1e-4 * expected.std())
+    np.testing.assert_allclose(
+        positions[0].numpy().reshape(expected.shape), expected, rtol=0, atol=1e-4 * expected.std()
+    )
     for number, name in enumerate(("slow", "fast")):
         array = features[name].numpy().astype("float64")
         assert array.mean() == pytest.approx(golden["public/feat_mean"][number], rel=1e-5)

@@ -26,10 +26,15 @@ def rows(golden, key):
 def test_frame_numbers(golden):
     outside = 0
     for row in rows(golden, "decode_sampler"):
-        sampler = DecodeSampler(row["num_frames"], row["sampling_rate"], test_mode=True, num_ensemble_views=row["views"])
+        sampler = DecodeSampler(
+            row["num_frames"], row["sampling_rate"], test_mode=True, num_ensemble_views=row["views"]
+        )
         clips = sampler(row["frames_len"], row["fps"], None).reshape(row["views"], -1)
         # The reference clips to N, a frame that is not there; the last one is N - 1.
-        assert clips[row["index"]].tolist() == np.minimum(row["frames"], row["frames_len"] - 1).tolist(), row
+        assert (
+            clips[row["index"]].tolist()
+            == np.minimum(row["frames"], row["frames_len"] - 1).tolist()
+        ), row
         outside += max(row["frames"]) >= row["frames_len"]
         assert row["out_of_range"] == (max(row["frames"]) >= row["frames_len"])
     assert (len(rows(golden, "decode_sampler")), outside) == (420, 75)
@@ -78,7 +83,9 @@ def test_both_pathways(golden, num_clips):
     clip = np.random.default_rng(7).integers(0, 256, (8, 90, 120, 3), np.uint8)
     seen = 0
     for key, expected in golden.items():
-        if match := re.fullmatch(r"slowfast/short(\d+)_crop(\d+)_alpha(\d)_view(\d)of3/clip/(slow|fast)", key):
+        if match := re.fullmatch(
+            r"slowfast/short(\d+)_crop(\d+)_alpha(\d)_view(\d)of3/clip/(slow|fast)", key
+        ):
             short, crop, alpha, view = map(int, match.groups()[:4])
             steps = [
                 JitterScale(short, short),

@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from paddlevideo.data.tfrecord import encode_example, parse_example, read_payloads
-from paddlevideo.data.youtube8m import FeatureDecoder, FeaturePipeline, YouTube8MDataset
+from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline, YouTube8MDataset
+from paddlevideo.data.youtube8m.tfrecord import encode_example, parse_example, read_payloads
 from paddlevideo.sample import DecodeError
 
 
@@ -35,13 +35,19 @@ def test_the_writer_makes_the_same_bytes(folder):
     payloads = [payload for _, payload in read_payloads(folder / "small.tfrecord")][:2]
     for payload in payloads:
         video = parse_example(payload)
-        frames = {name: rows.reshape(len(rows), rows.shape[1] or 1) for name, rows in video.features.items()}
+        frames = {
+            name: rows.reshape(len(rows), rows.shape[1] or 1)
+            for name, rows in video.features.items()
+        }
         assert encode_example(video.id, video.labels, frames) == payload
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("flip", r"byte 0: the record fails its check \(CRC-32C\)"), ("trunc", "byte 358267: the record goes on 10 bytes")],
+    [
+        ("flip", r"byte 0: the record fails its check \(CRC-32C\)"),
+        ("trunc", "byte 358267: the record goes on 10 bytes"),
+    ],
 )
 def test_damage_is_refused(folder, name, told):
     with pytest.raises(DecodeError, match=rf"{name}.tfrecord: {told}"):

@@ -12,7 +12,7 @@ import paddle
 import pytest
 
 from paddlevideo import losses
-from paddlevideo.registry import lookup
+from paddlevideo.config.registry import lookup
 from paddlevideo.solver.lr import ConstantDecay
 from tests.parity.reference import build, fill, goldens, inputs_of
 
@@ -25,7 +25,9 @@ def optimizer_of(settings: dict, rate: float, model):
     for key, kind in PARTS.items():
         if key in arguments:
             arguments[key] = lookup(kind, arguments[key]["name"]).make(arguments[key]["value"])
-    recipe = lookup("optimizer", arguments.pop("name")).make(learning_rate=ConstantDecay(rate), **arguments)
+    recipe = lookup("optimizer", arguments.pop("name")).make(
+        learning_rate=ConstantDecay(rate), **arguments
+    )
     return recipe.build(model.named_parameters())
 
 
@@ -54,7 +56,11 @@ def test_three_steps(shared, name):
         targets = (paddle.to_tensor(first), paddle.to_tensor(second), lam)
         loss = losses.mixed_cross_entropy(logits, *targets, model.label_smoothing)
         loss.backward()
-        squares = [float((p.grad.astype("float64") ** 2).sum()) for p in model.parameters() if p.grad is not None]
+        squares = [
+            float((p.grad.astype("float64") ** 2).sum())
+            for p in model.parameters()
+            if p.grad is not None
+        ]
         assert float(loss) == pytest.approx(golden["loss"][step], rel=1e-5)
         assert np.sqrt(sum(squares)) == pytest.approx(golden["grad_norm"][step], rel=grad_bound)
         optimizer.step()
@@ -62,7 +68,13 @@ def test_three_steps(shared, name):
 
     after = {key: value.numpy().astype("float64") for key, value in model.state_dict().items()}
     assert list(after) == golden["names"].tolist()
-    for key, summary in {"sum": np.sum, "abs": lambda a: np.abs(a).sum(), "l2": np.linalg.norm}.items():
+    for key, summary in {
+        "sum": np.sum,
+        "abs": lambda a: np.abs(a).sum(),
+        "l2": np.linalg.norm,
+    }.items():
         ours = np.array([summary(after[n].ravel()) for n in after])
         apart = np.abs(ours - golden[key]) / golden["abs"]
-        assert apart.max() < 5e-4, f"{key} of {golden['names'][apart.argmax()]} is {apart.max():.1e} of its sum apart"
+        assert apart.max() < 5e-4, (
+            f"{key} of {golden['names'][apart.argmax()]} is {apart.max():.1e} of its sum apart"
+        )

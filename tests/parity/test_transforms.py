@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from paddlevideo.config.registry import lookup
 from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.mixing import mix
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.data.transforms import MultiScaleCrop, Scale
-from paddlevideo.registry import lookup
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")
 
@@ -30,7 +30,10 @@ def clips():
 @pytest.mark.parametrize("shape", ["clip", "portrait"])
 @pytest.mark.parametrize("name", CHAINS)
 def test_chain(golden, clips, name, shape):
-    steps = [lookup("transform", op).make(**args) for op, args in json.loads(str(golden[f"chain/{name}/spec"]))]
+    steps = [
+        lookup("transform", op).make(**args)
+        for op, args in json.loads(str(golden[f"chain/{name}/spec"]))
+    ]
     pipeline = ClipPipeline(None, None, steps)
     expected = golden[f"chain/{name}/{shape}"]
     got = pipeline.finish(pipeline.apply(clips[shape], None))["frames"]
@@ -47,7 +50,11 @@ def test_scale(golden, clips):
     for key, expected in golden.items():
         if match := re.fullmatch(r"scale/(\w+)\((\d+),(.*)\)/(\w+)", key):
             op, size, rest, shape = match.groups()
-            step = Scale(int(size), **json.loads(rest)) if op == "Scale" else JitterScale(int(size), int(rest))
+            step = (
+                Scale(int(size), **json.loads(rest))
+                if op == "Scale"
+                else JitterScale(int(size), int(rest))
+            )
             got = step({"frames": clips[shape][: len(expected)]}, None)["frames"]
             assert np.array_equal(got, expected), key
             seen += 1
@@ -64,13 +71,31 @@ def test_multiscale_crop_cuts_the_same_boxes(golden):
         for pair, (width, height) in enumerate(sizes):
             for place, (x, y) in enumerate(crop.offsets(case["w"], case["h"], width, height)):
                 left, top, right, bottom = crop.box(x, y, width, height)
-                ours.append([pair, place, x, y, x + width, y + height, left, top, right - left, bottom - top])
+                ours.append(
+                    [
+                        pair,
+                        place,
+                        x,
+                        y,
+                        x + width,
+                        y + height,
+                        left,
+                        top,
+                        right - left,
+                        bottom - top,
+                    ]
+                )
         assert len(sizes) == case["n_pairs"]
         assert ours == case["boxes"], case["flags"]
 
 
 def test_mixup(golden):
-    x = np.stack([np.random.default_rng(i).standard_normal((3, 3, 4, 4)).astype(np.float32) for i in range(4)])
+    x = np.stack(
+        [
+            np.random.default_rng(i).standard_normal((3, 3, 4, 4)).astype(np.float32)
+            for i in range(4)
+        ]
+    )
     # The golden comes from numpy's old generator with seed 0: permutation, then beta.
     old = np.random.RandomState(0)
     perm, lam = old.permutation(4), old.beta(0.2, 0.2)

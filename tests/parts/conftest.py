@@ -8,10 +8,10 @@ import paddle
 import pytest
 import yaml
 
-from paddlevideo.deploy.export import export
+from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import TrainState
-from paddlevideo.schema import Config
+from paddlevideo.export.export import export
 from paddlevideo.weights import write_arrays
 from tests.clips import write_clip
 
@@ -62,7 +62,9 @@ def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> P
     state = TrainState(model, None, None, class_names=names)
     arrays = state.model_arrays()
     shape = arrays["head.fc.weight"].shape
-    arrays["head.fc.weight"] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.005
+    arrays["head.fc.weight"] = (
+        np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.005
+    )
     write_arrays(path, arrays)
     return path
 
@@ -75,7 +77,9 @@ def exported(tmp_path_factory) -> Exported:
     write_clip(videos / "b" / "Motion.MP4", 20, height=80, width=48)
     write_clip(videos / "c d.avi", 5, height=64, width=96, codec="mpeg4")
     files = sorted(videos.rglob("*.*"))
-    (folder / "test.list").write_text("".join(f"{path} {number}\n" for number, path in enumerate(files)), encoding="utf-8")
+    (folder / "test.list").write_text(
+        "".join(f"{path} {number}\n" for number, path in enumerate(files)), encoding="utf-8"
+    )
     config = folder / "tiny.yaml"
     config.write_text(CONFIG.replace("LIST", str(folder / "test.list")), encoding="utf-8")
     assert yaml.safe_load(config.read_text(encoding="utf-8"))

@@ -30,7 +30,9 @@ def test_one_process_needs_nobody():
 def test_sums_are_float64_and_leave_the_input_alone():
     counts = {"hits": np.array([3, 4]), "n": np.float32(7)}
     total = dist.sum_over_ranks(counts)
-    assert total["hits"].dtype == np.float64 and total["hits"].tolist() == [3, 4] and total["n"] == 7
+    assert (
+        total["hits"].dtype == np.float64 and total["hits"].tolist() == [3, 4] and total["n"] == 7
+    )
     total["hits"] += 1
     assert counts["hits"].tolist() == [3, 4]
 
@@ -56,8 +58,20 @@ def machine(monkeypatch, gpus: int, compiled: bool = True):
         (None, 2, True, "gpu:0", ""),
         (False, 2, True, "cpu", ""),
         (True, 1, True, "gpu:0", ""),
-        (True, 0, True, "cpu", "a GPU was asked for, but this machine has no GPU: running on the CPU"),
-        (True, 0, False, "cpu", "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU"),
+        (
+            True,
+            0,
+            True,
+            "cpu",
+            "a GPU was asked for, but this machine has no GPU: running on the CPU",
+        ),
+        (
+            True,
+            0,
+            False,
+            "cpu",
+            "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU",
+        ),
     ],
 )
 def test_device(monkeypatch, use_gpu, gpus, compiled, device, note):
@@ -72,7 +86,9 @@ def test_device_of_a_rank(monkeypatch):
     monkeypatch.setenv("FLAGS_selected_gpus", "1")
     assert dist.choose_device(None) == ("gpu:1", "") and chosen == ["gpu:1"]
     monkeypatch.setenv("FLAGS_selected_gpus", "7")
-    with pytest.raises(ValueError, match=r"--gpus gave rank 0 GPU 7, but this machine has 2 \(0 to 1\)"):
+    with pytest.raises(
+        ValueError, match=r"--gpus gave rank 0 GPU 7, but this machine has 2 \(0 to 1\)"
+    ):
         dist.choose_device(True)
 
 
@@ -126,10 +142,23 @@ def test_two_ranks(tmp_path, root):
 
     script = tmp_path / "two.py"
     script.write_text(textwrap.dedent(TWO_RANKS))
-    command = [sys.executable, "-B", "-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={tmp_path / 'log'}"]
+    command = [
+        sys.executable,
+        "-B",
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node=2",
+        f"--log_dir={tmp_path / 'log'}",
+    ]
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(script), str(tmp_path)], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+        [*command, str(script), str(tmp_path)],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
@@ -155,8 +184,14 @@ def test_two_ranks(tmp_path, root):
     ],
 )
 def test_mkl_is_told_what_the_processor_can_do(vendor, flags, path):
-    assert dist.mkl_code_path(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == path
+    assert (
+        dist.mkl_code_path(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+        == path
+    )
 
 
 def test_mkl_is_left_alone_where_nothing_is_known():
-    assert dist.mkl_code_path("") == "" and dist.mkl_code_path("CPU implementer : 0x41\nFeatures : asimd\n") == ""
+    assert (
+        dist.mkl_code_path("") == ""
+        and dist.mkl_code_path("CPU implementer : 0x41\nFeatures : asimd\n") == ""
+    )

@@ -46,11 +46,15 @@ def test_other_ranks_write_their_own_file_and_keep_the_console_quiet(tmp_path, c
     log.logger.info("step")
     log.logger.warning("careful")
     assert capsys.readouterr().out.count("\n") == 1
-    assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2 and not (tmp_path / "log.txt").exists()
+    assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2 and not (
+        tmp_path / "log.txt"
+    ).exists()
 
 
 def test_no_side_effects_at_import():
-    handlers = [h for h in logging.getLogger("paddlevideo").handlers if isinstance(h, logging.FileHandler)]
+    handlers = [
+        h for h in logging.getLogger("paddlevideo").handlers if isinstance(h, logging.FileHandler)
+    ]
     assert not handlers
 
 
@@ -66,7 +70,10 @@ def test_a_bar_only_on_a_terminal(monkeypatch):
 
 def rows(folder) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) for line in lines]
+    return [
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        for line in lines
+    ]
 
 
 def test_rows_are_plain_json(tmp_path):

@@ -26,9 +26,15 @@ def test_hard_smoothed_soft_and_mixed(batch, eps):
     logits, a, b = batch
     soft = [(1 - eps) * np.eye(9)[y] + eps / 9 for y in (a, b)]
     expected = [-(s * log_softmax(logits)).sum(1).mean() for s in soft]
-    assert float(losses.cross_entropy(tensor(logits), tensor(a), eps)) == pytest.approx(expected[0], rel=1e-6)
-    assert float(losses.cross_entropy(tensor(logits), tensor(a[:, None]), eps)) == pytest.approx(expected[0], rel=1e-6)
-    assert float(losses.soft_cross_entropy(tensor(logits), tensor(soft[0]))) == pytest.approx(expected[0], rel=1e-6)
+    assert float(losses.cross_entropy(tensor(logits), tensor(a), eps)) == pytest.approx(
+        expected[0], rel=1e-6
+    )
+    assert float(losses.cross_entropy(tensor(logits), tensor(a[:, None]), eps)) == pytest.approx(
+        expected[0], rel=1e-6
+    )
+    assert float(losses.soft_cross_entropy(tensor(logits), tensor(soft[0]))) == pytest.approx(
+        expected[0], rel=1e-6
+    )
     mixed = losses.mixed_cross_entropy(tensor(logits), tensor(a), tensor(b), 0.3, eps)
     assert float(mixed) == pytest.approx(0.3 * expected[0] + 0.7 * expected[1], rel=1e-6)
 
@@ -36,7 +42,9 @@ def test_hard_smoothed_soft_and_mixed(batch, eps):
 def test_mixing_share_of_one_is_the_plain_loss(batch):
     logits, a, b = batch
     plain = losses.cross_entropy(tensor(logits), tensor(a), 0.1)
-    assert float(losses.mixed_cross_entropy(tensor(logits), tensor(a), tensor(b), 1.0, 0.1)) == float(plain)
+    assert float(
+        losses.mixed_cross_entropy(tensor(logits), tensor(a), tensor(b), 1.0, 0.1)
+    ) == float(plain)
 
 
 def test_gradient_is_softmax_minus_target(batch):

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from paddle import nn
 
 from paddlevideo import weights
-from paddlevideo.weights import WeightsError, atomic_write, checksum, load_into, read_arrays, state_arrays, write_arrays
+from paddlevideo.files import atomic_write
+from paddlevideo.weights import (
+    WeightsError,
+    checksum,
+    load_into,
+    read_arrays,
+    state_arrays,
+    write_arrays,
+)
 
 ARRAYS = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) / 7,
@@ -34,8 +42,14 @@ ARRAYS = {
 
 def equal(left, right) -> bool:
     pairs = zip(left.values(), right.values(), strict=True)
-    same = [a.dtype in (b.dtype, b.dtype.newbyteorder("=")) and a.shape == b.shape for a, b in pairs]
-    return list(left) == list(right) and all(same) and all(np.array_equal(left[k], right[k]) for k in left)
+    same = [
+        a.dtype in (b.dtype, b.dtype.newbyteorder("=")) and a.shape == b.shape for a, b in pairs
+    ]
+    return (
+        list(left) == list(right)
+        and all(same)
+        and all(np.array_equal(left[k], right[k]) for k in left)
+    )
 
 
 def refusal(path) -> str:
@@ -57,7 +71,8 @@ def test_a_file_appears_whole_in_a_folder_that_was_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("broke"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
+    "error",
+    [RuntimeError("broke"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")],
 )
 def test_the_old_file_stays_when_writing_fails(tmp_path, error):
     path = tmp_path / "file.txt"
@@ -78,7 +93,8 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(
-        OSError, match="model.pdparams: No space left on device; a file that was there before is kept"
+        OSError,
+        match="model.pdparams: No space left on device; a file that was there before is kept",
     ) as caught:
         write_arrays(path, ARRAYS)
     assert caught.value.errno == errno.ENOSPC
@@ -90,13 +106,19 @@ def test_a_disk_that_fills_up_while_writing(tmp_path, monkeypatch):
     path = tmp_path / "model.pdparams"
     path.write_bytes(b"old")
     opened = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: opened(Path("/dev/full") if ".tmp" in self.name else self, *a, **k))
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, *a, **k: opened(Path("/dev/full") if ".tmp" in self.name else self, *a, **k),
+    )
     with pytest.raises(OSError, match="No space left on device"):
         write_arrays(path, ARRAYS)
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["model.pdparams"]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere"
+)
 def test_a_folder_that_may_not_be_written(tmp_path):
     path = tmp_path / "model.pdparams"
     path.write_bytes(b"old")
@@ -128,13 +150,17 @@ def test_what_is_written_is_read(tmp_path, suffix):
     assert equal({k: back[k] for k in order(back)}, {k: arrays[k] for k in order(arrays)})
     for array in back.values():
         array[...] = 0  # they are the reader's own
-    assert equal(*({k: read_arrays(path)[k] for k in order(arrays)}, {k: arrays[k] for k in order(arrays)}))
+    assert equal(
+        *({k: read_arrays(path)[k] for k in order(arrays)}, {k: arrays[k] for k in order(arrays)})
+    )
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_all_pickle_protocols(tmp_path, protocol):
     path = tmp_path / "file.pdparams"
-    content = OrderedDict(ARRAYS, scalar=np.float32(2.5), number=3, pair=("conv2d_0.w_0", np.ones(2)))
+    content = OrderedDict(
+        ARRAYS, scalar=np.float32(2.5), number=3, pair=("conv2d_0.w_0", np.ones(2))
+    )
     path.write_bytes(pickle.dumps(content, protocol))
     back = read_arrays(path)
     assert (back.pop("scalar"), back.pop("number"), back.pop("pair").tolist()) == (2.5, 3, [1, 1])
@@ -179,7 +205,9 @@ def test_what_paddle_saves_is_read(tmp_path, protocol):
     assert list(arrays) == list(model.state_dict())
     assert all(np.array_equal(arrays[k], v.numpy()) for k, v in model.state_dict().items())
     states = {k: v for k, v in optimizer.state_dict().items() if isinstance(v, paddle.Tensor)}
-    assert states and all(np.array_equal(read_arrays(tmp_path / "m.pdopt")[k], v.numpy()) for k, v in states.items())
+    assert states and all(
+        np.array_equal(read_arrays(tmp_path / "m.pdopt")[k], v.numpy()) for k, v in states.items()
+    )
 
 
 def test_paddle_reads_what_is_written(tmp_path):
@@ -195,8 +223,14 @@ def test_safetensors_of_others(tmp_path):
     assert read_arrays(path)["a"].tolist() == [0, 1, 2]
     header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     path.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<2H", 0x3F80, 0xC000))
-    assert read_arrays(path)["w"].tolist() == [0x3F80, 0xC000], "bfloat16 comes as its bits, as Paddle passes it"
-    path.write_bytes((struct.pack("<Q", len(header)) + header).replace(b'"BF16"', b'"F8_E5M2"').replace(b"7", b"A"))
+    assert read_arrays(path)["w"].tolist() == [0x3F80, 0xC000], (
+        "bfloat16 comes as its bits, as Paddle passes it"
+    )
+    path.write_bytes(
+        (struct.pack("<Q", len(header)) + header)
+        .replace(b'"BF16"', b'"F8_E5M2"')
+        .replace(b"7", b"A")
+    )
     refusal(path)
 
 
@@ -247,7 +281,12 @@ def test_code_in_a_file_is_refused_by_name_and_not_run(tmp_path, protocol):
 
 
 def test_numpy_functions_under_allowed_modules_are_refused(tmp_path):
-    for line in (b"numpy\nload", b"numpy.core.multiarray\nfromfile", b"numpy._core._internal\neval", b"numpy\ndtype.type"):
+    for line in (
+        b"numpy\nload",
+        b"numpy.core.multiarray\nfromfile",
+        b"numpy._core._internal\neval",
+        b"numpy\ndtype.type",
+    ):
         path = tmp_path / "weights.pdparams"
         path.write_bytes(b"\x80\x02c" + line + b"\nU\x01x\x85R.")
         assert "refused, nothing of it was run" in refusal(path)
@@ -262,7 +301,11 @@ class Dtype(Call):
 def array_with(dtype, data, shape=(1,)):
     class Evil:
         def __reduce__(self):
-            return np.zeros(1).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, shape, dtype, False, data)
+            return (
+                np.zeros(1).__reduce__()[0],
+                (np.ndarray, (0,), b"b"),
+                (1, shape, dtype, False, data),
+            )
 
     return {"w": Evil()}
 
@@ -273,7 +316,9 @@ def test_a_dtype_that_hides_objects_cannot_reach_memory(tmp_path):
     assert "an array of 'V8', expected numbers" in refusal(
         crafted(tmp_path, array_with(Dtype("V8", False, True, state=state), b"A" * 8))
     )
-    assert "expected numbers" in refusal(crafted(tmp_path, array_with(Dtype("O8", False, True), b"A" * 8)))
+    assert "expected numbers" in refusal(
+        crafted(tmp_path, array_with(Dtype("O8", False, True), b"A" * 8))
+    )
     assert "expected numbers" in refusal(crafted(tmp_path, {"w": np.array([{}, []], object)}))
     assert "expected numbers" in refusal(crafted(tmp_path, {"w": np.array(["text"])}))
     assert "expected numbers" in refusal(crafted(tmp_path, {"w": np.zeros(2, "f4,i4")}))
@@ -281,14 +326,26 @@ def test_a_dtype_that_hides_objects_cannot_reach_memory(tmp_path):
 
 
 def test_wrong_sizes_are_damage(tmp_path):
-    for shape, data in (((3,), b"A" * 8), ((-5,), b"A" * 4), ((2**62, 4), b""), (("x",), b"AAAA"), ((1,), [1.0]), ((1,), b"A")):
+    for shape, data in (
+        ((3,), b"A" * 8),
+        ((-5,), b"A" * 4),
+        ((2**62, 4), b""),
+        (("x",), b"AAAA"),
+        ((1,), [1.0]),
+        ((1,), b"A"),
+    ):
         refusal(crafted(tmp_path, array_with(np.dtype("f4"), data, shape)))
 
 
 def test_a_file_cannot_change_the_reader(tmp_path):
     path = tmp_path / "weights.pdparams"
     # BUILD with attributes, on what the allowed names stand for: a function, a class.
-    for name in (b"numpy.core.multiarray\n_reconstruct", b"numpy\ndtype", b"collections\nOrderedDict", b"numpy\nndarray"):
+    for name in (
+        b"numpy.core.multiarray\n_reconstruct",
+        b"numpy\ndtype",
+        b"collections\nOrderedDict",
+        b"numpy\nndarray",
+    ):
         path.write_bytes(b"\x80\x02c" + name + b"\nN}U\x01xK\x01s\x86b.")
         refusal(path)
     write_arrays(path, ARRAYS)
@@ -310,7 +367,11 @@ def test_other_content(tmp_path, content, said):
 
 
 def test_bookkeeping_of_paddle_is_left_out(tmp_path):
-    content = {"StructuredToParameterName@@": {"w": "linear_0.w_0"}, "LR_Scheduler": {"last_epoch": 3}, "w": np.ones(2)}
+    content = {
+        "StructuredToParameterName@@": {"w": "linear_0.w_0"},
+        "LR_Scheduler": {"last_epoch": 3},
+        "w": np.ones(2),
+    }
     assert list(read_arrays(crafted(tmp_path, content))) == ["w"]
 
 
@@ -335,7 +396,9 @@ def test_damaged_and_foreign_files(tmp_path, suffix):
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), protocol=st.integers(0, 5))
 def test_any_bytes_are_read_or_refused(tmp_path, data, protocol):
-    whole = bytearray(pickle.dumps({"w": np.ones((2, 3), np.float32), "n": np.float32(1)}, protocol))
+    whole = bytearray(
+        pickle.dumps({"w": np.ones((2, 3), np.float32), "n": np.float32(1)}, protocol)
+    )
     for _ in range(data.draw(st.integers(0, 4))):
         place = data.draw(st.integers(0, len(whole) - 1))
         whole[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
@@ -355,7 +418,10 @@ def test_missing_files_list_their_neighbours(tmp_path):
     assert refusal(tmp_path / "a.pdparams") == "there is no such file"
     for name in ("b.safetensors", "best.pdparams", "log.txt"):
         (tmp_path / name).touch()
-    assert refusal(tmp_path / "a.pdparams") == "there is no such file; there are b.safetensors, best.pdparams"
+    assert (
+        refusal(tmp_path / "a.pdparams")
+        == "there is no such file; there are b.safetensors, best.pdparams"
+    )
     assert refusal(tmp_path / "a.safetensors").endswith("there are b.safetensors, best.pdparams")
 
 
@@ -372,15 +438,27 @@ def test_every_name_is_accounted_for():
     layer = nn.Linear(3, 2)
     arrays = {"weight": np.full((3, 2), 0.5, np.float64), "bias": np.ones(2, np.float32)}
     account = load_into(layer, arrays, "good.pdparams")
-    assert (account.loaded, account.reshaped, account.missing, account.unused) == (("weight", "bias"), (), (), ())
+    assert (account.loaded, account.reshaped, account.missing, account.unused) == (
+        ("weight", "bias"),
+        (),
+        (),
+        (),
+    )
     assert str(account) == "good.pdparams: 2 of 2 tensors loaded"
-    assert layer.weight.numpy().tolist() == [[0.5] * 2] * 3 and str(layer.weight.dtype) == "paddle.float32"
+    assert (
+        layer.weight.numpy().tolist() == [[0.5] * 2] * 3
+        and str(layer.weight.dtype) == "paddle.float32"
+    )
 
 
 def test_what_does_not_fit_is_an_error_and_nothing_is_copied():
     layer = nn.Linear(3, 2)
     before = checksum(state_arrays(layer))
-    arrays = {"weight": np.ones((3, 2), np.float32), "bias": np.ones(5, np.float32), "extra": np.ones(1)}
+    arrays = {
+        "weight": np.ones((3, 2), np.float32),
+        "bias": np.ones(5, np.float32),
+        "extra": np.ones(1),
+    }
     with pytest.raises(WeightsError) as caught:
         load_into(layer, arrays, "bad.pdparams")
     assert str(caught.value) == (
@@ -389,7 +467,10 @@ def test_what_does_not_fit_is_an_error_and_nothing_is_copied():
     )
     with pytest.raises(WeightsError, match="1 of 2 tensors loaded; not in the file: bias"):
         load_into(layer, {"weight": arrays["weight"]}, "bad.pdparams")
-    with pytest.raises(WeightsError, match="0 of 2 tensors loaded; not in the file: weight, bias; not in the model: a, b, c"):
+    with pytest.raises(
+        WeightsError,
+        match="0 of 2 tensors loaded; not in the file: weight, bias; not in the model: a, b, c",
+    ):
         load_into(layer, dict.fromkeys("abcdefgh", arrays["extra"]), "bad.pdparams", ".*", ".*")
     assert checksum(state_arrays(layer)) == before
 
@@ -397,18 +478,28 @@ def test_what_does_not_fit_is_an_error_and_nothing_is_copied():
 def test_what_is_excused_is_still_in_the_account():
     layer = nn.Linear(3, 2)
     bias = layer.bias.numpy()
-    arrays = {"weight": np.ones((3, 2), np.float32), "bias": np.ones(5, np.float32), "extra": np.ones(1)}
+    arrays = {
+        "weight": np.ones((3, 2), np.float32),
+        "bias": np.ones(5, np.float32),
+        "extra": np.ones(1),
+    }
     account = load_into(layer, arrays, "x", excuse_missing="^bias$", excuse_unused="^extra$")
     assert (account.loaded, account.unused) == (("weight",), ("extra",))
     assert account.reshaped == ("bias is [5] in the file, [2] in the model",)
     assert np.array_equal(layer.bias.numpy(), bias), "it keeps its own values"
     account = load_into(layer, {"weight": arrays["weight"]}, "x", excuse_missing="bias")
-    assert account.missing == ("bias",) and str(account) == "x: 1 of 2 tensors loaded; not in the file: bias"
+    assert (
+        account.missing == ("bias",)
+        and str(account) == "x: 1 of 2 tensors loaded; not in the file: bias"
+    )
 
 
 def test_long_lists_of_names_are_cut_short():
     account = weights.Account("x", (), (), tuple(f"n{i}" for i in range(9)), ())
-    assert str(account) == "x: 0 of 9 tensors loaded; not in the file: n0, n1, n2, n3, n4, n5, and 3 more"
+    assert (
+        str(account)
+        == "x: 0 of 9 tensors loaded; not in the file: n0, n1, n2, n3, n4, n5, and 3 more"
+    )
 
 
 def test_half_precision_models_take_float32_files_and_the_other_way_round():
@@ -418,12 +509,18 @@ def test_half_precision_models_take_float32_files_and_the_other_way_round():
     reference = paddle.to_tensor(values).astype("bfloat16")
     assert np.array_equal(half.bias.numpy(), reference.numpy()), "rounded as Paddle does"
     arrays = state_arrays(half)
-    assert arrays["bias"].dtype == np.float32 and np.array_equal(arrays["bias"], reference.astype("float32").numpy())
+    assert arrays["bias"].dtype == np.float32 and np.array_equal(
+        arrays["bias"], reference.astype("float32").numpy()
+    )
 
     again = nn.Linear(1, 8).to(dtype="bfloat16")
     load_into(again, arrays, "x")
-    assert np.array_equal(again.bias.numpy(), half.bias.numpy()), "no bit is lost on the way through float32"
-    bits = {name: tensor.numpy() for name, tensor in half.state_dict().items()}  # uint16, as paddle.save writes them
+    assert np.array_equal(again.bias.numpy(), half.bias.numpy()), (
+        "no bit is lost on the way through float32"
+    )
+    bits = {
+        name: tensor.numpy() for name, tensor in half.state_dict().items()
+    }  # uint16, as paddle.save writes them
     load_into(again, {k: np.zeros_like(v) for k, v in bits.items()}, "x")
     load_into(again, bits, "x")
     assert np.array_equal(again.bias.numpy(), half.bias.numpy())
@@ -434,13 +531,20 @@ def test_half_precision_models_take_float32_files_and_the_other_way_round():
 
 def test_not_a_number_stays_one_in_bfloat16():
     half = nn.Linear(1, 2).to(dtype="bfloat16")
-    load_into(half, {"weight": np.ones((1, 2), np.float32), "bias": np.array([np.nan, 1], np.float32)}, "x")
+    load_into(
+        half,
+        {"weight": np.ones((1, 2), np.float32), "bias": np.array([np.nan, 1], np.float32)},
+        "x",
+    )
     assert np.isnan(state_arrays(half)["bias"]).tolist() == [True, False]
 
 
 def test_a_checksum_changes_with_any_bit():
     first = {"a": np.zeros((2, 2), np.float32), "b": np.arange(3)}
-    assert checksum(first) == checksum({"b": first["b"], "a": first["a"].copy(order="F")}) and len(checksum(first)) == 8
+    assert (
+        checksum(first) == checksum({"b": first["b"], "a": first["a"].copy(order="F")})
+        and len(checksum(first)) == 8
+    )
     for name, place in (("a", 3), ("b", 0)):
         other = {k: v.copy() for k, v in first.items()}
         other[name].reshape(-1).view(np.uint8)[place] ^= 1

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
+from paddlevideo.config.registry import lookup
+from paddlevideo.config.schema import Component, Config
+from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.data.datasets import read_class_names
-from paddlevideo.data.youtube8m_demo import ShardPlan, make_shards
 from paddlevideo.engine.build import build_model, configured_classes, load_config
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.plan import describe
+from paddlevideo.engine.describe import describe
 from paddlevideo.engine.train import train
-from paddlevideo.registry import lookup
-from paddlevideo.schema import Component, Config
 from paddlevideo.weights import state_arrays, write_arrays
 from tests.clips import pictures
 from tests.sounds import chirps, write_sound
@@ -55,7 +55,9 @@ def test_a_config_has_no_mistake_and_fits_its_model(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_its_header_says_how_and_on_what(name):
     header = re.match(r"(?:#.*\n)+", (CONFIGS / name).read_text(encoding="utf-8")).group().lower()
-    wanted = ["command", "hardware"] + (["hours", "expected"] if name.startswith("recognition") else [])
+    wanted = ["command", "hardware"] + (
+        ["hours", "expected"] if name.startswith("recognition") else []
+    )
     assert not [word for word in wanted if not re.search(rf"^# ?{word}", header, re.M)]
     assert f"configs/{name}".lower() in header, "the command names this very file"
 
@@ -68,7 +70,10 @@ def test_class_names_agree_with_num_classes(name):
 
 
 SMALL_2D = ("MODEL.head.in_channels=512",)
-SMALL_3D = tuple(f"MODEL.{key}" for key in ("backbone.width_per_group=8", "head.width_per_group=8", "head.num_frames=8"))
+SMALL_3D = tuple(
+    f"MODEL.{key}"
+    for key in ("backbone.width_per_group=8", "head.width_per_group=8", "head.num_frames=8")
+)
 SMALL_MODEL = {
     "ResNet": ("MODEL.backbone.depth=18", *SMALL_2D),
     "ResNetTweaksTSN": ("MODEL.backbone.layers=18", *SMALL_2D),
@@ -77,7 +82,13 @@ SMALL_MODEL = {
     "NeXtVLAD": (
         *(
             f"MODEL.backbone.{text}"
-            for text in ("cluster_size=4", "groups=2", "feature_size=8", "audio_size=4", "whitening=null")
+            for text in (
+                "cluster_size=4",
+                "groups=2",
+                "feature_size=8",
+                "audio_size=4",
+                "whitening=null",
+            )
         ),
         *("MODEL.head.hidden_size=16", "MODEL.head.gating_reduction=4"),
     ),
@@ -89,7 +100,11 @@ SMALL_STEPS = {"short_size": 36, "target_size": 32, "min_size": 36, "max_size": 
 def small_model(part: Component) -> list[str]:
     """Overrides for one recognizer, as if it were all of MODEL."""
     backbone = part.args["backbone"]
-    own = ["MODEL.backbone.pretrained=null"] if "pretrained" in lookup("backbone", backbone.name).parameters() else []
+    own = (
+        ["MODEL.backbone.pretrained=null"]
+        if "pretrained" in lookup("backbone", backbone.name).parameters()
+        else []
+    )
     return [*SMALL_MODEL[backbone.name], *own, "MODEL.head.num_classes=2"]
 
 
@@ -97,7 +112,11 @@ def with_teacher(name: str, overrides: list[str], file: Path) -> list[str]:
     """Overrides that give a frozen teacher weights of its small self."""
     alone = "MODEL.loss.Train=[{name: DistillationDMLLoss, model_name_pairs: [Student, Teacher]}]"
     place = "MODEL.models.0.Teacher.weights"
-    model = build_model(load_config(CONFIGS / name, [*overrides, f"{place}=null", "MODEL.freeze_params_list=null", alone]))
+    model = build_model(
+        load_config(
+            CONFIGS / name, [*overrides, f"{place}=null", "MODEL.freeze_params_list=null", alone]
+        )
+    )
     write_arrays(file, state_arrays(model.part("Teacher")))
     return [*overrides, f"{place}={file}"]
 
@@ -106,22 +125,42 @@ def shrunken(cfg: Config, data: dict[str, Path], folder: Path) -> list[str]:
     """Overrides that make a run of a config small: a thin network, 2 classes, 32 x 32 pixels, one step, clips of a test."""
     parts = cfg.MODEL.args.get("models", [cfg.MODEL])
     texts = [text.replace("MODEL", part.path, 1) for part in parts for text in small_model(part)]
-    texts += ["DATASET.root=null", "DATASET.class_names=null", "DATASET.batch_size=2", "DATASET.valid_batch_size=2"]
-    texts += ["DATASET.num_workers=0", "epochs=1", "max_iters=1", "log_interval=1", f"output_dir={folder}"]
+    texts += [
+        "DATASET.root=null",
+        "DATASET.class_names=null",
+        "DATASET.batch_size=2",
+        "DATASET.valid_batch_size=2",
+    ]
+    texts += [
+        "DATASET.num_workers=0",
+        "epochs=1",
+        "max_iters=1",
+        "log_interval=1",
+        f"output_dir={folder}",
+    ]
     for split in ("train", "valid"):
         pipeline = getattr(cfg.PIPELINE, split)
         listed = data["sound" if pipeline.audio else getattr(cfg.DATASET, split).name]
         texts.append(f"DATASET.{split}.file_path={listed}")
         if "features" in lookup("decode", pipeline.decode.name).parameters():
             sizes = ", ".join(f"{name}: {width}" for name, width in SMALL_FEATURES.items())
-            texts += [f"{pipeline.decode.path}.features={{{sizes}}}", f"{pipeline.decode.path}.max_frames=9"]
+            texts += [
+                f"{pipeline.decode.path}.features={{{sizes}}}",
+                f"{pipeline.decode.path}.max_frames=9",
+            ]
         if pipeline.sample and "num_frames" in pipeline.sample.args:
             texts.append(f"{pipeline.sample.path}.num_frames=8")
         if pipeline.audio:
             sizes = cfg.MODEL.args["backbone"].args
-            texts.append(f"{pipeline.audio.path}.num_rows={8 * sizes['audio_alpha'] // sizes['alpha']}")
+            texts.append(
+                f"{pipeline.audio.path}.num_rows={8 * sizes['audio_alpha'] // sizes['alpha']}"
+            )
         for transform in pipeline.transform:
-            texts += [f"{transform.path}.{key}={pixels}" for key, pixels in SMALL_STEPS.items() if key in transform.args]
+            texts += [
+                f"{transform.path}.{key}={pixels}"
+                for key, pixels in SMALL_STEPS.items()
+                if key in transform.args
+            ]
     return texts
 
 
@@ -136,15 +175,30 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
             cv2.imwrite(str(clip / f"img_{place:05}.jpg"), frame)
     videos = folder / "videos.list"
     found = sorted((clips / "train").rglob("*.mp4"))[:2]
-    videos.write_text("".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8")
-    sounds = [write_sound(folder / f"{seed}.mkv", chirps(2, seed=seed), video={"num_frames": 50}) for seed in range(2)]
+    videos.write_text(
+        "".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8"
+    )
+    sounds = [
+        write_sound(folder / f"{seed}.mkv", chirps(2, seed=seed), video={"num_frames": 50})
+        for seed in range(2)
+    ]
     heard = folder / "sounds.list"
-    heard.write_text("".join(f"{path} {label}\n" for label, path in enumerate(sounds)), encoding="utf-8")
+    heard.write_text(
+        "".join(f"{path} {label}\n" for label, path in enumerate(sounds)), encoding="utf-8"
+    )
     features = folder / "features"
-    make_shards(features, ShardPlan(classes=2, videos=4, frames=(3, 9), features=tuple(SMALL_FEATURES.items())))
+    make_shards(
+        features,
+        ShardPlan(classes=2, videos=4, frames=(3, 9), features=tuple(SMALL_FEATURES.items())),
+    )
     audio = dict.fromkeys(("sound", "AudioDataset", "AudioFeatureDataset"), heard)
     audio["YouTube8MDataset"] = features
-    return {**audio, "FrameDataset": folder / "frames", "VideoDataset": videos, "SFVideoDataset": videos}
+    return {
+        **audio,
+        "FrameDataset": folder / "frames",
+        "VideoDataset": videos,
+        "SFVideoDataset": videos,
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -156,8 +210,12 @@ def test_a_config_takes_a_step(name, data, tmp_path):
     cfg = load_config(CONFIGS / name, overrides)
     assert isinstance(cfg.DATASET.train, Component) and cfg.epochs == 1
     train(cfg, validate=True)
-    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert any(np.isfinite(row.get("loss") or np.nan) for row in rows) and any({"top1", "gap"} & row.keys() for row in rows)
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert any(np.isfinite(row.get("loss") or np.nan) for row in rows) and any(
+        {"top1", "gap"} & row.keys() for row in rows
+    )
     arrays, _ = read_model(tmp_path / "out" / f"{cfg.model_name}_best.pdparams")
     assert all(np.isfinite(array).all() for array in arrays.values())
     again = load_config(tmp_path / "out" / "run.yaml")

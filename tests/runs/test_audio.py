@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 import main
-from paddlevideo.data.audio_files import WriteFeature
+from paddlevideo.curate.audio_files import WriteFeature
+from paddlevideo.curate.batch_jobs import plan, work
 from paddlevideo.data.audio_pipeline import LoadAudioFeature
-from paddlevideo.data.loader import TooManyFailures
-from paddlevideo.data.prepare.many import plan, work
+from paddlevideo.data.failures import TooManyFailures
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.test import test as run_test
@@ -55,7 +55,9 @@ def small(root, sounds, tmp_path):
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
         config["DATASET"][split]["file_path"] = str(sounds / name)
     path = tmp_path / "audio.yaml"
-    path.write_text(yaml.safe_dump({**config, "output_dir": str(tmp_path / "out")}), encoding="utf-8")
+    path.write_text(
+        yaml.safe_dump({**config, "output_dir": str(tmp_path / "out")}), encoding="utf-8"
+    )
 
     def make(*overrides: str):
         return load_config(path, [*OVERRIDES, *overrides])
@@ -68,7 +70,12 @@ def weights_of(cfg):
 
 
 def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
-    options = ["DATASET.num_workers=2", "amp=true", "PRECISEBN.preciseBN_interval=1", "PRECISEBN.num_iters_preciseBN=2"]
+    options = [
+        "DATASET.num_workers=2",
+        "amp=true",
+        "PRECISEBN.preciseBN_interval=1",
+        "PRECISEBN.num_iters_preciseBN=2",
+    ]
     straight = small(*options, f"output_dir={tmp_path}/straight")
     train(straight)
     broken = small(*options)
@@ -82,7 +89,9 @@ def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
     assert [r["loss"] for r in metrics_of(broken)] == [r["loss"] for r in metrics_of(straight)]
     plain = small(f"output_dir={tmp_path}/plain")
     train(plain)
-    assert weights_of(plain) != weights_of(straight), "mixed precision and precise statistics have an effect"
+    assert weights_of(plain) != weights_of(straight), (
+        "mixed precision and precise statistics have an effect"
+    )
 
 
 def test_features_sounds_and_videos_are_the_same_to_a_model(small, sounds, tmp_path):
@@ -93,15 +102,26 @@ def test_features_sounds_and_videos_are_the_same_to_a_model(small, sounds, tmp_p
     features = tmp_path / "features"
     for split in ("train", "val", "test"):
         out = features / split
-        assert not work(WriteFeature(LoadAudioFeature().feature), plan(sounds / split, out, ".npy"), out, 1).failed
+        assert not work(
+            WriteFeature(LoadAudioFeature().feature), plan(sounds / split, out, ".npy"), out, 1
+        ).failed
     done = [run_test(cfg, best, str(tmp_path / "a.json"))]
-    made = small(*(f"DATASET.{key}.file_path={features}/{name}" for key, name in (("test", "test"), ("train", "train"))))
+    made = small(
+        *(
+            f"DATASET.{key}.file_path={features}/{name}"
+            for key, name in (("test", "test"), ("train", "train"))
+        )
+    )
     done.append(run_test(made, best, str(tmp_path / "b.json")))
     a, b = (json.loads((tmp_path / name).read_text())["results"] for name in ("a.json", "b.json"))
-    assert [Path(row["path"]).with_suffix("").name for row in a] == [Path(row["path"]).with_suffix("").name for row in b]
+    assert [Path(row["path"]).with_suffix("").name for row in a] == [
+        Path(row["path"]).with_suffix("").name for row in b
+    ]
     assert [row["label"] for row in a] == [row["label"] for row in b] and len(a) == 7
     # A feature alone does not know its video's frame rate, which moves a clip by less than a row.
-    np.testing.assert_allclose([row["scores"] for row in a], [row["scores"] for row in b], atol=0.05)
+    np.testing.assert_allclose(
+        [row["scores"] for row in a], [row["scores"] for row in b], atol=0.05
+    )
 
 
 def test_command_lines_of_the_reference(small, monkeypatch, tmp_path, capsys):
@@ -111,14 +131,41 @@ def test_command_lines_of_the_reference(small, monkeypatch, tmp_path, capsys):
         return main.main()
 
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
-        assert run("--validate", "--seed", seed, "--deterministic", "-o", f"output_dir={tmp_path}/{name}") == 0
+        assert (
+            run(
+                "--validate",
+                "--seed",
+                seed,
+                "--deterministic",
+                "-o",
+                f"output_dir={tmp_path}/{name}",
+            )
+            == 0
+        )
     found = [weights_of(small(f"output_dir={tmp_path}/{name}")) for name in "abc"]
     assert found[0] == found[1] != found[2]
     capsys.readouterr()
     out, best = tmp_path / "result.json", f"{tmp_path}/a/Audio_best.pdparams"
-    assert run("--test", "-w", best, "--eval", "top_k_accuracy", "mean_class_accuracy", "--out", str(out)) == 0
+    assert (
+        run(
+            "--test",
+            "-w",
+            best,
+            "--eval",
+            "top_k_accuracy",
+            "mean_class_accuracy",
+            "--out",
+            str(out),
+        )
+        == 0
+    )
     text = capsys.readouterr().out
-    assert "avg_acc1= " in text and "avg_acc3= 1.0" in text and "mean_class_accuracy= " in text and "loss=" not in text
+    assert (
+        "avg_acc1= " in text
+        and "avg_acc3= 1.0" in text
+        and "mean_class_accuracy= " in text
+        and "loss=" not in text
+    )
     rows = json.loads(out.read_text())
     assert len(rows["results"]) == 7 and rows["class_names"] == ["high tone", "low", "middle"]
     assert all(abs(sum(row["scores"]) - 1) < 1e-6 for row in rows["results"])
@@ -128,13 +175,20 @@ def test_what_has_no_sound_stops_or_is_counted(small, sounds, tmp_path, caplog, 
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
     write_clip(tmp_path / "mute.mp4", num_frames=20)
     lines = [f"{path} 20 {i % 3}" for i, path in enumerate(sorted((sounds / "train").rglob("*.*")))]
-    (tmp_path / "all.list").write_text("\n".join([*lines, f"{tmp_path}/mute.mp4 20 0"]), encoding="utf-8")
+    (tmp_path / "all.list").write_text(
+        "\n".join([*lines, f"{tmp_path}/mute.mp4 20 0"]), encoding="utf-8"
+    )
     (tmp_path / "whole.list").write_text("\n".join(lines), encoding="utf-8")
-    lists = [f"DATASET.{split}.file_path={tmp_path}/all.list" for split in ("train", "valid", "test")]
+    lists = [
+        f"DATASET.{split}.file_path={tmp_path}/all.list" for split in ("train", "valid", "test")
+    ]
     options = [*lists, "DATASET.batch_size=13", "epochs=1", "MODEL.head.num_classes=3"]
     with pytest.raises(TooManyFailures, match=r"1 of 13 files failed, max_failures allows 0"):
         train(small(*options))
-    assert "mute.mp4: decode: no audio stream in it; missing_audio: zeros would take silence in its place" in caplog.text
+    assert (
+        "mute.mp4: decode: no audio stream in it; missing_audio: zeros would take silence in its place"
+        in caplog.text
+    )
     caplog.clear()
     zeros = [f"PIPELINE.{split}.decode.missing_audio=zeros" for split in ("train", "valid", "test")]
     cfg = small(*options, *zeros)
@@ -145,7 +199,9 @@ def test_what_has_no_sound_stops_or_is_counted(small, sounds, tmp_path, caplog, 
     assert f"no sound in {tmp_path}/mute.mp4: silence takes its place" in caplog.text
     best = f"{cfg.folder}/Audio_best.pdparams"
     assert run_test(cfg, best).numbers["num_samples"] == 13
-    with pytest.raises(DecodeError, match=r"mute.mp4: decode: no audio stream in it; missing_audio: zeros"):
+    with pytest.raises(
+        DecodeError, match=r"mute.mp4: decode: no audio stream in it; missing_audio: zeros"
+    ):
         run_test(small(*options), best)
 
 
@@ -163,11 +219,23 @@ def test_ranks(small, root, tmp_path):
     out = tmp_path / "two.json"
     finish(
         launch(
-            root, tmp_path, 2, "--test", "-c", cfg.origin.path, *overrides, "-w", f"{tmp_path}/w.pdparams", "--out", str(out)
+            root,
+            tmp_path,
+            2,
+            "--test",
+            "-c",
+            cfg.origin.path,
+            *overrides,
+            "-w",
+            f"{tmp_path}/w.pdparams",
+            "--out",
+            str(out),
         ),
         tmp_path,
     )
     one, two = (json.loads((tmp_path / name).read_text()) for name in ("one.json", "two.json"))
     assert [row["id"] for row in one["results"]] == [row["id"] for row in two["results"]]
     assert two["numbers"]["top1"] == alone.numbers["top1"]
-    np.testing.assert_allclose([r["scores"] for r in one["results"]], [r["scores"] for r in two["results"]], atol=1e-6)
+    np.testing.assert_allclose(
+        [r["scores"] for r in one["results"]], [r["scores"] for r in two["results"]], atol=1e-6
+    )

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import yaml
 
+from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.sync import sync_accuracy
+from paddlevideo.engine.sync_accuracy import sync_accuracy
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
-from paddlevideo.schema import ConfigError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.clips import write_clip
 from tests.runs.test_ranks import finish, launch
@@ -62,7 +62,11 @@ def small(root, videos, tmp_path):
                 arguments |= {"target_size": 32} if "target_size" in arguments else {}
         own = yaml.safe_load((root / "configs" / "demo" / f"{config}.yaml").read_text())
         if config != "avslowfast":
-            own["MODEL"] = {**base["MODEL"], **own["MODEL"], "backbone": base["MODEL"]["backbone"] | own["MODEL"]["backbone"]}
+            own["MODEL"] = {
+                **base["MODEL"],
+                **own["MODEL"],
+                "backbone": base["MODEL"]["backbone"] | own["MODEL"]["backbone"],
+            }
             own = {key: value for key, value in own.items() if key in ("MODEL", "model_name")}
         path = tmp_path / f"{config}.yaml"
         path.write_text(yaml.safe_dump({**base, **own, **{k: base[k] for k in ("DATASET", "PIPELINE")},
@@ -85,14 +89,19 @@ def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
     straight = small(*options, f"output_dir={tmp_path}/straight")
     train(straight)
     broken = small(*options)
-    for step in (4, 1):  # in the second epoch, whose wrong sounds are in part hard; then at its beginning
+    for step in (
+        4,
+        1,
+    ):  # in the second epoch, whose wrong sounds are in part hard; then at its beginning
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
                 train(broken, resume="auto")
     train(broken, resume="auto")
     assert weights_of(broken) == weights_of(straight)
-    rows = [[(r["split"], r["epoch"], r["loss"]) for r in metrics_of(cfg)] for cfg in (straight, broken)]
+    rows = [
+        [(r["split"], r["epoch"], r["loss"]) for r in metrics_of(cfg)] for cfg in (straight, broken)
+    ]
     assert rows[0] == rows[1]
 
 
@@ -104,7 +113,9 @@ def test_losses_of_a_run(small):
     for row in steps:
         parts = [row[f"sync_s{stage}"] for stage in (3, 4, 5)]
         assert row["loss"] == pytest.approx(row["label_loss"] + 0.2 * sum(parts), rel=1e-5)
-        assert row["sync_s3"] > 0 and (parts[1] > 0) == (parts[2] > 0), "the later stages count where sound was dropped"
+        assert row["sync_s3"] > 0 and (parts[1] > 0) == (parts[2] > 0), (
+            "the later stages count where sound was dropped"
+        )
     assert len({row["sync_s4"] > 0 for row in steps}) == 2, "half of the steps are dropped"
     valid = [row for row in metrics_of(cfg) if row["split"] == "valid"]
     assert len(valid) == 2 and all(np.isfinite(row["loss"]) for row in valid)
@@ -133,7 +144,9 @@ def test_stopped_at_the_last_step_of_an_epoch(small, tmp_path, monkeypatch):
 def test_the_seed_decides(small, tmp_path):
     found = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        cfg = small("epochs=1", f"seed={seed}", "deterministic=true", f"output_dir={tmp_path}/{name}")
+        cfg = small(
+            "epochs=1", f"seed={seed}", "deterministic=true", f"output_dir={tmp_path}/{name}"
+        )
         train(cfg, validate=False)
         found.append(weights_of(cfg))
     assert found[0] == found[1] != found[2]
@@ -144,8 +157,13 @@ def test_pretraining_without_labels_and_a_probe(small, tmp_path):
     first = state_arrays(build_model(cfg, 2))
     train(cfg, validate=False)
     last = read_model(f"{cfg.folder}/{cfg.model_name}_epoch_00002.pdparams")[0]
-    assert all(row["loss"] == pytest.approx(sum(row[f"sync_s{n}"] for n in (3, 4, 5)), rel=1e-5) for row in steps_of(cfg))
-    assert np.array_equal(last["head.projection.bias"], first["head.projection.bias"]), "no label was learnt from"
+    assert all(
+        row["loss"] == pytest.approx(sum(row[f"sync_s{n}"] for n in (3, 4, 5)), rel=1e-5)
+        for row in steps_of(cfg)
+    )
+    assert np.array_equal(last["head.projection.bias"], first["head.projection.bias"]), (
+        "no label was learnt from"
+    )
     weights = f"{cfg.folder}/{cfg.model_name}_epoch_00002.pdparams"
     for split, count in (("valid", 4), ("test", 5)):
         shares, clips = sync_accuracy(cfg, weights, split)
@@ -153,14 +171,24 @@ def test_pretraining_without_labels_and_a_probe(small, tmp_path):
         # The mean over all pairs is that over both kinds, and pairs are counted in halves.
         alike = {4: 4, 5: 8}[count]  # ordered pairs of one class
         for row in shares.values():
-            right = row["of the same class"] * alike + row["of another class"] * (count * (count - 1) - alike)
-            assert row["all"] * count * (count - 1) == pytest.approx(right) and (2 * right) % 1 == pytest.approx(0, abs=1e-9)
-    probe = small(f"MODEL.backbone.pretrained={weights}", f"output_dir={tmp_path}/probe", config="avslowfast_probe")
+            right = row["of the same class"] * alike + row["of another class"] * (
+                count * (count - 1) - alike
+            )
+            assert row["all"] * count * (count - 1) == pytest.approx(right) and (
+                2 * right
+            ) % 1 == pytest.approx(0, abs=1e-9)
+    probe = small(
+        f"MODEL.backbone.pretrained={weights}",
+        f"output_dir={tmp_path}/probe",
+        config="avslowfast_probe",
+    )
     train(probe)
     after = read_model(f"{probe.folder}/{probe.model_name}_best.pdparams")[0]
     for name, array in after.items():
         if name.startswith("backbone."):
-            assert np.array_equal(array, last[name]), f"{name}: the backbone stays, its statistics too"
+            assert np.array_equal(array, last[name]), (
+                f"{name}: the backbone stays, its statistics too"
+            )
     assert not np.array_equal(after["head.projection.weight"], last["head.projection.weight"])
     assert "sync_s3" not in steps_of(probe)[0]
 
@@ -168,8 +196,12 @@ def test_pretraining_without_labels_and_a_probe(small, tmp_path):
 def test_clips_without_sound_stop_or_are_counted(small, videos, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
     write_clip(tmp_path / "mute.mp4", num_frames=30)
-    lines = [f"{path} {i % 2}" for i, path in enumerate(sorted((videos / "train").rglob("*.mkv"))[:3])]
-    (tmp_path / "all.list").write_text("\n".join([*lines, f"{tmp_path}/mute.mp4 1"]), encoding="utf-8")
+    lines = [
+        f"{path} {i % 2}" for i, path in enumerate(sorted((videos / "train").rglob("*.mkv"))[:3])
+    ]
+    (tmp_path / "all.list").write_text(
+        "\n".join([*lines, f"{tmp_path}/mute.mp4 1"]), encoding="utf-8"
+    )
     options = [f"DATASET.{split}.file_path={tmp_path}/all.list" for split in SPLITS]
     options += ["MODEL.head.num_classes=2", "epochs=1", "PRECISEBN=null"]
     zeros = [f"PIPELINE.{split}.audio.missing_audio=zeros" for split in SPLITS]
@@ -181,30 +213,48 @@ def test_clips_without_sound_stop_or_are_counted(small, videos, tmp_path, caplog
     best = f"{cfg.folder}/{cfg.model_name}_best.pdparams"
     done = run_test(cfg, best, str(tmp_path / "scores.json"))
     assert done.numbers["num_samples"] == 4
-    with pytest.raises(DecodeError, match=r"mute.mp4: audio: no audio stream in it; missing_audio: zeros"):
+    with pytest.raises(
+        DecodeError, match=r"mute.mp4: audio: no audio stream in it; missing_audio: zeros"
+    ):
         run_test(small(*options), best)
 
 
-def test_synchronisation_of_other_networks_and_of_silence(small, root, monkeypatch, capsys, tmp_path):
+def test_synchronisation_of_other_networks_and_of_silence(
+    small, root, monkeypatch, capsys, tmp_path
+):
     script = "tools/analysis/sync_accuracy.py"
     cfg = small("MODEL.head.num_classes=2")
     weights = tmp_path / "x.pdparams"
     write_arrays(weights, state_arrays(build_model(cfg, 2)))
     write_clip(tmp_path / "mute.mp4", num_frames=30)
-    (tmp_path / "mute.list").write_text(f"{tmp_path}/mute.mp4 0\n{tmp_path}/mute.mp4 1", encoding="utf-8")
-    flags = [x for o in OVERRIDES for x in ("-o", o)] + ["-w", weights, "-o", f"DATASET.valid.file_path={tmp_path}/mute.list"]
+    (tmp_path / "mute.list").write_text(
+        f"{tmp_path}/mute.mp4 0\n{tmp_path}/mute.mp4 1", encoding="utf-8"
+    )
+    flags = [x for o in OVERRIDES for x in ("-o", o)] + [
+        "-w",
+        weights,
+        "-o",
+        f"DATASET.valid.file_path={tmp_path}/mute.list",
+    ]
     flags += ["-o", "PIPELINE.valid.audio.missing_audio=zeros"]
-    code, _, said = run_script(monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags)
+    code, _, said = run_script(
+        monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags
+    )
     assert code == 1 and "0 clips with sound; to compare takes at least two" in said
     flags += ["-o", "MODEL.backbone.avs_stages=[]"]
-    code, _, said = run_script(monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags)
+    code, _, said = run_script(
+        monkeypatch, capsys, script, "-c", tmp_path / "avslowfast.yaml", *flags
+    )
     assert code == 1 and "no embeddings of pictures and sound" in said
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["PIPELINE.train.audio=null"], r"PIPELINE.train: the model takes slow, fast, audio; the pipeline gives no 'audio'"),
+        (
+            ["PIPELINE.train.audio=null"],
+            r"PIPELINE.train: the model takes slow, fast, audio; the pipeline gives no 'audio'",
+        ),
         (
             ["PIPELINE.train.audio.misaligned=false"],
             r"takes 'audio_negative'; set misaligned: True in PIPELINE.train.audio, or MODEL.sync_weight: 0",
@@ -229,12 +279,31 @@ def test_ranks(small, root, tmp_path):
     """Two ranks train with wrong sounds and precise statistics; what they score together is what one scores."""
     cfg = small()
     overrides = [word for text in OVERRIDES for word in ("-o", text)]
-    finish(launch(root, tmp_path, 2, "--validate", "-c", cfg.origin.path, *overrides, "-o", "DATASET.batch_size=2"), tmp_path)
+    finish(
+        launch(
+            root,
+            tmp_path,
+            2,
+            "--validate",
+            "-c",
+            cfg.origin.path,
+            *overrides,
+            "-o",
+            "DATASET.batch_size=2",
+        ),
+        tmp_path,
+    )
     assert metrics_of(cfg)[-1]["num_samples"] == 4 and len(steps_of(cfg)) == 4
     write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 2)))
     run_test(cfg, str(tmp_path / "w.pdparams"), out=str(tmp_path / "one.json"))
     arguments = ["-w", f"{tmp_path}/w.pdparams", "--out", f"{tmp_path}/two.json"]
-    finish(launch(root, tmp_path, 2, "--test", "-c", cfg.origin.path, *overrides, *arguments), tmp_path)
-    one, two = (json.loads((tmp_path / name).read_text())["results"] for name in ("one.json", "two.json"))
+    finish(
+        launch(root, tmp_path, 2, "--test", "-c", cfg.origin.path, *overrides, *arguments), tmp_path
+    )
+    one, two = (
+        json.loads((tmp_path / name).read_text())["results"] for name in ("one.json", "two.json")
+    )
     assert [row["id"] for row in one] == [row["id"] for row in two] and len(one) == 5
-    np.testing.assert_allclose([row["scores"] for row in one], [row["scores"] for row in two], atol=1e-6)
+    np.testing.assert_allclose(
+        [row["scores"] for row in one], [row["scores"] for row in two], atol=1e-6
+    )

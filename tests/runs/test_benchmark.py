@@ -30,7 +30,11 @@ def benchmark(small, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [str(TOOL), *arguments])
         code = tool.main()
         printed = capsys.readouterr()
-        return code, printed.out + printed.err, json.loads(out.read_text())["groups"] if out.exists() else []
+        return (
+            code,
+            printed.out + printed.err,
+            json.loads(out.read_text())["groups"] if out.exists() else [],
+        )
 
     return call
 
@@ -41,7 +45,19 @@ def names(group):
 
 def test_loader_compares_decoders_and_workers(benchmark):
     code, printed, groups = benchmark(
-        "loader", "--clips", "2", "--frames", "12", "--size", "64", "48", "--gop", "6", "--workers", "0", "1"
+        "loader",
+        "--clips",
+        "2",
+        "--frames",
+        "12",
+        "--size",
+        "64",
+        "48",
+        "--gop",
+        "6",
+        "--workers",
+        "0",
+        "1",
     )
     assert code == 0, printed
     assert [g["unit"] for g in groups] == ["clip", "video", "clip"]
@@ -73,18 +89,26 @@ def test_loader_reads_given_videos_and_names_one_that_fails(benchmark, clips, tm
 def test_data_compares_ways_that_give_the_same_numbers(benchmark):
     code, printed, groups = benchmark("data")
     assert code == 0, printed
-    assert [names(g) for g in groups] == [["NumPy arithmetic", "table look-up", "paddle tensors"]] * 2
+    assert [names(g) for g in groups] == [
+        ["NumPy arithmetic", "table look-up", "paddle tensors"]
+    ] * 2
 
 
 def test_train_compares_ways_that_give_the_same_loss(benchmark, monkeypatch):
-    ways = [train.Way("eager", 1, onednn=False), train.Way("static", 1, static=True), train.Way("onednn", 1)]
+    ways = [
+        train.Way("eager", 1, onednn=False),
+        train.Way("static", 1, static=True),
+        train.Way("onednn", 1),
+    ]
     monkeypatch.setattr(train, "ways", lambda cores, cpuinfo: ways)
     code, printed, groups = benchmark("train", "-o", "MIX=null", "-o", "MODEL.head.num_classes=3")
     assert code == 0, printed
     assert [g["unit"] for g in groups] == ["product", "clip", "clip"]
     eager, static, by_onednn = (float(row["note"].split("gives ")[1]) for row in groups[1]["rows"])
     assert eager == pytest.approx(static, rel=1e-4)
-    assert eager == pytest.approx(by_onednn, rel=1e-2)  # batch norm over few pixels makes much of last digits
+    assert eager == pytest.approx(
+        by_onednn, rel=1e-2
+    )  # batch norm over few pixels makes much of last digits
     assert all("GFLOP/s" in row["note"] for g in groups for row in g["rows"])
     assert all("% of the product" in row["note"] for g in groups[1:] for row in g["rows"])
 
@@ -98,7 +122,9 @@ def test_metrics_of_a_video_at_a_time_and_at_once_agree(benchmark):
 
 
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
-    code, printed, groups = benchmark("inference", "-o", "MODEL.head.num_classes=3", "--threads", "1")
+    code, printed, groups = benchmark(
+        "inference", "-o", "MODEL.head.num_classes=3", "--threads", "1"
+    )
     assert code == 0, printed
     product, group = groups
     assert names(group)[0] == "paddle" and names(group)[-2:] == ["eager", "eager, no oneDNN"]
@@ -117,9 +143,14 @@ def test_views_are_the_same_decoded_once_or_one_by_one(tmp_path):
     ]
     records = records_of(None, tmp_path, 2, (64, 48), 16, 8)[:2]
     (group,) = views.run(config, small, records, rounds=1)
-    assert "9 views" in group.title and [row.name for row in group.rows] == ["a decode for each view", "each video once"]
+    assert "9 views" in group.title and [row.name for row in group.rows] == [
+        "a decode for each view",
+        "each video once",
+    ]
     single = views.single_views(build_pipeline(load_config(config, small), "test"))
-    assert [(one.sample.number, one.early[1].number) for one in single] == [(c, k) for c in range(3) for k in range(3)]
+    assert [(one.sample.number, one.early[1].number) for one in single] == [
+        (c, k) for c in range(3) for k in range(3)
+    ]
     with pytest.raises(ValueError, match="one view"):
         next(views.run(config, ["PIPELINE.test.decode_sampler.num_ensemble_views=1", "PIPELINE.test.transform.1.MultiCrop."
                                 "num_spatial_crops=1"], records, rounds=1))  # fmt: skip
@@ -147,7 +178,9 @@ def test_ratios_are_those_of_the_same_round():
     group = measure("title", "clip", 8, [one("base"), one("twice")], rounds=3)
     base, twice = group.rows
     assert order == ["base", "twice", "base", "twice", "twice", "base", "base", "twice"]
-    assert base.seconds == [1.0, 2.0, 4.0] and base.ratio == 1  # the first call of each does not count
+    assert (
+        base.seconds == [1.0, 2.0, 4.0] and base.ratio == 1
+    )  # the first call of each does not count
     assert (twice.ratio, twice.lowest, twice.highest) == (2.0, 2.0, 4.0)
     assert twice.rate == 8.0 and twice.note == "median 1.0"
     assert group.text().splitlines()[0] == "title (3 rounds)"
@@ -199,7 +232,10 @@ def test_a_child_that_fails_is_a_message():
 def test_records_compares_readers_that_give_the_same_bytes(benchmark):
     code, printed, groups = benchmark("records", "--videos", "6", "--workers", "0", "1")
     assert code == 0, printed
-    assert [g["count"] for g in groups] == [6, 6] and [g["unit"] for g in groups] == ["video", "video"]
+    assert [g["count"] for g in groups] == [6, 6] and [g["unit"] for g in groups] == [
+        "video",
+        "video",
+    ]
     assert {"generic parser", "this reader", "this reader, no CRC"} <= set(names(groups[0]))
     assert names(groups[1]) == ["0 workers", "1 workers"]
     assert all("a second by the clock" in row["note"] for row in groups[0]["rows"])

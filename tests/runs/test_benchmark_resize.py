@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import resize
-from paddlevideo.data.decode import VideoDecoder
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
 from tests.clips import write_clip
 
@@ -32,8 +32,15 @@ def test_originals_are_compared_with_copies(measured, tmp_path):
     groups = measured(tmp_path / "videos")
     assert [(group.unit, group.count) for group in groups] == [("clip", 16), ("video", 16)]
     for group in groups:
-        assert [row.name for row in group.rows] == ["as they are", "short side 32, gop 2", "short side 32, gop 6"]
-        assert all(len(row.seconds) == 2 and row.ratio > 0 and row.note.endswith(" MB") for row in group.rows)
+        assert [row.name for row in group.rows] == [
+            "as they are",
+            "short side 32, gop 2",
+            "short side 32, gop 6",
+        ]
+        assert all(
+            len(row.seconds) == 2 and row.ratio > 0 and row.note.endswith(" MB")
+            for row in group.rows
+        )
     copies = sorted((tmp_path / "work").glob("32_*/*.mp4"))
     assert len(copies) == 4
     for path in copies:

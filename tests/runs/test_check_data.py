@@ -7,14 +7,16 @@ import sys
 
 import pytest
 
-from paddlevideo.data.clean import CONFIG
+from paddlevideo.curate.results import CONFIG
 from paddlevideo.engine.build import load_config, load_records
 from tests.clips import pictures, write_clip
 
 
 def run(root, *arguments):
     command = [sys.executable, "-B", "tools/check_data.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture
@@ -22,21 +24,39 @@ def videos(tmp_path):
     """`my videos`: five clips of each of two classes."""
     for number in range(10):
         label = ("run", "跑步")[number % 2]
-        write_clip(tmp_path / "my videos" / label / f"{number}.mp4", 8, frames=pictures(8, seed=number))
+        write_clip(
+            tmp_path / "my videos" / label / f"{number}.mp4", 8, frames=pictures(8, seed=number)
+        )
     return tmp_path / "my videos"
 
 
 def test_a_folder_becomes_lists_that_train(root, videos):
     done = run(root, videos)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 3 s of video" in done.stdout
+    assert (
+        "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 3 s of video"
+        in done.stdout
+    )
     files = {path.name for path in videos.iterdir()}
-    assert files == {"run", "跑步", "train.csv", "val.csv", "labels.txt", "bad_files.csv", "check.json", "data_report.html"}
+    assert files == {
+        "run",
+        "跑步",
+        "train.csv",
+        "val.csv",
+        "labels.txt",
+        "bad_files.csv",
+        "check.json",
+        "data_report.html",
+    }
     command = f"python main.py --validate -c configs/finetune/pptsn.yaml -o 'DATASET.root={videos}'"
     assert done.stdout.endswith(f"train on it: {command}\n") and (root / CONFIG).exists()
     cfg = load_config(root / CONFIG, [f"DATASET.root={videos}"])
     lists, classes = load_records(cfg, ("train", "valid"))
-    assert (len(lists["train"].records), len(lists["valid"].records), classes.names) == (8, 2, ["run", "跑步"])
+    assert (len(lists["train"].records), len(lists["valid"].records), classes.names) == (
+        8,
+        2,
+        ["run", "跑步"],
+    )
 
     before = {name: (videos / name).read_bytes() for name in ("train.csv", "val.csv", "labels.txt")}
     (videos / "run" / "broken.mp4").write_bytes(b"")
@@ -66,6 +86,10 @@ def test_nothing_is_written_where_nothing_was_asked_for(root, videos):
 )
 def test_mistakes_give_one_message(root, videos, arguments, message):
     done = run(root, *(str(videos) if word == "VIDEOS" else word for word in arguments))
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: ")
+        and "Traceback" not in done.stderr
+    )
     assert message in done.stderr, done.stderr
     assert sorted(os.listdir(videos)) == ["run", "跑步"]

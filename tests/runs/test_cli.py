@@ -14,31 +14,64 @@ def run(monkeypatch, *arguments):
 
 def test_flags_become_overrides():
     args = main.parse_args(
-        ["-o", "epochs=3", "--seed", "0", "--amp", "--amp_level", "O2", "--max_iters", "5", "--deterministic"]
+        [
+            "-o",
+            "epochs=3",
+            "--seed",
+            "0",
+            "--amp",
+            "--amp_level",
+            "O2",
+            "--max_iters",
+            "5",
+            "--deterministic",
+        ]
     )
-    assert main.overrides_of(args) == ["epochs=3", "seed=0", "amp_level=O2", "max_iters=5", "amp=true", "deterministic=true"]
-    assert main.parse_args(["--resume"]).resume == "auto" and main.parse_args(["--resume", "x.pdstate"]).resume == "x.pdstate"
+    assert main.overrides_of(args) == [
+        "epochs=3",
+        "seed=0",
+        "amp_level=O2",
+        "max_iters=5",
+        "amp=true",
+        "deterministic=true",
+    ]
+    assert (
+        main.parse_args(["--resume"]).resume == "auto"
+        and main.parse_args(["--resume", "x.pdstate"]).resume == "x.pdstate"
+    )
 
 
 def test_check_needs_no_data(small, monkeypatch, capsys):
     cfg = small("MODEL.head.num_classes=9", "DATASET.train.file_path=nowhere")
-    assert run(monkeypatch, "--check", "-c", cfg.origin.path, "-o", "DATASET.train.file_path=nowhere") == 0
+    assert (
+        run(monkeypatch, "--check", "-c", cfg.origin.path, "-o", "DATASET.train.file_path=nowhere")
+        == 0
+    )
     out = capsys.readouterr().out
     assert "no mistakes found" in out and "as many classes as the training data has" in out
-    assert "frames [10, 2, 3, 32, 32], 10 views a video" in out and "CustomWarmupCosineDecay: lr 0.002 at epoch 1" in out
+    assert (
+        "frames [10, 2, 3, 32, 32], 10 views a video" in out
+        and "CustomWarmupCosineDecay: lr 0.002 at epoch 1" in out
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-o", "DATASET.batchsize=4"], r"-o DATASET.batchsize=4: DATASET.batchsize is not known; did you mean 'batch_size'?"),
+        (
+            ["-o", "DATASET.batchsize=4"],
+            r"-o DATASET.batchsize=4: DATASET.batchsize is not known; did you mean 'batch_size'?",
+        ),
         (["--test"], "--test needs the weights to test"),
         (["--test", "-w", "missing.pdparams"], "missing.pdparams: there is no such file"),
         (
             ["-o", "DATASET.batch_size=50"],
             "12 training records do not fill one batch of 50 on 1 rank(s); use -o DATASET.batch_size=12",
         ),
-        (["--test", "-w", "x.pdparams", "--out", "/dev/null/x/scores.json"], "cannot write /dev/null/x/scores.json"),
+        (
+            ["--test", "-w", "x.pdparams", "--out", "/dev/null/x/scores.json"],
+            "cannot write /dev/null/x/scores.json",
+        ),
         (["-o", "output_dir=/dev/null/x"], "choose another with -o output_dir=..."),
     ],
 )
@@ -53,14 +86,33 @@ def test_a_gpu_that_is_not_there_is_one_line(small, monkeypatch, capsys):
 
     if paddle.is_compiled_with_cuda():
         pytest.skip("this build of Paddle has GPU support")
-    assert run(monkeypatch, "-c", small().origin.path, "-o", "use_gpu=true", "-o", "epochs=1", "--max_iters", "1") == 0
-    assert "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU" in capsys.readouterr().out
+    assert (
+        run(
+            monkeypatch,
+            "-c",
+            small().origin.path,
+            "-o",
+            "use_gpu=true",
+            "-o",
+            "epochs=1",
+            "--max_iters",
+            "1",
+        )
+        == 0
+    )
+    assert (
+        "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU"
+        in capsys.readouterr().out
+    )
 
 
 def test_eval_chooses_the_numbers(small, monkeypatch, capsys, tmp_path):
     cfg = small()
     write_arrays(tmp_path / "w.safetensors", state_arrays(build_model(cfg, 3)))
     weights = ["-w", tmp_path / "w.safetensors"]
-    assert run(monkeypatch, "--test", "-c", cfg.origin.path, *weights, "--eval", "mean_class_accuracy") == 0
+    assert (
+        run(monkeypatch, "--test", "-c", cfg.origin.path, *weights, "--eval", "mean_class_accuracy")
+        == 0
+    )
     out = capsys.readouterr().out
     assert "mean_class_accuracy= " in out and "avg_acc1" not in out and "videos= 7" in out

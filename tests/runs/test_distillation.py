@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from paddlevideo import dist
-from paddlevideo.deploy.export import export
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState, read_model
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
+from paddlevideo.export.export import export
 from paddlevideo.weights import WeightsError, checksum, write_arrays
 from tests.conftest import CLASSES
 from tests.runs.test_ranks import finish, launch
@@ -38,7 +38,10 @@ def taught(small, tmp_path):
     write_arrays(
         tmp_path / "teacher.pdparams",
         TrainState(
-            build_model(small(MODEL={"framework": "Recognizer2D", **TEACHER}), 3), None, None, class_names=list(CLASSES)
+            build_model(small(MODEL={"framework": "Recognizer2D", **TEACHER}), 3),
+            None,
+            None,
+            class_names=list(CLASSES),
         ).model_arrays(),
     )
     section = {
@@ -57,7 +60,9 @@ def taught(small, tmp_path):
     }
 
     def make(*overrides):
-        return small("PRECISEBN.num_iters_preciseBN=2", "DATASET.batch_size=4", *overrides, MODEL=section)
+        return small(
+            "PRECISEBN.num_iters_preciseBN=2", "DATASET.batch_size=4", *overrides, MODEL=section
+        )
 
     return make
 
@@ -79,7 +84,10 @@ def test_killed_and_resumed_equals_uninterrupted(taught, plain, monkeypatch, tmp
             train(broken, resume="auto")
     train(broken, resume="auto")
     assert weights_of(broken) == weights_of(straight)
-    rows = [[(r["split"], r["epoch"], r.get("step"), r["loss"]) for r in metrics_of(c)] for c in (straight, broken)]
+    rows = [
+        [(r["split"], r["epoch"], r.get("step"), r["loss"]) for r in metrics_of(c)]
+        for c in (straight, broken)
+    ]
     assert rows[0] == rows[1]
     assert {"ce_student", "dml", "teacher_top1", "top1", "top3"} <= metrics_of(straight)[0].keys()
 
@@ -90,9 +98,13 @@ def test_killed_and_resumed_equals_uninterrupted(taught, plain, monkeypatch, tmp
     file = f"{straight.folder}/ppTSN_best_student.pdparams"
     assert read_model(file)[1] == names == list(CLASSES)
     alone = run_test(plain, file, out=str(tmp_path / "alone.npz"))
-    both = run_test(straight, f"{straight.folder}/ppTSN_best.pdparams", out=str(tmp_path / "both.npz"))
+    both = run_test(
+        straight, f"{straight.folder}/ppTSN_best.pdparams", out=str(tmp_path / "both.npz")
+    )
     assert alone.numbers == both.numbers
-    np.testing.assert_array_equal(np.load(tmp_path / "alone.npz")["scores"], np.load(tmp_path / "both.npz")["scores"])
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "alone.npz")["scores"], np.load(tmp_path / "both.npz")["scores"]
+    )
     with pytest.raises(WeightsError, match=r"of another model"):
         run_test(plain, f"{straight.folder}/ppTSN_best.pdparams")
 
@@ -114,14 +126,23 @@ def test_export_writes_the_student(taught, plain, tmp_path):
 @pytest.mark.slow
 def test_two_ranks_validate_exactly(taught, plain, tmp_path, root):
     cfg = taught("epochs=1", "DATASET.batch_size=2", "output_dir=" + str(tmp_path / "ranks"))
-    (tmp_path / "ranks.yaml").write_text(Path(cfg.origin.path).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "ranks.yaml").write_text(
+        Path(cfg.origin.path).read_text(encoding="utf-8"), encoding="utf-8"
+    )
     overrides = [part for text in cfg.origin.overrides for part in ("-o", text)]
-    finish(launch(root, tmp_path, 2, "--validate", "-c", str(tmp_path / "ranks.yaml"), *overrides), tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "ranks" / "metrics.jsonl").read_text().splitlines()]
+    finish(
+        launch(root, tmp_path, 2, "--validate", "-c", str(tmp_path / "ranks.yaml"), *overrides),
+        tmp_path,
+    )
+    rows = [
+        json.loads(line) for line in (tmp_path / "ranks" / "metrics.jsonl").read_text().splitlines()
+    ]
     valid = next(row for row in rows if row["split"] == "valid")
     teacher, _ = read_model(tmp_path / "teacher.pdparams")
     whole, _ = read_model(tmp_path / "ranks" / "ppTSN_best.pdparams")
-    assert checksum(teacher) == checksum({k[8:]: v for k, v in whole.items() if k.startswith("Teacher.")})
+    assert checksum(teacher) == checksum(
+        {k[8:]: v for k, v in whole.items() if k.startswith("Teacher.")}
+    )
 
     # One process, the plain config, the validation clips as a test of its own.
     as_test = replace(

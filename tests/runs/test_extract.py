@@ -12,17 +12,17 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevideo.data.decode import VideoDecoder
-from paddlevideo.data.frame_codec import read_codecs
-from paddlevideo.data.tfrecord import parse_example, read_payloads
-from paddlevideo.data.video_steps import sound_vectors
-from paddlevideo.deploy import extract, feature_sets
-from paddlevideo.deploy.extract import FeatureExtractor, FrameNetwork, Recipe
-from paddlevideo.deploy.feature_sets import SetPlan, extract_set
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.train import train
+from paddlevideo.features import extract, feature_sets
+from paddlevideo.features.codec import read_codecs
+from paddlevideo.features.extract import FeatureExtractor, FrameNetwork, Recipe
+from paddlevideo.features.feature_sets import SetPlan, extract_set
+from paddlevideo.features.video_steps import audio_vectors
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
-from paddlevideo.schema import ConfigError
 from paddlevideo.weights import state_arrays, write_arrays
 from tests.clips import write_clip
 from tests.conftest import CLASSES, small_config
@@ -47,7 +47,8 @@ def recipe(clips, tmp_path_factory):
 def examples(folder):
     """Shard name -> its examples."""
     return {
-        path.name: [parse_example(payload) for _, payload in read_payloads(path)] for path in sorted(folder.glob("*.tfrecord"))
+        path.name: [parse_example(payload) for _, payload in read_payloads(path)]
+        for path in sorted(folder.glob("*.tfrecord"))
     }
 
 
@@ -56,7 +57,13 @@ def contents(folder):
 
 
 def made(recipe, out, *inputs, workers=0, class_names=None, **plan):
-    return extract_set(recipe, SetPlan(Path(out), **plan), [str(text) for text in inputs], class_names, num_workers=workers)
+    return extract_set(
+        recipe,
+        SetPlan(Path(out), **plan),
+        [str(text) for text in inputs],
+        class_names,
+        num_workers=workers,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +76,22 @@ def train_set(recipe, clips, tmp_path_factory):
 
 def test_what_is_in_the_shards(recipe, clips, train_set):
     found = examples(train_set)
-    assert {name: len(part) for name, part in found.items()} == {f"train0000{n}.tfrecord": c for n, c in enumerate((5, 5, 2))}
+    assert {name: len(part) for name, part in found.items()} == {
+        f"train0000{n}.tfrecord": c for n, c in enumerate((5, 5, 2))
+    }
     every = [example for part in found.values() for example in part]
     paths = sorted((clips / "train").rglob("*.mp4"))
-    assert [example.id.decode() for example in every] == [path.relative_to(clips / "train").as_posix() for path in paths]
-    assert [example.labels.tolist() for example in every] == [[CLASSES.index(path.parent.name)] for path in paths]
+    assert [example.id.decode() for example in every] == [
+        path.relative_to(clips / "train").as_posix() for path in paths
+    ]
+    assert [example.labels.tolist() for example in every] == [
+        [CLASSES.index(path.parent.name)] for path in paths
+    ]
     assert (train_set / "labels.txt").read_text(encoding="utf-8") == "0 blue sky\n1 green\n2 红色\n"
     left = {path.name for path in train_set.iterdir()}
-    assert left == {*found, "extractor.json", "fitted.npz", "whitening.npy", "labels.txt"}, "nothing else stays"
+    assert left == {*found, "extractor.json", "fitted.npz", "whitening.npy", "labels.txt"}, (
+        "nothing else stays"
+    )
     codecs, _ = read_codecs(train_set / "fitted.npz")
     np.testing.assert_array_equal(np.load(train_set / "whitening.npy"), codecs["rgb"].scale)
 
@@ -97,8 +112,10 @@ def test_features_are_what_the_head_gets(recipe, clips, train_set):
         arrays = pipeline.finish(pipeline.apply(frames, np.random.default_rng(0)))["frames"]
         vectors = model.backbone(paddle.to_tensor(arrays)).mean([2, 3]).numpy()
         off = np.abs(codecs["rgb"].encode(vectors).astype(int) - example.features["rgb"])
-        assert example.features["rgb"].shape == (4, 512) and off.max() <= 1 and (off > 0).mean() < 0.02
-        sound, silent = sound_vectors(path, 0.0, 4, RATE)
+        assert (
+            example.features["rgb"].shape == (4, 512) and off.max() <= 1 and (off > 0).mean() < 0.02
+        )
+        sound, silent = audio_vectors(path, 0.0, 4, RATE)
         assert silent and np.array_equal(codecs["audio"].encode(sound), example.features["audio"])
 
 
@@ -135,7 +152,9 @@ def test_a_run_that_was_stopped_goes_on(recipe, clips, train_set, tmp_path, monk
     with pytest.raises(Killed):  # at the second shard
         made(recipe, out, clips / "train", per_shard=5)
     first = {name: (out / name).stat().st_mtime_ns for name in contents(out)}
-    assert list(first) == ["train00000.tfrecord"] and len(seen) == 7 + 6, "no video goes through the network twice"
+    assert list(first) == ["train00000.tfrecord"] and len(seen) == 7 + 6, (
+        "no video goes through the network twice"
+    )
     monkeypatch.setattr(feature_sets, "write_payloads", real_write)
     done = made(recipe, out, clips / "train", per_shard=5)
     assert (done.made, done.kept) == (7, 5) and contents(out) == contents(train_set)
@@ -164,7 +183,9 @@ def test_components(recipe, clips, tmp_path):
     assert len(part) == 12 and part[0].features["rgb"].shape == (4, 6)
     codecs, _ = read_codecs(tmp_path / "few" / "fitted.npz")
     assert codecs["rgb"].components.shape == (512, 6) and codecs["audio"].components is None
-    with pytest.raises(ValueError, match="40 principal components of 512 values in 20 frames; at most 19"):
+    with pytest.raises(
+        ValueError, match="40 principal components of 512 values in 20 frames; at most 19"
+    ):
         made(recipe, tmp_path / "many", clips / "train", num_components=40, fit_videos=5)
     made(replace(recipe, audio=False), tmp_path / "mute", clips / "train" / "green")
     (payload,) = [next(read_payloads(path))[1] for path in (tmp_path / "mute").glob("*.tfrecord")]
@@ -174,11 +195,15 @@ def test_components(recipe, clips, tmp_path):
 def test_other_settings_are_refused(recipe, clips, train_set, tmp_path):
     for change, told in (
         ({"frame_rate": 5.0}, "10 frames a second, now network .* 5 frames a second"),
-        ({"overrides": ("PIPELINE.valid.transform.0.Scale.short_size=40",)}, "made_by was network .*, config "),
+        (
+            {"overrides": ("PIPELINE.valid.transform.0.Scale.short_size=40",)},
+            "made_by was network .*, config ",
+        ),
         ({"max_frames": 2}, "max_frames was 300, now 2"),
     ):
         with pytest.raises(
-            ConfigError, match=rf"(?s)extractor.json: the features here were made otherwise: .*{told}.*--overwrite"
+            ConfigError,
+            match=rf"(?s)extractor.json: the features here were made otherwise: .*{told}.*--overwrite",
         ):
             made(replace(recipe, **change), train_set, clips / "train", per_shard=5)
     with pytest.raises(ConfigError, match="per_shard was 5, now 256"):
@@ -187,12 +212,15 @@ def test_other_settings_are_refused(recipe, clips, train_set, tmp_path):
         made(recipe, train_set, clips / "val", per_shard=5)
     other = replace(recipe, frame_rate=5.0)
     with pytest.raises(
-        ConfigError, match=r"fitted.npz was fitted on features of another kind: .* 10 frames a second.*or fit anew"
+        ConfigError,
+        match=r"fitted.npz was fitted on features of another kind: .* 10 frames a second.*or fit anew",
     ):
         made(other, tmp_path / "val", clips / "val", fitted=train_set)
     shutil.copytree(train_set, tmp_path / "train")
     made(other, tmp_path / "train", clips / "val", overwrite=True)
-    assert {name: len(part) for name, part in examples(tmp_path / "train").items()} == {"train00000.tfrecord": 6}
+    assert {name: len(part) for name, part in examples(tmp_path / "train").items()} == {
+        "train00000.tfrecord": 6
+    }
     (tmp_path / "train" / "extractor.json").write_text("{")
     with pytest.raises(ConfigError, match="extractor.json: damaged"):
         made(other, tmp_path / "train", clips / "val")
@@ -211,14 +239,23 @@ def test_videos_that_fail(recipe, clips, tmp_path):
     assert done.made == 3 and [(shard, Path(path).name) for shard, path, _ in done.failed] == [
         ("out00000.tfrecord", "1.mp4"), ("out00002.tfrecord", "4.mp4"),
     ]  # fmt: skip
-    assert {name: len(part) for name, part in examples(out).items()} == {"out00000.tfrecord": 1, "out00001.tfrecord": 2}
+    assert {name: len(part) for name, part in examples(out).items()} == {
+        "out00000.tfrecord": 1,
+        "out00001.tfrecord": 2,
+    }
     rows = (out / "failures.tsv").read_text().splitlines()
     assert "cut short" in rows[0] and "1.mp4\t" in rows[0] and len(rows) == 2
     (source / "1.mp4").write_bytes(good)
-    again = made(recipe, out, source, **options)  # what is done stays; a shard of nothing is tried again
+    again = made(
+        recipe, out, source, **options
+    )  # what is done stays; a shard of nothing is tried again
     assert again.made == 0 and len(again.failed) == 2 and again.kept == 3
     mended = made(recipe, out, source, retry_failed=True, **options)
-    assert mended.made == 2 and len(mended.failed) == 1 and len(examples(out)["out00000.tfrecord"]) == 2
+    assert (
+        mended.made == 2
+        and len(mended.failed) == 1
+        and len(examples(out)["out00000.tfrecord"]) == 2
+    )
     (source / "4.mp4").write_bytes(good)
     assert not made(recipe, out, source, **options).failed and not (out / "failures.tsv").exists()
     for path in source.iterdir():
@@ -250,13 +287,19 @@ def test_a_video_that_ends_its_process(recipe, clips):
 
 def test_a_network_of_clips(root, tmp_path, monkeypatch):
     """A vector of both pathways for each second, from the clip around its middle; in parts as in one piece."""
-    small = ["MODEL.backbone.width_per_group=8", "MODEL.head.width_per_group=8", "MODEL.head.num_classes=2"]
+    small = [
+        "MODEL.backbone.width_per_group=8",
+        "MODEL.head.width_per_group=8",
+        "MODEL.head.num_classes=2",
+    ]
     small += ["PIPELINE.valid.decode_sampler.num_frames=8", "MODEL.head.num_frames=8"]
     cfg = load_config(root / "configs/demo/slowfast.yaml", small)
     model = build_model(cfg, 2)
     write_arrays(tmp_path / "w.pdparams", state_arrays(model))
     video = write_clip(tmp_path / "long.mp4", 80, 72, 96, tone=300.0)  # 3.2 s: 4 steps
-    network = FrameNetwork(Recipe(str(root / "configs/demo/slowfast.yaml"), str(tmp_path / "w.pdparams"), tuple(small)))
+    network = FrameNetwork(
+        Recipe(str(root / "configs/demo/slowfast.yaml"), str(tmp_path / "w.pdparams"), tuple(small))
+    )
     assert network.of_clips and network.widths == {"rgb": 32 * 8 + 32 * 2, "audio": 128}
     whole = network(Record(str(video))).features
     assert whole["rgb"].shape == (4, 320) and whole["audio"].shape == (4, 128)
@@ -264,8 +307,12 @@ def test_a_network_of_clips(root, tmp_path, monkeypatch):
     pipeline = build_pipeline(cfg, "valid")
     model.eval()
     with VideoDecoder().open(Record(str(video))) as clip:
-        frames = clip.read(np.linspace(29.5, 44.5, 8).astype(int))  # 0.64 s around 1.5 s: 17 frames, of which 16
-    inputs = pipeline.finish({k: v[None] for k, v in pipeline.apply(frames, np.random.default_rng(0)).items()})
+        frames = clip.read(
+            np.linspace(29.5, 44.5, 8).astype(int)
+        )  # 0.64 s around 1.5 s: 17 frames, of which 16
+    inputs = pipeline.finish(
+        {k: v[None] for k, v in pipeline.apply(frames, np.random.default_rng(0)).items()}
+    )
     maps = model.backbone({name: paddle.to_tensor(inputs[name]) for name in ("slow", "fast")})
     by_hand = np.concatenate([maps[name].mean([2, 3, 4]).numpy()[0] for name in ("fast", "slow")])
     np.testing.assert_allclose(whole["rgb"][1], by_hand, atol=1e-4)
@@ -280,12 +327,14 @@ def test_a_network_of_clips(root, tmp_path, monkeypatch):
 
 def test_networks_that_cannot(root, clips, recipe, tmp_path):
     cfg = load_config(
-        root / "configs/demo/audio.yaml", ["MODEL.head.num_classes=2", "DATASET.root=null", "DATASET.class_names=null"]
+        root / "configs/demo/audio.yaml",
+        ["MODEL.head.num_classes=2", "DATASET.root=null", "DATASET.class_names=null"],
     )
     write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 2)))
     changes = ("MODEL.head.num_classes=2", "DATASET.root=null", "DATASET.class_names=null")
     with pytest.raises(
-        ConfigError, match=r"AudioRecognizer takes audio; features of frames are made by a network that takes frames"
+        ConfigError,
+        match=r"AudioRecognizer takes audio; features of frames are made by a network that takes frames",
     ):
         FrameNetwork(Recipe(cfg.origin.path, str(tmp_path / "w.pdparams"), changes))
     flip = replace(recipe, overrides=('PIPELINE.valid.transform=["RandomFlip"]',))
@@ -304,7 +353,9 @@ def test_one_video_as_the_shards_have_it(recipe, clips, train_set, tmp_path):
         np.testing.assert_array_equal(again.features[name], frames)
     with pytest.raises(ValueError, match="no such file"):
         extractor(Record("gone.mp4"))
-    with pytest.raises(ConfigError, match=r"extractor.json: there is no such file; it stands beside features"):
+    with pytest.raises(
+        ConfigError, match=r"extractor.json: there is no such file; it stands beside features"
+    ):
         FeatureExtractor.beside(tmp_path)
     shutil.copytree(train_set, tmp_path / "copy")
     recipe_file = tmp_path / "copy" / "extractor.json"
@@ -319,16 +370,39 @@ def test_one_video_as_the_shards_have_it(recipe, clips, train_set, tmp_path):
 
 def test_a_tagger_learns_from_it(recipe, clips, train_set, root, tmp_path):
     made(recipe, tmp_path / "val", clips / "val", fitted=train_set)
-    changes = [f"DATASET.{split}.file_path={folder}" for split, folder in (("train", train_set), ("valid", tmp_path / "val"))]
-    changes += ["MODEL.head.num_classes=3", "DATASET.batch_size=4", "epochs=4", "val_interval=1", f"output_dir={tmp_path}/out"]
+    changes = [
+        f"DATASET.{split}.file_path={folder}"
+        for split, folder in (("train", train_set), ("valid", tmp_path / "val"))
+    ]
+    changes += [
+        "MODEL.head.num_classes=3",
+        "DATASET.batch_size=4",
+        "epochs=4",
+        "val_interval=1",
+        f"output_dir={tmp_path}/out",
+    ]
     train(load_config(root / "configs/demo/nextvlad.yaml", changes))
-    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert max(row["gap"] for row in rows if row["split"] == "valid") > 0.8, "three colours are told apart"
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert max(row["gap"] for row in rows if row["split"] == "valid") > 0.8, (
+        "three colours are told apart"
+    )
 
 
 def test_the_tool(recipe, clips, tmp_path, monkeypatch, capsys):
     def run(*arguments):
-        fixed = ["-c", recipe.config, "-w", recipe.weights, "--frame_rate", "10", "--num_workers", "0", "--no-use_gpu"]
+        fixed = [
+            "-c",
+            recipe.config,
+            "-w",
+            recipe.weights,
+            "--frame_rate",
+            "10",
+            "--num_workers",
+            "0",
+            "--no-use_gpu",
+        ]
         monkeypatch.setattr(sys, "argv", ["extract_features.py", *map(str, arguments), *fixed])
         return extract_features.main(), capsys.readouterr()
 
@@ -338,10 +412,21 @@ def test_the_tool(recipe, clips, tmp_path, monkeypatch, capsys):
     assert code == 0 and "0 videos made, 6 already there" in said.out
     (tmp_path / "bad.mp4").write_text("text")
     code, said = run("-i", clips / "val", tmp_path / "bad.mp4", "-o", tmp_path / "some")
-    assert code == 1 and "bad.mp4: " in said.out and "6 of those made have no sound: silence" in said.out
+    assert (
+        code == 1
+        and "bad.mp4: " in said.out
+        and "6 of those made have no sound: silence" in said.out
+    )
     code, said = run("-i", tmp_path / "nowhere", "-o", tmp_path / "x")
-    assert code == 1 and "no such file or folder" in said.err and "Traceback" not in said.err and not (tmp_path / "x").exists()
-    monkeypatch.setattr(FrameNetwork, "vectors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert (
+        code == 1
+        and "no such file or folder" in said.err
+        and "Traceback" not in said.err
+        and not (tmp_path / "x").exists()
+    )
+    monkeypatch.setattr(
+        FrameNetwork, "vectors", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     code, said = run("-i", clips / "val", "-o", tmp_path / "y")
     assert code == 130 and "start it again to go on" in said.err
 
@@ -353,22 +438,60 @@ def test_a_tagger_is_given_videos(recipe, clips, train_set, root, tmp_path, monk
     write_arrays(tmp_path / "tagger.pdparams", state_arrays(model))
 
     def run(*arguments):
-        fixed = ["-c", config, "-o", "MODEL.head.num_classes=3", "-w", tmp_path / "tagger.pdparams", "--quiet"]
+        fixed = [
+            "-c",
+            config,
+            "-o",
+            "MODEL.head.num_classes=3",
+            "-w",
+            tmp_path / "tagger.pdparams",
+            "--quiet",
+        ]
         monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, fixed), *map(str, arguments)])
         code = predict.main()
         return code, capsys.readouterr()
 
     rows = {}
-    for name, source in (("shard", [train_set]), ("video", [clips / "train", "--features", train_set])):
-        code, _ = run("-i", *source, "--out", tmp_path / f"{name}.json", "--class_names", train_set / "labels.txt")
+    for name, source in (
+        ("shard", [train_set]),
+        ("video", [clips / "train", "--features", train_set]),
+    ):
+        code, _ = run(
+            "-i",
+            *source,
+            "--out",
+            tmp_path / f"{name}.json",
+            "--class_names",
+            train_set / "labels.txt",
+        )
         rows[name] = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
         assert code == 0 and len(rows[name]) == 12
     for of_shard, of_video in zip(rows["shard"], rows["video"], strict=True):
-        assert of_video["input_path"].endswith(of_shard["id"]) and of_video["label_names"] == of_shard["label_names"]
+        assert (
+            of_video["input_path"].endswith(of_shard["id"])
+            and of_video["label_names"] == of_shard["label_names"]
+        )
         np.testing.assert_allclose(of_video["scores"], of_shard["scores"], atol=1e-6)
     (tmp_path / "bad.mp4").write_text("text")
-    code, said = run("-i", tmp_path / "bad.mp4", clips / "val", "--features", train_set, "--out", tmp_path / "bad.json")
+    code, said = run(
+        "-i",
+        tmp_path / "bad.mp4",
+        clips / "val",
+        "--features",
+        train_set,
+        "--out",
+        tmp_path / "bad.json",
+    )
     results = json.loads((tmp_path / "bad.json").read_text(encoding="utf-8"))
-    assert code == 1 and "features: " in results[0]["error"] and len(results) == 7 and "error" not in results[1]
+    assert (
+        code == 1
+        and "features: " in results[0]["error"]
+        and len(results) == 7
+        and "error" not in results[1]
+    )
     code, said = run("-i", clips / "val", "--out", tmp_path / "none.json")
-    assert code == 1 and "make them with tools/extract_features.py" in said.err and "--features" in said.err
+    assert (
+        code == 1
+        and "make them with tools/extract_features.py" in said.err
+        and "--features" in said.err
+    )

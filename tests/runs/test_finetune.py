@@ -9,15 +9,15 @@ import paddle
 import pytest
 
 import main
-from paddlevideo.deploy import export as export_module
-from paddlevideo.deploy.predict import Predictor
+from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import CLASS_NAMES, read_model
-from paddlevideo.engine.test import Evaluation
+from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
-from paddlevideo.schema import ConfigError
+from paddlevideo.export import export as export_module
+from paddlevideo.predict.predictor import Predictor
 from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arrays
 from tests.conftest import CLASSES, small_config
 
@@ -61,23 +61,48 @@ def pretrained(clips, tmp_path) -> Path:
     return tmp_path / "of_five.pdparams"
 
 
-def test_from_other_classes_to_the_names_of_ones_own(clips, tmp_path, pretrained, monkeypatch, capsys):
-    config = small_config(clips, tmp_path, epochs=1, export=True, MIX=None, EARLY_STOPPING={"patience": 3})
+def test_from_other_classes_to_the_names_of_ones_own(
+    clips, tmp_path, pretrained, monkeypatch, capsys
+):
+    config = small_config(
+        clips, tmp_path, epochs=1, export=True, MIX=None, EARLY_STOPPING={"patience": 3}
+    )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    flags = ["-o", "FINETUNE.freeze=[stem]", "-o", "FINETUNE.lr_mult={backbone: 0.1}", "-o", "MODEL.head.keep_rows=by_name"]
+    flags = [
+        "-o",
+        "FINETUNE.freeze=[stem]",
+        "-o",
+        "FINETUNE.lr_mult={backbone: 0.1}",
+        "-o",
+        "MODEL.head.keep_rows=by_name",
+    ]
     arguments = ["main.py", "-c", str(config), "--validate", "-w", str(pretrained), *flags]
     monkeypatch.setattr("sys.argv", arguments)
     assert main.main() == 0, capsys.readouterr().err
     said = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
-    assert "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model" in said
-    assert "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: blue sky, green" in said
+    assert (
+        "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model"
+        in said
+    )
+    assert (
+        "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: blue sky, green"
+        in said
+    )
     assert "frozen: stem (9 of 71 tensors that learn); learning rate x 0.1: backbone" in said
-    before, after = (read_model(path)[0] for path in (pretrained, tmp_path / "out" / "ppTSN_best.pdparams"))
-    moved = {name for name in before if name not in ("head.fc.weight", "head.fc.bias") and (before[name] != after[name]).any()}
+    before, after = (
+        read_model(path)[0] for path in (pretrained, tmp_path / "out" / "ppTSN_best.pdparams")
+    )
+    moved = {
+        name
+        for name in before
+        if name not in ("head.fc.weight", "head.fc.bias") and (before[name] != after[name]).any()
+    }
     assert moved and not [name for name in moved if name.startswith("backbone.conv1_")]
 
-    result = next(iter(Predictor("inference/ppTSN").predict([str(next((clips / "test").rglob("*.mp4")))])))
+    result = next(
+        iter(Predictor("inference/ppTSN").predict([str(next((clips / "test").rglob("*.mp4")))]))
+    )
     assert result.error is None and result.label_names[0] in CLASSES
 
     # Its weights are worth nothing to a test or a resumed run of other classes.
@@ -93,13 +118,23 @@ def test_names_for_weights_that_hold_none(small, pretrained, tmp_path, told):
     (tmp_path / "names.txt").write_text("\n".join(["Green", *names[1:]]), encoding="utf-8")
     options = ("epochs=1", "max_iters=1", "MODEL.head.keep_rows=by_name")
     train(small(*options), False, str(tmp_path / "nameless.pdparams"))
-    assert "5 -> 3 classes; no row is kept: the file has no class names (FINETUNE.class_names gives them)" in told()
-    train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False, str(tmp_path / "nameless.pdparams"))
+    assert (
+        "5 -> 3 classes; no row is kept: the file has no class names (FINETUNE.class_names gives them)"
+        in told()
+    )
+    train(
+        small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"),
+        False,
+        str(tmp_path / "nameless.pdparams"),
+    )
     assert "the rows of 2 of them are kept by name: blue sky, green" in told()
     assert "random weights" not in told()
     train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False)
     assert "FINETUNE.class_names has no effect without -w" in told()
-    assert "starting from random weights; those of a trained model are taken with -w FILE, those of a backbone with" in told()
+    assert (
+        "starting from random weights; those of a trained model are taken with -w FILE, those of a backbone with"
+        in told()
+    )
 
 
 def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
@@ -114,9 +149,13 @@ def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
     assert main.main() == 1
     said = capsys.readouterr().err
     assert (
-        f"error: training is done, its checkpoints are in {tmp_path / 'out'}; the export failed: no space for a program" in said
+        f"error: training is done, its checkpoints are in {tmp_path / 'out'}; the export failed: no space for a program"
+        in said
     )
-    assert f"python tools/export_model.py -c {tmp_path / 'out'}/run.yaml -p {tmp_path / 'out'}/ppTSN_best.pdparams" in said
+    assert (
+        f"python tools/export_model.py -c {tmp_path / 'out'}/run.yaml -p {tmp_path / 'out'}/ppTSN_best.pdparams"
+        in said
+    )
     assert {"ppTSN_best.pdparams", "ppTSN_epoch_00001.pdparams", "ppTSN_latest.pdstate"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
@@ -148,9 +187,18 @@ def test_early_stopping_and_a_resume_of_it(small, monkeypatch, told):
     stopping = ("EARLY_STOPPING.patience=2", "epochs=6", "save_interval=10", "max_iters=2")
     straight = small(*stopping, "output_dir=" + str(small().folder) + "_straight")
     state = train(straight)
-    assert state.finished and (state.progress.epoch, state.progress.best, state.progress.stale) == (4, 0.6, 2)
-    assert "stopped early after 4 of 6 epochs: no better validation than 0.60000, 2 validations ago" in told()
-    assert (Path(straight.folder) / "ppTSN_epoch_00004.pdparams").exists(), "the last epoch is kept, as ever"
+    assert state.finished and (state.progress.epoch, state.progress.best, state.progress.stale) == (
+        4,
+        0.6,
+        2,
+    )
+    assert (
+        "stopped early after 4 of 6 epochs: no better validation than 0.60000, 2 validations ago"
+        in told()
+    )
+    assert (Path(straight.folder) / "ppTSN_epoch_00004.pdparams").exists(), (
+        "the last epoch is kept, as ever"
+    )
 
     broken = small(*stopping)
     with monkeypatch.context() as patch:
@@ -158,14 +206,21 @@ def test_early_stopping_and_a_resume_of_it(small, monkeypatch, told):
         with pytest.raises(Killed):
             train(broken, resume="auto")
     state = train(broken, resume="auto")
-    assert (state.progress.epoch, state.progress.stale) == (4, 2) and weights_of(broken) == weights_of(straight)
+    assert (state.progress.epoch, state.progress.stale) == (4, 2) and weights_of(
+        broken
+    ) == weights_of(straight)
     assert train(broken, resume="auto").progress.epoch == 4, "it is over"
-    assert train(small(*stopping, "EARLY_STOPPING.patience=3"), resume="auto").progress.epoch == 6, "0.9 came in time"
+    assert (
+        train(small(*stopping, "EARLY_STOPPING.patience=3"), resume="auto").progress.epoch == 6
+    ), "0.9 came in time"
 
 
 def test_without_validation_nothing_stops_early(small, told):
     state = train(small("EARLY_STOPPING.patience=1", "max_iters=1"), validate=False)
-    assert state.progress.epoch == 2 and "EARLY_STOPPING has no effect: nothing is validated without --validate" in told()
+    assert (
+        state.progress.epoch == 2
+        and "EARLY_STOPPING has no effect: nothing is validated without --validate" in told()
+    )
 
 
 def test_what_counts_and_stays_is_exact_after_a_kill(small, monkeypatch, told):
@@ -183,7 +238,10 @@ def test_what_counts_and_stays_is_exact_after_a_kill(small, monkeypatch, told):
             train(broken)
     train(broken, resume="auto")
     assert weights_of(broken) == weights_of(straight)
-    with pytest.raises(WeightsError, match=r"class_balanced, frozen stem stage1; this run has .* frozen stem stage1\. Resume"):
+    with pytest.raises(
+        WeightsError,
+        match=r"class_balanced, frozen stem stage1; this run has .* frozen stem stage1\. Resume",
+    ):
         train(small(*options[1:]), resume="auto")
 
 
@@ -195,7 +253,9 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
         files = sorted((clips / split).rglob("*.mp4"))
         rows = [{"path": str(file), "labels": tags[file.parent.name]} for file in files]
         lists[split] = tmp_path / f"{split}.jsonl"
-        lists[split].write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        lists[split].write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     with lists["test"].open("a") as file:
@@ -217,13 +277,18 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
     )  # fmt: skip
     cfg = load_config(config)
     train(cfg)
-    assert "class weights: cold 0.5, green 2" in told() and "Already save the best model (mAP)" in told()
+    assert (
+        "class weights: cold 0.5, green 2" in told()
+        and "Already save the best model (mAP)" in told()
+    )
     rows = [json.loads(line) for line in Path(cfg.folder, "metrics.jsonl").read_text().splitlines()]
     assert max(row["map"] for row in rows if row["split"] == "valid") > 0.9
 
     weights = f"{cfg.folder}/ppTSN_best.pdparams"
     done = run_test(cfg, weights, str(tmp_path / "scores.json"))
-    assert (done.numbers["num_samples"], done.numbers["num_failed"]) == (8, 1) and done.numbers["map"] > 0.6
+    assert (done.numbers["num_samples"], done.numbers["num_failed"]) == (8, 1) and done.numbers[
+        "map"
+    ] > 0.6
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert scores["class_names"] == ["cold", "green"]
     failed = [row for row in scores["results"] if "error" in row]
@@ -231,7 +296,7 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
 
     folder = export_module.export(cfg, weights, tmp_path / "inference")
     predictor = Predictor(str(folder))
-    assert predictor.multilabel
+    assert predictor.multi_label
     tested = {row["path"]: row for row in scores["results"] if "scores" in row}
     some = list(tested)[:3]
     for path, result in zip(some, predictor.predict(some, topk=2), strict=True):

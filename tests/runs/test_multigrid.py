@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.phases import phases_of
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
-from paddlevideo.schema import ConfigError
 from paddlevideo.weights import WeightsError, checksum
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at
@@ -44,7 +44,9 @@ def tiny(root, clips, tmp_path_factory):
         config["DATASET"][split]["file_path"] = str(data / f"{name}.list")
         config["PIPELINE"][split]["decode_sampler"] |= {"num_frames": 8, "sampling_rate": 1}
         for transform in config["PIPELINE"][split]["transform"]:
-            name, arguments = next(iter(transform.items())) if isinstance(transform, dict) else (transform, None)
+            name, arguments = (
+                next(iter(transform.items())) if isinstance(transform, dict) else (transform, None)
+            )
             if name == "JitterScale":
                 arguments |= {"min_size": 36, "max_size": 40 if split == "train" else 36}
             if name in ("MultiCrop", "PackOutput"):
@@ -102,19 +104,27 @@ def test_numbers_of_a_run(straight):
     steps = [row for row in rows if row["split"] == "train"]
     assert [row["iteration"] for row in steps] == list(range(len(given)))
     found = phases(cfg)
-    assert [row["epoch"] + 1 for row in rows if row["split"] == "valid"] == sorted({p.end for p in found})
+    assert [row["epoch"] + 1 for row in rows if row["split"] == "valid"] == sorted(
+        {p.end for p in found}
+    )
     # The rate goes with the batch: four times and twice the plain one, after a warm-up over the first epoch.
     rates = {row["epoch"]: row["lr"] for row in steps if row["epoch"] > 0}
-    plain = {epoch: next(p.lr_scale for p in found if p.first <= epoch < p.end) * 0.02 for epoch in rates}
+    plain = {
+        epoch: next(p.lr_scale for p in found if p.first <= epoch < p.end) * 0.02 for epoch in rates
+    }
     assert rates == pytest.approx(plain)
     kept = sorted(path.name for path in Path(cfg.folder).glob("*_epoch_*.pdparams"))
-    assert kept == [f"SlowFast_epoch_{epoch:05d}.pdparams" for epoch in sorted({1, *(p.end for p in found)})]
+    assert kept == [
+        f"SlowFast_epoch_{epoch:05d}.pdparams" for epoch in sorted({1, *(p.end for p in found)})
+    ]
 
 
 @pytest.mark.parametrize("step", [2, 4, 6, 8])
 def test_killed_in_a_phase_and_resumed(straight, tiny, tmp_path, monkeypatch, step):
     cfg, _ = straight
-    broken = tiny(tmp_path / "broken", "DATASET.num_workers=2" if step == 4 else "DATASET.num_workers=0")
+    broken = tiny(
+        tmp_path / "broken", "DATASET.num_workers=2" if step == 4 else "DATASET.num_workers=0"
+    )
     with monkeypatch.context() as patch:
         kill_at(patch, step)
         with pytest.raises(Killed):
@@ -131,7 +141,11 @@ def test_weights_go_both_ways_between_plain_and_multigrid(straight, tiny, tmp_pa
     assert done.numbers["num_samples"] == 7
     plain = tiny(tmp_path / "plain", "epochs=1", "max_iters=1")
     train(plain, weights=best, validate=False)
-    train(tiny(tmp_path / "again", "max_iters=1"), weights=f"{plain.folder}/SlowFast_latest.pdstate", multigrid=True)
+    train(
+        tiny(tmp_path / "again", "max_iters=1"),
+        weights=f"{plain.folder}/SlowFast_latest.pdstate",
+        multigrid=True,
+    )
 
 
 def test_a_plan_is_not_resumed_by_another(straight, tiny, tmp_path):
@@ -151,13 +165,28 @@ def test_plain_training_says_that_a_section_is_not_used(tiny, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["MULTIGRID=null"], r"--multigrid needs a MULTIGRID section.*slowfast_multigrid.yaml has one"),
-        (["GRADIENT_ACCUMULATION.global_batch_size=8"], r"chooses batches .* itself; remove GRADIENT_ACCUMULATION"),
-        (["DATASET.batch_size=5", "MULTIGRID.bn_base_size=3"], r"cannot be normalised in .* equal groups"),
+        (
+            ["MULTIGRID=null"],
+            r"--multigrid needs a MULTIGRID section.*slowfast_multigrid.yaml has one",
+        ),
+        (
+            ["GRADIENT_ACCUMULATION.global_batch_size=8"],
+            r"chooses batches .* itself; remove GRADIENT_ACCUMULATION",
+        ),
+        (
+            ["DATASET.batch_size=5", "MULTIGRID.bn_base_size=3"],
+            r"cannot be normalised in .* equal groups",
+        ),
         (["MULTIGRID.long_cycle_factors=[[0.5, 0.71], [1, 1]]"], r"gives 23, an odd or empty size"),
         (["MULTIGRID.long_cycle_factors=[[0.125, 1], [1, 1]]"], r"is 1, expected a multiple of 2"),
-        (["PIPELINE.train.transform.5.PackOutput.alpha=4"], r"alpha is 2, the pipeline gives 8 fast and 2 slow frames"),
-        (["DATASET.batch_size=4", "MULTIGRID.bn_base_size=4"], r"24 training records do not fill one batch of 32"),
+        (
+            ["PIPELINE.train.transform.5.PackOutput.alpha=4"],
+            r"alpha is 2, the pipeline gives 8 fast and 2 slow frames",
+        ),
+        (
+            ["DATASET.batch_size=4", "MULTIGRID.bn_base_size=4"],
+            r"24 training records do not fill one batch of 32",
+        ),
     ],
 )
 def test_what_does_not_work_out(tiny, tmp_path, overrides, message):
@@ -175,7 +204,17 @@ def test_two_ranks_end_at_the_same_weights_after_a_kill(tiny, tmp_path, root):
     for name in ("straight", "again"):
         folder = tmp_path / name
         folder.mkdir()
-        process = launch(root, folder, 2, "--validate", "--multigrid", "-c", str(saved), "-o", f"output_dir={folder}")
+        process = launch(
+            root,
+            folder,
+            2,
+            "--validate",
+            "--multigrid",
+            "-c",
+            str(saved),
+            "-o",
+            f"output_dir={folder}",
+        )
         finish(process, folder)
         states.append(checksum(read_model(folder / "SlowFast_latest.pdstate")[0]))
     assert states[0] == states[1]

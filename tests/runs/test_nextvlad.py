@@ -12,20 +12,21 @@ import paddle
 import pytest
 
 from paddlevideo import dist
-from paddlevideo.data.tfrecord import parse_example, read_payloads, record_offsets
-from paddlevideo.data.youtube8m_demo import ShardPlan, make_shards
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.curate.demo_shards import ShardPlan, make_shards
+from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads, record_offsets
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.plan import describe
-from paddlevideo.engine.start import start
+from paddlevideo.engine.describe import describe
+from paddlevideo.engine.evaluate import TAGS, evaluate, tag_row
+from paddlevideo.engine.loaders import eval_loader
+from paddlevideo.engine.run import start
 from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import TAGS, eval_loader, evaluate, tag_row
 from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.losses import sigmoid_cross_entropy
 from paddlevideo.sample import DecodeError, Record
-from paddlevideo.schema import ConfigError
 from paddlevideo.weights import checksum, read_arrays, state_arrays, write_arrays
 from tests.runs.test_ranks import LIMIT, finish, launch
 from tests.runs.test_train import Killed, kill_at, metrics_of
@@ -47,7 +48,12 @@ SMALL = [
 def shards(tmp_path_factory):
     """20 training videos in 3 shards, 5 of validation and 5 of a test in one each."""
     folder = tmp_path_factory.mktemp("shards")
-    make_shards(folder, ShardPlan(classes=CLASSES, videos=20, per_shard=8, frames=(2, 12), features=tuple(SIZES.items())))
+    make_shards(
+        folder,
+        ShardPlan(
+            classes=CLASSES, videos=20, per_shard=8, frames=(2, 12), features=tuple(SIZES.items())
+        ),
+    )
     return folder
 
 
@@ -58,7 +64,10 @@ def small(shards, tmp_path, root):
              (("train", "train"), ("valid", "val"), ("test", "test"))]  # fmt: skip
 
     def make(*overrides):
-        return load_config(root / "configs/demo/nextvlad.yaml", [*SMALL, *files, f"output_dir={tmp_path}/out", *overrides])
+        return load_config(
+            root / "configs/demo/nextvlad.yaml",
+            [*SMALL, *files, f"output_dir={tmp_path}/out", *overrides],
+        )
 
     return make
 
@@ -70,7 +79,10 @@ def weights(small, tmp_path):
     model = build_model(small())
     model.train()
     rng = np.random.default_rng(0)
-    inputs = {name: paddle.to_tensor(rng.integers(0, 256, (6, 9, width), np.uint8)) for name, width in SIZES.items()}
+    inputs = {
+        name: paddle.to_tensor(rng.integers(0, 256, (6, 9, width), np.uint8))
+        for name, width in SIZES.items()
+    }
     for _ in range(20):  # its batch norms have seen something
         model({**inputs, "num_frames": paddle.to_tensor([9, 5, 2, 9, 7, 1])})
     write_arrays(tmp_path / "w.pdparams", state_arrays(model))
@@ -101,14 +113,20 @@ def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch, c
     straight = small(*CASES[case], f"output_dir={tmp_path}/straight")
     train(straight)
     broken = small(*CASES[case])
-    for step in (8, 2):  # in the middle of the second epoch, then in the same epoch again after a resume
+    for step in (
+        8,
+        2,
+    ):  # in the middle of the second epoch, then in the same epoch again after a resume
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
                 train(broken, resume="auto")
     train(broken, resume="auto")
     assert whole_state(broken) == whole_state(straight)
-    rows = [[(r["split"], r["epoch"], r.get("step"), r["loss"]) for r in metrics_of(cfg)] for cfg in (straight, broken)]
+    rows = [
+        [(r["split"], r["epoch"], r.get("step"), r["loss"]) for r in metrics_of(cfg)]
+        for cfg in (straight, broken)
+    ]
     assert rows[0] == rows[1] and len(rows[0]) == 2 * (5 + 2)
 
 
@@ -116,7 +134,11 @@ def test_asked_to_stop_in_the_middle_of_a_shard(small, tmp_path, monkeypatch):
     """A stop saves the step it is at: what was trained on is neither seen again nor left out."""
     straight = small("EMA={name: EMA, decay: 0.9}", f"output_dir={tmp_path}/straight")
     train(straight)
-    broken, real, seen = small("EMA={name: EMA, decay: 0.9}", "DATASET.num_workers=2"), train_module.supervised, []
+    broken, real, seen = (
+        small("EMA={name: EMA, decay: 0.9}", "DATASET.num_workers=2"),
+        train_module.supervised,
+        [],
+    )
 
     def stop_at_three(*args):
         seen.append(1)
@@ -134,7 +156,10 @@ def test_asked_to_stop_in_the_middle_of_a_shard(small, tmp_path, monkeypatch):
 
 def test_the_average_is_what_is_validated_and_kept(small, tmp_path):
     """The best file is the average, the latest state holds both; the training itself is not touched by it."""
-    plain, averaged = small(f"output_dir={tmp_path}/plain"), small("EMA={name: EMA, decay: 0.5, warm_up: False}")
+    plain, averaged = (
+        small(f"output_dir={tmp_path}/plain"),
+        small("EMA={name: EMA, decay: 0.5, warm_up: False}"),
+    )
     train(plain)
     train(averaged)
     latest = [read_arrays(f"{cfg.folder}/NeXtVLAD_latest.pdstate") for cfg in (plain, averaged)]
@@ -152,7 +177,9 @@ def test_the_average_is_what_is_validated_and_kept(small, tmp_path):
     best, _ = read_model(f"{averaged.folder}/NeXtVLAD_best.pdparams")
     kept = max(rows, key=lambda row: (row["gap"], -row["loss"]))
     write_arrays(tmp_path / "best.pdparams", best)
-    assert run_test(as_test, str(tmp_path / "best.pdparams")).numbers["gap"] == pytest.approx(kept["gap"], rel=1e-6)
+    assert run_test(as_test, str(tmp_path / "best.pdparams")).numbers["gap"] == pytest.approx(
+        kept["gap"], rel=1e-6
+    )
 
 
 def test_an_average_by_hand(small, monkeypatch):
@@ -195,7 +222,9 @@ def test_the_rate_falls_with_the_examples(small):
     assert rates == pytest.approx([0.001 * 0.5 ** (4 * step // 8) for step in range(10)])
     train(small(rule, "GRADIENT_ACCUMULATION.global_batch_size=8"), validate=False)
     rates = [row["lr"] for row in metrics_of(small()) if row["split"] == "train"]
-    assert rates == pytest.approx([0.001 * 0.5 ** (4 * step // 8) for step in range(10)]), "batches that are put together count"
+    assert rates == pytest.approx([0.001 * 0.5 ** (4 * step // 8) for step in range(10)]), (
+        "batches that are put together count"
+    )
     train(small(rule, "DATASET.batch_size=8"), validate=False)  # 16 of the 20 fill batches
     rates = [row["lr"] for row in metrics_of(small()) if row["split"] == "train"]
     assert rates == pytest.approx([0.001 * 0.5**step for step in range(4)])
@@ -205,7 +234,11 @@ def test_a_mixture_trains_and_its_number_is_the_mixtures(small, tmp_path):
     cfg = small("MODEL.framework=TaggerMixture", "MODEL.num_members=2")
     train(cfg)
     rows = metrics_of(cfg)
-    assert all({"loss", "mixture_loss", "hit_at_one"} <= row.keys() for row in rows if row["split"] == "train")
+    assert all(
+        {"loss", "mixture_loss", "hit_at_one"} <= row.keys()
+        for row in rows
+        if row["split"] == "train"
+    )
     best = f"{cfg.folder}/NeXtVLAD_best.pdparams"
     done = run_test(cfg, best, out=str(tmp_path / "scores.json"))
     assert done.numbers["num_samples"] == 5
@@ -214,7 +247,11 @@ def test_a_mixture_trains_and_its_number_is_the_mixtures(small, tmp_path):
     model.set_state_dict({name: paddle.to_tensor(array) for name, array in arrays.items()})
     model.eval()
     example = parse_example(
-        next(read_payloads(cfg.DATASET.test.args["file_path"].replace("test.list", "test0000.tfrecord")))[1]
+        next(
+            read_payloads(
+                cfg.DATASET.test.args["file_path"].replace("test.list", "test0000.tfrecord")
+            )
+        )[1]
     )
     frames = {name: paddle.to_tensor(example.features[name][None, :9]) for name in SIZES}
     count = paddle.to_tensor([frames["rgb"].shape[1]])
@@ -230,17 +267,24 @@ def test_a_step_of_several_labels(small):
     model = build_model(small())
     model.train()
     rng = np.random.default_rng(0)
-    batch = {name: paddle.to_tensor(rng.integers(0, 256, (4, 9, width), np.uint8)) for name, width in SIZES.items()}
+    batch = {
+        name: paddle.to_tensor(rng.integers(0, 256, (4, 9, width), np.uint8))
+        for name, width in SIZES.items()
+    }
     batch["num_frames"] = paddle.to_tensor([9, 3, 1, 8])
     logits = rng.standard_normal((4, CLASSES)).astype("float32")
     labels = np.zeros((4, CLASSES), np.uint8)
     labels[[0, 0, 2], [logits[0].argmax(), logits[0].argmin(), logits[2].argmax()]] = 1
-    labels[1, logits[1].argmin()] = 1  # the best class of videos 1 and 3 is not one of theirs; 3 has none
+    labels[1, logits[1].argmin()] = (
+        1  # the best class of videos 1 and 3 is not one of theirs; 3 has none
+    )
     batch["label"] = paddle.to_tensor(labels)
     got = supervised(lambda inputs: paddle.to_tensor(logits), model, batch)
     assert got.keys() == {"loss", "hit_at_one"} and float(got["hit_at_one"]) == 0.5
     exact = logits.astype(np.float64)
-    expected = (np.log1p(np.exp(-np.abs(exact))) + np.maximum(exact, 0) - exact * labels).sum(1).mean()
+    expected = (
+        (np.log1p(np.exp(-np.abs(exact))) + np.maximum(exact, 0) - exact * labels).sum(1).mean()
+    )
     assert float(got["loss"]) == pytest.approx(expected, rel=1e-6)
     seen = []
     supervised(lambda inputs: seen.append(set(inputs)) or paddle.to_tensor(logits), model, batch)
@@ -251,7 +295,9 @@ def test_a_step_of_several_labels(small):
     got = supervised(lambda inputs: three, mixture, batch)
     assert got.keys() == {"loss", "mixture_loss", "hit_at_one"} and float(got["hit_at_one"]) == 0.5
     assert float(got["mixture_loss"]) == pytest.approx(expected, rel=1e-6)
-    assert float(got["loss"]) > sum(float(sigmoid_cross_entropy(three[:, i], batch["label"])) for i in range(3))
+    assert float(got["loss"]) > sum(
+        float(sigmoid_cross_entropy(three[:, i], batch["label"])) for i in range(3)
+    )
 
 
 # --- evaluation --------------------------------------------------------------------------------------------------------------
@@ -269,13 +315,23 @@ def evaluated(cfg, model, monkeypatch, ranks):
                 patch.setattr(dist, "world_size", lambda: ranks)
                 number = iter(range(99))
                 if turn:
-                    patch.setattr(dist, "gather", lambda value, rank=rank: calls[rank].append(value) or [value])
+                    patch.setattr(
+                        dist,
+                        "gather",
+                        lambda value, rank=rank: calls[rank].append(value) or [value],
+                    )
                 else:
                     patch.setattr(
-                        dist, "gather", lambda value, number=number: (lambda i: [own[i] for own in calls])(next(number))
+                        dist,
+                        "gather",
+                        lambda value, number=number: (lambda i: [own[i] for own in calls])(
+                            next(number)
+                        ),
                     )
                 loader = eval_loader(cfg, "test", records, CLASSES)
-                result = evaluate(cfg, model, loader, CLASSES, skip=True, keep_rows=True, num_worst=3)
+                result = evaluate(
+                    cfg, model, loader, CLASSES, skip=True, keep_rows=True, num_worst=3
+                )
                 if not turn:
                     done.append(result)
     return done
@@ -286,13 +342,17 @@ def test_the_numbers_do_not_depend_on_ranks(small, weights, monkeypatch, ranks):
     """To the last bit, where a video's numbers do not lean on those beside it; seven ranks are more than there are videos."""
     cfg = small("DATASET.test.on_error=skip", "DATASET.test_batch_size=1")
     model = build_model(cfg)
-    model.set_state_dict({name: paddle.to_tensor(array) for name, array in read_arrays(weights).items()})
+    model.set_state_dict(
+        {name: paddle.to_tensor(array) for name, array in read_arrays(weights).items()}
+    )
     (alone,) = evaluated(cfg, model, monkeypatch, 1)
     for one in evaluated(cfg, model, monkeypatch, ranks):
         assert one.numbers == alone.numbers and one.rows == alone.rows and one.worst == alone.worst
     assert alone.headline[0] == "gap" and alone.score == alone.numbers["gap"]
     assert [row["id"] for row in alone.rows] == [f"test{number:05}" for number in range(5)]
-    assert [row["loss"] for row in alone.worst] == sorted((row["loss"] for row in alone.worst), reverse=True)
+    assert [row["loss"] for row in alone.worst] == sorted(
+        (row["loss"] for row in alone.worst), reverse=True
+    )
     assert alone.numbers["loss"] == alone.numbers["avg_loss"]
 
 
@@ -302,13 +362,22 @@ def test_the_numbers_are_those_of_the_metric(small, weights, tmp_path):
     rows = json.loads((tmp_path / "scores.json").read_text())["results"]
     assert all(len(row["classes"]) == len(row["scores"]) == TAGS == 20 for row in rows)
     assert all(row["scores"] == sorted(row["scores"], reverse=True) for row in rows)
-    assert done.numbers["avg_hit_at_one"] == np.mean([row["classes"][0] in row["labels"] for row in rows])
+    assert done.numbers["avg_hit_at_one"] == np.mean(
+        [row["classes"][0] in row["labels"] for row in rows]
+    )
     pairs = sorted(
-        ((s, k in row["labels"]) for row in rows for s, k in zip(row["scores"], row["classes"], strict=True)), reverse=True
+        (
+            (s, k in row["labels"])
+            for row in rows
+            for s, k in zip(row["scores"], row["classes"], strict=True)
+        ),
+        reverse=True,
     )
     hits = np.array([hit for _, hit in pairs])
     precision = hits.cumsum() / np.arange(1, len(hits) + 1)
-    assert done.numbers["gap"] == pytest.approx((precision * hits).sum() / sum(len(row["labels"]) for row in rows))
+    assert done.numbers["gap"] == pytest.approx(
+        (precision * hits).sum() / sum(len(row["labels"]) for row in rows)
+    )
 
 
 def test_score_files(small, weights, tmp_path, caplog, monkeypatch):
@@ -330,9 +399,13 @@ def test_a_row_of_tags():
     label[[4, 29]] = 1
     row = tag_row(Record("a.tfrecord", id="a.tfrecord:0", offset=7), label, "abc", logits)
     assert (row["id"], row["path"], row["labels"]) == ("abc", "a.tfrecord@7", [4, 29])
-    assert row["classes"] == list(range(29, 9, -1)) and row["scores"][0] == pytest.approx(1 / (1 + np.exp(-3)))
+    assert row["classes"] == list(range(29, 9, -1)) and row["scores"][0] == pytest.approx(
+        1 / (1 + np.exp(-3))
+    )
     assert tag_row(Record("a", id="a:0"), label, "", logits)["id"] == "a:0"
-    assert tag_row(Record("a"), label, "", np.zeros(30))["classes"] == list(range(20)), "of equal scores the lower class"
+    assert tag_row(Record("a"), label, "", np.zeros(30))["classes"] == list(range(20)), (
+        "of equal scores the lower class"
+    )
     json.dumps(row)
 
 
@@ -341,30 +414,45 @@ def test_videos_that_cannot_be_read(small, weights, shards, tmp_path):
     offsets, _ = record_offsets(shards / "test0000.tfrecord")
     damaged[int(offsets[2]) + 40] ^= 1
     (tmp_path / "bad.tfrecord").write_bytes(damaged)
-    files = [f"DATASET.{split}.file_path={tmp_path / 'bad.tfrecord'}" for split in ("test", "valid")]
+    files = [
+        f"DATASET.{split}.file_path={tmp_path / 'bad.tfrecord'}" for split in ("test", "valid")
+    ]
     with pytest.raises(
-        DecodeError, match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the record fails its check.*skip"
+        DecodeError,
+        match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the record fails its check.*skip",
     ):
         run_test(small(*files), weights)
-    done = run_test(small(*files, "DATASET.test.on_error=skip"), weights, out=str(tmp_path / "s.json"))
-    assert done.numbers["num_samples"] == 4 and len(done.failures) == 1, "its labels are lost with it"
+    done = run_test(
+        small(*files, "DATASET.test.on_error=skip"), weights, out=str(tmp_path / "s.json")
+    )
+    assert done.numbers["num_samples"] == 4 and len(done.failures) == 1, (
+        "its labels are lost with it"
+    )
     rows = json.loads((tmp_path / "s.json").read_text())["results"]
     assert len(rows) == 5 and "fails its check" in rows[2]["error"] and "scores" not in rows[2]
     run_test(small(*files, "DATASET.test.on_error=skip"), weights, out=str(tmp_path / "s.npz"))
     held = np.load(tmp_path / "s.npz")
-    assert np.isnan(held["scores"][2]).all() and (held["classes"][2] == -1).all() and np.isfinite(held["scores"][3]).all()
+    assert (
+        np.isnan(held["scores"][2]).all()
+        and (held["classes"][2] == -1).all()
+        and np.isfinite(held["scores"][3]).all()
+    )
     train(small(*files, "epochs=1"))  # in validation it is counted, not fatal
     with pytest.raises(DecodeError):
         train(small(*files, "epochs=1", "DATASET.valid.on_error=fail"))
 
 
 def test_a_metric_that_does_not_fit(small):
-    with pytest.raises(ConfigError, match=r"METRIC CenterCropMetric does not fit; VideoTagger gives several labels a video"):
-        build_metric(small("METRIC={name: CenterCropMetric}"), CLASSES, multilabel=True)
     with pytest.raises(
-        ConfigError, match=r"METRIC MultiLabelMetric does not fit; .* gives one label a video: METRIC: {name: Cent"
+        ConfigError,
+        match=r"METRIC CenterCropMetric does not fit; VideoTagger gives several labels a video",
     ):
-        build_metric(small(), CLASSES, multilabel=False)
+        build_metric(small("METRIC={name: CenterCropMetric}"), CLASSES, multi_label=True)
+    with pytest.raises(
+        ConfigError,
+        match=r"METRIC MultiLabelMetric does not fit; .* gives one label a video: METRIC: {name: Cent",
+    ):
+        build_metric(small(), CLASSES, multi_label=False)
     unfit = small("METRIC={name: CenterCropMetric}")  # told before the first epoch, not after it
     for early in (lambda: start(unfit, True, None, None), lambda: describe(unfit)):
         with pytest.raises(ConfigError, match="METRIC CenterCropMetric does not fit"):
@@ -376,10 +464,13 @@ def test_check_tries_it_without_data(small):
     assert "no mistakes found" in plan and "VideoTagger" in plan and f"{CLASSES} classes" in plan
     assert re.search(r"train +batch 4 per rank of rgb \[9, 8\], audio \[9, 4\], num_frames", plan)
     with pytest.raises(
-        ConfigError, match=r"PIPELINE.train: the model takes rgb as T D = any x 8 uint8; the pipeline gives .*16.*'features'"
+        ConfigError,
+        match=r"PIPELINE.train: the model takes rgb as T D = any x 8 uint8; the pipeline gives .*16.*'features'",
     ):
         describe(small("PIPELINE.train.decode.features={rgb: 16, audio: 4}"))
-    with pytest.raises(ConfigError, match=r"the model takes rgb, audio, num_frames; the pipeline gives no 'audio'"):
+    with pytest.raises(
+        ConfigError, match=r"the model takes rgb, audio, num_frames; the pipeline gives no 'audio'"
+    ):
         describe(small("PIPELINE.train.decode.features={rgb: 8}"))
     with pytest.raises(ConfigError, match=r"frame features have no clip shape|MULTIGRID"):
         describe(small(), multigrid=True)
@@ -393,18 +484,44 @@ def test_two_ranks_validate_as_one(small, weights, tmp_path, root):
     config.write_bytes((tmp_path / "out" / "run.yaml").read_bytes())
     alone = run_test(cfg, weights)
     out = tmp_path / "two.json"
-    finish(launch(root, tmp_path, 2, "--test", "-c", str(config), "-w", weights, "--out", str(out)), tmp_path)
+    finish(
+        launch(root, tmp_path, 2, "--test", "-c", str(config), "-w", weights, "--out", str(out)),
+        tmp_path,
+    )
     together = json.loads(out.read_text())["numbers"]
-    assert together == pytest.approx(alone.numbers, rel=1e-6), "batches are others: the last bit of a product may be, too"
+    assert together == pytest.approx(alone.numbers, rel=1e-6), (
+        "batches are others: the last bit of a product may be, too"
+    )
     folder = tmp_path / "trained"
     folder.mkdir()
-    arguments = ["--validate", "-c", str(config), "-o", f"output_dir={folder}", "-o", "max_iters=null", "-o", "epochs=2"]
+    arguments = [
+        "--validate",
+        "-c",
+        str(config),
+        "-o",
+        f"output_dir={folder}",
+        "-o",
+        "max_iters=null",
+        "-o",
+        "epochs=2",
+    ]
     finish(launch(root, folder, 2, *arguments, "-o", "EMA={name: EMA, decay: 0.9}"), folder)
-    valid = [row for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if row["split"] == "valid"]
+    valid = [
+        row
+        for row in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        if row["split"] == "valid"
+    ]
     assert len(valid) == 2
-    average = {k[4:]: v for k, v in read_arrays(folder / "NeXtVLAD_latest.pdstate").items() if k.startswith("ema/")}
+    average = {
+        k[4:]: v
+        for k, v in read_arrays(folder / "NeXtVLAD_latest.pdstate").items()
+        if k.startswith("ema/")
+    }
     write_arrays(tmp_path / "average.pdparams", average)
-    again = run_test(small(f"DATASET.test.file_path={cfg.DATASET.valid.args['file_path']}"), str(tmp_path / "average.pdparams"))
+    again = run_test(
+        small(f"DATASET.test.file_path={cfg.DATASET.valid.args['file_path']}"),
+        str(tmp_path / "average.pdparams"),
+    )
     assert again.numbers["num_samples"] == valid[-1]["num_samples"] == 5
     assert again.numbers["gap"] == pytest.approx(valid[-1]["gap"], rel=1e-6)
 
@@ -417,7 +534,17 @@ def test_two_ranks_resume_with_an_average(small, tmp_path, root):
     for name in ("straight", "broken"):
         folder = tmp_path / name
         folder.mkdir()
-        arguments = ["--validate", "-c", config, "-o", f"output_dir={folder}", "-o", "max_iters=null", "-o", "epochs=3"]
+        arguments = [
+            "--validate",
+            "-c",
+            config,
+            "-o",
+            f"output_dir={folder}",
+            "-o",
+            "max_iters=null",
+            "-o",
+            "epochs=3",
+        ]
         state = folder / "NeXtVLAD_latest.pdstate"
         process = launch(root, folder, 2, *arguments)
         if name == "broken":

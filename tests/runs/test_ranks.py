@@ -23,7 +23,9 @@ def launch(root: Path, folder: Path, ranks: int, *arguments: str) -> subprocess.
     command = [sys.executable, "-B", "-m", "paddle.distributed.launch", f"--nproc_per_node={ranks}"]
     command += [f"--log_dir={folder / 'log'}", "main.py", *arguments]
     with (folder / "console.txt").open("wb") as console:
-        return subprocess.Popen(command, cwd=root, stdout=console, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=root, stdout=console, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def finish(process: subprocess.Popen, folder: Path) -> None:
@@ -43,7 +45,15 @@ def test_two_ranks_resume_across_epochs(small, tmp_path, root):
     for name in ("straight", "broken"):
         folder = tmp_path / name
         folder.mkdir()
-        arguments = ["--validate", "-c", config, "-o", f"output_dir={folder}", "-o", "DATASET.batch_size=2"]
+        arguments = [
+            "--validate",
+            "-c",
+            config,
+            "-o",
+            f"output_dir={folder}",
+            "-o",
+            "DATASET.batch_size=2",
+        ]
         state = folder / "ppTSN_latest.pdstate"
         process = launch(root, folder, 2, *arguments)
         if name == "broken":
@@ -67,7 +77,18 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ra
     alone = run_test(cfg, str(tmp_path / "w.pdparams"), out=str(tmp_path / "one.npz"))
     out = tmp_path / "many.json"
     finish(
-        launch(root, tmp_path, ranks, "--test", "-c", cfg.origin.path, "-w", f"{tmp_path}/w.pdparams", "--out", str(out)),
+        launch(
+            root,
+            tmp_path,
+            ranks,
+            "--test",
+            "-c",
+            cfg.origin.path,
+            "-w",
+            f"{tmp_path}/w.pdparams",
+            "--out",
+            str(out),
+        ),
         tmp_path,
     )
     together = json.loads(out.read_text())
@@ -75,6 +96,8 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ra
         assert together["numbers"][key] == alone.numbers[key]
     one = np.load(tmp_path / "one.npz")
     assert [row["id"] for row in together["results"]] == one["id"].tolist() and len(one["id"]) == 7
-    np.testing.assert_allclose([row["scores"] for row in together["results"]], one["scores"], atol=1e-6)
+    np.testing.assert_allclose(
+        [row["scores"] for row in together["results"]], one["scores"], atol=1e-6
+    )
     log = (tmp_path / "log" / f"workerlog.{ranks - 1}").read_text()
     assert "Traceback" not in log

@@ -16,7 +16,7 @@ from paddlevideo.engine import train as train_module
 from paddlevideo.engine.train import train
 from paddlevideo.report.run_report import write_report
 from tests.conftest import CLASSES
-from tests.parts.test_report import classified, make_run, read_page
+from tests.parts.report.test_run_report import classified, make_run, read_page
 
 pytest.importorskip("matplotlib")
 
@@ -34,16 +34,23 @@ def test_a_training_ends_with_its_report(small, monkeypatch, capsys):
     page = read_page(folder / "report.html")
     found = json.loads((folder / "valid_best.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    best = next(row for row in rows if row["split"] == "valid" and row["epoch"] + 1 == found["epoch"])
+    best = next(
+        row for row in rows if row["split"] == "valid" and row["epoch"] + 1 == found["epoch"]
+    )
     assert found["numbers"]["top1"] == pytest.approx(best["top1"], rel=1e-5)
     assert found["numbers"]["loss"] == pytest.approx(best["loss"], rel=1e-5)
     assert found["samples"] == [2, 2, 2] and found["train_samples"] == [4, 4, 4]
     right = sum(count for true, said, count in found["confusion"] if true == said)
-    assert right / 6 == pytest.approx(best["top1"]) and sum(count for *_, count in found["confusion"]) == 6
+    assert (
+        right / 6 == pytest.approx(best["top1"])
+        and sum(count for *_, count in found["confusion"]) == 6
+    )
     assert np.mean([row["loss"] for row in found["worst"]]) == pytest.approx(best["loss"], rel=1e-4)
     for piece in (*CLASSES, f"{best['top1']:.4f}", "Worst clips", "ppTSN"):
         assert piece in page.text
-    assert len([tag for tag, _ in page.tags if tag == "img"]) == 6, "a picture of each validation clip"
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 6, (
+        "a picture of each validation clip"
+    )
 
 
 def test_a_report_at_every_end_and_at_no_stop(small, monkeypatch):
@@ -84,7 +91,9 @@ def browser():
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip(f"no browser here (looked for {', '.join(names)}); Debian has one: apt-get install chromium")
+        pytest.skip(
+            f"no browser here (looked for {', '.join(names)}); Debian has one: apt-get install chromium"
+        )
     return found
 
 
@@ -93,8 +102,12 @@ def look_at(browser: str, page: Path, picture: Path, *flags: str) -> tuple[np.nd
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", "--v=0",
                "--window-size=1200,1600",
                f"--user-data-dir={picture.parent / 'profile'}", f"--screenshot={picture}", *flags]  # fmt: skip
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    return cv2.imread(str(picture)), [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    done = subprocess.run(
+        [*command, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    return cv2.imread(str(picture)), [
+        line for line in done.stderr.splitlines() if ":CONSOLE" in line
+    ]
 
 
 @pytest.mark.slow
@@ -103,7 +116,10 @@ def test_a_browser_shows_it_in_light_and_dark(browser, tmp_path):
     classified(folder, ["a <b>", "$c$", "红色"], [0, 1, 2, 2], np.eye(3)[[0, 1, 2, 1]] * 3)
     page = write_report(folder)
     seen = {}
-    for mode, flags in (("light", []), ("dark", ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"])):
+    for mode, flags in (
+        ("light", []),
+        ("dark", ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"]),
+    ):
         seen[mode], said = look_at(browser, page, tmp_path / f"{mode}.png", *flags)
         assert said == [], "the console has nothing to say"
     assert seen["light"][0, 0].min() > 240 and seen["dark"][0, 0].max() < 50, "paper"

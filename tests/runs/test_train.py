@@ -11,7 +11,8 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevideo.data.loader import TooManyFailures
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.data.failures import TooManyFailures
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
@@ -19,7 +20,6 @@ from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.engine.watch import NotFinite
 from paddlevideo.sample import DecodeError
-from paddlevideo.schema import ConfigError
 from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arrays
 
 
@@ -74,7 +74,10 @@ def test_killed_and_resumed_equals_uninterrupted(small, monkeypatch, case):
 
 
 def test_asked_to_stop_saves_inside_an_epoch(small, monkeypatch):
-    straight = small("output_dir=" + str(small().folder) + "_straight", "GRADIENT_ACCUMULATION.global_batch_size=6")
+    straight = small(
+        "output_dir=" + str(small().folder) + "_straight",
+        "GRADIENT_ACCUMULATION.global_batch_size=6",
+    )
     train(straight)
     broken = small("GRADIENT_ACCUMULATION.global_batch_size=6")
     real, seen = train_module.supervised, []
@@ -87,7 +90,10 @@ def test_asked_to_stop_saves_inside_an_epoch(small, monkeypatch):
 
     monkeypatch.setattr(train_module, "supervised", ask_on_the_third_step)
     state = train(broken)
-    assert (state.progress.epoch, state.progress.step) == (0, 4)  # it waits for the accumulation to be complete
+    assert (state.progress.epoch, state.progress.step) == (
+        0,
+        4,
+    )  # it waits for the accumulation to be complete
     monkeypatch.undo()
     train(broken, resume="auto")
     assert weights_of(broken) == weights_of(straight)
@@ -104,7 +110,9 @@ def test_resume_epoch_reads_the_numbered_pair(small):
 def test_resume_of_another_run_is_refused(small):
     cfg = small("epochs=1")
     train(cfg)
-    with pytest.raises(WeightsError, match=r"saved by a run with seed 1234.*this run has seed 5.*same settings"):
+    with pytest.raises(
+        WeightsError, match=r"saved by a run with seed 1234.*this run has seed 5.*same settings"
+    ):
         train(small("seed=5"), resume="auto")
     with pytest.raises(WeightsError, match=r"--resume .*nowhere: expected a .pdstate file"):
         train(small(), resume="nowhere")
@@ -124,7 +132,10 @@ def test_files_logs_and_labels(small, caplog, monkeypatch):
     for piece in ("train step:0", "loss: ", "lr: 0.002000", "top1: ", "top3: ", "batch_cost: ", "reader_cost: ", "data: ",
                   "ips: ", "eta: ", "Already save the best model (top1 acc)", "training ppTSN finished"):  # fmt: skip
         assert piece in caplog.text
-    assert paddle.load(f"{cfg.folder}/ppTSN_epoch_00001.pdparams")["head.fc.weight"].shape == [512, 3]
+    assert paddle.load(f"{cfg.folder}/ppTSN_epoch_00001.pdparams")["head.fc.weight"].shape == [
+        512,
+        3,
+    ]
 
 
 def test_run_file_repeats_the_run(small):
@@ -139,8 +150,12 @@ def test_run_file_repeats_the_run(small):
 def test_not_finite_stops_and_keeps_the_evidence(small, monkeypatch):
     cfg = small()
     real = train_module.supervised
-    monkeypatch.setattr(train_module, "supervised", lambda *a: {k: v * float("nan") for k, v in real(*a).items()})
-    with pytest.raises(NotFinite, match=r"the loss is nan at epoch 1 step 0, lr 0.002.*clip \d+.mp4"):
+    monkeypatch.setattr(
+        train_module, "supervised", lambda *a: {k: v * float("nan") for k, v in real(*a).items()}
+    )
+    with pytest.raises(
+        NotFinite, match=r"the loss is nan at epoch 1 step 0, lr 0.002.*clip \d+.mp4"
+    ):
         train(cfg)
     facts = json.loads((Path(cfg.folder) / "not_finite_epoch1_step0_rank0.json").read_text())
     assert len(facts["files"]) == 3 and facts["loss"] == "nan"
@@ -154,7 +169,10 @@ def test_broken_training_files(small, clips, tmp_path, caplog, monkeypatch):
     bad.write_text("hello")
     lines = [f"{p} {i % 3}" for i, p in enumerate(good)] + [f"{bad} 0"]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
-    options = [f"DATASET.train.file_path={tmp_path / 'list.txt'}", f"DATASET.valid.file_path={tmp_path / 'list.txt'}"]
+    options = [
+        f"DATASET.train.file_path={tmp_path / 'list.txt'}",
+        f"DATASET.valid.file_path={tmp_path / 'list.txt'}",
+    ]
     options += ["DATASET.batch_size=13", "epochs=1", "MODEL.head.num_classes=3"]
     with pytest.raises(TooManyFailures, match=r"1 of 13 files failed, max_failures allows 0"):
         train(small(*options))
@@ -169,10 +187,16 @@ def test_training_may_stop_at_the_first_failure(small, tmp_path, clips):
     (tmp_path / "bad.mp4").write_bytes(b"")
     lines = [f"{p} 0" for p in sorted((clips / "train").rglob("*.mp4"))] + [f"{tmp_path}/bad.mp4 0"]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
-    options = [f"DATASET.train.file_path={tmp_path}/list.txt", "MODEL.head.num_classes=3", "DATASET.batch_size=13"]
+    options = [
+        f"DATASET.train.file_path={tmp_path}/list.txt",
+        "MODEL.head.num_classes=3",
+        "DATASET.batch_size=13",
+    ]
     with pytest.raises(DecodeError, match=r"bad.mp4: decode: .*on_error: replace"):
         train(small(*options, "DATASET.train.on_error=fail"), validate=False)
-    with pytest.raises(ConfigError, match=r"DATASET.train.on_error is 'skip', expected replace or fail here"):
+    with pytest.raises(
+        ConfigError, match=r"DATASET.train.on_error is 'skip', expected replace or fail here"
+    ):
         train(small(*options, "DATASET.train.on_error=skip"), validate=False)
 
 
@@ -181,15 +205,28 @@ def test_every_file_broken_stops_at_once(small, tmp_path):
         (tmp_path / f"{i}.mp4").write_bytes(b"")
     (tmp_path / "list.txt").write_text("\n".join(f"{tmp_path}/{i}.mp4 {i % 2}" for i in range(6)))
     with pytest.raises(TooManyFailures, match="records in a row failed"):
-        train(small(f"DATASET.train.file_path={tmp_path / 'list.txt'}", "MODEL.head.num_classes=3"), validate=False)
+        train(
+            small(f"DATASET.train.file_path={tmp_path / 'list.txt'}", "MODEL.head.num_classes=3"),
+            validate=False,
+        )
 
 
 def test_validation_and_testing_with_nothing_to_decode_stop(small, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"")
     (tmp_path / "list.txt").write_text(f"{tmp_path}/bad.mp4 0")
     with pytest.raises(DecodeError, match=r"not one validation file could be decoded.*bad.mp4"):
-        train(small(f"DATASET.valid.file_path={tmp_path}/list.txt", "MODEL.head.num_classes=3", "DATASET.train.max_failures=5"))
-    cfg = small(f"DATASET.test.file_path={tmp_path}/list.txt", "DATASET.test.on_error=skip", "MODEL.head.num_classes=3")
+        train(
+            small(
+                f"DATASET.valid.file_path={tmp_path}/list.txt",
+                "MODEL.head.num_classes=3",
+                "DATASET.train.max_failures=5",
+            )
+        )
+    cfg = small(
+        f"DATASET.test.file_path={tmp_path}/list.txt",
+        "DATASET.test.on_error=skip",
+        "MODEL.head.num_classes=3",
+    )
     write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 3)))
     with pytest.raises(DecodeError, match=r"not one test file could be decoded.*bad.mp4"):
         run_test(cfg, str(tmp_path / "w.pdparams"))
@@ -198,7 +235,9 @@ def test_validation_and_testing_with_nothing_to_decode_stop(small, tmp_path):
 def test_an_optimizer_file_is_no_model(small):
     cfg = small("epochs=1", "max_iters=1")
     train(cfg)
-    with pytest.raises(WeightsError, match=r"ppTSN_best.pdopt: the state of an optimizer.*\.pdparams"):
+    with pytest.raises(
+        WeightsError, match=r"ppTSN_best.pdopt: the state of an optimizer.*\.pdparams"
+    ):
         read_model(f"{cfg.folder}/ppTSN_best.pdopt")
 
 
@@ -206,14 +245,18 @@ def test_testing_a_broken_file(small, clips, tmp_path):
     good = sorted((clips / "test").rglob("*.mp4"))[:3]
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
-    (tmp_path / "test.txt").write_text("\n".join(f"{p} 0" for p in [*good, empty]), encoding="utf-8")
+    (tmp_path / "test.txt").write_text(
+        "\n".join(f"{p} 0" for p in [*good, empty]), encoding="utf-8"
+    )
     cfg = small(f"DATASET.test.file_path={tmp_path / 'test.txt'}", "MODEL.head.num_classes=3")
     model = build_model(cfg, 3)
     write_arrays(tmp_path / "w.pdparams", state_arrays(model))
     with pytest.raises(DecodeError, match=r"empty.mp4: decode: .*on_error: skip"):
         run_test(cfg, str(tmp_path / "w.pdparams"))
     skipping = small(
-        f"DATASET.test.file_path={tmp_path / 'test.txt'}", "MODEL.head.num_classes=3", "DATASET.test.on_error=skip"
+        f"DATASET.test.file_path={tmp_path / 'test.txt'}",
+        "MODEL.head.num_classes=3",
+        "DATASET.test.on_error=skip",
     )
     done = run_test(skipping, str(tmp_path / "w.pdparams"), out=str(tmp_path / "scores.json"))
     assert done.numbers["num_samples"] == 4 and done.numbers["num_failed"] == 1
@@ -234,7 +277,10 @@ def test_test_numbers_do_not_depend_on_batches_or_views(small, tmp_path):
         done = run_test(small(*options), str(tmp_path / "w.pdparams"), out=str(out))
         results.append((done.numbers["top1"], done.numbers["mean_class_accuracy"], np.load(out)))
     assert results[0][:2] == results[1][:2]
-    assert results[0][2]["id"].tolist() == results[1][2]["id"].tolist() and len(results[0][2]["id"]) == 7
+    assert (
+        results[0][2]["id"].tolist() == results[1][2]["id"].tolist()
+        and len(results[0][2]["id"]) == 7
+    )
     np.testing.assert_allclose(results[0][2]["scores"], results[1][2]["scores"], atol=1e-5)
 
 
@@ -248,7 +294,11 @@ def test_two_classes(small, clips, tmp_path):
     for split in ("train", "val"):
         for name in ("green", "红色"):
             shutil.copytree(clips / split / name, tmp_path / split / name)
-    options = [f"DATASET.train.file_path={tmp_path}/train", f"DATASET.valid.file_path={tmp_path}/val", "epochs=1"]
+    options = [
+        f"DATASET.train.file_path={tmp_path}/train",
+        f"DATASET.valid.file_path={tmp_path}/val",
+        "epochs=1",
+    ]
     assert train(small(*options)).model.num_classes == 2
     rows = metrics_of(small())
     assert "top2" in rows[-1] and "top5" not in rows[-1]
@@ -266,5 +316,11 @@ def test_bad_accumulation_and_mix(small):
 def test_linear_scaling_is_said_and_done(small, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
     caplog.set_level(logging.INFO)
-    train(small("OPTIMIZER.learning_rate.reference_batch_size=6", "epochs=1", "max_iters=1"), validate=False)
-    assert "learning rate x 0.5: global batch 3, written for 6" in caplog.text and "lr: 0.001000" in caplog.text
+    train(
+        small("OPTIMIZER.learning_rate.reference_batch_size=6", "epochs=1", "max_iters=1"),
+        validate=False,
+    )
+    assert (
+        "learning rate x 0.5: global batch 3, written for 6" in caplog.text
+        and "lr: 0.001000" in caplog.text
+    )

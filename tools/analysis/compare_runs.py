@@ -14,15 +14,21 @@ from paddlevideo.report.plot import plot_runs
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", help="output folders of runs, which hold metrics.jsonl")
-    parser.add_argument("--names", nargs="+", default=[], help="what to call them (default: the folders' names)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folders", nargs="+", help="output folders of runs, which hold metrics.jsonl"
+    )
+    parser.add_argument(
+        "--names", nargs="+", default=[], help="what to call them (default: the folders' names)"
+    )
     parser.add_argument("--out", default="runs.png", help="the picture")
     args = parser.parse_args()
     try:
         print(f"plot: {plot_runs(args.folders, args.out, args.names)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.told(error)}", file=sys.stderr)
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -14,14 +14,16 @@ from paddlevideo.report.plot import plot_run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", help="the run's output folder, which holds metrics.jsonl")
     parser.add_argument("--out", help="the picture (default: run.png in that folder)")
     args = parser.parse_args()
     try:
         print(f"plot: {plot_run(args.folder, args.out)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.told(error)}", file=sys.stderr)
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     return 0
 

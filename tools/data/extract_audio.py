@@ -8,8 +8,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from paddlevideo import log
-from paddlevideo.data.audio_files import WriteWav
-from paddlevideo.data.prepare.many import plan, tell, work
+from paddlevideo.curate.audio_files import WriteWav
+from paddlevideo.curate.batch_jobs import plan, tell, work
 
 
 def main() -> int:
@@ -20,19 +20,45 @@ def main() -> int:
     add = parser.add_argument
     add("root", type=Path, help="folder of videos, or a list: `path [num_frames] [label]` a line")
     add("dst_root", type=Path, help="folder to write to")
-    add("--level", type=int, help="only videos so many folders deep, 1 for the folder itself; any by default")
+    add(
+        "--level",
+        type=int,
+        help="only videos so many folders deep, 1 for the folder itself; any by default",
+    )
     add("--ext", help="only videos with this suffix, as mp4; any by default")
-    add("--num-workers", "--num_workers", "--num-worker", type=int, default=min(8, os.cpu_count() or 1), help="processes")
-    add("--list-root", "--list_root", type=Path, help="folder that the paths of a list are relative to")
-    add("--sample-rate", type=int, help="mono at this rate (Hz); by default the rate and channels of each video")
+    add(
+        "--num-workers",
+        "--num_workers",
+        "--num-worker",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        help="processes",
+    )
+    add(
+        "--list-root",
+        "--list_root",
+        type=Path,
+        help="folder that the paths of a list are relative to",
+    )
+    add(
+        "--sample-rate",
+        type=int,
+        help="mono at this rate (Hz); by default the rate and channels of each video",
+    )
     add("--stream", type=int, default=0, help="which audio stream, counted from 0")
     add("--overwrite", action="store_true", help="make files again that are there")
     args = parser.parse_args()
     try:
         jobs = plan(args.root, args.dst_root, ".wav", args.ext, args.level, args.list_root)
-        done = work(WriteWav(args.sample_rate, args.stream), jobs, args.dst_root, args.num_workers, args.overwrite)
+        done = work(
+            WriteWav(args.sample_rate, args.stream),
+            jobs,
+            args.dst_root,
+            args.num_workers,
+            args.overwrite,
+        )
     except (ValueError, OSError) as error:
-        print(f"extract_audio: {log.told(error)}", file=sys.stderr)
+        print(f"extract_audio: {log.error_text(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("extract_audio: stopped; start it again to go on", file=sys.stderr)

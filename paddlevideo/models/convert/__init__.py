@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from paddlevideo.config.registry import known, lookup
 from paddlevideo.models.convert.rules import Conversion, Rule, translate
-from paddlevideo.registry import known, lookup
-from paddlevideo.weights import Arrays
+from paddlevideo.sample import Arrays
 
 __all__ = ["Conversion", "Rule", "convert", "convert_state_dict", "sources", "translate"]
 

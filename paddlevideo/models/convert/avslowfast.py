@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from paddlevideo.config.registry import register
 from paddlevideo.models.convert.rules import Conversion, Rule, translate, transposed
-from paddlevideo.registry import register
 
 _NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
 # Batch norms by their name and ours, without the tensors.
@@ -32,8 +32,15 @@ _LINEAR = {
 RULES = [
     Rule(r".*\.num_batches_tracked", None, "a count of batches"),
     *(Rule(rf"{theirs}\.weight", f"{ours}.weight") for theirs, ours in _CONVS.items()),
-    *(Rule(rf"{theirs}\.{a}", f"{ours}.{b}") for theirs, ours in _NORMS.items() for a, b in _NORM.items()),
-    *(Rule(rf"{theirs}\.weight", f"{ours}.weight", "transposed", transposed) for theirs, ours in _LINEAR.items()),
+    *(
+        Rule(rf"{theirs}\.{a}", f"{ours}.{b}")
+        for theirs, ours in _NORMS.items()
+        for a, b in _NORM.items()
+    ),
+    *(
+        Rule(rf"{theirs}\.weight", f"{ours}.weight", "transposed", transposed)
+        for theirs, ours in _LINEAR.items()
+    ),
     *(Rule(rf"{theirs}\.bias", f"{ours}.bias") for theirs, ours in _LINEAR.items()),
 ]
 

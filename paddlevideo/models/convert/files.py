@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from paddlevideo.models.convert.tf_checkpoint import read_checkpoint
-from paddlevideo.torchfile import SUFFIXES as TORCH
-from paddlevideo.torchfile import read_torch
-from paddlevideo.weights import Arrays, WeightsError, read_arrays
+from paddlevideo.models.convert.torch_file import SUFFIXES as TORCH
+from paddlevideo.models.convert.torch_file import read_torch
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import WeightsError, read_arrays
 
 
 def read_weights(path: str | Path) -> Arrays:

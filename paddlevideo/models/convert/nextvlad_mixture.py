@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from paddlevideo.config.registry import register
 from paddlevideo.models.convert.rules import Conversion, Rule, translate
-from paddlevideo.registry import register
 
 RULES = [
     Rule(r"members\.0\.(.+)", r"\1"),

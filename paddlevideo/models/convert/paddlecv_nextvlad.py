@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from paddlevideo.config.registry import register
 from paddlevideo.models.convert.rules import Conversion, Rule, translate
-from paddlevideo.registry import register
 
 # Their batch norms are numbered as the program makes them.
 _NORMS = (

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paddlevideo.weights import Arrays, WeightsError
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import WeightsError
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,19 @@ def translate(arrays: Mapping[str, np.ndarray], rules: Sequence[Rule], source: s
         try:
             ours[ours_name] = array if rule.change is None else rule.change(array)
         except (ValueError, IndexError) as error:
-            problems.append(f"{name} {list(array.shape)} cannot be {rule.how or 'changed'}: {error}")
+            problems.append(
+                f"{name} {list(array.shape)} cannot be {rule.how or 'changed'}: {error}"
+            )
             continue
         how = f" ({rule.how})" if rule.how else ""
-        lines.append(f"{name} {list(array.shape)} -> {ours_name} {list(ours[ours_name].shape)}{how}")
+        lines.append(
+            f"{name} {list(array.shape)} -> {ours_name} {list(ours[ours_name].shape)}{how}"
+        )
     if problems or not ours:
-        listed = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise WeightsError(f"these are no weights of {source}: {listed or 'nothing in them has a place here'}")
+        listed = "; ".join(problems[:6]) + (
+            f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        )
+        raise WeightsError(
+            f"these are no weights of {source}: {listed or 'nothing in them has a place here'}"
+        )
     return Conversion(ours, tuple(lines))

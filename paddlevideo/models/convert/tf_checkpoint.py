@@ -11,7 +11,8 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from paddlevideo.weights import Arrays, WeightsError
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import WeightsError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes
@@ -46,19 +47,28 @@ def read_checkpoint(path: str | Path) -> Arrays:
     try:
         entries = dict(_table(index.read_bytes()))
         shards = _first(_fields(entries.pop(b"", b"")), 1, 1)
-        return {name.decode(): _tensor(index.with_suffix(""), shards, name.decode(), entry) for name, entry in entries.items()}
+        return {
+            name.decode(): _tensor(index.with_suffix(""), shards, name.decode(), entry)
+            for name, entry in entries.items()
+        }
     except OSError as error:
-        raise WeightsError(f"{error.filename or index}: cannot be read: {error.strerror}") from error
+        raise WeightsError(
+            f"{error.filename or index}: cannot be read: {error.strerror}"
+        ) from error
     except WeightsError as error:
         raise WeightsError(f"{index}: {error}") from None
     except (IndexError, struct.error, UnicodeDecodeError, ValueError, OverflowError) as error:
-        raise WeightsError(f"{index}: not the index of a TensorFlow checkpoint, or damaged ({error})") from error
+        raise WeightsError(
+            f"{index}: not the index of a TensorFlow checkpoint, or damaged ({error})"
+        ) from error
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of a LevelDB table."""
     if len(data) < FOOTER or struct.unpack("<Q", data[-8:])[0] != MAGIC:
-        raise WeightsError("not the index of a TensorFlow checkpoint; expected a .index file with its .data files beside it")
+        raise WeightsError(
+            "not the index of a TensorFlow checkpoint; expected a .index file with its .data files beside it"
+        )
     footer = data[-FOOTER:]
     _, at = _varint(footer, 0)
     _, at = _varint(footer, at)
@@ -75,11 +85,17 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     if offset + size + 5 > len(data):
         raise WeightsError(f"the block at byte {offset} ends behind the file: it was cut short")
     block, kind = data[offset : offset + size], data[offset + size]
-    if struct.unpack_from("<I", data, offset + size + 1)[0] != masked_crc(data[offset : offset + size + 1]):
-        raise WeightsError(f"the block at byte {offset} does not fit its checksum: the file is damaged")
+    if struct.unpack_from("<I", data, offset + size + 1)[0] != masked_crc(
+        data[offset : offset + size + 1]
+    ):
+        raise WeightsError(
+            f"the block at byte {offset} does not fit its checksum: the file is damaged"
+        )
     if kind:
         raise WeightsError("its index is compressed, which TensorFlow does not do")
-    end = size - 4 * (1 + struct.unpack_from("<I", block, size - 4)[0])  # restarts, and their number
+    end = size - 4 * (
+        1 + struct.unpack_from("<I", block, size - 4)[0]
+    )  # restarts, and their number
     at, key = 0, b""
     while at < end:
         shared, at = _varint(block, at)
@@ -98,7 +114,9 @@ def _tensor(prefix: Path, shards: int, name: str, entry: bytes) -> np.ndarray:
     if kind not in TYPES or 7 in fields:
         what = "in slices" if 7 in fields else f"of type number {kind}"
         raise WeightsError(f"{name} is stored {what}, which is not read here")
-    shape = [_first(_fields(bytes(dim)), 1, 0) for dim in _fields(_first(fields, 2, b"")).get(2, [])]
+    shape = [
+        _first(_fields(bytes(dim)), 1, 0) for dim in _fields(_first(fields, 2, b"")).get(2, [])
+    ]
     offset, size, dtype = _first(fields, 4, 0), _first(fields, 5, 0), np.dtype(TYPES[kind])
     if any(n < 0 for n in shape) or size != int(np.prod(shape, dtype=object)) * dtype.itemsize:
         raise WeightsError(f"{name} {shape} has {size} bytes, which does not fit")

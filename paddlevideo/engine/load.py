@@ -1,0 +1,25 @@
+"""A trained model: its config, weights and classes together."""
+
+from pathlib import Path
+
+import paddle
+
+from paddlevideo.config.schema import Config
+from paddlevideo.engine.build import Classes, build_model, known_classes
+from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.log import logger
+from paddlevideo.weights import load_into
+
+
+def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Classes]:
+    """The model of a config with its weights, in evaluation mode, and its classes; every tensor is accounted for.
+
+    Raises:
+        ConfigError, WeightsError: as in `export`.
+    """
+    arrays, class_names = read_model(weights)
+    classes = known_classes(cfg, class_names)
+    model = build_model(cfg, classes.num)
+    logger.info(load_into(model, arrays, str(weights)))
+    model.eval()
+    return model, classes

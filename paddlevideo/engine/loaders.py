@@ -1,0 +1,66 @@
+"""The loaders of a run, fitted to batch sizes, workers and shared memory."""
+
+from collections.abc import Sequence
+
+from paddlevideo import dist, log
+from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.data.loader import ClipDataset, Loader, fit_prefetch
+from paddlevideo.data.orders import EvalOrder
+from paddlevideo.engine.build import build_pipeline
+from paddlevideo.sample import BatchShape, Record
+
+
+def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) -> str:
+    """What the config says to do about a file of this split that fails.
+
+    Raises:
+        ConfigError: something that this split cannot do.
+    """
+    component = getattr(cfg.DATASET, split)
+    policy = component.args.get("on_error") or default
+    if policy not in allowed:
+        raise ConfigError(
+            [
+                f"{component.where}: DATASET.{split}.on_error is {policy!r}, expected {' or '.join(allowed)} here"
+            ]
+        )
+    return policy
+
+
+def eval_loader(cfg: Config, split: str, records: list[Record], num_classes: int) -> Loader:
+    """The loader of `valid` or `test` for this rank."""
+    data = cfg.DATASET
+    batch = data.test_batch_size if split == "test" else data.valid_batch_size or data.batch_size
+    workers = data.test_num_workers if split == "test" else data.valid_num_workers
+    pipeline = build_pipeline(cfg, split)
+    order = EvalOrder(len(records), batch, dist.rank(), dist.world_size())
+    dataset = ClipDataset(records, pipeline, cfg.seed, num_classes=num_classes)
+    return fitted_loader(
+        dataset,
+        order,
+        data.num_workers if workers is None else workers,
+        data.prefetch,
+        [BatchShape(batch)],
+    )
+
+
+def fitted_loader(
+    dataset: ClipDataset, order, num_workers: int, prefetch: int, batches: Sequence[BatchShape]
+) -> Loader:
+    """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead.
+
+    Args:
+        batches: all that will be loaded; the largest counts.
+    """
+    if num_workers:
+        bytes_of = {
+            clip: sum(a.nbytes for a in dataset.at(clip).synthetic().values())
+            for _, clip in batches
+        }
+        largest = max(size * bytes_of[clip] for size, clip in batches)
+        num_workers, prefetch, message = fit_prefetch(
+            largest, num_workers, prefetch, dist.local_size()
+        )
+        if message:
+            log.logger.warning(message)
+    return Loader(dataset, order, num_workers, prefetch)

@@ -1,0 +1,1 @@
+"""Files, folders, lists or arrays become labels, with any runtime."""

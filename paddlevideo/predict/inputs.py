@@ -1,0 +1,217 @@
+"""What a person gives to predict -> what to look at: files, folders, globs, lists of paths, shards, data in memory."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
+from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.media.containers import VIDEO_SUFFIXES
+from paddlevideo.media.decode import ArrayClip, FrameDecoder
+from paddlevideo.sample import Record
+
+LIST_SUFFIXES = (".txt", ".list")
+Input = str | Path | np.ndarray | FrameExample
+
+
+@dataclass(frozen=True)
+class FrameFolderClip:
+    """An open clip of numbered pictures: without times, and so without the sound that would belong to them."""
+
+    clip: Any
+    fps: float = 0.0
+
+    @property
+    def num_frames(self) -> int:
+        return self.clip.num_frames
+
+    def read(self, *arguments) -> np.ndarray:
+        return self.clip.read(*arguments)
+
+
+@dataclass(frozen=True)
+class AnyDecoder:
+    """Decodes video files with `video`, and folders of frames (records with a `frame_pattern`) as such."""
+
+    video: Any
+
+    @contextmanager
+    def open(self, record: Record) -> Iterator[Any]:
+        with (FrameDecoder() if record.frame_pattern else self.video).open(record) as clip:
+            yield FrameFolderClip(clip) if record.frame_pattern else clip
+
+
+@dataclass(frozen=True)
+class InputRules:
+    """What a model is given, which decides what a path means.
+
+    Args:
+        suffixes: of the files that are taken from a folder.
+        find_records: path -> records, of a model whose data lie in files of many records; None where a record is a file.
+        extracts: whether such a model also gets videos, for the predictor makes its features of them.
+        frame_pattern: names the pictures in a folder of frames, as `img_{:05}.jpg`.
+        suffix: put behind a path of a list that is there only with it.
+    """
+
+    suffixes: tuple[str, ...] = VIDEO_SUFFIXES
+    find_records: Callable[[str], Sequence[Record]] | None = None
+    extracts: bool = False
+    frame_pattern: str = "img_{:05}.jpg"
+    suffix: str = ""
+
+
+class Inputs:
+    """What was given, in order: (record, what is open already or None). Records of shards are made as they are asked for."""
+
+    def __init__(self, parts: Sequence[tuple[Sequence[Record], Any]]):
+        self._parts = parts
+
+    def __len__(self):
+        return sum(len(records) for records, _ in self._parts)
+
+    def __iter__(self) -> Iterator[tuple[Record, Any]]:
+        return ((record, clip) for records, clip in self._parts for record in records)
+
+
+def find_inputs(inputs: Input | Iterable[Input], takes: InputRules = InputRules()) -> Inputs:
+    """What `inputs` mean.
+
+    Args:
+        inputs: a file; a folder (all files below it that the model takes, sorted; or the frames of one clip); a glob; a .txt or
+            .list file with a path on each line, perhaps with a label behind it; a shard, or a folder, glob or list of those;
+            uint8 frames [T, H, W, 3]; the features of a video; or several of these.
+
+    Raises:
+        ValueError: a folder, glob or list without anything for this model; something that is none of the above.
+    """
+    if isinstance(inputs, (str, Path, np.ndarray, FrameExample)):
+        inputs = [inputs]
+    return Inputs([_part(number, item, takes) for number, item in enumerate(inputs)])
+
+
+def _part(number: int, item: Any, takes: InputRules) -> tuple[Sequence[Record], Any]:
+    of_frames = takes.suffixes == VIDEO_SUFFIXES and takes.find_records is None
+    if isinstance(item, (str, Path)):
+        return _records(str(item), takes), None
+    if isinstance(item, FrameExample) and takes.find_records:
+        return [Record(f"example {number}")], item
+    if isinstance(item, np.ndarray) and of_frames:
+        if item.dtype != np.uint8 or item.ndim != 4 or item.shape[-1] != 3:
+            raise ValueError(
+                f"input {number} is {item.dtype} {list(item.shape)}, expected frames uint8 [T, H, W, 3] RGB"
+            )
+        return [Record(f"array {number}")], ArrayClip(item)
+    other = (
+        "frames uint8 [T, H, W, 3]"
+        if of_frames
+        else "a FrameExample"
+        if takes.find_records
+        else "nothing else here"
+    )
+    raise ValueError(f"input {number} is a {type(item).__name__}, expected a path or {other}")
+
+
+def _records(text: str, takes: InputRules) -> Sequence[Record]:
+    if not text.strip():
+        raise ValueError("an input is empty text; give a file, a folder, a glob or a list")
+    if takes.find_records is None:
+        return _files(text, takes)
+    try:
+        return takes.find_records(text)
+    except DatasetError as error:
+        videos = _videos(text, takes)
+        if not videos:
+            raise
+        if not takes.extracts:
+            raise ValueError(
+                f"{text}: video, and this model takes frame features; make them with tools/extract_features.py "
+                f"--input_file {text} -o FOLDER, and give that folder; or give --features, the folder of its training features"
+            ) from error
+        return videos
+
+
+def _videos(text: str, takes: InputRules) -> list[Record]:
+    """The videos that a path means, none where it means anything else."""
+    try:
+        records = _files(text, takes)
+    except ValueError:  # the caller has a better one
+        return []
+    return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _files(text: str, takes: InputRules) -> list[Record]:
+    path = Path(text)
+    if path.is_dir():
+        if (path / takes.frame_pattern.format(1)).exists():
+            return [Record(text, frame_pattern=takes.frame_pattern)]
+        found = [Record(p) for p in sorted(_below(str(path), takes.suffixes))]
+        if not found:
+            kind = "video" if takes.suffixes == VIDEO_SUFFIXES else "video or sound"
+            raise ValueError(
+                f"{text}: no {kind} in this folder; known suffixes: {' '.join(sorted(takes.suffixes))}"
+            )
+        return found
+    if path.suffix.lower() in LIST_SUFFIXES and path.exists():
+        return _listed(path, takes)
+    if not path.exists() and glob.has_magic(text):
+        matches = [p for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
+        if not matches:
+            raise ValueError(f"{text}: nothing matches this pattern")
+        return [Record(p) for p in matches]
+    if path.suffix.lower() in SHARD_SUFFIXES:
+        raise ValueError(
+            f"{text}: a shard of frame features, which are for taggers; this model takes {' '.join(takes.suffixes)}"
+        )
+    return [Record(text)]
+
+
+def _below(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """Files of these suffixes at any depth; hidden names left out."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (
+            os.path.join(parent, n)
+            for n in names
+            if not n.startswith(".") and _suffix(n) in suffixes
+        )
+
+
+def _listed(path: Path, takes: InputRules) -> list[Record]:
+    """The paths of a list, relative to the current folder or to the list's own."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: not a UTF-8 text file with a path on each line ({error.reason})"
+        ) from error
+    records = [_one(line, path.parent, takes) for line in lines if line]
+    if not records:
+        raise ValueError(f"{path}: no path in this list; it holds one on each line")
+    return records
+
+
+def _one(line: str, folder: Path, takes: InputRules) -> Record:
+    """The record of a line: a path, which may hold spaces, perhaps with a label behind it, or with num_frames and a label."""
+    shorter, words = line.rsplit(None, 1)[0], line.rsplit(None, 2)
+    readings: list[tuple[str, int | None]] = [(line, None), (shorter, None)]
+    if len(words) == 3 and words[1].isdecimal():
+        readings.append((words[0], int(words[1])))
+    for text, num_frames in readings:
+        for place in (Path(text), folder / text):
+            for path in (place, Path(f"{place}{takes.suffix}")):
+                if path.exists():
+                    pattern = takes.frame_pattern if path.is_dir() else None
+                    return Record(str(path), num_frames=num_frames, frame_pattern=pattern)
+    known = (text for text, _ in readings if _suffix(text) in takes.suffixes)
+    return Record(next(known, shorter))

@@ -1,0 +1,389 @@
+"""Audio data: front ends, lists, and the pipeline of an audio model."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from benchmarks import audio as benchmark
+from paddlevideo.config.registry import lookup
+from paddlevideo.data.audio_pipeline import (
+    AudioDataset,
+    AudioFeatureDataset,
+    AudioPipeline,
+    LoadAudioFeature,
+)
+from paddlevideo.data.audio_transforms import AudioFeatureSelector, FormatAudioShape, SampleFrames
+from paddlevideo.data.failures import MissingAudio
+from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.loader import ClipDataset, Loader
+from paddlevideo.data.orders import EvalOrder
+from paddlevideo.data.pipeline import StageError
+from paddlevideo.media.log_mel import DecibelMel, LogMel, mel_filters, nearest_steps, overlap_window
+from paddlevideo.media.waveform import read_waveform
+from paddlevideo.sample import Record
+from tests.clips import write_clip
+from tests.sounds import chirps, tone, write_sound
+
+RNG = np.random.default_rng
+
+
+# --- front ends -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "feature", [DecibelMel(), LogMel(), DecibelMel(n_fft=1024, hop_length=160), LogMel(n_fft=400)]
+)
+def test_a_row_each_hop(feature):
+    for seconds in (0.5, 2.048, 10.0):
+        rows = feature(chirps(seconds))
+        assert rows.dtype == np.float32 and rows.flags["C_CONTIGUOUS"] and np.isfinite(rows).all()
+        assert (
+            abs(len(rows) - seconds * feature.steps_per_sec)
+            <= 1 + feature.n_fft / feature.hop_length
+        )
+    for number in (1, 2, feature.n_fft - 1, feature.n_fft, feature.n_fft + feature.hop_length - 1):
+        assert len(feature(np.full(number, 0.1, np.float32))) >= 1
+
+
+def test_a_tone_stands_where_it_sounds():
+    sound = np.concatenate(
+        [np.zeros(16000, np.float32), tone(1, hertz=1000), np.zeros(16000, np.float32)]
+    )
+    for feature in (DecibelMel(), LogMel()):
+        rows = feature(sound)
+        loud = np.flatnonzero(rows.max(axis=1) > rows.min() + 0.5 * np.ptp(rows))
+        # Rows of windows that hold a part of it, one window of 32 ms at both ends.
+        assert (
+            abs(loud[0] / feature.steps_per_sec - 1.0) < 0.04
+            and abs(loud[-1] / feature.steps_per_sec - 2.0) < 0.04
+        )
+        filters = mel_filters(
+            16000, 512, 80, feature.fmin, feature.fmax, "slaney" if feature.fmin else "htk"
+        )
+        assert rows[len(rows) // 2].argmax() == filters[32].argmax()  # bin 32 is 1 kHz
+
+
+def test_level_counts_for_one_and_not_for_the_other():
+    quiet, loud = chirps(1) * np.float32(0.1), chirps(1)
+    assert np.abs(DecibelMel()(quiet) - DecibelMel()(loud)).max() < 1e-5
+    assert np.abs((LogMel()(loud) - LogMel()(quiet)).mean() - np.log(100) / 4.66) < 1e-2
+
+
+def test_windows_overlap_to_one():
+    for n_fft, hop in ((512, 256), (1024, 256), (1280, 320), (400, 160)):
+        squares = overlap_window(n_fft, hop) ** 2
+        assert np.allclose([squares[place::hop].sum() for place in range(hop)], 1)
+
+
+def test_what_is_shared_cannot_be_written():
+    with pytest.raises(ValueError, match="read-only"):
+        mel_filters(16000, 512, 80, 0, 8000, "htk")[0, 0] = 1
+    assert mel_filters(16000, 512, 80, 0, 8000, "htk") is mel_filters(
+        16000, 512, 80, 0, 8000, "htk"
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DecibelMel(hop_length=0), "DecibelMel: hop_length is 0, expected at least 1"),
+        (
+            lambda: DecibelMel(hop_length=600),
+            "hop_length 600 leaves out samples between windows of n_fft 512",
+        ),
+        (
+            lambda: DecibelMel(sample_rate=8000),
+            "fmax 7600 Hz, expected 0 <= fmin < fmax <= 4000 Hz, half the sample_rate",
+        ),
+        (lambda: LogMel(std=0), "LogMel: std is 0"),
+        (
+            lambda: LogMel()(np.zeros((2, 16000), np.float32)),
+            r"float32 \[2, 16000\], expected float \[samples\], mono",
+        ),
+        (lambda: LogMel()(np.zeros(16000, np.int16)), r"int16 \[16000\]"),
+        (lambda: DecibelMel()(np.zeros(0, np.float32)), "at least one"),
+    ],
+)
+def test_front_ends_refuse(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_the_benchmark_runs(monkeypatch):
+    """librosa is no dependency; where it is installed the numbers are compared before the times."""
+    monkeypatch.setattr(benchmark, "REPEATS", 1)
+    groups = list(benchmark.run(1))
+    assert [len(group.rows) for group in groups] in (
+        [1, 1],
+        [3, 3],
+    ) and "10 s at 16000 Hz" in groups[0].text()
+    ours, wave = LogMel(), chirps(1.0)
+    ways = {"librosa": ours, "librosa, filters kept": lambda sound: ours(sound) + 1e-4}
+    group = benchmark.comparison("log-mel", ours, ways, wave, 1)
+    assert [row.name for row in group.rows] == [*ways, "paddlevideo"]
+    with pytest.raises(
+        ValueError, match=r"log-mel: librosa, louder and paddlevideo differ by 1.0e-02"
+    ):
+        benchmark.comparison(
+            "log-mel", ours, ways | {"librosa, louder": lambda sound: ours(sound) + 0.01}, wave, 1
+        )
+
+
+def test_nearest_rows():
+    rows = np.arange(10)
+    assert nearest_steps(rows, 0, 9.0, 4).tolist() == [0, 3, 6, 9]
+    assert nearest_steps(rows, 8, 20, 4).tolist() == [8, 9, 9, 9]
+    assert nearest_steps(rows, 2, 4, 5).tolist() == [2, 2, 3, 3, 4]
+
+
+# --- frames and rows ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clips", [1, 3, 10])
+@pytest.mark.parametrize("total", [1, 2, 50, 63, 64, 65, 100, 300])
+def test_frames_exist(total, clips):
+    for sample in (
+        SampleFrames(64, 1, clips),
+        SampleFrames(64, 1, clips, True),
+        SampleFrames(64, 1, clips, True, "ends"),
+    ):
+        for seed in range(3):
+            numbers = sample(total, 0.0, RNG(seed)).reshape(clips, 64)
+            assert numbers.min() >= 0 and numbers.max() < total and numbers.dtype == np.int64
+            if total >= 64:
+                assert (np.diff(numbers) == 1).all() and (np.diff(numbers[:, 0]) >= 0).all()
+        assert sample.random != sample.test_mode and (sample.num_frames, sample.num_views) == (
+            64,
+            clips,
+        )
+
+
+def test_no_clip_is_empty():
+    select = AudioFeatureSelector(128)
+    for total in (1, 2, 5, 20, 63, 64, 100, 300):
+        for length in (1, 2, 40, 127, 128, 129, 626):
+            for clip in SampleFrames(64, 1, 4, True)(total, 0, RNG(0)).reshape(4, 64):
+                start, end = select.span(clip, total, length)
+                assert 0 <= start < end <= min(length, start + 128)
+                if total < 64:
+                    assert end - start == min(128, length)  # a short video is heard whole
+
+
+def test_rows_are_cut_and_filled_up():
+    rows = RNG(0).random((300, 80), np.float32)
+    frames = np.stack([np.arange(64), np.arange(236, 300)])
+    out = AudioFeatureSelector(128)(
+        {"feature": rows, "frame_inds": frames, "total_frames": 300, "more": 1}, None
+    )
+    assert out["audio"].shape == (2, 128, 80) and out["more"] == 1 and "feature" not in out
+    assert np.array_equal(out["audio"][0, :63], rows[1:64]) and not out["audio"][0, 63:].any()
+    assert np.array_equal(out["audio"][1, :63], rows[237:300]) and not out["audio"][1, 63:].any()
+    shaped = FormatAudioShape()(out, None)
+    assert shaped["audio"].shape == (2, 1, 128, 80)
+    with pytest.raises(ValueError, match="name this step once"):
+        FormatAudioShape()(shaped, None)
+
+
+# --- lists --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A feature, a wav and a video of the same sound, one video without sound."""
+    (tmp_path / "a b").mkdir()
+    write_sound(tmp_path / "a b" / "clip 1.wav", chirps(4))
+    np.save(
+        tmp_path / "a b" / "clip 1.npy",
+        DecibelMel()(read_waveform(str(tmp_path / "a b" / "clip 1.wav"))),
+    )
+    write_sound(tmp_path / "clip2.mkv", chirps(4), video={"num_frames": 100})
+    write_clip(tmp_path / "mute.mp4", num_frames=8)
+    return tmp_path
+
+
+def write_list(folder, *lines):
+    path = folder / "all.list"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_lines_are_path_num_frames_label(folder):
+    path = write_list(folder, "a b/clip 1 100 3", "a b/clip 1.wav 100 1", "clip2.mkv 100 0")
+    records = AudioFeatureDataset(path).load().records
+    assert [(r.id, r.num_frames, r.label) for r in records] == [
+        ("a b/clip 1.npy", 100, 3), ("a b/clip 1.wav", 100, 1), ("clip2.mkv", 100, 0),
+    ]  # fmt: skip
+    assert AudioDataset(path).load().records[0].id == "a b/clip 1.wav"
+    assert AudioFeatureDataset(path, str(folder)).load().records[1].path == str(
+        folder / "a b" / "clip 1.wav"
+    )
+    # A list of videos, as the networks of pictures take it; without its suffix a path cannot be told from a number.
+    records = (
+        AudioFeatureDataset(
+            write_list(folder, "clip2.mkv 0", "a b/clip 1.wav\t2", "clip2.mkv 100 1")
+        )
+        .load()
+        .records
+    )
+    assert [(r.id, r.num_frames, r.label) for r in records] == [
+        ("clip2.mkv", None, 0), ("a b/clip 1.wav", None, 2), ("clip2.mkv", 100, 1),
+    ]  # fmt: skip
+    with pytest.raises(DatasetError, match=r"all.list:1: 'clip2 0' is not 'path num_frames label'"):
+        AudioFeatureDataset(write_list(folder, "clip2 0")).load()
+    (folder / "t.csv").write_text("path,label\nclip2.mkv,0\n", encoding="utf-8")
+    assert AudioFeatureDataset(str(folder / "t.csv")).load().records[0].num_frames is None
+
+
+def test_a_folder_per_class(folder, tmp_path):
+    found = AudioFeatureDataset(str(folder)).load()
+    assert found.class_names == ["a b"] and [r.id for r in found.records] == [
+        "a b/clip 1.npy",
+        "a b/clip 1.wav",
+    ]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DatasetError, match="expected none/<class>"):
+        AudioFeatureDataset(str(tmp_path / "none")).load()
+
+
+def test_names_of_the_reference():
+    assert lookup("dataset", "AudioFeatureDataset").make is AudioFeatureDataset
+    assert lookup("dataset", "AudioDataset").make("x").suffix == ".wav"
+    for kind, name in (
+        ("decode", "LoadAudioFeature"),
+        ("sample", "SampleFrames"),
+        ("transform", "AudioFeatureSelector"),
+    ):
+        assert lookup(kind, name).make
+    assert "pad_method" in lookup("decode", "LoadAudioFeature").ignores
+
+
+# --- pipeline -------------------------------------------------------------------------------------------------------------
+
+
+def pipeline(clips: int = 1, test: bool = True, **decode) -> AudioPipeline:
+    steps = [AudioFeatureSelector(128), FormatAudioShape("NCTF")]
+    return LoadAudioFeature.pipeline(
+        LoadAudioFeature(**decode), SampleFrames(64, 1, clips, test), steps
+    )
+
+
+def test_a_feature_a_wav_and_a_video_give_the_same(folder):
+    feature = pipeline()(Record(str(folder / "a b" / "clip 1.npy"), 2, num_frames=100), RNG(0))
+    assert feature["audio"].shape == (1, 1, 128, 80) and feature["audio"].dtype == np.float32
+    assert feature["label"] == 2 and not feature["missing_audio"]
+    for name in ("a b/clip 1.wav", "clip2.mkv"):
+        sample = pipeline()(Record(str(folder / name), num_frames=100), RNG(0))
+        assert np.array_equal(sample["audio"], feature["audio"]) and sample["label"] == -1
+    # Without a number in the list: the video's own; 30 a second where there is none.
+    assert np.array_equal(
+        pipeline()(Record(str(folder / "clip2.mkv")), RNG(0))["audio"], feature["audio"]
+    )
+    with LoadAudioFeature().open(Record(str(folder / "a b" / "clip 1.wav"))) as clip:
+        assert clip.num_frames == 120 and clip.rows.shape == (251, 80)
+    part = pipeline()(Record(str(folder / "clip2.mkv"), start_sec=1.0, end_sec=3.0), RNG(0))
+    assert not np.array_equal(part["audio"], feature["audio"])
+    with LoadAudioFeature().open(
+        Record(str(folder / "clip2.mkv"), start_sec=1.0, end_sec=3.0)
+    ) as clip:
+        assert clip.num_frames == 50 and clip.rows.shape == (126, 80)
+
+
+def test_clips_and_draws(folder):
+    record = Record(str(folder / "clip2.mkv"), 0, num_frames=100)
+    assert pipeline(10)(record, RNG(0))["audio"].shape == (10, 1, 128, 80)
+    train = pipeline(1, test=False)
+    assert train.random and not pipeline().random
+    drawn = [train(record, RNG(seed))["audio"] for seed in (0, 0, 1)]
+    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+
+
+def test_as_loader_and_engine_use_it(folder):
+    records = [
+        Record(str(folder / "clip2.mkv"), 0, num_frames=100),
+        Record(str(folder / "a b" / "clip 1.npy"), 1, num_frames=100),
+    ]
+    made = pipeline(2).synthetic()
+    assert made["audio"].shape == (2, 1, 128, 80)
+    for workers in (0, 1):
+        loader = Loader(ClipDataset(records, pipeline(2)), EvalOrder(2, 2), workers)
+        (loaded,) = loader.epoch(0)
+        loader.close()
+        assert loaded.batch["audio"].shape == (2, 2, 1, 128, 80) and loaded.batch[
+            "label"
+        ].tolist() == [0, 1]
+        done = pipeline(2).finish({name: loaded.batch[name] for name in AudioPipeline.batch_specs})
+        assert (
+            done["audio"].dtype == np.float32
+            and len(AudioPipeline.batch_specs["audio"].shape) == done["audio"].ndim
+        )
+    with pytest.raises(ValueError, match="clips of sound have one shape"):
+        pipeline().shaped(None)
+
+
+def test_missing_audio_is_an_error_or_counted(folder, caplog):
+    caplog.set_level(logging.WARNING, "paddlevideo")
+    records = [
+        Record(str(folder / "mute.mp4"), 0, num_frames=8),
+        Record(str(folder / "none.npy"), 1, num_frames=8),
+        Record(str(folder / "clip2.mkv"), 1, num_frames=100),
+    ]
+    for record, why in zip(
+        records[:2], ("no audio stream in it", "no such feature file"), strict=True
+    ):
+        with pytest.raises(
+            StageError, match=f"decode: {why}; missing_audio: zeros would take silence in its place"
+        ):
+            pipeline()(record, RNG(0))
+    loader = Loader(ClipDataset(records, pipeline(missing_audio="zeros")), EvalOrder(3, 3))
+    (loaded,) = loader.epoch(0)
+    assert (
+        loaded.batch["missing_audio"].tolist() == [True, True, False]
+        and not loaded.batch["audio"][:2].any()
+    )
+    count = MissingAudio(records)
+    assert str(count) == ""
+    count.add(loaded.batch)
+    count.add(loaded.batch)
+    assert str(count) == "2 of 3 records have no sound (missing_audio: zeros)"
+    assert [r.message for r in caplog.records] == [
+        f"no sound in {record.path}: silence takes its place (missing_audio: zeros)"
+        for record in records[:2]
+    ]
+
+
+def test_damage_is_an_error_either_way(folder):
+    (folder / "broken.wav").write_bytes(b"RIFF" + bytes(100))
+    (folder / "broken.npy").write_bytes((folder / "a b" / "clip 1.npy").read_bytes()[:1000])
+    (folder / "empty.npy").touch()
+    np.save(folder / "turned.npy", np.zeros((80, 300), np.float32))
+    np.save(folder / "objects.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    np.savez(folder / "many.npz", a=np.zeros(3))
+    (folder / "many.npz").rename(folder / "many.npy")
+    np.save(folder / "nan.npy", np.full((300, 80), np.nan, np.float32))
+    wrong = {
+        "broken.wav": "decode: ",
+        "broken.npy": "decode: no NumPy feature, or cut short",
+        "empty.npy": "decode: no NumPy feature, or cut short",
+        "turned.npy": r"decode: the feature is float32 \[80, 300\], expected float \[rows, 80\]",
+        "objects.npy": "decode: no NumPy feature, or cut short .*Python objects in dtype",
+        "many.npy": "decode: the feature is an archive of arrays",
+        "nan.npy": "numbers that are not finite",
+    }
+    for name, why in wrong.items():
+        with pytest.raises(StageError, match=why):
+            pipeline(missing_audio="zeros")(Record(str(folder / name), num_frames=100), RNG(0))
+    with pytest.raises(StageError, match="a feature is taken whole"):
+        pipeline()(Record(str(folder / "a b" / "clip 1.npy"), start_sec=1.0), RNG(0))
+
+
+def test_steps_that_are_missing_are_named(folder):
+    record = Record(str(folder / "clip2.mkv"), num_frames=100)
+    with pytest.raises(StageError, match="gives no audio but feature, .*AudioFeatureSelector"):
+        AudioPipeline(LoadAudioFeature(), SampleFrames(64, test_mode=True), [])(record, RNG(0))
+    with pytest.raises(StageError, match=r"gives audio \[1, 128, 80\], .*FormatAudioShape"):
+        AudioPipeline(
+            LoadAudioFeature(), SampleFrames(64, test_mode=True), [AudioFeatureSelector()]
+        )(record, RNG(0))
+    with pytest.raises(ValueError, match="fmax 7600 Hz"):
+        LoadAudioFeature(sample_rate=8000)

@@ -1,0 +1,304 @@
+"""The loader: same samples whatever the workers and ranks, failures counted and named, nothing leaked."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from paddlevideo.data.failures import FailureCount, TooManyFailures, refuse
+from paddlevideo.data.loader import (
+    REPLACEMENTS,
+    ClipDataset,
+    Loaded,
+    Loader,
+    fit_prefetch,
+    load_batch,
+)
+from paddlevideo.data.orders import EvalOrder, TrainOrder
+from paddlevideo.data.pipeline import StageError
+from paddlevideo.sample import (
+    BatchShape,
+    ClipShape,
+    DecodeError,
+    Draw,
+    Failure,
+    Record,
+    whole_batches,
+)
+
+
+class MadeUp:
+    """A pipeline without files: random frames from the sample's own generator; paths that say so fail."""
+
+    def __call__(self, record, rng):
+        if "bad" in record.path:
+            raise StageError("decode", "not a video")
+        if "kill" in record.path:
+            os.kill(os.getpid(), signal.SIGKILL)
+        size = 6 if "wide" in record.path else 4
+        return {
+            "frames": rng.integers(0, 256, (2, 4, size, 3), np.uint8),
+            "label": np.int64(record.label),
+        }
+
+
+def dataset(names, replace=False, seed=3):
+    return ClipDataset(
+        [Record(name, i, name) for i, name in enumerate(names)], MadeUp(), seed, replace
+    )
+
+
+def draws(*indices):
+    return [Draw(index) for index in indices]
+
+
+def everything(loader, epoch=0, start=0):
+    return [
+        (b.batch["index"].tolist(), b.batch["frames"].tobytes()) for b in loader.epoch(epoch, start)
+    ]
+
+
+def test_workers_see_the_same_samples():
+    data = dataset([f"v{i}" for i in range(13)])
+    order = TrainOrder(13, (BatchShape(3),), seed=5)
+    inline = Loader(data, order, 0)
+    pool = Loader(data, order, 2)
+    try:
+        for epoch in (0, 1):
+            assert everything(pool, epoch) == everything(inline, epoch)
+        assert everything(pool, 1, start=2) == everything(inline, 1)[2:]
+        assert everything(inline, 0) != everything(inline, 1)
+    finally:
+        pool.close()
+
+
+def test_ranks_share_global_batches():
+    one = list(TrainOrder(22, (BatchShape(4),), seed=1).batches(2))
+    ranks = [
+        list(TrainOrder(22, (BatchShape(2),), seed=1, rank=r, world_size=2).batches(2))
+        for r in (0, 1)
+    ]
+    assert len(one) == len(ranks[0]) == len(ranks[1]) == 5
+    for whole, first, second in zip(one, *ranks, strict=True):
+        assert sorted(first + second) == sorted(whole)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_evaluation_takes_every_record_once(world):
+    orders = [EvalOrder(7, 2, r, world) for r in range(world)]
+    batches = [list(order.batches(0)) for order in orders]
+    assert [len(order) for order in orders] == [len(b) for b in batches]
+    assert sorted(i for rank in batches for batch in rank for i, *_ in batch) == list(range(7))
+
+
+def test_more_ranks_than_records_leave_some_idle():
+    assert len(EvalOrder(1, 2, rank=1, world_size=2)) == 0
+
+
+def test_a_data_set_smaller_than_a_batch_says_what_to_type():
+    with pytest.raises(
+        ValueError,
+        match=r"7 training records do not fill one batch of 8 on 1 rank.*batch_size=7 or less",
+    ):
+        TrainOrder(7, (BatchShape(8),))
+    with pytest.raises(ValueError, match="use fewer ranks"):
+        TrainOrder(1, (BatchShape(1),), world_size=2)
+
+
+CYCLE = (
+    BatchShape(4, ClipShape(4, 16, (2, 8), (20, 24))),
+    BatchShape(2, ClipShape(4, 24, (2, 8), (28, 30))),
+)
+
+
+def test_a_cycle_gives_shapes_in_turn_and_no_record_twice():
+    order = TrainOrder(15, CYCLE, seed=1)
+    batches = list(order.batches(3))
+    assert [len(batch) for batch in batches] == [4, 2, 4, 2] and len(order) == 4
+    assert [{draw.clip for draw in batch} for batch in batches] == [
+        {CYCLE[i % 2].clip} for i in range(4)
+    ]
+    used = [draw.index for batch in batches for draw in batch]
+    assert len(set(used)) == len(used) == 12
+    plain = [
+        draw.index
+        for batch in TrainOrder(15, (BatchShape(6),), seed=1).batches(3)
+        for draw in batch
+    ]
+    assert used == plain, "the shuffle does not depend on the cycle"
+
+
+def test_ranks_agree_on_the_shape_of_a_step():
+    one = list(TrainOrder(40, tuple(BatchShape(2 * s, c) for s, c in CYCLE), seed=1).batches(0))
+    ranks = [list(TrainOrder(40, CYCLE, seed=1, rank=r, world_size=2).batches(0)) for r in (0, 1)]
+    assert len(one) == len(ranks[0]) == len(ranks[1]) == 6
+    for whole, first, second in zip(one, *ranks, strict=True):
+        assert sorted(first + second, key=lambda d: d.index) == sorted(whole, key=lambda d: d.index)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "records", "steps"), [((3,), 13, 4), ((4, 2), 15, 4), ((4, 2), 16, 5), ((4, 2), 3, 0)]
+)
+def test_whole_batches(sizes, records, steps):
+    assert whole_batches(sizes, records) == steps
+
+
+def test_a_phase_that_records_do_not_fill_says_so():
+    with pytest.raises(
+        ValueError,
+        match=r"3 training records do not fill one batch of 4 .*smaller -o DATASET.batch_size",
+    ):
+        TrainOrder(3, CYCLE)
+
+
+def test_max_batches_cuts_an_epoch():
+    assert len(list(TrainOrder(20, (BatchShape(2),), max_batches=3).batches(0))) == 3
+
+
+def test_training_replaces_counts_and_names(caplog):
+    data = dataset(["bad1", *[f"v{i}" for i in range(9)]], replace=True)
+    loaded = load_batch(data, 0, draws(0, 1, 2))
+    assert len(loaded.batch["label"]) == 3 and not loaded.lost
+    assert [f.path for f in loaded.failures] == ["bad1"]
+    count = FailureCount(0.2, 10)
+    count.add(loaded)
+    count.add(loaded)  # the same file again is no new failure
+    assert list(count.files) == ["bad1"]
+    assert caplog.text.count("bad1: decode: not a video") == 1
+    again = load_batch(data, 0, draws(0, 1, 2))
+    assert again.batch["index"].tolist() == loaded.batch["index"].tolist()
+
+
+def test_too_many_failures_stop_the_run():
+    count = FailureCount(0.1, 20)
+    failures = [Failure(f"bad{i}", "decode", "cut short") for i in range(3)]
+    count.add(Loaded({}, failures[:2]))
+    with pytest.raises(
+        TooManyFailures,
+        match=r"3 of 20 files failed, max_failures allows 2 \(0.1\).*\n.*bad0: decode: cut short",
+    ):
+        count.add(Loaded({}, failures))
+    FailureCount(3, 20).add(Loaded({}, failures))  # a whole number counts files
+
+
+def test_everything_broken_stops_at_once():
+    data = dataset([f"bad{i}" for i in range(8)], replace=True)
+    loaded = load_batch(data, 0, draws(0, 1))
+    assert loaded.lost == [0, 1] and not loaded.batch
+    with pytest.raises(TooManyFailures, match=f"{1 + REPLACEMENTS} records in a row failed"):
+        FailureCount(1000, 8).add(loaded)
+
+
+def test_testing_never_replaces():
+    loaded = load_batch(dataset(["v0", "bad", "v2"]), 0, draws(0, 1, 2))
+    assert loaded.batch["label"].tolist() == [0, 2] and loaded.lost == [1]
+    with pytest.raises(DecodeError, match="bad: decode: not a video.*on_error: skip"):
+        refuse(loaded, "on_error: skip")
+
+
+def test_shapes_that_differ_name_two_files():
+    with pytest.raises(
+        ValueError, match=r"frames of v0 is \[2, 4, 4, 3\], of wide \[2, 4, 6, 3\].*crop"
+    ):
+        load_batch(dataset(["v0", "wide"]), 0, draws(0, 1))
+
+
+def test_a_worker_error_keeps_its_text():
+    loader = Loader(dataset(["v0", "wide"]), EvalOrder(2, 2), 1)
+    with pytest.raises(ValueError, match="one batch needs one shape"):
+        everything(loader)
+    loader.close()
+
+
+def test_a_killed_worker_is_said_and_does_not_hang():
+    loader = Loader(dataset(["v0", "kill", "v2"]), EvalOrder(3, 1), 1)
+    with pytest.raises(ChildProcessError, match=r"ended from outside.*num_workers"):
+        everything(loader)
+    loader.close()
+
+
+class Resizing(MadeUp):
+    """Uses OpenCV on pictures that are large enough for its threads."""
+
+    def __call__(self, record, rng):
+        cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
+        return super().__call__(record, rng)
+
+
+def test_workers_start_after_opencv_used_its_threads():
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
+    data = ClipDataset([Record("v0", 0), Record("v1", 1)], Resizing(), 0)
+    loader = Loader(data, EvalOrder(2, 1), 2)
+    ended = threading.Timer(
+        60, lambda: [p.kill() for p in loader._pool._processes.values()]
+    )  # a hang becomes a failure
+    ended.start()
+    try:
+        assert len(everything(loader)) == 2
+    finally:
+        ended.cancel()
+        loader.close()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm on this system")
+def test_leaving_early_gives_shared_memory_back():
+    before = set(os.listdir("/dev/shm"))
+    loader = Loader(dataset([f"v{i}" for i in range(20)]), EvalOrder(20, 1), 2)
+    batches = loader.epoch(0)
+    next(batches)
+    batches.close()
+    loader.close()
+    assert {
+        name for name in set(os.listdir("/dev/shm")) - before if name.startswith("psm_")
+    } == set()
+
+
+def test_prefetch_shrinks_to_the_shared_memory(tmp_path, monkeypatch):
+    def free(megabytes):
+        usage = type("usage", (), {"free": megabytes * 2**20})
+        monkeypatch.setattr("paddlevideo.data.loader.shutil.disk_usage", lambda folder: usage)
+
+    free(1000)
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path)) == (4, 2, "")
+    free(64)
+    workers, ahead, message = fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))
+    assert (
+        (workers, ahead) == (4, 1)
+        and "64 MB free for 1 rank(s)" in message
+        and "--shm-size" in message
+    )
+    free(30)
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[:2] == (2, 1)
+    assert fit_prefetch(10 * 2**20, 2, 1, sharers=2, folder=str(tmp_path))[:2] == (1, 1)
+    free(5)
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[0] == 0
+    assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path / "missing")) == (4, 2, "")
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("victim", [0, 1, 2])
+def test_a_killed_one_of_three_workers_ends_the_others(victim):
+    loader = Loader(dataset([f"v{i}" for i in range(400)]), EvalOrder(400, 1), 3)
+    batches = loader.epoch(0)
+    next(batches)
+    workers = loader._processes
+    workers[victim].kill()
+    with pytest.raises(ChildProcessError, match="ended from outside"):
+        list(batches)
+    deadline = time.time() + 20  # the pool's own thread reaps them
+    while any(running(worker.pid) for worker in workers) and time.time() < deadline:
+        time.sleep(0.02)
+    assert not [worker.pid for worker in workers if running(worker.pid)]

@@ -1,0 +1,315 @@
+"""Config -> objects: pretrained files are accounted for, classes derived, pipelines tried before data is opened."""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.engine.build import (
+    Classes,
+    build_model,
+    build_pipeline,
+    known_classes,
+    load_config,
+    load_pretrained,
+    load_records,
+)
+from paddlevideo.engine.preflight import preflight
+from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.sample import InputSpec
+from paddlevideo.weights import WeightsError, state_arrays, write_arrays
+
+
+def imagenet_file(cfg, path, drop=()):
+    """What an ImageNet classifier of the same backbone would hold, as PaddleVideo's download does."""
+    arrays = {
+        k.removeprefix("backbone."): v
+        for k, v in state_arrays(build_model(cfg, 2)).items()
+        if k.startswith("backbone.")
+    }
+    arrays |= {
+        "out.weight": np.zeros((512, 1000), np.float32),
+        "out.bias": np.zeros(1000, np.float32),
+    }
+    write_arrays(path, {k: v for k, v in arrays.items() if k not in drop})
+    return arrays
+
+
+def test_pretrained_backbone_is_loaded_and_accounted_for(small, tmp_path):
+    path = tmp_path / "imagenet.pdparams"
+    paddle.seed(7)
+    arrays = imagenet_file(small(), path)
+    cfg = small(f"MODEL.backbone.pretrained={path}")
+    paddle.seed(8)
+    model = build_model(cfg, 3)
+    (account,) = load_pretrained(cfg, model)
+    assert (
+        str(account) == f"{path}: 115 of 115 tensors loaded; not in the model: out.weight, out.bias"
+    )
+    got = model.state_dict()["backbone.conv1_1._conv.weight"].numpy()
+    assert (got == arrays["conv1_1._conv.weight"]).all()
+
+
+def test_a_whole_recognizer_serves_as_pretrained(small, tmp_path):
+    write_arrays(tmp_path / "video.pdparams", state_arrays(build_model(small(), 5)))
+    cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'video.pdparams'}")
+    (account,) = load_pretrained(cfg, build_model(cfg, 3))
+    assert len(account.loaded) == 115 and not account.missing
+
+
+def test_pretrained_of_another_network_is_refused(small, tmp_path):
+    imagenet_file(small(), tmp_path / "part.pdparams", drop=("conv1_1._conv.weight",))
+    cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'part.pdparams'}")
+    with pytest.raises(
+        WeightsError, match=r"114 of 115 tensors loaded; not in the file: conv1_1._conv.weight"
+    ):
+        load_pretrained(cfg, build_model(cfg, 3))
+
+
+def test_classes_come_from_data_config_or_checkpoint(small):
+    cfg = small()
+    lists, classes = load_records(cfg, ("train", "valid"))
+    assert classes == Classes(3, ["blue sky", "green", "红色"]) and classes.name(2) == "红色"
+    assert {r.label for r in lists["valid"].records} == {0, 1, 2}
+    assert known_classes(cfg, ["a", "b"]).num == 2
+    assert known_classes(small("MODEL.head.num_classes=7"), None) == Classes(7)
+    with pytest.raises(
+        ValueError, match=r"num_classes 7, the data has 3 classes \(blue sky, green, 红色\)"
+    ):
+        load_records(small("MODEL.head.num_classes=7"), ("train",))
+
+
+def test_a_file_of_class_names_wins(small, tmp_path):
+    (tmp_path / "names.txt").write_text("green\nblue sky\n红色\nunseen\n", encoding="utf-8")
+    cfg = small(f"DATASET.class_names={tmp_path / 'names.txt'}")
+    lists, classes = load_records(cfg, ("train",))
+    assert classes.num == 4
+    assert {r.label for r in lists["train"].records if "green" in r.path} == {0}
+
+
+def test_ids_in_training_and_names_in_validation_are_refused(small, clips, tmp_path):
+    files = sorted((clips / "train").rglob("*.mp4"))[:4]
+    (tmp_path / "ids.list").write_text(
+        "\n".join(f"{p} {i % 2}" for i, p in enumerate(files)), encoding="utf-8"
+    )
+    (tmp_path / "names.csv").write_text(
+        "path,label\n" + "\n".join(f"{p},{'ba'[i % 2]}" for i, p in enumerate(files)), "utf-8"
+    )
+    lists = [
+        f"DATASET.train.file_path={tmp_path}/ids.list",
+        f"DATASET.valid.file_path={tmp_path}/names.csv",
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r"DATASET.valid has class names \(a, b, ...\), DATASET.train has class ids",
+    ):
+        load_records(small(*lists), ("train", "valid"))
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    records, classes = load_records(
+        small(*lists, f"DATASET.class_names={tmp_path}/classes.txt"), ("train", "valid")
+    )
+    assert classes.names == ["b", "a"] and [r.label for r in records["valid"].records] == [
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+def test_missing_sections_say_what_is_needed(small):
+    with pytest.raises(
+        ConfigError, match=r"config.yaml: DATASET.test is missing; give it a format and a file_path"
+    ):
+        load_records(small("DATASET.test=null"), ("test",))
+    with pytest.raises(ConfigError, match=r"PIPELINE.valid is missing"):
+        build_pipeline(small("PIPELINE.valid=null"), "valid")
+
+
+def test_preflight_gives_shapes(small):
+    cfg = small()
+    shapes = preflight(cfg, build_model(cfg, 3), ("train", "valid", "test"))
+    assert shapes == {
+        "train": {"frames": (2, 3, 32, 32)}, "valid": {"frames": (2, 3, 32, 32)}, "test": {"frames": (10, 2, 3, 32, 32)},
+    }  # fmt: skip
+
+
+def test_preflight_names_every_pipeline_that_does_not_fit(small):
+    cfg = small(
+        "PIPELINE.train.transform=[{CenterCrop: {target_size: 32}}]",
+        "PIPELINE.valid.transform.1.CenterCrop.target_size=320",
+    )
+    with pytest.raises(ConfigError) as caught:
+        preflight(cfg, build_model(cfg, 3), ("train", "valid"))
+    train, valid = caught.value.problems
+    assert (
+        "PIPELINE.train: the model takes frames as S C H W = any x 3 x any x any float32; the pipeline gives [2, 32, 32, 3]"
+        in train
+    )
+    assert "PIPELINE.valid fails on a made-up clip of 320x240: CenterCrop" in valid
+
+
+def test_a_test_pipeline_must_not_draw(small):
+    cfg = small("PIPELINE.test.transform.1={RandomCrop: {target_size: 32}}")
+    with pytest.raises(ConfigError, match=r"PIPELINE.test draws random numbers"):
+        build_pipeline(cfg, "test")
+
+
+# --- a test of many views -----------------------------------------------------------------------------------------------
+
+
+def many_views(small, *overrides, sampler=(), crop=(), data=()):
+    """A config whose test has SlowFast's parts; the arguments go where they say."""
+    late = [
+        {"Image2Array": {"transpose": False}},
+        {"Normalization": {"mean": [0.45] * 3, "std": [0.225] * 3, "tensor_shape": [1, 1, 1, 3]}},
+        {"PackOutput": {"alpha": 4}},
+    ]
+    crops = {"target_size": 32, "test_mode": True, **dict(crop)}
+    test = {
+        "decode_sampler": {
+            "name": "DecodeSampler",
+            "num_frames": 8,
+            "sampling_rate": 2,
+            "test_mode": True,
+            **dict(sampler),
+        },
+        "transform": [
+            {"JitterScale": {"min_size": 36, "max_size": 36}},
+            {"MultiCrop": crops},
+            *late,
+        ],
+    }
+    dataset = {
+        "format": "SFVideoDataset",
+        "file_path": "test.list",
+        "test_mode": True,
+        "num_retries": 5,
+        **dict(data),
+    }
+    return small(*overrides, PIPELINE={"test": test}, DATASET={"test": dataset})
+
+
+@pytest.mark.parametrize(
+    ("places", "views"),
+    [
+        ({}, 1),
+        ({"data": {"num_ensemble_views": 4, "num_spatial_crops": 3}}, 12),
+        ({"sampler": {"num_ensemble_views": 4}, "crop": {"num_spatial_crops": 3}}, 12),
+        (
+            {
+                "sampler": {"num_ensemble_views": 2},
+                "data": {"num_ensemble_views": 4, "num_spatial_crops": 3},
+            },
+            6,
+        ),
+    ],
+)
+def test_the_data_set_or_the_pipeline_says_how_many_views(small, places, views):
+    cfg = many_views(small, **places)
+    assert build_pipeline(cfg, "test").num_views == views
+    assert isinstance(build_pipeline(cfg, "test").decode, VideoDecoder)
+    lead = (views,) if views > 1 else ()
+    shapes = preflight(cfg, Pathways(), ("test",))["test"]
+    assert shapes == {"slow": (*lead, 3, 2, 32, 32), "fast": (*lead, 3, 8, 32, 32)}
+
+
+def test_views_of_a_pipeline_that_draws_are_refused(small):
+    with pytest.raises(
+        ConfigError,
+        match=r"decode_sampler: DecodeSampler: 4 ensemble views are a test's; set test_mode: True",
+    ):
+        build_pipeline(
+            many_views(small, sampler={"test_mode": False}, data={"num_ensemble_views": 4}), "test"
+        )
+
+
+class Pathways:
+    """What preflight asks of a model of two pathways."""
+
+    inputs = {
+        name: InputSpec((None, 3, None, None, None), "float32", "N C T H W")
+        for name in ("slow", "fast")
+    }  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        (
+            "PIPELINE.test.decode_sampler.num_frames=6",
+            "PIPELINE.test fails on a made-up clip of 320x240: PackOutput: alpha 4 does not divide 6 frames",
+        ),
+        (
+            "PIPELINE.test.transform.1.MultiCrop.target_size=64",
+            "MultiCrop needs frames of at least 64x64",
+        ),
+        (
+            "PIPELINE.test.transform.4={Normalization: {mean: [0], std: [1], tensor_shape: [1]}}",
+            "Normalization: frames are",
+        ),
+        (
+            "PIPELINE.test.transform=[{JitterScale: {min_size: 36, max_size: 36}}, {CenterCrop: {target_size: 32}}]",
+            "the model takes slow, fast; the pipeline gives no 'slow'; '- PackOutput: {alpha: 8}' as its last step makes slow",
+        ),
+    ],
+)
+def test_pathways_that_do_not_fit(small, override, told):
+    cfg = many_views(small, override, data={"num_ensemble_views": 2})
+    with pytest.raises(ConfigError) as caught:
+        preflight(cfg, Pathways(), ("test",))
+    assert told in str(caught.value)
+
+
+def test_a_pipeline_of_frames_needs_a_sampler(small):
+    with pytest.raises(
+        ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it says which frames"
+    ):
+        build_pipeline(small("PIPELINE.valid.sample=null"), "valid")
+
+
+def test_a_folder_of_data_on_the_command_line_replaces_the_lists_of_the_file(tmp_path, clips):
+    root = f"DATASET.root={clips}"
+    cfg = load_config(
+        "configs/recognition/pptsn/pptsn_k400_videos.yaml",
+        [root, "DATASET.valid.file_path=mine.list"],
+    )
+    note = cfg.origin.notes[0]
+    assert note.startswith(
+        f"DATASET.root {clips} takes the place of train.file_path: data/k400/train.list, test.file_path"
+    )
+    assert note.endswith("class_names: data/k400/labels.txt") and cfg.DATASET.class_names is None
+    assert (
+        "file_path" not in cfg.DATASET.train.args
+        and cfg.DATASET.valid.args["file_path"] == "mine.list"
+    )
+    cfg = load_config("configs/demo/pptsn.yaml", [root, "DATASET.train.data_prefix=elsewhere"])
+    assert (
+        cfg.DATASET.train.args == {"data_prefix": "elsewhere"}
+        and "data_prefix" not in cfg.DATASET.valid.args
+    )
+
+    (tmp_path / "base.yaml").write_text(f"_base_: {Path('configs/demo/pptsn.yaml').resolve()}\n")
+    over = tmp_path / "over.yaml"
+    over.write_text(f"_base_: base.yaml\nDATASET: {{root: {clips}, test: {{file_path: mine}}}}\n")
+    cfg = load_config(over)
+    assert (
+        "file_path" not in cfg.DATASET.train.args and cfg.DATASET.test.args["file_path"] == "mine"
+    ), "what stands beside it"
+    assert len(load_records(cfg, ("train",))[0]["train"].records) == 12
+
+
+def test_a_folder_of_data_stands_for_lists_and_names(small, clips):
+    """As tools/check_data.py leaves it: `<split>.csv` or folders, and labels.txt."""
+    cfg = small(
+        "DATASET.train={format: VideoDataset}",
+        "DATASET.valid={format: VideoDataset}",
+        f"DATASET.root={clips}",
+    )
+    lists, classes = load_records(cfg, ("train", "valid"))
+    assert [len(lists[s].records) for s in ("train", "valid")] == [12, 6] and classes.num == 3
+    with pytest.raises(
+        ConfigError, match=r"DATASET.train lacks file_path; or name a folder with DATASET.root"
+    ):
+        load_records(small("DATASET.train={format: VideoDataset}"), ("train",))

@@ -1,0 +1,294 @@
+"""Convolutions by oneDNN: the same numbers as Paddle's, and left alone where they do not apply."""
+
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from paddlevideo import dist
+from paddlevideo.engine.steps import supervised
+from paddlevideo.engine.train import train
+from paddlevideo.models import onednn
+from paddlevideo.models.layers import Conv2D, Conv3D
+from paddlevideo.models.recognizer import Recognizer3D
+from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
+
+pytestmark = pytest.mark.skipif(bool(onednn.missing()), reason=f"oneDNN: {onednn.missing()}")
+CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+SIZES = [
+    ((2, 3, 8, 20, 22), (8, 3, 5, 7, 7), (1, 2, 2), (2, 3, 3)),  # the fast stem
+    ((2, 16, 8, 7, 7), (32, 16, 5, 1, 1), (4, 1, 1), (2, 0, 0)),  # a lateral connection
+    ((2, 24, 4, 6, 6), (16, 24, 3, 1, 1), (1, 1, 1), (1, 0, 0)),
+    ((1, 16, 2, 9, 9), (16, 16, 1, 3, 3), (1, 2, 2), (0, 1, 1)),
+    ((3, 20, 2, 5, 5), (70, 20, 1, 1, 1), (1, 2, 2), (0, 0, 0)),
+    ((2, 5, 12, 9), (7, 5, 3, 3), (2, 1), (1, 1)),
+    ((2, 5, 12), (7, 5, 4), (3,), (0,)),
+    (
+        (3, 1, 14, 28, 7),
+        (16, 1, 7, 7, 7),
+        (1, 1, 4),
+        (0, 0, 0),
+    ),  # wrong by oneDNN 3.6.2 where prepared for inference
+]
+KINDS = {  # what is given and what comes out, as oneDNN names its arguments
+    "forward": ({onednn._SRC: "x", onednn._WEIGHTS: "weight"}, onednn._DST),
+    "data": ({onednn._DIFF_DST: "y", onednn._WEIGHTS: "weight"}, onednn._DIFF_SRC),
+    "weights": ({onednn._SRC: "x", onednn._DIFF_DST: "y"}, onednn._DIFF_WEIGHTS),
+}
+GUARD = 1024
+
+
+@pytest.fixture(autouse=True)
+def _on_here_alone():
+    onednn.use(True)
+    yield
+    onednn.use(False)
+
+
+def noise(shape, seed=0):
+    return paddle.to_tensor(
+        np.random.default_rng(seed).standard_normal(shape).astype(np.float32), stop_gradient=False
+    )
+
+
+def results(convolve, x_shape, w_shape):
+    """Output and both gradients, the gradient of the output being one that is not contiguous."""
+    x, weight = noise(x_shape), noise(w_shape, 1)
+    y = convolve(x, weight)
+    turned = noise(y.shape[::-1], 2).transpose(range(len(y.shape))[::-1])
+    return [t.numpy() for t in (y, *paddle.grad([y], [x, weight], [turned]))]
+
+
+def close(found, expected, tolerance=1e-5):
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * b.std(), np.abs(a - b).max() / b.std()
+
+
+@pytest.mark.parametrize(("x", "weight", "stride", "padding"), SIZES)
+def test_numbers_and_gradients_are_those_of_paddle(x, weight, stride, padding):
+    expected = results(
+        lambda a, w: CONVOLUTIONS[len(x)](a, w, None, list(stride), list(padding)), x, weight
+    )
+    found = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
+    close(found, expected)
+    again = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
+    assert all(
+        (a == b).all() for a, b in zip(found, again, strict=True)
+    )  # the same bits every time
+    with paddle.no_grad():
+        close([onednn.conv(noise(x), noise(weight, 1), stride, padding).numpy()], expected[:1])
+
+
+def guarded(values):
+    """The values in the middle of memory, their address, and whether what lies around them is as it was."""
+    memory = np.full(
+        values.size + 2 * GUARD, np.nan, np.float32
+    )  # NaN: what is read beside the values shows too
+    start = GUARD + -(memory.ctypes.data // 4 + GUARD) % 16
+    inside = memory[start : start + values.size].reshape(values.shape)
+    inside[...] = values
+    around = (memory[:start], memory[start + values.size :])
+    return inside, inside.ctypes.data, lambda: all(np.isnan(part).all() for part in around)
+
+
+def random_sizes(rng):
+    while True:
+        kernel = rng.choice([1, 1, 2, 3, 5, 7], rng.choice([2, 3, 3]))
+        stride = rng.choice([1, 2, 3, 4, 8], kernel.size)
+        padding = kernel // 2 * rng.integers(0, 2, kernel.size)
+        space = np.maximum(kernel, rng.choice([1, 2, 3, 4, 7, 8, 14, 16, 28, 33, 64], kernel.size))
+        batch, (c_in, c_out) = rng.integers(1, 4), rng.choice([1, 3, 8, 16, 24, 32, 64, 80], 2)
+        x, weight = (batch, c_in, *space), (c_out, c_in, *kernel)
+        outputs = batch * c_out * np.prod((space + 2 * padding - kernel) // stride + 1)
+        sizes = [tuple(int(v) for v in axis) for axis in (x, weight, stride, padding)]
+        empty = [paddle.empty(shape) for shape in sizes[:2]]
+        if (
+            outputs * c_in * np.prod(kernel) < 2e7
+            and np.prod(x) < 3e5
+            and onednn.supports_conv(*empty, *sizes[2:])
+        ):
+            return sizes
+
+
+def run_at_random(count, seed):
+    """Output and gradients of `count` convolutions against Paddle's, in memory of which no byte beside may count or change."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        sizes = random_sizes(rng)
+        x, weight = (noise(shape, i) for i, shape in enumerate(sizes[:2]))
+        y = CONVOLUTIONS[len(x.shape)](x, weight, None, *(list(v) for v in sizes[2:]))
+        grad = noise(y.shape, 2)
+        expected = dict(
+            zip(("data", "weights"), paddle.grad([y], [x, weight], [grad]), strict=True), forward=y
+        )
+        for kind, (inputs, output) in KINDS.items():
+            given = {"x": x, "weight": weight, "y": grad}
+            places = {name: guarded(given[what].numpy()) for name, what in inputs.items()}
+            places[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
+            onednn._prepared(kind, *sizes, onednn._library().threads).run(
+                {name: place[1] for name, place in places.items()}
+            )
+            found, wanted = places[output][0], expected[kind].numpy()
+            assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), (kind, *sizes)
+            assert all(untouched() for _, _, untouched in places.values()), (kind, *sizes)
+
+
+def test_sizes_drawn_at_random():
+    run_at_random(60, seed=0)
+
+
+@pytest.mark.slow
+def test_many_sizes_drawn_at_random():
+    run_at_random(3000, seed=1)
+
+
+def test_any_number_of_threads():
+    x, weight, stride, padding = SIZES[0]
+    try:
+        found = []
+        for threads in (1, 3, 2):
+            dist.use_threads(threads)
+            found.append(results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight))
+    finally:
+        dist.use_threads()
+    close(found[0], found[1])
+    close(found[0], found[2])
+
+
+IN_ANOTHER_THREAD = """
+import threading
+import paddle
+from paddlevideo import dist, onednn
+
+x, weight = paddle.randn([2, 8, 28, 16, 28]), paddle.randn([32, 8, 5, 1, 2])
+x.stop_gradient = weight.stop_gradient = False
+found = []
+
+def run():
+    dist.use_threads(2)
+    y = onednn.conv(x, weight, (1, 4, 2), (2, 0, 0))
+    found.append([t.numpy() for t in (y, *paddle.grad([y], [x, weight], [paddle.ones_like(y)]))])
+
+run()
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+assert all((a == b).all() for a, b in zip(*found, strict=True))
+"""
+
+
+def test_prepared_in_one_thread_and_run_in_another(root):
+    """Memory that belongs to a thread would end the process; so it has one of its own here."""
+    command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_THREAD]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_memory_that_runs_out_once(monkeypatch):
+    workspace, real = onednn._Workspace(), paddle.empty
+
+    def none(*_):
+        raise MemoryError("no memory")
+
+    workspace(100)
+    monkeypatch.setattr(paddle, "empty", none)
+    with pytest.raises(MemoryError):
+        workspace(1 << 20)
+    monkeypatch.setattr(paddle, "empty", real)
+    assert workspace(50) % 64 == 0
+
+
+def test_only_wanted_gradients():
+    x, weight = noise((1, 2, 3, 4, 4)), noise((3, 2, 1, 3, 3), 1)
+    x.stop_gradient = True
+    onednn.conv(x, weight, (1, 1, 1), (0, 1, 1)).sum().backward()
+    assert x.grad is None and weight.grad is not None
+    frozen = noise((3, 2, 1, 3, 3), 1)
+    frozen.stop_gradient, x.stop_gradient = True, False
+    onednn.conv(x, frozen, (1, 1, 1), (0, 1, 1)).sum().backward()
+    assert x.grad is not None and frozen.grad is None
+    x.stop_gradient = True
+    assert onednn.conv(x, frozen, (1, 1, 1), (0, 1, 1)).stop_gradient
+
+
+def test_what_it_leaves_to_paddle():
+    x, weight, sizes = noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), ((1, 1), (0, 0))
+    assert onednn.supports_conv(x, weight, *sizes)
+    assert not onednn.supports_conv(x.astype("float64"), weight.astype("float64"), *sizes)
+    assert not onednn.supports_conv(x[:, :1], weight, *sizes)
+    assert not onednn.supports_conv(x[:, :, :2], weight, *sizes)  # smaller than the kernel
+    assert not onednn.supports_conv(x[:0], weight, *sizes)
+    assert not onednn.supports_conv(
+        noise((1, 2, 9, 9)), weight, (1, 4), (1, 1)
+    )  # a stride above the kernel
+    assert not onednn.supports_conv(
+        noise((1, 2, 9, 3)), weight, (1, 1), (1, 1)
+    )  # a kernel above what padding leaves
+    assert not onednn.use(False)
+    assert not onednn.supports_conv(x, weight, *sizes)
+    assert onednn.use(True)
+    for layer, wrong in (
+        (Conv2D(2, 3, 3, bias_attr=False), x[:, :1]),
+        (Conv3D(2, 3, 3, bias_attr=False), x),
+    ):
+        with pytest.raises(ValueError):  # Paddle's own words
+            layer(wrong)
+
+
+def test_sizes_that_do_not_fit_are_an_error():
+    with pytest.raises(
+        onednn.OneDNNError,
+        match=r"dnnl_convolution_forward_primitive_desc_create gave status .*onednn: false",
+    ):
+        onednn.conv(noise((1, 2, 5, 5)), noise((3, 4, 3, 3)), (1, 1), (0, 0))
+
+
+def test_layers_fall_back(monkeypatch, tmp_path):
+    layer, x = (
+        Conv3D(2, 4, [1, 3, 3], [1, 2, 2], [0, 1, 1], bias_attr=False),
+        noise((2, 2, 3, 8, 8)),
+    )
+    found = layer(x).numpy()
+    monkeypatch.setattr(onednn, "missing", lambda: "libdnnl.so.3: no such file")
+    assert not onednn.use(True)
+    close([layer(x).numpy()], [found])
+    with pytest.raises(OSError, match="libdnnl"):
+        onednn._Library(tmp_path)
+
+
+def trained(by_onednn):
+    """State after three steps of a small SlowFast, with split norms."""
+    onednn.use(by_onednn)
+    paddle.seed(0)
+    backbone = ResNetSlowFast(
+        alpha=4, width_per_group=16, beta=4, bn_norm_type="sub_batchnorm", bn_num_splits=2
+    )
+    model = Recognizer3D(backbone, SlowFastHead(5, dropout_rate=0.0, crop_size=64))
+    optimizer = paddle.optimizer.Momentum(0.01, parameters=model.parameters())
+    for step in range(3):
+        fast = noise((4, 3, 8, 64, 64), step).detach()
+        batch = {"fast": fast, "slow": fast[:, :, ::4], "label": paddle.to_tensor([0, 1, 2, 3])}
+        supervised(model, model, batch)["loss"].backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return {name: t.numpy() for name, t in model.state_dict().items()}
+
+
+def test_three_steps_of_slowfast():
+    plain, fast = trained(False), trained(True)
+    assert plain.keys() == fast.keys()
+    for name, expected in plain.items():
+        assert np.abs(fast[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-3), name
+    assert any((fast[name] != plain[name]).any() for name in plain)  # it was another convolution
+
+
+def test_the_config_turns_it_off(small):
+    for text, on in (("onednn=false", False), ("onednn=true", True)):
+        train(small(text, "epochs=1", "max_iters=1"), validate=False)
+        assert onednn.supports_conv(noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), (1, 1), (0, 0)) is on

@@ -1,0 +1,437 @@
+"""SlowFast as built from the registry, its head on any crop, and normalisation by parts of a batch."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+from paddle import nn
+from paddle.regularizer import L2Decay
+from paddle.static import InputSpec
+
+import paddlevideo.models  # noqa: F401  # registers
+from paddlevideo.config.registry import lookup
+from paddlevideo.engine.evaluate import mean_scores
+from paddlevideo.losses import cross_entropy
+from paddlevideo.models.layers import SubBatchNorm3D, set_norm_splits
+from paddlevideo.models.slowfast import log_mean_probability
+
+SMALL = {"alpha": 4, "beta": 4, "width_per_group": 8, "fusion_kernel_sz": 5}
+
+
+def build(num_classes=7, backbone=None, **head):
+    paddle.seed(0)
+    backbone = lookup("backbone", "ResNetSlowFast").make(**{**SMALL, **(backbone or {})})
+    head = lookup("head", "SlowFastHead").make(num_classes=num_classes, **head)
+    return lookup("framework", "Recognizer3D").make(backbone=backbone, head=head)
+
+
+def noise(*shape, seed=0):
+    return paddle.to_tensor(np.random.default_rng(seed).standard_normal(shape).astype("float32"))
+
+
+def clips(n=2, frames=8, height=64, width=None, alpha=4, seed=0):
+    fast = noise(n, 3, frames, height, width or height, seed=seed)
+    return {"slow": fast[:, :, ::alpha].clone(), "fast": fast}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Classifies by more than its bias: the blocks' zero scales, their statistics and the small classifier are drawn anew."""
+    model, rng = build(crop_size=64), np.random.default_rng(1)
+    for name, p in model.named_parameters():
+        if "c_bn" in name and not name.endswith("_variance"):
+            p.set_value(
+                (rng.standard_normal(p.shape) * 0.3 + name.endswith("weight")).astype("float32")
+            )
+    model.head.projection.weight.set_value(
+        rng.standard_normal(model.head.projection.weight.shape).astype("float32") * 0.03
+    )
+    return model
+
+
+# --- structure ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("depth", "blocks"), [(50, [3, 4, 6, 3]), (101, [3, 4, 23, 3])])
+def test_depths(depth, blocks):
+    backbone = build(backbone={"depth": depth}).backbone
+    found = [
+        sum(
+            name.startswith("pathway0_res")
+            for name, _ in getattr(backbone, f"s{i}").named_children()
+        )
+        for i in range(2, 6)
+    ]
+    assert found == blocks
+    assert backbone.out_channels == {"slow": 256, "fast": 64}
+
+
+@pytest.mark.parametrize(
+    ("pathway", "channels", "other"), [("slow", 256, "pathway1"), ("fast", 64, "pathway0")]
+)
+def test_one_pathway_alone(pathway, channels, other):
+    model = build(backbone={"pathways": pathway}, crop_size=64, alpha=4)
+    model.eval()
+    assert list(model.inputs) == [pathway]
+    assert model({pathway: noise(1, 3, 4, 64, 64)}).shape == [1, 7]
+    assert model.head.projection.weight.shape == [channels, 7]
+    assert not [name for name in model.state_dict() if other in name or "fuse" in name]
+
+
+def test_states_what_it_takes(model):
+    assert list(model.inputs) == ["slow", "fast"]
+    assert all(
+        (spec.shape, spec.dtype, spec.axes) == ((None, 3, None, None, None), "float32", "N C T H W")
+        for spec in model.inputs.values()
+    )
+    assert (model.num_classes, model.label_smoothing, build(ls_eps=0.1).label_smoothing) == (
+        7,
+        0.0,
+        0.1,
+    )
+
+
+def test_initial_weights():
+    model = build(400, {"width_per_group": 64, "beta": 8})
+    conv = model.backbone.s5.pathway0_res1.branch2.b.weight.numpy()  # [512, 512, 1, 3, 3]
+    assert conv.std() == pytest.approx(np.sqrt(2 / (512 * 9)), rel=0.01)
+    conv = (
+        model.backbone.s5.pathway0_res0.branch2.c.weight.numpy()
+    )  # [2048, 512, 1, 1, 1]: fan-out, not fan-in
+    assert conv.std() == pytest.approx(np.sqrt(2 / 2048), rel=0.01)
+    assert model.head.projection.weight.numpy().std() == pytest.approx(0.01, rel=0.01)
+    assert not model.head.projection.bias.any()
+    zero = {
+        name for name, p in model.named_parameters() if name.endswith("bn.weight") and not p.any()
+    }
+    assert zero == {name for name, _ in model.named_parameters() if name.endswith("c_bn.weight")}
+    assert len(zero) == 32
+
+
+def test_weight_decay():
+    model = build()
+    freed = {
+        name
+        for name, p in model.named_parameters()
+        if isinstance(p.regularizer, L2Decay) and p.regularizer._coeff == 0
+    }
+    assert freed == {
+        name for name, p in model.named_parameters() if "bn." in name and not p.stop_gradient
+    }
+
+
+def test_every_parameter_gets_a_gradient(model):
+    model.train()
+    model.clear_gradients()
+    (model(clips()) ** 2).mean().backward()
+    assert [
+        name
+        for name, p in model.named_parameters()
+        if not p.stop_gradient and (p.grad is None or not p.grad.any())
+    ] == []
+
+
+def test_both_pathways_matter(model):
+    model.eval()
+    batch = clips(1)
+    whole = model(batch).numpy()
+    for name in batch:
+        changed = model({**batch, name: batch[name] + noise(*batch[name].shape, seed=5)}).numpy()
+        assert np.abs(changed - whole).max() > 1e-3
+
+
+# --- the head on any crop ---------------------------------------------------------------------------------------------------
+
+
+def reference_probabilities(model, batch, window):
+    """3-D pooling with a fixed kernel, classifier, softmax, then the mean over all positions."""
+    features = model.backbone(batch)
+    pooled = [F.avg_pool3d(x, (x.shape[2], *window), stride=1) for x in features.values()]
+    x = paddle.concat(pooled, axis=1).transpose([0, 2, 3, 4, 1])
+    return F.softmax(model.head.projection(x), axis=-1).mean([1, 2, 3]).numpy()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "window"),
+    [(64, 64, (2, 2)), (96, 128, (2, 2)), (72, 64, (2, 2)), (32, 32, (1, 1)), (40, 96, (2, 2))],
+)
+def test_probabilities_are_averaged_over_positions(model, height, width, window):
+    model.eval()
+    batch = clips(2, 8, height, width)
+    with paddle.no_grad():
+        log_p = model(batch).numpy()
+        expected = reference_probabilities(model, batch, window)
+    np.testing.assert_allclose(np.exp(log_p), expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(np.exp(log_p.astype("float64")).sum(1), 1, rtol=1e-5)
+
+
+def test_multigrid_head_pools_the_whole_picture(model):
+    whole = build(multigrid_short=True)
+    whole.set_state_dict(model.state_dict())
+    whole.eval()
+    batch = clips(1, 8, 96, 128)
+    with paddle.no_grad():
+        np.testing.assert_allclose(
+            np.exp(whole(batch).numpy()), reference_probabilities(whole, batch, (3, 4)), rtol=1e-4
+        )
+
+
+def test_no_double_softmax(model):
+    """The loss of a validation is that of the averaged probabilities."""
+    model.eval()
+    batch, labels = clips(2, 8, 96), np.array([3, 0])
+    with paddle.no_grad():
+        expected = -np.log(reference_probabilities(model, batch, (2, 2))[[0, 1], labels]).mean()
+        assert float(cross_entropy(model(batch), paddle.to_tensor(labels))) == pytest.approx(
+            expected, rel=1e-4
+        )
+
+
+def test_training_gives_logits(model):
+    features = {"slow": noise(2, 256, 2, 3, 3), "fast": noise(2, 64, 8, 3, 3, seed=1)}
+    head = build(crop_size=64, dropout_rate=0.0).head
+    head.train()
+    x = paddle.concat(
+        [F.avg_pool3d(f, (f.shape[2], 2, 2), stride=1) for f in features.values()], axis=1
+    )
+    expected = head.projection(x.transpose([0, 2, 3, 4, 1])).mean([1, 2, 3])
+    np.testing.assert_allclose(head(features), expected, atol=1e-6)
+    head.dropout.p = 0.9
+    assert np.abs((head(features) - expected).numpy()).max() > 1e-3
+    head.eval()
+    assert np.abs((head(features) - head(features)).numpy()).max() == 0
+
+
+def test_improbable_classes_stay_finite():
+    logits = np.array([[[0.0, -300.0, 5.0], [2.0, -250.0, -1.0]]])
+    p = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
+    found = log_mean_probability(paddle.to_tensor(logits.astype("float32"))).numpy()
+    np.testing.assert_allclose(found, np.log(p.mean(1)), rtol=1e-5)
+    assert found[0, 1] == pytest.approx(-252.74, abs=0.01)
+
+
+def test_views_are_averaged_as_probabilities(model):
+    """What a test does with `view_average`: the mean of the views' softmax, whose logarithm is scored like logits."""
+    model.eval()
+    assert model.view_average == "probabilities"
+    views = [clips(2, 8, 64, 72, seed=seed) for seed in range(3)]
+    batch = {
+        name: np.stack([view[name].numpy() for view in views], axis=1) for name in model.inputs
+    }
+    batch["label"] = np.array([0, 1])
+
+    def run(arrays):
+        with paddle.no_grad():
+            return F.softmax(
+                model({name: paddle.to_tensor(a) for name, a in arrays.items()}), axis=-1
+            ).numpy()
+
+    with paddle.no_grad():
+        expected = np.mean([reference_probabilities(model, view, (2, 2)) for view in views], axis=0)
+    for at_once in (1, 4, 6):
+        np.testing.assert_allclose(
+            mean_scores(run, model.inputs, batch, at_once), expected, rtol=1e-4, atol=1e-7
+        )
+
+
+def test_program_with_free_batch_and_size(model):
+    model.eval()
+    batches = [clips(1), clips(3, 8, 96, 72)]
+    with paddle.no_grad():
+        expected = [model(batch).numpy() for batch in batches]
+    shape = [None, 3, None, None, None]
+    program = paddle.jit.to_static(
+        model,
+        input_spec=[{name: InputSpec(shape, "float32", name) for name in model.inputs}],
+        full_graph=True,
+    )
+    try:
+        for batch, logits in zip(batches, expected, strict=True):
+            np.testing.assert_allclose(
+                program(batch).numpy(), logits, atol=1e-4 * np.abs(logits).max()
+            )
+        assert len(program.forward.program_cache) == 1
+    finally:
+        model.forward = program.forward.rollback()
+
+
+# --- parts of a batch ---------------------------------------------------------------------------------------------------------
+
+
+def norm_of(splits=1, channels=5, layer=SubBatchNorm3D, **arguments):
+    norm = layer(channels, **({"splits": splits} if layer is SubBatchNorm3D else {}), **arguments)
+    rng = np.random.default_rng(3)
+    norm.weight.set_value(rng.standard_normal(channels).astype("float32"))
+    norm.bias.set_value(rng.standard_normal(channels).astype("float32"))
+    return norm
+
+
+def uneven(n, seed=0):
+    """Clips whose channels have means and spreads of their own."""
+    scale, shift = noise(n, 5, 1, 1, 1, seed=seed + 10), noise(n, 5, 1, 1, 1, seed=seed + 20)
+    return noise(n, 5, 2, 3, 4, seed=seed) * scale + 3 * shift
+
+
+def step(norm, x):
+    """(output, gradients of input, scale and offset) of a training step."""
+    norm.train()
+    norm.clear_gradients()
+    x = x.detach()
+    x.stop_gradient = False
+    y = norm(x)
+    (y * noise(*y.shape, seed=7)).sum().backward()
+    return [t.numpy() for t in (y, x.grad, norm.weight.grad, norm.bias.grad)]
+
+
+def test_one_split_is_batch_norm_to_the_bit():
+    plain, ours = norm_of(layer=nn.BatchNorm3D), norm_of(1)
+    assert list(plain.state_dict()) == list(ours.state_dict())
+    for seed in range(3):
+        for a, b in zip(step(plain, uneven(6, seed)), step(ours, uneven(6, seed)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for a, b in zip(plain.state_dict().values(), ours.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    plain.eval(), ours.eval()
+    np.testing.assert_array_equal(plain(uneven(6)), ours(uneven(6)))
+
+
+@pytest.mark.parametrize("splits", [2, 3, 6])
+def test_each_part_is_normalised_on_its_own(splits):
+    x = uneven(6)
+    y, x_grad, *gradients = step(norm_of(splits), x)
+    noises = noise(*x.shape, seed=7)
+    totals = [0, 0]
+    for part in range(splits):
+        alone = norm_of(layer=nn.BatchNorm3D)
+        clip = x[part::splits].detach()
+        clip.stop_gradient = False
+        out = alone(clip)
+        (out * noises[part::splits]).sum().backward()
+        np.testing.assert_allclose(y[part::splits], out, atol=1e-5)
+        np.testing.assert_allclose(
+            x_grad[part::splits], clip.grad, atol=1e-4 * np.abs(x_grad).max()
+        )
+        totals = [
+            t + g.numpy() for t, g in zip(totals, (alone.weight.grad, alone.bias.grad), strict=True)
+        ]
+    for found, expected in zip(gradients, totals, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(y - step(norm_of(1), x)[0]).max() > 0.1  # the parts do differ from the whole
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_running_statistics_are_those_of_the_whole_batch(momentum):
+    plain, split = norm_of(layer=nn.BatchNorm3D, momentum=momentum), norm_of(2, momentum=momentum)
+    for number, splits in enumerate([2, 4, 1, 4, 2]):  # splits change in place
+        split.splits = splits
+        for norm in (plain, split):
+            step(norm, uneven(8, seed=number))
+    for name in ("_mean", "_variance"):
+        np.testing.assert_allclose(getattr(split, name), getattr(plain, name), rtol=1e-5, atol=1e-6)
+    assert {name: t.shape for name, t in split.state_dict().items()} == {
+        n: t.shape for n, t in plain.state_dict().items()
+    }
+    assert split._mean.stop_gradient and split._variance.stop_gradient
+
+
+def test_aggregation_by_its_formula():
+    norm, x = norm_of(3, momentum=0.0), uneven(6)
+    step(norm, x)
+    parts = np.stack([x.numpy()[part::3] for part in range(3)])  # [3, 2, C, T, H, W]
+    means, variances = parts.mean((1, 3, 4, 5)), parts.var((1, 3, 4, 5))
+    np.testing.assert_allclose(norm._mean, means.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(norm._variance, variances.mean(0) + means.var(0), rtol=1e-4)
+
+
+def test_evaluation_takes_any_batch():
+    norm = norm_of(4)
+    step(norm, uneven(8))
+    norm.eval()
+    plain = norm_of(layer=nn.BatchNorm3D)
+    plain.set_state_dict(norm.state_dict())
+    plain.eval()
+    np.testing.assert_array_equal(norm(uneven(3)), plain(uneven(3)))
+
+
+def test_splits_of_a_model_change_in_place():
+    model = build(backbone={"bn_norm_type": "sub_batchnorm", "bn_num_splits": 2})
+    plain = build(backbone={"bn_num_splits": 2})  # batchnorm: the splits do not count
+    norms = [layer for layer in model.sublayers() if isinstance(layer, nn.BatchNorm3D)]
+    assert {norm.splits for norm in norms} == {2}
+    assert {layer.splits for layer in plain.sublayers() if isinstance(layer, SubBatchNorm3D)} == {1}
+    assert plain.set_state_dict(model.state_dict()) == ([], [])
+    tensors = {name: id(t) for name, t in model.state_dict().items()}
+    model.train()
+    model(clips(4))
+    assert set_norm_splits(model, 4) == len(norms) == 110
+    model(clips(4))
+    assert {name: id(t) for name, t in model.state_dict().items()} == tensors
+    with pytest.raises(
+        ValueError, match="a batch of 3 clips cannot be cut into 4 splits.*bn_num_splits"
+    ):
+        model(clips(3))
+    assert set_norm_splits(nn.Linear(2, 2), 2) == 0
+
+
+def test_splits_in_a_program_for_training():
+    eager, static = norm_of(2), norm_of(2)
+    program = paddle.jit.to_static(static, full_graph=True)
+    for seed in range(2):
+        for a, b in zip(step(eager, uneven(4, seed)), step(program, uneven(4, seed)), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    for a, b in zip(eager.state_dict().values(), static.state_dict().values(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+# --- mistakes -------------------------------------------------------------------------------------------------------------
+
+
+def test_wrong_inputs(model):
+    with pytest.raises(
+        ValueError,
+        match=r"takes 'slow' \[N, 3, T, H, W\], 'fast' \[N, 3, T, H, W\]; it was given frames",
+    ):
+        model({"frames": noise(1, 2, 3, 8, 8)})
+    with pytest.raises(
+        ValueError, match=r"it was given \{'slow': \[1, 3, 8, 8\], 'fast': \[1, 3, 8, 64, 64\]\}"
+    ):
+        model({"slow": noise(1, 3, 8, 8), "fast": noise(1, 3, 8, 64, 64)})
+    with pytest.raises(
+        ValueError, match="alpha 4: .* given 4 slow and 8 fast frames. Give PackOutput this alpha"
+    ):
+        model(clips(alpha=2))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        ({"beta": 3}, "width_per_group is 8; it must be a multiple of beta, 3"),
+        ({"alpha": 0}, "alpha is 0; it must be at least 1"),
+        ({"fusion_kernel_sz": 4}, "fusion_kernel_sz is 4; it must be odd"),
+        (
+            {"bn_norm_type": "sub_batchnorm", "bn_num_splits": 0},
+            "splits is 0; it must be at least 1",
+        ),
+    ],
+)
+def test_impossible_backbones(backbone, said):
+    with pytest.raises(ValueError, match=said):
+        build(backbone=backbone)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ({"num_frames": 30}, "num_frames is 30, which alpha 4 does not divide"),
+        ({"alpha": 8}, "alpha is 8, but the backbone's is 4; set alpha: 4 or leave it out"),
+        ({"beta": 8}, "beta is 8, but the backbone's is 4"),
+        ({"width_per_group": 64}, "width_per_group is 64, but the backbone's is 8"),
+        ({"crop_size": 30}, "crop_size is 30; at least 32"),
+        ({"dropout_rate": 1.0}, "dropout_rate is 1.0"),
+        ({"ls_eps": -0.1}, "ls_eps is -0.1"),
+    ],
+)
+def test_heads_that_do_not_fit(head, said):
+    with pytest.raises(ValueError, match=said):
+        build(**head)
+    build(width_per_group=8, alpha=4, beta=4, num_frames=32)

@@ -1,0 +1,778 @@
+"""Export and predict of the models that take more than pictures: frame features, sound, pictures with sound."""
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.curate.demo_shards import ShardPlan, make_shards
+from paddlevideo.data.youtube8m.tfrecord import FrameExample, encode_example, write_payloads
+from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.engine.checkpoint import TrainState
+from paddlevideo.engine.load import trained_model
+from paddlevideo.engine.test import test as run_test
+from paddlevideo.export.export import export, golden_inputs
+from paddlevideo.models.audiovisual import only
+from paddlevideo.predict.feed import Feed
+from paddlevideo.predict.inputs import InputRules, find_inputs
+from paddlevideo.predict.predictor import Predictor
+from paddlevideo.predict.results import Result, result_file, write_results
+from paddlevideo.runtimes.base import BackendError
+from paddlevideo.runtimes.choose import available_backends, open_backend
+from paddlevideo.runtimes.manifest import read_manifest
+from paddlevideo.sample import Record
+from paddlevideo.weights import write_arrays
+from tests.clips import pictures, write_clip
+from tests.sounds import chirps, write_sound
+
+FAMILIES = ("tags", "sound", "both")
+NUM_CLASSES = 5
+NAMES = [f"thing {number}" for number in range(NUM_CLASSES)]
+WIDTHS = {"rgb": 16, "audio": 8}
+CONFIGS = {
+    "tags": """
+MODEL:
+  framework: VideoTagger
+  backbone: {name: NeXtVLAD, cluster_size: 8, groups: 4, feature_size: 16, audio_size: 8, whitening: null, max_frames: 12}
+  head: {name: NeXtVLADHead, num_classes: 5, hidden_size: 16, gating_reduction: 4}
+DATASET:
+  test: {format: YouTube8MDataset, file_path: LIST}
+PIPELINE:
+  test: {decode: {name: FeatureDecoder, max_frames: 12, features: {rgb: 16, audio: 8}}}
+INFERENCE: {top_k: 3}
+model_name: tags
+""",
+    "sound": """
+MODEL:
+  framework: AudioRecognizer
+  backbone: {name: ResNetAudio, base_channels: 2}
+  head: {name: TSNAudioHead}
+DATASET:
+  test: {format: AudioFeatureDataset, file_path: LIST}
+PIPELINE:
+  test:
+    decode: {name: LoadAudioFeature, missing_audio: zeros}
+    sample: {name: SampleFrames, clip_len: 12, num_clips: 2, test_mode: True}
+    transform:
+      - AudioFeatureSelector: {fixed_length: 24}
+      - FormatAudioShape: {input_format: NCTF}
+model_name: sound
+""",
+    "both": """
+MODEL:
+  framework: AudioVisualRecognizer
+  backbone: {name: AVSlowFast, alpha: 4, beta: 4, width_per_group: 8, audio_alpha: 16, audio_beta: 2}
+  head: {name: AVSlowFastHead, crop_size: 32}
+DATASET:
+  test: {format: SFVideoDataset, file_path: LIST, num_ensemble_views: 2, num_spatial_crops: 3}
+PIPELINE:
+  test:
+    decode: {name: VideoDecoder}
+    decode_sampler: {name: DecodeSampler, num_frames: 8, sampling_rate: 1, test_mode: True}
+    audio: {name: ClipAudio, num_rows: 32, missing_audio: zeros}
+    transform:
+      - JitterScale: {min_size: 32, max_size: 32}
+      - MultiCrop: {target_size: 32, test_mode: True}
+      - Image2Array: {transpose: False}
+      - Normalization: {mean: [0.45, 0.45, 0.45], std: [0.225, 0.225, 0.225], tensor_shape: [1, 1, 1, 3]}
+      - PackOutput: {alpha: 4}
+model_name: both
+""",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """`folder`: the export; `given`: what `list` holds; `expected`: the scores of main.py --test, by path."""
+
+    name: str
+    folder: Path
+    config: Path
+    weights: Path
+    list: Path
+    given: Path
+    expected: dict[str, dict[int, float]]
+
+    @property
+    def cfg(self) -> Config:
+        return load_config(self.config)
+
+    @property
+    def golden(self) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "golden.npz") as file:
+            return dict(file)
+
+    @property
+    def inputs(self) -> dict[str, np.ndarray]:
+        return {name: array for name, array in self.golden.items() if name != "logits"}
+
+
+def make_data(name: str, folder: Path) -> tuple[Path, Path]:
+    """(a list as DATASET.test has it, a folder with the same), of four or more videos that differ."""
+    data = folder / "data"
+    if name == "tags":
+        features = tuple(WIDTHS.items())
+        make_shards(
+            data,
+            ShardPlan(
+                classes=NUM_CLASSES, videos=20, per_shard=3, frames=(3, 12), features=features
+            ),
+        )
+        for path in [*data.glob("train*"), *data.glob("validate*")]:
+            path.unlink()
+        return data / "test.list", data
+    lines = []
+    if name == "sound":
+        data.mkdir()
+        for number, rows in enumerate((60, 200)):
+            np.save(
+                data / f"{number}.npy", np.random.default_rng(number).random((rows, 80), np.float32)
+            )
+            lines.append(f"data/{number} {number * 40 + 30} {number}\n")
+        write_sound(data / "c.wav", chirps(2.0))
+        write_sound(data / "d e.mp4", chirps(1.5, seed=3), codec="aac", video={"num_frames": 38})
+        lines += ["data/c.wav 2\n", "data/d e.mp4 3\n"]
+    else:
+        for number, sound in enumerate((chirps(1.6), chirps(1.6, seed=4)[:, None].T)):
+            write_sound(data / f"{number}.mp4", sound, codec="aac", video={"num_frames": 40})
+        write_clip(data / "silent.mp4", 30)
+        write_sound(
+            data / "x" / "part.mkv", chirps(0.4, seed=5), codec="flac", video={"num_frames": 60}
+        )
+        files = sorted(data.rglob("*.m*"))
+        lines = [f"{path.relative_to(folder)} {place}\n" for place, path in enumerate(files)]
+    (folder / "test.list").write_text("".join(lines), encoding="utf-8")
+    return folder / "test.list", data
+
+
+def write_weights(cfg: Config, path: Path) -> Path:
+    """Weights in which every part counts: blocks that start as their shortcut, and small classifiers, are drawn anew."""
+    paddle.seed(0)
+    rng = np.random.default_rng(0)
+    arrays = TrainState(build_model(cfg, NUM_CLASSES), None, None, class_names=NAMES).model_arrays()
+    for key, array in arrays.items():
+        if key.endswith("weight") and (not array.any() or array.shape[-1] == NUM_CLASSES):
+            arrays[key] = (
+                rng.standard_normal(array.shape) * (0.3 if array.ndim == 1 else 0.2)
+            ).astype(np.float32)
+    write_arrays(path, arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    """`families(name)`: made and exported when it is first asked for."""
+    made: dict[str, Family] = {}
+
+    def family(name: str) -> Family:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            listed, given = make_data(name, folder)
+            config = folder / "config.yaml"
+            config.write_text(CONFIGS[name].replace("LIST", str(listed)), encoding="utf-8")
+            cfg = load_config(config)
+            weights = write_weights(cfg, folder / "w.pdparams")
+            run_test(cfg, str(weights), str(folder / "scores.json"))
+            rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["results"]
+            expected = {
+                r["path"]: dict(zip(r.get("classes", range(NUM_CLASSES)), r["scores"], strict=True))
+                for r in rows
+            }
+            out = export(cfg, weights, folder / "out", ["all"])
+            made[name] = Family(name, out, config, weights, listed, given, expected)
+        return made[name]
+
+    return family
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, families) -> Family:
+    return families(request.param)
+
+
+@pytest.fixture(scope="module")
+def predictors(families):
+    """`predictors(name)`: the exported model on Paddle Inference, opened once."""
+    made = {}
+
+    def predictor(name: str) -> Predictor:
+        if name not in made:
+            made[name] = Predictor(families(name).folder, device="cpu", threads=1)
+        return made[name]
+
+    return predictor
+
+
+# --- export -----------------------------------------------------------------------------------------------------------
+
+
+def test_model_yaml_says_inputs_scores_and_modalities(family):
+    content = yaml.safe_load((family.folder / "model.yaml").read_text(encoding="utf-8"))
+    given = {name: (spec["shape"], spec["dtype"]) for name, spec in content["inputs"].items()}
+    picture = [32, 32]
+    assert (
+        given
+        == {
+            "tags": {
+                "rgb": ([None, 12, 16], "uint8"),
+                "audio": ([None, 12, 8], "uint8"),
+                "num_frames": ([None], "int64"),
+            },
+            "sound": {"audio": ([None, 2, 1, 24, 80], "float32")},
+            "both": {
+                "slow": ([None, 3, 2, *picture], "float32"),
+                "fast": ([None, 3, 8, *picture], "float32"),
+                "audio": ([None, 1, 32, 80], "float32"),
+            },
+        }[family.name]
+    )
+    assert content["multilabel"] == (family.name == "tags")
+    assert content["scores"].startswith(
+        {"tags": "sigmoid", "sound": "mean", "both": "mean"}[family.name]
+    )
+    assert content["modalities"] == (
+        {"visual": ["slow", "fast"], "audio": ["audio"]} if family.name == "both" else {}
+    )
+    assert (content["views"], content["labels"]) == (6 if family.name == "both" else 1, NAMES)
+    assert len(content["differences"]) == 3 and all(
+        0 <= d < 1e-4 for d in content["differences"].values()
+    )
+
+
+def test_an_export_without_the_newer_keys_is_read(families, tmp_path):
+    content = yaml.safe_load((families("sound").folder / "model.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "model.yaml").write_text(
+        yaml.safe_dump({k: v for k, v in content.items() if k not in ("multilabel", "modalities")})
+    )
+    manifest = read_manifest(tmp_path)
+    assert (manifest.multi_label, manifest.modalities, manifest.view_average) == (
+        False,
+        {},
+        "probabilities",
+    )
+
+
+def test_golden_inputs_are_valid(family):
+    golden = family.inputs
+    for name, spec in read_manifest(family.folder).inputs.items():
+        assert golden[name].shape == (2, *spec.shape[1:]) and golden[name].dtype == spec.dtype
+        if golden[name].ndim > 1:
+            assert (golden[name][0] != golden[name][1]).any(), "two samples that differ"
+    if family.name == "tags":
+        assert (
+            golden["num_frames"].tolist() == [8, 4]
+            and golden["rgb"].min() == 0
+            and golden["rgb"].max() == 255
+        )
+    assert (
+        np.ptp(family.golden["logits"]) > 0.1
+        and np.abs(np.diff(family.golden["logits"], axis=0)).max() > 1e-3
+    )
+
+
+def test_golden_inputs_by_type():
+    made = golden_inputs(
+        {"n": np.int64(7), "bytes": np.zeros((3, 2), np.uint8), "noise": np.zeros(5, np.float32)}
+    )
+    assert made["n"].tolist() == [7, 4] and made["n"].dtype == np.int64
+    assert made["bytes"].dtype == np.uint8 and made["bytes"].shape == (2, 3, 2)
+    assert made["noise"].dtype == np.float32 and made["noise"].std() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [
+        ("paddle", ".pdmodel"),
+        ("paddle", ".json"),
+        ("onnxruntime", ".onnx"),
+        ("openvino", ".onnx"),
+        ("openvino", ".pdmodel"),
+        ("eager", ""),
+    ],
+)
+def test_golden_replays_on_every_backend(family, kind, suffix):
+    missing = available_backends()[kind]
+    if missing:
+        pytest.skip(f"no backend {kind}: {missing}")
+    source = (
+        family.folder / f"{family.name}{suffix}"
+        if suffix
+        else trained_model(family.cfg, family.weights)[0]
+    )
+    if (kind, suffix) == (
+        "openvino",
+        ".pdmodel",
+    ) and family.name != "tags":  # it lacks log_softmax and conv3d of Paddle's
+        with pytest.raises(
+            BackendError, match=r"openvino cannot open it: .*: export with --format onnx"
+        ):
+            open_backend(source, kind)
+        return
+    backend = open_backend(source, kind, device="cpu", threads=1)
+    inputs, logits = family.inputs, family.golden["logits"]
+    assert {name: spec.dtype for name, spec in backend.inputs.items()} == {
+        n: str(a.dtype) for n, a in inputs.items()
+    }
+    turned = dict(reversed(list(inputs.items())))  # names say what is what
+    for rows in ([0, 1], [1], [0, 1, 1]):
+        found = backend.run({name: array[rows] for name, array in turned.items()})
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, logits[rows], rtol=0, atol=1e-4 * np.abs(logits).max())
+    name = next(iter(inputs))
+    other = np.float64 if inputs[name].dtype != np.float64 else np.float32
+    with pytest.raises(
+        BackendError, match=rf"takes {name} as {inputs[name].dtype} .*it was given float64"
+    ):
+        backend.run({**inputs, name: inputs[name].astype(other)})
+    with pytest.raises(BackendError, match=r"takes \w+ as .*was given only x"):
+        backend.run({"x": inputs[name]})
+
+
+# --- predict is a test ------------------------------------------------------------------------------------------------
+
+
+def scores_of(result: Result) -> dict[int, float]:
+    assert result.error is None, result.error
+    return dict(zip(result.class_ids, result.scores, strict=True))
+
+
+def assert_as_tested(results: list[Result], family: Family, atol: float = 1e-5) -> None:
+    assert [Path(r.input_path).name for r in results] == [
+        Path(path).name for path in family.expected
+    ]
+    for result, expected in zip(results, family.expected.values(), strict=True):
+        found = scores_of(result)
+        assert found.keys() == expected.keys()
+        np.testing.assert_allclose(
+            [found[k] for k in expected], list(expected.values()), rtol=0, atol=atol
+        )
+        assert result.label_names == [NAMES[k] for k in result.class_ids]
+        assert result.scores == sorted(result.scores, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
+def test_scores_equal_those_of_a_test(family, kind):
+    missing = available_backends()[kind]
+    if missing:
+        pytest.skip(f"no backend {kind}: {missing}")
+    source = (
+        {"config": family.config, "weights": family.weights}
+        if kind == "eager"
+        else {"model": family.folder}
+    )
+    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+    for batch_size in (1, 3):
+        assert_as_tested(list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES)), family)
+    rows = [tuple(np.round(list(scores.values()), 3)) for scores in family.expected.values()]
+    assert len(set(rows)) == len(rows), "a test could not fail if all videos scored alike"
+
+
+def test_a_built_model_predicts_with_its_config(family):
+    model, _ = trained_model(family.cfg, family.weights)
+    predictor = Predictor(model, family.cfg, class_names=NAMES, device="cpu")
+    assert_as_tested(list(predictor.predict(family.list, 2, topk=NUM_CLASSES)), family)
+
+
+def test_a_program_without_model_yaml_scores_as_its_framework_does(families, tmp_path):
+    family = families("tags")
+    for file in family.folder.glob("tags.pd*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    predictor = Predictor(tmp_path / "tags.pdmodel", family.config, class_names=NAMES, device="cpu")
+    assert_as_tested(list(predictor.predict(family.list, 3, topk=NUM_CLASSES)), family)
+
+
+def test_class_names_of_a_built_model_come_from_the_class_folders(small):
+    cfg = small()
+    predictor = Predictor(build_model(cfg), cfg, device="cpu")
+    assert predictor.labels == ["blue sky", "green", "红色"]
+    cfg = small(
+        DATASET={
+            **cfg.origin.data["DATASET"],
+            "train": {"format": "VideoDataset", "file_path": "nowhere"},
+        }
+    )
+    assert Predictor(build_model(cfg, 3), cfg, device="cpu").labels is None
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_a_folder_and_a_glob_give_the_same(families, predictors):
+    family, predictor = families("tags"), predictors("tags")
+    shards = sorted(family.given.glob("*.tfrecord"))
+    assert len(shards) == 2
+    results = [
+        list(predictor.predict(given))
+        for given in (family.given, str(family.given / "*.tfrecord"), shards)
+    ]
+    assert results[0] == results[1] == results[2] and len(results[0]) == 5
+    assert [r.id for r in results[0]] == [f"test{number:05}" for number in range(5)]
+    assert [r.input_path.partition("@")[0] for r in results[0]] == [str(shards[0])] * 3 + [
+        str(shards[1])
+    ] * 2
+    assert all(
+        len(r.class_ids) == 3 and r.json["id"] == r.id for r in results[0]
+    )  # INFERENCE.top_k
+    assert any(sum(r.scores) > 1 for r in results[0]), "each class is a yes or no of its own"
+
+
+def test_records_are_read_as_they_are_scored(families, predictors, monkeypatch):
+    predictor, read = predictors("tags"), []
+    real = Feed.sample
+    monkeypatch.setattr(
+        Feed,
+        "sample",
+        lambda self, record, clip=None: read.append(record.location) or real(self, record, clip),
+    )
+    results = predictor.predict(families("tags").given, batch_size=2)
+    next(results)
+    assert len(read) == 2
+
+
+def test_damaged_records_are_rows_and_the_others_are_done(families, predictors, tmp_path):
+    shard = sorted(families("tags").given.glob("*.tfrecord"))[0]
+    content = bytearray(shard.read_bytes())
+    content[40] ^= 1
+    (tmp_path / "a.tfrecord").write_bytes(content)
+    for batch_size in (1, 2, 3):
+        results = list(predictors("tags").predict(tmp_path / "a.tfrecord", batch_size))
+        assert [r.error is None for r in results] == [False, True, True]
+        assert results[0].error.startswith("decode: byte 0: ") and results[0].input_path.endswith(
+            "a.tfrecord@0"
+        )
+
+
+def test_features_in_memory(families, predictors):
+    rng = np.random.default_rng(0)
+    features = {name: rng.integers(0, 256, (7, width), np.uint8) for name, width in WIDTHS.items()}
+    example = FrameExample(b"mine", np.zeros(0, np.int64), features)
+    results = list(predictors("tags").predict([example, families("tags").list, example]))
+    assert results[0].id == "mine" and results[0].input_path == "example 0" and len(results) == 7
+    assert results[0].scores == results[-1].scores
+    (wide,) = predictors("tags").predict(
+        FrameExample(b"w", example.labels, {**features, "rgb": np.zeros((7, 20), np.uint8)})
+    )
+    assert "a frame of rgb has 20 values, expected 16" in wide.error
+    (lacks,) = predictors("tags").predict(
+        FrameExample(b"w", example.labels, {"rgb": features["rgb"]})
+    )
+    assert "video 'w' has no feature list audio" in lacks.error
+
+
+def test_a_video_for_a_tagger_says_what_to_do(families, predictors, tmp_path):
+    write_clip(tmp_path / "videos" / "a.mp4", 5)
+    (tmp_path / "some.list").write_text("videos/a.mp4 3\n")
+    for given in (
+        tmp_path / "videos" / "a.mp4",
+        tmp_path / "videos",
+        tmp_path / "some.list",
+        str(tmp_path / "videos" / "*"),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=r"this model takes frame features; make them with tools/extract_features\.py",
+        ):
+            predictors("tags").predict(given)
+    with pytest.raises(ValueError, match="no such file or folder"):
+        predictors("tags").predict("none.tfrecord")
+    with pytest.raises(
+        ValueError, match=r"input 0 is a ndarray, expected a path or a FrameExample"
+    ):
+        predictors("tags").predict(pictures(4))
+
+
+def test_a_hook_makes_features_of_videos(families, tmp_path):
+    family, seen = families("tags"), []
+    write_clip(tmp_path / "a.mp4", 5)
+    write_clip(tmp_path / "broken.mp4", 5)
+
+    def features(record: Record) -> FrameExample:
+        seen.append(record.path)
+        if "broken" in record.path:
+            raise ValueError("no frames in it")
+        made = {name: np.full((4, width), 9, np.uint8) for name, width in WIDTHS.items()}
+        return FrameExample(b"a", np.zeros(0, np.int64), made)
+
+    predictor = Predictor(family.folder, features=features, device="cpu")
+    results = list(predictor.predict([tmp_path, family.list], 2))
+    assert seen == [str(tmp_path / "a.mp4"), str(tmp_path / "broken.mp4")], "shards have their own"
+    assert results[0].id == "a" and results[0].input_path == seen[0]
+    assert results[1].error == "features: no frames in it" and len(results) == 7
+    with pytest.raises(ConfigError, match="features are for a model of frame features"):
+        Predictor(families("sound").folder, features=features, device="cpu")
+
+
+def test_records_without_labels_or_id(predictors, tmp_path):
+    features = {name: np.full((3, width), 99, np.uint8) for name, width in WIDTHS.items()}
+    write_payloads(tmp_path / "a.tfrecord", [encode_example("", [], features)])
+    (result,) = predictors("tags").predict(tmp_path / "a.tfrecord")
+    assert result.id == "a.tfrecord:0" and result.error is None
+
+
+# --- sound ------------------------------------------------------------------------------------------------------------
+
+
+def test_sounds_features_and_videos_of_a_folder(families, predictors):
+    family, predictor = families("sound"), predictors("sound")
+    results = list(predictor.predict(family.given, topk=NUM_CLASSES))
+    assert [Path(r.input_path).name for r in results] == ["0.npy", "1.npy", "c.wav", "d e.mp4"]
+    for result in results[2:]:  # the list has no number of frames for these
+        expected = next(
+            scores
+            for path, scores in family.expected.items()
+            if path.endswith(Path(result.input_path).name)
+        )
+        assert scores_of(result) == pytest.approx(expected, abs=1e-5)
+    write_sound(family.given.parent / "e.mp3", chirps(1.0), codec="mp3")
+    (result,) = predictor.predict(family.given.parent / "e.mp3")
+    assert result.error is None and result.note == ""
+
+
+def test_a_video_without_sound_for_an_audio_model(families, predictors, tmp_path):
+    write_clip(tmp_path / "silent.mp4", 12)
+    (tmp_path / "text.wav").write_text("no sound at all " * 50)
+    silent, text = predictors("sound").predict([tmp_path / "silent.mp4", tmp_path / "text.wav"])
+    assert (
+        silent.note == "no sound: silence takes its place (missing_audio: zeros)"
+        and silent.error is None
+    )
+    assert text.error.startswith("decode: ")
+    cfg = load_config(families("sound").config, ["PIPELINE.test.decode.missing_audio=error"])
+    (refused,) = Predictor(families("sound").folder, cfg, device="cpu").predict(
+        tmp_path / "silent.mp4"
+    )
+    assert "missing_audio: zeros would take silence in its place" in refused.error
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        ValueError, match=r"empty: no video or sound in this folder; known suffixes: .*\.wav"
+    ):
+        predictors("sound").predict(tmp_path / "empty")
+    with pytest.raises(
+        ValueError, match=r"a\.tfrecord: a shard of frame features, which are for taggers"
+    ):
+        predictors("sound").predict("a.tfrecord")
+
+
+def test_lines_of_lists(tmp_path):
+    for name in ("a.npy", "b c.npy", "d.wav"):
+        (tmp_path / name).touch()
+    lines = [
+        "a 30 2",
+        "a.npy",
+        "b c 44 1",
+        "b c.npy 7",
+        "d.wav 12 3",
+        "none here.npy 5 6",
+        "gone.wav 1",
+    ]
+    (tmp_path / "x.list").write_text("\n".join(lines))
+    takes = InputRules((".npy", ".wav"), suffix=".npy")
+    found = [
+        (Path(record.path).name, record.num_frames)
+        for record, _ in find_inputs(tmp_path / "x.list", takes)
+    ]
+    assert found == [
+        ("a.npy", 30), ("a.npy", None), ("b c.npy", 44), ("b c.npy", None), ("d.wav", 12), ("none here.npy", None),
+        ("gone.wav", None),
+    ]  # fmt: skip
+
+
+# --- pictures and sound -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "eager"])
+def test_each_modality_alone(families, kind):
+    """What a program gives for one modality is what the model gives where the others are zeros, averaged over the views."""
+    if available_backends()[kind]:
+        pytest.skip(f"no backend {kind}: {available_backends()[kind]}")
+    family = families("both")
+    source = (
+        {"config": family.config, "weights": family.weights}
+        if kind == "eager"
+        else {"model": family.folder}
+    )
+    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+    path = family.given / "0.mp4"
+    (result,) = predictor.predict(path, topk=NUM_CLASSES, modalities=True)
+    model, pipeline = (
+        trained_model(family.cfg, family.weights)[0],
+        build_pipeline(family.cfg, "test"),
+    )
+    views = pipeline.finish(pipeline(Record(str(path)), np.random.default_rng(0)))
+    tensors = {name: paddle.to_tensor(np.asarray(views[name])) for name in model.inputs}
+    assert result.modalities.keys() == {"visual", "audio"}
+    for modality, names in model.modalities.items():
+        with paddle.no_grad():
+            expected = paddle.nn.functional.softmax(model(only(tensors, names)), -1).mean(0).numpy()
+        found = scores_of(result.modalities[modality])
+        np.testing.assert_allclose(
+            [found[k] for k in range(NUM_CLASSES)], expected, rtol=0, atol=1e-5
+        )
+        assert found != pytest.approx(scores_of(result), abs=1e-4)
+    assert (
+        result.json["modalities"]["audio"]["label_names"] == result.modalities["audio"].label_names
+    )
+    assert "\tvisual top-1 class: " in str(result) and "note" not in str(result)
+
+
+def test_a_clip_without_sound_is_classified_by_its_pictures(families, predictors):
+    family, predictor = families("both"), predictors("both")
+    silent, part = predictor.predict(
+        [family.given / "silent.mp4", family.given / "x" / "part.mkv"], 2, modalities=True
+    )
+    assert silent.note == "no sound: classified by the pictures alone"
+    assert list(silent.modalities) == ["visual"] and silent.modalities[
+        "visual"
+    ].scores == pytest.approx(silent.scores, abs=1e-6)
+    assert part.note == "no sound in 3 of 6 views: classified by the pictures alone" and list(
+        part.modalities
+    ) == [
+        "visual",
+        "audio",
+    ]
+    assert silent.json["note"] == silent.note and f"\tnote: {silent.note}\n" in str(silent)
+
+
+def test_pictures_in_memory_and_in_folders_have_no_sound(families, predictors, tmp_path):
+    import cv2
+
+    frames = pictures(30)
+    for number, frame in enumerate(frames, 1):
+        cv2.imwrite(str(tmp_path / f"img_{number:05}.jpg"), frame[..., ::-1])
+    memory, folder = predictors("both").predict([frames, tmp_path])
+    assert memory.note == folder.note == "no sound: classified by the pictures alone"
+
+
+def test_modalities_of_a_model_of_one(predictors):
+    with pytest.raises(ValueError, match="this one has a single modality"):
+        predictors("sound").predict("a.wav", modalities=True)
+
+
+# --- files of results, the command ------------------------------------------------------------------------------------
+
+
+def test_files_of_results(tmp_path):
+    results = [
+        Result("a", [4, 0], [0.75, 0.1234567], ["x", "y"], id="id1"),
+        Result("b, c", [1], [1e-7], ["z"]),
+        Result("d", error="no"),
+    ]
+    write_results(tmp_path / "r.csv", results)
+    assert (
+        tmp_path / "r.csv"
+    ).read_text() == 'VideoId,LabelConfidencePairs\nid1,4 0.75 0 0.123457\n"b, c",1 1e-07\n'
+    write_results(tmp_path / "r.jsonl", results)
+    assert [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()] == [
+        r.json for r in results
+    ]
+    for rows in (results, []):
+        write_results(tmp_path / "r.json", rows)
+        assert json.loads((tmp_path / "r.json").read_text()) == [r.json for r in rows]
+    with pytest.raises(ValueError, match=r"r\.txt: results are written as \.json, \.jsonl, \.csv"):
+        write_results(tmp_path / "r.txt", results)
+
+
+def test_a_file_of_results_is_whole_or_not_there(tmp_path):
+    with pytest.raises(ZeroDivisionError), result_file(tmp_path / "r.jsonl") as write:
+        write(Result("a"))
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def tool(families, monkeypatch, root):
+    """`tool(family, flags...)` runs tools/predict.py in this process and returns its exit code."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    import predict
+
+    monkeypatch.setattr(predict.log, "setup", lambda: None)
+
+    def run(name, *flags):
+        monkeypatch.setattr(
+            sys, "argv", ["predict.py", "--model", str(families(name).folder), *map(str, flags)]
+        )
+        return predict.main()
+
+    return run
+
+
+def test_tags_as_the_challenge_takes_them(families, tool, tmp_path, capsys):
+    family = families("tags")
+    vocabulary = family.given / "vocabulary.csv"
+    common = (
+        "-i",
+        family.given,
+        "--topk",
+        "20",
+        "-b",
+        "3",
+        "--use_gpu",
+        "f",
+        "--class_names",
+        vocabulary,
+    )
+    assert tool("tags", *common, "--out", tmp_path / "r.csv", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["VideoId"] for row in rows] == [f"test{number:05}" for number in range(5)]
+    for row, expected in zip(rows, family.expected.values(), strict=True):
+        words = row["LabelConfidencePairs"].split()
+        found = dict(zip(map(int, words[::2]), map(float, words[1::2]), strict=True))
+        assert found == pytest.approx(expected, abs=1e-5)
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert tool("tags", *common, "--out", tmp_path / "r.jsonl") == 0
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [row["VideoId"] for row in rows]
+    assert set(lines[0]["label_names"]) == set(NAMES)
+    assert "\tid: test00000\n\ttop-1 class: " in capsys.readouterr().out
+
+
+def test_modalities_on_the_command_line(families, tool, tmp_path, capsys):
+    given = families("both").given
+    assert (
+        tool(
+            "both",
+            "-i",
+            given / "silent.mp4",
+            given / "0.mp4",
+            "--modalities",
+            "--out",
+            tmp_path / "r.json",
+        )
+        == 0
+    )
+    silent, loud = json.loads((tmp_path / "r.json").read_text())
+    assert list(silent["modalities"]) == ["visual"] and list(loud["modalities"]) == [
+        "visual",
+        "audio",
+    ]
+    assert capsys.readouterr().out.count("\tnote: no sound: classified by the pictures alone") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        (
+            "sound",
+            ["--out", "x.csv"],
+            r"--out x.csv: .csv is for models of several labels a video; use .json or .jsonl",
+        ),
+        ("sound", ["--out", "x.txt"], "results are written as .json, .jsonl, .csv"),
+        ("sound", ["--quiet"], "nothing says where to write them; give --out FILE"),
+        ("sound", ["--modalities"], "this one has a single modality"),
+        ("tags", ["-i", "a.mp4"], "make them with tools/extract_features.py"),
+    ],
+)
+def test_flags_that_cannot_be(tool, capsys, monkeypatch, tmp_path, name, flags, message):
+    monkeypatch.chdir(tmp_path)
+    assert tool(name, "-i", "a.wav", *flags) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

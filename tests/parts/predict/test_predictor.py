@@ -1,0 +1,502 @@
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import paddle
+import pytest
+
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.engine.build import build_model, load_config
+from paddlevideo.engine.load import trained_model
+from paddlevideo.engine.test import test as run_test
+from paddlevideo.media.decode import ArrayClip, VideoDecoder
+from paddlevideo.predict.inputs import find_inputs
+from paddlevideo.predict.predictor import Predictor
+from paddlevideo.predict.results import Result, write_results
+from paddlevideo.runtimes.choose import available_backends
+from paddlevideo.sample import Record
+from paddlevideo.weights import WeightsError
+from tests.clips import pictures
+from tests.parts.conftest import NAMES
+
+PATTERN = "img_{:05}.jpg"
+
+
+@pytest.fixture(scope="module")
+def expected(exported, tmp_path_factory) -> dict[str, np.ndarray]:
+    """The scores of main.py --test, by path."""
+    out = tmp_path_factory.mktemp("test") / "scores.json"
+    run_test(exported.cfg, str(exported.weights), str(out))
+    return {
+        row["path"]: np.array(row["scores"])
+        for row in json.loads(out.read_text(encoding="utf-8"))["results"]
+    }
+
+
+@pytest.fixture(scope="module")
+def predictor(exported) -> Predictor:
+    return Predictor(exported.folder, device="cpu", threads=1)
+
+
+def scores_of(result: Result) -> np.ndarray:
+    assert result.error is None, result.error
+    return np.array(
+        [score for _, score in sorted(zip(result.class_ids, result.scores, strict=True))]
+    )
+
+
+@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
+def test_scores_equal_those_of_a_test(exported, expected, kind):
+    missing = available_backends()[kind]
+    if missing:
+        pytest.skip(f"no backend {kind}: {missing}")
+    source = (
+        {"config": exported.config, "weights": exported.weights}
+        if kind == "eager"
+        else {"model": exported.folder}
+    )
+    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+    for batch_size in (1, 2, 250):
+        results = list(predictor.predict(exported.videos, batch_size, topk=3))
+        assert [r.input_path for r in results] == list(expected)
+        for result in results:
+            np.testing.assert_allclose(
+                scores_of(result), expected[result.input_path], rtol=0, atol=1e-4
+            )
+    assert (
+        len({tuple(np.round(s, 3)) for s in expected.values()}) == 3
+    )  # a test could not fail if all videos scored alike
+
+
+def test_a_built_model_predicts_with_its_config(exported, expected):
+    model, _ = trained_model(exported.cfg, exported.weights)
+    (result,) = Predictor(model, exported.cfg, device="cpu").predict(exported.files[0], topk=3)
+    np.testing.assert_allclose(scores_of(result), expected[result.input_path], rtol=0, atol=1e-5)
+    assert result.label_names == [str(i) for i in result.class_ids]
+
+
+def test_a_built_model_has_the_class_names_of_its_data(small, clips):
+    overrides = ("MIX=null", "DATASET.train={format: VideoDataset}", f"DATASET.root={clips}")
+    for cfg in (small("MIX=null"), small(*overrides)):
+        assert Predictor(build_model(cfg, 3), config=cfg, backend="eager").labels == [
+            "blue sky",
+            "green",
+            "红色",
+        ]
+
+
+def test_chunks_of_views_do_not_change_scores(exported, predictor):
+    (one,) = predictor.predict(exported.files[0])
+    for views in (1, 3, 10):
+        (other,) = Predictor(exported.folder, device="cpu", views_per_step=views).predict(
+            exported.files[0]
+        )
+        np.testing.assert_allclose(other.scores, one.scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"), [(1, [10, 10, 10]), (2, [15, 5, 10]), (250, [15, 15])]
+)
+def test_views_of_several_videos_share_runs(exported, monkeypatch, batch_size, sizes):
+    predictor = Predictor(exported.folder, device="cpu", views_per_step=15)
+    real, seen = predictor.backend.run, []
+    monkeypatch.setattr(
+        predictor.backend, "run", lambda arrays: seen.append(len(arrays["frames"])) or real(arrays)
+    )
+    assert len(list(predictor.predict(exported.videos, batch_size))) == 3
+    assert seen == sizes
+
+
+def test_waiting_videos_are_bounded_by_memory(exported, monkeypatch, caplog):
+    predictor = Predictor(exported.folder, device="cpu")
+    assert predictor.views_per_step > 10  # small clips go in together
+    monkeypatch.setattr("paddlevideo.predict.predictor.WAIT_BYTES", 2 * 10 * 2 * 64 * 64 * 3)
+    logger = logging.getLogger("paddlevideo")
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO, "paddlevideo")
+    assert len(list(predictor.predict(exported.videos, 250))) == 3
+    logger.removeHandler(caplog.handler)
+    assert "2 video(s) at a time instead of 250: the views of one take 0 MB" in caplog.text
+
+
+def test_top_k_names_and_order(exported, predictor):
+    (two,) = predictor.predict(exported.files[0])
+    (most,) = predictor.predict(exported.files[0], topk=99)
+    assert len(two.class_ids) == 2  # INFERENCE.top_k
+    assert sorted(most.class_ids) == [0, 1, 2] and most.scores == sorted(most.scores, reverse=True)
+    assert most.label_names == [NAMES[i] for i in most.class_ids] and sum(
+        most.scores
+    ) == pytest.approx(1)
+    assert two.class_ids == most.class_ids[:2]
+
+
+def test_failures_are_rows_and_the_others_are_done(exported, predictor, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("not a video " * 100, encoding="utf-8")
+    whole = Path(exported.files[0]).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    inputs = [
+        tmp_path / "empty.mp4",
+        exported.files[0],
+        tmp_path / "text.mp4",
+        tmp_path / "cut.mp4",
+        exported.files[1],
+        "no.mp4",
+    ]
+    for batch_size in (1, 3):
+        results = list(predictor.predict(inputs, batch_size))
+        assert [r.input_path for r in results] == [str(i) for i in inputs]
+        assert [r.error is None for r in results] == [False, True, False, False, True, False]
+        assert results[0].error == "decode: the file is empty (0 bytes)"
+        assert results[2].error.startswith("decode: ") and results[3].error.startswith("decode: ")
+        assert results[5].error == "decode: no such file"
+        assert results[0].class_ids == [] and results[0].json == {
+            "input_path": str(inputs[0]),
+            "error": results[0].error,
+        }
+
+
+def test_all_inputs_failing_is_no_crash(predictor):
+    assert [r.error for r in predictor.predict(["a.mp4", "b.mp4"], 2)] == [
+        "decode: no such file"
+    ] * 2
+    assert list(predictor.predict([])) == []
+
+
+def test_frames_in_memory(exported, predictor):
+    with VideoDecoder().open(Record(exported.files[0])) as clip:
+        frames = clip.read(np.arange(clip.num_frames))
+    from_file, from_memory, other = predictor.predict(
+        [exported.files[0], frames, pictures(9, seed=4)]
+    )
+    assert from_memory.input_path == "array 1" and from_memory.scores == pytest.approx(
+        from_file.scores, abs=1e-6
+    )
+    assert other.scores != pytest.approx(from_file.scores, abs=1e-3)
+    (alone,) = predictor.predict(frames)
+    assert alone.class_ids == from_file.class_ids
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            np.zeros((4, 8, 8, 3), np.float32),
+            r"input 0 is float32 \[4, 8, 8, 3\], expected frames uint8 \[T, H, W, 3\]",
+        ),
+        (np.zeros((8, 8, 3), np.uint8), r"input 0 is uint8 \[8, 8, 3\]"),
+        ([3], "input 0 is a int, expected a path or frames"),
+    ],
+)
+def test_inputs_that_are_none(predictor, value, message):
+    with pytest.raises(ValueError, match=message):
+        predictor.predict(value)
+
+
+def test_numbers_below_one(predictor, exported):
+    with pytest.raises(ValueError, match="batch_size is 0 and topk is 2; both must be at least 1"):
+        predictor.predict(exported.files[0], batch_size=0)
+    with pytest.raises(ValueError, match="topk is 0"):
+        predictor.predict(exported.files[0], topk=0)
+
+
+def test_folders_globs_and_lists(exported, tmp_path, monkeypatch):
+    def paths(inputs):
+        return [record.path for record, _ in find_inputs(inputs)]
+
+    a, motion, spaced = (str(exported.videos / n) for n in ("a.mp4", "b/Motion.MP4", "c d.avi"))
+    assert paths(exported.videos) == [a, motion, spaced]
+    assert paths(str(exported.videos / "*.mp4")) == [a]
+    assert paths(str(exported.videos / "**" / "*.*")) == [a, motion, spaced]
+    assert paths([spaced, a]) == [spaced, a]
+    names = exported.videos / "names.txt"
+    names.write_text(
+        "a.mp4 4\nc d.avi\n\nc d.avi 2\nb/Motion.MP4 some_class\nnone here.mp4\nx.mp4 3\n",
+        encoding="utf-8",
+    )
+    try:
+        assert paths(names) == [a, spaced, spaced, motion, "none here.mp4", "x.mp4"]
+    finally:
+        names.unlink()
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    for wrong, message in (
+        (tmp_path, "no video in this folder"),
+        (tmp_path / "*.mp4", "nothing matches"),
+        (empty, "no path in"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paths(wrong)
+
+
+def test_a_file_whose_name_looks_like_a_pattern(exported, tmp_path):
+    file = tmp_path / "clip[1].mp4"
+    shutil.copy(exported.files[0], file)
+    assert [record.path for record, _ in find_inputs(file)] == [str(file)]
+
+
+def test_folder_of_frames_is_one_clip(exported, predictor, tmp_path):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for number, frame in enumerate(pictures(6), 1):
+        cv2.imwrite(str(folder / PATTERN.format(number)), frame[..., ::-1])
+    (result,) = predictor.predict(folder)
+    assert result.input_path == str(folder) and result.error is None
+
+
+def test_model_of_frame_folders_predicts_videos(exported, expected):
+    cfg = load_config(exported.config, ["PIPELINE.test.decode={name: FrameDecoder}"])
+    (result,) = Predictor(exported.folder, cfg, device="cpu").predict(exported.files[0], topk=3)
+    np.testing.assert_allclose(scores_of(result), expected[result.input_path], rtol=0, atol=1e-4)
+
+
+def test_a_given_config_wins_and_says_so(exported, caplog):
+    logger = logging.getLogger("paddlevideo")
+    logger.addHandler(caplog.handler)
+    Predictor(exported.folder, exported.config, device="cpu")
+    assert "differs" not in caplog.text
+    cfg = load_config(exported.config, ["PIPELINE.test.transform.0.Scale.short_size=100"])
+    (other,) = Predictor(exported.folder, cfg, device="cpu").predict(exported.files[0])
+    logger.removeHandler(caplog.handler)
+    assert (
+        "PIPELINE.test of" in caplog.text
+        and "differs from the one that the model was exported with" in caplog.text
+    )
+    (same,) = Predictor(exported.folder, device="cpu").predict(exported.files[0])
+    assert other.scores != pytest.approx(same.scores, abs=1e-4)
+
+
+def test_a_config_that_does_not_fit_the_program(exported):
+    cfg = load_config(exported.config, ["PIPELINE.test.sample.num_seg=3"])
+    with pytest.raises(
+        ConfigError, match=r"takes frames \[2, 3, 64, 64\], PIPELINE\.test gives \[3, 3, 64, 64\]"
+    ):
+        Predictor(exported.folder, cfg)
+
+
+def test_what_is_missing_is_asked_for(exported, tmp_path):
+    for suffix in (".pdmodel", ".pdiparams"):
+        shutil.copy(exported.folder / f"tiny{suffix}", tmp_path)
+    with pytest.raises(ConfigError, match=r"no model\.yaml that belongs to it, .*--config"):
+        Predictor(tmp_path / "tiny.pdmodel")
+    (result,) = Predictor(tmp_path / "tiny.pdmodel", exported.config, device="cpu").predict(
+        exported.files[0]
+    )
+    assert result.error is None
+    with pytest.raises(ConfigError, match="needs an exported model, or a config and weights"):
+        Predictor(config=exported.config)
+    with pytest.raises(ConfigError, match="weights are for a Predictor without model"):
+        Predictor(exported.folder, weights=exported.weights)
+    with pytest.raises(WeightsError, match="another model"):
+        Predictor(
+            config=load_config(exported.config, ["MODEL.backbone.layers=34"]),
+            weights=exported.weights,
+        )
+
+
+@pytest.mark.parametrize("suffix", ["", ".onnx"])
+def test_exports_of_paddlevideo_fold_views_into_segments(exported, expected, tmp_path, suffix):
+    """PaddleVideo exports one clip of views x segments, under a name of its own, and knows no model.yaml."""
+    model, _ = trained_model(exported.cfg, exported.weights)
+
+    class Folded(paddle.nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, data):
+            return self.model({"frames": data})
+
+    spec = paddle.static.InputSpec([None, 20, 3, 64, 64], "float32", "data_batch_0")
+    paddle.jit.save(Folded(), str(tmp_path / "old"), input_spec=[spec])
+    program = tmp_path / "old.json"
+    if suffix:
+        convert = pytest.importorskip("paddle2onnx")
+        if available_backends()["onnxruntime"]:
+            pytest.skip("no onnxruntime")
+        convert.export(
+            str(program),
+            str(tmp_path / "old.pdiparams"),
+            str(tmp_path / "old.onnx"),
+            opset_version=13,
+        )
+        program = tmp_path / "old.onnx"
+    predictor = Predictor(program, exported.config, device="cpu")
+    for result in predictor.predict(exported.videos, 2, topk=3):
+        np.testing.assert_allclose(
+            scores_of(result), expected[result.input_path], rtol=0, atol=1e-4
+        )
+
+
+def test_videos_that_keep_their_size_go_one_by_one(exported, tmp_path):
+    cfg = load_config(
+        exported.config,
+        [
+            "PIPELINE.test.transform=[{Scale: {short_size: 64, fixed_ratio: false}}, Image2Array, "
+            "{Normalization: {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}}]"
+        ],
+    )
+    model, _ = trained_model(cfg, exported.weights)
+    results = list(Predictor(model, cfg, device="cpu").predict(exported.videos, 3))
+    assert [r.error for r in results] == [None] * 3
+
+
+def test_result_prints_as_users_know_it(capsys):
+    Result("v.avi", [5, 2], [0.99, 0.01], ["archery", "2"]).print()
+    assert capsys.readouterr().out == (
+        "Current video file: v.avi\n\ttop-1 class: 5\n\ttop-1 score: 0.99\n\ttop-1 label: archery\n"
+        "\ttop-2 class: 2\n\ttop-2 score: 0.01\n"
+    )
+    Result("v.avi", error="decode: no such file").print()
+    assert capsys.readouterr().out == "Current video file: v.avi\n\tfailed: decode: no such file\n"
+
+
+def test_results_as_json(tmp_path):
+    result = Result("some/kürbis.mp4", [1], [0.5], ["kürbis"])
+    content = {
+        "input_path": "some/kürbis.mp4",
+        "class_ids": [1],
+        "scores": [0.5],
+        "label_names": ["kürbis"],
+    }
+    assert result.json == content
+    for target in (tmp_path / "r.json", tmp_path / "folder"):
+        assert json.loads(result.save_to_json(target).read_text(encoding="utf-8")) == content
+    assert (tmp_path / "folder" / "kürbis.json").exists()
+    write_results(tmp_path / "all.json", [result, Result("x", error="why")])
+    assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8")) == [
+        content,
+        {"input_path": "x", "error": "why"},
+    ]
+
+
+def test_array_clip_reads_any_order():
+    clip = ArrayClip(pictures(5))
+    assert clip.num_frames == 5
+    np.testing.assert_array_equal(clip.read([3, 0, 3]), clip.frames[[3, 0, 3]])
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def command(root, *arguments):
+    script = str(root / "tools" / "predict.py")
+    return subprocess.run(
+        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_old_command_line(exported, root, tmp_path):
+    files = [
+        "--model_file",
+        exported.folder / "tiny.pdmodel",
+        "--params_file",
+        exported.folder / "tiny.pdiparams",
+    ]
+    flags = ["--use_gpu=True", "--use_tensorrt=False", "--time_test_file=True", "--batch_size", 250]
+    out = tmp_path / "out.json"
+    done = command(
+        root,
+        "--input_file",
+        exported.files[0],
+        "-c",
+        exported.config,
+        *files,
+        *flags,
+        "--save_json",
+        out,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert f"Current video file: {exported.files[0]}" in lines
+    (written,) = json.loads(out.read_text(encoding="utf-8"))
+    for rank, key in ((1, "class_ids"), (2, "class_ids")):
+        assert f"\ttop-{rank} class: {written[key][rank - 1]}" in lines
+    assert f"\ttop-1 label: {written['label_names'][0]}" in lines
+    assert sum("--time_test_file has no effect" in line for line in lines) == 1
+    if not paddle.is_compiled_with_cuda():
+        assert (
+            sum(
+                "a GPU was asked for, but this build of Paddle has no GPU support" in line
+                for line in lines
+            )
+            == 1
+        )
+
+
+@pytest.fixture
+def tool(exported, monkeypatch, root):
+    """`tool(flags...)` runs the command in this process and returns its exit code."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    import predict
+
+    monkeypatch.setattr(
+        predict.log, "setup", lambda: None
+    )  # it would keep its handlers for the tests after this one
+
+    def run(*flags, inputs=(exported.files[0],)):
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["predict.py", "--model", str(exported.folder), *flags, "-i", *map(str, inputs)],
+        )
+        return predict.main()
+
+    return run
+
+
+def test_failed_files_set_the_exit_code(exported, tool, tmp_path, capsys, caplog):
+    (tmp_path / "empty.mp4").touch()
+    logger = logging.getLogger("paddlevideo")
+    logger.addHandler(caplog.handler)
+    assert (
+        tool("--use_gpu", "f", "--topk", "1", inputs=(tmp_path / "empty.mp4", exported.files[0]))
+        == 1
+    )
+    logger.removeHandler(caplog.handler)
+    printed = capsys.readouterr().out
+    assert "\ttop-1 class: " in printed and "\ttop-2 class: " not in printed
+    assert "\tfailed: decode: the file is empty" in printed
+    assert (
+        f"1 of 2 inputs failed:\n  {tmp_path / 'empty.mp4'}: decode: the file is empty (0 bytes)"
+        in caplog.text
+    )
+
+
+def test_all_well_is_exit_code_0(tool, tmp_path):
+    assert (
+        tool("--save_json", str(tmp_path / "r.json"), "--backend", "auto", "--cpu_threads", "1")
+        == 0
+    )
+    assert len(json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--use_npu=True"], "--use_npu is not supported"),
+        (["-o", "a=1"], "give it with --config"),
+        (["--model_file", "x.pdmodel"], "--model and --model_file are both given"),
+        (["--use_tensorrt=True", "--backend", "paddle"], "leave one of them out"),
+        (["--precision", "int8"], "int8 needs a program that was quantised"),
+    ],
+)
+def test_flags_that_cannot_be(tool, capsys, flags, message):
+    assert tool(*flags) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_tensorrt_that_is_not_there(tool, capsys):
+    if not available_backends()["tensorrt"]:
+        pytest.skip("this machine has TensorRT")
+    assert tool("--use_gpu=True", "--use_tensorrt=True") == 1
+    error = capsys.readouterr().err
+    assert (
+        error.startswith("error: backend tensorrt is not available: ")
+        and "This machine has: paddle" in error
+    )

@@ -1,0 +1,244 @@
+"""Optimizers: one step against the formula, and state that goes on exactly under other automatic names."""
+
+import subprocess
+import sys
+
+import numpy as np
+import paddle
+import pytest
+from paddle import ParamAttr, nn
+from paddle.regularizer import L2Decay
+
+from paddlevideo.config.registry import lookup
+from paddlevideo.solver.lr import ConstantDecay
+from paddlevideo.solver.optimizer import (
+    SGD,
+    Adam,
+    AdamW,
+    Momentum,
+    optimizer_state,
+    restore_optimizer_state,
+)
+
+RATE = ConstantDecay(0.1)
+CLIP = lookup("grad_clip", "ClipGradByGlobalNorm").make(0.5)
+RECIPES = {
+    "momentum": Momentum(
+        RATE, use_nesterov=True, weight_decay=lookup("regularizer", "L2").make(0.01), grad_clip=CLIP
+    ),
+    "sgd": SGD(RATE, weight_decay=0.01),
+    "adam": Adam(RATE, weight_decay=lookup("regularizer", "L1").make(0.01)),
+    "adamw": AdamW(RATE, no_weight_decay_name="bias", grad_clip=CLIP),
+}
+
+
+def network():
+    paddle.seed(3)
+    return nn.Sequential(
+        nn.Linear(4, 8, weight_attr=ParamAttr(learning_rate=5.0)),
+        nn.BatchNorm1D(8),
+        nn.ReLU(),
+        nn.Linear(8, 3, bias_attr=ParamAttr(regularizer=L2Decay(0.0))),
+    )
+
+
+def train(model, optimizer, steps):
+    for step in steps:
+        optimizer.set_lr(0.1 / (step + 1.3))
+        x = np.random.default_rng(step).standard_normal((5, 4)).astype("float32")
+        (model(paddle.to_tensor(x)) ** 2).mean().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def one_step(recipe, value=2.0, gradient=0.5, **attr):
+    """A single weight after one step."""
+    weight = paddle.create_parameter(
+        [1], "float32", attr=ParamAttr(initializer=nn.initializer.Constant(value), **attr)
+    )
+    optimizer = recipe.build([("fc.weight", weight)])
+    (weight * gradient).sum().backward()
+    optimizer.step()
+    return weight.item()
+
+
+# --- one step -------------------------------------------------------------------------------------------------------------
+
+
+def test_momentum_by_hand():
+    gradient = 0.5 + 0.01 * 2
+    assert one_step(Momentum(RATE, weight_decay=0.01)) == pytest.approx(2 - 0.1 * gradient)
+    assert one_step(Momentum(RATE, weight_decay=0.01, use_nesterov=True)) == pytest.approx(
+        2 - 0.1 * 1.9 * gradient
+    )
+
+
+def test_factor_and_regularizer_of_a_parameter_win():
+    recipe = SGD(RATE, weight_decay=0.01)
+    assert one_step(recipe, learning_rate=5.0) == pytest.approx(2 - 0.5 * 0.52)
+    assert one_step(recipe, regularizer=L2Decay(0.0)) == pytest.approx(2 - 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("name", ["ClipGradByGlobalNorm", "ClipGradByNorm", "ClipGradByValue"])
+def test_gradients_are_clipped_before_the_decay(name):
+    recipe = SGD(RATE, weight_decay=0.01, grad_clip=lookup("grad_clip", name).make(0.2))
+    assert one_step(recipe, gradient=3.0) == pytest.approx(2 - 0.1 * (0.2 + 0.02))
+
+
+def test_adamw_decays_only_what_it_may():
+    step = 0.1  # Adam's first step is the learning rate, whatever the gradient
+    assert one_step(AdamW(RATE, weight_decay=0.5)) == pytest.approx(2 * (1 - 0.1 * 0.5) - step)
+    assert one_step(AdamW(RATE, weight_decay=0.5, no_weight_decay_name="weight")) == pytest.approx(
+        2 - step
+    )
+    assert one_step(AdamW(RATE, weight_decay=0.5), regularizer=L2Decay(0.0)) == pytest.approx(
+        2 - step
+    )
+
+
+def test_names_that_are_needed_or_wrong():
+    with pytest.raises(ValueError, match=r"build from model.named_parameters\(\)"):
+        AdamW(RATE, no_weight_decay_name="bias").build(network().parameters())
+    with pytest.raises(ValueError, match="no parameter has 'nrom' in its name"):
+        AdamW(RATE, no_weight_decay_name="bias nrom").build(network().named_parameters())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_set_lr_is_exact_before_and_after_the_first_step(before):
+    value = 0.0123456789012345
+    weight = paddle.create_parameter(
+        [1], "float32", attr=ParamAttr(initializer=nn.initializer.Constant(0.0))
+    )
+    optimizer = SGD(RATE).build([weight])
+    if not before:
+        weight.sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        weight.set_value(np.zeros(1, np.float32))
+    optimizer.set_lr(value)
+    weight.sum().backward()
+    optimizer.step()
+    assert -weight.numpy()[0] == np.float32(value)
+
+
+# --- state ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("warm", [False, True], ids=["before the first step", "after other steps"])
+def test_goes_on_exactly_in_a_second_model(name, warm):
+    recipe, models = RECIPES[name], [network(), network(), network()]
+    optimizers = [recipe.build(m.named_parameters()) for m in models]
+    straight = train(models[0], optimizers[0], range(5))
+    half = train(models[1], optimizers[1], range(3))
+    state = optimizer_state(optimizers[1], models[1])
+    if warm:
+        train(models[2], optimizers[2], range(7, 9))
+    models[2].set_state_dict(half)
+    restore_optimizer_state(optimizers[2], models[2], state)
+    assert_same(train(models[2], optimizers[2], range(3, 5)), straight)
+
+
+SECOND_HALF = """
+import sys
+import numpy as np
+from paddle import nn
+sys.path.insert(0, sys.argv[1])
+import test_optimizer as t
+unrelated = [nn.Linear(2, 2) for _ in range(3)]  # moves Paddle's counters on
+model = t.network()
+optimizer = t.RECIPES[sys.argv[2]].build(model.named_parameters())
+half = np.load(sys.argv[3] + "/half.npz")
+model.set_state_dict({k: half[k] for k in half.files})
+state = np.load(sys.argv[3] + "/state.npz")
+t.restore_optimizer_state(optimizer, model, {k: state[k] for k in state.files})
+np.savez(sys.argv[3] + "/end.npz", **t.train(model, optimizer, range(3, 5)))
+"""
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_goes_on_exactly_in_another_process(name, tmp_path, root):
+    recipe, model = RECIPES[name], network()
+    optimizer = recipe.build(model.named_parameters())
+    np.savez(tmp_path / "half.npz", **train(model, optimizer, range(3)))
+    np.savez(tmp_path / "state.npz", **optimizer_state(optimizer, model))
+    straight = train(model, optimizer, range(3, 5))
+    arguments = [str(root / "tests" / "parts"), name, str(tmp_path)]
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SECOND_HALF, *arguments], check=True, cwd=root
+    )
+    assert_same(dict(np.load(tmp_path / "end.npz")), straight)
+
+
+def test_names_come_from_the_model():
+    model = network()
+    state = optimizer_state(RECIPES["momentum"].build(model.named_parameters()), model)
+    assert sorted(state) == [
+        f"{layer}.{kind}.velocity" for layer in "013" for kind in ("bias", "weight")
+    ]
+    assert not any(
+        array.any() for array in state.values()
+    )  # complete, and zero, before the first step
+    state = optimizer_state(RECIPES["adamw"].build(model.named_parameters()), model)
+    slots = {name.removeprefix("0.weight.") for name in state if name.startswith("0.weight.")}
+    assert slots == {"moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"}
+
+
+def test_state_is_a_copy():
+    model = network()
+    optimizer = RECIPES["momentum"].build(model.named_parameters())
+    train(model, optimizer, range(1))
+    state = optimizer_state(optimizer, model)
+    kept = {name: array.copy() for name, array in state.items()}
+    train(model, optimizer, range(1, 2))
+    assert_same(state, kept)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_master_weights_travel_with_the_state(name):
+    def half_precision():
+        model = nn.Linear(4, 3).bfloat16()
+        return model, RECIPES[name].build(model.named_parameters(), multi_precision=True)
+
+    (model, optimizer), (other, other_optimizer) = half_precision(), half_precision()
+    rng = np.random.default_rng(0)
+    state = {
+        k: rng.standard_normal(v.shape).astype(v.dtype)
+        for k, v in optimizer_state(optimizer, model).items()
+    }
+    assert {"weight.master_weight", "bias.master_weight"} <= set(state)
+    assert all(array.dtype == np.float32 for array in state.values())
+    restore_optimizer_state(other_optimizer, other, state)
+    assert_same(optimizer_state(other_optimizer, other), state)
+
+
+def test_states_that_do_not_fit():
+    model = network()
+    optimizer = RECIPES["momentum"].build(model.named_parameters())
+    train(model, optimizer, range(1))
+    state = optimizer_state(optimizer, model)
+    foreign = optimizer_state(Adam(RATE).build(model.parameters()), model)
+    with pytest.raises(
+        ValueError, match=r"lacks 0.bias.velocity, .* and 1 more; has unknown 0.bias.beta1_pow_acc"
+    ):
+        restore_optimizer_state(optimizer, model, foreign)
+    with pytest.raises(
+        ValueError, match="lacks 3.bias.velocity. Resume with the model and OPTIMIZER that saved it"
+    ):
+        restore_optimizer_state(
+            optimizer, model, {k: v for k, v in state.items() if k != "3.bias.velocity"}
+        )
+    with pytest.raises(
+        ValueError, match=r"has 3.bias.velocity as float64 \[2\], not float32 \[3\]"
+    ):
+        restore_optimizer_state(optimizer, model, {**state, "3.bias.velocity": np.zeros(2)})
+    with pytest.raises(ValueError, match="holds 6 parameters that are not in the model"):
+        optimizer_state(optimizer, network())
+    assert_same(optimizer_state(optimizer, model), state)  # nothing was changed
