@@ -50,6 +50,12 @@ def error_text(error: Exception) -> str:
     return str(error)
 
 
+def readable(text: str) -> str:
+    """Any text as one printable line: line ends, bytes that are not UTF-8 and the like as codes."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def progress(
     iterable=None, total: int | None = None, label: str = "", start: int = 0, show: bool = True
 ) -> tqdm:

@@ -27,6 +27,7 @@ from paddlevideo.curate.faults import KINDS
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import LABELS
 from paddlevideo.files import atomic_write, writable
+from paddlevideo.log import readable
 
 MANIFEST = "check.json"
 BAD = "bad_files.csv"
@@ -178,12 +179,6 @@ def fault_table(checked: Checked) -> str:
             ]
         )
     return text.getvalue()
-
-
-def readable(text: str) -> str:
-    """A name that is not UTF-8, or breaks a line, as something that can be printed."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def manifest(checked: Checked, texts: Mapping[str, str]) -> dict:

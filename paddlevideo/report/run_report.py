@@ -3,13 +3,12 @@
 page = write_report("output/ppTSN")     # output/ppTSN/report.html
 """
 
-import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from paddlevideo.curate.results import readable
 from paddlevideo.files import atomic_write
-from paddlevideo.log import error_text, logger
+from paddlevideo.html_page import escape, page
+from paddlevideo.log import error_text, logger, readable
 from paddlevideo.report import charts
 from paddlevideo.report.pictures import source, strip_of
 from paddlevideo.report.run_facts import (
@@ -31,41 +30,37 @@ SHOWN = 30  # rows of a table that stand open
 MAX_ROWS = 1000  # of a table
 MAX_TEXT = 200_000  # characters of a config
 STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --soft: #57606a; --faint: #b8c0c8; --card: #f5f7f9;
-  --c1: #2f6fd0; --c2: #c8621b; --c3: #2c8a55; --c4: #8e48b0; --c5: #6b7280; --bad: #b3261e; --good: #1f7a44; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e3e8ed; --soft: #9aa5b1; --faint: #4d5762;
-  --card: #1d232a; --c1: #6ea8ff; --c2: #f0a060; --c3: #62c98d; --c4: #c88be8; --c5: #a3acb8;
-  --bad: #ff8a80; --good: #6fd699; } }
 * { box-sizing: border-box; }
-body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem;
-  padding: 1.5rem 1.25rem 4rem; }
-h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
+body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1.25rem 4rem; }
+h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.8rem 0 .3rem; } figure h3 { font-size: .95rem; margin-top: 0; }
 p { margin: .4rem 0; } .soft { color: var(--soft); }
-.tiles { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); margin: 1.2rem 0; }
+.tiles { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
+  margin: 1.2rem 0; }
 .tiles div, .clip, figure { background: var(--card); border-radius: 8px; padding: .7rem .9rem; }
 .tiles b { display: block; font-size: 1.35rem; line-height: 1.3; overflow-wrap: anywhere; }
 .tiles span { color: var(--soft); font-size: .85rem; }
 .charts { align-items: start; display: grid; gap: .9rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
-figure { margin: 0; overflow-x: auto; } .chart { display: block; height: auto; margin: 0 auto; width: 100%; }
-.chart text { font-family: inherit; } .chart path, .chart line { stroke-linejoin: round; } .square { max-width: 58rem; }
-.wide .chart { min-width: 42rem; }
-table { border-collapse: collapse; width: 100%; } .scroll { overflow-x: auto; }
-td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent); padding: .25rem .8rem .25rem 0;
-  text-align: left; vertical-align: middle; }
-th { color: var(--soft); font-size: .85rem; font-weight: 600; } .n { text-align: right; white-space: nowrap; }
-.name { overflow-wrap: anywhere; } .bar { min-width: 7rem; width: 24%; }
+figure { margin: 0; overflow-x: auto; }
+.chart { display: block; height: auto; margin: 0 auto; width: 100%; }
+.chart text { font-family: inherit; } .chart path, .chart line { stroke-linejoin: round; }
+.square { max-width: 58rem; } .wide .chart { min-width: 42rem; } .scroll { overflow-x: auto; }
+td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
+  padding: .25rem .8rem .25rem 0; vertical-align: middle; }
+th { color: var(--soft); font-size: .85rem; font-weight: 600; }
+.bar { min-width: 7rem; width: 24%; }
 .bar div { background: var(--c1); border-radius: 3px; height: .7rem; min-width: 1px; }
-.clips { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
-.clip img { border-radius: 4px; display: block; height: auto; margin-bottom: .5rem; max-width: 100%; width: 100%; }
+.clips { display: grid; gap: .9rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.clip img { border-radius: 4px; display: block; height: auto; margin-bottom: .5rem;
+  max-width: 100%; width: 100%; }
 .clip p { margin: 0; overflow-wrap: anywhere; } .path { color: var(--soft); font-size: .8rem; }
-.bad { color: var(--bad); } .good { color: var(--good); }
-pre { background: var(--card); border-radius: 8px; font-size: .82rem; overflow-x: auto; padding: .8rem; }
-summary { cursor: pointer; margin: .5rem 0; } ul { padding-left: 1.2rem; }
+pre { background: var(--card); border-radius: 8px; font-size: .82rem; overflow-x: auto;
+  padding: .8rem; }
+summary { margin: .5rem 0; } ul { padding-left: 1.2rem; }
 """
-# Nothing is fetched, nothing is run, whatever a name in the page may try.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def write_report(folder: str | Path, out: str | Path | None = None, clips: int = CLIPS) -> Path:
@@ -81,7 +76,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, clips: int =
     """
     facts = read_run(folder)
     with charts.themed():
-        text = page(facts, clips)
+        text = render(facts, clips)
     out = Path(out or Path(folder) / NAME)
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -100,26 +95,19 @@ def report_finished(folder: str | Path) -> None:
         )
 
 
-def say(text: object) -> str:
-    """Any text, as a page may hold it."""
-    return html.escape(readable(str(text)))
-
-
-def page(facts: RunFacts, clips: int = CLIPS) -> str:
-    """The whole page; charts must be `themed`."""
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{say(facts.name)}: training report</title><style>{STYLE}</style></head><body>",
+def render(facts: RunFacts, clips: int = CLIPS) -> str:
+    """Return the page as HTML. Call it inside `charts.themed()`."""
+    title = f"{facts.name}: training report"
+    start = [
         *header(facts),
         *curves(facts),
         *phases(facts),
         *(classes(facts) if facts.best else ()),
     ]
-    end = [*data(facts), *config(facts), "</body></html>"]
-    left = MAX_BYTES - sum(len(part.encode()) + 1 for part in [*parts, *end])
-    return "\n".join([*parts, *worst_clips(facts, clips, left), *end]) + "\n"
+    end = [*data(facts), *config(facts)]
+    used = len(page(title, "\n".join([*start, *end]), STYLE).encode()) + 1
+    body = [*start, *worst_clips(facts, clips, MAX_BYTES - used), *end]
+    return page(title, "\n".join(body), STYLE)
 
 
 def header(facts: RunFacts) -> Iterable[str]:
@@ -144,15 +132,15 @@ def header(facts: RunFacts) -> Iterable[str]:
     tiles += [(charts.span(sum(seconds for _, seconds in parts)), "time")] if parts else []
     share = data_share(rows)
     tiles += [(f"{share:.0%}", "of a step waits for data")] if share is not None else []
-    yield f'<h1>{say(facts.name)}</h1><p class="soft">{say(facts.head.get("command", facts.folder))}</p>'
+    yield f'<h1>{escape(facts.name)}</h1><p class="soft">{escape(facts.head.get("command", facts.folder))}</p>'
     yield (
         '<div class="tiles">'
-        + "".join(f"<div><b>{say(a)}</b><span>{say(b)}</span></div>" for a, b in tiles)
+        + "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in tiles)
         + "</div>"
     )
     found = remarks(facts)
     if found:
-        yield "<ul>" + "".join(f"<li>{say(remark)}</li>" for remark in found) + "</ul>"
+        yield "<ul>" + "".join(f"<li>{escape(remark)}</li>" for remark in found) + "</ul>"
 
 
 def curves(facts: RunFacts) -> Iterable[str]:
@@ -171,14 +159,14 @@ def curves(facts: RunFacts) -> Iterable[str]:
 
 
 def framed(title: str, chart: str, kind: str = "") -> str:
-    heading = f"<h3>{say(title)}</h3>" if title else ""
+    heading = f"<h3>{escape(title)}</h3>" if title else ""
     return f'<figure class="{kind}">{heading}{chart}</figure>'
 
 
 def table(head: Sequence[str], rows: Sequence[str], plain: int = 1) -> str:
     """Rows that are HTML already; SHOWN of them stand open, the others are folded. `plain`: columns that are no numbers."""
     top = "".join(
-        f"<th{'' if i < plain else ' class=n'}>{say(name)}</th>" for i, name in enumerate(head)
+        f"<th{'' if i < plain else ' class=n'}>{escape(name)}</th>" for i, name in enumerate(head)
     )
     parts, left = [], rows[:MAX_ROWS]
     for part in (left[:SHOWN], left[SHOWN:]):
@@ -200,8 +188,8 @@ def phases(facts: RunFacts) -> Iterable[str]:
         epochs = f"{row['epoch'] + 1}" + (
             f" to {row['end']}" if row["end"] > row["epoch"] + 1 else ""
         )
-        cells = "".join(f"<td>{say(cell)}</td>" for cell in (number, epochs, row["shapes"]))
-        rows.append(f'<tr>{cells}<td class="n">{say(row["bn_splits"])}</td></tr>')
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in (number, epochs, row["shapes"]))
+        rows.append(f'<tr>{cells}<td class="n">{escape(row["bn_splits"])}</td></tr>')
     if rows:
         yield "<h2>Phases</h2>" + table(
             ("phase", "epochs", "clips x frames x crop, in turn", "BN splits"), rows, 3
@@ -217,7 +205,7 @@ def classes(facts: RunFacts) -> Iterable[str]:
     if facts.multi_label:
         head: tuple[str, ...] = ("class", "training", unit, "average precision", "")
         rows = [
-            f'<tr><td class="name">{say(c.name)}</td><td class="n">{"" if c.train is None else c.train}</td>'
+            f'<tr><td class="name">{escape(c.name)}</td><td class="n">{"" if c.train is None else c.train}</td>'
             f'<td class="n">{c.samples}</td><td class="n">{c.score:.3f}</td>{bar(c.score)}</tr>'
             for c in found
         ]
@@ -228,7 +216,7 @@ def classes(facts: RunFacts) -> Iterable[str]:
         pairs = confused_pairs(facts)
         if pairs:
             lines = [
-                f'<tr><td class="name">{say(true)}</td><td class="name">{say(said)}</td><td class="n">{count}</td>'
+                f'<tr><td class="name">{escape(true)}</td><td class="name">{escape(said)}</td><td class="n">{count}</td>'
                 f'<td class="n">{share:.0%}</td></tr>'
                 for true, said, count, share in pairs
             ]
@@ -237,7 +225,7 @@ def classes(facts: RunFacts) -> Iterable[str]:
             )
         head = ("class", "most often taken for", "training", unit, "right", "accuracy", "")
         rows = [
-            f'<tr><td class="name">{say(c.name)}</td><td class="name">{say(c.taken_for)}</td>'
+            f'<tr><td class="name">{escape(c.name)}</td><td class="name">{escape(c.taken_for)}</td>'
             f'<td class="n">{"" if c.train is None else c.train}</td><td class="n">{c.samples}</td><td class="n">{c.right}</td>'
             f'<td class="n">{c.score:.1%}</td>{bar(c.score)}</tr>'
             for c in found
@@ -271,11 +259,11 @@ def worst_clips(facts: RunFacts, number: int, room: int) -> Iterable[str]:
         about = f"{len(cards)} of the largest loss in that validation, worst first; {wrong} of them wrong."
         yield f'<h2>Worst clips</h2><p class="soft">{about}</p>'
         if len(reasons) == len(rows):
-            yield f'<p class="soft">Without pictures: {say(reasons[0])}.</p>'
+            yield f'<p class="soft">Without pictures: {escape(reasons[0])}.</p>'
         yield f'<div class="clips">{"".join(cards)}</div>'
     if best and best["failures"]:
         lines = [
-            f'<tr><td class="name">{say(f["path"])}</td><td>{say(f["reason"])}</td></tr>'
+            f'<tr><td class="name">{escape(f["path"])}</td><td>{escape(f["reason"])}</td></tr>'
             for f in best["failures"]
         ]
         yield "<h2>Could not be decoded</h2>" + table(("file", "why"), lines, 2)
@@ -286,13 +274,13 @@ def card(row: dict, names: Sequence[str]) -> str:
     right = row["classes"][0] in row["labels"]
     percent = lambda score: "?" if score is None else f"{100 * score:.0f} %"  # noqa: E731
     said = [
-        f"{say(names[k])} {percent(score)}"
+        f"{escape(names[k])} {percent(score)}"
         for k, score in zip(row["classes"], row["scores"], strict=True)
     ]
     shown = 5 if len(row["labels"]) > 1 else 3
     true = (
         ", ".join(
-            f"{say(names[k])} {percent(s)}"
+            f"{escape(names[k])} {percent(s)}"
             for k, s in zip(row["labels"], row["label_scores"], strict=True)
         )
         or "none"
@@ -307,7 +295,7 @@ def card(row: dict, names: Sequence[str]) -> str:
     return (
         f'<p>true: <b>{true}</b></p><p class="{"good" if right else "bad"}">said: <b>{said[0]}</b></p>'
         f'<p class="soft">{", ".join(["then " + said[1], *said[2:shown]]) if said[1:] else ""}</p>'
-        f'<p class="path">{say(name)}{say(part)}, loss {loss}</p>'
+        f'<p class="path">{escape(name)}{escape(part)}, loss {loss}</p>'
     )
 
 
@@ -326,17 +314,17 @@ def data(facts: RunFacts) -> Iterable[str]:
     faults = facts.checked.get("faults")
     if faults is not None:
         found = ", ".join(f"{count} {kind}" for kind, count in faults.items()) or "nothing wrong"
-        yield f"<p>check_data found: {say(found)}. Its data_report.html says more.</p>"
+        yield f"<p>check_data found: {escape(found)}. Its data_report.html says more.</p>"
 
 
 def config(facts: RunFacts) -> Iterable[str]:
     """What was run, with which versions."""
     if facts.head:
         lines = [
-            f'<tr><td>{say(key)}</td><td class="name">{say(value)}</td></tr>'
+            f'<tr><td>{escape(key)}</td><td class="name">{escape(value)}</td></tr>'
             for key, value in facts.head.items()
         ]
         yield f"<h2>Run</h2><table>{''.join(lines)}</table>"
     if facts.config:
-        text = "\n".join(say(line) for line in facts.config[:MAX_TEXT].splitlines())
+        text = "\n".join(escape(line) for line in facts.config[:MAX_TEXT].splitlines())
         yield f"<h2>Config</h2><details><summary>run.yaml</summary><pre>{text}</pre></details>"

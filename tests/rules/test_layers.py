@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    ("config", "dist", "files", "log", "processes", "sample", "weights"),
+    ("config", "dist", "files", "html_page", "log", "processes", "sample", "weights"),
     ("losses", "media", "metrics", "models", "solver"),
     ("data",),
     ("curate", "engine"),

@@ -297,7 +297,7 @@ def test_head_of_run_file():
 def test_page_of_a_run(run):
     page = read_page(write_report(run))
     for piece in ("tiny", "best validation top1 acc", "Loss", "Learning rate", "Time of a step", "Parts of the training loss",
-                  "Every class, worst first", "Taken for each other", "HardestClips clips", "Clips of each class",
+                  "Every class, worst first", "Taken for each other", "Worst clips", "Clips of each class",
                   "python 3.11, numpy 2.4", "run.yaml", "model_name: tiny"):  # fmt: skip
         assert piece in page.text, piece
     for name in (NASTY[0], NASTY[1], "红色 \\u202e rot", "new\\nline"):
@@ -475,7 +475,7 @@ def test_checked_data(run, tmp_path):
 def test_a_run_without_validation(tmp_path, no_charts):
     rows = [row for row in metrics() if row["split"] != "valid"]
     page = read_page(write_report(make_run(tmp_path / "run", rows)))
-    assert "train with --validate" in page.text and "HardestClips clips" not in page.text
+    assert "train with --validate" in page.text and "Worst clips" not in page.text
 
 
 def test_a_run_that_was_killed_in_its_first_steps(tmp_path, no_charts):
@@ -518,7 +518,7 @@ def test_never_makes_a_finished_training_fail(run, tmp_path, caplog, monkeypatch
     assert (
         warning.levelname == "WARNING" and f"python tools/report.py {tmp_path}" in warning.message
     )
-    monkeypatch.setattr(run_report, "page", lambda *a: 1 / 0)
+    monkeypatch.setattr(run_report, "render", lambda *a: 1 / 0)
     report_finished(run)
     assert "division by zero" in caplog.text
 
