@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES += (".ts", ".vob", ".webm", ".wmv")
 MAX_SHOWN = 10
 
 

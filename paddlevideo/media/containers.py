@@ -298,6 +298,10 @@ VIDEO_SUFFIXES = (
     ".mpg",
     ".mts",
     ".ogv",
+    ".ts",
+    ".vob",
+    ".webm",
+    ".wmv",
 )
 
 

@@ -179,7 +179,7 @@ def constant(monkeypatch, scores):
         return Evaluation({"top1": scores[done - 1], "loss": 1.0})
 
     monkeypatch.setattr(train_module, "validate_epoch", validate)
-    monkeypatch.setattr(train_module, "write_findings", lambda *args: None)
+    monkeypatch.setattr(train_module, "write_best_validation", lambda *args: None)
 
 
 def test_early_stopping_and_a_resume_of_it(small, monkeypatch, told):

@@ -330,7 +330,7 @@ def evaluated(cfg, model, monkeypatch, ranks):
                     )
                 loader = eval_loader(cfg, "test", records, CLASSES)
                 result = evaluate(
-                    cfg, model, loader, CLASSES, skip=True, keep_rows=True, num_worst=3
+                    cfg, model, loader, CLASSES, skip=True, keep_rows=True, num_hardest=3
                 )
                 if not turn:
                     done.append(result)

@@ -310,10 +310,10 @@ def test_each_class_is_drawn_equally_often():
         draws = [draw for batch in order.batches(epoch) for draw in batch]
         counts = np.bincount([order.labels[draw.index] for draw in draws])
         assert sorted(counts) == [9, 9, 10]
-        assert len({(draw.index, draw.turn) for draw in draws}) == 28, "each time another clip"
+        assert len({(draw.index, draw.repeat) for draw in draws}) == 28, "each time another clip"
         rare = [draw for draw in draws if order.labels[draw.index] == 1]
         assert {draw.index for draw in rare} == {20, 21, 22} and max(
-            draw.turn for draw in rare
+            draw.repeat for draw in rare
         ) == (len(rare) - 1) // 3
     assert list(order.batches(1)) == list(balanced((20, 3, 5)).batches(1)) != list(order.batches(2))
     frequent = {

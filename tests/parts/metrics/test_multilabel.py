@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paddlevideo.config.registry import lookup
-from paddlevideo.metrics import multi_label
+from paddlevideo.metrics import multilabel
 from paddlevideo.metrics.multilabel import MultiLabelMetric
 from paddlevideo.metrics.recognition import RecognitionMetric
 
@@ -133,7 +133,7 @@ def test_same_bits_on_any_split(samples, ranks, size):
 
 def test_blocks_do_not_show(samples, monkeypatch):
     whole = score(*samples)
-    monkeypatch.setattr(multi_label, "BLOCK", 100)  # 2 videos at a time
+    monkeypatch.setattr(multilabel, "BLOCK", 100)  # 2 videos at a time
     assert score(*samples) == whole
 
 

@@ -162,7 +162,7 @@ def test_records_are_numbered_through(three):
         for n in range(count)
     ]
     assert records[-1] == records[7] and records[5].offset == 0
-    assert records[5].place == f"{three}/c.tfrecord@0" and Record("x.mp4").place == "x.mp4"
+    assert records[5].location == f"{three}/c.tfrecord@0" and Record("x.mp4").location == "x.mp4"
     with pytest.raises(IndexError):
         records[8]
     assert load(three).max_label == -1 and load(three).class_names is None
