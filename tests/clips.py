@@ -1,4 +1,4 @@
-"""Small videos, made on the fly."""
+"""Small synthetic videos, written when a test needs them."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -8,14 +8,14 @@ import av
 import cv2
 import numpy as np
 
+AUDIO_RATE = 16000  # Hz
 
-def pictures(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
-    """uint8 [num_frames, height, width, 3]: a drifting random texture; no two frames look alike."""
+
+def random_frames(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """A drifting random texture: uint8 [num_frames, height, width, 3]; no two frames are alike."""
     rng = np.random.default_rng(seed)
-    texture = cv2.resize(
-        rng.integers(0, 256, (height // 8 + 4, width // 8 + 4, 3), np.uint8),
-        (width * 2, height * 2),
-    )
+    coarse = rng.integers(0, 256, (height // 8 + 4, width // 8 + 4, 3), np.uint8)
+    texture = cv2.resize(coarse, (width * 2, height * 2))
     frames = [
         np.roll(texture, (number * 2, number * 3), (0, 1))[:height, :width]
         for number in range(num_frames)
@@ -45,11 +45,12 @@ def write_clip(
     """Write a video file and return its path.
 
     Args:
-        pts: time stamps of the frames in units of 1 / (fps * 1000) s; even steps from 0 where None.
-        frames: uint8 [T, H, W, 3] RGB in place of `pictures`.
+        options: options of the video codec.
+        pts: timestamp of each frame in units of 1 / (fps * 1000) s; None spaces them evenly from 0.
+        frames: uint8 [T, H, W, 3] RGB to write instead of `random_frames`.
         rotation: display rotation (degrees, counter-clockwise).
-        num_streams: video streams; the second one shows other pictures of twice the width.
-        tone: a sine of this frequency (Hz) as an AAC stream.
+        num_streams: number of video streams; the second has different frames of twice the width.
+        tone: frequency (Hz) of a sine to add as an AAC stream.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(
@@ -61,30 +62,29 @@ def write_clip(
                 codec, rate=fps, options={"threads": "1"} | (options or {})
             )
             stream.height, stream.width, stream.pix_fmt = height, width * (number + 1), pixel_format
-            # The old codecs count whole frames only.
+            # The old codecs count timestamps in whole frames.
             unit = 1 if codec in ("mpeg4", "mpeg2video", "mjpeg") else 1000
             stream.codec_context.time_base = Fraction(1, fps * unit)
             if rotation:
                 stream.set_display_rotation(rotation)
-            shown = (
-                pictures(num_frames, height, stream.width, seed=number)
-                if frames is None or number
-                else frames
-            )
-            streams.append((stream, shown, unit))
-        sound = container.add_stream("aac", rate=16000, layout="mono") if tone else None
-        for stream, shown, unit in streams:
-            for number, picture in enumerate(shown):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if frames is None or number:
+                images = random_frames(num_frames, height, stream.width, seed=number)
+            else:
+                images = frames
+            streams.append((stream, images, unit))
+        audio = container.add_stream("aac", rate=AUDIO_RATE, layout="mono") if tone else None
+        for stream, images, unit in streams:
+            for number, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.time_base = Fraction(1, fps * unit)
                 frame.pts = number * unit if pts is None else pts[number]
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        if sound:
-            time = np.arange(16000 * num_frames // fps) / 16000
-            wave = (np.sin(2 * np.pi * tone * time) * 0.5).astype(np.float32)[None]
-            chunk = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-            chunk.sample_rate, chunk.pts = 16000, 0
-            container.mux(sound.encode(chunk))
-            container.mux(sound.encode(None))
+        if audio:
+            time = np.arange(AUDIO_RATE * num_frames // fps) / AUDIO_RATE
+            waveform = (np.sin(2 * np.pi * tone * time) * 0.5).astype(np.float32)[None]
+            chunk = av.AudioFrame.from_ndarray(waveform, format="fltp", layout="mono")
+            chunk.sample_rate, chunk.pts = AUDIO_RATE, 0
+            container.mux(audio.encode(chunk))
+            container.mux(audio.encode(None))
     return path

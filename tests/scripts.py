@@ -1,4 +1,4 @@
-"""Scripts of tools/, called in this process."""
+"""Runs scripts of the checkout in this process."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_script(monkeypatch, capsys, script: str, *args) -> tuple[int, str, str]:
-    """(exit status, what it printed, what it said on the error stream) of `python <script> <args>`."""
+    """Run `python <script> <args>`; returns (exit status, standard output, standard error)."""
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -17,7 +17,7 @@ def run_script(monkeypatch, capsys, script: str, *args) -> tuple[int, str, str]:
     capsys.readouterr()
     try:
         code = module.main()
-    except SystemExit as ended:
-        code = ended.code
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err

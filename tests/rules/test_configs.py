@@ -17,8 +17,8 @@ from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.train import train
 from paddlevideo.weights import state_arrays, write_arrays
-from tests.clips import pictures
-from tests.sounds import chirps, write_sound
+from tests.audio_clips import chirps, write_audio
+from tests.clips import random_frames
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
@@ -171,7 +171,7 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
     for number in range(2):
         clip = folder / "frames" / f"class {number}" / "clip"
         clip.mkdir(parents=True)
-        for place, frame in enumerate(pictures(5, seed=number), 1):
+        for place, frame in enumerate(random_frames(5, seed=number), 1):
             cv2.imwrite(str(clip / f"img_{place:05}.jpg"), frame)
     videos = folder / "videos.list"
     found = sorted((clips / "train").rglob("*.mp4"))[:2]
@@ -179,7 +179,7 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
         "".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8"
     )
     sounds = [
-        write_sound(folder / f"{seed}.mkv", chirps(2, seed=seed), video={"num_frames": 50})
+        write_audio(folder / f"{seed}.mkv", chirps(2, seed=seed), video={"num_frames": 50})
         for seed in range(2)
     ]
     heard = folder / "sounds.list"

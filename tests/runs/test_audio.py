@@ -19,10 +19,10 @@ from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
+from tests.audio_clips import tone, write_audio
 from tests.clips import write_clip
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at, metrics_of
-from tests.sounds import tone, write_sound
 
 OVERRIDES = [
     "MODEL.backbone={name: ResNetAudio, base_channels: 4}",  # small, so that little time goes into checkpoints
@@ -42,9 +42,9 @@ def sounds(tmp_path_factory) -> Path:
             wave = tone(0.8, hertz=hertz * (1 + number / 50), level=0.1 + number / 40)
             path = folder / split / name / f"{number}.wav"
             if number < 2:
-                write_sound(path.with_suffix(".mkv"), wave, video={"num_frames": 20})
+                write_audio(path.with_suffix(".mkv"), wave, video={"num_frames": 20})
             else:
-                write_sound(path, wave)
+                write_audio(path, wave)
     return folder
 
 

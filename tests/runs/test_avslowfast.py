@@ -19,11 +19,11 @@ from paddlevideo.engine.test import test as run_test
 from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
+from tests.audio_clips import chirps, write_audio
 from tests.clips import write_clip
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at, metrics_of
 from tests.scripts import run_script
-from tests.sounds import chirps, write_sound
 
 SPLITS = ("train", "valid", "test")
 OVERRIDES = [
@@ -42,7 +42,7 @@ def videos(tmp_path_factory) -> Path:
         for number in range(count):
             name = ("a b", "c")[number % 2]
             sound = chirps(1.2, seed=number + 10 * len(split)) * (1, 0.2)[number % 2]
-            write_sound(folder / split / name / f"{number}.mkv", sound, video={"num_frames": 30})
+            write_audio(folder / split / name / f"{number}.mkv", sound, video={"num_frames": 30})
     return folder
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from paddlevideo.curate.results import CONFIG
 from paddlevideo.engine.build import load_config, load_records
-from tests.clips import pictures, write_clip
+from tests.clips import random_frames, write_clip
 
 
 def run(root, *arguments):
@@ -25,7 +25,7 @@ def videos(tmp_path):
     for number in range(10):
         label = ("run", "跑步")[number % 2]
         write_clip(
-            tmp_path / "my videos" / label / f"{number}.mp4", 8, frames=pictures(8, seed=number)
+            tmp_path / "my videos" / label / f"{number}.mp4", 8, frames=random_frames(8, seed=number)
         )
     return tmp_path / "my videos"
 

@@ -16,17 +16,17 @@ from paddlevideo.curate.batch_jobs import part_of, plan, tell, work
 from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError
+from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
-from tests.sounds import chirps, tone, write_sound
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     """Four videos in class folders with spaces in names; one has no sound, one is no video."""
     root = tmp_path_factory.mktemp("many") / "my videos"
-    write_sound(root / "a b" / "one two.mp4", tone(1, 44100), 44100, codec="aac", video={})
-    write_sound(root / "c" / "one two.mkv", np.stack([tone(1), 0 * tone(1)]), video={})
-    write_sound(root / "c" / "deep" / "x.avi", tone(1, 8000), 8000, video={})
+    write_audio(root / "a b" / "one two.mp4", tone(1, 44100), 44100, codec="aac", video={})
+    write_audio(root / "c" / "one two.mkv", np.stack([tone(1), 0 * tone(1)]), video={})
+    write_audio(root / "c" / "deep" / "x.avi", tone(1, 8000), 8000, video={})
     write_clip(root / "c" / "mute.mp4", num_frames=3)
     (root / "c" / "broken.mp4").write_bytes(b"not a video" * 100)
     (root / "notes.txt").write_text("nothing to hear")
@@ -111,7 +111,7 @@ def test_a_run_goes_on_where_it_stopped(videos, tmp_path, monkeypatch):
 
 
 def test_nothing_is_left_of_a_file_that_fails_half_way(tmp_path):
-    path = write_sound(
+    path = write_audio(
         tmp_path / "a.mp4", chirps(6), codec="aac", video={"num_frames": 150}, movflags="faststart"
     )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -136,8 +136,8 @@ def test_other_settings_are_not_mixed_in(videos, tmp_path):
 
 
 def test_an_odd_error_is_told_with_its_type(tmp_path, monkeypatch):
-    write_sound(tmp_path / "in" / "a.wav", tone(0.1))
-    write_sound(tmp_path / "in" / "b.wav", tone(0.1))
+    write_audio(tmp_path / "in" / "a.wav", tone(0.1))
+    write_audio(tmp_path / "in" / "b.wav", tone(0.1))
     real = audio_files.read_waveform
 
     def odd(path, *args, **kwargs):
@@ -183,7 +183,7 @@ def test_folders_levels_suffixes(videos, tmp_path):
 
 
 def test_what_was_made_is_not_taken_for_more(tmp_path):
-    write_sound(tmp_path / "a.mkv", tone(0.2), video={"num_frames": 5})
+    write_audio(tmp_path / "a.mkv", tone(0.2), video={"num_frames": 5})
     for out in (tmp_path / "wavs", tmp_path):
         jobs = plan(tmp_path, out, ".wav")
         assert [job.target for job in jobs] == [str(out / "a.wav")]
@@ -232,7 +232,7 @@ def test_parts_share_the_work(videos, tmp_path):
 
 
 def test_damage_in_the_channels_is_told(tmp_path, monkeypatch):
-    path = write_sound(tmp_path / "a.wav", tone(0.2))
+    path = write_audio(tmp_path / "a.wav", tone(0.2))
 
     def pieces(self):
         yield np.zeros((2, 100), np.float32)

@@ -41,7 +41,7 @@ from paddlevideo.engine.build import load_config
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
-from tests.clips import pictures, write_clip
+from tests.clips import random_frames, write_clip
 
 STREAM = {"g": "6", "bf": "0"}
 
@@ -66,7 +66,7 @@ def found(result):
 def good_clip(path, seed, num_frames=12, **options):
     """A clip unlike any other of its set."""
     return write_clip(
-        path, num_frames, 48, 64, frames=pictures(num_frames, 48, 64, seed=seed), **options
+        path, num_frames, 48, 64, frames=random_frames(num_frames, 48, 64, seed=seed), **options
     )
 
 
@@ -141,7 +141,7 @@ def seed_files(root):
     damage(good_clip(run / "holes.avi", 907, 40, codec="mpeg4"))
     (run / "words.mp4").write_text("this is no video\n" * 50)
     (run / "page.mp4").write_text("<!DOCTYPE html><html><body>404 Not Found</body></html>")
-    cv2.imwrite(str(run / "picture.png"), pictures(1)[0])
+    cv2.imwrite(str(run / "picture.png"), random_frames(1)[0])
     (run / "picture.png").rename(run / "picture.mp4")
     with zipfile.ZipFile(run / "packed.mov", "w") as archive:
         archive.writestr("a.txt", "text")

@@ -15,7 +15,7 @@ from paddlevideo.data.datasets import FrameDataset, read_class_names
 from paddlevideo.media.containers import PyAVReader
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
-from tests.clips import pictures, write_clip
+from tests.clips import random_frames, write_clip
 from tests.scripts import run_script
 
 SCRIPT = "tools/data/extract_frames.py"
@@ -86,8 +86,8 @@ def test_short_side_and_quality(tmp_path):
     assert sizes[36, 95][:2] == sizes[36, 30][:2] == (36, 64), "the aspect is kept"
     assert sizes[500, 95][:2] == sizes[None, 95][:2] == (72, 128), "nothing is enlarged"
     assert sizes[36, 30][2] < sizes[36, 95][2] * 0.7
-    shrunk = WriteFrames(24, 100).encode(pictures(1, 48, 96)[0])
-    area = cv2.resize(pictures(1, 48, 96)[0], (48, 24), interpolation=cv2.INTER_AREA)
+    shrunk = WriteFrames(24, 100).encode(random_frames(1, 48, 96)[0])
+    area = cv2.resize(random_frames(1, 48, 96)[0], (48, 24), interpolation=cv2.INTER_AREA)
     image = cv2.cvtColor(
         cv2.imdecode(np.frombuffer(shrunk, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
     )

@@ -16,9 +16,9 @@ from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError, Record
+from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
 from tests.scripts import run_script
-from tests.sounds import chirps, tone, write_sound
 
 SCRIPT = "tools/data/resize_videos.py"
 
@@ -130,7 +130,7 @@ def test_sizes_and_key_frames(tmp_path):
 def test_sound_is_the_same(tmp_path, name, codec):
     rate = 48000
     video = {"num_frames": 30, "start": 0.2}
-    source = write_sound(tmp_path / name, chirps(1.5, rate), rate, codec=codec, video=video)
+    source = write_audio(tmp_path / name, chirps(1.5, rate), rate, codec=codec, video=video)
     WriteSmaller(32)(str(source), str(tmp_path / "small.mp4"))
     before, after = (read_waveform(str(path), rate) for path in (source, tmp_path / "small.mp4"))
     # Where the sound begins is kept to a tick of the container's clock, 1 ms in Matroska.
@@ -145,7 +145,7 @@ def test_sound_is_the_same(tmp_path, name, codec):
 
 
 def test_sound_that_does_not_fit(tmp_path):
-    source = write_sound(tmp_path / "a.mkv", tone(0.5), codec="tta", video={"num_frames": 6})
+    source = write_audio(tmp_path / "a.mkv", tone(0.5), codec="tta", video={"num_frames": 6})
     with pytest.raises(
         DecodeError,
         match=r"its sound \(tta\) cannot be copied into .mp4: choose another suffix, or no sound",
@@ -172,7 +172,7 @@ def test_damage_is_told_and_leaves_nothing(tmp_path):
         ).read_bytes()
     )
     (tmp_path / "in" / "short.mp4").write_bytes(bytes(middle[:-600]))
-    write_sound(tmp_path / "in" / "sound.mp4", tone(0.3), codec="aac")
+    write_audio(tmp_path / "in" / "sound.mp4", tone(0.3), codec="aac")
     done = work(
         WriteSmaller(48),
         plan_smaller(tmp_path / "in", tmp_path / "out", ".mp4")[0],

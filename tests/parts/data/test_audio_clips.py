@@ -17,8 +17,8 @@ from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.media.log_mel import LogMel, nearest_steps
 from paddlevideo.media.waveform import NoAudioError, read_waveform
 from paddlevideo.sample import BatchShape, DecodeError, Record
-from tests.clips import pictures, write_clip
-from tests.sounds import chirps, write_sound
+from tests.audio_clips import chirps, write_audio
+from tests.clips import random_frames, write_clip
 
 RNG = np.random.default_rng
 LATE = [
@@ -31,7 +31,7 @@ TRAIN = [JitterScale(40, 56), MultiCrop(32), RandomFlip(), *LATE]
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
-    return write_sound(
+    return write_audio(
         tmp_path_factory.mktemp("av") / "v.mkv", chirps(10), video={"num_frames": 250}
     )
 
@@ -128,7 +128,7 @@ def test_hard_negatives(video):
 
 
 def test_a_video_without_another_clip_gives_its_own_sound(tmp_path):
-    short = write_sound(tmp_path / "short.mkv", chirps(0.4), video={"num_frames": 10})
+    short = write_audio(tmp_path / "short.mkv", chirps(0.4), video={"num_frames": 10})
     heard = ClipAudio(misaligned=True)(
         *opened(short, DecodeSampler(32, 2, valid_mode=True)), RNG(0), 64 / 30
     )
@@ -139,7 +139,7 @@ def test_a_video_without_another_clip_gives_its_own_sound(tmp_path):
 def test_clips_without_sound(tmp_path):
     mute, early = tmp_path / "mute.mp4", tmp_path / "early.mkv"
     write_clip(mute, num_frames=100)
-    write_sound(early, chirps(2), video={"num_frames": 250})
+    write_audio(early, chirps(2), video={"num_frames": 250})
     sample = DecodeSampler(8, 2, test_mode=True, num_ensemble_views=5)
     for path, why in (
         (mute, "no audio stream"),
@@ -169,7 +169,7 @@ def test_clips_without_sound(tmp_path):
 
 
 def test_far_clips_of_a_long_video_are_read_apart(tmp_path, monkeypatch):
-    path = write_sound(tmp_path / "long.mkv", chirps(60), video={"num_frames": 60, "fps": 1})
+    path = write_audio(tmp_path / "long.mkv", chirps(60), video={"num_frames": 60, "fps": 1})
     whole = LogMel()(read_waveform(str(path)))
     asked = []
     monkeypatch.setattr(
@@ -273,7 +273,7 @@ def test_sound_changes_no_visual_draw(video):
 def test_a_frame_rate_that_varies(tmp_path):
     """Sound is that of the times when a clip's frames are shown, not of where an even rate would put them."""
     pts = [*range(40), *range(60, 240, 6)]  # 70 frames: 1.6 s at 25 a second, then about 4
-    path = write_sound(tmp_path / "v.mkv", chirps(10), video={"num_frames": 70, "pts": pts})
+    path = write_audio(tmp_path / "v.mkv", chirps(10), video={"num_frames": 70, "pts": pts})
     sampler = DecodeSampler(4, 2, target_fps=25, test_mode=True, num_ensemble_views=4)
     pipeline = ClipPipeline(
         VideoDecoder(),
@@ -290,7 +290,7 @@ def test_a_frame_rate_that_varies(tmp_path):
 
 
 def test_a_video_that_is_shorter_than_a_clip(tmp_path):
-    path = write_sound(tmp_path / "short.mkv", chirps(0.6), video={"num_frames": 15})
+    path = write_audio(tmp_path / "short.mkv", chirps(0.6), video={"num_frames": 15})
     pipeline = ClipPipeline(
         VideoDecoder(), DecodeSampler(32, 2, target_fps=25), TRAIN, ClipAudio(misaligned=True)
     )
@@ -303,7 +303,7 @@ def test_a_video_that_is_shorter_than_a_clip(tmp_path):
 
 
 def test_silence_is_a_sound_and_a_missing_one_is_told(tmp_path):
-    silent = write_sound(tmp_path / "silent.mkv", np.zeros(40000), video={"num_frames": 50})
+    silent = write_audio(tmp_path / "silent.mkv", np.zeros(40000), video={"num_frames": 50})
     mute = write_clip(tmp_path / "mute.mp4", num_frames=50)
 
     def pipeline(**settings):
@@ -324,7 +324,7 @@ def test_silence_is_a_sound_and_a_missing_one_is_told(tmp_path):
 
 
 def test_a_folder_of_frames_has_no_sound(tmp_path):
-    for number, frame in enumerate(pictures(12), 1):
+    for number, frame in enumerate(random_frames(12), 1):
         cv2.imwrite(str(tmp_path / f"img_{number:05}.jpg"), frame)
     record = Record(str(tmp_path), num_frames=12, frame_pattern="img_{:05}.jpg")
     for settings in ({}, {"missing_audio": "zeros"}):
@@ -340,7 +340,7 @@ def test_a_folder_of_frames_has_no_sound(tmp_path):
 
 def test_workers_and_ranks_give_the_same_bytes(tmp_path):
     for number in range(4):
-        write_sound(tmp_path / f"{number}.mkv", chirps(3, seed=number), video={"num_frames": 75})
+        write_audio(tmp_path / f"{number}.mkv", chirps(3, seed=number), video={"num_frames": 75})
     records = [Record(str(tmp_path / f"{number}.mkv"), number) for number in range(4)]
     pipeline = ClipPipeline(
         VideoDecoder(), DecodeSampler(8, 2, target_fps=25), TRAIN, ClipAudio(misaligned=True)

@@ -22,8 +22,8 @@ from paddlevideo.data.pipeline import StageError
 from paddlevideo.media.log_mel import DecibelMel, LogMel, mel_filters, nearest_steps, overlap_window
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import Record
+from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
-from tests.sounds import chirps, tone, write_sound
 
 RNG = np.random.default_rng
 
@@ -192,12 +192,12 @@ def test_rows_are_cut_and_filled_up():
 def folder(tmp_path):
     """A feature, a wav and a video of the same sound, one video without sound."""
     (tmp_path / "a b").mkdir()
-    write_sound(tmp_path / "a b" / "clip 1.wav", chirps(4))
+    write_audio(tmp_path / "a b" / "clip 1.wav", chirps(4))
     np.save(
         tmp_path / "a b" / "clip 1.npy",
         DecibelMel()(read_waveform(str(tmp_path / "a b" / "clip 1.wav"))),
     )
-    write_sound(tmp_path / "clip2.mkv", chirps(4), video={"num_frames": 100})
+    write_audio(tmp_path / "clip2.mkv", chirps(4), video={"num_frames": 100})
     write_clip(tmp_path / "mute.mp4", num_frames=8)
     return tmp_path
 

@@ -16,7 +16,7 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.media import containers, decode
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
-from tests.clips import pictures, write_clip
+from tests.clips import random_frames, write_clip
 
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(20, 4000, 60)).tolist()
 OPEN_GOP = {"bf": "3", "x264-params": "keyint=12:open-gop=1:b-adapt=0:scenecut=0"}
@@ -382,7 +382,7 @@ def test_workers_decode_on_one_thread():
 
 def write_pictures(folder: Path, num_frames: int, pattern: str = "img_{:05}.png") -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
-    frames = pictures(num_frames)
+    frames = random_frames(num_frames)
     for number, frame in enumerate(frames):
         cv2.imwrite(
             str(folder / pattern.format(number + 1)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)

@@ -15,8 +15,8 @@ from paddlevideo.data.audio_pipeline import video_length
 from paddlevideo.media import waveform
 from paddlevideo.media.waveform import NoAudioError, open_audio, read_waveform, resample
 from paddlevideo.sample import DecodeError
+from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
-from tests.sounds import chirps, tone, write_sound
 
 PICTURE = {"num_frames": 150}
 # name: codec, rate, picture; those that lose nothing first
@@ -50,7 +50,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sounds")
     for name, (codec, rate, picture) in EVERY.items():
         if codec in av.codecs_available:
-            write_sound(folder / name, chirps(6, rate), rate, codec, video=picture)
+            write_audio(folder / name, chirps(6, rate), rate, codec, video=picture)
     return folder
 
 
@@ -100,7 +100,7 @@ def test_a_part_equals_that_of_the_whole(files, name, rate):
 
 
 def test_only_the_part_is_decoded(tmp_path, monkeypatch):
-    path = write_sound(
+    path = write_audio(
         tmp_path / "long.mp4", chirps(60), codec="aac", video={"num_frames": 60, "fps": 1}
     )
     counted, to_float = [], waveform.to_float
@@ -117,14 +117,14 @@ def test_only_the_part_is_decoded(tmp_path, monkeypatch):
 
 def test_channels_are_averaged(tmp_path):
     stereo = np.stack([tone(1, level=0.8), np.zeros(16000, np.float32)])
-    sound = read_waveform(str(write_sound(tmp_path / "stereo.wav", stereo)))
+    sound = read_waveform(str(write_audio(tmp_path / "stereo.wav", stereo)))
     assert np.abs(sound - stereo[0] / 2).max() < 2**-15  # 0.707 of it where libswresample mixes
     six = np.stack([tone(1, hertz=100 * (n + 1), level=0.1 * (n + 1)) for n in range(6)])
     for name, codec in (("six.wav", "pcm_s16le"), ("six.flac", "flac")):
-        sound = read_waveform(str(write_sound(tmp_path / name, six, codec=codec)))
+        sound = read_waveform(str(write_audio(tmp_path / name, six, codec=codec)))
         assert np.abs(sound - six.mean(axis=0)).max() < 2**-15, name
     sound = read_waveform(
-        str(write_sound(tmp_path / "six.mp4", np.tile(tone(2), (6, 1)), codec="aac"))
+        str(write_audio(tmp_path / "six.mp4", np.tile(tone(2), (6, 1)), codec="aac"))
     )
     assert (
         abs(sound[8000:16000].max() - 0.5 * 5 / 6) < 0.01
@@ -148,7 +148,7 @@ def test_resampling(rate):
 
 def test_sound_of_telephone_and_studio(tmp_path):
     for rate in (8000, 48000):
-        sound = read_waveform(str(write_sound(tmp_path / f"{rate}.wav", tone(2, rate), rate)))
+        sound = read_waveform(str(write_audio(tmp_path / f"{rate}.wav", tone(2, rate), rate)))
         assert len(sound) == 32000 and np.abs(sound - tone(2))[2000:30000].max() < 1e-4
 
 
@@ -175,7 +175,7 @@ def test_second_0_is_the_first_frame(tmp_path):
     }
     for name, (video, start, wanted) in cases.items():
         for suffix in (".mp4", ".mkv"):
-            path = write_sound(
+            path = write_audio(
                 tmp_path / f"{name}{suffix}",
                 beep,
                 codec="aac",
@@ -214,7 +214,7 @@ def test_a_cover_picture_is_no_video(tmp_path):
 
 
 def test_a_hole_is_silence(tmp_path):
-    path = write_sound(tmp_path / "hole.mkv", tone(4), hole=(2.0, 1.5), video={"num_frames": 140})
+    path = write_audio(tmp_path / "hole.mkv", tone(4), gap=(2.0, 1.5), video={"num_frames": 140})
     sound = read_waveform(str(path))
     assert abs(len(sound) - 5.5 * 16000) < 100
     assert (
@@ -225,18 +225,18 @@ def test_a_hole_is_silence(tmp_path):
     with pytest.raises(DecodeError, match=r"time stamps jump from 2.0\d* s to 602"):
         read_waveform(
             str(
-                write_sound(
-                    tmp_path / "broken.mkv", tone(4), hole=(2.0, 600), video={"num_frames": 10}
+                write_audio(
+                    tmp_path / "broken.mkv", tone(4), gap=(2.0, 600), video={"num_frames": 10}
                 )
             )
         )
 
 
 def test_a_chosen_stream(tmp_path):
-    path = write_sound(
+    path = write_audio(
         tmp_path / "two.mkv",
         tone(1, level=0.2),
-        others=(tone(1, level=0.6),),
+        more_streams=(tone(1, level=0.6),),
         video={"num_frames": 25},
     )
     assert (
@@ -252,20 +252,20 @@ def test_a_chosen_stream(tmp_path):
 
 def test_silence_is_a_sound(tmp_path):
     sound = read_waveform(
-        str(write_sound(tmp_path / "silent.mp4", np.zeros(16000), codec="aac", video={}))
+        str(write_audio(tmp_path / "silent.mp4", np.zeros(16000), codec="aac", video={}))
     )
     assert len(sound) >= 16000 and not sound.any()
 
 
 def test_one_sample(tmp_path):
-    assert read_waveform(str(write_sound(tmp_path / "one.wav", np.array([0.5])))).tolist() == [0.5]
-    assert len(read_waveform(str(write_sound(tmp_path / "one44.wav", np.array([0.5]), 44100)))) == 1
+    assert read_waveform(str(write_audio(tmp_path / "one.wav", np.array([0.5])))).tolist() == [0.5]
+    assert len(read_waveform(str(write_audio(tmp_path / "one44.wav", np.array([0.5]), 44100)))) == 1
 
 
 def test_nothing_to_hear(tmp_path):
     with pytest.raises(NoAudioError, match="^no audio stream in it$"):
         read_waveform(str(write_clip(tmp_path / "mute.mp4")))
-    path = write_sound(
+    path = write_audio(
         tmp_path / "short.mp4", tone(1), codec="aac", start=1.0, video={"num_frames": 100}
     )
     with pytest.raises(
@@ -300,7 +300,7 @@ def test_what_is_no_sound_file(tmp_path):
 
 
 def test_a_file_that_is_cut_short(tmp_path):
-    path = write_sound(
+    path = write_audio(
         tmp_path / "a.mp4", chirps(6), codec="aac", video={"num_frames": 150}, movflags="faststart"
     )
     data = path.read_bytes()
@@ -314,7 +314,7 @@ def test_a_file_that_is_cut_short(tmp_path):
 
 
 def test_damage_is_told_where_it_is_heard(tmp_path):
-    path = write_sound(tmp_path / "a.mp4", chirps(6), codec="aac", video={"num_frames": 10})
+    path = write_audio(tmp_path / "a.mp4", chirps(6), codec="aac", video={"num_frames": 10})
     with av.open(str(path)) as container:
         places = [
             (float(p.pts * p.time_base), p.pos, p.size) for p in container.demux(audio=0) if p.size

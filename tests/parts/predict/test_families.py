@@ -29,8 +29,8 @@ from paddlevideo.runtimes.choose import available_backends, open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.sample import Record
 from paddlevideo.weights import write_arrays
-from tests.clips import pictures, write_clip
-from tests.sounds import chirps, write_sound
+from tests.audio_clips import chirps, write_audio
+from tests.clips import random_frames, write_clip
 
 FAMILIES = ("tags", "sound", "both")
 NUM_CLASSES = 5
@@ -136,14 +136,14 @@ def make_data(name: str, folder: Path) -> tuple[Path, Path]:
                 data / f"{number}.npy", np.random.default_rng(number).random((rows, 80), np.float32)
             )
             lines.append(f"data/{number} {number * 40 + 30} {number}\n")
-        write_sound(data / "c.wav", chirps(2.0))
-        write_sound(data / "d e.mp4", chirps(1.5, seed=3), codec="aac", video={"num_frames": 38})
+        write_audio(data / "c.wav", chirps(2.0))
+        write_audio(data / "d e.mp4", chirps(1.5, seed=3), codec="aac", video={"num_frames": 38})
         lines += ["data/c.wav 2\n", "data/d e.mp4 3\n"]
     else:
         for number, sound in enumerate((chirps(1.6), chirps(1.6, seed=4)[:, None].T)):
-            write_sound(data / f"{number}.mp4", sound, codec="aac", video={"num_frames": 40})
+            write_audio(data / f"{number}.mp4", sound, codec="aac", video={"num_frames": 40})
         write_clip(data / "silent.mp4", 30)
-        write_sound(
+        write_audio(
             data / "x" / "part.mkv", chirps(0.4, seed=5), codec="flac", video={"num_frames": 60}
         )
         files = sorted(data.rglob("*.m*"))
@@ -485,7 +485,7 @@ def test_a_video_for_a_tagger_says_what_to_do(families, predictors, tmp_path):
     with pytest.raises(
         ValueError, match=r"input 0 is a ndarray, expected a path or a FrameExample"
     ):
-        predictors("tags").predict(pictures(4))
+        predictors("tags").predict(random_frames(4))
 
 
 def test_a_hook_makes_features_of_videos(families, tmp_path):
@@ -530,7 +530,7 @@ def test_sounds_features_and_videos_of_a_folder(families, predictors):
             if path.endswith(Path(result.input_path).name)
         )
         assert scores_of(result) == pytest.approx(expected, abs=1e-5)
-    write_sound(family.given.parent / "e.mp3", chirps(1.0), codec="mp3")
+    write_audio(family.given.parent / "e.mp3", chirps(1.0), codec="mp3")
     (result,) = predictor.predict(family.given.parent / "e.mp3")
     assert result.error is None and result.note == ""
 
@@ -643,7 +643,7 @@ def test_a_clip_without_sound_is_classified_by_its_pictures(families, predictors
 def test_pictures_in_memory_and_in_folders_have_no_sound(families, predictors, tmp_path):
     import cv2
 
-    frames = pictures(30)
+    frames = random_frames(30)
     for number, frame in enumerate(frames, 1):
         cv2.imwrite(str(tmp_path / f"img_{number:05}.jpg"), frame[..., ::-1])
     memory, folder = predictors("both").predict([frames, tmp_path])

@@ -21,7 +21,7 @@ from paddlevideo.predict.results import Result, write_results
 from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.sample import Record
 from paddlevideo.weights import WeightsError
-from tests.clips import pictures
+from tests.clips import random_frames
 from tests.parts.conftest import NAMES
 
 PATTERN = "img_{:05}.jpg"
@@ -172,7 +172,7 @@ def test_frames_in_memory(exported, predictor):
     with VideoDecoder().open(Record(exported.files[0])) as clip:
         frames = clip.read(np.arange(clip.num_frames))
     from_file, from_memory, other = predictor.predict(
-        [exported.files[0], frames, pictures(9, seed=4)]
+        [exported.files[0], frames, random_frames(9, seed=4)]
     )
     assert from_memory.input_path == "array 1" and from_memory.scores == pytest.approx(
         from_file.scores, abs=1e-6
@@ -243,7 +243,7 @@ def test_a_file_whose_name_looks_like_a_pattern(exported, tmp_path):
 def test_folder_of_frames_is_one_clip(exported, predictor, tmp_path):
     folder = tmp_path / "clip"
     folder.mkdir()
-    for number, frame in enumerate(pictures(6), 1):
+    for number, frame in enumerate(random_frames(6), 1):
         cv2.imwrite(str(folder / PATTERN.format(number)), frame[..., ::-1])
     (result,) = predictor.predict(folder)
     assert result.input_path == str(folder) and result.error is None
@@ -376,7 +376,7 @@ def test_results_as_json(tmp_path):
 
 
 def test_array_clip_reads_any_order():
-    clip = ArrayClip(pictures(5))
+    clip = ArrayClip(random_frames(5))
     assert clip.num_frames == 5
     np.testing.assert_array_equal(clip.read([3, 0, 3]), clip.frames[[3, 0, 3]])
 
