@@ -6,11 +6,11 @@ from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.build import build_model, load_records
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.evaluate import Evaluation, evaluate
+from paddlevideo.engine.evaluate import TAGS, Evaluation, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
-from paddlevideo.engine.score_files import write_scores
 from paddlevideo.files import writable
+from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
 from paddlevideo.models import onednn
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import load_into
@@ -31,7 +31,7 @@ def test(
         DecodeError: a file failed and `on_error: skip` is not set, or every file did.
         OSError: `out` cannot be written; said before the work.
     """
-    if out and Path(out).suffix not in (".json", ".npz"):
+    if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
         writable(out)
@@ -52,7 +52,9 @@ def test(
     if dist.is_main():
         report(done, names)
         if out:
-            write_scores(out, done, classes)
+            multi_label = "avg_loss" in done.numbers
+            num_scores = min(TAGS, classes.num) if multi_label else classes.num
+            write_scores(out, done.rows, done.numbers, classes.names, num_scores, multi_label)
             log.logger.info(f"scores of {len(done.rows)} videos are in {out}")
     return done
 

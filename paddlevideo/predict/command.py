@@ -8,8 +8,9 @@ from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import writable
 from paddlevideo.log import logger
+from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import check_suffix, result_file
+from paddlevideo.predict.results import result_file
 from paddlevideo.runtimes.choose import require
 
 
@@ -20,7 +21,7 @@ def run_command(args: Namespace) -> int:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
     if args.out:
-        check_suffix(args.out)
+        check_prediction_suffix(args.out)
         writable(args.out)
     elif args.quiet:
         raise ValueError(

@@ -1,6 +1,5 @@
 """What prediction gives for one video: classes and scores, or the reason why there are none; and files of that."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.files import atomic_write
-
-SUFFIXES = (".json", ".jsonl", ".csv")
+from paddlevideo.metrics.score_files import prediction_file
 
 
 @dataclass(frozen=True)
@@ -98,60 +96,16 @@ class Result:
         return path
 
 
-def check_suffix(path: str | Path) -> None:
-    """
-    Raises:
-        ValueError: no file of results is called so.
-    """
-    if Path(path).suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path}: results are written as {', '.join(SUFFIXES)}, by the end of the name"
-        )
-
-
 @contextmanager
 def result_file(path: str | Path) -> Iterator[Callable[[Result], None]]:
-    """Gives a function that writes a result, so that they need not wait in memory; the file is there when all are written.
-
-    `.json` is one list and `.jsonl` an object a line. `.csv` is what the YouTube-8M challenge takes, `VideoId` and
-    `LabelConfidencePairs`, with the id of a video, or its path where it has none; one that failed has no line.
+    """Yield a function that writes one result to `path`; see `score_files.prediction_file`.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix than `.json`, `.jsonl` or `.csv`.
         OSError: it cannot be written.
     """
-    check_suffix(path)
-    suffix = Path(path).suffix
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("w", encoding="utf-8", newline="\n") as file,
-    ):
-        rows, count = csv.writer(file, lineterminator="\n"), 0
-
-        def write(result: Result) -> None:
-            nonlocal count
-            if suffix == ".jsonl":
-                file.write(json.dumps(result.json, ensure_ascii=False) + "\n")
-            elif suffix == ".json":
-                file.write(
-                    (",\n" if count else "[\n")
-                    + json.dumps(result.json, ensure_ascii=False, indent=1)
-                )
-            elif result.error is None:
-                pairs = zip(result.class_ids, result.scores, strict=True)
-                rows.writerow(
-                    [
-                        result.id or result.input_path,
-                        " ".join(f"{number} {score:g}" for number, score in pairs),
-                    ]
-                )
-            count += 1
-
-        if suffix == ".csv":
-            rows.writerow(["VideoId", "LabelConfidencePairs"])
-        yield write
-        if suffix == ".json":
-            file.write("\n]\n" if count else "[]\n")
+    with prediction_file(path) as write:
+        yield lambda result: write(result.json)
 
 
 def write_results(path: str | Path, results: Sequence[Result]) -> None:

@@ -1,10 +1,14 @@
-"""Accuracy of score files alone and fused: what tools/analysis/report_accuracy.py prints, draws and writes."""
+"""Report the accuracy of score files, alone and fused: the text, plot and output of
+`tools/analysis/report_accuracy.py`."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from paddlevideo.data.datasets import is_integer
+from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.files import atomic_write, writable
 from paddlevideo.metrics.fusion import (
     Aligned,
@@ -16,10 +20,15 @@ from paddlevideo.metrics.fusion import (
     fuse,
     softmax,
 )
-from paddlevideo.report.score_files import read_list, read_scores, write_scores
+from paddlevideo.metrics.score_files import SCORE_SUFFIXES, read_scores, write_scores
+from paddlevideo.report.plot import new_figure
 
+# Titles as in MMAction2's report_accuracy.py: users search for "Mean Class Accuracy: 0.7123".
 MEASURES = {"mean_class_accuracy": "Mean Class", "top1": "Top 1", "top5": "Top 5"}
-PICTURES = (".png", ".svg", ".pdf")
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+MAX_SHOWN = 5  # ids in a note
+
+VideoList = tuple[str, list[str], np.ndarray]  # (name, ids, labels int64 [N])
 
 
 def report_accuracy(
@@ -31,164 +40,209 @@ def report_accuracy(
     plot: str | None = None,
     out: str | None = None,
 ) -> str:
-    """The report as text.
+    """Return the report as text; draw the plot and write the fused scores on request.
 
     Args:
-        files: scores of each modality.
-        datalist: the videos and their labels; needed where a file has no ids, or none has labels.
-        coefficients: one for each file, 1 by default.
-        apply_softmax: of each row of each file, before they are weighted.
-        search: find the coefficients that get most of these labels right.
-        plot: a picture of the accuracy over the coefficients (.png, .svg, .pdf).
-        out: the fused scores (.json, .npz).
+        files: score files, one per modality.
+        datalist: list of the videos with labels; required if a file has no ids or no file has
+            labels.
+        coefficients: weight of each file, 1 by default.
+        apply_softmax: turn each row of each file into probabilities before weighting it.
+        search: find the coefficients that classify most of these videos correctly.
+        plot: image file for accuracy over the coefficients (.png, .svg, .pdf).
+        out: file for the fused scores (.json, .npz).
 
     Raises:
-        ValueError: files or flags that do not fit (FusionError, DatasetError, WeightsError).
-        OSError: `plot` or `out` cannot be written; said before the work.
-        ModuleNotFoundError: a plot is wanted and matplotlib is not installed.
+        ValueError: unsuitable files or flags (FusionError, DatasetError, WeightsError).
+        OSError: `plot` or `out` cannot be written; raised before any work.
+        ModuleNotFoundError: `plot` is given and matplotlib is not installed.
     """
     _check_flags(files, coefficients, search, plot, out)
-    figure = _figure() if plot else None
+    figure = new_figure(7, 4.5) if plot else None
     scores = [read_scores(file) for file in files]
     class_names = next((s.class_names for s in scores if s.class_names), None)
-    videos = align(scores, read_list(datalist, class_names) if datalist else None)
-    names = _short([s.name for s in scores])
+    videos = align(scores, read_video_list(datalist, class_names) if datalist else None)
+    names = _short_names([s.name for s in scores])
     notes = _notes(videos, names, apply_softmax)
     if apply_softmax:
         videos = Aligned(videos.ids, videos.labels, [softmax(values) for values in videos.values])
     if search:
         coefficients = best_coefficients(videos.values, videos.labels)
-        found = " ".join(map(str, coefficients))
-        notes += [
-            f"found on these {np.count_nonzero(videos.labels >= 0)} videos: --coefficients {found}"
-        ]
-        notes += [
-            "what they gain here is not what they gain elsewhere: report it on videos that were not searched"
-        ]
-    coefficients = [1.0] * len(files) if coefficients is None else coefficients
-    fused = fuse(videos.values, coefficients)
-    alone = [accuracies(values, videos.labels) for values in videos.values]
-    both = accuracies(fused, videos.labels)
-    if plot and figure:
-        _draw(figure, plot, videos, coefficients, names, both)
+        notes += _search_notes(videos, coefficients)
+    if coefficients is None:
+        coefficients = [1.0] * len(files)
+    fused_values = fuse(videos.values, coefficients)
+    single = [accuracies(values, videos.labels) for values in videos.values]
+    fused = accuracies(fused_values, videos.labels)
+    if plot:
+        _draw(figure, plot, videos, coefficients, names, fused)
         notes.append(f"plot: {plot}")
     if out:
-        failed = int(np.count_nonzero(np.isnan(fused).any(axis=1) & (videos.labels >= 0)))
-        unlabelled = int(np.count_nonzero(videos.labels < 0))
-        counts = {
-            "num_samples": len(videos.ids) - unlabelled,
-            "num_failed": failed,
-            "num_unlabelled": unlabelled,
-        }
-        write_scores(out, videos, fused, both | counts, class_names)
+        _write_fused(out, videos, fused_values, fused, class_names)
         notes.append(f"scores of {len(videos.ids)} videos are in {out}")
-    told = [f"{title} Accuracy: {both[key]:.4f}" for key, title in MEASURES.items()]
-    return "\n".join(
-        [*_table(names, coefficients, alone, both), "", *told, *([""] if notes else []), *notes]
-    )
+    summary = [f"{title} Accuracy: {fused[key]:.4f}" for key, title in MEASURES.items()]
+    lines = [*_table(names, coefficients, single, fused), "", *summary]
+    return "\n".join([*lines, "", *notes] if notes else lines)
 
 
-def _check_flags(files, coefficients, search, plot, out) -> None:
+def read_video_list(path: str | Path, class_names: list[str] | None = None) -> VideoList:
+    """Read (name, ids, labels) of a list of videos.
+
+    A line is `path label` or `path num_frames label`; a table with the columns of a data set is
+    also accepted.
+
+    Args:
+        class_names: in the order of the class ids; required if the list has names as labels.
+
+    Raises:
+        DatasetError, FusionError: not a list, or unknown labels.
+    """
+    path = Path(path)
+    try:
+        rows, problems = read_rows(path, with_num_frames=False)
+    except OSError as error:
+        raise FusionError(f"{path}: cannot be read: {error.strerror or error}") from None
+    problems.stop()
+    words = [row.path.rsplit(None, 1) for row in rows]
+    if all(len(parts) == 2 and parts[1].isdecimal() for parts in words):
+        rows = [row._replace(path=parts[0]) for row, parts in zip(rows, words, strict=True)]
+    class_ids = {name: class_id for class_id, name in enumerate(class_names or [])}
+    reason = "is not a class id, and the score files have no class names"
+    if class_ids:
+        reason = "is not a class of the score files"
+    problems = Problems(str(path))
+    for row in rows:
+        if not is_integer(row.label) and row.label not in class_ids:
+            problems.add(row.line, f"label {row.label!r} {reason}")
+    problems.stop()
+    labels = [int(row.label) if is_integer(row.label) else class_ids[row.label] for row in rows]
+    return str(path), [row.path for row in rows], np.array(labels, np.int64)
+
+
+def _check_flags(
+    files: Sequence[str],
+    coefficients: Sequence[float] | None,
+    search: bool,
+    plot: str | None,
+    out: str | None,
+) -> None:
     if coefficients is not None and search:
         raise FusionError("--search finds the coefficients; leave out --coefficients")
     if coefficients is not None and len(coefficients) != len(files):
-        raise FusionError(
-            f"--coefficients has {len(coefficients)} numbers for {len(files)} score files; give one for each"
-        )
+        counts = f"{len(coefficients)} numbers for {len(files)} score files"
+        raise FusionError(f"--coefficients has {counts}; give one number per file")
     if len(files) < 2 and (search or plot):
         raise FusionError("--search and --plot need at least two score files")
-    if plot and Path(plot).suffix not in PICTURES:
-        raise FusionError(f"--plot {plot}: expected a file that ends in {', '.join(PICTURES)}")
-    if out and Path(out).suffix not in (".json", ".npz"):
+    if plot and Path(plot).suffix not in PLOT_SUFFIXES:
+        raise FusionError(f"--plot {plot}: expected a name ending in {', '.join(PLOT_SUFFIXES)}")
+    if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise FusionError(f"--out {out}: expected a .json or .npz file")
     for path in filter(None, (plot, out)):
         writable(path)
 
 
 def _notes(videos: Aligned, names: list[str], apply_softmax: bool) -> list[str]:
-    """What a reader of the numbers should know."""
+    """Facts that change how the accuracies are to be read: failures, softmax, missing labels."""
     notes = []
     for name, values in zip(names, videos.values, strict=True):
         failed = np.flatnonzero(np.isnan(values).any(axis=1))
         if len(failed):
-            shown = ", ".join(repr(videos.ids[i]) for i in failed[:5]) + (
-                ", ..." if len(failed) > 5 else ""
-            )
+            shown = [repr(videos.ids[i]) for i in failed[:MAX_SHOWN]]
+            shown += ["..."] if len(failed) > MAX_SHOWN else []
             notes.append(
-                f"{name} has no scores of {len(failed)} videos, which count as wrong, also fused: {shown}"
+                f"{name} has no scores for {len(failed)} videos; they count as wrong, "
+                f"alone and fused: {', '.join(shown)}"
             )
         known = np.delete(values, failed, axis=0)
         if apply_softmax and (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3):
             notes.append(
-                f"{name} holds probabilities already; another softmax makes them nearly equal"
+                f"{name} already holds probabilities; --apply-softmax makes them nearly equal"
             )
-    unlabelled = int(np.count_nonzero(videos.labels < 0))
-    return notes + ([f"{unlabelled} videos have no label and do not count"] if unlabelled else [])
+    num_unlabeled = int(np.count_nonzero(videos.labels < 0))
+    if num_unlabeled:
+        notes.append(f"{num_unlabeled} videos have no label and are not counted")
+    return notes
 
 
-def _short(paths: list[str]) -> list[str]:
+def _search_notes(videos: Aligned, coefficients: Sequence[float]) -> list[str]:
+    num_labeled = np.count_nonzero(videos.labels >= 0)
+    return [
+        f"found on these {num_labeled} videos: --coefficients {' '.join(map(str, coefficients))}",
+        "the gain on the searched videos is optimistic; report accuracy on other videos",
+    ]
+
+
+def _short_names(paths: list[str]) -> list[str]:
+    """File names, or the full paths if two files have the same name."""
     names = [Path(path).name for path in paths]
     return names if len(set(names)) == len(names) else paths
 
 
 def _table(
-    names: list[str], coefficients: Sequence[float], alone: list[dict], both: dict
+    names: list[str], coefficients: Sequence[float], single: list[dict], fused: dict
 ) -> list[str]:
     rows = [("", "coefficient", *MEASURES.values())]
-    for name, coefficient, numbers in zip(names, coefficients, alone, strict=True):
+    for name, coefficient, numbers in zip(names, coefficients, single, strict=True):
         rows.append((name, f"{coefficient:g}", *(f"{numbers[key]:.4f}" for key in MEASURES)))
-    rows.append(("fused", "", *(f"{both[key]:.4f}" for key in MEASURES)))
-    gains = {key: both[key] - max(numbers[key] for numbers in alone) for key in MEASURES}
-    rows.append(("gain over the best alone", "", *(f"{gain:+.4f}" for gain in gains.values())))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-            ]
+    rows.append(("fused", "", *(f"{fused[key]:.4f}" for key in MEASURES)))
+    gains = [fused[key] - max(numbers[key] for numbers in single) for key in MEASURES]
+    rows.append(("gain over the best input", "", *(f"{gain:+.4f}" for gain in gains)))
+    first_width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = []
+    for first, *cells in rows:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([first.ljust(first_width), *aligned]))
+    return lines
+
+
+def _write_fused(
+    out: str, videos: Aligned, values: np.ndarray, numbers: dict, class_names: list[str] | None
+) -> None:
+    """Write the fused scores [N, K] in the format of `main.py --test --out`."""
+    failed = np.isnan(values).any(axis=1)
+    num_unlabeled = int(np.count_nonzero(videos.labels < 0))
+    counts = {
+        "num_samples": len(videos.ids) - num_unlabeled,
+        "num_failed": int(np.count_nonzero(failed & (videos.labels >= 0))),
+        "num_unlabelled": num_unlabeled,
+    }
+    results = []
+    for i, (video, label) in enumerate(zip(videos.ids, videos.labels.tolist(), strict=True)):
+        scores = (
+            {"error": "a modality has no scores"} if failed[i] else {"scores": values[i].tolist()}
         )
-        for row in rows
-    ]
-
-
-# --- the picture ------------------------------------------------------------------------------------------------------
-
-
-def _figure():
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "plots need matplotlib: pip install 'paddlevideo[plot]'"
-        ) from error
-    return Figure(figsize=(7, 4.5), layout="constrained")
+        results.append({"id": video, "path": video, "label": label, **scores})
+    write_scores(out, results, numbers | counts, class_names, values.shape[1])
 
 
 def _draw(
-    figure, out: str, videos: Aligned, coefficients: Sequence[float], names: list[str], both: dict
+    figure: Any,
+    out: str,
+    videos: Aligned,
+    coefficients: Sequence[float],
+    names: list[str],
+    fused: dict,
 ) -> None:
-    """Accuracy over the share of the second modality of two; of more, top 1 over the share of each. A dot is what was fused."""
-    axes, total, two = figure.subplots(), sum(coefficients), len(names) == 2
-    for modality in [1] if two else range(len(names)):
+    """Draw accuracy over the share of a modality; dots mark the given coefficients.
+
+    With two files: all measures over the share of the second. With more: top 1 over the share of
+    each, while the others keep their proportions.
+    """
+    axes, total, is_pair = figure.subplots(), sum(coefficients), len(names) == 2
+    for modality in [1] if is_pair else range(len(names)):
         numbers = curve(videos.values, videos.labels, coefficients, modality)
-        for key in ("top5", "top1", "mean_class_accuracy") if two else ("top1",):
-            style = "--" if key == "mean_class_accuracy" else "-"  # it often lies on top 1
-            (line,) = axes.plot(
-                numbers["share"],
-                numbers[key],
-                style,
-                label=MEASURES[key] if two else names[modality],
-            )
-            share = coefficients[modality] / total if total else -1
+        share = coefficients[modality] / total if total else -1
+        for key in ("top5", "top1", "mean_class_accuracy") if is_pair else ("top1",):
+            # Dashed, because it often coincides with top 1.
+            style = "--" if key == "mean_class_accuracy" else "-"
+            label = MEASURES[key] if is_pair else names[modality]
+            (line,) = axes.plot(numbers["share"], numbers[key], style, label=label)
             if 0 <= share <= 1:
-                axes.plot(share, both[key], "o", color=line.get_color())
-    axes.set(
-        xlabel=f"share of {names[1]}; the rest is {names[0]}"
-        if two
-        else "share of a modality; the others keep their proportions",
-        ylabel="accuracy" if two else "top 1 accuracy",
-    )
+                axes.plot(share, fused[key], "o", color=line.get_color())
+    across = "share of a modality; the others keep their proportions"
+    if is_pair:
+        across = f"share of {names[1]}; the rest is {names[0]}"
+    axes.set(xlabel=across, ylabel="accuracy" if is_pair else "top 1 accuracy")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     with atomic_write(out) as temporary:
