@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import paddle
 import paddle.distributed as paddle_dist
-from paddle.base import core
+
+from paddlevideo import paddle_internals
 
 
 def rank() -> int:
@@ -93,7 +94,7 @@ def use_threads(number: int | None = None) -> int:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count() or 1
         )
-    core.set_num_threads(number)
+    paddle_internals.set_num_threads(number)
     return number
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import paddle
 from paddle import nn
 
+from paddlevideo import paddle_internals
 from paddlevideo.config.schema import Config
 
 _MULTIPLIES = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
@@ -50,7 +51,7 @@ def autocast(cfg: Config, model: nn.Layer) -> Iterator[None]:
 def _rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
     def enter(layer, inputs):
         # The gradient reaches the float32 weight through the cast.
-        layer._parameters["weight"] = _rounded(weights[id(layer)])
+        paddle_internals.replace_weight(layer, _rounded(weights[id(layer)]))
         return tuple(_rounded(x) for x in inputs)
 
     layers = [layer for layer in model.sublayers() if isinstance(layer, _MULTIPLIES)]
@@ -62,7 +63,7 @@ def _rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
         for hook in hooks:
             hook.remove()
         for layer in layers:
-            layer._parameters["weight"] = weights[id(layer)]
+            paddle_internals.replace_weight(layer, weights[id(layer)])
 
 
 def _rounded(x: paddle.Tensor) -> paddle.Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from paddle import nn
 
+from paddlevideo import paddle_internals
 from paddlevideo.config.registry import nearest
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.datasets import DatasetError, RecordList
@@ -202,11 +203,11 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
         model.frozen = (*getattr(model, "frozen", ()), *frozen)
         for layer in model.sublayers():
             if (
-                hasattr(layer, "_use_global_stats")
+                paddle_internals.is_batch_norm(layer)
                 and layer.weight is not None
                 and layer.weight.stop_gradient
             ):
-                layer._use_global_stats = True
+                paddle_internals.freeze_statistics(layer)
     for name, parameter in trained.items():
         fitting = [start for start in factors if name.startswith(start)]
         if fitting and name not in still:

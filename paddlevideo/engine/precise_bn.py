@@ -1,8 +1,9 @@
-"""Precise batch normalisation: statistics of the weights as they are now, not of those that the last steps ran through.
+"""Precise batch norm: running statistics recomputed for the current weights before an evaluation.
 
-Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (arXiv 2105.07576), section 3. Training leaves a moving
-average in each norm layer, whose weights have changed meanwhile and, between phases of a multigrid run, whose clips have too.
-Here the mean of a layer is the mean over all batches and ranks, its variance the mean square minus the squared mean.
+Source: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021 (arXiv 2105.07576), section 3.
+Training leaves a moving average in each batch norm. The weights have changed while it was
+collected and, between phases of a multigrid run, the clips have too. Here the mean of a layer is
+the mean over all batches and ranks; its variance is the mean of squares minus the squared mean.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,79 +13,90 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from paddlevideo import dist
+from paddlevideo import dist, paddle_internals
+from paddlevideo.paddle_internals import AnyBatchNorm
 from paddlevideo.weights import checksum
 
 
-def norms_of(model: nn.Layer) -> dict[str, nn.Layer]:
-    """The layers that keep running statistics which training moves, by name."""
-    layers = model.named_sublayers(include_self=True)
-    kept = {
-        name: layer
-        for name, layer in layers
-        if hasattr(layer, "_mean") and hasattr(layer, "_variance")
-    }
+def batch_norms(model: nn.Layer) -> dict[str, AnyBatchNorm]:
+    """The batch norms whose running statistics change in training, by name; not the frozen ones."""
     return {
-        name: layer for name, layer in kept.items() if not getattr(layer, "_use_global_stats", None)
+        name: layer
+        for name, layer in model.named_sublayers(include_self=True)
+        if paddle_internals.is_batch_norm(layer)
+        and not paddle_internals.statistics_are_frozen(layer)
     }
 
 
-def collect(
+def collect_statistics(
     model: nn.Layer, run: Callable[[Any], Any], batches: Iterable[Any]
 ) -> dict[str, np.ndarray]:
-    """Statistics of every norm layer over `batches` of equal size and those of the other ranks.
+    """Compute the statistics of every batch norm over `batches` of equal size, on all ranks.
 
-    The model runs in training mode without gradients; its running statistics are left as the last batch has them.
+    The model is left in training mode, with the running statistics of the last batch. Nothing
+    computes gradients.
 
     Args:
-        run: a batch -> the forward pass of the model.
+        run: takes a batch and runs the forward pass of the model.
 
     Returns:
-        per layer, float64 [2, C]: mean and variance.
+        by layer name: float64 [2, C], mean and variance.
 
     Raises:
-        ValueError: there was no batch.
+        ValueError: no rank had a batch.
     """
-    norms = norms_of(model)
-    momenta = {name: layer._momentum for name, layer in norms.items()}
-    sums = {name: np.zeros((2, *layer._mean.shape)) for name, layer in norms.items()}
-    count = 0
+    norms = batch_norms(model)
+    momenta = {name: paddle_internals.momentum(layer) for name, layer in norms.items()}
+    # Per layer: the sums over batches of the mean and of the mean square.
+    sums = {
+        name: np.zeros((2, *paddle_internals.running_statistics(layer)[0].shape))
+        for name, layer in norms.items()
+    }
+    num_batches = 0
     model.train()
     try:
         for layer in norms.values():
-            layer._momentum = 0.0  # a forward pass then leaves what its own batch has
+            paddle_internals.set_momentum(layer, 0.0)
         with paddle.no_grad():
             for batch in batches:
                 run(batch)
-                count += 1
+                num_batches += 1
                 for name, layer in norms.items():
-                    mean, variance = (
-                        np.asarray(t.numpy(), np.float64) for t in (layer._mean, layer._variance)
-                    )
-                    sums[name] += np.stack([mean, variance + mean**2])
+                    sums[name] += _mean_and_mean_square(layer)
     finally:
         for name, layer in norms.items():
-            layer._momentum = momenta[name]
-    total = dist.sum_over_ranks({**sums, "": np.float64(count)})
-    whole = total.pop("")
-    if not whole:
-        raise ValueError("precise batch norm: there was no batch to take statistics from")
-    means = {name: both[0] / whole for name, both in total.items()}
-    return {
-        name: np.stack([mean, np.maximum(total[name][1] / whole - mean**2, 0)])
-        for name, mean in means.items()
-    }
+            paddle_internals.set_momentum(layer, momenta[name])
+
+    totals = dist.sum_over_ranks({**sums, "": np.float64(num_batches)})
+    total_batches = totals.pop("")
+    if not total_batches:
+        raise ValueError("precise batch norm: there is no batch to compute statistics from")
+    statistics = {}
+    for name, total in totals.items():
+        mean, mean_square = total / total_batches
+        statistics[name] = np.stack([mean, np.maximum(mean_square - mean**2, 0)])
+    return statistics
 
 
-def assign(model: nn.Layer, statistics: dict[str, np.ndarray]) -> None:
-    """Make them the running statistics of the model's norm layers."""
-    for name, layer in norms_of(model).items():
-        for tensor, values in zip((layer._mean, layer._variance), statistics[name], strict=True):
+def _mean_and_mean_square(layer: AnyBatchNorm) -> np.ndarray:
+    """Of the last batch, float64 [2, C]; the layer's momentum must be 0."""
+    mean, variance = (
+        np.asarray(tensor.numpy(), np.float64)
+        for tensor in paddle_internals.running_statistics(layer)
+    )
+    return np.stack([mean, variance + mean**2])
+
+
+def assign_statistics(model: nn.Layer, statistics: dict[str, np.ndarray]) -> None:
+    """Make `statistics`, as `collect_statistics` returns them, the model's running statistics."""
+    for name, layer in batch_norms(model).items():
+        tensors = paddle_internals.running_statistics(layer)
+        for tensor, values in zip(tensors, statistics[name], strict=True):
             tensor.set_value(values.astype("float32"))
 
 
 class PreciseBN:
-    """Collects once for the same weights and data, and hands out what it has where they are asked for again."""
+    """Collects statistics once for the same weights and data, and assigns them again on request."""
 
     def __init__(self) -> None:
         self._key: Any = None
@@ -96,19 +108,20 @@ class PreciseBN:
         """Put precise statistics into the model.
 
         Args:
-            data: what `batches` are, as a value that is equal for equal batches.
+            run: takes a batch and runs the forward pass of the model.
+            batches: of equal size; read only if the statistics have to be collected.
+            data: identifies `batches`: a value that is equal for equal batches.
 
         Returns:
-            whether anything had to be run.
+            whether the statistics had to be collected.
+
+        Raises:
+            ValueError: no rank had a batch.
         """
-        key = (
-            checksum(
-                {name: p.numpy() for name, p in model.named_parameters() if not p.stop_gradient}
-            ),
-            data,
-        )
+        weights = {name: p.numpy() for name, p in model.named_parameters() if not p.stop_gradient}
+        key = (checksum(weights), data)
         changed = key != self._key
         if changed:
-            self._key, self._statistics = key, collect(model, run, batches)
-        assign(model, self._statistics)
+            self._key, self._statistics = key, collect_statistics(model, run, batches)
+        assign_statistics(model, self._statistics)
         return changed

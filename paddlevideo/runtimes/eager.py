@@ -3,6 +3,7 @@
 import numpy as np
 import paddle
 
+from paddlevideo import paddle_internals
 from paddlevideo.models import onednn
 from paddlevideo.runtimes.base import Options, check_inputs, paddle_gpus
 from paddlevideo.sample import Arrays
@@ -15,7 +16,7 @@ class EagerBackend:
         if options.device != "auto":  # a built model is where it was made
             number = options.gpu(paddle_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
-        paddle.base.core.set_num_threads(options.num_threads)
+        paddle_internals.set_num_threads(options.num_threads)
         model.eval()
         self._model, self._half, self._onednn = (
             model,

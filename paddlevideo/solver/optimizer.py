@@ -1,8 +1,9 @@
-"""Optimizers as a config names them, and their state under the model's names instead of Paddle's automatic ones.
+"""Optimizers as a config names them, and their state under the model's parameter names.
 
-An optimizer here is a frozen recipe; `build` makes the `paddle.optimizer`. The engine sets the learning rate before each step
-from the recipe's rule, with `set_lr`; factors on single parameters (`ParamAttr(learning_rate=...)`) multiply it.
-A regularizer on a single parameter (`ParamAttr(regularizer=...)`) replaces the optimizer's weight decay for it.
+An optimizer here is a frozen description; `build` makes the `paddle.optimizer`. Before each step
+the engine computes the learning rate with the rule and passes it to `set_lr`. Paddle multiplies
+it by the factor of a parameter (`ParamAttr(learning_rate=...)`). A regularizer of a parameter
+(`ParamAttr(regularizer=...)`) replaces the optimizer's weight decay for that parameter.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ import paddle
 from paddle import nn
 from paddle.regularizer import L1Decay, L2Decay
 
+from paddlevideo import paddle_internals
 from paddlevideo.config.registry import Kind, register
 
 Rule = Annotated[Callable[[float], float], Kind("lr")]
@@ -22,19 +24,24 @@ GradClip = Annotated[
     nn.ClipGradByGlobalNorm | nn.ClipGradByNorm | nn.ClipGradByValue, Kind("grad_clip")
 ]
 
-# `model.named_parameters()`, or `model.parameters()` where no option goes by name.
+# `model.named_parameters()`, or `model.parameters()` if no option refers to names.
 Parameters = Iterable[tuple[str, paddle.Tensor]] | Iterable[paddle.Tensor]
+
+MAX_SHOWN = 5  # names in a message
+
+
+# --- regularizers and gradient clipping -------------------------------------------------------
 
 
 @register("regularizer", "L1")
 def l1(value: float) -> L1Decay:
-    """value * sum(|w|) joins the loss."""
+    """Add value * sum(|w|) to the loss."""
     return L1Decay(value)
 
 
 @register("regularizer", "L2")
 def l2(value: float) -> L2Decay:
-    """value / 2 * sum(w^2) joins the loss: the gradient grows by value * w."""
+    """Add value / 2 * sum(w^2) to the loss: the gradient grows by value * w."""
     return L2Decay(value)
 
 
@@ -52,19 +59,22 @@ def clip_by_norm(value: float) -> nn.ClipGradByNorm:
 
 @register("grad_clip", "ClipGradByValue")
 def clip_by_value(value: float) -> nn.ClipGradByValue:
-    """Cut each element of the gradients to [-value, value]."""
+    """Clip each element of the gradients to [-value, value]."""
     return nn.ClipGradByValue(value)
+
+
+# --- optimizers -------------------------------------------------------------------------------
 
 
 @register("optimizer")
 @dataclass(frozen=True)
 class Momentum:
-    """Stochastic gradient descent with momentum; the weight decay is part of the gradient.
+    """Stochastic gradient descent with momentum; the weight decay is added to the gradient.
 
     Args:
-        learning_rate: rule of the fractional epoch.
+        learning_rate: a rule that maps the fractional epoch to the learning rate.
         momentum: share of the velocity that a step keeps.
-        use_nesterov: step along the velocity as it will be.
+        use_nesterov: Nesterov's variant: step along the velocity of the next step.
         weight_decay: a number means L2.
         grad_clip: applied before the weight decay.
     """
@@ -78,7 +88,11 @@ class Momentum:
     def build(
         self, parameters: Parameters, multi_precision: bool = False
     ) -> paddle.optimizer.Optimizer:
-        """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
+        """Make the optimizer.
+
+        Args:
+            multi_precision: keep float32 copies of half-precision parameters.
+        """
         return paddle.optimizer.Momentum(
             learning_rate=float(self.learning_rate(0.0)),
             momentum=self.momentum,
@@ -93,10 +107,10 @@ class Momentum:
 @register("optimizer")
 @dataclass(frozen=True)
 class SGD:
-    """Plain stochastic gradient descent.
+    """Stochastic gradient descent without momentum.
 
     Args:
-        learning_rate: rule of the fractional epoch.
+        learning_rate: a rule that maps the fractional epoch to the learning rate.
         weight_decay: a number means L2.
         grad_clip: applied before the weight decay.
     """
@@ -108,7 +122,11 @@ class SGD:
     def build(
         self, parameters: Parameters, multi_precision: bool = False
     ) -> paddle.optimizer.Optimizer:
-        """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
+        """Make the optimizer.
+
+        Args:
+            multi_precision: keep float32 copies of half-precision parameters.
+        """
         return paddle.optimizer.SGD(
             learning_rate=float(self.learning_rate(0.0)),
             parameters=[p for _, p in _named(parameters)],
@@ -121,11 +139,11 @@ class SGD:
 @register("optimizer")
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015); the weight decay is part of the gradient.
+    """Adam (Kingma and Ba 2015); the weight decay is added to the gradient.
 
     Args:
-        learning_rate: rule of the fractional epoch.
-        beta1, beta2: decay of the two moments.
+        learning_rate: a rule that maps the fractional epoch to the learning rate.
+        beta1, beta2: decay rates of the two moments.
         epsilon: added to the root of the second moment.
         weight_decay: a number means L2.
         grad_clip: applied before the weight decay.
@@ -141,7 +159,11 @@ class Adam:
     def build(
         self, parameters: Parameters, multi_precision: bool = False
     ) -> paddle.optimizer.Optimizer:
-        """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones."""
+        """Make the optimizer.
+
+        Args:
+            multi_precision: keep float32 copies of half-precision parameters.
+        """
         return paddle.optimizer.Adam(
             learning_rate=float(self.learning_rate(0.0)),
             beta1=self.beta1,
@@ -160,11 +182,13 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     Args:
-        learning_rate: rule of the fractional epoch.
-        beta1, beta2: decay of the two moments.
+        learning_rate: a rule that maps the fractional epoch to the learning rate.
+        beta1, beta2: decay rates of the two moments.
         epsilon: added to the root of the second moment.
-        weight_decay: a step takes learning_rate * weight_decay * w off, except from parameters with a regularizer of their own.
-        no_weight_decay_name: words, separated by spaces; a parameter whose name in the model holds one is not decayed.
+        weight_decay: a step subtracts learning_rate * weight_decay * w, except from parameters
+            that have a regularizer of their own.
+        no_weight_decay_name: substrings, separated by spaces; parameters of the model whose name
+            contains one of them are not decayed.
         grad_clip: applied to the gradients.
     """
 
@@ -179,13 +203,18 @@ class AdamW:
     def build(
         self, parameters: Parameters, multi_precision: bool = False
     ) -> paddle.optimizer.Optimizer:
-        """The optimizer over `parameters`; `multi_precision` keeps float32 copies of half-precision ones.
+        """Make the optimizer.
+
+        Args:
+            multi_precision: keep float32 copies of half-precision parameters.
 
         Raises:
-            ValueError: names are needed and were not given, or a word of `no_weight_decay_name` is in no name.
+            ValueError: `no_weight_decay_name` is set and `parameters` have no names, or no
+                parameter name contains one of its words.
         """
         named = _named(parameters)
-        free = {p.name for _, p in named if p.regularizer is not None} | self._free_by_name(named)
+        not_decayed = {p.name for _, p in named if p.regularizer is not None}
+        not_decayed |= self._not_decayed_by_name(named)
         return paddle.optimizer.AdamW(
             learning_rate=float(self.learning_rate(0.0)),
             beta1=self.beta1,
@@ -193,34 +222,48 @@ class AdamW:
             epsilon=self.epsilon,
             parameters=[p for _, p in named],
             weight_decay=self.weight_decay,
-            apply_decay_param_fun=lambda name: name not in free,
+            apply_decay_param_fun=lambda name: name not in not_decayed,
             grad_clip=self.grad_clip,
             multi_precision=multi_precision,
         )
 
-    def _free_by_name(self, named) -> set[str]:
+    def _not_decayed_by_name(self, named: list[tuple[str | None, paddle.Tensor]]) -> set[str]:
+        """Paddle's automatic names of the parameters that `no_weight_decay_name` matches."""
         words = (self.no_weight_decay_name or "").split()
-        if words and any(name is None for name, _ in named):
+        if not words:
+            return set()
+        by_name = {name: p for name, p in named if name is not None}
+        if len(by_name) < len(named):
             raise ValueError(
-                "no_weight_decay_name needs the model's names; build from model.named_parameters()"
+                "OPTIMIZER.no_weight_decay_name needs the names of the parameters; "
+                "build from model.named_parameters()"
             )
         for word in words:
-            if not any(word in name for name, _ in named):
+            if not any(word in name for name in by_name):
                 raise ValueError(
-                    f"OPTIMIZER.no_weight_decay_name: no parameter has {word!r} in its name"
+                    f"OPTIMIZER.no_weight_decay_name: no parameter name contains {word!r}"
                 )
-        return {p.name for name, p in named if any(word in name for word in words)}
+        return {p.name for name, p in by_name.items() if any(word in name for word in words)}
 
 
 def _named(parameters: Parameters) -> list[tuple[str | None, paddle.Tensor]]:
     return [item if isinstance(item, tuple) else (None, item) for item in parameters]
 
 
+# --- state ------------------------------------------------------------------------------------
+
+
 def optimizer_state(
     optimizer: paddle.optimizer.Optimizer, model: nn.Layer
 ) -> dict[str, np.ndarray]:
-    """What the optimizer remembers, as `<parameter in the model>.<slot>`: `head.fc.weight.velocity`, `.moment1`, `.moment2`,
-    `.beta1_pow_acc`, `.beta2_pow_acc`, `.master_weight`. Complete before the first step too (zeros). bfloat16 comes as uint16.
+    """Copy the optimizer's state as arrays named `<parameter of the model>.<slot>`.
+
+    Slots are `velocity`, `moment1`, `moment2`, `beta1_pow_acc`, `beta2_pow_acc` and
+    `master_weight`, as in `head.fc.weight.velocity`. Before the first step the state is complete
+    too, with initial values. bfloat16 arrays come as uint16.
+
+    Raises:
+        ValueError: the optimizer holds parameters that are not in the model.
     """
     return {name: np.array(tensor.numpy()) for name, tensor in _slots(optimizer, model).items()}
 
@@ -228,57 +271,62 @@ def optimizer_state(
 def restore_optimizer_state(
     optimizer: paddle.optimizer.Optimizer, model: nn.Layer, state: Mapping[str, np.ndarray]
 ) -> None:
-    """Put back what `optimizer_state` gave, bit for bit, whatever Paddle calls the parameters in this process.
+    """Restore what `optimizer_state` returned, bit for bit.
 
-    Works before the first step as well as after it.
+    Works before and after the first step, and in a process where Paddle's automatic parameter
+    names are different.
 
     Raises:
-        ValueError: entries are missing, unknown or of another shape or type; nothing was changed.
+        ValueError: entries are missing, unknown or of another shape or type, or the optimizer
+            holds parameters that are not in the model; nothing was changed.
     """
     slots = _slots(optimizer, model)
-    problems = _listed("lacks", [name for name in slots if name not in state])
-    problems += _listed("has unknown", [name for name in state if name not in slots])
+    problems = _some("lacks", [name for name in slots if name not in state])
+    problems += _some("has unknown", [name for name in state if name not in slots])
     for name in slots.keys() & state.keys():
-        want, came = slots[name].numpy(), np.asarray(state[name])
-        if (want.shape, want.dtype) != (came.shape, came.dtype):
+        expected, saved = slots[name].numpy(), np.asarray(state[name])
+        if (expected.shape, expected.dtype) != (saved.shape, saved.dtype):
             problems.append(
-                f"has {name} as {came.dtype} {list(came.shape)}, not {want.dtype} {list(want.shape)}"
+                f"has {name} as {saved.dtype} {list(saved.shape)}, "
+                f"expected {expected.dtype} {list(expected.shape)}"
             )
     if problems:
         raise ValueError(
-            "the optimizer's state "
-            + "; ".join(problems)
-            + ". Resume with the model and OPTIMIZER that saved it"
+            f"the saved optimizer state {'; '.join(problems)}. "
+            "Resume with the model and OPTIMIZER that saved it"
         )
     for name, tensor in slots.items():
         tensor.set_value(np.asarray(state[name]))
 
 
-def _slots(optimizer, model) -> dict[str, paddle.Tensor]:
-    """The live tensors of the optimizer's state by name, made now where Paddle would wait for the first gradient."""
-    names = {p.name: name for name, p in model.named_parameters()}
-    parameters = [p for p in optimizer._parameter_list if not p.stop_gradient]
-    foreign = [p.name for p in parameters if p.name not in names]
+def _slots(optimizer: paddle.optimizer.Optimizer, model: nn.Layer) -> dict[str, paddle.Tensor]:
+    """The live tensors of the optimizer's state, by `<parameter of the model>.<slot>`.
+
+    Paddle's own `state_dict` names them after counters of the process and lacks them before the
+    first step.
+    """
+    model_names = {p.name: name for name, p in model.named_parameters()}
+    parameters = paddle_internals.trainable_parameters(optimizer)
+    foreign = [p.name for p in parameters if p.name not in model_names]
     if foreign:
         raise ValueError(
-            f"the optimizer holds {len(foreign)} parameters that are not in the model: {', '.join(foreign[:3])}"
+            f"the optimizer holds {len(foreign)} parameters that are not in the model: "
+            f"{', '.join(foreign[:3])}"
         )
-    # Paddle has no public way in: its own state_dict names everything after counters of the process.
-    optimizer._create_accumulators(paddle.static.default_main_program().global_block(), parameters)
+    paddle_internals.create_accumulators(optimizer, parameters)
     slots = {}
-    masters = getattr(optimizer, "_master_weights", {})
-    for owner, tensor in masters.items():
-        slots[f"{names[owner]}.master_weight"] = tensor
-        names[tensor.name] = names[
-            owner
-        ]  # slots of a half-precision parameter belong to its float32 copy
-    for slot, tensors in optimizer._accumulators.items():
-        slots |= {f"{names[owner]}.{slot}": tensor for owner, tensor in tensors.items()}
+    for owner, copy in paddle_internals.master_weights(optimizer).items():
+        slots[f"{model_names[owner]}.master_weight"] = copy
+        # The other slots of a half-precision parameter belong to its float32 copy.
+        model_names[copy.name] = model_names[owner]
+    for slot, tensors in paddle_internals.accumulators(optimizer).items():
+        slots |= {f"{model_names[owner]}.{slot}": tensor for owner, tensor in tensors.items()}
     return slots
 
 
-def _listed(verb: str, names: list[str]) -> list[str]:
+def _some(verb: str, names: list[str]) -> list[str]:
+    """[] if there are no names, else ["<verb> <the first names>[ and N more]"]."""
     if not names:
         return []
-    rest = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return [f"{verb} {', '.join(sorted(names)[:5])}{rest}"]
+    rest = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return [f"{verb} {', '.join(sorted(names)[:MAX_SHOWN])}{rest}"]

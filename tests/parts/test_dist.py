@@ -94,7 +94,7 @@ def test_device_of_a_rank(monkeypatch):
 
 def test_threads_are_shared_between_the_ranks_of_a_machine(monkeypatch):
     asked = []
-    monkeypatch.setattr(dist.core, "set_num_threads", asked.append)
+    monkeypatch.setattr(dist.paddle_internals, "set_num_threads", asked.append)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert dist.use_threads() == 8
     monkeypatch.setenv("PADDLE_LOCAL_SIZE", "3")

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    ("config", "dist", "files", "html_page", "log", "processes", "sample", "weights"),
+    (
+        "config",
+        "dist",
+        "files",
+        "html_page",
+        "log",
+        "paddle_internals",
+        "processes",
+        "sample",
+        "weights",
+    ),
     ("losses", "media", "metrics", "models", "solver"),
     ("data",),
     ("curate", "engine"),

@@ -21,7 +21,7 @@ from paddlevideo.engine.finetune import (
     load_weights,
     training_records,
 )
-from paddlevideo.engine.precise_bn import norms_of
+from paddlevideo.engine.precise_bn import batch_norms
 from paddlevideo.losses import cross_entropy, mixed_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.layers import SubBatchNorm3D
 from paddlevideo.sample import BatchShape, Draw, Record
@@ -211,7 +211,7 @@ def test_frozen_stages_do_not_move(demo, words):
     still = {name for name in after if name.startswith(("backbone.conv1_", "backbone.bb_0_"))}
     assert not moved & still and moved == after.keys() - still
     assert not [
-        name for name in norms_of(model) if name.startswith(("backbone.conv1_", "backbone.bb_0_"))
+        name for name in batch_norms(model) if name.startswith(("backbone.conv1_", "backbone.bb_0_"))
     ], "nor by precise BN"
 
     # In training they give what they give in evaluation.

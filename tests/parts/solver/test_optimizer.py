@@ -1,4 +1,4 @@
-"""Optimizers: one step against the formula, and state that goes on exactly under other automatic names."""
+"""Optimizers: one step against the formula; exact continuation under other automatic names."""
 
 import subprocess
 import sys
@@ -69,10 +69,10 @@ def one_step(recipe, value=2.0, gradient=0.5, **attr):
     return weight.item()
 
 
-# --- one step -------------------------------------------------------------------------------------------------------------
+# --- one step ---------------------------------------------------------------------------------
 
 
-def test_momentum_by_hand():
+def test_momentum_matches_the_formula():
     gradient = 0.5 + 0.01 * 2
     assert one_step(Momentum(RATE, weight_decay=0.01)) == pytest.approx(2 - 0.1 * gradient)
     assert one_step(Momentum(RATE, weight_decay=0.01, use_nesterov=True)) == pytest.approx(
@@ -80,44 +80,41 @@ def test_momentum_by_hand():
     )
 
 
-def test_factor_and_regularizer_of_a_parameter_win():
+def test_a_parameter_s_own_factor_and_regularizer_take_precedence():
     recipe = SGD(RATE, weight_decay=0.01)
     assert one_step(recipe, learning_rate=5.0) == pytest.approx(2 - 0.5 * 0.52)
     assert one_step(recipe, regularizer=L2Decay(0.0)) == pytest.approx(2 - 0.1 * 0.5)
 
 
 @pytest.mark.parametrize("name", ["ClipGradByGlobalNorm", "ClipGradByNorm", "ClipGradByValue"])
-def test_gradients_are_clipped_before_the_decay(name):
+def test_clips_gradients_before_the_weight_decay(name):
     recipe = SGD(RATE, weight_decay=0.01, grad_clip=lookup("grad_clip", name).make(0.2))
     assert one_step(recipe, gradient=3.0) == pytest.approx(2 - 0.1 * (0.2 + 0.02))
 
 
-def test_adamw_decays_only_what_it_may():
-    step = 0.1  # Adam's first step is the learning rate, whatever the gradient
-    assert one_step(AdamW(RATE, weight_decay=0.5)) == pytest.approx(2 * (1 - 0.1 * 0.5) - step)
-    assert one_step(AdamW(RATE, weight_decay=0.5, no_weight_decay_name="weight")) == pytest.approx(
-        2 - step
-    )
-    assert one_step(AdamW(RATE, weight_decay=0.5), regularizer=L2Decay(0.0)) == pytest.approx(
-        2 - step
-    )
+def test_adamw_does_not_decay_excluded_parameters():
+    step = 0.1  # Adam's first step equals the learning rate for any gradient
+    decayed, by_name = AdamW(RATE, weight_decay=0.5), {"no_weight_decay_name": "weight"}
+    assert one_step(decayed) == pytest.approx(2 * (1 - 0.1 * 0.5) - step)
+    assert one_step(AdamW(RATE, weight_decay=0.5, **by_name)) == pytest.approx(2 - step)
+    assert one_step(decayed, regularizer=L2Decay(0.0)) == pytest.approx(2 - step)
 
 
-def test_names_that_are_needed_or_wrong():
+def test_rejects_no_weight_decay_name_without_names_or_without_a_match():
     with pytest.raises(ValueError, match=r"build from model.named_parameters\(\)"):
         AdamW(RATE, no_weight_decay_name="bias").build(network().parameters())
-    with pytest.raises(ValueError, match="no parameter has 'nrom' in its name"):
+    with pytest.raises(ValueError, match="no parameter name contains 'nrom'"):
         AdamW(RATE, no_weight_decay_name="bias nrom").build(network().named_parameters())
 
 
-@pytest.mark.parametrize("before", [True, False])
-def test_set_lr_is_exact_before_and_after_the_first_step(before):
+@pytest.mark.parametrize("after_a_step", [False, True])
+def test_set_lr_is_exact_before_and_after_the_first_step(after_a_step):
     value = 0.0123456789012345
     weight = paddle.create_parameter(
         [1], "float32", attr=ParamAttr(initializer=nn.initializer.Constant(0.0))
     )
     optimizer = SGD(RATE).build([weight])
-    if not before:
+    if after_a_step:
         weight.sum().backward()
         optimizer.step()
         optimizer.clear_grad()
@@ -128,18 +125,18 @@ def test_set_lr_is_exact_before_and_after_the_first_step(before):
     assert -weight.numpy()[0] == np.float32(value)
 
 
-# --- state ----------------------------------------------------------------------------------------------------------------
+# --- state ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("warm", [False, True], ids=["before the first step", "after other steps"])
-def test_goes_on_exactly_in_a_second_model(name, warm):
+@pytest.mark.parametrize("used", [False, True], ids=["before the first step", "after other steps"])
+def test_continues_exactly_in_a_second_model(name, used):
     recipe, models = RECIPES[name], [network(), network(), network()]
     optimizers = [recipe.build(m.named_parameters()) for m in models]
     straight = train(models[0], optimizers[0], range(5))
     half = train(models[1], optimizers[1], range(3))
     state = optimizer_state(optimizers[1], models[1])
-    if warm:
+    if used:
         train(models[2], optimizers[2], range(7, 9))
     models[2].set_state_dict(half)
     restore_optimizer_state(optimizers[2], models[2], state)
@@ -152,7 +149,7 @@ import numpy as np
 from paddle import nn
 sys.path.insert(0, sys.argv[1])
 import test_optimizer as t
-unrelated = [nn.Linear(2, 2) for _ in range(3)]  # moves Paddle's counters on
+unrelated = [nn.Linear(2, 2) for _ in range(3)]  # advances Paddle's name counters
 model = t.network()
 optimizer = t.RECIPES[sys.argv[2]].build(model.named_parameters())
 half = np.load(sys.argv[3] + "/half.npz")
@@ -164,28 +161,27 @@ np.savez(sys.argv[3] + "/end.npz", **t.train(model, optimizer, range(3, 5)))
 
 
 @pytest.mark.parametrize("name", ["momentum", "adamw"])
-def test_goes_on_exactly_in_another_process(name, tmp_path, root):
+def test_continues_exactly_in_another_process(name, tmp_path, root):
     recipe, model = RECIPES[name], network()
     optimizer = recipe.build(model.named_parameters())
     np.savez(tmp_path / "half.npz", **train(model, optimizer, range(3)))
     np.savez(tmp_path / "state.npz", **optimizer_state(optimizer, model))
     straight = train(model, optimizer, range(3, 5))
-    arguments = [str(root / "tests" / "parts"), name, str(tmp_path)]
+    arguments = [str(root / "tests" / "parts" / "solver"), name, str(tmp_path)]
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SECOND_HALF, *arguments], check=True, cwd=root
     )
     assert_same(dict(np.load(tmp_path / "end.npz")), straight)
 
 
-def test_names_come_from_the_model():
+def test_state_is_named_after_the_model_s_parameters():
     model = network()
     state = optimizer_state(RECIPES["momentum"].build(model.named_parameters()), model)
     assert sorted(state) == [
         f"{layer}.{kind}.velocity" for layer in "013" for kind in ("bias", "weight")
     ]
-    assert not any(
-        array.any() for array in state.values()
-    )  # complete, and zero, before the first step
+    # Before the first step the state is complete and zero.
+    assert not any(array.any() for array in state.values())
     state = optimizer_state(RECIPES["adamw"].build(model.named_parameters()), model)
     slots = {name.removeprefix("0.weight.") for name in state if name.startswith("0.weight.")}
     assert slots == {"moment1", "moment2", "beta1_pow_acc", "beta2_pow_acc"}
@@ -202,7 +198,7 @@ def test_state_is_a_copy():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_master_weights_travel_with_the_state(name):
+def test_state_includes_master_weights(name):
     def half_precision():
         model = nn.Linear(4, 3).bfloat16()
         return model, RECIPES[name].build(model.named_parameters(), multi_precision=True)
@@ -219,7 +215,7 @@ def test_master_weights_travel_with_the_state(name):
     assert_same(optimizer_state(other_optimizer, other), state)
 
 
-def test_states_that_do_not_fit():
+def test_rejects_a_state_that_does_not_fit():
     model = network()
     optimizer = RECIPES["momentum"].build(model.named_parameters())
     train(model, optimizer, range(1))
@@ -236,9 +232,9 @@ def test_states_that_do_not_fit():
             optimizer, model, {k: v for k, v in state.items() if k != "3.bias.velocity"}
         )
     with pytest.raises(
-        ValueError, match=r"has 3.bias.velocity as float64 \[2\], not float32 \[3\]"
+        ValueError, match=r"has 3.bias.velocity as float64 \[2\], expected float32 \[3\]"
     ):
         restore_optimizer_state(optimizer, model, {**state, "3.bias.velocity": np.zeros(2)})
     with pytest.raises(ValueError, match="holds 6 parameters that are not in the model"):
         optimizer_state(optimizer, network())
-    assert_same(optimizer_state(optimizer, model), state)  # nothing was changed
+    assert_same(optimizer_state(optimizer, model), state)  # unchanged

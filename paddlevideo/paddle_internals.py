@@ -1,0 +1,120 @@
+"""The Paddle internals that this package uses, each as one small function.
+
+Paddle offers no public way to do these things, so a new Paddle release may rename them or change
+what they mean. `tests/parts/test_paddle_internals.py` checks every one against the installed
+Paddle; where a check fails, this file is the one to fix.
+
+Subclasses of Paddle layers read attributes of their own base class directly: the convolutions and
+`SubBatchNorm3D` in models/layers.py, `UnbiasedNorm` in models/vlad.py. `BASE_CLASS_ATTRIBUTES`
+lists those attributes, and the same test checks them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeGuard, cast
+
+import paddle
+from paddle import nn
+
+AnyBatchNorm = nn.BatchNorm | nn.BatchNorm1D | nn.BatchNorm2D | nn.BatchNorm3D | nn.SyncBatchNorm
+BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm)
+
+# Paddle's class -> private attributes that subclasses in models/ read.
+BASE_CLASS_ATTRIBUTES: dict[type[nn.Layer], tuple[str, ...]] = {
+    nn.Conv2D: ("_stride", "_padding"),
+    nn.Conv3D: ("_stride", "_padding"),
+    nn.BatchNorm1D: ("_mean", "_variance", "_momentum", "_epsilon", "_num_features"),
+    nn.BatchNorm3D: (
+        "_mean", "_variance", "_momentum", "_epsilon", "_num_features", "_use_global_stats",
+    ),
+}  # fmt: skip
+
+
+# --- process ----------------------------------------------------------------------------------
+
+
+def set_num_threads(number: int) -> None:
+    """Set the number of compute threads that Paddle uses in this process."""
+    paddle.base.core.set_num_threads(number)
+
+
+# --- optimizers -------------------------------------------------------------------------------
+
+
+def trainable_parameters(optimizer: paddle.optimizer.Optimizer) -> list[paddle.Tensor]:
+    """The parameters that the optimizer updates, without the frozen ones.
+
+    The optimizer must be built from plain parameters, not from parameter groups.
+    """
+    parameters = cast(list[paddle.Tensor], optimizer._parameter_list)
+    return [p for p in parameters if not p.stop_gradient]
+
+
+def create_accumulators(
+    optimizer: paddle.optimizer.Optimizer, parameters: Iterable[paddle.Tensor]
+) -> None:
+    """Create the optimizer's state for these parameters; state that exists is left unchanged.
+
+    Paddle itself creates the state only in the first step.
+    """
+    block = paddle.static.default_main_program().global_block()
+    optimizer._create_accumulators(block, parameters)
+
+
+def accumulators(
+    optimizer: paddle.optimizer.Optimizer,
+) -> Mapping[str, Mapping[str, paddle.Tensor]]:
+    """The live state of the optimizer: slot -> parameter name -> tensor.
+
+    Slots are "velocity", "moment1" and so on; the names of parameters are Paddle's automatic ones.
+    A half-precision parameter with a float32 copy is listed under the name of the copy.
+    """
+    return optimizer._accumulators
+
+
+def master_weights(optimizer: paddle.optimizer.Optimizer) -> Mapping[str, paddle.Tensor]:
+    """The float32 copies of half-precision parameters, by the parameter's automatic name."""
+    return cast(Mapping[str, paddle.Tensor], optimizer._master_weights)
+
+
+# --- batch norm -------------------------------------------------------------------------------
+
+
+def is_batch_norm(layer: nn.Layer) -> TypeGuard[AnyBatchNorm]:
+    """Whether the layer keeps a running mean and variance."""
+    return isinstance(layer, BATCH_NORMS)
+
+
+def running_statistics(layer: AnyBatchNorm) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The live running mean and variance, each float32 [C]."""
+    return layer._mean, layer._variance
+
+
+def momentum(layer: AnyBatchNorm) -> float:
+    """The share of the running statistics that a training step keeps."""
+    return layer._momentum
+
+
+def set_momentum(layer: AnyBatchNorm, value: float) -> None:
+    """Set that share; with 0 a forward pass leaves exactly the statistics of its own batch."""
+    layer._momentum = value
+
+
+def statistics_are_frozen(layer: AnyBatchNorm) -> bool:
+    """Whether the layer normalizes with its running statistics in training too."""
+    return bool(layer._use_global_stats)
+
+
+def freeze_statistics(layer: AnyBatchNorm) -> None:
+    """Normalize with the running statistics in training too, and leave them unchanged."""
+    layer._use_global_stats = True
+
+
+# --- layers -----------------------------------------------------------------------------------
+
+
+def replace_weight(layer: nn.Layer, weight: paddle.Tensor) -> None:
+    """Let the layer compute with `weight`, which may be the result of an operation.
+
+    Plain assignment accepts only a `Parameter`. Gradients flow through `weight` to its source.
+    """
+    layer._parameters["weight"] = weight
