@@ -16,7 +16,7 @@ from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.curate.report import html_report, text_report
 from paddlevideo.curate.results import REPORT, check_free, how_to_train, write
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.class_names import read_class_names
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from paddlevideo import log
+from paddlevideo.data.lists import read_path_list
+from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
 from paddlevideo.processes import Crash, run_each
@@ -21,6 +23,7 @@ from paddlevideo.sample import DecodeError
 
 MADE_WITH = "made_with.json"
 MAX_SHOWN = 10
+SET_LIST_ROOT = "set --list-root to the folder that contains the files"
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
@@ -50,7 +53,7 @@ def plan(
         source: a folder, or a list with a path on each line, perhaps with `label` or `num_frames label` behind it.
         ext: take only files with this suffix; of a folder, None takes videos (and sounds, for features).
         level: take only files in folders so deep, 1 for those in the folder itself; None takes any.
-        root: folder that the paths of a list are relative to; None is the current one, or the list's own.
+        root: folder that the paths of a list are relative to; None as of `base_folder`.
 
     Raises:
         ValueError: nothing to do, or two files that would become one.
@@ -82,48 +85,24 @@ def plan(
 
 
 def _below(folder: Path, out: Path, suffix: str, ext: str | None, level: int | None) -> list[Path]:
-    sounds = set(AUDIO_SUFFIXES) - {".npy"} if suffix == ".npy" else set()
-    wanted = {f".{ext.lstrip('.').lower()}"} if ext else {*VIDEO_SUFFIXES, *sounds}
-    found, made = [], out.resolve()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and Path(parent, name).resolve() != made
-        )
-        if level is None or len(Path(parent).relative_to(folder).parts) == level - 1:
-            here = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-            found += [path.relative_to(folder) for path in here if path.suffix.lower() in wanted]
-    return found
+    """Paths of the wanted files, relative to `folder`; files below `out` are left out."""
+    audio = set(AUDIO_SUFFIXES) - {".npy"} if suffix == ".npy" else set()
+    wanted = {f".{ext.lstrip('.').lower()}"} if ext else {*VIDEO_SUFFIXES, *audio}
+    paths = (path.relative_to(folder) for path in list_files(folder, wanted, skip=out))
+    return [path for path in paths if level is None or len(path.parts) == level]
 
 
 def _listed(file: Path, ext: str | None, root: Path | None) -> tuple[list[Path], Path]:
-    """(relative paths, the folder that they are relative to)."""
-    try:
-        lines = [
-            line.strip()
-            for line in file.read_text(encoding="utf-8-sig").split("\n")
-            if line.strip()
-        ]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file}: neither a folder nor a UTF-8 list with a path on each line ({error.reason})"
-        ) from error
-    # The longest beginning of a line that ends as a sound or a video does is the path; paths may hold spaces.
+    """(paths of a list, relative to a folder; that folder)."""
     texts = [
-        next((t for t in (line, *_shorter(line)) if has_audio_suffix(t)), line) for line in lines
+        next((row.path for row in readings if has_audio_suffix(row.path)), readings[0].path)
+        for readings in read_path_list(file, "a folder, or a list with a path on each line")
     ]
-    if root is None:
-        root = (
-            Path()
-            if texts and (os.path.isabs(texts[0]) or os.path.exists(texts[0]))
-            else file.parent
-        )
-    paths = [below(root, text, f"{file}: path {number}") for number, text in enumerate(texts, 1)]
+    base = Path(base_folder(texts, file, root, fix=SET_LIST_ROOT))
+    paths = [below(base, text, f"{file}: path {number}") for number, text in enumerate(texts, 1)]
     wanted = f".{ext.lstrip('.').lower()}" if ext else None
-    return list(
-        dict.fromkeys(path for path in paths if wanted in (None, path.suffix.lower()))
-    ), root
+    kept = (path for path in paths if wanted in (None, path.suffix.lower()))
+    return list(dict.fromkeys(kept)), base
 
 
 def below(root: Path, text: str, place: str) -> Path:
@@ -138,10 +117,6 @@ def below(root: Path, text: str, place: str) -> Path:
             f"{place}, {text}, is not below {root or 'the current folder'}; set --list-root"
         )
     return path
-
-
-def _shorter(line: str) -> list[str]:
-    return [line.rsplit(None, number)[0] for number in (1, 2)]
 
 
 def part_of(jobs: Sequence[Job], part: str) -> Sequence[Job]:

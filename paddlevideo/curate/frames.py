@@ -131,7 +131,7 @@ def plan_frames(
     """What to make of a folder per class, or of a list or table.
 
     Args:
-        root: folder that the paths of a list are relative to; None is the current one, or the list's own.
+        root: folder that the paths of a list are relative to; None as of `base_folder`.
         class_names: in the order of their ids; None sorts the names that are found.
 
     Raises:

@@ -14,15 +14,10 @@ from paddlevideo.config.registry import nearest
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.probe import HEAD, find_spelling, format_of, odd_name
 from paddlevideo.curate.splits import source_of
+from paddlevideo.data.class_names import normalized_name
 from paddlevideo.data.datasets import class_folder_rows, is_integer, no_class_folders
 from paddlevideo.data.lists import DatasetError, read_rows
-from paddlevideo.data.paths import (
-    SPLIT_NAMES,
-    base_folder,
-    check_paths,
-    find_videos,
-    normalized_name,
-)
+from paddlevideo.data.paths import SPLIT_NAMES, base_folder, check_paths, find_videos
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import Record
 
@@ -288,7 +283,7 @@ def read_list(found: Inventory, file: Path, split: str | None, inputs: Inputs) -
     rows = [row._replace(path=row.path + inputs.suffix) for row in rows] if inputs.suffix else rows
     # A list from Windows: the folder shows with either kind of slash.
     base = base_folder(
-        [row._replace(path=row.path.replace("\\", "/")) for row in rows], file, inputs.data_prefix
+        [row.path.replace("\\", "/") for row in rows], file, inputs.data_prefix
     )
     some = [
         find_spelling(os.path.join(base, row.path))[0] for row in rows[:: max(1, len(rows) // 10)]

@@ -18,7 +18,7 @@ from paddlevideo.curate.probe import ProbeOptions, VideoInfo
 from paddlevideo.data.lists import DatasetError, Problems
 from paddlevideo.data.paths import SPLIT_NAMES, find_videos
 
-SPLITS = {**SPLIT_NAMES, "validate": "val"}
+SPLITS = SPLIT_NAMES
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 LONGER = 3  # times what the annotation says: no longer a cut at key frames, but the whole recording
 

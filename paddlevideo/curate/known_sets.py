@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from paddlevideo.curate.batch_jobs import Job, below
+from paddlevideo.curate.batch_jobs import SET_LIST_ROOT, Job, below
 from paddlevideo.curate.faults import KINDS
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, odd_name, probe_video
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.class_names import LABELS_FILE as LABELS
+from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
+from paddlevideo.data.paths import base_folder
 from paddlevideo.files import atomic_write
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
 
-LABELS = "labels.txt"
 PROBLEMS = "problems.tsv"
 
 
@@ -101,7 +102,7 @@ def jobs_of_list(
 
     Args:
         suffix: of what is made; "" for a folder.
-        root: folder that its paths are relative to; None is the current one, or the list's own.
+        root: folder that its paths are relative to; None as of `base_folder`.
         parts: rows with times have a result of their own, called after them; otherwise it is made of the whole file.
 
     Raises:
@@ -109,12 +110,10 @@ def jobs_of_list(
     """
     rows, problems = read_rows(file, with_num_frames=False)
     problems.stop()
-    if root is None:
-        here = any(os.path.isabs(row.path) or os.path.exists(row.path) for row in rows[:MAX_SHOWN])
-        root = Path() if here else file.parent
+    base = Path(base_folder([row.path for row in rows], file, root, fix=SET_LIST_ROOT))
     jobs, sources = [], {}
     for row in rows:
-        path = below(root, row.path, f"{file}:{row.line}")
+        path = below(base, row.path, f"{file}:{row.line}")
         name, part = path.stem, None
         if parts and (row.start_sec is not None or row.end_sec is not None):
             part = (row.start_sec, row.end_sec)
@@ -124,7 +123,7 @@ def jobs_of_list(
             raise ValueError(
                 f"{file}:{row.line}: {sources[target]} and {path} would both become {target}; rename one of them"
             )
-        jobs.append(Job(str(root / path), str(target), part))
+        jobs.append(Job(str(base / path), str(target), part))
     return rows, jobs
 
 

@@ -15,7 +15,7 @@ import av.logging
 import numpy as np
 
 from paddlevideo.curate.faults import Fault
-from paddlevideo.data.paths import plain
+from paddlevideo.data.class_names import normalized_text as plain
 from paddlevideo.media.containers import one_thread, open_container, video_streams
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import DecodeError, Record

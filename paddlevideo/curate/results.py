@@ -24,8 +24,8 @@ import yaml
 
 from paddlevideo.curate.check import SPLITS, Checked, key_of
 from paddlevideo.curate.faults import KINDS
+from paddlevideo.data.class_names import LABELS_FILE as LABELS
 from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import LABELS
 from paddlevideo.files import atomic_write, writable
 from paddlevideo.log import readable
 

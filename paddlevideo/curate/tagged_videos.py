@@ -11,7 +11,16 @@ from pathlib import Path
 
 from paddlevideo.config.registry import nearest
 from paddlevideo.data.datasets import Split, is_integer, labels_of, rows_of
-from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row, header, read_rows
+from paddlevideo.data.lists import (
+    MAX_SHOWN,
+    DatasetError,
+    Problems,
+    Row,
+    header,
+    read_lines,
+    read_path_list,
+    read_rows,
+)
 from paddlevideo.data.paths import base_folder, check_paths, find_videos
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import Record
@@ -122,44 +131,44 @@ def _in_folder(folder: Path, text: str) -> list[_Found]:
     ]
 
 
+EXPECTED = "videos, folders, or lists with `path` or `path label` on each line"
+
+
 def _listed(file: Path, text: str, split: Split | None) -> list[_Found]:
-    """What a list or table holds; without a label where there is none."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except (UnicodeDecodeError, OSError) as error:
-        why = (
-            "no such file or folder"
-            if isinstance(error, FileNotFoundError)
-            else "neither a video nor a list of videos"
-        )
-        raise DatasetError(
-            f"{file}: {why}; give videos, folders, or lists with `path` or `path label` a line"
-        ) from None
+    """The videos of a list or table; labels are optional in a list."""
+    lines = read_lines(file, f"give {EXPECTED}", f"give {EXPECTED}")
     if file.suffix.lower() in TABLES or header(lines[0]):
-        rows, problems = read_rows(file, with_num_frames=False, several=True)
+        rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
         problems.stop()
         rows = rows_of(rows, split, problems)
     else:
-        rows, problems = [], Problems(str(file))
-        for number, line in enumerate(lines, 1):
-            path, label = line.strip(), ""
-            if path and not _is_video(path):
-                path, label = [*path.rsplit(None, 1), ""][:2]
-                if not label or not _is_video(path):
-                    problems.add(
-                        number,
-                        f"{line.strip()!r} is not a video's path, with or without labels behind it",
-                    )
-            if path:
-                labels = tuple(word.strip() for word in label.split(",") if word.strip())
-                rows.append(Row(number, path, "", labels=labels))
+        rows = _rows_of_list(file)
+    base = base_folder([row.path for row in rows], file, fix="write absolute paths into the list")
+    return [_Found(row, labels_of(row), base, text) for row in rows]
+
+
+def _rows_of_list(file: Path) -> list[Row]:
+    """
+    Raises:
+        DatasetError: a line without a video's path, or no line at all.
+    """
+    rows, problems = [], Problems(str(file))
+    for readings in read_path_list(file, EXPECTED):
+        row = next((row for row in readings if _is_video(row.path)), None)
+        if row is None:
+            number, line = readings[0][:2]
+            problems.add(
+                number, f"{line!r} is not a video's path, with or without labels behind it"
+            )
+        else:
+            labels = (word.strip() for word in row.label.split(","))
+            rows.append(Row(row.line, row.path, "", labels=tuple(filter(None, labels))))
     problems.stop()
     if not rows:
         raise DatasetError(
             f"{file}: no videos in this list; a line is the path of one, perhaps with labels behind it"
         )
-    base = base_folder(rows, file, None)
-    return [_Found(row, labels_of(row), base, text) for row in rows]
+    return rows
 
 
 def _is_video(path: str) -> bool:

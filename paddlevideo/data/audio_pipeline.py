@@ -23,6 +23,7 @@ from paddlevideo.data.datasets import (
     class_folder_rows,
     make_records,
     no_class_folders,
+    paths_of,
     rows_of,
 )
 from paddlevideo.data.lists import Problems, read_rows
@@ -82,13 +83,13 @@ class AudioFeatureDataset:
             if not rows:
                 raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
             return make_records(rows, Problems(str(root)), class_names, str(root))
-        rows, problems = read_rows(root, with_num_frames=True, what="path", whole=has_audio_suffix)
+        rows, problems = read_rows(root, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix)
         rows = [
             row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
             for row in rows
         ]
         rows = rows_of(rows, self.split, problems)
-        return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
+        return make_records(rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix))
 
 
 @register("dataset", ignores=WITHOUT_EFFECT)

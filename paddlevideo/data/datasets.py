@@ -12,7 +12,6 @@ have several, a list has commas between them, and a table a column `labels`: a J
 """
 
 import itertools
-import json
 import math
 import os
 import re
@@ -26,11 +25,12 @@ from paddlevideo.config.registry import nearest, register
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row, read_rows
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.data.paths import (
-    SPLIT_NAMES,
     base_folder,
     check_paths,
     find_frame_folders,
     find_videos,
+    list_name,
+    split_name,
 )
 from paddlevideo.sample import BatchShape, Record
 
@@ -126,11 +126,13 @@ class VideoDataset:
             return make_records(
                 each_alone(rows, self.multi_label), problems, class_names, str(root)
             )
-        rows, problems = read_rows(root, with_num_frames=False, several=self.multi_label)
+        rows, problems = read_rows(root, with_num_frames=False, multi_label=self.multi_label)
         rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
         if self.suffix:
             rows = [row._replace(path=row.path + self.suffix) for row in rows]
-        return make_records(rows, problems, class_names, base_folder(rows, root, self.data_prefix))
+        return make_records(
+            rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix)
+        )
 
 
 @register("dataset", ignores=IGNORED)
@@ -196,10 +198,14 @@ class FrameDataset:
             return make_records(
                 each_alone(rows, self.multi_label), problems, class_names, str(root), self.suffix
             )
-        rows, problems = read_rows(root, with_num_frames=True, several=self.multi_label)
+        rows, problems = read_rows(root, with_num_frames=True, multi_label=self.multi_label)
         rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
         return make_records(
-            rows, problems, class_names, base_folder(rows, root, self.data_prefix), self.suffix
+            rows,
+            problems,
+            class_names,
+            base_folder(paths_of(rows), root, self.data_prefix),
+            self.suffix,
         )
 
 
@@ -238,7 +244,7 @@ def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Ro
         raise DatasetError(
             f"{problems.source}: it has a column split, and nothing says which is wanted: split: train, valid or test"
         )
-    names = [SPLIT_NAMES.get((row.split or "").strip().lower()) for row in rows]
+    names = [split_name(row.split or "") for row in rows]
     for row, name in zip(rows, names, strict=True):
         if name is None:
             problems.add(
@@ -248,11 +254,13 @@ def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Ro
                 else "no split; other lines have one",
             )
     problems.stop()
-    wanted = SPLIT_NAMES[split]
+    wanted = split_name(split)
     found = [row for row, name in zip(rows, names, strict=True) if name == wanted]
     if not found:
-        there = ", ".join(f"{count} {name}" for name, count in Counter(names).items())
-        raise DatasetError(f"{problems.source}: no line has split {wanted}; there are {there}")
+        there = ", ".join(f"{count} {list_name(name)}" for name, count in Counter(names).items())
+        raise DatasetError(
+            f"{problems.source}: no line has split {list_name(wanted)}; there are {there}"
+        )
     return found
 
 
@@ -263,6 +271,10 @@ def each_alone(rows: list[Row], multi_label: bool) -> list[Row]:
         if multi_label
         else rows
     )
+
+
+def paths_of(rows: list[Row]) -> Iterator[str]:
+    return (row.path for row in rows)
 
 
 def labels_of(row: Row) -> tuple[str, ...]:
@@ -310,7 +322,7 @@ def make_records(
         if several and class_names is None:
             problems.add(
                 several[0].line,
-                f"label {several[1]!r} are several class ids: they take DATASET.multi_label: true",
+                f"label {several[1]!r} is a list of class ids, which needs DATASET.multi_label: true",
             )
             problems.stop()
         class_names = (
@@ -357,90 +369,3 @@ def check_ids(
                 else f"there are {limit} class names, ids end at {limit - 1}"
             )
             problems.add(row.line, f"label {label}: {why}")
-
-
-def resolve_num_classes(
-    class_names: list[str] | None, max_label: int, configured: int | None
-) -> int:
-    """How many classes there are.
-
-    Args:
-        class_names: names of all classes, None where labels are plain ids.
-        max_label: the largest class id of the records, -1 where there is none.
-        configured: what the config says, None where it leaves it to the data.
-
-    Raises:
-        DatasetError: data and config disagree; both numbers are named.
-    """
-    found = max_label + 1 if class_names is None else len(class_names)
-    if class_names is not None:
-        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
-        if configured not in (None, found):
-            raise DatasetError(
-                f"the config says num_classes {configured}, the data has {found} classes ({shown}); "
-                f"set num_classes: {found} or leave it out"
-            )
-        if max_label >= found:
-            raise DatasetError(
-                f"label {max_label} in the data, but {found} class names ({shown}); ids end at {found - 1}"
-            )
-    if found == 0 and configured is None:
-        raise DatasetError(
-            "the data has no labels to derive num_classes from; set num_classes in the config"
-        )
-    if configured is not None and max_label >= configured:
-        raise DatasetError(
-            f"the config says num_classes {configured}, the data has label {max_label}, so at least {max_label + 1} classes; "
-            f"set num_classes to the real number"
-        )
-    return found if configured is None else configured
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """Class names in the order of their ids, from a UTF-8 text or JSON file.
-
-    Accepts one name a line; `id name` a line (ids 0 .. K - 1 in any order, as PaddleVideo's label lists); a JSON list of names;
-    a JSON dict, id to name or name to id.
-
-    Raises:
-        DatasetError: no such file, no names, doubled names, or ids that are not 0 .. K - 1.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file of class names") from None
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    if text.lstrip()[:1] in ("{", "["):
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise DatasetError(f"{path}: not JSON: {error}") from None
-        pairs = list(enumerate(data)) if isinstance(data, list) else list(data.items())
-        if all(isinstance(name, int) for _, name in pairs):
-            pairs = [(number, name) for name, number in pairs]
-    else:
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
-        pairs = list(enumerate(lines))
-        heads = [line.split(None, 1) for line in lines]
-        if all(len(words) == 2 and words[0].isdecimal() for words in heads):
-            numbers = [int(words[0]) for words in heads]
-            # "2 fast", "3 slow" may be names; only a full count of ids is a numbering.
-            if sorted(numbers) == list(range(len(numbers))):
-                pairs = [(number, words[1]) for number, words in zip(numbers, heads, strict=True)]
-    by_id = {int(number): str(name) for number, name in pairs if str(number).isdecimal()}
-    if not by_id or sorted(by_id) != list(range(len(pairs))):
-        raise DatasetError(
-            f"{path}: ids must be 0 .. {max(0, len(pairs) - 1)}, each once, got {sorted(str(n) for n, _ in pairs)[:5]}"
-        )
-    names = [by_id[number] for number in range(len(by_id))]
-    doubled = (
-        sorted({name for name in names if names.count(name) > 1})
-        if len(set(names)) < len(names)
-        else []
-    )
-    if doubled:
-        raise DatasetError(
-            f"{path}: class names stand there twice: {', '.join(doubled[:MAX_SHOWN])}"
-        )
-    return names

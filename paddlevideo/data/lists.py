@@ -1,4 +1,7 @@
-"""List files and tables -> rows, with file:line for whatever is wrong. Which files they are is told in datasets.py."""
+"""Read list files and tables into rows; each mistake is reported with file:line.
+
+What the relative paths of a list mean is in paths.py, and how rows become records in datasets.py.
+"""
 
 import csv
 import json
@@ -9,17 +12,21 @@ from typing import Any, NamedTuple
 
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 
-MAX_SHOWN = 10
+MAX_SHOWN = 10  # problems in one message
 
 
 class DatasetError(ValueError):
-    """A list, table or folder that gives no data set; the message holds file:line of each problem."""
+    """A list, table or folder that is not a data set; the message has file:line of each problem."""
 
 
 class Row(NamedTuple):
-    """One record as written: `line` counts from 1, 0 for what a folder holds. tools/check_data.py uses `source`.
+    """One record as written in a list.
 
-    `labels`: those of a column of that name, where a video may have several; `label` is empty then.
+    Attributes:
+        line: its line, counted from 1; 0 for a file found in a folder.
+        label: class id or class name; empty where `labels` is given.
+        source: the recording that the clip was cut from; only tools/check_data.py uses it.
+        labels: class ids or names in multi-label data.
     """
 
     line: int
@@ -34,7 +41,11 @@ class Row(NamedTuple):
 
 
 class Problems:
-    """What is wrong in a file, gathered so that one run shows all of it: `found` holds (line, message)."""
+    """Collects the mistakes of a file, so that one run reports all of them.
+
+    Attributes:
+        found: (line, message) of each; line 0 stands for the whole file.
+    """
 
     def __init__(self, source: str):
         self.source = source
@@ -48,73 +59,128 @@ class Problems:
         self.found.append((line, message))
 
     def stop(self) -> None:
-        """Raise if there were any."""
-        if self.found:
-            shown = [
-                f"{self.source}:{line}: {text}" if line else f"{self.source}: {text}"
-                for line, text in self.found[:MAX_SHOWN]
-            ]
-            rest = [f"... and {self.count - len(shown)} more"] if self.count > len(shown) else []
-            raise DatasetError("\n".join(shown + rest))
+        """Stop if there are problems.
+
+        Raises:
+            DatasetError: with the first `MAX_SHOWN` problems.
+        """
+        if not self.found:
+            return
+        shown = []
+        for line, text in self.found[:MAX_SHOWN]:
+            where = f"{self.source}:{line}" if line else self.source
+            shown.append(f"{where}: {text}")
+        if self.count > MAX_SHOWN:
+            shown.append(f"... and {self.count - MAX_SHOWN} more")
+        raise DatasetError("\n".join(shown))
+
+
+# --- text files --------------------------------------------------------------------------------------
+
+
+def read_lines(file: Path, fix_missing: str, fix_encoding: str) -> list[str]:
+    """The lines of a UTF-8 text file, with or without a byte order mark.
+
+    Args:
+        fix_missing, fix_encoding: what the messages of the two errors advise.
+
+    Raises:
+        DatasetError: no such file, or not UTF-8.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"{file}: no such file or folder; {fix_missing}") from None
+    except UnicodeDecodeError as error:
+        message = f"{file}: not UTF-8 text (byte {error.start}); {fix_encoding}"
+        raise DatasetError(message) from None
+    # str.splitlines() also splits at characters that are allowed in file names.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def read_path_list(file: Path, expected: str) -> list[list[Row]]:
+    """Read a list of paths, each perhaps followed by a label, or by a number of frames and a label.
+
+    A path may contain spaces, so a line can be read as `path`, as `path label` and, where the last
+    word but one is a number, as `path num_frames label`. The caller chooses, by the suffix of the
+    path or by what exists.
+
+    Args:
+        expected: what the file should be, for messages.
+
+    Returns:
+        for each line that is not empty its readings, the longest path first.
+
+    Raises:
+        DatasetError: no such file, or not UTF-8.
+    """
+    lines = read_lines(file, f"expected {expected}", f"expected {expected}")
+    stripped = ((number, line.strip()) for number, line in enumerate(lines, 1))
+    return [path_readings(number, line) for number, line in stripped if line]
+
+
+def path_readings(number: int, line: str) -> list[Row]:
+    """The readings of a line without white space around it; see `read_path_list`."""
+    readings = [Row(number, line, "")]
+    words = line.rsplit(None, 1)
+    if len(words) == 2:
+        readings.append(Row(number, words[0], words[1]))
+    words = line.rsplit(None, 2)
+    if len(words) == 3 and words[1].isdecimal():
+        readings.append(Row(number, words[0], words[2], int(words[1])))
+    return readings
+
+
+# --- lists and tables of labeled data ----------------------------------------------------------------
 
 
 def read_rows(
     file: Path,
     with_num_frames: bool,
-    what: str = "folder",
-    whole: Callable[[str], bool] | None = None,
-    several: bool = False,
+    path_kind: str = "folder",
+    has_suffix: Callable[[str], bool] | None = None,
+    multi_label: bool = False,
 ) -> tuple[list[Row], Problems]:
-    """The rows of a list or table, and what is wrong with the others.
+    """The valid rows of a list or table, and the problems of the others.
 
     Args:
-        what: stands before the number of frames in a line, for messages.
-        whole: whether a text is a path already, by its suffix; such a line may leave out the number of frames.
-        several: a video may have several labels: `3,17` in a list, a column `labels` in a table.
+        with_num_frames: a line of a list is `path num_frames label` instead of `path label`.
+        path_kind: what messages call the path in such a line.
+        has_suffix: whether a path is complete; after such a path the number of frames is optional.
+        multi_label: allow `3,17` as the label in a list, and a column `labels` in a table.
 
     Raises:
         DatasetError: no such file, not UTF-8 text, or nothing in it.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        what = "no such file or folder; set file_path to a list, a table, or a folder with one sub-folder per class"
-        raise DatasetError(f"{file}: {what}") from None
-    except UnicodeDecodeError as error:
-        hint = (
-            "a video is not a list: write its path into one"
-            if file.suffix.lower() in VIDEO_SUFFIXES
-            else "save it as UTF-8"
-        )
-        raise DatasetError(f"{file}: not UTF-8 text (byte {error.start}); {hint}") from None
-    # Not splitlines(): it also breaks at characters that may stand in a name.
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    is_video = file.suffix.lower() in VIDEO_SUFFIXES
+    lines = read_lines(
+        file,
+        "set file_path to a list, a table, or a folder with one sub-folder per class",
+        "a video is not a list: write its path into one" if is_video else "save it as UTF-8",
+    )
     problems = Problems(str(file))
     if file.suffix.lower() in (".jsonl", ".ndjson"):
-        rows = rows_of_dicts(json_lines(lines, problems), problems, with_num_frames, several)
+        table = json_lines(lines, problems)
+        rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
     elif columns := header(lines[0]):
-        rows = rows_of_dicts(
-            csv_lines(lines, columns, problems), problems, with_num_frames, several
-        )
+        table = csv_lines(lines, columns, problems)
+        rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
     else:
-        rows = list_lines(lines, problems, with_num_frames, what, whole)
-        if several:
+        rows = list_lines(lines, problems, with_num_frames, path_kind, has_suffix)
+        if multi_label:
+            labels = (split_labels(row.label.replace(",", ";")) for row in rows)
             rows = [
-                row._replace(
-                    label="", labels=row_labels({"labels": row.label.replace(",", ";")}, True)[1]
-                )
-                for row in rows
+                row._replace(label="", labels=own) for row, own in zip(rows, labels, strict=True)
             ]
     if not rows:
         problems.stop()
-        raise DatasetError(
-            f"{file}: no records in it; a line is '{f'{what} num_frames label' if with_num_frames else 'path label'}'"
-        )
+        line = f"{path_kind} num_frames label" if with_num_frames else "path label"
+        raise DatasetError(f"{file}: no records in it; a line is '{line}'")
     return rows, problems
 
 
 def header(line: str) -> list[str] | None:
-    """The column names of a comma-separated table; None for a list, whatever its file is called."""
+    """The column names of a comma-separated table; None for a list, whatever its suffix is."""
     columns = [name.strip().strip('"').lower() for name in line.split(",")]
     return columns if "path" in columns and len(columns) > 1 else None
 
@@ -123,55 +189,50 @@ def list_lines(
     lines: list[str],
     problems: Problems,
     with_num_frames: bool,
-    what: str = "folder",
-    whole: Callable[[str], bool] | None = None,
+    path_kind: str = "folder",
+    has_suffix: Callable[[str], bool] | None = None,
 ) -> list[Row]:
-    """Rows of a white-space list; the label is the last word, so that a path may hold spaces."""
+    """The rows of a white-space separated list; the label is the last word, so a path may contain
+    spaces. Arguments as of `read_rows`."""
     rows = []
     for number, line in enumerate(lines, 1):
-        counted = with_num_frames and not (
-            whole and line.strip() and whole(line.rsplit(None, 1)[0].strip())
-        )
-        words = line.rsplit(None, 2 if counted else 1)
-        if not words:
+        line = line.strip()
+        if not line:
             continue
-        if counted:
-            if len(words) < 3 or not words[1].isdecimal() or int(words[1]) == 0:
-                problems.add(
-                    number,
-                    f"{line.strip()!r} is not '{what} num_frames label' with at least one frame",
-                )
-            else:
-                rows.append(Row(number, words[0].strip(), words[2], int(words[1])))
-        elif len(words) < 2:
-            problems.add(
-                number, f"{line.strip()!r} has no label behind the path; write 'path label'"
-            )
+        path, *label = line.rsplit(None, 1)
+        needs_num_frames = with_num_frames and not (has_suffix and has_suffix(path))
+        if not needs_num_frames and label:
+            rows.append(Row(number, path, label[0]))
+        elif not needs_num_frames:
+            problems.add(number, f"{line!r} has no label behind the path; write 'path label'")
         else:
-            rows.append(Row(number, words[0].strip(), words[1]))
+            words = line.rsplit(None, 2)
+            if len(words) == 3 and words[1].isdecimal() and int(words[1]) > 0:
+                rows.append(Row(number, words[0], words[2], int(words[1])))
+            else:
+                expected = f"'{path_kind} num_frames label' with at least one frame"
+                problems.add(number, f"{line!r} is not {expected}")
     return rows
 
 
 def csv_lines(
     lines: list[str], columns: list[str], problems: Problems
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, column -> cell) of a comma-separated table below its first line; quoted cells may hold commas."""
+    """(line number, column -> cell) of a comma-separated table; quoted cells may contain commas."""
     reader = csv.reader(lines[1:])
     for cells in reader:
         number = reader.line_num + 1
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(columns):
-            problems.add(
-                number,
-                f"{len(cells)} columns, the first line names {len(columns)}: {', '.join(columns)}",
-            )
-            continue
-        yield number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+        if len(cells) == len(columns):
+            yield number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+        else:
+            expected = f"the first line names {len(columns)}: {', '.join(columns)}"
+            problems.add(number, f"{len(cells)} columns, {expected}")
 
 
 def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, object) of a table with one JSON object a line."""
+    """(line number, object) of a table with one JSON object per line."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -190,71 +251,92 @@ def rows_of_dicts(
     items: Iterable[tuple[int, dict[str, Any]]],
     problems: Problems,
     with_num_frames: bool,
-    several: bool = False,
+    multi_label: bool = False,
 ) -> list[Row]:
-    """Rows of a table: path and label (`several`: or labels), and where given start_sec, end_sec, num_frames, split and source;
-    what is wrong goes to `problems`."""
+    """The rows of a table.
+
+    Columns are path and label (or labels, if `multi_label`), and optionally start_sec, end_sec,
+    num_frames, split and source.
+    """
     rows = []
     for number, values in items:
-        path = values.get("path")
-        if not isinstance(path, str) or not path:
-            problems.add(
-                number, f"no path{'' if path in (None, '') else f': {path!r} is not text'}"
-            )
-        else:
-            try:
-                label, labels = row_labels(values, several)
-                start, end = seconds(values, "start_sec"), seconds(values, "end_sec")
-                num_frames = whole_frames(values) if with_num_frames else None
-            except ValueError as error:
-                problems.add(number, str(error))
-                continue
-            if end is not None and end <= (start or 0):
-                problems.add(number, f"end_sec {end} is not after start_sec {start or 0}")
-            elif with_num_frames and (start is not None or end is not None):
-                problems.add(
-                    number,
-                    "start_sec and end_sec are for videos; a folder of frames has no frame rate",
-                )
-            else:
-                split, source = (
-                    str(values[key]) if values.get(key) else None for key in ("split", "source")
-                )
-                rows.append(Row(number, path, label, num_frames, start, end, split, source, labels))
+        try:
+            rows.append(row_of_dict(number, values, with_num_frames, multi_label))
+        except ValueError as error:
+            problems.add(number, str(error))
     return rows
 
 
-def row_labels(values: dict[str, Any], several: bool) -> tuple[str, tuple[str, ...] | None]:
-    """(label, None), or ("", labels) of a video that may have several: a list, or text with `;` between them.
+def row_of_dict(
+    number: int, values: dict[str, Any], with_num_frames: bool, multi_label: bool
+) -> Row:
+    """The row of one line of a table.
 
     Raises:
-        ValueError: there is no label, or something else in its place.
+        ValueError: a cell is missing or wrong.
+    """
+    path = values.get("path")
+    if path in (None, ""):
+        raise ValueError("no path")
+    if not isinstance(path, str):
+        raise ValueError(f"no path: {path!r} is not text")
+    label, labels = row_labels(values, multi_label)
+    start, end = seconds(values, "start_sec"), seconds(values, "end_sec")
+    num_frames = frame_count(values) if with_num_frames else None
+    if end is not None and end <= (start or 0):
+        raise ValueError(f"end_sec {end} is not after start_sec {start or 0}")
+    if with_num_frames and (start is not None or end is not None):
+        raise ValueError(
+            "start_sec and end_sec are for videos; a folder of frames has no frame rate"
+        )
+    split, source = (str(values[key]) if values.get(key) else None for key in ("split", "source"))
+    return Row(number, path, label, num_frames, start, end, split, source, labels)
+
+
+def row_labels(values: dict[str, Any], multi_label: bool) -> tuple[str, tuple[str, ...] | None]:
+    """(label, None) of a row, or ("", labels) if it has a column `labels`.
+
+    Labels are a JSON list, or text with `;` between them.
+
+    Raises:
+        ValueError: the label is missing or neither a class id nor a class name.
     """
     label, labels = values.get("label"), values.get("labels")
-    if several and "labels" in values:
+    if multi_label and "labels" in values:
         if "label" in values:
-            raise ValueError("label and labels side by side; keep one of them")
-        parts = labels.split(";") if isinstance(labels, str) else labels
-        if not isinstance(parts, list) or not all(
-            isinstance(p, int | str) and not isinstance(p, bool) for p in parts
-        ):
-            raise ValueError(f"labels {labels!r} is not a list of class ids or class names")
-        return "", tuple(dict.fromkeys(text for part in parts if (text := str(part).strip())))
+            raise ValueError("it has both label and labels; keep one of them")
+        return "", split_labels(labels)
     if label in (None, "") and "labels" in values:
         raise ValueError(
-            "labels, several a video: they take DATASET.multi_label: true in a training; check_data reads one"
+            "it has labels instead of a label: training needs DATASET.multi_label: true, "
+            "and check_data checks data with one label"
         )
-    if isinstance(label, bool) or not isinstance(label, int | str) or label == "":
-        raise ValueError(
-            f"label {label!r} is neither a class id nor a class name" if label else "no label"
-        )
-    if several and ";" in str(label):
-        raise ValueError(f"label {label!r}: several of them stand in a column called labels")
+    is_label = isinstance(label, int | str) and not isinstance(label, bool) and label != ""
+    if not is_label:
+        problem = f"label {label!r} is neither a class id nor a class name" if label else "no label"
+        raise ValueError(problem)
+    if multi_label and ";" in str(label):
+        raise ValueError(f"label {label!r}: name the column labels if a row has several")
     return str(label), None
 
 
+def split_labels(labels: Any) -> tuple[str, ...]:
+    """The distinct labels of a row, in order, from a list or from text with `;` between them.
+
+    Raises:
+        ValueError: an entry is neither a class id nor a class name.
+    """
+    parts = labels.split(";") if isinstance(labels, str) else labels
+    valid = isinstance(parts, list) and all(
+        isinstance(part, int | str) and not isinstance(part, bool) for part in parts
+    )
+    if not valid:
+        raise ValueError(f"labels {labels!r} is not a list of class ids or class names")
+    return tuple(dict.fromkeys(text for part in parts if (text := str(part).strip())))
+
+
 def seconds(values: dict[str, Any], key: str) -> float | None:
-    """A time (seconds), None where the cell is empty."""
+    """A time (seconds) of a table, None for an empty cell."""
     value = values.get(key)
     if value is None or value == "":
         return None
@@ -267,8 +349,8 @@ def seconds(values: dict[str, Any], key: str) -> float | None:
     return number
 
 
-def whole_frames(values: dict[str, Any]) -> int | None:
-    """The number of frames, None where the folder is to be counted."""
+def frame_count(values: dict[str, Any]) -> int | None:
+    """The number of frames of a table, None for an empty cell."""
     value = values.get("num_frames")
     if value is None or value == "":
         return None

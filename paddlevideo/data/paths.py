@@ -1,43 +1,62 @@
-"""Which files there are: listing folders, the splits of a data set that is one folder, and what a relative path means."""
+"""Which files there are: split names, files below a folder, and what the relative paths of a list mean.
+
+Training, prediction, checks, data preparation and feature extraction all use these rules.
+"""
 
 import itertools
 import os
-import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from paddlevideo.data.lists import DatasetError, Row
+from paddlevideo.data.lists import DatasetError
 from paddlevideo.log import logger
-from paddlevideo.media.containers import VIDEO_SUFFIXES, has_audio_suffix
+from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.sample import Record
 
-LABELS = "labels.txt"
+# --- splits ------------------------------------------------------------------------------------------
 
-
-# Where the list of a split may be, in this order.
+SPLITS = ("train", "valid", "test")
+# Split names that people write -> the name that this package uses.
+SPLIT_OF_ALIAS = {
+    "train": "train",
+    "training": "train",
+    "val": "valid",
+    "valid": "valid",
+    "validate": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+# Kept until curate/ uses `split_name`: the same with the names on disk.
+SPLIT_NAMES = {alias: "val" if name == "valid" else name for alias, name in SPLIT_OF_ALIAS.items()}
+# Suffixes of the list of a split, tried in this order.
 LIST_SUFFIXES = (".csv", ".jsonl", ".list", ".txt")
 
 
-OTHER_NAMES = {"val": ("val", "valid", "validation"), "valid": ("val", "valid", "validation")}
+def split_name(text: str) -> str | None:
+    """The split that a folder, a file or a table cell names in any case: one of `SPLITS`, or None."""
+    return SPLIT_OF_ALIAS.get(text.strip().lower())
+
+
+def list_name(split: str) -> str:
+    """The name of a split in files on disk: `val` for "valid" (`val.csv`, column `split`)."""
+    return "val" if split == "valid" else split
 
 
 def split_under(root: str | Path, split: str) -> dict[str, str]:
-    """Where the split of a data set that is one folder is: `file_path`, and `data_prefix` for a list.
+    """Find a split in a data set that is one folder: `file_path`, and `data_prefix` for a list.
 
-    A list `<split>.csv`, `.jsonl`, `.list` or `.txt` in the folder, or a folder `<split>/<class>/`.
-
-    Args:
-        split: train, valid (also called val) or test.
+    The split is a list `<split>.csv`, `.jsonl`, `.list` or `.txt` in the folder, or a folder
+    `<split>/<class>/`. The validation split may be called val, valid or validation.
 
     Raises:
-        DatasetError: there is none; says what makes one.
+        DatasetError: the split does not exist; the message names the command that makes it.
     """
-    names = OTHER_NAMES.get(split, (split,))
-    for name in names:
-        for suffix in LIST_SUFFIXES:
-            if Path(root, name + suffix).is_file():
-                return {"file_path": str(Path(root, name + suffix)), "data_prefix": str(root)}
+    names = ("val", "valid", "validation") if split_name(split) == "valid" else (split,)
+    for name, suffix in itertools.product(names, LIST_SUFFIXES):
+        if Path(root, name + suffix).is_file():
+            return {"file_path": str(Path(root, name + suffix)), "data_prefix": str(root)}
     for name in names:
         if Path(root, name).is_dir():
             return {"file_path": str(Path(root, name))}
@@ -49,86 +68,146 @@ def split_under(root: str | Path, split: str) -> dict[str, str]:
     )
 
 
-def class_names_under(root: str | Path) -> str | None:
-    """The file of class names in a data set that is one folder, None where there is none."""
-    return next(
-        (str(path) for path in (Path(root, LABELS), Path(root, "labels.json")) if path.is_file()),
-        None,
+# --- files below a folder ----------------------------------------------------------------------------
+
+
+def walk_folders(
+    folder: str | Path,
+    on_error: Callable[[OSError], object] | None = None,
+    skip: Path | None = None,
+) -> Iterator[tuple[Path, list[str]]]:
+    """(folder, sorted names of its files) for a folder and all folders below it.
+
+    Hidden names are left out and symbolic links are followed, but no folder is visited twice, and a
+    link to a folder above is not followed. Files of a folder come before those of its sub-folders.
+
+    Args:
+        on_error: called with the error of a folder that cannot be read; None ignores it.
+        skip: a folder that is not visited.
+    """
+    start = Path(folder).resolve()
+    known = (start, *start.parents, *([skip.resolve()] if skip else ()))
+    visited = {_identity(path) for path in known} - {None}
+    for parent, folders, names in os.walk(folder, onerror=on_error, followlinks=True):
+        new_folders = []
+        for name in sorted(folders):
+            identity = _identity(os.path.join(parent, name))
+            if name.startswith(".") or identity in visited:
+                continue
+            if identity is not None:
+                visited.add(identity)
+            new_folders.append(name)
+        folders[:] = new_folders
+        yield Path(parent), sorted(name for name in names if not name.startswith("."))
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """(device, inode) of a folder; None if it does not exist or the file system has no inodes."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if status.st_ino else None
+
+
+def list_files(
+    folder: str | Path, suffixes: Collection[str], skip: Path | None = None
+) -> Iterator[Path]:
+    """Files with these suffixes (lower case, with the dot) at any depth, in the order of
+    `walk_folders`."""
+    for parent, names in walk_folders(folder, skip=skip):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in suffixes:
+                yield parent / name
+
+
+def find_videos(folder: str | Path) -> Iterator[Path]:
+    """Video files below a folder."""
+    return list_files(folder, VIDEO_SUFFIXES)
+
+
+def find_audio_files(folder: str | Path) -> Iterator[Path]:
+    """Audio features (.npy), audio files and videos below a folder."""
+    return list_files(folder, (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES))
+
+
+def find_frame_folders(folder: str | Path, first: str) -> Iterator[Path]:
+    """Folders that contain a file called `first`, the first frame of a clip."""
+    return (parent for parent, names in walk_folders(folder) if first in names)
+
+
+# --- relative paths of a list ------------------------------------------------------------------------
+
+NUM_TRIED = 20  # paths of a list that decide which folder its paths are relative to
+
+
+def base_folder(
+    paths: Iterable[str],
+    list_file: Path,
+    prefix: str | Path | None = None,
+    *,
+    limit: int | None = NUM_TRIED,
+    fix: str = "set data_prefix to the folder that contains the files",
+) -> str:
+    """The folder that the relative paths of a list start from; "" for the working directory.
+
+    It is `prefix` if given. Otherwise the first path that exists decides: next to the list, or in
+    the working directory. A path that exists in both, as two different files, is an error.
+
+    Args:
+        paths: as written in the list; absolute ones are ignored.
+        limit: number of relative paths to try, so that a list whose files are all missing is not
+            searched to its end; None tries all.
+        fix: what the error message advises.
+
+    Raises:
+        DatasetError: a path means two different files.
+    """
+    if prefix:
+        return str(prefix)
+    base = None
+    relative = (path for path in paths if not os.path.isabs(path))
+    for path in itertools.islice(relative, limit):
+        next_to_list = os.path.join(list_file.parent, path)
+        is_next_to_list, is_in_working_dir = os.path.exists(next_to_list), os.path.exists(path)
+        if is_next_to_list and is_in_working_dir and not os.path.samefile(next_to_list, path):
+            raise DatasetError(
+                f"{list_file}: {path!r} is both {os.path.abspath(next_to_list)} and "
+                f"{os.path.abspath(path)}, which are different files; {fix}"
+            )
+        if base is None and is_in_working_dir:
+            base = ""
+        elif base is None and is_next_to_list:
+            base = str(list_file.parent)
+    if base:
+        logger.info("%s: paths are relative to its own folder", list_file)
+    return base or ""
+
+
+def resolve_path(path: str, list_file: Path, prefix: str | Path | None = None) -> str:
+    """What one path of a list means; see `base_folder`, which is faster for many paths."""
+    return os.path.join(base_folder([path], list_file, prefix), path)
+
+
+def check_paths(records: Sequence[Record], source: str, base: str) -> None:
+    """Check that at least one of up to 11 records, spread over the list, exists.
+
+    If none does, the folder is wrong rather than a file.
+
+    Args:
+        base: the folder that the paths start from, as from `base_folder`.
+
+    Raises:
+        DatasetError: none exists.
+    """
+    tried = records[:: max(1, len(records) // 10)]
+    if any(os.path.exists(record.path) for record in tried):
+        return
+    if base:
+        start = f"data_prefix {base!r}"
+    else:
+        start = f"the list's own folder and the working directory {os.getcwd()}"
+    raise DatasetError(
+        f"{source}: none of its files exists (tried {len(tried)} of {len(records)}, first "
+        f"{records[0].path!r}), relative to {start}; set data_prefix to the folder that contains them"
     )
-
-
-# Folder and column names of the splits as people write them -> ours.
-SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-def plain(text: str) -> str:
-    """Text without the differences that one does not see: capitals, and how accents are written."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-
-
-def normalized_name(name: str) -> str:
-    """A class name without what people write differently: `Air_Drumming`, air-drumming, air drumming."""
-    return re.sub(r"[\s_-]+", " ", plain(name)).strip()
-
-
-TRIED = 20  # paths of a list, to see which folder they are relative to
-
-
-def find_videos(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES:
-                yield Path(parent, name)
-
-
-def find_frame_folders(folder: Path, first: str) -> Iterator[Path]:
-    """Folders below that hold the picture `first`."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if first in names:
-            yield Path(parent)
-
-
-def base_folder(rows: list[Row], file: Path, data_prefix: str | None) -> str:
-    """The folder that all relative paths of a list are joined to; the first one that is there decides between the two usual
-    folders (of a few, so that a list whose files are all missing is not searched to its end)."""
-    if data_prefix:
-        return data_prefix
-    relative = (row.path for row in rows if not os.path.isabs(row.path))
-    for path in itertools.islice(relative, TRIED):
-        if os.path.exists(path):
-            return ""
-        if (file.parent / path).exists():
-            logger.info("%s: paths are relative to its own folder", file)
-            return str(file.parent)
-    return ""
-
-
-def check_paths(records: list[Record], source: str, base: str) -> None:
-    """Stop where none of a few records, spread over the list, is there: then the folder is wrong, not a file."""
-    some = records[:: max(1, len(records) // 10)]
-    if not any(os.path.exists(record.path) for record in some):
-        where = (
-            f"data_prefix {base!r}"
-            if base
-            else f"the current directory {os.getcwd()} and the list's own folder"
-        )
-        raise DatasetError(
-            f"{source}: none of its files is there (tried {len(some)} of {len(records)}, first {records[0].path!r}), "
-            f"relative to {where}; set data_prefix to the folder that holds them"
-        )
-
-
-def find_audio_files(folder: Path) -> Iterator[Path]:
-    """Features, sounds and videos below a folder, sorted; hidden names left out."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            Path(parent, name)
-            for name in sorted(names)
-            if not name.startswith(".") and has_audio_suffix(name)
-        )

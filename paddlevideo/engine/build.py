@@ -12,18 +12,13 @@ import paddlevideo.engine.components  # noqa: F401, registers what a config can 
 from paddlevideo.config.check import read_config
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config, ConfigError
-from paddlevideo.data.datasets import (
-    DatasetError,
-    RecordList,
-    read_class_names,
-    resolve_num_classes,
-)
-from paddlevideo.data.paths import class_names_under, split_under
+from paddlevideo.data.class_names import class_names_under, read_class_names, resolve_num_classes
+from paddlevideo.data.datasets import DatasetError, RecordList
+from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.weights import Account, WeightsError, load_into, read_arrays
 
-SPLITS = ("train", "valid", "test")
 # What a data set's section may say in place of its pipeline's parts.
 VIEWS = ("num_ensemble_views", "num_spatial_crops")
 

@@ -11,8 +11,8 @@ from paddle import nn
 from paddlevideo import paddle_internals
 from paddlevideo.config.registry import nearest
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.data.class_names import normalized_name
 from paddlevideo.data.datasets import DatasetError, RecordList
-from paddlevideo.data.paths import normalized_name
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import Account, WeightsError, load_into
 

@@ -13,7 +13,8 @@ import paddle
 from paddlevideo import dist, log
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.data.datasets import RecordList, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.engine import amp, best_validation

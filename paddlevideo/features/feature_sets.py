@@ -23,7 +23,8 @@ import numpy as np
 from paddlevideo import log
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.tagged_videos import TaggedVideo, find_tagged
-from paddlevideo.data.datasets import Split, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import Split
 from paddlevideo.data.youtube8m.tfrecord import encode_example, write_payloads
 from paddlevideo.features.codec import Codec, Moments, fit, read_codecs, write_codecs
 from paddlevideo.features.extract import (

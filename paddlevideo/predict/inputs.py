@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.lists import DatasetError, Row, read_path_list
+from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.data.youtube8m.tfrecord import FrameExample
 from paddlevideo.media.containers import VIDEO_SUFFIXES
@@ -155,7 +156,7 @@ def _files(text: str, takes: InputRules) -> list[Record]:
     if path.is_dir():
         if (path / takes.frame_pattern.format(1)).exists():
             return [Record(text, frame_pattern=takes.frame_pattern)]
-        found = [Record(p) for p in sorted(_below(str(path), takes.suffixes))]
+        found = [Record(p) for p in sorted(map(str, list_files(path, takes.suffixes)))]
         if not found:
             kind = "video" if takes.suffixes == VIDEO_SUFFIXES else "video or sound"
             raise ValueError(
@@ -176,42 +177,25 @@ def _files(text: str, takes: InputRules) -> list[Record]:
     return [Record(text)]
 
 
-def _below(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Files of these suffixes at any depth; hidden names left out."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (
-            os.path.join(parent, n)
-            for n in names
-            if not n.startswith(".") and _suffix(n) in suffixes
-        )
+def _listed(file: Path, rules: InputRules) -> list[Record]:
+    """The records of a list of paths; a file that does not exist is one, too."""
+    lines = read_path_list(file, "a list with a path on each line")
+    if not lines:
+        raise ValueError(f"{file}: no path in this list; write one on each line")
+    candidates = [
+        path for line in lines for row in line for path in (row.path, row.path + rules.suffix)
+    ]
+    base = base_folder(candidates, file, limit=None, fix="write absolute paths into the list")
+    return [_one(line, base, rules) for line in lines]
 
 
-def _listed(path: Path, takes: InputRules) -> list[Record]:
-    """The paths of a list, relative to the current folder or to the list's own."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not a UTF-8 text file with a path on each line ({error.reason})"
-        ) from error
-    records = [_one(line, path.parent, takes) for line in lines if line]
-    if not records:
-        raise ValueError(f"{path}: no path in this list; it holds one on each line")
-    return records
-
-
-def _one(line: str, folder: Path, takes: InputRules) -> Record:
-    """The record of a line: a path, which may hold spaces, perhaps with a label behind it, or with num_frames and a label."""
-    shorter, words = line.rsplit(None, 1)[0], line.rsplit(None, 2)
-    readings: list[tuple[str, int | None]] = [(line, None), (shorter, None)]
-    if len(words) == 3 and words[1].isdecimal():
-        readings.append((words[0], int(words[1])))
-    for text, num_frames in readings:
-        for place in (Path(text), folder / text):
-            for path in (place, Path(f"{place}{takes.suffix}")):
-                if path.exists():
-                    pattern = takes.frame_pattern if path.is_dir() else None
-                    return Record(str(path), num_frames=num_frames, frame_pattern=pattern)
-    known = (text for text, _ in readings if _suffix(text) in takes.suffixes)
-    return Record(next(known, shorter))
+def _one(readings: list[Row], base: str, rules: InputRules) -> Record:
+    """The record of a line: its first reading that exists, with or without `rules.suffix`."""
+    for row in readings:
+        for path in (Path(base, row.path), Path(base, row.path + rules.suffix)):
+            if os.path.exists(path):
+                pattern = rules.frame_pattern if path.is_dir() else None
+                return Record(str(path), num_frames=row.num_frames, frame_pattern=pattern)
+    # Nothing exists: name the path by its suffix, or take the last word for a label.
+    known = (row.path for row in readings if _suffix(row.path) in rules.suffixes)
+    return Record(next(known, readings[min(1, len(readings) - 1)].path))

@@ -20,7 +20,8 @@ from scipy.special import expit
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.curate.youtube8m import class_names as names_of_vocabulary
-from paddlevideo.data.datasets import DatasetError, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import ClipPipeline, StageError
 from paddlevideo.data.views import stack

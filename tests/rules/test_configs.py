@@ -11,7 +11,7 @@ import pytest
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.class_names import read_class_names
 from paddlevideo.engine.build import build_model, configured_classes, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.describe import describe

@@ -76,7 +76,7 @@ def test_nothing_is_written_where_nothing_was_asked_for(root, videos):
     ("arguments", "message"),
     [
         (["none"], "none: no such file or folder"),
-        (["README.md"], "README.md: none of its files is there"),
+        (["README.md"], "README.md: none of its files exists"),
         (["VIDEOS", "--valid_share", "1"], "shares of 1 and 0 leave nothing to train on"),
         (["VIDEOS", "--source", "(x"], "source '(x' is no regular expression"),
         (["VIDEOS", "--class_names", "none.txt"], "none.txt: no such file of class names"),

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from paddlevideo import log
 from paddlevideo.curate import frames
 from paddlevideo.curate.batch_jobs import tell, work
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.class_names import read_class_names
 
 
 def main() -> int:

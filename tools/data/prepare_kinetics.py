@@ -14,7 +14,7 @@ from paddlevideo import log
 from paddlevideo.curate.kinetics import prepare
 from paddlevideo.curate.known_sets import tell, write
 from paddlevideo.curate.probe import ProbeOptions
-from paddlevideo.data.datasets import read_class_names
+from paddlevideo.data.class_names import read_class_names
 
 
 def main() -> int:

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row
+from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, read_path_list
 from paddlevideo.data.orders import TrainOrder
-from paddlevideo.data.paths import base_folder
+from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.data.youtube8m import tfrecord
 from paddlevideo.data.youtube8m.pickles import count_videos
 from paddlevideo.files import atomic_write
@@ -42,24 +42,25 @@ COMPRESSED = "compressed with gzip; records inside cannot be read one by one: un
 
 
 def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
-    """The paths of the shards, in the order of a list or sorted.
+    """The paths of the shards, in the order of a list, otherwise sorted.
 
     Raises:
-        DatasetError: nothing there; of a list, every line that is wrong.
+        DatasetError: no shards; for a list, every line that is wrong.
     """
     path = Path(file_path)
     if path.is_dir():
         return _in_folder(path)
     if not path.exists() and glob.has_magic(file_path):
-        found = sorted(
+        matches = sorted(
             name for name in glob.glob(file_path, recursive=True) if os.path.isfile(name)
         )
-        if not found:
-            raise DatasetError(f"{file_path}: no file has such a name")
-        return found
+        if not matches:
+            raise DatasetError(f"{file_path}: no file matches this pattern")
+        return matches
     if not path.exists():
         raise DatasetError(
-            f"{file_path}: no such file or folder; set file_path to a list of shards, a folder, a glob or a shard"
+            f"{file_path}: no such file or folder; "
+            "set file_path to a list of shards, a folder, a glob or a shard"
         )
     with path.open("rb") as file:
         first = file.read(4096)
@@ -72,55 +73,42 @@ def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    found: dict[bool, list[str]] = {True: [], False: []}
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            suffix = os.path.splitext(name)[1].lower()
-            if not name.startswith(".") and suffix in SUFFIXES + PICKLES:
-                found[suffix in SUFFIXES].append(os.path.join(parent, name))
-    if not found[True] and not found[False]:
+    paths = list(list_files(folder, SUFFIXES + PICKLES))
+    tfrecords = [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
+    pickles = [str(path) for path in paths if path.suffix.lower() in PICKLES]
+    if not paths:
         raise DatasetError(
             f"{folder}: no shards in this folder; their names end in .tfrecord (or .pkl)"
         )
-    if found[True] and found[False]:
-        logger.info(
-            "%s: %d .tfrecord files are used, %d .pkl files are not",
-            folder,
-            len(found[True]),
-            len(found[False]),
-        )
-    return found[True] or found[False]
+    if tfrecords and pickles:
+        message = "%s: %d .tfrecord files are used, %d .pkl files are not"
+        logger.info(message, folder, len(tfrecords), len(pickles))
+    return tfrecords or pickles
 
 
 def _in_list(file: Path, data_prefix: str | None) -> list[str]:
-    """The shards that a list names, a path a line."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{file}: neither a shard nor a list of shards (byte {error.start} is no UTF-8 text)"
-        ) from None
-    rows = [Row(number, line.strip(), "") for number, line in enumerate(lines, 1) if line.strip()]
-    if not rows:
-        raise DatasetError(f"{file}: no shards in this list; a line is the path of one")
-    base, problems, seen = base_folder(rows, file, data_prefix), Problems(str(file)), {}
-    for row in rows:
-        path = os.path.join(base, row.path)
-        if path in seen:
+    """The shards of a list with a path on each line."""
+    lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
+    if not lines:
+        raise DatasetError(f"{file}: no shards in this list; write the path of one on each line")
+    base = base_folder([path for _, path in lines], file, data_prefix)
+    problems, line_of_path = Problems(str(file)), dict[str, int]()
+    for line, written in lines:
+        path = os.path.join(base, written)
+        if path in line_of_path:
             problems.add(
-                row.line,
-                f"{row.path} stands on line {seen[path]} already; its videos would count twice",
+                line,
+                f"{written} is already on line {line_of_path[path]}; its videos would count twice",
             )
         elif not os.path.isfile(path):
-            where = f"in {base}" if base else "from the current directory"
+            where = f"in {base}" if base else "in the working directory"
             problems.add(
-                row.line,
-                f"there is no file {row.path} {where}; data_prefix sets the folder of a list's paths",
+                line,
+                f"no file {written} {where}; set data_prefix to the folder that contains the files",
             )
-        seen.setdefault(path, row.line)
+        line_of_path.setdefault(path, line)
     problems.stop()
-    return list(seen)
+    return list(line_of_path)
 
 
 def kind_of(first: bytes) -> str:

@@ -209,7 +209,7 @@ def test_lists(videos, tmp_path):
     (job,) = plan(tmp_path / "abs.list", tmp_path, ".wav", root=videos)
     assert job.target == str(tmp_path / "c" / "one two.wav") and os.path.exists(job.source)
     (tmp_path / "binary.list").write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="neither a folder nor a UTF-8 list"):
+    with pytest.raises(ValueError, match="not UTF-8 text .* expected a folder, or a list"):
         plan(tmp_path / "binary.list", tmp_path, ".wav")
 
 

@@ -35,8 +35,9 @@ from paddlevideo.curate.probe import (
 )
 from paddlevideo.curate.report import durations, headline, histograms, html_report, text_report
 from paddlevideo.curate.results import check_free, how_to_train, read_manifest, write
-from paddlevideo.data.datasets import DatasetError, VideoDataset, read_class_names
-from paddlevideo.data.paths import class_names_under, split_under
+from paddlevideo.data.class_names import class_names_under, read_class_names
+from paddlevideo.data.datasets import DatasetError, VideoDataset
+from paddlevideo.data.paths import split_under
 from paddlevideo.engine.build import load_config
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.processes import Crash, run_each
@@ -622,7 +623,7 @@ def test_a_list_without_any_file_is_one_message(tmp_path):
     (tmp_path / "a.list").write_text("".join(f"v/{n}.mp4 0\n" for n in range(500)))
     with pytest.raises(
         DatasetError,
-        match=r"none of its files is there \(tried 10 of 10, first 'v/0.mp4'.* set data_prefix",
+        match=r"none of its files exists \(tried 10 of 10, first 'v/0.mp4'.* set data_prefix",
     ):
         checked(tmp_path / "a.list")
 

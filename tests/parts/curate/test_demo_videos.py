@@ -22,7 +22,8 @@ from paddlevideo.curate.demo_videos import (
     make_demo_set,
     write_example,
 )
-from paddlevideo.data.datasets import VideoDataset, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
 

@@ -11,7 +11,8 @@ import pytest
 from paddlevideo.curate import frames
 from paddlevideo.curate.batch_jobs import Job, clear_leftovers, work
 from paddlevideo.curate.frames import WriteFrames, plan_frames
-from paddlevideo.data.datasets import FrameDataset, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import FrameDataset
 from paddlevideo.media.containers import PyAVReader
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record

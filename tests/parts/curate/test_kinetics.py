@@ -7,7 +7,8 @@ import pytest
 
 from paddlevideo.curate.kinetics import Clip, Videos, plain, prepare, read_annotations
 from paddlevideo.curate.probe import ProbeOptions
-from paddlevideo.data.datasets import VideoDataset, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.data.lists import DatasetError
 from tests.clips import write_clip
 from tests.scripts import run_script

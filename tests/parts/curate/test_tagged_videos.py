@@ -97,7 +97,7 @@ def test_several_inputs_and_single_files(videos):
             "path,labels,split\nv/a/1.mp4,0,train\n",
             "x.list: it has a column split, and nothing says which is wanted",
         ),
-        ("gone/1.mp4 1\n", "none of its files is there"),
+        ("gone/1.mp4 1\n", "none of its files exists"),
     ],
 )
 def test_wrong_lists(videos, content, message):
@@ -115,7 +115,7 @@ def test_wrong_inputs(videos):
     ):
         find_tagged(["nowhere"])
     (videos / "binary.list").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(DatasetError, match="neither a video nor a list of videos"):
+    with pytest.raises(DatasetError, match="not UTF-8 text .*; give videos, folders, or lists"):
         find_tagged(["binary.list"])
     (videos / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty: no video in this folder"):

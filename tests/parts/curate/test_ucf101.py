@@ -7,7 +7,8 @@ import pytest
 
 from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.curate.ucf101 import prepare, read_annotations, read_classes, read_split
-from paddlevideo.data.datasets import FrameDataset, VideoDataset, read_class_names
+from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.datasets import FrameDataset, VideoDataset
 from paddlevideo.data.lists import DatasetError
 from tests.clips import write_clip
 from tests.scripts import run_script

@@ -5,14 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddlevideo.config.registry import lookup
-from paddlevideo.data.datasets import (
-    DatasetError,
-    FrameDataset,
-    RecordList,
-    VideoDataset,
-    read_class_names,
-    resolve_num_classes,
-)
+from paddlevideo.data.class_names import read_class_names, resolve_num_classes
+from paddlevideo.data.datasets import DatasetError, FrameDataset, RecordList, VideoDataset
 from paddlevideo.data.lists import Problems, header, list_lines
 
 
@@ -78,22 +72,27 @@ def test_prefix_and_suffix(here):
     assert rows(loaded) == [("media/a.mp4", 3)] and loaded.records[0].id == "a.mp4"
 
 
-def test_paths_are_relative_to_the_current_directory_or_else_to_the_list(here):
+def test_paths_of_a_list_are_relative_to_its_folder_or_to_the_working_directory(here):
     make(here, "set/a.mp4", "set/b.mp4")
     write(here, "a.mp4 0\nb.mp4 1\n", "set/l.list")
     assert rows(VideoDataset("set/l.list").load()) == [("set/a.mp4", 0), ("set/b.mp4", 1)]
-    # One base for a whole list: b.mp4 of the list's folder is not taken in for the one that is missing here.
-    make(here, "a.mp4")
-    assert rows(VideoDataset("set/l.list").load()) == [("a.mp4", 0), ("b.mp4", 1)]
+    write(here, "set/a.mp4 0\nb.mp4 1\n", "set/k.list")
+    assert rows(VideoDataset("set/k.list").load()) == [("set/a.mp4", 0), ("b.mp4", 1)], (
+        "one folder for all paths of a list"
+    )
     absolute = write(here, f"{here}/set/a.mp4 0\nb.mp4 1\n", "set/m.list")
     assert rows(VideoDataset(absolute).load()) == [(f"{here}/set/a.mp4", 0), ("set/b.mp4", 1)]
+    make(here, "b.mp4")
+    with pytest.raises(DatasetError, match=r"set/l.list: 'b.mp4' is both .*set/b.mp4 and .*b.mp4"):
+        VideoDataset("set/l.list").load()
+    assert rows(VideoDataset("set/l.list", data_prefix=".").load())[1] == ("./b.mp4", 1)
 
 
 def test_files_that_are_nowhere(here):
     name = write(here, "a.mp4 0\nb.mp4 1\n")
     with pytest.raises(
         DatasetError,
-        match=r"none of its files is there \(tried 2 of 2, first 'a.mp4'\).* set data_prefix",
+        match=r"none of its files exists \(tried 2 of 2, first 'a.mp4'\).* set data_prefix",
     ):
         VideoDataset(name).load()
     with pytest.raises(DatasetError, match="relative to data_prefix 'x'"):
@@ -321,10 +320,10 @@ def test_num_classes():
     cases = [
         (
             (["archery", "b", "c"], 2, 400),
-            r"says num_classes 400, the data has 3 classes \(archery, b, c\); set num_classes: 3",
+            r"num_classes is 400 in the config, but the data has 3 classes \(archery, b, c\); set num_classes: 3",
         ),
-        ((None, 9, 5), "says num_classes 5, the data has label 9, so at least 10 classes"),
-        ((["a"], 4, None), "label 4 in the data, but 1 class names"),
+        ((None, 9, 5), "num_classes is 5 in the config, but the data has label 9, so at least 10 classes"),
+        ((["a"], 4, None), "the data has label 4, but there are 1 class names"),
         ((None, -1, None), "no labels to derive num_classes from"),
     ]
     for arguments, message in cases:
@@ -348,7 +347,7 @@ def test_class_name_files(here, text):
 
 def test_class_name_files_wrong(here):
     cases = [
-        ("a\nb\na\n", "stand there twice: a"),
+        ("a\nb\na\n", "duplicate class names: a"),
         ("\n", "ids must be 0 .. 0"),
         ('{"1": "a", "2": "b"}', "ids must be 0 .. 1"),
         ("{", "not JSON"),

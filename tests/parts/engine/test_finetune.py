@@ -509,17 +509,17 @@ def test_frames_and_folders_may_have_several_labels(tmp_path):
         (
             "path,labels\na.mp4,run;jump\n",
             False,
-            r"t.csv:2: labels, several a video: they take DATASET.multi_label: true",
+            r"t.csv:2: it has labels instead of a label: training needs DATASET.multi_label: true",
         ),
         (
             "path,label,labels\na.mp4,run,run\n",
             True,
-            r"t.csv:2: label and labels side by side; keep one",
+            r"t.csv:2: it has both label and labels; keep one",
         ),
         (
             "path,label\na.mp4,run;jump\n",
             True,
-            r"t.csv:2: label 'run;jump': several of them stand in a column called labels",
+            r"t.csv:2: label 'run;jump': name the column labels if a row has several",
         ),
         (
             "path,labels\na.mp4,3;x\n",
@@ -531,7 +531,7 @@ def test_frames_and_folders_may_have_several_labels(tmp_path):
         (
             "a.mp4 3,17\nb.mp4 4,5\n",
             False,
-            r"t.csv:1: label '3,17' are several class ids: they take DATASET.multi_label: true",
+            r"t.csv:1: label '3,17' is a list of class ids, which needs DATASET.multi_label: true",
         ),
     ],
 )

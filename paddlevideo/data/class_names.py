@@ -1,0 +1,124 @@
+"""Class names: their file, comparing them, and the number of classes."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+from paddlevideo.data.lists import MAX_SHOWN, DatasetError
+
+LABELS_FILE = "labels.txt"
+
+
+def class_names_under(root: str | Path) -> str | None:
+    """The file of class names in a data set that is one folder, None if it has none."""
+    candidates = (Path(root, LABELS_FILE), Path(root, "labels.json"))
+    return next((str(path) for path in candidates if path.is_file()), None)
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Class names in the order of their ids, from a UTF-8 text or JSON file.
+
+    The file has one name per line; `id name` per line (ids 0 .. K - 1 in any order, as in
+    PaddleVideo's label lists); a JSON list of names; or a JSON object, id to name or name to id.
+
+    Raises:
+        DatasetError: no such file, no names, duplicate names, or ids that are not 0 .. K - 1.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: no such file of class names") from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            pairs = _json_pairs(json.loads(text))
+        except ValueError as error:
+            raise DatasetError(f"{path}: not JSON: {error}") from None
+    else:
+        pairs = _text_pairs([line.strip() for line in text.split("\n") if line.strip()])
+    by_id = {int(number): str(name) for number, name in pairs if str(number).isdecimal()}
+    if not by_id or sorted(by_id) != list(range(len(pairs))):
+        ids = sorted(str(number) for number, _ in pairs)[:5]
+        raise DatasetError(
+            f"{path}: ids must be 0 .. {max(0, len(pairs) - 1)}, each of them once, got {ids}"
+        )
+    names = [by_id[number] for number in range(len(by_id))]
+    if len(set(names)) < len(names):
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise DatasetError(f"{path}: duplicate class names: {', '.join(duplicates[:MAX_SHOWN])}")
+    return names
+
+
+def _json_pairs(content: Any) -> list[tuple[Any, Any]]:
+    """(id, name) of each class."""
+    pairs = list(enumerate(content)) if isinstance(content, list) else list(content.items())
+    if all(isinstance(name, int) for _, name in pairs):
+        return [(number, name) for name, number in pairs]
+    return pairs
+
+
+def _text_pairs(lines: list[str]) -> list[tuple[int, str]]:
+    """(id, name) of each class."""
+    words = [line.split(None, 1) for line in lines]
+    if all(len(pair) == 2 and pair[0].isdecimal() for pair in words):
+        pairs = [(int(number), name) for number, name in words]
+        # "2 fast", "3 slow" may be names: only a complete set of ids is a numbering.
+        if sorted(number for number, _ in pairs) == list(range(len(pairs))):
+            return pairs
+    return list(enumerate(lines))
+
+
+def resolve_num_classes(
+    class_names: list[str] | None, max_label: int, configured: int | None
+) -> int:
+    """The number of classes.
+
+    Args:
+        class_names: names of all classes, None if labels are plain ids.
+        max_label: the largest class id of the records, -1 if there is none.
+        configured: `num_classes` of the config, None if the config leaves it to the data.
+
+    Raises:
+        DatasetError: data and config disagree; the message has both numbers.
+    """
+    if class_names is None:
+        num_classes = max_label + 1
+    else:
+        num_classes = len(class_names)
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        if configured not in (None, num_classes):
+            raise DatasetError(
+                f"num_classes is {configured} in the config, but the data has {num_classes} classes "
+                f"({shown}); set num_classes: {num_classes} or leave it out"
+            )
+        if max_label >= num_classes:
+            raise DatasetError(
+                f"the data has label {max_label}, but there are {num_classes} class names ({shown}), "
+                f"so the last id is {num_classes - 1}"
+            )
+    if num_classes == 0 and configured is None:
+        raise DatasetError(
+            "the data has no labels to derive num_classes from; set num_classes in the config"
+        )
+    if configured is not None and max_label >= configured:
+        raise DatasetError(
+            f"num_classes is {configured} in the config, but the data has label {max_label}, so at "
+            f"least {max_label + 1} classes; set num_classes to the real number"
+        )
+    return num_classes if configured is None else configured
+
+
+# --- comparing names ---------------------------------------------------------------------------------
+
+
+def normalized_text(text: str) -> str:
+    """Text without invisible differences: case, and the encoding of accents."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def normalized_name(name: str) -> str:
+    """A class name without differences of spelling: `Air_Drumming`, air-drumming, air drumming."""
+    return re.sub(r"[\s_-]+", " ", normalized_text(name)).strip()
