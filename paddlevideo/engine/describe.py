@@ -4,8 +4,8 @@ import numpy as np
 
 from paddlevideo import dist
 from paddlevideo.config.schema import Config
+from paddlevideo.data.paths import SPLITS
 from paddlevideo.engine.build import (
-    SPLITS,
     build_metric,
     build_model,
     build_pipeline,
