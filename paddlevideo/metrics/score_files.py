@@ -218,16 +218,18 @@ def _from_predictions(path: Path, content: list) -> Scores:
         if "error" in result:
             rows.append(None)
             continue
-        are_lists = isinstance(classes, list) and isinstance(scores, list)
-        if not are_lists or len(classes) != len(scores):
-            raise FusionError(f"{path}: {name!r} needs class_ids and scores of the same length")
-        all_ids = all(map(_is_integer, classes)) and sorted(classes) == list(range(len(classes)))
-        if not all_ids:
+        if not (isinstance(classes, list) and isinstance(scores, list)):
+            raise FusionError(f"{path}: {name!r} has neither class_ids and scores nor an error")
+        if len(classes) != len(scores):
+            counts = f"{len(classes)} class_ids and {len(scores)} scores"
+            raise FusionError(f"{path}: {name!r} has {counts}; expected as many of both")
+        if not all(map(_is_integer, classes)) or sorted(classes) != list(range(len(classes))):
             raise FusionError(
                 f"{path}: holds only the best {len(classes)} classes of {name!r}; fusion needs "
                 "all of them: predict with --topk NUMBER_OF_CLASSES"
             )
-        rows.append([score for _, score in sorted(zip(classes, scores, strict=True))])
+        by_class = dict(zip(classes, scores, strict=True))
+        rows.append([by_class[k] for k in range(len(classes))])
     ids = [result["input_path"] for result in results]
     return Scores(str(path), _values(path, ids, results, rows), ids)
 

@@ -1,7 +1,7 @@
-"""The charts of a report: drawn by matplotlib as SVG that stands inside a page and takes its colours, light or dark, from it.
+"""Charts of a report: matplotlib draws SVG that is part of the page and uses its colors.
 
-matplotlib, because its SVG needs no script: a page of ten charts has 300 kB. A library that draws in the browser would put
-4 MB of its own code into every report.
+Matplotlib, because its SVG needs no script: a page of ten charts has 300 kB. A library that draws
+in the browser would add 4 MB of scripts to every report.
 """
 
 import io
@@ -13,73 +13,78 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.report.plot import Rows, draw, draw_scores, epochs_of, finish, new_figure
+from paddlevideo.report.plot import (
+    Across,
+    Rows,
+    draw,
+    draw_points,
+    draw_scores,
+    epochs_of,
+    finish,
+    new_figure,
+)
 
-POINTS = 400  # of a curve; more are averaged
-CELLS = 400  # of a side of a matrix; more classes are put together
-NAMED = 30  # classes up to which a matrix names them
-NUMBERED = 20  # ... and up to which it has numbers
-BARS = 40  # classes up to which each has a bar
-NAME = 24  # characters of a name
-# Colours while matplotlib draws, and what the page calls them.
+MAX_POINTS = 400  # per curve; more are averaged
+MAX_CELLS = 400  # per side of a confusion matrix; more classes are grouped
+MAX_NAMED = 30  # classes up to which a matrix shows names
+MAX_NUMBERED = 20  # classes up to which a matrix shows counts
+MAX_BARS = 40  # classes up to which each has its own bar
+MAX_NAME = 24  # characters
+MAX_PHASE_NUMBERS = 20  # multigrid phases up to which they are numbered
+# Colors that matplotlib uses -> CSS variables of the page (see html_page.STYLE).
 THEME = {"#010101": "--ink", "#010102": "--faint"} | {
     f"#01010{n}": f"--c{n - 2}" for n in range(3, 8)
 }
 INK, FAINT, *CYCLE = THEME
-RIGHT, WRONG = (
-    (0.29, 0.56, 0.89),
-    (0.90, 0.49, 0.13),
-)  # cells of a matrix; how opaque they are says how many
-
-
-def rules() -> dict[str, Any]:
-    """How matplotlib draws for a page."""
-    return {
-        "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
-        "svg.hashsalt": "report",
-        "text.parse_math": False,  # a name may hold a $
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": FAINT,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "xtick.color": FAINT,
-        "ytick.color": FAINT,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "grid.color": FAINT,
-        "font.size": 9,
-        "lines.linewidth": 1.4,
-        "lines.markersize": 4,
-    }
+# Cells of a confusion matrix (RGB); the opacity shows the count.
+CORRECT, WRONG = (0.29, 0.56, 0.89), (0.90, 0.49, 0.13)
+RC_PARAMS = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the font of the page
+    "svg.hashsalt": "report",
+    "text.parse_math": False,  # a name may contain a $
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": FAINT,
+    "font.size": 9,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+}
 
 
 @contextmanager
 def themed() -> Iterator[None]:
-    """Inside, matplotlib draws for a page; outside it is as it was.
+    """Make matplotlib draw in the style of the page inside the block.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
     """
-    new_figure(1, 1)  # says what to install
-    import matplotlib
+    new_figure(1, 1)  # raises a message that says what to install
+    from matplotlib import rc_context, rcsetup
 
-    with matplotlib.rc_context({**rules(), "axes.prop_cycle": matplotlib.cycler(color=CYCLE)}):
+    params: Any = {**RC_PARAMS, "axes.prop_cycle": rcsetup.cycler(color=CYCLE)}
+    with rc_context(params):
         yield
 
 
 def svg(figure: Any, name: str, about: str) -> str:
-    """A figure as an element of a page: no references to elsewhere, ids of its own, colours by name.
+    """Return a figure as an <svg> element with unique ids and the colors of the page.
 
     Args:
-        name: a word that no other chart of the page has.
-        about: what it shows, for those who cannot see it; HTML-escaped.
+        name: prefix of its ids, different for each chart of the page.
+        about: description for screen readers, already HTML-escaped.
     """
     with io.StringIO() as buffer, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has fonts of its own
-        none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has its own fonts
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
         text = buffer.getvalue()
     width, height = (round(side * 72) for side in figure.get_size_inches())
     body = text[text.index(">", text.index("<svg")) + 1 :]
@@ -93,221 +98,191 @@ def svg(figure: Any, name: str, about: str) -> str:
     return f'<svg class="chart" {size} role="img" aria-label="{about}">{body}'
 
 
-# --- over the epochs -------------------------------------------------------------------------------------------------
+# --- curves over the epochs ---------------------------------------------------------------------
 
 
 def thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """At most POINTS points: means of as many neighbours each as it takes."""
+    """Average neighboring points until at most MAX_POINTS are left; return x and y."""
     array = np.array(points, np.float64).reshape(-1, 2)
-    groups = (
-        np.array_split(array, POINTS)
-        if len(array) > POINTS
-        else [array[i : i + 1] for i in range(len(array))]
-    )
-    means = np.array([group.mean(axis=0) for group in groups]).reshape(-1, 2)
-    return means[:, 0], means[:, 1]
+    if len(array) > MAX_POINTS:
+        array = np.array([part.mean(axis=0) for part in np.array_split(array, MAX_POINTS)])
+    return array[:, 0], array[:, 1]
 
 
-def draw_steps(
-    axes: Any, rows: Rows, key: str, place: Callable[[dict], float], label: str, **style
-) -> None:
-    """A value of the logged steps, thinned."""
-    points = [(place(row), row[key]) for row in rows["train"] if row.get(key) is not None]
-    if points:
-        axes.plot(
-            *thin(points), label=label, **({"marker": "o"} if len(points) == 1 else {}) | style
-        )
+def draw_steps(axes: Any, rows: Rows, key: str, across: Across, label: str, **style: Any) -> None:
+    """Draw a value of the logged steps, thinned."""
+    points = [(across(row), row[key]) for row in rows["train"] if row.get(key) is not None]
+    draw_points(axes, list(zip(*thin(points), strict=True)), label, **style)
 
 
-def curves(rows: Rows, best: int | None, several: bool) -> list[tuple[str, str]]:
-    """(title, SVG) of everything that went on over the epochs; what was not recorded has no chart.
+def draw_losses(axes: Any, rows: Rows, across: Across) -> None:
+    draw_steps(axes, rows, "loss", across, "train, logged steps", alpha=0.35, color=CYCLE[0])
+    draw(axes, rows["epoch"], "loss", across, "train, epoch mean", color=CYCLE[0])
+    draw(axes, rows["valid"], "loss", across, "validation", marker="o", color=CYCLE[1])
+
+
+def draw_loss_parts(axes: Any, rows: Rows, across: Across) -> None:
+    """Draw the terms of a training loss that has several, and the numbers of the sync task."""
+    keys = {key for row in rows["epoch"] for key in row}
+    parts = [key for key in keys if "loss" in key or key.startswith("sync_")]
+    for key in sorted(set(parts) - {"loss"}):
+        draw(axes, rows["epoch"], key, across, key.replace("_", " "))
+
+
+def draw_step_time(axes: Any, rows: Rows, across: Across) -> None:
+    draw_steps(axes, rows, "batch_cost", across, "complete step")
+    draw_steps(axes, rows, "reader_cost", across, "waiting for data")
+
+
+def draw_learning_rate(axes: Any, rows: Rows, across: Across) -> None:
+    draw_steps(axes, rows, "lr", across, "learning rate")
+
+
+def curves(rows: Rows, best: int | None) -> list[tuple[str, str]]:
+    """(title, SVG) of each value over the epochs; values that were not recorded have no chart.
 
     Args:
-        best: epochs done when the validation was best.
-        several: a multigrid run, whose phases are shown.
+        best: number of epochs done at the best validation.
     """
-    place, made = epochs_of(rows), []
-
-    def chart(title: str, unit: str, fill: Callable[[Any], None], top: float | None = None) -> None:
+    fills: list[tuple[str, str, Callable[..., None], float | None]] = [
+        ("Loss", "loss", draw_losses, None),
+        ("Scores", "score (0 to 1)", draw_scores, 1.03),
+        ("Parts of the training loss", "mean of an epoch", draw_loss_parts, None),
+        ("Learning rate", "learning rate", draw_learning_rate, None),
+        ("Time of a step", "seconds", draw_step_time, None),
+    ]
+    across, charts = epochs_of(rows), []
+    for title, unit, fill, top in fills:
         figure = new_figure(6.2, 3.0)
         axes = figure.subplots()
-        fill(axes)
+        fill(axes, rows, across)
         if not axes.lines:
-            return
-        if several:
-            show_phases(axes, rows)
+            continue
+        draw_phases(axes, rows)
         if best is not None:
             axes.axvline(best, color=INK, alpha=0.6, linestyle=":", label="best")
         axes.set_ylim(bottom=0, top=top)
-        axes.xaxis.get_major_locator().set_params(integer=True)
         finish(axes, "epoch", unit)
-        made.append((title, svg(figure, f"curve{len(made)}", f"{title} over the epochs")))
-
-    def loss(axes):
-        draw_steps(axes, rows, "loss", place, "train, logged steps", alpha=0.35, color=CYCLE[0])
-        draw(axes, rows["epoch"], "loss", place, "train, epoch mean", color=CYCLE[0])
-        draw(axes, rows["valid"], "loss", place, "validation", marker="o", color=CYCLE[1])
-
-    def parts(axes):
-        for key in sorted(
-            {
-                key
-                for row in rows["epoch"]
-                for key in row
-                if "loss" in key or key.startswith("sync_")
-            }
-            - {"loss"}
-        ):
-            draw(axes, rows["epoch"], key, place, key.replace("_", " "))
-
-    def seconds(axes):
-        draw_steps(axes, rows, "batch_cost", place, "a whole step")
-        draw_steps(axes, rows, "reader_cost", place, "waiting for data")
-
-    chart("Loss", "loss", loss)
-    chart("Scores", "share of 1", lambda axes: draw_scores(axes, rows, place), top=1.03)
-    chart("Parts of the training loss", "mean of an epoch", parts)
-    chart(
-        "Learning rate",
-        "learning rate",
-        lambda axes: draw_steps(axes, rows, "lr", place, "learning rate"),
-    )
-    chart("Time of a step", "seconds", seconds)
-    return made
+        charts.append((title, svg(figure, f"curve{len(charts)}", f"{title} over the epochs")))
+    return charts
 
 
-def show_phases(axes: Any, rows: Rows) -> None:
-    """Every other phase on a shaded ground, numbered at the top where there is room."""
+def draw_phases(axes: Any, rows: Rows) -> None:
+    """Shade every other multigrid phase, and number the phases at the top if there is space."""
     spans = [(row["epoch"], row["end"]) for row in rows["phase"]]
+    x_data_y_axes = axes.get_xaxis_transform()
+    style = {"transform": x_data_y_axes, "ha": "center", "va": "bottom", "fontsize": 7}
     for number, (first, end) in enumerate(spans, 1):
         if number % 2:
             axes.axvspan(first, end, color=INK, alpha=0.06, linewidth=0)
-        if len(spans) <= 20:
-            across = axes.get_xaxis_transform()
-            axes.text(
-                (first + end) / 2,
-                1.0,
-                str(number),
-                transform=across,
-                ha="center",
-                va="bottom",
-                fontsize=7,
-            )
+        if len(spans) <= MAX_PHASE_NUMBERS:
+            axes.text((first + end) / 2, 1.0, str(number), **style)
 
 
-def shares(parts: Sequence[tuple[str, float]]) -> str:
-    """A bar of seconds, in the order given."""
+def time_chart(parts: Sequence[tuple[str, float]]) -> str:
+    """One stacked bar of (name, seconds)."""
     figure, left, total = new_figure(12.6, 1.0), 0.0, sum(seconds for _, seconds in parts)
     axes = figure.subplots()
-    for (name, seconds), color in zip(parts, (CYCLE[0], CYCLE[1], CYCLE[2]), strict=True):
-        axes.barh(
-            0,
-            seconds,
-            left=left,
-            color=color,
-            label=f"{name}: {span(seconds)}, {100 * seconds / total:.0f} %",
-        )
+    for (name, seconds), color in zip(parts, CYCLE, strict=False):
+        label = f"{name}: {format_seconds(seconds)}, {100 * seconds / total:.0f} %"
+        axes.barh(0, seconds, left=left, color=color, label=label)
         left += seconds
     axes.set_xlim(0, total)
     axes.axis("off")
-    axes.legend(
-        frameon=False, ncols=len(parts), loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=0.2
-    )
+    below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.2}
+    axes.legend(frameon=False, ncols=len(parts), **below)
     return svg(figure, "shares", "shares of the time")
 
 
-def span(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
 
 
-# --- classes and data ------------------------------------------------------------------------------------------------
+# --- classes and data ---------------------------------------------------------------------------
 
 
 def confusion_chart(counts: np.ndarray, names: Sequence[str]) -> str:
-    """The matrix of true (rows) and predicted classes; a cell is as opaque as its share of the row.
+    """Draw the confusion matrix; the opacity of a cell is its share of the row.
 
     Args:
-        counts: [K, K]; of more than CELLS classes several neighbours make a cell.
+        counts: clips by true (rows) and predicted class, [K, K]; above MAX_CELLS classes, a cell
+            stands for several neighboring classes.
     """
-    group = -(-len(counts) // CELLS)
-    if group > 1:
-        edges = np.arange(0, len(counts), group)
+    group_size = -(-len(counts) // MAX_CELLS)
+    if group_size > 1:
+        edges = np.arange(0, len(counts), group_size)
         counts = np.add.reduceat(np.add.reduceat(counts, edges, axis=0), edges, axis=1)
     number = len(counts)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    cells = np.zeros((number, number, 4))
-    cells[...] = (*WRONG, 0)
-    cells[np.arange(number), np.arange(number)] = (*RIGHT, 0)
-    cells[..., 3] = np.where(share > 0, 0.2 + 0.65 * share, 0)  # a single one is seen, too
-    side = 3.2 + 0.22 * number if number <= NAMED else 8.0
+    side = 3.2 + 0.22 * number if number <= MAX_NAMED else 8.0
     figure = new_figure(side + 1.2, side)
     axes = figure.subplots()
-    axes.imshow(cells, interpolation="none", aspect="equal")
-    together = f", {group} classes a cell" if group > 1 else ""
-    axes.set(xlabel=f"predicted{together}", ylabel=f"true{together}")
-    if number <= NAMED:
+    axes.imshow(confusion_colors(counts), interpolation="none", aspect="equal")
+    grouping = f", {group_size} classes per cell" if group_size > 1 else ""
+    axes.set(xlabel=f"predicted{grouping}", ylabel=f"true{grouping}")
+    if number <= MAX_NAMED:
         short = [shorten(name) for name in names]
-        axes.set_xticks(
-            range(number),
-            short,
-            rotation=45 if number > 3 else 0,
-            ha="right" if number > 3 else "center",
-        )
+        style = {"rotation": 45, "ha": "right"} if number > 3 else {"rotation": 0, "ha": "center"}
+        axes.set_xticks(range(number), short, **style)
         axes.set_yticks(range(number), short)
         axes.tick_params(length=0)
-    if number <= NUMBERED:
+    if number <= MAX_NUMBERED:
         for row, column in np.argwhere(counts):
             axes.text(column, row, str(int(counts[row, column])), ha="center", va="center")
-    for side_name in ("top", "right"):
-        axes.spines[side_name].set_visible(True)
+    for spine in ("top", "right"):
+        axes.spines[spine].set_visible(True)
     return svg(figure, "confusion", "confusion matrix")
 
 
-def shorten(name: str, size: int = NAME) -> str:
+def confusion_colors(counts: np.ndarray) -> np.ndarray:
+    """RGBA [K, K, 4]; even a single clip is visible."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    colors = np.zeros((*counts.shape, 4))
+    colors[..., :3] = WRONG
+    diagonal = np.arange(len(counts))
+    colors[diagonal, diagonal, :3] = CORRECT
+    colors[..., 3] = np.where(share > 0, 0.2 + 0.65 * share, 0)
+    return colors
+
+
+def shorten(name: str, size: int = MAX_NAME) -> str:
     return name if len(name) <= size else name[: size - 1] + "…"
 
 
 def class_chart(counts: dict[str, Sequence[int]], names: Sequence[str]) -> str:
-    """Clips of each class in the splits that are given: bars by name, or of many classes their sizes, largest first."""
+    """Draw the clips per class of each split (`counts`): one bar per class, or sorted curves."""
     number = len(names)
-    if number <= BARS:
-        figure = new_figure(6.2, 1.0 + number * 0.2 * max(1.2, len(counts)))
-        axes = figure.subplots()
-        places, height = np.arange(number), 0.8 / len(counts)
-        for i, (split, values) in enumerate(counts.items()):
-            axes.barh(places + (i - (len(counts) - 1) / 2) * height, values, height, label=split)
-        axes.set_yticks(places, [shorten(name) for name in names])
-        axes.tick_params(axis="y", length=0)
-        axes.invert_yaxis()
-        # Above the bars: matplotlib looks for room among curves, not among bars.
-        finish(
-            axes,
-            "clips",
-            "",
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            ncols=len(counts),
-            borderaxespad=0,
-        )
-    else:
+    if number > MAX_BARS:
         figure = new_figure(6.2, 3.0)
         axes = figure.subplots()
         for split, values in counts.items():
             axes.plot(np.arange(1, number + 1), sorted(values, reverse=True), label=split)
         axes.set_ylim(bottom=0)
         finish(axes, "classes, largest first", "clips")
-    return svg(figure, "classes", "clips of each class")
+        return svg(figure, "classes", "clips per class")
+    figure = new_figure(6.2, 1.0 + number * 0.2 * max(1.2, len(counts)))
+    axes = figure.subplots()
+    centers, height = np.arange(number), 0.8 / len(counts)
+    for i, (split, values) in enumerate(counts.items()):
+        offset = (i - (len(counts) - 1) / 2) * height
+        axes.barh(centers + offset, values, height, label=split)
+    axes.set_yticks(centers, [shorten(name) for name in names])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    # Above the bars, because matplotlib's automatic legend location does not avoid bars.
+    above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    finish(axes, "clips", "", ncols=len(counts), **above)
+    return svg(figure, "classes", "clips per class")
 
 
 def histogram(rows: Sequence[tuple[str, int]], unit: str) -> str:
-    """Bars of (what, how many)."""
+    """Draw a histogram of (range, number of clips)."""
     figure = new_figure(6.2, 1.0 + 0.22 * len(rows))
     axes = figure.subplots()
     axes.barh(range(len(rows)), [count for _, count in rows], color=CYCLE[0])
-    axes.set_yticks(range(len(rows)), [what for what, _ in rows])
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     finish(axes, "clips", unit)

@@ -1,6 +1,7 @@
-"""What this machine has, and what of it is known to give trouble: the first page of a bug report.
+"""Describe this machine and its known problems, for a bug report.
 
-Imports nothing but Python's own, so that it works where a package is missing or broken; each is asked in a process of its own.
+Only the standard library is imported, so that the doctor works where a package is missing or
+broken. Each package is probed in its own process.
 """
 
 import importlib.metadata
@@ -14,35 +15,38 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from paddlevideo import __version__
-from paddlevideo.report.doctor_findings import NEEDED, OPTIONAL, find_problems
+from paddlevideo.report.doctor_findings import OPTIONAL, REQUIRED, find_problems
 from paddlevideo.report.doctor_probes import MARK, PROBES
 
-TIMEOUT = 120  # seconds for a package to answer
+PROBE_TIMEOUT = 120  # seconds
+COMMAND_TIMEOUT = 20  # seconds
+# Environment variables that change how the libraries behave.
 VARIABLES = re.compile(
     r"OMP_|MKL_|KMP_|CUDA_VISIBLE|FLAGS_|PADDLE_|PYTHONPATH|LD_LIBRARY_PATH|LD_PRELOAD|AV_LOG"
 )
+BACKEND_PACKAGES = ("onnxruntime", "openvino")  # besides paddle and tensorrt
 
 Facts = dict[str, Any]
 
 
-# --- asking ----------------------------------------------------------------------------------------------------------
+# --- collecting ---------------------------------------------------------------------------------
 
 
 def examine() -> Facts:
-    """Everything that is known of this machine, as plain data."""
-    names = [*NEEDED, *OPTIONAL]
+    """Return all facts about this machine, as plain data."""
+    names = [*REQUIRED, *OPTIONAL]
     with ThreadPoolExecutor(min(4, len(cores()))) as pool:
         packages = dict(zip(names, pool.map(package, names), strict=True))
     facts = {
-        "paddlevideo": own(),
+        "paddlevideo": own_version(),
         "system": system(),
-        "gpu_driver": driver(),
+        "gpu_driver": gpu_driver(),
         "packages": packages,
         "environment": environment(),
     }
@@ -52,77 +56,79 @@ def examine() -> Facts:
 
 
 def package(name: str) -> Facts:
-    """Versions of a package by its metadata, and what it says of itself when it is imported."""
-    installed = {}
-    for distribution in (NEEDED | OPTIONAL)[name][0]:
-        try:
-            installed[distribution] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    """Installed versions of a package and the result of its probe; empty if it is missing."""
+    distributions, _ = (REQUIRED | OPTIONAL)[name]
+    versions = {distribution: installed_version(distribution) for distribution in distributions}
+    installed = {which: version for which, version in versions.items() if version}
     try:
-        there = importlib.util.find_spec(name) is not None
+        importable = importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
-        there = True  # it cannot even be looked for; asking tells why
-    if not there and not installed:
+        importable = True  # even the search fails; the probe finds the reason
+    if not importable and not installed:
         return {}
-    return {"installed": installed} | ask(name)
+    return {"installed": installed} | run_probe(name)
 
 
-def ask(name: str, command: Iterable[str] | None = None) -> Facts:
-    """Run the probe of a package in its own process."""
-    command = list(
-        command or (sys.executable, "-B", "-m", "paddlevideo.report.doctor_probes", name)
-    )
+def installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def run_probe(name: str, command: Sequence[str] = ()) -> Facts:
+    """Run the probe of a package in its own process.
+
+    Args:
+        command: replaces the command that runs the probe, for tests.
+    """
+    probe = (sys.executable, "-B", "-m", "paddlevideo.report.doctor_probes", name)
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "GLOG_minloglevel": "3"}
     try:
         done = subprocess.run(
-            command,
+            command or probe,
             env=env,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=PROBE_TIMEOUT,
             check=False,
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
-        return {"broken": f"importing it takes more than {TIMEOUT} s"}
+        return {"broken": f"importing it takes more than {PROBE_TIMEOUT} s"}
     except OSError as error:
-        return {"broken": f"no process could be started: {error.strerror}"}
-    answer = next(
-        (line for line in reversed(done.stdout.splitlines()) if line.startswith(MARK)), ""
-    )
-    if answer:
-        return json.loads(answer.removeprefix(MARK))
-    said = (done.stderr.strip().splitlines() or [""])[-1]
-    code = done.returncode
-    how = (
-        f"signal {signal.Signals(-code).name}"
-        if code < 0 and -code in set(signal.Signals)
-        else f"exit code {code}"
-    )
-    return {"broken": f"importing it ends Python with {how}{': ' + said if said else ''}"}
+        return {"broken": f"its process could not be started: {error.strerror}"}
+    # The last marked line is the probe's; the package may print similar lines before.
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(MARK):
+            return json.loads(line.removeprefix(MARK))
+    last_line = (done.stderr.strip().splitlines() or [""])[-1]
+    reason = f"importing it ends Python with {exit_text(done.returncode)}"
+    return {"broken": f"{reason}: {last_line}" if last_line else reason}
 
 
-def own() -> Facts:
-    """This package: its version, the one that pip knows, where it runs from, and the commit of a checkout."""
+def exit_text(code: int) -> str:
+    if code < 0 and -code in set(signal.Signals):
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"
+
+
+def own_version() -> Facts:
+    """Version, installed version (pip), location and git commit of this package."""
     root = Path(__file__).resolve().parents[2]
-    try:
-        metadata = importlib.metadata.version("paddlevideo")
-    except importlib.metadata.PackageNotFoundError:
-        metadata = None
     return {
         "version": __version__,
-        "installed": metadata,
+        "installed": installed_version("paddlevideo"),
         "path": str(root),
         "commit": output("git", "-C", str(root), "rev-parse", "HEAD"),
     }
 
 
 def system() -> Facts:
-    """Python, processor, memory, shared memory, encodings."""
-    usage = shutil.disk_usage("/dev/shm") if os.path.isdir("/dev/shm") else None
+    """Python, processor, memory, shared memory, disk space, encodings."""
+    shm = shutil.disk_usage("/dev/shm") if os.path.isdir("/dev/shm") else None
     return {
         "os": platform.platform(),
         "python": platform.python_version(),
@@ -132,8 +138,8 @@ def system() -> Facts:
         "all_cores": os.cpu_count(),
         "quota": cpu_quota(),
         "memory_mb": memory_mb(),
-        "shm_mb": None if usage is None else usage.total >> 20,
-        "shm_free_mb": None if usage is None else usage.free >> 20,
+        "shm_mb": None if shm is None else shm.total >> 20,
+        "shm_free_mb": None if shm is None else shm.free >> 20,
         "disk_free_mb": shutil.disk_usage(os.getcwd()).free >> 20,
         "file_names": sys.getfilesystemencoding(),
         "text": locale.getpreferredencoding(False),
@@ -141,63 +147,65 @@ def system() -> Facts:
 
 
 def cores() -> set[int]:
-    return (
-        os.sched_getaffinity(0)
-        if hasattr(os, "sched_getaffinity")
-        else set(range(os.cpu_count() or 1))
-    )
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Cores' worth of time that a container may use, None where there is no limit."""
+    """CPU limit of the container (cores), None if there is none. Reads cgroup v2, then v1."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota, period = (
-                (root / "cpu" / f"cpu.cfs_{name}_us").read_text().strip()
-                for name in ("quota", "period")
-            )
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     return round(int(quota) / int(period), 2) if quota.isdecimal() and int(period) else None
 
 
 def processor() -> str:
-    for line in text_of("/proc/cpuinfo").splitlines():
+    for line in read_text("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def memory_mb() -> int | None:
-    found = re.search(r"MemTotal:\s+(\d+) kB", text_of("/proc/meminfo"))
-    return int(found[1]) >> 10 if found else None
+    match = re.search(r"MemTotal:\s+(\d+) kB", read_text("/proc/meminfo"))
+    return int(match[1]) >> 10 if match else None
 
 
-def driver() -> str | None:
-    """What NVIDIA's driver says: name, driver, memory of each GPU; None where there is none."""
-    return output(
-        "nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"
-    )
+def gpu_driver() -> str | None:
+    """Name, driver version and memory of each NVIDIA GPU, None without a driver."""
+    query = "--query-gpu=name,driver_version,memory.total"
+    return output("nvidia-smi", query, "--format=csv,noheader")
 
 
 def environment() -> dict[str, str]:
-    """Variables that steer the libraries."""
     return {key: value for key, value in sorted(os.environ.items()) if VARIABLES.match(key)}
 
 
 def output(*command: str) -> str | None:
+    """The output of a command, None if it fails or prints nothing."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=20, check=False
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMMAND_TIMEOUT,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else None
+    return (done.stdout.strip() or None) if done.returncode == 0 else None
 
 
-def text_of(path: str) -> str:
+def read_text(path: str) -> str:
+    """The content of a file, empty if it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -205,125 +213,100 @@ def text_of(path: str) -> str:
 
 
 def backends(packages: Mapping[str, Facts]) -> dict[str, str]:
-    """Runtime of exported models -> "" where it can run here, else what is missing."""
+    """Runtime of exported models -> "" if it works on this machine, else what is missing."""
     paddle = packages.get("paddle", {})
-    found = {"paddle": usable(paddle, "paddlepaddle")}
-    if found["paddle"]:
-        found["tensorrt"] = found["paddle"]
+    library = f"the TensorRT {paddle.get('tensorrt')} library is not installed"
+    paddle_missing = missing_part(paddle, "paddlepaddle")
+    if paddle_missing:
+        tensorrt_missing = paddle_missing
     elif not paddle.get("tensorrt"):
-        found["tensorrt"] = "this build of Paddle was made without TensorRT"
+        tensorrt_missing = "this build of Paddle does not include TensorRT"
     else:
-        found["tensorrt"] = (
-            ""
-            if paddle.get("tensorrt_library")
-            else f"the TensorRT {paddle['tensorrt']} library is not installed"
-        )
-    return found | {
-        name: usable(packages.get(name, {}), name) for name in ("onnxruntime", "openvino")
-    }
+        tensorrt_missing = "" if paddle.get("tensorrt_library") else library
+    others = {name: missing_part(packages.get(name, {}), name) for name in BACKEND_PACKAGES}
+    return {"paddle": paddle_missing, "tensorrt": tensorrt_missing, **others}
 
 
-def usable(facts: Facts, distribution: str) -> str:
+def missing_part(facts: Facts, distribution: str) -> str:
     return facts.get("broken", "") if facts else f"pip install {distribution}"
 
 
-# --- telling ---------------------------------------------------------------------------------------------------------
+# --- printing -----------------------------------------------------------------------------------
 
 
 def text(facts: Facts) -> str:
-    """The facts for people, fit for a bug report."""
-    own_facts, machine, packages = facts["paddlevideo"], facts["system"], facts["packages"]
-    paddle, av = packages.get("paddle", {}), packages.get("av", {})
-    limits = f", may use {machine['cores']}" * (machine["cores"] != machine["all_cores"])
-    limits += f", quota {machine['quota']:g}" if machine["quota"] else ""
-    rows = [
-        (
-            "paddlevideo",
-            f"{own_facts['version']} {(own_facts['commit'] or '')[:9]} in {own_facts['path']}",
-        ),
-        ("system", f"{machine['os']}, Python {machine['python']}"),
-        (
-            "processor",
-            f"{machine['processor']}, {machine['all_cores']} cores{limits}; {amount(machine['memory_mb'])} memory",
-        ),
-        (
-            "/dev/shm",
-            f"{amount(machine['shm_mb'])}, {amount(machine['shm_free_mb'])} free"
-            if machine["shm_mb"] is not None
-            else "none",
-        ),
-        ("GPU driver", facts["gpu_driver"] or "none"),
-        ("encodings", f"file names {machine['file_names']}, text {machine['text']}"),
-    ]
-    if "works" in paddle:
-        build = [
-            f"CUDA {paddle['cuda']}, cuDNN {paddle['cudnn']}" if paddle["cuda"] else "for CPUs"
-        ]
-        build += [
-            f"TensorRT {paddle['tensorrt'] or 'no'}",
-            f"oneDNN {'yes' if paddle['onednn'] else 'no'}",
-        ]
-        rows.append(("Paddle", f"{paddle['reports']} ({paddle['commit']}), {', '.join(build)}"))
-        names = [f"{gpu['name']} {amount(gpu['memory_mb'])}" for gpu in paddle["gpus"]]
-        rows.append(
-            (
-                "devices",
-                ", ".join(["cpu", *names])
-                + "; a convolution works: "
-                + ", ".join(f"{d} {w}" for d, w in paddle["works"].items()),
-            )
-        )
-        path = f", MKL_DEBUG_CPU_TYPE={paddle['mkl_code_path']}" if paddle["mkl_code_path"] else ""
-        rows.append(("threads", f"{paddle['threads']} compute{path}"))
-    if "ffmpeg" in av:
-        lacks = [
-            f"no {name}"
-            for name in (*av["no_decoder"], *(f"{n} encoder" for n in av["no_encoder"]))
-        ]
-        rows.append(
-            (
-                "decoding",
-                f"PyAV with FFmpeg {av['ffmpeg']}: {', '.join(lacks) or 'all usual codecs'}",
-            )
-        )
-    rows.append(
-        (
-            "backends",
-            "; ".join(f"{name}: {missing or 'yes'}" for name, missing in facts["backends"].items()),
-        )
-    )
+    """Return the facts as text for a bug report."""
+    rows = [*system_rows(facts), *paddle_rows(facts), *decoding_rows(facts)]
+    states = [f"{name}: {missing or 'yes'}" for name, missing in facts["backends"].items()]
+    rows.append(("backends", "; ".join(states)))
     lines = [f"{name:<12}  {value}" for name, value in rows]
-    lines += ["", "packages"]
-    for name in (*NEEDED, *OPTIONAL):
-        about = packages.get(name, {})
-        versions = ", ".join(
-            f"{which} {version}" for which, version in about.get("installed", {}).items()
-        )
-        extra = [", ".join(about[key]) for key in ("providers", "devices") if about.get(key)]
-        broken = f"BROKEN: {about['broken']}" if "broken" in about else ""
-        lines.append(
-            f"  {name:<14} {'; '.join(filter(None, [versions or about.get('reports'), *extra, broken])) or '-'}"
-        )
-    if facts["environment"]:
-        lines += [
-            "",
-            "environment",
-            *(f"  {key}={value}" for key, value in facts["environment"].items()),
-        ]
-    lines += ["", "no known trouble" if not facts["problems"] else "findings"]
+    lines += ["", "packages", *package_lines(facts["packages"])]
+    variables = [f"  {key}={value}" for key, value in facts["environment"].items()]
+    lines += ["", "environment", *variables] if variables else []
+    lines += ["", "problems" if facts["problems"] else "no known problems"]
     for problem in facts["problems"]:
-        lines += [f"  {problem['level']}: {problem['what']}", f"    way out: {problem['fix']}"]
+        lines += [f"  {problem['level']}: {problem['what']}", f"    fix: {problem['fix']}"]
     return "\n".join(lines)
 
 
-def amount(megabytes: int | None) -> str:
-    return (
-        "unknown"
-        if megabytes is None
-        else f"{megabytes / 1024:.1f} GB"
-        if megabytes >= 1024
-        else f"{megabytes} MB"
-    )
+def system_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    own, machine = facts["paddlevideo"], facts["system"]
+    yield "paddlevideo", f"{own['version']} {(own['commit'] or '')[:9]} in {own['path']}"
+    yield "system", f"{machine['os']}, Python {machine['python']}"
+    limits = ""
+    if machine["cores"] != machine["all_cores"]:
+        limits += f", may use {machine['cores']}"
+    if machine["quota"]:
+        limits += f", quota {machine['quota']:g}"
+    cpu = f"{machine['processor']}, {machine['all_cores']} cores{limits}"
+    yield "processor", f"{cpu}; {format_mb(machine['memory_mb'])} memory"
+    shm = "none"
+    if machine["shm_mb"] is not None:
+        shm = f"{format_mb(machine['shm_mb'])}, {format_mb(machine['shm_free_mb'])} free"
+    yield "/dev/shm", shm
+    yield "GPU driver", facts["gpu_driver"] or "none"
+    yield "encodings", f"file names {machine['file_names']}, text {machine['text']}"
 
 
-assert set(PROBES) <= set(NEEDED | OPTIONAL)
+def paddle_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    paddle = facts["packages"].get("paddle", {})
+    if "works" not in paddle:
+        return
+    build = f"CUDA {paddle['cuda']}, cuDNN {paddle['cudnn']}" if paddle["cuda"] else "for CPUs"
+    tensorrt, onednn = paddle["tensorrt"] or "no", "yes" if paddle["onednn"] else "no"
+    build = f"{build}, TensorRT {tensorrt}, oneDNN {onednn}"
+    yield "Paddle", f"{paddle['reports']} ({paddle['commit']}), {build}"
+    devices = ["cpu", *(f"{gpu['name']} {format_mb(gpu['memory_mb'])}" for gpu in paddle["gpus"])]
+    works = ", ".join(f"{device} {state}" for device, state in paddle["works"].items())
+    yield "devices", f"{', '.join(devices)}; a convolution works: {works}"
+    code_path = paddle["mkl_code_path"]
+    variable = f", MKL_DEBUG_CPU_TYPE={code_path}" if code_path else ""
+    yield "threads", f"{paddle['threads']} compute{variable}"
+
+
+def decoding_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    av = facts["packages"].get("av", {})
+    if "ffmpeg" in av:
+        missing = [*av["no_decoder"], *(f"{name} encoder" for name in av["no_encoder"])]
+        codecs = ", ".join(f"no {name}" for name in missing) or "all usual codecs"
+        yield "decoding", f"PyAV with FFmpeg {av['ffmpeg']}: {codecs}"
+
+
+def package_lines(packages: Mapping[str, Facts]) -> Iterator[str]:
+    for name in (*REQUIRED, *OPTIONAL):
+        facts = packages.get(name, {})
+        installed = facts.get("installed", {}).items()
+        versions = ", ".join(f"{distribution} {version}" for distribution, version in installed)
+        parts = [versions or facts.get("reports")]
+        parts += [", ".join(facts[key]) for key in ("providers", "devices") if facts.get(key)]
+        parts += [f"BROKEN: {facts['broken']}"] if "broken" in facts else []
+        yield f"  {name:<14} {'; '.join(filter(None, parts)) or '-'}"
+
+
+def format_mb(megabytes: int | None) -> str:
+    if megabytes is None:
+        return "unknown"
+    return f"{megabytes / 1024:.1f} GB" if megabytes >= 1024 else f"{megabytes} MB"
+
+
+assert set(PROBES) <= set(REQUIRED | OPTIONAL)

@@ -1,11 +1,14 @@
-"""Known bad combinations of packages, builds and machines, and the way out of each: a pure function of the doctor's facts."""
+"""Find known bad combinations of packages, builds and machines, and a fix for each.
+
+The functions only read the facts that `doctor.examine` has collected.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-# Import name -> (names of its distributions, the oldest version that is supported). setup.py says the same.
-NEEDED = {
+# Import name -> (names of its distributions, oldest supported version), as in setup.py.
+REQUIRED = {
     "paddle": (("paddlepaddle", "paddlepaddle-gpu"), "3.3"),
     "numpy": (("numpy",), "2.0"),
     "cv2": (
@@ -36,14 +39,22 @@ OPTIONAL = {
     "matplotlib": (("matplotlib",), "3.9"),
     "visualdl": (("visualdl",), "2.5"),
 }
+OWN_VERSIONS = {"decord2", "eva-decord"}  # forks with their own version numbers
 PYTHON = (3, 11)
-SMALL_SHM = 1 << 30  # bytes
+MIN_SHM_MB = 1024
+MIN_DISK_MB = 1024
+LEVELS = ("error", "warning", "note")
 
 Facts = dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """`level`: error (training or predicting will fail), warning (some of it will, or slowly), note (good to know)."""
+    """A known problem and its fix.
+
+    Args:
+        level: error (training or prediction fails), warning (some of it fails or is slow), or
+            note (good to know).
+    """
 
     level: str
     what: str
@@ -51,148 +62,131 @@ class Problem(NamedTuple):
 
 
 def find_problems(facts: Facts) -> list[Problem]:
-    """Known bad combinations among the facts, the worst first."""
-    found = [*of_packages(facts["packages"]), *of_paddle(facts), *of_system(facts)]
-    return sorted(found, key=lambda problem: ("error", "warning", "note").index(problem.level))
+    """Return the known problems, the most severe first."""
+    problems = [
+        *package_problems(facts["packages"]),
+        *combination_problems(facts["packages"]),
+        *paddle_problems(facts),
+        *system_problems(facts),
+    ]
+    return sorted(problems, key=lambda problem: LEVELS.index(problem.level))
 
 
-def of_packages(packages: Mapping[str, Facts]) -> Iterable[Problem]:
-    """Packages that are missing, broken, too old, or there twice."""
-    for name, (distributions, oldest) in (NEEDED | OPTIONAL).items():
-        facts, needed = packages.get(name, {}), name in NEEDED
-        main, installed = distributions[0], facts.get("installed", {})
-        if not facts:
-            if needed:
-                yield Problem("error", f"{main} is not installed", f"pip install {main}")
-            continue
+def package_problems(packages: Mapping[str, Facts]) -> Iterator[Problem]:
+    """Packages that are missing, broken, too old, or installed twice."""
+    for name, (distributions, oldest) in (REQUIRED | OPTIONAL).items():
+        facts, main = packages.get(name, {}), distributions[0]
+        level, installed = "error" if name in REQUIRED else "warning", facts.get("installed", {})
+        if not facts and name in REQUIRED:
+            yield Problem("error", f"{main} is not installed", f"pip install {main}")
         if "broken" in facts:
             fix = f"pip install --force-reinstall {next(iter(installed), main)}"
-            yield Problem(
-                "error" if needed else "warning", f"{name} is broken: {facts['broken']}", fix
-            )
+            yield Problem(level, f"{name} is broken: {facts['broken']}", fix)
         old = [
-            f"{which} {version}"
-            for which, version in installed.items()
-            if numbers(version) < numbers(oldest)
+            f"{distribution} {version}"
+            for distribution, version in installed.items()
+            if parse_version(version) < parse_version(oldest)
         ]
-        if old and not {"decord2", "eva-decord"} & set(
-            installed
-        ):  # they count their versions in another way
-            yield Problem(
-                "error" if needed else "warning",
-                f"{old[0]} is older than {oldest}",
-                f"pip install -U '{main}>={oldest}'",
-            )
+        if old and not OWN_VERSIONS & set(installed):
+            fix = f"pip install -U '{main}>={oldest}'"
+            yield Problem(level, f"{old[0]} is older than {oldest}", fix)
         if len(installed) > 1:
-            both = " and ".join(f"{which} {version}" for which, version in installed.items())
+            names = " and ".join(f"{name} {version}" for name, version in installed.items())
+            what = f"{names} are both installed and overwrite each other's files"
             fix = f"pip uninstall -y {' '.join(installed)}, then install one of them"
-            yield Problem(
-                "warning", f"{both} are both installed, and overwrite each other's files", fix
-            )
-    onnx, converter = (
-        packages.get(name, {}).get("installed", {}).get(name) for name in ("onnx", "paddle2onnx")
-    )
-    if onnx and converter and numbers(onnx) >= (1, 18) and numbers(converter) < (2, 2):
-        yield Problem(
-            "warning",
-            f"paddle2onnx {converter} does not work with onnx {onnx}: no ONNX export",
-            "pip install 'onnx<1.18'",
-        )
-    av = packages.get("av", {})
+            yield Problem("warning", what, fix)
+
+
+def combination_problems(packages: Mapping[str, Facts]) -> Iterator[Problem]:
+    """Versions that do not work together, and codecs that FFmpeg lacks."""
+    onnx = packages.get("onnx", {}).get("installed", {}).get("onnx")
+    converter = packages.get("paddle2onnx", {}).get("installed", {}).get("paddle2onnx")
+    if onnx and converter and parse_version(onnx) >= (1, 18) and parse_version(converter) < (2, 2):
+        what = f"paddle2onnx {converter} does not work with onnx {onnx}: no ONNX export"
+        yield Problem("warning", what, "pip install 'onnx<1.18'")
+    av, wheel = packages.get("av", {}), "--only-binary :all: av"
     if "h264" in av.get("no_decoder", ()):
-        yield Problem(
-            "error",
-            "FFmpeg inside PyAV has no H.264 decoder",
-            "pip install --force-reinstall --only-binary :all: av",
-        )
+        what = "FFmpeg in PyAV has no H.264 decoder"
+        yield Problem("error", what, f"pip install --force-reinstall {wheel}")
     if "libx264" in av.get("no_encoder", ()):
-        yield Problem(
-            "note",
-            "FFmpeg inside PyAV has no x264: the demo set cannot be made",
-            "pip install --only-binary :all: av",
-        )
+        what = "FFmpeg in PyAV has no x264 encoder: the demo set cannot be made"
+        yield Problem("note", what, f"pip install {wheel}")
 
 
-def of_paddle(facts: Facts) -> Iterable[Problem]:
-    """Paddle's build against what the machine has."""
+def paddle_problems(facts: Facts) -> Iterator[Problem]:
+    """Builds of Paddle that do not suit the machine, and settings that Paddle stumbles over."""
     paddle, environment = facts["packages"].get("paddle", {}), facts["environment"]
     if not paddle or "broken" in paddle:
         return
     for device, works in paddle.get("works", {}).items():
         if works != "yes":
-            yield Problem(
-                "error",
-                f"Paddle cannot compute on {device}: {works}",
-                "install the build for this machine's CUDA version",
-            )
-    gpus, hidden = paddle.get("gpus", []), environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if facts["gpu_driver"] and not paddle.get("cuda"):
-        fix = "pip uninstall paddlepaddle, then install paddlepaddle-gpu for your CUDA version from Paddle's own index"
-        yield Problem("warning", "there is an NVIDIA GPU, and Paddle's build is for CPUs", fix)
-    elif paddle.get("cuda") and not gpus and hidden:
-        yield Problem(
-            "warning", "CUDA_VISIBLE_DEVICES hides all GPUs", "unset CUDA_VISIBLE_DEVICES"
-        )
-    elif paddle.get("cuda") and not gpus:
-        why = (
-            "the driver is too old for it"
-            if facts["gpu_driver"]
-            else "there is no NVIDIA driver (nvidia-smi says nothing)"
-        )
-        what = f"Paddle is built for CUDA {paddle['cuda']} and sees no GPU: {why}"
-        yield Problem("warning", what, "install the driver, or start the container with --gpus all")
+            what = f"Paddle cannot compute on {device}: {works}"
+            yield Problem("error", what, "install the build for the CUDA version of this machine")
+    yield from gpu_problems(facts)
     version = next(iter(paddle.get("installed", {}).values()), paddle.get("reports", ""))
-    if paddle.get("onednn") and (3, 3) <= numbers(version) < (3, 3, 2):
-        what = f"Paddle {version} with oneDNN cannot run exported programs that resize (F.interpolate); the models here do not"
-        yield Problem("note", what, "for others: --enable_mkldnn False, or --backend onnxruntime")
-    if int(environment.get("PADDLE_TRAINERS_NUM", "1") or 1) > 1:
-        count = environment["PADDLE_TRAINERS_NUM"]
-        yield Problem(
-            "warning",
-            f"PADDLE_TRAINERS_NUM={count} is set: a single process would wait for {count}",
-            "unset it",
+    if paddle.get("onednn") and (3, 3) <= parse_version(version) < (3, 3, 2):
+        what = (
+            f"Paddle {version} with oneDNN cannot run exported programs that resize "
+            "(F.interpolate); the models of this package do not resize"
         )
+        fix = "for other models: --enable_mkldnn False, or --backend onnxruntime"
+        yield Problem("note", what, fix)
+    count = environment.get("PADDLE_TRAINERS_NUM", "1") or "1"
+    if int(count) > 1:
+        what = f"PADDLE_TRAINERS_NUM={count} is set: a single process would wait for {count}"
+        yield Problem("warning", what, "unset PADDLE_TRAINERS_NUM")
 
 
-def of_system(facts: Facts) -> Iterable[Problem]:
-    """Python, memory, cores, encodings."""
-    system = facts["system"]
-    if numbers(system["python"]) < PYTHON:
-        yield Problem(
-            "error",
-            f"Python {system['python']} is older than 3.11",
-            "install a newer one, and a new environment with it",
+def gpu_problems(facts: Facts) -> Iterator[Problem]:
+    """GPUs that Paddle cannot use."""
+    paddle, driver = facts["packages"]["paddle"], facts["gpu_driver"]
+    if driver and not paddle.get("cuda"):
+        what = "there is an NVIDIA GPU, but Paddle's build is for CPUs"
+        fix = (
+            "pip uninstall paddlepaddle, then install paddlepaddle-gpu for your CUDA version "
+            "from Paddle's own index"
         )
-    if system["shm_mb"] is not None and system["shm_mb"] << 20 < SMALL_SHM:
-        what = f"/dev/shm has {system['shm_mb']} MB; loader processes hand batches over in it"
-        yield Problem(
-            "warning", what, "docker run --shm-size=8g, or fewer workers: -o DATASET.num_workers=0"
-        )
+        yield Problem("warning", what, fix)
+    if not paddle.get("cuda") or paddle.get("gpus"):
+        return
+    if facts["environment"].get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        fix = "unset CUDA_VISIBLE_DEVICES"
+        yield Problem("warning", "CUDA_VISIBLE_DEVICES hides all GPUs", fix)
+        return
+    reason = "there is no NVIDIA driver (nvidia-smi fails)"
+    if driver:
+        reason = "the driver is too old for it"
+    what = f"Paddle is built for CUDA {paddle['cuda']} and finds no GPU: {reason}"
+    yield Problem("warning", what, "install the driver, or start the container with --gpus all")
+
+
+def system_problems(facts: Facts) -> Iterator[Problem]:
+    """Problems with Python, memory, cores, encodings and disk space."""
+    system, own = facts["system"], facts["paddlevideo"]
+    if parse_version(system["python"]) < PYTHON:
+        what = f"Python {system['python']} is older than 3.11"
+        yield Problem("error", what, "install a newer Python, and create a new environment with it")
+    if system["shm_mb"] is not None and system["shm_mb"] < MIN_SHM_MB:
+        what = f"/dev/shm has {system['shm_mb']} MB; loader processes pass batches through it"
+        fix = "docker run --shm-size=8g, or no loader processes: -o DATASET.num_workers=0"
+        yield Problem("warning", what, fix)
     if system["quota"] and system["quota"] < system["cores"]:
-        what = f"this container may use {system['quota']:g} cores and sees {system['cores']}: threads would wait for each other"
-        yield Problem("warning", what, "docker run --cpuset-cpus in place of --cpus")
+        limits = f"use {system['quota']:g} cores and sees {system['cores']}"
+        what = f"this container may {limits}: threads would wait for each other"
+        yield Problem("warning", what, "docker run --cpuset-cpus instead of --cpus")
     if "utf" not in system["file_names"].lower():
-        yield Problem(
-            "warning",
-            f"file names are in {system['file_names']}: other scripts will fail",
-            "export LC_ALL=C.UTF-8",
-        )
-    if system["disk_free_mb"] < 1024:
-        yield Problem(
-            "warning",
-            f"{system['disk_free_mb']} MB are free here",
-            "make room; a checkpoint takes some 100 MB",
-        )
-    installed = facts["paddlevideo"]["installed"]
-    if installed not in (None, facts["paddlevideo"]["version"]):
-        what = f"another paddlevideo ({installed}) is installed than the one that runs ({facts['paddlevideo']['version']})"
-        yield Problem(
-            "warning", what, "pip uninstall paddlevideo, then pip install -e . in this checkout"
-        )
+        what = f"the encoding of file names is {system['file_names']}: names in other scripts fail"
+        yield Problem("warning", what, "export LC_ALL=C.UTF-8")
+    if system["disk_free_mb"] < MIN_DISK_MB:
+        what = f"only {system['disk_free_mb']} MB of disk space are free here"
+        yield Problem("warning", what, "free some space; a checkpoint needs about 100 MB")
+    if own["installed"] not in (None, own["version"]):
+        what = f"paddlevideo {own['version']} runs, but {own['installed']} is installed"
+        fix = "pip uninstall paddlevideo, then pip install -e . in this checkout"
+        yield Problem("warning", what, fix)
 
 
-def numbers(version: str) -> tuple[int, ...]:
-    """`3.3.1.post1` -> (3, 3, 1), to compare with; what is no number ends it."""
-    return tuple(
-        int(part) for part in re.match(r"[\d.]*", version)[0].strip(".").split(".") if part
-    )
+def parse_version(version: str) -> tuple[int, ...]:
+    """`3.3.1.post1` -> (3, 3, 1): the leading numbers, for comparison."""
+    digits = re.sub(r"[^\d.].*", "", version)
+    return tuple(int(part) for part in digits.split(".") if part)

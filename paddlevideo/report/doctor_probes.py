@@ -1,8 +1,8 @@
-"""What one package says of itself, asked in a process of its own: importing it may raise, hang, or end the process.
+"""Probe one package in its own process, because importing it may raise, hang, or end the process.
 
-    python -m paddlevideo.report.doctor_probes paddle    # a line of JSON behind MARK
+    python -m paddlevideo.report.doctor_probes paddle    # prints MARK and one line of JSON
 
-Nothing here is imported from a package at the top, so that any of them may be absent.
+Nothing is imported from a package at the top, so that any package may be missing.
 """
 
 import contextlib
@@ -14,98 +14,81 @@ from collections.abc import Callable
 from typing import Any
 
 MARK = "doctor: "
-# Codecs that videos come in, and those that annotated videos and demo clips are written with.
+# Codecs of input videos.
 DECODERS = (
-    "h264",
-    "hevc",
-    "vp9",
-    "av1",
-    "vp8",
-    "mpeg4",
-    "mpeg2video",
-    "mjpeg",
-    "wmv3",
-    "prores",
-    "aac",
-    "mp3",
-    "opus",
+    *("h264", "hevc", "vp9", "av1", "vp8", "mpeg4", "mpeg2video", "mjpeg", "wmv3", "prores"),
+    *("aac", "mp3", "opus"),
 )
+# Codecs with which annotated videos and demo clips are written.
 ENCODERS = ("libx264", "aac", "mpeg4")
 
 Facts = dict[str, Any]
 
 
 def probe_paddle() -> Facts:
-    """Build, devices, whether a convolution works on each kind of device, and the threads that this package would set."""
+    """Build, devices, the result of a convolution per device, and the number of threads."""
     paddle = importlib.import_module("paddle")
-    core, inference = (
-        importlib.import_module("paddle.base.core"),
-        importlib.import_module("paddle.inference"),
-    )
-    cuda = paddle.is_compiled_with_cuda()
-    onednn = getattr(core, "is_compiled_with_onednn", None) or getattr(
-        core, "is_compiled_with_mkldnn", None
-    )
+    core = importlib.import_module("paddle.base.core")
+    inference = importlib.import_module("paddle.inference")
+    has_cuda = paddle.is_compiled_with_cuda()
+    # Older versions of Paddle call it mkldnn.
+    names = ("is_compiled_with_onednn", "is_compiled_with_mkldnn")
+    onednn = next((getattr(core, name) for name in names if hasattr(core, name)), None)
+    gpus = []
+    for index in range(paddle.device.cuda.device_count() if has_cuda else 0):
+        gpu = paddle.device.cuda.get_device_properties(index)
+        memory, capability = gpu.total_memory >> 20, f"{gpu.major}.{gpu.minor}"
+        gpus.append({"name": gpu.name, "memory_mb": memory, "capability": capability})
+    devices = ["cpu", "gpu:0"] if gpus else ["cpu"]
     facts: Facts = {
-        "cuda": paddle.version.cuda() if cuda else None,
-        "cudnn": paddle.version.cudnn() if cuda else None,
+        "cuda": paddle.version.cuda() if has_cuda else None,
+        "cudnn": paddle.version.cudnn() if has_cuda else None,
         "tensorrt": dotted(inference.get_trt_compile_version()),
         "tensorrt_library": dotted(inference.get_trt_runtime_version()),
         "onednn": bool(onednn and onednn()),
         "commit": paddle.version.commit[:9],
-        "gpus": [],
-        "works": {},
+        "gpus": gpus,
+        "works": {device: try_convolution(paddle, device) for device in devices},
     }
-    for number in range(paddle.device.cuda.device_count() if cuda else 0):
-        about = paddle.device.cuda.get_device_properties(number)
-        facts["gpus"].append(
-            {
-                "name": about.name,
-                "memory_mb": about.total_memory >> 20,
-                "capability": f"{about.major}.{about.minor}",
-            }
-        )
-    for device in ["cpu"] + ["gpu:0"] * bool(facts["gpus"]):
-        try:
-            paddle.set_device(device)
-            value = paddle.nn.functional.conv2d(
-                paddle.ones([1, 1, 3, 3]), paddle.ones([1, 1, 3, 3])
-            )
-            facts["works"][device] = (
-                "yes"
-                if float(value.sum()) == 9.0
-                else f"a convolution gives {float(value.sum())}, not 9"
-            )
-        except Exception as error:  # whatever is broken is the finding
-            facts["works"][device] = first_line(error)
-    # The package's own choice; last, because it changes the environment.
+    # Last, because it changes the environment.
     facts["threads"] = importlib.import_module("paddlevideo.dist").use_threads()
     facts["mkl_code_path"] = os.environ.get("MKL_DEBUG_CPU_TYPE", "")
     return facts
 
 
+def try_convolution(paddle: Any, device: str) -> str:
+    """Return "yes" if a convolution gives the right result, else the reason."""
+    try:
+        paddle.set_device(device)
+        ones = paddle.ones([1, 1, 3, 3])
+        value = float(paddle.nn.functional.conv2d(ones, ones).sum())
+    except Exception as error:  # whatever fails is the result
+        return first_line(error)
+    return "yes" if value == 9.0 else f"a convolution gives {value}, not 9"
+
+
 def probe_av() -> Facts:
-    """FFmpeg inside PyAV, and the codecs it has."""
+    """Version of FFmpeg in PyAV, and the codecs that it lacks."""
     av = importlib.import_module("av")
     codec = importlib.import_module("av.codec")
 
     def has(name: str, mode: str) -> bool:
         try:
             codec.Codec(name, mode)
-        except ValueError:  # PyAV's errors of unknown codecs are of this kind
+        except ValueError:  # the base class of PyAV's error for unknown codecs
             return False
         return True
 
+    version = getattr(av, "ffmpeg_version_info", "")
     return {
-        "ffmpeg": getattr(av, "ffmpeg_version_info", "")
-        or dotted(av.library_versions["libavcodec"]),
+        "ffmpeg": version or dotted(av.library_versions["libavcodec"]),
         "no_decoder": [name for name in DECODERS if not has(name, "r")],
         "no_encoder": [name for name in ENCODERS if not has(name, "w")],
     }
 
 
 def probe_cv2() -> Facts:
-    """Whether OpenCV reads video files."""
+    """Whether OpenCV can read video files."""
     lines = importlib.import_module("cv2").getBuildInformation().splitlines()
     return {"ffmpeg": any(line.split()[:2] == ["FFMPEG:", "YES"] for line in lines)}
 
@@ -128,7 +111,7 @@ PROBES: dict[str, Callable[[], Facts]] = {
 
 
 def probe(name: str) -> Facts:
-    """Import a package; more is asked of those that have a probe. `broken` says why it does not import."""
+    """Import a package and run its probe if it has one; `broken` is the reason of a failure."""
     try:
         module = importlib.import_module(name)
         facts = {
@@ -136,26 +119,26 @@ def probe(name: str) -> Facts:
             "reports": str(getattr(module, "__version__", "")),
         }
         return facts | (PROBES[name]() if name in PROBES else {})
-    except BaseException as error:  # SystemExit too: a package must not end the doctor
+    except BaseException as error:  # also SystemExit: a package must not end the doctor
         return {"broken": f"{type(error).__name__}: {first_line(error)}"}
 
 
 def first_line(error: BaseException) -> str:
-    return next(
-        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-    )
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next(filter(None, lines), type(error).__name__)
 
 
 def dotted(version: tuple[int, ...]) -> str | None:
+    """(8, 6, 1) -> "8.6.1"; None for (0, 0, 0)."""
     return ".".join(map(str, version)) if any(version) else None
 
 
 def main() -> None:
-    # What packages print themselves belongs to stderr.
+    # Output of the package itself goes to stderr.
     with contextlib.redirect_stdout(sys.stderr):
         facts = probe(sys.argv[1])
     print(MARK + json.dumps(facts), flush=True)
-    os._exit(0)  # a library may hang or crash while it is unloaded
+    os._exit(0)  # a library may hang or crash when it is unloaded
 
 
 if __name__ == "__main__":

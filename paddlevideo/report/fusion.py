@@ -207,10 +207,11 @@ def _write_fused(
         "num_unlabelled": num_unlabeled,
     }
     results = []
-    for i, (video, label) in enumerate(zip(videos.ids, videos.labels.tolist(), strict=True)):
-        scores = (
-            {"error": "a modality has no scores"} if failed[i] else {"scores": values[i].tolist()}
-        )
+    rows = zip(videos.ids, videos.labels.tolist(), values, strict=True)
+    for video, label, row in rows:
+        scores: dict[str, Any] = {"scores": row.tolist()}
+        if np.isnan(row).any():
+            scores = {"error": "a modality has no scores"}
         results.append({"id": video, "path": video, "label": label, **scores})
     write_scores(out, results, numbers | counts, class_names, values.shape[1])
 

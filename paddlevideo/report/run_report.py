@@ -1,34 +1,33 @@
-"""The report of a training run: one HTML file that needs nothing else, no network, no script.
+"""Write the report of a training run: one HTML file that fetches nothing and runs no script.
 
 page = write_report("output/ppTSN")     # output/ppTSN/report.html
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paddlevideo.files import atomic_write
 from paddlevideo.html_page import escape, page
 from paddlevideo.log import error_text, logger, readable
 from paddlevideo.report import charts
-from paddlevideo.report.pictures import source, strip_of
-from paddlevideo.report.run_facts import (
-    RunFacts,
-    class_table,
+from paddlevideo.report.conclusions import (
+    ClassResult,
+    class_results,
     confused_pairs,
-    data_share,
-    read_run,
     remarks,
-    resolve,
     time_parts,
+    waiting_share,
 )
+from paddlevideo.report.run_facts import RunFacts, read_run
+from paddlevideo.report.thumbnails import data_url, thumbnail
 from paddlevideo.sample import DecodeError
 
-NAME = "report.html"
-CLIPS = 48  # worst clips that are shown
-MAX_BYTES = 4_500_000  # of a report; the pictures of the least bad clips are left out above it
-SHOWN = 30  # rows of a table that stand open
-MAX_ROWS = 1000  # of a table
-MAX_TEXT = 200_000  # characters of a config
+FILE = "report.html"
+NUM_CLIPS = 48  # hardest clips that are shown
+MAX_BYTES = 4_500_000  # above this size, the easier ones of these clips are left out
+OPEN_ROWS = 30  # rows of a table that are visible at once; the others are folded
+MAX_ROWS = 1000  # per table
+MAX_CONFIG = 200_000  # characters
 STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1.25rem 4rem; }
@@ -63,268 +62,295 @@ summary { margin: .5rem 0; } ul { padding-left: 1.2rem; }
 """
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, clips: int = CLIPS) -> Path:
-    """Write the report of the run in `folder` to `out` (`<folder>/report.html`), whole or not at all.
+def write_report(folder: str | Path, out: str | Path | None = None, clips: int = NUM_CLIPS) -> Path:
+    """Write the report of the run in `folder` to `out` (default `<folder>/report.html`).
 
     Args:
-        clips: how many of the worst clips are shown.
+        clips: how many of the hardest clips are shown.
 
     Raises:
-        FileNotFoundError, ValueError: not the folder of a run, or damaged files in it.
+        FileNotFoundError, ValueError: `folder` is not that of a run, or its files are damaged.
         ModuleNotFoundError: matplotlib is not installed.
-        OSError: it cannot be written.
+        OSError: `out` cannot be written; a file that was there before is kept.
     """
     facts = read_run(folder)
     with charts.themed():
         text = render(facts, clips)
-    out = Path(out or Path(folder) / NAME)
+    out = Path(out or Path(folder) / FILE)
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return out
 
 
 def report_finished(folder: str | Path) -> None:
-    """Write the report of a training that has just ended; whatever goes wrong is a warning, the training is done."""
+    """Write the report of a training that has just ended; errors become warnings."""
     try:
         logger.info(f"report: {write_report(folder)}")
-    except (
-        Exception
-    ) as error:  # a page of pictures must not turn a finished training into a failed one
-        logger.warning(
-            f"no report was written: {error_text(error)}; later: python tools/report.py {folder}"
-        )
+    except Exception as error:  # the training has succeeded, whatever happens to its report
+        reason, command = error_text(error), f"python tools/report.py {folder}"
+        logger.warning(f"no report was written: {reason}; to try again: {command}")
 
 
-def render(facts: RunFacts, clips: int = CLIPS) -> str:
+def render(facts: RunFacts, clips: int = NUM_CLIPS) -> str:
     """Return the page as HTML. Call it inside `charts.themed()`."""
     title = f"{facts.name}: training report"
-    start = [
-        *header(facts),
-        *curves(facts),
-        *phases(facts),
-        *(classes(facts) if facts.best else ()),
-    ]
-    end = [*data(facts), *config(facts)]
-    used = len(page(title, "\n".join([*start, *end]), STYLE).encode()) + 1
-    body = [*start, *worst_clips(facts, clips, MAX_BYTES - used), *end]
-    return page(title, "\n".join(body), STYLE)
+    before = [*header(facts), *curves(facts), *phases(facts), *classes(facts)]
+    after = [*failures(facts), *data(facts), *config(facts)]
+    num_bytes = len(page(title, "\n".join([*before, *after]), STYLE).encode()) + 1
+    hardest = hardest_clips(facts, clips, MAX_BYTES - num_bytes)
+    return page(title, "\n".join([*before, *hardest, *after]), STYLE)
 
 
-def header(facts: RunFacts) -> Iterable[str]:
-    """Name, the numbers that one looks for first, and what is worth a sentence."""
-    rows, best = facts.rows, facts.best
-    key, name = facts.headline
-    scores = [(row[key], row["epoch"] + 1) for row in rows["valid"] if row.get(key) is not None]
-    score, epoch = (
-        (best["numbers"].get(key), best["epoch"]) if best else max(scores, default=(None, None))
-    )
-    tiles = [(f"{score:.4f}", f"best validation {name}")] if score is not None else []
-    done = max((row["epoch"] + 1 for row in rows["epoch"]), default=0)
-    tiles += [(f"{epoch} of {done}", "best epoch")] if epoch else [(str(done), "epochs")]
-    if best:
-        tiles.append(
-            (
-                f"{best['numbers']['num_samples']}",
-                f"validation clips of {sum(n > 0 for n in best['samples'])} classes",
-            )
-        )
-    parts = time_parts(facts)
-    tiles += [(charts.span(sum(seconds for _, seconds in parts)), "time")] if parts else []
-    share = data_share(rows)
-    tiles += [(f"{share:.0%}", "of a step waits for data")] if share is not None else []
-    yield f'<h1>{escape(facts.name)}</h1><p class="soft">{escape(facts.head.get("command", facts.folder))}</p>'
-    yield (
-        '<div class="tiles">'
-        + "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in tiles)
-        + "</div>"
-    )
-    found = remarks(facts)
-    if found:
-        yield "<ul>" + "".join(f"<li>{escape(remark)}</li>" for remark in found) + "</ul>"
+# --- parts of any section -----------------------------------------------------------------------
 
 
-def curves(facts: RunFacts) -> Iterable[str]:
-    """Everything over the epochs, and where the time went."""
-    best = facts.best["epoch"] if facts.best else None
-    drawn = charts.curves(facts.rows, best, bool(facts.rows["phase"]))
-    yield "<h2>Curves</h2>"
-    if not drawn:
-        yield "<p>No step has been logged yet.</p>"
-    yield (
-        '<div class="charts">' + "".join(framed(title, chart) for title, chart in drawn) + "</div>"
-    )
-    parts = time_parts(facts)
-    if parts:
-        yield "<h2>Time</h2>" + framed("", charts.shares(parts), "wide")
-
-
-def framed(title: str, chart: str, kind: str = "") -> str:
+def figure(title: str, chart: str, css_class: str = "") -> str:
     heading = f"<h3>{escape(title)}</h3>" if title else ""
-    return f'<figure class="{kind}">{heading}{chart}</figure>'
+    return f'<figure class="{css_class}">{heading}{chart}</figure>'
 
 
-def table(head: Sequence[str], rows: Sequence[str], plain: int = 1) -> str:
-    """Rows that are HTML already; SHOWN of them stand open, the others are folded. `plain`: columns that are no numbers."""
-    top = "".join(
-        f"<th{'' if i < plain else ' class=n'}>{escape(name)}</th>" for i, name in enumerate(head)
-    )
-    parts, left = [], rows[:MAX_ROWS]
-    for part in (left[:SHOWN], left[SHOWN:]):
-        if part:
-            body = f'<div class="scroll"><table><tr>{top}</tr>{"".join(part)}</table></div>'
-            more = f"{len(part)} more" + (
-                f", {len(rows) - MAX_ROWS} are left out" if len(rows) > MAX_ROWS else ""
-            )
-            parts.append(
-                body if not parts else f"<details><summary>{more}</summary>{body}</details>"
-            )
-    return "".join(parts)
+def table(head: Sequence[str], rows: Sequence[str], num_text: int = 1) -> str:
+    """Return a table; rows after OPEN_ROWS are folded.
+
+    Args:
+        head: column titles.
+        rows: <tr> elements.
+        num_text: number of text columns; the columns after them hold numbers.
+    """
+    cells = [
+        f"<th{'' if i < num_text else ' class=n'}>{escape(name)}</th>"
+        for i, name in enumerate(head)
+    ]
+    template = '<div class="scroll"><table><tr>{}</tr>{}</table></div>'
+    visible, folded = rows[:OPEN_ROWS], rows[OPEN_ROWS:MAX_ROWS]
+    html = template.format("".join(cells), "".join(visible)) if visible else ""
+    if folded:
+        num_omitted = len(rows) - MAX_ROWS
+        omitted = f", {num_omitted} are left out" if num_omitted > 0 else ""
+        body = template.format("".join(cells), "".join(folded))
+        html += f"<details><summary>{len(folded)} more{omitted}</summary>{body}</details>"
+    return html
 
 
-def phases(facts: RunFacts) -> Iterable[str]:
-    """The phases of a multigrid run."""
-    rows = []
-    for number, row in enumerate(facts.rows["phase"], 1):
-        epochs = f"{row['epoch'] + 1}" + (
-            f" to {row['end']}" if row["end"] > row["epoch"] + 1 else ""
-        )
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in (number, epochs, row["shapes"]))
-        rows.append(f'<tr>{cells}<td class="n">{escape(row["bn_splits"])}</td></tr>')
-    if rows:
-        yield "<h2>Phases</h2>" + table(
-            ("phase", "epochs", "clips x frames x crop, in turn", "BN splits"), rows, 3
-        )
+def name_cell(text: object) -> str:
+    return f'<td class="name">{escape(text)}</td>'
 
 
-def classes(facts: RunFacts) -> Iterable[str]:
-    """Confusion matrix, what is taken for what, and every class, worst first."""
-    assert facts.best is not None
-    found, names = class_table(facts), [readable(name) for name in facts.class_names()]
-    unit = "videos" if facts.multi_label else "clips"
-    yield f'<h2>Classes</h2><p class="soft">Of the validation after epoch {facts.best["epoch"]}, the best one.</p>'
-    if facts.multi_label:
-        head: tuple[str, ...] = ("class", "training", unit, "average precision", "")
-        rows = [
-            f'<tr><td class="name">{escape(c.name)}</td><td class="n">{"" if c.train is None else c.train}</td>'
-            f'<td class="n">{c.samples}</td><td class="n">{c.score:.3f}</td>{bar(c.score)}</tr>'
-            for c in found
-        ]
-    else:
-        if facts.best["confusion"]:
-            about = "Confusion: rows are true classes, blue is right, orange is wrong"
-            yield framed(about, charts.confusion_chart(facts.confusion(), names), "square")
-        pairs = confused_pairs(facts)
-        if pairs:
-            lines = [
-                f'<tr><td class="name">{escape(true)}</td><td class="name">{escape(said)}</td><td class="n">{count}</td>'
-                f'<td class="n">{share:.0%}</td></tr>'
-                for true, said, count, share in pairs
-            ]
-            yield "<h3>Taken for each other</h3>" + table(
-                ("true", "predicted", "clips", "of the class"), lines, 2
-            )
-        head = ("class", "most often taken for", "training", unit, "right", "accuracy", "")
-        rows = [
-            f'<tr><td class="name">{escape(c.name)}</td><td class="name">{escape(c.taken_for)}</td>'
-            f'<td class="n">{"" if c.train is None else c.train}</td><td class="n">{c.samples}</td><td class="n">{c.right}</td>'
-            f'<td class="n">{c.score:.1%}</td>{bar(c.score)}</tr>'
-            for c in found
-        ]
-    yield f"<h3>Every class, worst first</h3>{table(head, rows, 1 if facts.multi_label else 2)}"
+def number_cell(number: object) -> str:
+    """A cell with a number; None leaves it empty."""
+    return f'<td class="n">{"" if number is None else escape(number)}</td>'
 
 
-def bar(share: float) -> str:
+def bar_cell(share: float) -> str:
     return f'<td class="bar"><div style="width:{100 * share:.1f}%"></div></td>'
 
 
-def worst_clips(facts: RunFacts, number: int, room: int) -> Iterable[str]:
-    """The clips of the largest loss, with pictures as long as there is room (bytes) for them; then those that failed."""
-    best = facts.best
-    rows = best["worst"][:number] if best else []
+# --- sections -----------------------------------------------------------------------------------
+
+
+def header(facts: RunFacts) -> Iterator[str]:
+    """Name and command, the most important numbers, remarks."""
+    command = facts.header.get("command", facts.folder)
+    yield f'<h1>{escape(facts.name)}</h1><p class="soft">{escape(command)}</p>'
+    boxes = [f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in tiles(facts)]
+    yield f'<div class="tiles">{"".join(boxes)}</div>'
+    items = [f"<li>{escape(remark)}</li>" for remark in remarks(facts)]
+    if items:
+        yield f"<ul>{''.join(items)}</ul>"
+
+
+def tiles(facts: RunFacts) -> Iterator[tuple[str, str]]:
+    """(value, caption) of the most important numbers."""
+    rows, best, (key, name) = facts.rows, facts.best, facts.headline
+    if best:
+        score, epoch = best["numbers"].get(key), best["epoch"]
+    else:
+        scored = [row for row in rows["valid"] if row.get(key) is not None]
+        scores = [(row[key], row["epoch"] + 1) for row in scored]
+        score, epoch = max(scores, default=(None, None))
+    if score is not None:
+        yield f"{score:.4f}", f"best validation {name}"
+    num_epochs = max((row["epoch"] + 1 for row in rows["epoch"]), default=0)
+    yield (f"{epoch} of {num_epochs}", "best epoch") if epoch else (str(num_epochs), "epochs")
+    if best:
+        num_classes = sum(count > 0 for count in best["samples"])
+        yield str(best["numbers"]["num_samples"]), f"validation clips of {num_classes} classes"
+    parts = time_parts(facts)
+    if parts:
+        yield charts.format_seconds(sum(seconds for _, seconds in parts)), "time"
+    share = waiting_share(rows)
+    if share is not None:
+        yield f"{share:.0%}", "of the step time waiting for data"
+
+
+def curves(facts: RunFacts) -> Iterator[str]:
+    """All values over the epochs, and where the time went."""
+    drawn = charts.curves(facts.rows, facts.best["epoch"] if facts.best else None)
+    yield "<h2>Curves</h2>"
+    if not drawn:
+        yield "<p>No training step has been logged yet.</p>"
+    figures = [figure(title, chart) for title, chart in drawn]
+    yield f'<div class="charts">{"".join(figures)}</div>'
+    parts = time_parts(facts)
+    if parts:
+        yield "<h2>Time</h2>" + figure("", charts.time_chart(parts), "wide")
+
+
+def phases(facts: RunFacts) -> Iterator[str]:
+    """The phases of a multigrid run."""
+    rows = []
+    for number, row in enumerate(facts.rows["phase"], 1):
+        first, last = row["epoch"] + 1, row["end"]
+        epochs = f"{first} to {last}" if last > first else str(first)
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in (number, epochs, row["shapes"]))
+        rows.append(f"<tr>{cells}{number_cell(row['bn_splits'])}</tr>")
     if rows:
-        names, reasons, cards = facts.class_names(), [], []
-        for row in rows:
-            image = ""
-            try:
-                jpeg = strip_of(row, resolve(facts, row["path"]))
-                image = f'<img alt="three frames" src="{source(jpeg)}">'
-            except (DecodeError, OSError) as error:
-                reasons.append(error_text(error))
-            text = card(row, names)
-            room -= len(text.encode()) + len(image)
-            if room < 0:
-                break
-            cards.append(f'<div class="clip">{image}{text}</div>')
-        wrong = sum(row["classes"][0] not in row["labels"] for row in rows[: len(cards)])
-        about = f"{len(cards)} of the largest loss in that validation, worst first; {wrong} of them wrong."
-        yield f'<h2>Worst clips</h2><p class="soft">{about}</p>'
-        if len(reasons) == len(rows):
-            yield f'<p class="soft">Without pictures: {escape(reasons[0])}.</p>'
-        yield f'<div class="clips">{"".join(cards)}</div>'
-    if best and best["failures"]:
-        lines = [
-            f'<tr><td class="name">{escape(f["path"])}</td><td>{escape(f["reason"])}</td></tr>'
-            for f in best["failures"]
-        ]
-        yield "<h2>Could not be decoded</h2>" + table(("file", "why"), lines, 2)
+        shapes = "clips x frames x crop size, in rotation"
+        yield "<h2>Phases</h2>" + table(("phase", "epochs", shapes, "BN splits"), rows, 3)
 
 
-def card(row: dict, names: Sequence[str]) -> str:
-    """The text of a clip: labels, what the model said, the file."""
-    right = row["classes"][0] in row["labels"]
-    percent = lambda score: "?" if score is None else f"{100 * score:.0f} %"  # noqa: E731
-    said = [
-        f"{escape(names[k])} {percent(score)}"
-        for k, score in zip(row["classes"], row["scores"], strict=True)
-    ]
-    shown = 5 if len(row["labels"]) > 1 else 3
-    true = (
-        ", ".join(
-            f"{escape(names[k])} {percent(s)}"
-            for k, s in zip(row["labels"], row["label_scores"], strict=True)
-        )
-        or "none"
-    )
-    part = (
-        f", {row.get('start_sec', 0):g} to {row.get('end_sec', float('inf')):g} s"
-        if {"start_sec", "end_sec"} & set(row)
-        else ""
-    )
-    name = f"{row['id']} in {row['path']}" if "offset" in row else row["path"]
-    loss = "not finite" if row["loss"] is None else f"{row['loss']:.2f}"
-    return (
-        f'<p>true: <b>{true}</b></p><p class="{"good" if right else "bad"}">said: <b>{said[0]}</b></p>'
-        f'<p class="soft">{", ".join(["then " + said[1], *said[2:shown]]) if said[1:] else ""}</p>'
-        f'<p class="path">{escape(name)}{escape(part)}, loss {loss}</p>'
-    )
+def classes(facts: RunFacts) -> Iterator[str]:
+    """Confusion matrix, most frequent confusions, and every class, worst first."""
+    if not facts.best:
+        return
+    about = f"Best validation, after epoch {facts.best['epoch']}."
+    yield f'<h2>Classes</h2><p class="soft">{about}</p>'
+    results = class_results(facts)
+    yield from multi_label_classes(results) if facts.multi_label else confusions(facts, results)
 
 
-def data(facts: RunFacts) -> Iterable[str]:
-    """How many clips of each class, and how long they are."""
-    drawn = []
-    if facts.best and sum(facts.best["samples"]):
+def multi_label_classes(results: Sequence[ClassResult]) -> Iterator[str]:
+    head = ("class", "training videos", "validation videos", "average precision", "")
+    rows = []
+    for result in results:
+        numbers = (result.num_training, result.num_clips, f"{result.score:.3f}")
+        cells = "".join(map(number_cell, numbers))
+        rows.append(f"<tr>{name_cell(result.name)}{cells}{bar_cell(result.score)}</tr>")
+    yield "<h3>Every class, worst first</h3>" + table(head, rows)
+
+
+def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]:
+    assert facts.best is not None
+    if facts.best["confusion"]:
+        title = "Confusion matrix: rows are true classes, blue is correct, orange is wrong"
         names = [readable(name) for name in facts.class_names()]
-        counts = {"training": facts.best["train_samples"]} if facts.best["train_samples"] else {}
-        counts["validation"] = facts.best["samples"]
-        drawn.append(framed("Clips of each class", charts.class_chart(counts, names)))
+        yield figure(title, charts.confusion_chart(facts.confusion(), names), "square")
+    rows = []
+    for true, predicted, count, share in confused_pairs(facts):
+        numbers = number_cell(count) + number_cell(f"{share:.0%}")
+        rows.append(f"<tr>{name_cell(true)}{name_cell(predicted)}{numbers}</tr>")
+    if rows:
+        head = ("true", "predicted", "clips", "share of the class")
+        yield "<h3>Most frequent confusions</h3>" + table(head, rows, 2)
+    rows = []
+    for result in results:
+        accuracy = f"{result.score:.1%}"
+        numbers = (result.num_training, result.num_clips, result.num_correct, accuracy)
+        names = name_cell(result.name) + name_cell(result.confused_with)
+        cells = names + "".join(map(number_cell, numbers))
+        rows.append(f"<tr>{cells}{bar_cell(result.score)}</tr>")
+    counts = ("training clips", "validation clips", "correct", "accuracy", "")
+    yield "<h3>Every class, worst first</h3>"
+    yield table(("class", "most often confused with", *counts), rows, 2)
+
+
+def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]:
+    """The clips with the largest loss, as many as fit into `max_bytes`."""
+    rows = facts.best["worst"][:number] if facts.best else []
+    if not rows:
+        return
+    names, cards, reasons, num_bytes = facts.class_names(), [], [], 0
+    for row in rows:
+        image = ""
+        try:
+            jpeg = thumbnail(row, facts.find_file(row["path"]))
+            image = f'<img alt="three frames" src="{data_url(jpeg)}">'
+        except (DecodeError, OSError) as error:
+            reasons.append(error_text(error))
+        card = f'<div class="clip">{image}{clip_text(row, names)}</div>'
+        num_bytes += len(card.encode())
+        if num_bytes > max_bytes:
+            break
+        cards.append(card)
+    num_wrong = sum(row["classes"][0] not in row["labels"] for row in rows[: len(cards)])
+    about = f"The {len(cards)} clips with the largest loss in that validation, worst first; "
+    about += f"{num_wrong} of them are classified wrongly."
+    yield f'<h2>Worst clips</h2><p class="soft">{about}</p>'
+    if len(reasons) == len(rows):
+        yield f'<p class="soft">Without frames: {escape(reasons[0])}.</p>'
+    yield f'<div class="clips">{"".join(cards)}</div>'
+
+
+def clip_text(row: dict, names: Sequence[str]) -> str:
+    """The text under a clip: labels, predictions, file, loss."""
+    true = scored_names(row["labels"], row["label_scores"], names)
+    first, *others = scored_names(row["classes"], row["scores"], names)
+    others = others[: 4 if len(row["labels"]) > 1 else 2]
+    css_class = "good" if row["classes"][0] in row["labels"] else "bad"
+    loss = "not finite" if row["loss"] is None else f"{row['loss']:.2f}"
+    following = f"next: {', '.join(others)}" if others else ""
+    return (
+        f"<p>true: <b>{', '.join(true) or 'none'}</b></p>"
+        f'<p class="{css_class}">predicted: <b>{first}</b></p>'
+        f'<p class="soft">{following}</p>'
+        f'<p class="path">{escape(clip_name(row))}, loss {loss}</p>'
+    )
+
+
+def scored_names(
+    class_ids: Sequence[int], scores: Sequence[float | None], names: Sequence[str]
+) -> list[str]:
+    """Class names with their scores in percent, as HTML; ? for a score that is not finite."""
+    texts = ["?" if score is None else f"{100 * score:.0f} %" for score in scores]
+    return [f"{escape(names[k])} {text}" for k, text in zip(class_ids, texts, strict=True)]
+
+
+def clip_name(row: dict) -> str:
+    """The path of a clip, with its id inside a shard and its start and end in a video."""
+    name = f"{row['id']} in {row['path']}" if "offset" in row else row["path"]
+    if "start_sec" in row or "end_sec" in row:
+        start, end = row.get("start_sec", 0), row.get("end_sec", float("inf"))
+        name += f", {start:g} to {end:g} s"
+    return name
+
+
+def failures(facts: RunFacts) -> Iterator[str]:
+    """The clips that could not be decoded."""
+    rows = [
+        f"<tr>{name_cell(failure['path'])}<td>{escape(failure['reason'])}</td></tr>"
+        for failure in (facts.best["failures"] if facts.best else ())
+    ]
+    if rows:
+        yield "<h2>Could not be decoded</h2>" + table(("file", "reason"), rows, 2)
+
+
+def data(facts: RunFacts) -> Iterator[str]:
+    """Clips per class and durations of clips."""
+    figures, best = [], facts.best
+    if best and sum(best["samples"]):
+        names = [readable(name) for name in facts.class_names()]
+        counts = {"training": best["train_samples"]} if best["train_samples"] else {}
+        counts["validation"] = best["samples"]
+        figures.append(figure("Clips per class", charts.class_chart(counts, names)))
     if facts.durations:
-        drawn.append(framed("How long the clips are", charts.histogram(facts.durations, "seconds")))
-    if drawn:
-        yield f'<h2>Data</h2><div class="charts">{"".join(drawn)}</div>'
-    faults = facts.checked.get("faults")
+        chart = charts.histogram(facts.durations, "seconds")
+        figures.append(figure("Duration of the clips", chart))
+    if figures:
+        yield f'<h2>Data</h2><div class="charts">{"".join(figures)}</div>'
+    faults = facts.check.get("faults")
     if faults is not None:
-        found = ", ".join(f"{count} {kind}" for kind, count in faults.items()) or "nothing wrong"
-        yield f"<p>check_data found: {escape(found)}. Its data_report.html says more.</p>"
+        found = ", ".join(f"{count} {kind}" for kind, count in faults.items()) or "no problems"
+        yield f"<p>check_data found: {escape(found)}. Details are in its data_report.html.</p>"
 
 
-def config(facts: RunFacts) -> Iterable[str]:
-    """What was run, with which versions."""
-    if facts.head:
-        lines = [
-            f'<tr><td>{escape(key)}</td><td class="name">{escape(value)}</td></tr>'
-            for key, value in facts.head.items()
+def config(facts: RunFacts) -> Iterator[str]:
+    """Command, versions and the complete config."""
+    if facts.header:
+        rows = [
+            f"<tr><td>{escape(key)}</td>{name_cell(value)}</tr>"
+            for key, value in facts.header.items()
         ]
-        yield f"<h2>Run</h2><table>{''.join(lines)}</table>"
-    if facts.config:
-        text = "\n".join(escape(line) for line in facts.config[:MAX_TEXT].splitlines())
+        yield f"<h2>Run</h2><table>{''.join(rows)}</table>"
+    if facts.config_text:
+        text = "\n".join(map(escape, facts.config_text[:MAX_CONFIG].splitlines()))
         yield f"<h2>Config</h2><details><summary>run.yaml</summary><pre>{text}</pre></details>"

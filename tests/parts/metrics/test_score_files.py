@@ -215,8 +215,9 @@ NAN = float("nan")
         ),
         (
             [{"input_path": "v", "class_ids": [0], "scores": [0.5, 0.2]}],
-            "'v' needs class_ids and scores of the same length",
+            "'v' has 1 class_ids and 2 scores",
         ),
+        ([{"input_path": "v"}], "'v' has neither class_ids and scores nor an error"),
         ([{"path": "v"}], "result 0 has no 'input_path'"),
     ],
 )
