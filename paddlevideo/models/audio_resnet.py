@@ -16,13 +16,14 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant, KaimingNormal, Normal
 
 from paddlevideo.config.registry import Kind, register
+from paddlevideo.models.base import Backbone, Head, Recognizer
 from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock
 from paddlevideo.models.slowfast import log_mean_probability
 from paddlevideo.sample import InputSpec
 
 
 @register("framework")
-class AudioRecognizer(nn.Layer):
+class AudioRecognizer(Recognizer):
     """A network over log-mel clips.
 
     Args:
@@ -45,19 +46,8 @@ class AudioRecognizer(nn.Layer):
         head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
         average_clips: Literal["prob", "score"] = "prob",
     ):
-        super().__init__()
-        head.connect(backbone.out_channels)
-        self.backbone = backbone
-        self.head = head
+        super().__init__(backbone, head)
         self.view_average = "probabilities" if average_clips == "prob" else "logits"
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
-
-    @property
-    def label_smoothing(self) -> float:
-        return self.head.label_smoothing
 
     def forward(self, inputs):
         """inputs: {"audio": float32 [N, S, 1, T, F]} -> logits [N, K].
@@ -73,7 +63,7 @@ class AudioRecognizer(nn.Layer):
                 f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given {', '.join(inputs) or 'nothing'}"
             )
         audio = inputs["audio"]
-        if len(audio.shape) != 5:
+        if audio.ndim != 5:
             raise ValueError(
                 f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given shape {list(audio.shape)}"
             )
@@ -85,7 +75,7 @@ class AudioRecognizer(nn.Layer):
 
 
 @register("audio_backbone", "ResNet")
-class AudioResNet(nn.Layer):
+class AudioResNet(Backbone):
     """ResNet of one input channel; time stands where a picture has its height, frequency where it has its width.
 
     Differs from `tsn.ResNet`: a shortcut is projected only where the size changes, as MMAction2's and torchvision's are.
@@ -130,10 +120,6 @@ class AudioResNet(nn.Layer):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)  # T/4, T/8, T/16, T/32
         return x
-
-    def pretrained_name(self, name: str) -> str:
-        """Where a tensor of an audio ResNet's file goes in this backbone: where its name says."""
-        return name
 
 
 class TimeFrequencyConv(nn.Layer):
@@ -206,7 +192,7 @@ class AudioBlock(nn.Layer):
 
 
 @register("audio_backbone")
-class ResNetAudio(nn.Layer):
+class ResNetAudio(Backbone):
     """The audio pathway of AVSlowFast as a network of its own: no pooling, half of ResNet's channels.
 
     Args:
@@ -261,13 +247,9 @@ class ResNetAudio(nn.Layer):
             x = stage(x)  # T, T/2, T/4, T/8
         return x
 
-    def pretrained_name(self, name: str) -> str:
-        """Where a tensor of a ResNetAudio's file goes in this backbone: where its name says."""
-        return name
-
 
 @register("head")
-class TSNAudioHead(nn.Layer):
+class TSNAudioHead(Head):
     """Mean over time and frequency, dropout, linear classifier.
 
     Args:
@@ -300,12 +282,13 @@ class TSNAudioHead(nn.Layer):
         self._in_channels, self._std = in_channels, init_std
         self.dropout = nn.Dropout(dropout_ratio)
 
-    def connect(self, channels: int):
-        """Make the classifier for a feature map of `channels`.
+    def connect(self, backbone: Backbone) -> None:
+        """Create the classifier for the backbone's feature map.
 
         Raises:
-            ValueError: the head was told another number.
+            ValueError: the head was configured for another number of channels.
         """
+        channels = backbone.out_channels
         if self._in_channels not in (None, channels):
             raise ValueError(
                 f"MODEL.head: in_channels is {self._in_channels}, but the backbone gives {channels} channels; "

@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
 from paddlevideo.config.registry import Kind, register
-from paddlevideo.sample import InputSpec
+from paddlevideo.losses import synchronisation_loss
+from paddlevideo.models.base import Recognizer
+from paddlevideo.models.recognizer import pathway_problems
 
 MIN_VARIANCE = 0.01  # of a log-mel clip with sound in it
 MAX_COSINE = 0.99999  # between a log-mel clip and one that can be told from it
@@ -15,7 +18,7 @@ SYNC_INPUTS = ("audio_negative", "epoch")
 
 
 @register("framework")
-class AudioVisualRecognizer(nn.Layer):
+class AudioVisualRecognizer(Recognizer):
     """A network over clips with sound, which may also learn whether picture and sound belong together.
 
     A clip without sound (see `has_audio`) is classified by its pictures alone: nothing of the audio pathway reaches its
@@ -35,13 +38,6 @@ class AudioVisualRecognizer(nn.Layer):
         hard_share: of the batch, from then on.
         train_backbone: False keeps the backbone as it was loaded, batch norms too, and trains the head alone (linear probe).
 
-    Attributes:
-        inputs: what `forward` takes, by name.
-        train_inputs: names of what it takes in training.
-        modalities: {modality: names of its inputs}.
-        num_classes: K.
-        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
-        view_average: what a test averages over the views of a video, as positions within a view.
     """
 
     view_average = "probabilities"
@@ -58,7 +54,6 @@ class AudioVisualRecognizer(nn.Layer):
         hard_share: float = 0.25,
         train_backbone: bool = True,
     ):
-        super().__init__()
         if not 0 <= hard_share <= 1:
             raise ValueError(f"MODEL: hard_share is {hard_share}; it must be in [0, 1]")
         if min(sync_weight, label_weight) < 0 or not 0 < sync_margin <= 1:
@@ -66,9 +61,7 @@ class AudioVisualRecognizer(nn.Layer):
                 f"MODEL: sync_weight is {sync_weight}, label_weight {label_weight}, sync_margin {sync_margin}; expected "
                 "weights of at least 0 and a margin in (0, 1], the largest distance there is"
             )
-        head.connect(backbone.out_channels)
-        self.backbone = backbone
-        self.head = head
+        super().__init__(backbone, head)
         self.sync_weight, self.label_weight, self.sync_margin = (
             sync_weight,
             label_weight,
@@ -81,34 +74,45 @@ class AudioVisualRecognizer(nn.Layer):
                 parameter.stop_gradient = True
 
     @property
-    def inputs(self) -> dict[str, InputSpec]:
-        return self.backbone.inputs
-
-    @property
     def train_inputs(self) -> tuple[str, ...]:
-        learns = self.train_backbone and self.sync_weight and self.backbone.avs_stages
-        return (*self.inputs, *(SYNC_INPUTS if learns else ()))
+        return (*self.inputs, *(SYNC_INPUTS if self.trains_sync else ()))
 
     @property
-    def alpha(self) -> int:
-        """Frames of the fast pathway for each one of the slow pathway."""
-        return self.backbone.alpha
+    def trains_sync(self) -> bool:
+        """Whether training has a synchronization loss."""
+        return bool(self.train_backbone and self.sync_weight and self.backbone.avs_stages)
+
+    @property
+    def sync_stages(self) -> tuple[str, ...]:
+        """Stages whose visual and audio embeddings `embed` returns: ("s3", "s4", "s5")."""
+        return tuple(f"s{number}" for number in self.backbone.avs_stages)
 
     @property
     def audio_alpha(self) -> int:
-        """Rows of sound for each frame of the slow pathway."""
+        """Time steps of audio per frame of the slow pathway."""
         return self.backbone.audio_alpha
 
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
-
-    @property
-    def label_smoothing(self) -> float:
-        return self.head.label_smoothing
+    def problems_with(self, sample, training=False):
+        problems = super().problems_with(sample, training)
+        if not problems:
+            slow, steps = np.shape(sample["slow"])[-3], np.shape(sample["audio"])[-2]
+            if steps != self.audio_alpha * slow:
+                problems.append(
+                    f"the model's audio_alpha is {self.audio_alpha}, the pipeline gives {steps} "
+                    f"time steps of audio and {slow} slow frames; "
+                    f"set num_rows: {self.audio_alpha * slow} in its audio"
+                )
+            problems += pathway_problems(self, sample)
+        if training and self.trains_sync and "audio_negative" not in sample:
+            problems.append(
+                "the model learns which audio belongs to a clip, for which it takes "
+                "'audio_negative'; set misaligned: True in PIPELINE.train.audio, or "
+                "MODEL.sync_weight: 0 to learn from labels alone"
+            )
+        return problems
 
     def forward(self, inputs):
-        """Logits [N, K]; in evaluation they are log-probabilities, as `Recognizer3D` gives them.
+        """Logits [N, K]; in evaluation they are log-probabilities, as those of `Recognizer3D`.
 
         Args:
             inputs: by the names of `inputs`. In training also, for the embeddings: `audio_negative` float32 [N, 1, T, F], a
@@ -116,7 +120,8 @@ class AudioVisualRecognizer(nn.Layer):
                 count), and `epoch`, a number from 0.
 
         Returns:
-            logits; with `audio_negative`, in training, (logits, embeddings) with the embeddings of `AVSlowFast.forward`.
+            in evaluation logits; in training (logits, embeddings) with the embeddings of
+            `AVSlowFast.forward`, none without `audio_negative`.
 
         Raises:
             ValueError: an input is missing, or its shape does not fit.
@@ -125,9 +130,31 @@ class AudioVisualRecognizer(nn.Layer):
             self.backbone.eval()  # whatever mode the whole is put into
         clips = {name: inputs[name] for name in inputs if name in self.inputs}
         if self.training and self.train_backbone and "audio_negative" in inputs:
-            features, embeddings = self.backbone({**clips, **self._wrong_sounds(inputs)})
-            return self.head(features), embeddings
-        return self.head(self.backbone(clips)[0])
+            clips |= self._wrong_sounds(inputs)
+        features, embeddings = self.backbone(clips)
+        logits = self.head(features)
+        return (logits, embeddings) if self.training else logits
+
+    def losses(self, outputs, batch):
+        """The classification loss plus the synchronization loss of each stage, weighted.
+
+        Args:
+            outputs: (logits, embeddings) of training mode.
+            batch: see `Recognizer.losses`.
+        """
+        logits, embeddings = outputs
+        values = super().losses(logits, batch)
+        if not embeddings:
+            return values
+        sync = {
+            f"sync_{stage}": synchronisation_loss(*parts, margin=self.sync_margin)
+            for stage, parts in embeddings.items()
+        }
+        loss = self.label_weight * values["loss"] + self.sync_weight * sum(sync.values())
+        return {**values, "loss": loss, "label_loss": values["loss"], **sync}
+
+    def predictions(self, outputs):
+        return outputs[0] if self.training else outputs
 
     def embed(self, inputs):
         """What the network makes of pictures and of sound to compare them, neither having heard or seen the other.

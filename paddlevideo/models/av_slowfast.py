@@ -16,6 +16,7 @@ from paddle.nn.initializer import Constant, Normal
 
 from paddlevideo.config.registry import register
 from paddlevideo.models.audiovisual import has_audio, has_frames
+from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.models.slowfast import (
     STAGE_FRAMES,
@@ -159,7 +160,7 @@ class Junction(nn.Layer):
 
 
 @register("backbone")
-class AVSlowFast(nn.Layer):
+class AVSlowFast(Backbone):
     """Three ResNets, for few frames, for all frames and for sound, with connections from fast to slow and from sound to both.
 
     DropPathway: in training the connections from sound are cut at random, or sound, which is learnt sooner, would be listened
@@ -359,13 +360,9 @@ class AVSlowFast(nn.Layer):
                 )
         return clips
 
-    def pretrained_name(self, name: str) -> str:
-        """Where a tensor of an AVSlowFast file goes in this backbone: where its name says."""
-        return name
-
 
 @register("head")
-class AVSlowFastHead(nn.Layer):
+class AVSlowFastHead(Head):
     """Mean over time, mean over space, dropout, linear classifier on the channels of all pathways.
 
     Larger pictures than those of training have several positions to classify; sound is the same at all of them. Evaluation
@@ -406,8 +403,9 @@ class AVSlowFastHead(nn.Layer):
         self._window = None if multigrid_short else crop_size // 32
         self.dropout = nn.Dropout(dropout_rate)
 
-    def connect(self, channels: dict[str, int]):
-        """Make the classifier for the feature maps of a backbone, whose channels these are."""
+    def connect(self, backbone: Backbone) -> None:
+        """Create the classifier for the feature maps of a backbone."""
+        channels = backbone.out_channels
         self._visual = channels["slow"] + channels["fast"]
         weight_attr, bias_attr = (
             ParamAttr(initializer=Normal(std=0.01)),

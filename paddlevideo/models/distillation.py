@@ -15,10 +15,12 @@ import paddle
 from paddle import nn
 
 from paddlevideo.config.registry import Kind, lookup, register
+from paddlevideo.models.base import Recognizer, single_label_losses
 from paddlevideo.sample import InputSpec
 
 GROUND_TRUTH = "GroundTruth"
 STUDENT = "Student"
+TEACHER = "Teacher"
 
 
 class Role:
@@ -49,7 +51,7 @@ class Role:
             make = lookup("framework", framework).make
         except KeyError as error:
             raise ValueError(f"framework: {error.args[0]}") from None
-        if getattr(make, "multi_label", False) or make is RecognizerDistillation:
+        if make.multi_label or make is RecognizerDistillation:
             raise ValueError(
                 f"framework is {framework}; expected a recognizer that gives a clip one class"
             )
@@ -86,7 +88,7 @@ class Losses:
 
 
 @register("framework")
-class RecognizerDistillation(nn.Layer):
+class RecognizerDistillation(Recognizer):
     """A student and its teacher on the same clips: both in training, the student alone in evaluation.
 
     Args:
@@ -97,8 +99,8 @@ class RecognizerDistillation(nn.Layer):
     Attributes:
         Teacher, Student: the recognizers; tensors of a saved file are named `Teacher.*` and `Student.*`.
         student: the one that is evaluated, exported, and saved by itself.
-        losses: of the training, by their names in the log.
-        frozen: beginnings of the names of tensors that training does not move.
+        train_losses: of the training, by their names in the log.
+        frozen_prefixes: beginnings of the names of tensors that training does not move.
         inputs: of the student, which is what a pipeline has to give, in training too.
         train_inputs: names of what `forward` may use in training.
 
@@ -112,7 +114,7 @@ class RecognizerDistillation(nn.Layer):
         loss: Losses,
         freeze_params_list: list[bool] | None = None,
     ):
-        super().__init__()
+        nn.Layer.__init__(self)  # the student has the backbone and the head
         roles = {role.name: role for role in models}
         if len(models) != 2 or len(roles) != 2:
             given = ", ".join(role.name for role in models) or "nothing"
@@ -132,18 +134,17 @@ class RecognizerDistillation(nn.Layer):
                 parameter.stop_gradient = True
         self._num_frames = {name: role.num_frames for name, role in roles.items()}
         self._still = tuple(name for name, still in zip(roles, freeze, strict=True) if still)
-        self.frozen = tuple(f"{name}." for name in self._still)
+        self.frozen_prefixes = tuple(f"{name}." for name in self._still)
         self._check_losses(loss)
-        self.losses = {loss_name(each): each for each in loss.Train}
+        self.train_losses = {loss_name(each): each for each in loss.Train}
         widths = {name: self.part(name).num_classes for name in roles}
         if len(set(widths.values())) > 1:
             raise ValueError(
                 "the models have different classes: "
                 + ", ".join(f"{k} {v}" for k, v in widths.items())
             )
-        for name in ("alpha", "modalities"):  # what the engine asks a model for, where it has that
-            if hasattr(self.student, name):
-                setattr(self, name, getattr(self.student, name))
+        self.modalities = self.student.modalities
+        self.view_average = self.student.view_average
 
     def _check_losses(self, loss: Losses) -> None:
         """Every loss joins what it can join, every model takes part, and the student learns."""
@@ -185,25 +186,30 @@ class RecognizerDistillation(nn.Layer):
                 "loss.Val: validation reports the cross entropy of Student and GroundTruth; list just that, or leave Val out"
             )
 
-    def part(self, name: str) -> nn.Layer:
+    def part(self, name: str) -> Recognizer:
         """The recognizer of that name."""
         return getattr(self, name)
 
     @property
-    def student(self) -> nn.Layer:
+    def student(self) -> Recognizer:
         return self.part(STUDENT)
 
     @property
-    def inputs(self) -> dict[str, InputSpec]:
+    def evaluated(self) -> Recognizer:
+        return self.student
+
+    @property
+    def inputs(self) -> Mapping[str, InputSpec]:
         return self.student.inputs
 
     @property
     def train_inputs(self) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(
-                key for name in (STUDENT, *self._num_frames) for key in self.part(name).inputs
-            )
-        )
+        names = [key for name in (STUDENT, *self._num_frames) for key in self.part(name).inputs]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def alpha(self) -> int:
+        return self.student.alpha
 
     @property
     def num_classes(self) -> int:
@@ -214,8 +220,38 @@ class RecognizerDistillation(nn.Layer):
         return self.student.label_smoothing
 
     @property
-    def view_average(self) -> str:
-        return self.student.view_average
+    def stages(self) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def problems_with(self, sample, training=False):
+        problems = self.student.problems_with(sample)
+        if training:  # each model takes its own frames of the clip
+            clips = {k: sample[k] for k in self.train_inputs if k in sample}
+            try:
+                self.clips_of({k: paddle.to_tensor(v).unsqueeze(0) for k, v in clips.items()})
+            except ValueError as error:
+                problems.append(str(error))
+        return problems
+
+    def losses(self, outputs, batch):
+        """Each loss under its name in the log, their weighted sum, the student's accuracies and
+        the teacher's top-1.
+
+        Args:
+            outputs: {model: logits [N, K]} of training mode.
+            batch: see `Recognizer.losses`.
+        """
+        smoothing = {name: self.part(name).label_smoothing for name in outputs}
+        each = {name: loss(outputs, batch, smoothing) for name, loss in self.train_losses.items()}
+        total = sum(self.train_losses[name].loss_weight * value for name, value in each.items())
+        student, teacher = (
+            single_label_losses(outputs[name], batch, smoothing[name])
+            for name in (STUDENT, TEACHER)
+        )
+        return {**student, **each, "loss": total, "teacher_top1": teacher["top1"]}
+
+    def predictions(self, outputs):
+        return outputs[STUDENT] if self.training else outputs
 
     def clips_of(self, inputs: dict) -> dict[str, dict]:
         """{model: its clips in training, by name}, made of the clips that all share; see `clip_for`.
@@ -245,9 +281,9 @@ class RecognizerDistillation(nn.Layer):
             if name in self._still:
                 model.eval()  # whatever mode the whole is put into
                 with paddle.no_grad():
-                    logits[name] = model(clips).detach()
+                    logits[name] = model.predictions(model(clips)).detach()
             else:
-                logits[name] = model(clips)
+                logits[name] = model.predictions(model(clips))
         return logits
 
 

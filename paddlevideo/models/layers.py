@@ -10,6 +10,7 @@ from paddle.nn.initializer import Constant, KaimingNormal, Normal
 from paddle.regularizer import L2Decay
 
 from paddlevideo.models import onednn
+from paddlevideo.models.base import Backbone, Head
 
 # depth: (bottleneck blocks?, blocks in each of the four stages); He et al. 2016, table 1.
 RESNET_DEPTHS = {
@@ -215,7 +216,7 @@ def set_norm_splits(model: nn.Layer, splits: int) -> int:
     return len(norms)
 
 
-class SegmentHead(nn.Layer):
+class SegmentHead(Head):
     """Segment consensus (Wang et al. 2016): mean over space, mean over segments, dropout, linear classifier.
 
     Args:
@@ -259,20 +260,22 @@ class SegmentHead(nn.Layer):
         )
         self.dropout = nn.Dropout(drop_ratio)
         if in_channels is not None:
-            self.connect(in_channels)
+            self._make_classifier(in_channels)
 
-    def connect(self, channels: int):
-        """Make the classifier for a feature map of `channels`, or check the one that is there.
+    def _make_classifier(self, channels: int) -> None:
+        weight_attr, bias_attr = (ParamAttr(**arguments) for arguments in self._attributes)
+        self.fc = nn.Linear(channels, self.num_classes, weight_attr, bias_attr)
+        self.in_channels = channels
+
+    def connect(self, backbone: Backbone) -> None:
+        """Create the classifier for the backbone's feature map, or check the one that exists.
 
         Raises:
-            ValueError: the head was told another number.
+            ValueError: the head was configured for another number of channels.
         """
+        channels = backbone.out_channels
         if self.in_channels is None:
-            weight_attr, bias_attr = (ParamAttr(**arguments) for arguments in self._attributes)
-            self.fc = nn.Linear(
-                channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
-            )
-            self.in_channels = channels
+            self._make_classifier(channels)
         elif self.in_channels != channels:
             raise ValueError(
                 f"MODEL.head: in_channels is {self.in_channels}, but the backbone gives {channels} channels; "

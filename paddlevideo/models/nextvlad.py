@@ -22,7 +22,8 @@ from paddle.nn.initializer import Constant
 from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
-from paddlevideo.models.vlad import CONVENTIONS, Convention, Stream, UnbiasedNorm, sigmoid
+from paddlevideo.models.base import Backbone, Head
+from paddlevideo.models.vlad import CONVENTIONS, Stream, UnbiasedNorm, sigmoid
 from paddlevideo.models.youtube8m import EIGEN_PARAM
 from paddlevideo.sample import InputSpec
 
@@ -43,7 +44,7 @@ class Frames:
 
 
 @register("backbone")
-class NeXtVLAD(nn.Layer):
+class NeXtVLAD(Backbone):
     """Frame features of 8 bits -> one descriptor of a video: a `Stream` of the visual ones and one of the audio ones.
 
     Features are dequantised here: u8 * 4 / 255 - 2, times `eigen_param` for the visual ones, which undoes their whitening, and
@@ -272,7 +273,7 @@ def _factors(whitening: str | None, size: int) -> np.ndarray:
 
 
 @register("head")
-class NeXtVLADHead(nn.Layer):
+class NeXtVLADHead(Head):
     """Dropout, hidden layer, gate, and one logistic classifier per class.
 
     Args:
@@ -312,8 +313,9 @@ class NeXtVLADHead(nn.Layer):
             type(self), num_classes, hidden_size, gating_reduction, drop_rate, l2_decay, keep_rows
         )
 
-    def connect(self, channels: int, convention: Convention) -> None:
-        """Make the layers for a descriptor of `channels`."""
+    def connect(self, backbone: Backbone) -> None:
+        """Create the layers for the backbone's descriptor, in the backbone's convention."""
+        channels, convention = backbone.out_channels, backbone.convention
         hidden, narrow = self._sizes
         self.dropout = nn.Dropout(self.drop_rate, mode=convention.dropout)
         self.hidden = convention.linear(channels, hidden, bias=False)

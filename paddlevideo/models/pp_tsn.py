@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
+from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     STAGE_WIDTHS,
@@ -24,7 +25,7 @@ from paddlevideo.models.layers import (
 
 
 @register("backbone")
-class ResNetTweaksTSN(nn.Layer):
+class ResNetTweaksTSN(Backbone):
     """ResNet-vd: a stem of three 3x3 convolutions, the stride on the 3x3, strided shortcuts that average before they project.
 
     Args:

@@ -1,123 +1,75 @@
-"""Backbone and head together: named inputs -> logits."""
+"""Recognizers of video frames: over single frames (TSN, PP-TSN) and over clips (SlowFast)."""
 
-from typing import Annotated, Literal
+import numpy as np
+import paddle
 
-from paddle import nn
-
-from paddlevideo.config.registry import Kind, register
+from paddlevideo.config.registry import register
+from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
 
 
 @register("framework")
-class Recognizer2D(nn.Layer):
-    """A network over single frames, whose head draws the frames of a clip together.
+class Recognizer2D(Recognizer):
+    """A network over single frames; its head averages over the frames of a clip.
 
     Args:
-        backbone: frames [N*S, 3, H, W] -> features [N*S, C, h, w]; has `out_channels`.
-        head: (features, S) -> logits [N, K]; has `connect(channels)`, `num_classes`, `label_smoothing`.
+        backbone: frames [N*S, 3, H, W] -> features [N*S, C, h, w].
+        head: (features, S) -> logits [N, K].
 
-    Attributes:
-        inputs: what `forward` takes, by name; S is the number of segments, times the crops in a multi-crop test.
-        num_classes: K.
-        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
-        view_average: what a test averages over the views of a video, logits or their softmax.
-        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
+    S is the number of segments, times the number of crops in a multi-crop test.
     """
 
-    multi_label = False
-    view_average: Literal["logits", "probabilities"] = "logits"
     inputs = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}  # noqa: RUF012
-
-    def __init__(
-        self,
-        backbone: Annotated[nn.Layer, Kind("backbone")],
-        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
-    ):
-        super().__init__()
-        head.connect(backbone.out_channels)
-        self.backbone = backbone
-        self.head = head
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
-
-    @property
-    def label_smoothing(self) -> float:
-        return self.head.label_smoothing
+    feature_input = "frame"
 
     def forward(self, inputs):
-        """inputs: {"frames": float32 [N, S, 3, H, W]} -> logits [N, K], before the softmax, in training and evaluation.
+        """{"frames": float32 [N, S, 3, H, W]} -> logits [N, K] before the softmax.
 
         Raises:
             ValueError: `frames` is missing or has another number of axes.
         """
+        wanted = "Recognizer2D takes 'frames' [N, S, 3, H, W]"
         if "frames" not in inputs:
-            raise ValueError(
-                f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given {', '.join(inputs) or 'nothing'}"
-            )
+            raise ValueError(f"{wanted}; it was given {', '.join(inputs) or 'nothing'}")
         frames = inputs["frames"]
-        if len(frames.shape) != 5:
-            raise ValueError(
-                f"Recognizer2D takes 'frames' [N, S, 3, H, W]; it was given shape {list(frames.shape)}"
-            )
+        if frames.ndim != 5:
+            raise ValueError(f"{wanted}; it was given shape {list(frames.shape)}")
         features = self.backbone(frames.flatten(0, 1))  # [N*S, 3, H, W] -> [N*S, C, h, w]
         return self.head(features, frames.shape[1])
 
     def allow_multi_label(self) -> None:
-        """From now on a video may have several classes; the tensors are the same."""
         self.multi_label = True
+
+    @property
+    def feature_size(self) -> int:
+        return self.backbone.out_channels
+
+    def frame_features(self, inputs):
+        """{"frames": float32 [n, 3, H, W]} -> mean over space of the backbone's map, [n, C]."""
+        return self.backbone(inputs["frames"]).mean([2, 3]).astype("float32")
 
 
 @register("framework")
-class Recognizer3D(nn.Layer):
+class Recognizer3D(Recognizer):
     """A network over clips.
 
     Args:
-        backbone: the clips that it names in `inputs` -> its features; has `out_channels` and `alpha`.
-        head: features -> logits [N, K]; has `connect(channels, alpha)`, `num_classes`, `label_smoothing`.
+        backbone: the clips that its `inputs` name -> features.
+        head: features -> logits [N, K].
 
-    Attributes:
-        inputs: what `forward` takes, by name: "slow" [N, 3, T/alpha, H, W], "fast" [N, 3, T, H, W].
-        num_classes: K.
-        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
-        view_average: what a test averages over the views of a video, logits or their softmax; as positions within a view.
-        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
+    In evaluation the logits are log-probabilities whose softmax is the reference's output, so that
+    losses, metrics and averages treat them like any logits.
     """
 
-    multi_label = False
-    view_average: Literal["logits", "probabilities"] = "probabilities"
+    view_average = "probabilities"
+    feature_input = "clip"
 
-    def __init__(
-        self,
-        backbone: Annotated[nn.Layer, Kind("backbone")],
-        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
-    ):
-        super().__init__()
-        head.connect(backbone.out_channels, backbone.alpha)
-        self.backbone = backbone
-        self.head = head
-
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        return self.backbone.inputs
-
-    @property
-    def alpha(self) -> int:
-        """Frames of the fast pathway for each one of the slow pathway."""
-        return self.backbone.alpha
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
-
-    @property
-    def label_smoothing(self) -> float:
-        return self.head.label_smoothing
+    def problems_with(self, sample, training=False):
+        problems = super().problems_with(sample, training)
+        return problems or pathway_problems(self, sample)
 
     def forward(self, inputs):
-        """inputs: float32 clips by name -> logits [N, K]; in evaluation they are log-probabilities, whose softmax is the
-        reference's output, so that losses, metrics and averages take them as any logits.
+        """{"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W]} -> logits [N, K].
 
         Raises:
             ValueError: a clip is missing, or its shape does not fit.
@@ -125,6 +77,29 @@ class Recognizer3D(nn.Layer):
         return self.head(self.backbone(inputs))
 
     def allow_multi_label(self) -> None:
-        """From now on a video may have several classes, and logits are averaged as they are; the tensors are the same."""
+        """As in the base class; logits of the views are then averaged without a softmax."""
         self.multi_label = self.head.multi_label = True
         self.view_average = "logits"
+
+    @property
+    def feature_size(self) -> int:
+        return sum(self.backbone.out_channels.values())
+
+    def frame_features(self, inputs):
+        """Clips by name -> mean over time and space of each pathway's map, joined: [n, D]."""
+        maps = self.backbone(inputs)
+        pooled = [maps[name].mean([2, 3, 4]) for name in sorted(maps)]
+        return paddle.concat(pooled, 1).astype("float32")
+
+
+def pathway_problems(model: Recognizer, sample) -> list[str]:
+    """Why the clips of a sample do not fit the model's alpha; empty where they do."""
+    if not {"slow", "fast"} <= set(model.inputs):
+        return []
+    slow, fast = (np.shape(sample[name])[-3] for name in ("slow", "fast"))
+    if fast == model.alpha * slow:
+        return []
+    return [
+        f"the model's alpha is {model.alpha}, the pipeline gives {fast} fast and {slow} slow "
+        "frames; PackOutput needs the same alpha"
+    ]

@@ -18,6 +18,7 @@ from paddle.nn.initializer import Constant, Normal
 from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
+from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.layers import RESNET_DEPTHS, Conv3D, SubBatchNorm3D
 from paddlevideo.sample import InputSpec
 
@@ -141,7 +142,7 @@ class Lateral(nn.Layer):
 
 
 @register("backbone")
-class ResNetSlowFast(nn.Layer):
+class ResNetSlowFast(Backbone):
     """Two 3-D ResNets with lateral connections after the stem and the first three stages.
 
     Args:
@@ -256,10 +257,6 @@ class ResNetSlowFast(nn.Layer):
                 )
         return clips
 
-    def pretrained_name(self, name: str) -> str:
-        """Where a tensor of a SlowFast file goes in this backbone: where its name says."""
-        return name
-
 
 @register(
     "head",
@@ -268,7 +265,7 @@ class ResNetSlowFast(nn.Layer):
         "pool_size_ratio": "it is 1 in all released files: the pool covers the map of crop_size",
     },
 )
-class SlowFastHead(nn.Layer):
+class SlowFastHead(Head):
     """Mean over time, mean over space, dropout, linear classifier on the channels of both pathways.
 
     The mean over space covers the map of `crop_size` pixels (`crop_size // 32` positions a side); a larger picture has several
@@ -326,17 +323,14 @@ class SlowFastHead(nn.Layer):
         }
         self.dropout = nn.Dropout(dropout_rate)
 
-    def connect(self, channels: dict[str, int], alpha: int):
-        """Make the classifier for the feature maps of a backbone, and check what the head was told about it.
-
-        Args:
-            channels: of each pathway's feature map.
-            alpha: the backbone's.
+    def connect(self, backbone: Backbone) -> None:
+        """Create the classifier for the feature maps of a backbone, and check the head's own numbers.
 
         Raises:
-            ValueError: the head was told other numbers, or a number of frames that alpha does not divide.
+            ValueError: the head was configured for other numbers, or for a number of frames that
+                alpha does not divide.
         """
-        told = self._told
+        channels, alpha, told = backbone.out_channels, backbone.alpha, self._told
         if told["num_frames"] and told["num_frames"] % alpha:
             raise ValueError(
                 f"MODEL.head: num_frames is {told['num_frames']}, which alpha {alpha} does not divide"

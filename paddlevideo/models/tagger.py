@@ -1,64 +1,44 @@
 """Frame features -> tags: each class is a yes or no of its own. One network, or a mixture of several that teach each other."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated
 
 import paddle
 import paddle.nn.functional as F
 from paddle import ParamAttr, nn
 
 from paddlevideo.config.registry import Kind, register
+from paddlevideo.losses import mixture_cross_entropy
+from paddlevideo.models.base import Recognizer, hit_at_one, mixed_labels
 from paddlevideo.models.vlad import UnbiasedNorm
 from paddlevideo.sample import InputSpec
 
 
 @register("framework")
-class VideoTagger(nn.Layer):
-    """A network over the features of a video's frames.
+class VideoTagger(Recognizer):
+    """A network over the features of a video's frames; multi-label.
 
     Args:
-        backbone: the features that it names in `inputs` -> descriptor [N, C]; has `out_channels`, `convention`.
-        head: descriptor -> logits [N, K]; has `connect(channels, convention)`, `num_classes`.
-
-    Attributes:
-        inputs: what `forward` takes, by name.
-        num_classes: K.
-        multi_label: a class's probability is the sigmoid of its logit, and a video may have several classes or none.
-        view_average: what a test would average over the views of a video.
+        backbone: the features that its `inputs` name -> descriptor [N, C]; has a `convention`.
+        head: descriptor -> logits [N, K].
     """
 
     multi_label = True
-    label_smoothing = 0.0
-    view_average: Literal["logits", "probabilities"] = "logits"
-
-    def __init__(
-        self,
-        backbone: Annotated[nn.Layer, Kind("backbone")],
-        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
-    ):
-        super().__init__()
-        head.connect(backbone.out_channels, backbone.convention)
-        self.backbone = backbone
-        self.head = head
-
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        return self.backbone.inputs
-
-    @property
-    def num_classes(self) -> int:
-        return self.head.num_classes
 
     def forward(self, inputs):
-        """inputs: features by name -> logits [N, K], before the sigmoid, in training and evaluation.
+        """Features by name -> logits [N, K] before the sigmoid.
 
         Raises:
             ValueError: an input is missing, or its shape does not fit.
         """
         return self.head(self.backbone(inputs))
 
+    def allow_multi_label(self) -> None:
+        """Nothing to change: the model is multi-label."""
+
 
 @register("framework")
-class TaggerMixture(nn.Layer):
+class TaggerMixture(Recognizer):
     """Several taggers and a gate that weighs them for each video, trained together: the mixture teaches its members.
 
     Lin et al. 2018, section 3.3. The logits are the members', weighted by a softmax over a linear layer on the mean of the
@@ -70,14 +50,9 @@ class TaggerMixture(nn.Layer):
         num_members: how many.
         temperature: softens the distributions that are compared.
         distillation: weight of that comparison; None takes temperature squared.
-
-    Attributes:
-        inputs, num_classes, multi_label, view_average: as of `VideoTagger`.
     """
 
     multi_label = True
-    label_smoothing = 0.0
-    view_average: Literal["logits", "probabilities"] = "logits"
 
     def __init__(
         self,
@@ -87,10 +62,11 @@ class TaggerMixture(nn.Layer):
         temperature: float = 3.0,
         distillation: float | None = None,
     ):
-        super().__init__()
+        nn.Layer.__init__(self)  # backbone and head belong to the first member
         if num_members < 2 or temperature <= 0:
             raise ValueError(
-                f"TaggerMixture: num_members is {num_members} and temperature {temperature}; expected at least 2, and above 0"
+                f"TaggerMixture: num_members is {num_members} and temperature {temperature}; "
+                "expected at least 2, and above 0"
             )
         self.temperature = temperature
         self.distillation = temperature**2 if distillation is None else distillation
@@ -104,12 +80,27 @@ class TaggerMixture(nn.Layer):
         )
 
     @property
-    def inputs(self) -> dict[str, InputSpec]:
+    def inputs(self) -> Mapping[str, InputSpec]:
         return self.members[0].inputs
 
     @property
     def num_classes(self) -> int:
         return self.members[0].num_classes
+
+    @property
+    def label_smoothing(self) -> float:
+        return self.members[0].label_smoothing
+
+    @property
+    def alpha(self) -> int:
+        return 1
+
+    @property
+    def stages(self) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def allow_multi_label(self) -> None:
+        """Nothing to change: the model is multi-label."""
 
     def forward(self, inputs):
         """inputs: features by name -> logits before the sigmoid: in evaluation the mixture's [N, K], in training
@@ -127,3 +118,20 @@ class TaggerMixture(nn.Layer):
         members = paddle.stack(logits, 1)  # [N, members, K]
         mixture = shares.unsqueeze(1) @ members  # [N, 1, K]
         return paddle.concat([mixture, members], 1) if self.training else mixture.squeeze(1)
+
+    def losses(self, outputs, batch):
+        """The mixture's loss and those of its members, see `losses.mixture_cross_entropy`.
+
+        Args:
+            outputs: logits [N, 1 + num_members, K] of training mode.
+            batch: see `Recognizer.losses`.
+        """
+        labels = mixed_labels(batch)
+        loss, mixture_loss = mixture_cross_entropy(
+            outputs, labels, self.temperature, self.distillation
+        )
+        hit = hit_at_one(self.predictions(outputs), labels)
+        return {"loss": loss, "mixture_loss": mixture_loss, "hit_at_one": hit}
+
+    def predictions(self, outputs):
+        return outputs[:, 0] if self.training else outputs

@@ -12,6 +12,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from paddlevideo.config.registry import register
+from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     STAGE_WIDTHS,
@@ -23,7 +24,7 @@ from paddlevideo.models.layers import (
 
 
 @register("backbone")
-class ResNet(nn.Layer):
+class ResNet(Backbone):
     """ResNet: a 7x7 stem, the stride on the 3x3, strided 1x1 shortcuts, weight decay on the batch norms too.
 
     Args:
