@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 
 

@@ -13,7 +13,7 @@ from benchmarks.measure import Group, Variant, measure, timed
 from benchmarks.train import MATRIX, multiplications, speed
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
-from paddlevideo.export.export import GOLDEN, export, relative_difference
+from paddlevideo.exporting.export import GOLDEN, export, relative_difference
 from paddlevideo.log import logger
 from paddlevideo.runtimes.choose import available_backends, open_backend
 from paddlevideo.runtimes.manifest import read_manifest

@@ -11,9 +11,9 @@ import numpy as np
 
 from benchmarks.clips import records_of
 from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.loader import ClipDataset, Loaded, Loader, load_batch
 from paddlevideo.data.orders import EvalOrder
-from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.media.decode import has_decord
 from paddlevideo.sample import DecodeError, Draw, Record
@@ -92,7 +92,7 @@ def only_wanted(
     for name in decoders:
         pipeline = pipeline_with(config, overrides, "train", name)
         whole = ClipPipeline(
-            WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.early, *pipeline.late]
+            WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.worker_transforms, *pipeline.batch_transforms]
         )
         for label, chosen in (("all frames", whole), ("wanted frames", pipeline)):
             dataset = ClipDataset(records, chosen)

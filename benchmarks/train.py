@@ -16,7 +16,6 @@ from benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo import dist
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
-from paddlevideo.engine.steps import supervised
 from paddlevideo.models import onednn
 
 MATRIX = 1536  # rows and columns of the matrix product that tells what this machine can do
@@ -142,7 +141,6 @@ def jobs(
     """What a child does. `product`: a matrix product; `step`: a training step, gives its loss; `forward`: an evaluation
     without gradients, gives the standard deviation of the logits."""
     dist.use_threads(threads)
-    onednn.use(by_onednn and not static)  # a static program has none of it
     cfg = load_config(config, overrides)
     matrix = paddle.to_tensor(
         np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32)
@@ -160,7 +158,8 @@ def jobs(
     def step() -> float:
         paddle.seed(0)  # the same dropout
         network.train()
-        loss = supervised(network, model, batch)["loss"]
+        with onednn.use(by_onednn and not static):  # a static program has none of it
+            loss = model.losses(network(inputs), batch)["loss"]
         value = loss.item()
         loss.backward()
         optimizer.step()
@@ -169,7 +168,7 @@ def jobs(
 
     def forward() -> float:
         network.eval()
-        with paddle.no_grad():
+        with paddle.no_grad(), onednn.use(by_onednn and not static):
             return float(network(inputs).numpy().std())
 
     return {

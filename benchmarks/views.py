@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.clips import records_of
 from benchmarks.loader import check
 from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import MultiCrop
 from paddlevideo.data.loader import ClipDataset, load_batch
-from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.sample import Draw, Record
 
@@ -82,7 +82,7 @@ def run(config: str, overrides: list[str], records: list[Record], rounds: int) -
 
 def single_views(pipeline: ClipPipeline) -> list[ClipPipeline]:
     """The pipeline of each view alone, in the order of the views."""
-    parts = [*pipeline.early, *pipeline.late]
+    parts = [*pipeline.worker_transforms, *pipeline.batch_transforms]
     place = next((i for i, part in enumerate(parts) if isinstance(part, MultiCrop)), None)
     found = []
     for clip in range(pipeline.num_clips):

@@ -13,10 +13,12 @@ __version__ = "0.1.0"
 _API = {
     "load_config": "engine.build",
     "build_model": "engine.build",
-    "train": "engine.train",
-    "test": "engine.test",
-    "export": "deploy.export",
-    "Predictor": "deploy.predict",
+    "session": "api",
+    "train": "api",
+    "test": "api",
+    "check": "api",
+    "export": "exporting.export",
+    "Predictor": "predict.predictor",
     "convert_state_dict": "models.convert",
 }
 # Paddle looks for a compiler cache whenever it is imported, and its batch norm tells how it always behaves.

@@ -1,9 +1,11 @@
 """What a run says: lines on the console and in a file, a progress bar, and `metrics.jsonl` for plots."""
 
+import contextlib
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,6 +43,24 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+@contextlib.contextmanager
+def handlers(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
+    """`setup` inside, and the logging as it was before afterwards."""
+    before = list(logger.handlers), logger.level, logger.propagate
+    for handler in before[0]:
+        logger.removeHandler(handler)
+    try:
+        setup(folder, rank)
+        yield
+    finally:
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+        for handler in before[0]:
+            logger.addHandler(handler)
+        logger.level, logger.propagate = before[1:]
 
 
 def error_text(error: Exception) -> str:

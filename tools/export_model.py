@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddlevideo import dist, log
 from paddlevideo.engine.build import load_config
-from paddlevideo.export.export import FORMATS, export
+from paddlevideo.exporting.export import FORMATS, export
 
 
 def parse_args(argv=None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from paddlevideo.data.datasets import (
 )
 from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.data.paths import base_folder, find_audio_files
-from paddlevideo.data.pipeline import NOMINAL_FPS, Stage
+from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -37,7 +37,7 @@ from paddlevideo.media.containers import (
 )
 from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import Backend, NoAudioError, moving_streams, read_waveform
-from paddlevideo.sample import ClipShape, DecodeError, InputSpec, Record, Sample
+from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 
 MISSING_ROWS = 640  # of what stands in for a missing feature
 
@@ -103,37 +103,25 @@ class AudioDataset(AudioFeatureDataset):
 # --- from a record to the input of a model -------------------------------------------------------------------------------
 
 
-class AudioPipeline:
-    """Turns a record into audio float32 [clips, 1, rows, mels]; to loader and engine it is as ClipPipeline.
+class AudioPipeline(Pipeline):
+    """Turns a record into audio features float32 [clips, 1, time steps, mel bins].
 
     Args:
         decode: has `open(record)`, a context manager that gives an `AudioClip`; LoadAudioFeature.
-        sample: `(num_frames, fps, rng) -> indices`; SampleFrames.
+        sample: SampleFrames.
         transforms: in order; AudioFeatureSelector, FormatAudioShape.
 
-    Attributes:
-        batch_specs: what goes from the worker to `finish`, by name.
-        suffixes: of the files that it takes.
+    The clips of a video are one input, so a sample has one view.
     """
 
-    batch_specs: ClassVar[dict[str, InputSpec]] = {
-        "audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")
-    }
-    suffixes: ClassVar[tuple[str, ...]] = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
-    num_views: ClassVar[int] = 1  # the clips of a video are one input, [clips, 1, rows, mels]
-    view_axis: ClassVar[bool] = False
+    suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
 
     def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any]):
         self.decode, self.sample, self.transforms = decode, sample, tuple(transforms)
 
-    def shaped(self, shape: ClipShape) -> "AudioPipeline":
-        """
-        Raises:
-            ValueError: always; a plan of clip shapes is for frames.
-        """
-        raise ValueError(
-            f"clips of sound have one shape, they cannot follow a plan ({shape}); leave MULTIGRID out"
-        )
+    @property
+    def batch_specs(self) -> dict[str, InputSpec]:
+        return {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}
 
     @property
     def random(self) -> bool:
@@ -143,7 +131,7 @@ class AudioPipeline:
     @property
     def num_clips(self) -> int:
         """Clips that are sampled of one video."""
-        return getattr(self.sample, "num_views", 1)
+        return self.sample.num_views
 
     def __call__(
         self, record: Record, rng: np.random.Generator, source: "AudioClip | None" = None
@@ -193,14 +181,14 @@ class AudioPipeline:
             "missing_audio": np.bool_(clip.missing),
         }
 
-    def synthetic(self) -> Sample:
+    def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
         """What the pipeline makes of ten seconds of noise, for a try without data.
 
         Raises:
             StageError: a part of it failed.
         """
         rng = np.random.default_rng(0)
-        rows = rng.random((626, getattr(self.decode, "num_mels", 80)), np.float32)
+        rows = rng.random((626, self.decode.num_mels), np.float32)
         return self(Record("a made-up sound"), rng, AudioClip(rows, 300, NOMINAL_FPS))
 
     def finish(self, sample: Sample) -> Sample:

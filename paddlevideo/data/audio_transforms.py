@@ -5,11 +5,12 @@ thing and says so below; everywhere else the rows are its rows.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from paddlevideo.config.registry import register
+from paddlevideo.data.pipeline import FrameSampler, Transform
 from paddlevideo.sample import Sample
 
 WITHOUT_EFFECT = {
@@ -22,7 +23,7 @@ WITHOUT_EFFECT = {
 
 @register("sample", ignores=WITHOUT_EFFECT)
 @dataclass(frozen=True)
-class SampleFrames:
+class SampleFrames(FrameSampler):
     """`num_clips` clips of `clip_len` frames of a video, whose sound is then cut to them.
 
     With F frames and S = clip_len * frame_interval, clip i begins, in whole frames, at
@@ -122,7 +123,7 @@ class SampleFrames:
 
 @register("transform")
 @dataclass(frozen=True)
-class AudioFeatureSelector:
+class AudioFeatureSelector(Transform):
     """The rows that belong to each clip of frames, cut to a fixed number, or filled up with zeros behind.
 
     Of L rows beside F frames, a clip from frame a to frame b hears the rows round((a + 1) / F * L) .. round((b + 1) / F * L).
@@ -135,8 +136,6 @@ class AudioFeatureSelector:
     """
 
     fixed_length: int = 128
-
-    random: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.fixed_length < 1:
@@ -172,12 +171,10 @@ class AudioFeatureSelector:
 
 @register("transform")
 @dataclass(frozen=True)
-class FormatAudioShape:
+class FormatAudioShape(Transform):
     """audio [clips, rows, num_mels] -> [clips, 1, rows, num_mels], the layout of the network."""
 
     input_format: Literal["NCTF"] = "NCTF"
-
-    random: ClassVar[bool] = False
 
     def __call__(self, sample: Sample, rng) -> Sample:
         if sample["audio"].ndim != 3:

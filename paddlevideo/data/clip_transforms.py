@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from paddlevideo.config.registry import register
+from paddlevideo.data.pipeline import Transform
 from paddlevideo.data.transforms import RandomCrop, need, positive, resizer, with_frames
 from paddlevideo.data.views import Views
 from paddlevideo.sample import ClipShape, Sample
@@ -20,7 +21,7 @@ _PLANNED = "the plan made from MULTIGRID says the sizes of each phase"
 
 @register("transform", ignores={"short_cycle_factors": _PLANNED, "default_min_size": _PLANNED})
 @dataclass(frozen=True)
-class JitterScale:
+class JitterScale(Transform):
     """Resize (pillow) so that the short side has a size drawn between `min_size` and `max_size` (pixels), one draw a clip."""
 
     min_size: int
@@ -40,8 +41,11 @@ class JitterScale:
     def __call__(self, sample: Sample, rng) -> Sample:
         return with_frames(sample, self.frame_transform(rng)(sample["frames"]))
 
+    @property
+    def jitter(self) -> tuple[int, int]:
+        return self.min_size, self.max_size
+
     def at(self, shape: ClipShape) -> "JitterScale":
-        """The same for clips of another shape."""
         return JitterScale(*shape.jitter)
 
     def frame_transform(self, rng) -> Callable[[np.ndarray], np.ndarray]:
@@ -62,7 +66,7 @@ class JitterScale:
 
 @register("transform", ignores={"short_cycle_factors": _PLANNED, "default_crop_size": _PLANNED})
 @dataclass(frozen=True)
-class MultiCrop:
+class MultiCrop(Transform):
     """Cut a square of `target_size` pixels at a random place, or, in a test, several that cover the long side.
 
     frames [T, H, W, 3] -> [T, s, s, 3]; with n > 1 crops [n, T, s, s, 3], and views that are there already stay in front:
@@ -79,7 +83,7 @@ class MultiCrop:
     test_mode: bool = False
     num_spatial_crops: int = 1
 
-    shares: ClassVar[bool] = True
+    supports_views: ClassVar[bool] = True
 
     def __post_init__(self):
         positive("MultiCrop", target_size=self.target_size)
@@ -100,8 +104,11 @@ class MultiCrop:
     def views(self) -> int:
         return self.num_spatial_crops
 
+    @property
+    def crop_size(self) -> int:
+        return self.target_size
+
     def at(self, shape: ClipShape) -> "MultiCrop":
-        """The same for clips of another shape."""
         return replace(self, target_size=shape.crop_size)
 
     def corners(self, width: int, height: int) -> list[tuple[int, int]]:
@@ -133,7 +140,7 @@ class MultiCrop:
 
 @register("transform")
 @dataclass(frozen=True)
-class PackOutput:
+class PackOutput(Transform):
     """frames [..., T, H, W, 3] -> `fast` [..., 3, T, H, W] and `slow` [..., 3, T / alpha, H, W], which replace `frames`.
 
     The slow pathway's frames are spread from the first to the last: numbers int(linspace(0, T - 1, T / alpha)).
@@ -144,8 +151,7 @@ class PackOutput:
 
     alpha: int
 
-    random: ClassVar[bool] = False
-    late: ClassVar[bool] = True
+    on_batch: ClassVar[bool] = True
 
     def __post_init__(self):
         if self.alpha < 1:

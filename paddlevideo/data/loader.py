@@ -23,8 +23,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.orders import EvalOrder, TrainOrder
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.views import Views, stack
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
 

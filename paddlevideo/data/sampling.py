@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paddlevideo.config.registry import register
+from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.sample import ClipShape
 
 DENSE_WINDOW = 64  # frames that a dense clip spans
@@ -22,7 +23,7 @@ DENSE_CLIPS = 10  # dense clips of a video in validation and test
     ignores={"use_pil": "frames are always RGB arrays; each transform chooses its own backend"},
 )
 @dataclass(frozen=True)
-class Sampler:
+class Sampler(FrameSampler):
     """`num_seg` places spread over the video, `seg_len` consecutive frames at each.
 
     With N frames, avg = N // num_seg, and i = 0 .. num_seg - 1, the first frame of segment i is
@@ -171,7 +172,7 @@ class Sampler:
     ignores={"default_sampling_rate": "the plan made from MULTIGRID says the rates of each phase"},
 )
 @dataclass(frozen=True)
-class DecodeSampler:
+class DecodeSampler(FrameSampler):
     """A clip of frames that are evenly apart, or several clips spread over the video.
 
     A clip spans L = num_frames * sampling_rate * fps / target_fps frames of a video with N frames, so that it shows the same
@@ -248,6 +249,9 @@ class DecodeSampler:
             if self.max_sampling_rate
             else self.num_frames * self.sampling_rate / self.target_fps
         )
+
+    def single_view(self) -> "DecodeSampler":
+        return replace(self, num_ensemble_views=1)
 
     def at(self, shape: ClipShape) -> "DecodeSampler":
         """The same for clips of another shape."""

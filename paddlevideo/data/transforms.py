@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from paddlevideo.config.registry import register
+from paddlevideo.data.pipeline import Transform
 from paddlevideo.sample import ClipShape, Sample
 
 Backend = Literal["pillow", "cv2"]
@@ -82,7 +83,7 @@ def positive(name: str, **sizes: float) -> None:
 
 @register("transform")
 @dataclass(frozen=True)
-class Scale:
+class Scale(Transform):
     """Resize so that the short side has `short_size` pixels; frames that have it already stay as they are.
 
     Args:
@@ -98,8 +99,6 @@ class Scale:
     keep_ratio: bool | None = None
     do_round: bool = False
     backend: Backend = "pillow"
-
-    random: ClassVar[bool] = False
 
     def __post_init__(self):
         positive("Scale", short_size=self.short_size)
@@ -133,7 +132,7 @@ class Scale:
 
 @register("transform")
 @dataclass(frozen=True)
-class MultiScaleCrop:
+class MultiScaleCrop(Transform):
     """Cut a random rectangle of the clip and resize it to a square: the scale jittering of TSN.
 
     Args:
@@ -217,7 +216,7 @@ class MultiScaleCrop:
 
 @register("transform")
 @dataclass(frozen=True)
-class RandomCrop:
+class RandomCrop(Transform):
     """Cut a square of `target_size` pixels at a random place, the same for all frames of the clip."""
 
     target_size: int
@@ -226,6 +225,10 @@ class RandomCrop:
 
     def __post_init__(self):
         positive("RandomCrop", target_size=self.target_size)
+
+    @property
+    def crop_size(self) -> int:
+        return self.target_size
 
     def at(self, shape: ClipShape) -> "RandomCrop":
         """The same for clips of another shape."""
@@ -240,13 +243,11 @@ class RandomCrop:
 
 @register("transform", ignores={"backend": "a cut has the same pixels with every backend"})
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(Transform):
     """Cut the middle square of `target_size` pixels; `do_round` rounds its corner half to even instead of down."""
 
     target_size: int
     do_round: bool = True
-
-    random: ClassVar[bool] = False
 
     def __post_init__(self):
         positive("CenterCrop", target_size=self.target_size)
@@ -262,7 +263,7 @@ class CenterCrop:
 
 @register("transform")
 @dataclass(frozen=True)
-class TenCrop:
+class TenCrop(Transform):
     """Five squares (upper left, upper right, lower left, lower right, centre), each also mirrored: ten views.
 
     frames [T, H, W, 3] -> [10, T, s, s, 3], each crop followed by its mirror image. Views that are there already stay in
@@ -271,7 +272,6 @@ class TenCrop:
 
     target_size: int
 
-    random: ClassVar[bool] = False
     views: ClassVar[int] = 10
 
     def __post_init__(self):
@@ -291,7 +291,7 @@ class TenCrop:
 
 @register("transform")
 @dataclass(frozen=True)
-class RandomFlip:
+class RandomFlip(Transform):
     """Mirror the whole clip left to right with probability `p`."""
 
     p: float = 0.5
@@ -308,7 +308,7 @@ class RandomFlip:
 
 @register("transform")
 @dataclass(frozen=True)
-class Image2Array:
+class Image2Array(Transform):
     """Move the colour axis: [..., T, H, W, 3] -> [..., T, 3, H, W] ('tchw') or [..., 3, T, H, W] ('cthw').
 
     The values and their type stay (the reference makes float32 of them here; Normalization, or the end of the pipeline, does).
@@ -321,8 +321,7 @@ class Image2Array:
     transpose: bool = True
     data_format: Literal["tchw", "cthw"] = "tchw"
 
-    random: ClassVar[bool] = False
-    late: ClassVar[bool] = True
+    on_batch: ClassVar[bool] = True
 
     def __call__(self, sample: Sample, rng=None) -> Sample:
         return self.on_device(sample)
@@ -343,7 +342,7 @@ class Image2Array:
 
 @register("transform")
 @dataclass(frozen=True)
-class Normalization:
+class Normalization(Transform):
     """(x / 255 - mean) / std, step by step in float32.
 
     Args:
@@ -358,8 +357,7 @@ class Normalization:
     tensor_shape: tuple[int, ...] = (3, 1, 1)
     inplace: bool = False
 
-    random: ClassVar[bool] = False
-    late: ClassVar[bool] = True
+    on_batch: ClassVar[bool] = True
 
     def __post_init__(self):
         shape, channels = list(self.tensor_shape), len(self.mean)

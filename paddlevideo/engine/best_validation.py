@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from paddlevideo.engine.evaluate import Evaluation, Scored, cross_entropy_of
 from paddlevideo.files import atomic_write
 from paddlevideo.sample import Record
 
@@ -30,75 +31,58 @@ HeapItem = tuple[float, int, dict[str, Any]]
 
 
 class HardestClips:
-    """Keep the clips with the largest loss; of equal losses, those that come first in the list.
+    """Collects the clips with the largest loss; of equal losses the earlier in the list.
 
     Args:
-        size: how many clips are kept; 0 keeps none.
+        size: how many are kept.
+
+    Attributes:
+        rows: of all ranks after `merge`, largest loss first; see `clip_row`.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int = NUM_HARDEST):
         self.size = size
-        self.heap: list[HeapItem] = []
+        self.rows: list[dict[str, Any]] = []
+        self._heap: list[HeapItem] = []
 
-    def offer(
-        self,
-        record: Record,
-        name: str,
-        index: int,
-        target: np.ndarray,
-        logits: np.ndarray,
-        loss: float,
-    ) -> None:
-        """Keep a clip if its loss is large enough.
+    def add(self, scored: Scored) -> None:
+        if not scored.labeled:
+            return
+        loss = cross_entropy_of(scored.logits, scored.target)
+        key = (math.inf if math.isnan(loss) else loss, -scored.index)
+        if len(self._heap) < self.size or key > self._heap[0][:2]:
+            push = heapq.heappush if len(self._heap) < self.size else heapq.heapreplace
+            push(self._heap, (*key, clip_row(scored, loss)))
 
-        Args:
-            name: id that came with the data, "" if only the record has one.
-            index: index of the record in its list.
-            target: class id, or multi-hot [K].
-            logits: [K]
-            loss: of this clip; NaN counts as infinite.
-        """
-        key = (math.inf if math.isnan(loss) else loss, -index)
-        if len(self.heap) < self.size:
-            heapq.heappush(self.heap, (*key, clip_row(record, name, target, logits, loss)))
-        elif self.size and key > self.heap[0][:2]:
-            heapq.heapreplace(self.heap, (*key, clip_row(record, name, target, logits, loss)))
+    def add_failure(self, record: Record, index: int, reason: str) -> None:
+        """A record without scores has no loss."""
 
-    def rows(self, heaps: Sequence[Sequence[HeapItem]]) -> list[dict[str, Any]]:
-        """Rows of the hardest clips of all ranks (`heaps`), hardest first."""
-        items = [item for heap in heaps for item in heap]
-        return [row for *_, row in heapq.nlargest(self.size, items, key=lambda item: item[:2])]
+    def state(self) -> list[HeapItem]:
+        return self._heap
+
+    def merge(self, states: Sequence[list[HeapItem]]) -> None:
+        items = (item for heap in states for item in heap)
+        self.rows = [row for *_, row in heapq.nlargest(self.size, items, key=lambda i: i[:2])]
 
 
-def cross_entropy_of(logits: np.ndarray, target: np.ndarray) -> float:
-    """Cross-entropy of one clip: softmax for a class id, sigmoid summed over multi-hot targets.
-
-    Args:
-        logits: [K]
-        target: class id, or multi-hot [K].
-    """
-    if np.ndim(target):
-        return float(np.logaddexp(0, logits).sum() - logits[target > 0].sum())
-    return float(np.logaddexp.reduce(logits) - logits[target])
-
-
-def clip_row(
-    record: Record, name: str, target: np.ndarray, logits: np.ndarray, loss: float
-) -> dict[str, Any]:
-    """Return a row of the file: the record, its labels, its best classes, its loss."""
-    multi_label = np.ndim(target) > 0
-    logits = logits.astype(np.float64)
-    with np.errstate(all="ignore"):  # values that are not finite become null
-        scores = expit(logits) if multi_label else np.exp(logits - np.logaddexp.reduce(logits))
+def clip_row(scored: Scored, loss: float) -> dict[str, Any]:
+    """What is kept of a clip: location, labels, best classes with probabilities, loss."""
+    multi_label = np.ndim(scored.target) > 0
+    logits = scored.logits.astype(np.float64)
+    with np.errstate(all="ignore"):  # values that are not finite are written as null
+        if multi_label:
+            probabilities = expit(logits)
+        else:
+            probabilities = np.exp(logits - np.logaddexp.reduce(logits))
     best = np.argsort(-logits, kind="stable")[:TOP_K]
-    labels = np.flatnonzero(target > 0) if multi_label else np.array([int(target)])
+    labels = np.flatnonzero(scored.target > 0) if multi_label else np.array([int(scored.target)])
     return {
-        **record_fields(record),
-        "id": name or record.id,
+        **record_fields(scored.record),
+        "id": scored.name or scored.record.id,
         "labels": labels.tolist(),
-        "label_scores": [finite(scores[k]) for k in labels],
+        "label_scores": [finite(probabilities[k]) for k in labels],
         "classes": best.tolist(),
-        "scores": [finite(scores[k]) for k in best],
+        "scores": [finite(probabilities[k]) for k in best],
         "loss": finite(loss),
     }
 
@@ -118,47 +102,45 @@ def finite(value: Any) -> float | None:
 
 
 def write_best_validation(
-    folder: Path, epoch: int, result: Any, class_names: list[str] | None, records: Sequence[Record]
+    folder: Path,
+    epoch: int,
+    result: Evaluation,
+    hardest: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str] | None,
+    records: Sequence[Record],
 ) -> None:
     """Write `<folder>/valid_best.json`, completely or not at all.
 
     Args:
-        epoch: number of epochs done.
-        result: the `Evaluation`.
-        records: training records. They are counted per class if they are a list; the labels of
-            shards are not read.
+        epoch: epochs done, from 1.
+        hardest: rows of `HardestClips`.
+        records: of the training, counted per class where they know their classes; those of shards
+            do not.
     """
     by_class: Mapping[str, Any] = result.by_class()
-    numbers = {
-        key: finite(value) if isinstance(value, float) else value
-        for key, value in result.numbers.items()
-    }
-    failures = [
-        {"path": failure.path, "reason": failure.reason}
-        for failure in result.failures[:NUM_HARDEST]
-    ]
+    num_classes = len(by_class["samples"])
+    numbers = {k: finite(v) if isinstance(v, float) else v for k, v in result.numbers.items()}
+    failures = result.failures[:NUM_HARDEST]
     content = {
         "version": VERSION,
         "epoch": epoch,
         "headline": result.headline,
         "numbers": numbers,
         "class_names": class_names,
-        "train_samples": count_labels(records, len(by_class["samples"])),
+        "train_samples": samples_per_class(records, num_classes),
         **by_class,
-        "worst": result.worst,
-        "failures": failures,
+        "worst": hardest,
+        "failures": [{"path": failure.path, "reason": failure.reason} for failure in failures],
         "working_folder": os.getcwd(),
     }
     with atomic_write(folder / FILE) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def count_labels(records: Sequence[Record], num_classes: int) -> list[int] | None:
-    """Records per class, None if no class is known or the records are not a list (shards)."""
-    known: list[int] = []
-    for record in records if isinstance(records, list) else ():
-        if record.labels:
-            known += [label for label in record.labels if label >= 0]
-        elif record.label is not None and record.label >= 0:
-            known.append(record.label)
+def samples_per_class(records: Sequence[Record], num_classes: int) -> list[int] | None:
+    """Training records of each class; None where the records do not know their classes."""
+    if not isinstance(records, list):  # shards: labels are inside the files
+        return None
+    labels = [label for record in records for label in (record.labels or (record.label,))]
+    known = [label for label in labels if label is not None and label >= 0]
     return np.bincount(known, minlength=num_classes).tolist() if known else None

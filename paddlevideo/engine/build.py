@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paddle import nn
-
 import paddlevideo.engine.components  # noqa: F401, registers what a config can name
 from paddlevideo.config.check import read_config
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config, ConfigError
 from paddlevideo.data.class_names import class_names_under, read_class_names, resolve_num_classes
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.datasets import DatasetError, RecordList
 from paddlevideo.data.paths import split_under
-from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.models.base import Recognizer
 from paddlevideo.weights import Account, WeightsError, load_into, read_arrays
 
 # What a data set's section may say in place of its pipeline's parts.
@@ -46,7 +46,7 @@ class Classes:
 # --- data ------------------------------------------------------------------------------------------------------------
 
 
-def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
+def build_pipeline(cfg: Config, split: str) -> Pipeline:
     """The pipeline of a split: the decoder says which kind, a clip of frames where it says nothing.
 
     Raises:
@@ -64,14 +64,14 @@ def build_pipeline(cfg: Config, split: str) -> ClipPipeline:
     transforms = [_filled(component, views).make() for component in section.transform]
     sample = _filled(section.sample, views).make() if section.sample else None
     decode = _filled(section.decode, {"num_classes": configured_classes(cfg)}).make()
-    kind = getattr(decode, "pipeline", ClipPipeline)
+    family = decode.pipeline or ClipPipeline
     try:
-        if sample is None and getattr(kind, "samples", True):
+        if sample is None and family.needs_sampler:
             raise ValueError(
                 "'sample' is missing: it says which frames of a video are taken, as {name: Sampler, ...}"
             )
         more = {"audio": section.audio.make()} if section.audio else {}
-        pipeline = kind(decode, sample, transforms, **more)
+        pipeline = family(decode, sample, transforms, **more)
     except ValueError as error:
         raise ConfigError([f"{cfg.origin.path}: PIPELINE.{split}: {error}"]) from error
     if split == "test" and pipeline.random:
@@ -196,7 +196,7 @@ def configured_classes(cfg: Config) -> int | None:
 # --- model -----------------------------------------------------------------------------------------------------------
 
 
-def build_model(cfg: Config, num_classes: int | None = None) -> nn.Layer:
+def build_model(cfg: Config, num_classes: int | None = None) -> Recognizer:
     """The model with freshly initialised weights; `.inputs` names what it takes.
 
     Args:
@@ -205,18 +205,15 @@ def build_model(cfg: Config, num_classes: int | None = None) -> nn.Layer:
     if num_classes is None:
         num_classes = known_classes(cfg, None).num
     model = _with_classes(cfg.MODEL, num_classes).make()
-    if cfg.DATASET.multi_label and not getattr(model, "multi_label", False):
-        if not hasattr(model, "allow_multi_label"):
-            raise ConfigError(
-                [
-                    f"{cfg.MODEL.where}: DATASET.multi_label: {cfg.MODEL.name} gives one class a video"
-                ]
-            )
-        model.allow_multi_label()
+    if cfg.DATASET.multi_label:
+        try:
+            model.allow_multi_label()
+        except ValueError as error:
+            raise ConfigError([f"{cfg.MODEL.where}: DATASET.multi_label: {error}"]) from None
     return model
 
 
-def load_pretrained(cfg: Config, model: nn.Layer, names: list[str] | None = None) -> list[Account]:
+def load_pretrained(cfg: Config, model: Recognizer, names: list[str] | None = None) -> list[Account]:
     """Fill backbones from the files that `pretrained` names, as ImageNet weights, and the models of a distillation from their
     `weights`; every name is accounted for.
 
@@ -271,7 +268,7 @@ def _read(component: Component, argument: str, read: Callable[[str], Any], other
         ) from error
 
 
-def _load_backbones(recognizer: Component, model: nn.Layer) -> list[Account]:
+def _load_backbones(recognizer: Component, model: Recognizer) -> list[Account]:
     accounts = []
     for component in [
         *_components(recognizer, "backbone"),

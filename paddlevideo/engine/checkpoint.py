@@ -22,6 +22,7 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
+from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
@@ -63,7 +64,7 @@ class TrainState:
         finished: all epochs are done; False while a run goes on, or where it was stopped.
     """
 
-    model: paddle.nn.Layer
+    model: Recognizer
     optimizer: Any
     scaler: paddle.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
@@ -74,10 +75,12 @@ class TrainState:
 
     def model_arrays(self) -> Arrays:
         """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
-        arrays = state_arrays(self.model)
-        if self.class_names is not None:
-            arrays[CLASS_NAMES] = _to_bytes(list(self.class_names))
-        return arrays
+        return self._with_class_names(state_arrays(self.model))
+
+    def _with_class_names(self, arrays: Arrays) -> Arrays:
+        if self.class_names is None:
+            return arrays
+        return {**arrays, CLASS_NAMES: _to_bytes(list(self.class_names))}
 
     def optimizer_arrays(self) -> Arrays:
         arrays = optimizer_state(self.optimizer, self.model)
@@ -89,17 +92,10 @@ class TrainState:
 
     def save_pair(self, stem: Path) -> None:
         """Write `<stem>.pdparams` and `<stem>.pdopt`, of a distillation `<stem>_student.pdparams` too."""
-        arrays = self.model_arrays()
-        write_arrays(stem.with_name(stem.name + ".pdparams"), arrays)
-        if hasattr(
-            self.model, "student"
-        ):  # of a distillation, by the names of the model that it is alone
-            own = {
-                name.removeprefix("Student."): a
-                for name, a in arrays.items()
-                if not name.startswith("Teacher.")
-            }
-            write_arrays(stem.with_name(stem.name + "_student.pdparams"), own)
+        write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
+        if self.model.evaluated is not self.model:  # a distillation: the student as a model alone
+            student = self._with_class_names(state_arrays(self.model.evaluated))
+            write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
 
     def save(self, path: Path) -> None:
@@ -210,13 +206,13 @@ def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
     return path
 
 
-def _buffers(model: paddle.nn.Layer) -> Arrays:
+def _buffers(model: Recognizer) -> Arrays:
     """Running statistics as they are saved."""
     return {name: tensor.numpy() for name, tensor in _moving(model).items()}
 
 
 def average_buffers(
-    model: paddle.nn.Layer, average: dict[str, paddle.Tensor] | None = None
+    model: Recognizer, average: dict[str, paddle.Tensor] | None = None
 ) -> None:
     """Give all ranks the mean of their running statistics, so that they validate and save one and the same model; those in the
     average of the weights, too."""
@@ -228,10 +224,10 @@ def average_buffers(
     dist.average([tensor for tensor in tensors if "float32" in str(tensor.dtype)])
 
 
-def _moving(model: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
+def _moving(model: Recognizer) -> dict[str, paddle.Tensor]:
     """Running statistics: what may differ between ranks inside an epoch. Paddle keeps them as frozen parameters."""
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    frozen = getattr(model, "frozen", ())  # the same on all ranks
+    frozen = model.frozen_prefixes  # the same on all ranks
     return {
         n: tensor
         for n, tensor in model.state_dict().items()

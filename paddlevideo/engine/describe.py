@@ -34,7 +34,7 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)
     shapes = preflight(cfg, model, splits, clip_shapes(phases))
     if num_classes:
-        build_metric(cfg, num_classes, getattr(model, "multi_label", False))
+        build_metric(cfg, num_classes, model.multi_label)
     changed = apply_finetune(cfg, model)
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
     lines = [
@@ -49,7 +49,7 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
         epochs, factor = phases[-1].end, 1.0
         marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
         if (
-            getattr(schedule, "examples_per_epoch", 0) is None
+            schedule.needs_epoch_size
         ):  # it counts examples, and there is no data here
             marks = [0]
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)

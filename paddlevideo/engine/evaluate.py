@@ -1,41 +1,77 @@
-"""Evaluation: exact numbers on any number of ranks, every video decoded once, memory bounded by scoring views in parts."""
+"""Evaluation: exact numbers on any number of ranks, and each video decoded once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import paddle
-from scipy.special import expit
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config
 from paddlevideo.data.failures import MissingAudio, refuse
-from paddlevideo.data.loader import Loader, multi_hot
-from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.loader import Loaded, Loader, multi_hot
+from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine import amp
-from paddlevideo.engine.best_validation import HardestClips, cross_entropy_of
 from paddlevideo.engine.build import build_metric
 from paddlevideo.metrics.scores import softmax
+from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays, Batch, Failure, InputSpec, Record
 
-TAGS = 20  # classes of a video that a score file holds where it may have several
+
+@dataclass(frozen=True)
+class Scored:
+    """One scored record.
+
+    Args:
+        record: of the list.
+        index: of the record in the list.
+        target: class id, or uint8 [K] of 0 and 1 for a multi-label model.
+        name: id that came with the data, "" where only the record has one.
+        logits: float64 [K], averaged over views.
+    """
+
+    record: Record
+    index: int
+    target: np.ndarray
+    name: str
+    logits: np.ndarray
+
+    @property
+    def labeled(self) -> bool:
+        return bool(np.min(self.target) >= 0)
+
+
+class Collector(Protocol):
+    """Keeps something of every record that an evaluation scores, on this rank.
+
+    After the evaluation `merge` gets the `state()` of all ranks, in order of rank.
+    """
+
+    def add(self, scored: Scored) -> None: ...
+
+    def add_failure(self, record: Record, index: int, reason: str) -> None: ...
+
+    def state(self) -> Any: ...
+
+    def merge(self, states: Sequence[Any]) -> None: ...
 
 
 @dataclass
 class Evaluation:
-    """`numbers`: those of the metric, and the loss; `rows`: one per video in list order, where they were kept.
+    """The result of an evaluation.
 
-    `headline`: which number says how good a model is, and what it is called. `worst`: the clips of the largest loss, see
-    findings.py; `by_class`: makes what the metric knows of each class.
+    Args:
+        numbers: those of the metric, and the loss.
+        headline: (key of the number that ranks models, its name for people).
+        failures: files that could not be decoded, counted as wrong.
+        by_class: () -> what the metric knows about each class.
     """
 
     numbers: dict[str, float]
     headline: tuple[str, str] = ("top1", "top1 acc")
-    rows: list[dict[str, Any]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    worst: list[dict[str, Any]] = field(default_factory=list)
     by_class: Callable[[], dict[str, list]] = dict
 
     @property
@@ -43,12 +79,11 @@ class Evaluation:
         return self.numbers[self.headline[0]]
 
 
-def to_tensors(pipeline: ClipPipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
-    """Model inputs of a batch: a GPU gets uint8 and normalises itself, on a CPU NumPy does it."""
+def to_tensors(pipeline: Pipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
+    """Model inputs of a batch. A GPU gets uint8 and normalizes itself; on a CPU NumPy does it."""
     if amp.on_gpu():
-        return pipeline.finish_on_device(
-            {name: paddle.to_tensor(array) for name, array in arrays.items()}
-        )
+        tensors = {name: paddle.to_tensor(array) for name, array in arrays.items()}
+        return pipeline.finish_on_device(tensors)
     return {name: paddle.to_tensor(array) for name, array in pipeline.finish(arrays).items()}
 
 
@@ -62,10 +97,11 @@ def mean_scores(
     """Scores of each video of a batch, averaged over its views.
 
     Args:
-        run: arrays as the loader gives them, `[n, ...]` -> scores `[n, K]`.
-        inputs: arrays of `batch` by name, as they come without views; one axis more carries them, `[N, V, ...]`.
-        views_per_step: how many views go through `run` at once; videos of one view go through together.
-        average: what is averaged; of probabilities the logarithm is returned, whose softmax they are.
+        run: arrays of the loader, `[n, ...]` -> scores `[n, K]`.
+        inputs: specs of the arrays in `batch` without views; views are one axis more, `[N, V, ...]`.
+        views_per_step: views per call of `run`; videos of one view go through together.
+        average: what is averaged; for probabilities the result is their logarithm, whose softmax
+            they are.
 
     Returns:
         logits, float64 `[N, K]`.
@@ -73,150 +109,167 @@ def mean_scores(
     first, spec = next((batch[name], spec) for name, spec in inputs.items())
     num_videos = first.shape[0]
     views = first.shape[1] if first.ndim == len(spec.shape) + 1 else 1
-    flat = {
-        name: batch[name].reshape(
-            num_videos * views, *batch[name].shape[batch[name].ndim - len(s.shape) + 1 :]
-        )
-        for name, s in inputs.items()
-    }
+    total = num_videos * views
+    flat = {}
+    for name, one in inputs.items():
+        array = batch[name]
+        flat[name] = array.reshape(total, *array.shape[array.ndim - len(one.shape) + 1 :])
     step = views_per_step if views > 1 else num_videos
-    parts = [
-        run({name: array[i : i + step] for name, array in flat.items()})
-        for i in range(0, num_videos * views, step)
-    ]
+    starts = range(0, total, step)
+    parts = [run({name: array[i : i + step] for name, array in flat.items()}) for i in starts]
     scores = np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1)
     if average == "probabilities" and views > 1:
-        return np.log(np.maximum(softmax(scores).mean(axis=1), np.finfo(np.float64).tiny))
+        probabilities = softmax(scores).mean(axis=1)
+        return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
     return scores.mean(axis=1)
 
 
 def views_at_once(cfg: Config) -> int:
-    """`views_per_step`, or as many as suit the device."""
+    """`views_per_step` of the config, or as many as suit the device."""
     return cfg.DATASET.views_per_step or (10 if amp.on_gpu() else 1)
 
 
 def evaluate(
     cfg: Config,
-    model: paddle.nn.Layer,
+    model: Recognizer,
     loader: Loader,
-    num_classes: int,
-    skip: bool,
+    on_error: str = "fail",
     label: str = "",
-    keep_rows: bool = False,
-    num_hardest: int = 0,
+    collectors: Sequence[Collector] = (),
 ) -> Evaluation:
     """Score every record of `loader` once over all ranks.
 
     Args:
-        skip: count a file that cannot be decoded as wrong instead of stopping.
-        keep_rows: keep a row per video: id, path, label, scores (softmax of the mean logits).
-        num_hardest: how many of the worst videos are kept with their best classes.
+        on_error: "skip" counts a file that cannot be decoded as wrong, "fail" stops.
+        label: of the progress bar.
+        collectors: keep more than the numbers; they hold the records of all ranks afterwards.
 
     Raises:
-        DecodeError: a file failed and `skip` is off.
+        DecodeError: a file failed and `on_error` is "fail".
     """
-    multi_label = getattr(model, "multi_label", False)
-    metric, pipeline, records = (
-        build_metric(cfg, num_classes, multi_label),
-        loader.dataset.pipeline,
-        loader.dataset.records,
-    )
-    rows, failures, losses, missing, worst = (
-        [],
-        [],
-        {},
-        MissingAudio(records),
-        HardestClips(num_hardest),
-    )
-    row_of = tag_row if multi_label else class_row
-
-    def run(arrays: Arrays) -> np.ndarray:
-        with paddle.no_grad(), amp.autocast(cfg, model):
-            return model(to_tensors(pipeline, arrays)).astype("float32").numpy()
-
+    metric = build_metric(cfg, model.num_classes, model.multi_label)
+    losses = Losses(model.multi_label)
+    missing = MissingAudio(loader.dataset.records)
+    failures: list[Failure] = []
+    everything = (losses, *collectors)
     model.eval()
     for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
-        if not skip:
+        if on_error == "fail":
             refuse(loaded, "on_error: skip to count it as wrong")
         failures += loaded.failures
         if loaded.batch:
-            logits = mean_scores(
-                run, pipeline.batch_specs, loaded.batch, views_at_once(cfg), model.view_average
-            )
             missing.add(loaded.batch)
+            logits = score_batch(cfg, model, loader.dataset.pipeline, loaded.batch)
             metric.update(logits, loaded.batch)
-            ids = loaded.batch.get("id", [b""] * len(logits))
-            for place, target, name, row in zip(
-                loaded.batch["index"].tolist(), loaded.batch["label"], ids, logits, strict=True
-            ):
-                if np.min(target) >= 0 and (num_hardest or not multi_label):
-                    loss = cross_entropy_of(row, target)
-                    worst.offer(
-                        records[place], name.decode("utf-8", "replace"), place, target, row, loss
-                    )
-                    if not multi_label:
-                        losses[place] = loss
-                if keep_rows:
-                    rows.append(
-                        (
-                            place,
-                            row_of(records[place], target, name.decode("utf-8", "replace"), row),
-                        )
-                    )
-        for place in loaded.lost:
-            record = records[place]
-            lost_label = -1 if record.label is None else record.label
-            if record.labels is not None:
-                metric.update(None, {"label": multi_hot(record.labels, num_classes)[None]})
-            elif not multi_label:  # of shards they are in the file that failed
-                metric.update(np.full((1, num_classes), np.nan), {"label": np.array([lost_label])})
-            if keep_rows:
-                reason = next(str(f) for f in loaded.failures if f.path == record.location)
-                known = (
-                    {"label": lost_label}
-                    if record.labels is None
-                    else {"labels": list(record.labels)}
-                )
-                rows.append(
-                    (place, {"id": record.id, "path": record.location, **known, "error": reason})
-                )
+            for scored in scored_records(loader.dataset.records, loaded.batch, logits):
+                for collector in everything:
+                    collector.add(scored)
+        count_failures(metric, model, loader.dataset.records, loaded, everything)
+    return _merge(metric, losses, collectors, missing, failures)
+
+
+def score_batch(cfg: Config, model: Recognizer, pipeline: Pipeline, batch: Batch) -> np.ndarray:
+    """Logits of each video of a batch, averaged over its views: float64 [N, K]."""
+
+    def run(arrays: Arrays) -> np.ndarray:
+        with paddle.no_grad(), amp.autocast(cfg, model):
+            outputs = model(to_tensors(pipeline, arrays))
+            return model.predictions(outputs).astype("float32").numpy()
+
+    return mean_scores(run, pipeline.batch_specs, batch, views_at_once(cfg), model.view_average)
+
+
+def scored_records(records: Sequence[Record], batch: Batch, logits: np.ndarray) -> list[Scored]:
+    """The records of a batch with their logits [N, K]."""
+    names = batch.get("id", [b""] * len(logits))
+    rows = zip(batch["index"].tolist(), batch["label"], names, logits, strict=True)
+    return [
+        Scored(records[index], index, target, name.decode("utf-8", "replace"), row)
+        for index, target, name, row in rows
+    ]
+
+
+def count_failures(
+    metric: Any,
+    model: Recognizer,
+    records: Sequence[Record],
+    loaded: Loaded,
+    collectors: Sequence[Collector],
+) -> None:
+    """Count the records of a batch that could not be decoded as wrong."""
+    for index in loaded.lost:
+        record = records[index]
+        if record.labels is not None:
+            labels = multi_hot(record.labels, model.num_classes)
+            metric.update(None, {"label": labels[None]})
+        elif not model.multi_label:  # labels of shards are inside the file that failed
+            label = -1 if record.label is None else record.label
+            nothing = np.full((1, model.num_classes), np.nan)
+            metric.update(nothing, {"label": np.array([label])})
+        reason = next(str(f) for f in loaded.failures if f.path == record.location)
+        for collector in collectors:
+            collector.add_failure(record, index, reason)
+
+
+def cross_entropy_of(logits: np.ndarray, target: np.ndarray) -> float:
+    """Cross entropy of one video.
+
+    Args:
+        logits: float [K].
+        target: class id, or [K] of 0 and 1 for a multi-label model: then summed over classes.
+    """
+    if np.ndim(target):
+        return float(np.logaddexp(0, logits).sum() - logits[target > 0].sum())
+    return float(np.logaddexp.reduce(logits) - logits[target])
+
+
+class Losses:
+    """Cross entropy of each labeled record that has one class."""
+
+    def __init__(self, multi_label: bool):
+        self.multi_label = multi_label
+        self.by_index: dict[int, float] = {}
+
+    def add(self, scored: Scored) -> None:
+        if scored.labeled and not self.multi_label:
+            self.by_index[scored.index] = cross_entropy_of(scored.logits, scored.target)
+
+    def add_failure(self, record: Record, index: int, reason: str) -> None:
+        """A record without scores has no loss."""
+
+    def state(self) -> dict[int, float]:
+        return self.by_index
+
+    def merge(self, states: Sequence[dict[int, float]]) -> None:
+        self.by_index = {index: loss for state in states for index, loss in state.items()}
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the records, in the order of the list; None without records."""
+        if not self.by_index:
+            return None
+        return float(np.mean([self.by_index[index] for index in sorted(self.by_index)]))
+
+
+def _merge(
+    metric: Any,
+    losses: Losses,
+    collectors: Sequence[Collector],
+    missing: MissingAudio,
+    failures: list[Failure],
+) -> Evaluation:
+    """Join what the ranks have; every rank gets the same result."""
     missing.places.update(*dist.gather(sorted(missing.places)))
     if str(missing):
         log.logger.warning(str(missing))
     state = metric.merge(dist.gather(metric.state()))
     numbers = metric.result(state)
-    parts = dist.gather((rows, failures, losses, worst.heap))
-    every = {place: loss for part in parts for place, loss in part[2].items()}
-    if every:
-        numbers["loss"] = float(np.mean([every[place] for place in sorted(every)]))
+    for collector in (losses, *collectors):
+        collector.merge(dist.gather(collector.state()))
+    loss = losses.mean
+    if loss is not None:
+        numbers["loss"] = loss
     elif "avg_loss" in numbers:
         numbers["loss"] = numbers["avg_loss"]
-    in_order = [
-        row
-        for _, row in sorted((item for part in parts for item in part[0]), key=lambda item: item[0])
-    ]
-    failures = [f for part in parts for f in part[1]]
-    found = worst.rows([part[3] for part in parts])
-    return Evaluation(
-        numbers, metric.headline, in_order, failures, found, partial(metric.by_class, state)
-    )
-
-
-def class_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) -> dict[str, Any]:
-    """What a score file says of a video that has one class: probabilities of all."""
-    scores = [float(f"{p:.8g}") for p in softmax(logits)]
-    return {"id": name or record.id, "path": record.location, "label": int(label), "scores": scores}
-
-
-def tag_row(record: Record, label: np.ndarray, name: str, logits: np.ndarray) -> dict[str, Any]:
-    """What a score file says of a video that may have several classes: the best of them, best first, and its labels."""
-    best = np.argsort(-logits, kind="stable")[:TAGS]
-    scores = [float(f"{expit(logits[k]):.8g}") for k in best]
-    labels = np.flatnonzero(label > 0).tolist()
-    return {
-        "id": name or record.id,
-        "path": record.location,
-        "labels": labels,
-        "classes": best.tolist(),
-        "scores": scores,
-    }
+    failures = [failure for part in dist.gather(failures) for failure in part]
+    return Evaluation(numbers, metric.headline, failures, partial(metric.by_class, state))

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from paddle import nn
 
 from paddlevideo import paddle_internals
 from paddlevideo.config.registry import nearest
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.class_names import normalized_name
 from paddlevideo.data.datasets import DatasetError, RecordList
+from paddlevideo.models.base import Head, Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import Account, WeightsError, load_into
 
@@ -23,7 +23,7 @@ SHOWN = 5  # class names in a message
 
 
 def load_weights(
-    model: nn.Layer,
+    model: Recognizer,
     arrays: Arrays,
     path: str | Path,
     theirs: Sequence[str] | None,
@@ -81,14 +81,10 @@ def load_weights(
     return [str(account), *told]
 
 
-def classifiers(model: nn.Layer) -> dict[str, nn.Layer]:
-    """Name of each linear layer whose rows are classes -> the head that it belongs to."""
+def classifiers(model: Recognizer) -> dict[str, Head]:
+    """{name of each linear layer with a row of weights per class: the head that it belongs to}."""
     layers = model.named_sublayers(include_self=True)
-    return {
-        f"{name}.{layer.class_layer}": layer
-        for name, layer in layers
-        if getattr(layer, "class_layer", None)
-    }
+    return {f"{name}.{layer.class_layer}": layer for name, layer in layers if isinstance(layer, Head)}
 
 
 def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> dict[int, int]:
@@ -105,7 +101,7 @@ def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> dict
 
 
 def about_classes(
-    place: str, head: nn.Layer, number: int, theirs, ours, kept: Mapping[int, int]
+    place: str, head: Head, number: int, theirs, ours, kept: Mapping[int, int]
 ) -> str:
     """Why a classifier starts anew, and what is kept of it."""
     text = f"{place} starts anew: {number} -> {head.num_classes} classes"
@@ -131,7 +127,7 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def load_whole(model: nn.Layer, arrays: Arrays, source: str, anew: Mapping) -> Account:
+def load_whole(model: Recognizer, arrays: Arrays, source: str, anew: Mapping) -> Account:
     """Load all tensors but those of `anew`, which are accounted for as of another shape, or of other classes."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     equal = [name for name in anew if arrays[name].shape == shapes[name]]
@@ -149,15 +145,7 @@ def load_whole(model: nn.Layer, arrays: Arrays, source: str, anew: Mapping) -> A
 # --- what stays, what learns slower -------------------------------------------------------------------------------------
 
 
-def stages_of(model: nn.Layer) -> dict[str, tuple[str, ...]]:
-    """Stage -> beginnings of the names of its tensors, of the model's backbone where that has stages."""
-    stages = getattr(getattr(model, "backbone", None), "stages", {})
-    return {
-        stage: tuple(f"backbone.{start}" for start in starts) for stage, starts in stages.items()
-    }
-
-
-def apply_finetune(cfg: Config, model: nn.Layer) -> str:
+def apply_finetune(cfg: Config, model: Recognizer) -> str:
     """Freeze what FINETUNE.freeze names and slow down what FINETUNE.lr_mult names; what was done, in words.
 
     Parameters that are frozen get no gradient, and batch norms whose parameters are frozen normalise by their running
@@ -167,7 +155,7 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
         ConfigError: a name fits no parameter, nothing is left to train, or a factor is not above 0.
     """
     spec, problems = cfg.FINETUNE, []
-    stages, parameters = stages_of(model), dict(model.named_parameters())
+    stages, parameters = model.stages, dict(model.named_parameters())
     trained = {name: p for name, p in parameters.items() if not p.stop_gradient}
 
     def starts(key: str, word: str) -> tuple[str, ...]:
@@ -200,7 +188,7 @@ def apply_finetune(cfg: Config, model: nn.Layer) -> str:
     for name in still:
         parameters[name].stop_gradient = True
     if frozen:
-        model.frozen = (*getattr(model, "frozen", ()), *frozen)
+        model.frozen_prefixes = (*model.frozen_prefixes, *frozen)
         for layer in model.sublayers():
             if (
                 paddle_internals.is_batch_norm(layer)

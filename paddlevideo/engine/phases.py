@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from paddle import nn
-
 from paddlevideo import dist
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.orders import TrainOrder
-from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.build import build_pipeline
+from paddlevideo.models.base import Recognizer
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape
 from paddlevideo.solver.multigrid import Phase, Plain, StepShape, learning_rate, plan
 
 
-def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple[list[Phase], Any]:
+def phases_of(cfg: Config, rule: Any, model: Recognizer, multigrid: bool) -> tuple[list[Phase], Any]:
     """The phases of a run, one for plain training, and the learning-rate rule over all of them.
 
     Args:
@@ -42,7 +40,7 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
         )
     try:
         phases = plan(
-            spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, getattr(model, "alpha", 1)
+            spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, model.alpha
         )
     except ValueError as error:
         raise ConfigError([f"{place}: {error}"]) from error
@@ -55,15 +53,21 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
     return phases, learning_rate(spec, rule, phases)
 
 
-def plain_of(cfg: Config, pipeline: ClipPipeline) -> Plain:
-    """The run without multigrid, read from the parts of its training pipeline; what no part says is None."""
-    parts = [part for part in (*pipeline.early, *pipeline.late) if hasattr(part, "at")]
-    jitter = next(
-        ((part.min_size, part.max_size) for part in parts if isinstance(part, JitterScale)), None
+def plain_of(cfg: Config, pipeline: Pipeline) -> Plain:
+    """The run without multigrid, as its training pipeline describes it.
+
+    Raises:
+        ValueError: the pipeline has no clips of frames.
+    """
+    clip = pipeline.clip_settings()
+    return Plain(
+        cfg.epochs,
+        cfg.DATASET.batch_size,
+        clip.num_frames,
+        clip.crop_size,
+        clip.sampling_rate,
+        clip.jitter,
     )
-    crop = next((part.target_size for part in parts if hasattr(part, "target_size")), None)
-    frames, rate = (getattr(pipeline.sample, key, None) for key in ("num_frames", "sampling_rate"))
-    return Plain(cfg.epochs, cfg.DATASET.batch_size, frames, crop, rate, jitter)
 
 
 def batch_shapes(phase: Phase) -> tuple[BatchShape, ...]:

@@ -1,4 +1,4 @@
-"""Everything a training run needs, built once from its config; where there is something to resume, restored."""
+"""Everything a training run needs, built once from its config and restored where it resumes."""
 
 import shlex
 import time
@@ -38,227 +38,328 @@ from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phase
 from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.engine.runfile import write_run_file
-from paddlevideo.engine.watch import StopSignal
+from paddlevideo.engine.stop import StopSignal
 from paddlevideo.models import onednn
+from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
 from paddlevideo.solver.multigrid import Phase, describe
 
 logger = log.logger
 
 
-@dataclass
-class Run:
-    """What a training run is made of; built once, then only `state` changes."""
+@dataclass(frozen=True)
+class Options:
+    """How a training was asked for, beside its config.
 
-    cfg: Config
-    folder: Path
-    state: TrainState
-    records: RecordList
-    loader: Loader
-    valid: Loader | None
-    classes: Classes
-    failures: FailureCount
-    missing: MissingAudio
-    network: paddle.nn.Layer  # what the step calls: the model, or its data-parallel form
-    mix: Any  # the batch mixer, or None
-    ema: Any  # how the average of the weights moves, or None
-    class_weights: paddle.Tensor | None  # factors on the loss of each class [K]
-    accumulate: int  # batches per optimizer step
-    phases: list[Phase]  # one for plain training
-    steps: list[int]  # of an epoch of each phase
-    schedule: Any  # fractional epoch -> learning rate
+    Args:
+        validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
+        weights: a weight file to start from.
+        resume: "auto", or the path of a `.pdstate` or its folder.
+        multigrid: follow the MULTIGRID section.
+    """
+
+    validate: bool = True
+    weights: str | None = None
+    resume: str | None = None
+    multigrid: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens when: phases of training, their steps, the learning rate.
+
+    Args:
+        phases: one for plain training.
+        steps: per epoch of each phase.
+        schedule: fractional epoch -> learning rate.
+        lr_scale: factor on the schedule, for the global batch size.
+        accumulate: batches per optimizer step.
+        table: of a multigrid plan, "" for plain training.
+    """
+
+    phases: list[Phase]
+    steps: list[int]
+    schedule: Any
     lr_scale: float
-    metrics: log.Metrics
-    stop: StopSignal
-    precise: PreciseBN
-    began: (
-        float  # seconds on the clock when the run would have begun, had it never been interrupted
-    )
-
-    @property
-    def seconds(self) -> float:
-        """That the run has taken so far, those before a resume included."""
-        return round(time.perf_counter() - self.began, 3)
+    accumulate: int
+    table: str = ""
 
     @property
     def num_epochs(self) -> int:
         return self.phases[-1].end
 
-    @property
-    def num_steps(self) -> int:
-        """Of the present epoch."""
-        return len(self.loader)
-
     def steps_before(self, epoch: int) -> int:
         """Steps of all epochs before this one, counted from 0."""
-        parts = zip(self.phases, self.steps, strict=True)
-        return sum(
-            steps * min(max(epoch - phase.first, 0), phase.num_epochs) for phase, steps in parts
-        )
+        total = 0
+        for phase, steps in zip(self.phases, self.steps, strict=True):
+            total += steps * min(max(epoch - phase.first, 0), phase.num_epochs)
+        return total
+
+    def lr(self, epoch: int, step: int, num_steps: int) -> float:
+        """The learning rate of a step, one of `num_steps` of its epoch."""
+        at = epoch + step / num_steps if self.schedule.iter_step else epoch
+        return self.lr_scale * self.schedule(at)
+
+
+@dataclass
+class Data:
+    """The data of a run on this rank; `valid` is None without validation."""
+
+    records: RecordList
+    loader: Loader
+    valid: Loader | None
+    num_valid: int
+    failures: FailureCount
+    missing_audio: MissingAudio
+
+    def close(self) -> None:
+        for loader in filter(None, (self.loader, self.valid)):
+            loader.close()
+
+
+@dataclass
+class Run:
+    """A training run. Only `state` changes while it runs.
+
+    Args:
+        network: what a step calls: the model, or its data-parallel form.
+        mix: the batch mixer, or None.
+        ema: moves the average of the weights, or None.
+        class_weights: factors on the loss of each class [K], or None.
+        began: seconds on the clock when the run began, minus the time it was interrupted.
+    """
+
+    cfg: Config
+    options: Options
+    folder: Path
+    classes: Classes
+    state: TrainState
+    network: Any
+    plan: Plan
+    data: Data
+    mix: Any
+    ema: Any
+    class_weights: paddle.Tensor | None
+    metrics: log.Metrics
+    stop: StopSignal
+    precise: PreciseBN
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far, including the time before a resume."""
+        return round(time.perf_counter() - self.began, 3)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the current epoch."""
+        return len(self.data.loader)
 
     def lr(self, epoch: int, step: int) -> float:
-        return self.lr_scale * self.schedule(
-            epoch + step / self.num_steps if self.schedule.iter_step else epoch
-        )
+        return self.plan.lr(epoch, step, self.num_steps)
 
 
-def start(
-    cfg: Config, validate: bool, weights: str | None, resume: str | None, multigrid: bool = False
-) -> Run:
-    """Build everything a run needs, say what it is, and restore what is to be resumed."""
+# --- building -----------------------------------------------------------------------------------
+
+
+def prepare(cfg: Config, options: Options) -> Run:
+    """Build everything a run needs, log what it is, and restore what is resumed.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+    """
     if cfg.OPTIMIZER is None:
         raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
-    folder = Path(cfg.folder)
-    lists, classes = load_records(cfg, ("train", "valid") if validate else ("train",))
+    lists, classes = load_records(cfg, ("train", "valid") if options.validate else ("train",))
     lists["train"] = training_records(cfg, lists["train"])
     records = lists["train"].records
 
-    # The model, its first weights, and a try of the pipelines on made-up data.
     paddle.seed(cfg.seed)
     model = build_model(cfg, classes.num)
     recipe = cfg.OPTIMIZER.make()
-    phases, schedule = phases_of(cfg, recipe.learning_rate, model, multigrid)
-    splits = (
-        "train",
-        *(["valid"] if validate else []),
-        *(["test"] if cfg.export else []),
-    )  # an export carries PIPELINE.test
-    preflight(cfg, model, splits, clip_shapes(phases))
-    build_metric(
-        cfg, classes.num, getattr(model, "multi_label", False)
-    )  # what does not fit is told before the first epoch
-    learnt = first_weights(cfg, model, weights, classes)
-    factors = class_weights(
-        cfg, records, classes.num, classes.names, getattr(model, "multi_label", False)
-    )
+    phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
+    check_fit(cfg, options, model, phases)
+    pretrained = first_weights(cfg, model, options.weights, classes)
+    factors = class_weights(cfg, records, classes.num, classes.names, model.multi_label)
 
-    # Optimizer, precision, and the form that runs on many ranks.
-    optimizer = recipe.build(
-        model.named_parameters(), multi_precision=cfg.amp and cfg.amp_level == "O2"
-    )
-    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
-    if cfg.sync_bn and not amp.on_gpu():
-        raise ConfigError(
-            [f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"]
-        )
-    if cfg.sync_bn and dist.world_size() > 1:
-        model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    network = paddle.DataParallel(model) if dist.world_size() > 1 else model
+    network, state = trainable(cfg, model, recipe, classes)
+    data = load_data(cfg, lists, classes.num, phases)
+    plan = make_plan(cfg, phases, schedule, lists["train"], options.multigrid)
+    state.fingerprint = settings_text(cfg, len(records), plan)
 
-    # Data, and how batches, ranks and the learning rate belong together.
-    orders = [order_of(cfg, phase, lists["train"]) for phase in phases]
-    replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
-    dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed, replaces, classes.num)
-    shapes = [shape for phase in phases for shape in batch_shapes(phase)]
-    loader = fitted_loader(
-        dataset, orders[0], cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes
-    )
-    accumulate = accumulation(cfg, len(orders[0]))
-    if hasattr(schedule, "examples_per_epoch"):
-        schedule = replace(
-            schedule, examples_per_epoch=len(orders[0]) * cfg.DATASET.batch_size * dist.world_size()
-        )
-    # The rates of a plan are those of the plain batch, whatever the batch of a phase.
-    lr_scale = linear_scale(
-        schedule.reference_batch_size, cfg.DATASET.batch_size * dist.world_size() * accumulate
-    )
-    table = (
-        describe(phases, lambda epoch: lr_scale * schedule(epoch), len(records), dist.world_size())
-        if multigrid
-        else ""
-    )
-    assert cfg.DATASET.train is not None  # load_records has used it
-    limit = cfg.DATASET.train.args.get("max_failures", 0.01)
-    fingerprint = settings_of(cfg, len(records), len(orders[0]), accumulate, table)
-    average = ema.start(model) if cfg.EMA else None
-    state = TrainState(model, optimizer, scaler, Progress(), classes.names, fingerprint, average)
-    resumed = restore(cfg, state, folder, resume, phases[-1].end)
-    if dist.is_main():
-        for leftover in folder.glob(
-            f".{cfg.model_name}_*.tmp"
-        ):  # of a run that was killed while it wrote
-            leftover.unlink()
-        if not resumed:
-            (folder / best_validation.FILE).unlink(missing_ok=True)  # of an earlier run
-    if not (learnt or resumed):
-        logger.info(from_nothing(cfg))
-    write_run_file(
-        cfg,
-        folder,
-        classes,
-        "--multigrid " * multigrid + (f"-w {shlex.quote(weights)} " if weights else ""),
-    )
+    folder = Path(cfg.folder)
+    resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
+    remove_leftovers(cfg, folder, resumed)
+    if not (pretrained or resumed):
+        logger.info(random_start_text(cfg))
+    write_run_file(cfg, folder, classes, run_flags(options))
+    progress = state.progress
     run = Run(
-        cfg=cfg, folder=folder, state=state, records=lists["train"], loader=loader, classes=classes,
-        network=network, accumulate=accumulate,
-        valid=eval_loader(cfg, "valid", lists["valid"].records, classes.num) if validate else None,
-        failures=FailureCount(limit, len(records)),
-        missing=MissingAudio(records),
+        cfg=cfg,
+        options=options,
+        folder=folder,
+        classes=classes,
+        state=state,
+        network=network,
+        plan=plan,
+        data=data,
         mix=cfg.MIX.make() if cfg.MIX else None,
         ema=cfg.EMA.make() if cfg.EMA else None,
         class_weights=None if factors is None else paddle.to_tensor(factors),
-        phases=phases,
-        steps=[len(order) for order in orders],
-        schedule=schedule,
-        lr_scale=lr_scale,
-        metrics=log.Metrics(folder, dist.is_main(), (state.progress.epoch, state.progress.step) if resumed else None),
+        metrics=log.Metrics(
+            folder, dist.is_main(), (progress.epoch, progress.step) if resumed else None
+        ),
         stop=StopSignal(cfg.log_interval),
         precise=PreciseBN(),
-        began=time.perf_counter() - state.progress.seconds,
-    )  # fmt: skip
-    announce(run, model, len(lists["valid"].records) if validate else 0)
-    if multigrid:
-        logger.info(f"multigrid plan:\n{table}")
-    elif cfg.MULTIGRID is not None:
-        logger.info("plain training: --multigrid would follow the MULTIGRID section")
+        began=time.perf_counter() - progress.seconds,
+    )
+    announce(run)
     return run
 
 
-def settings_of(cfg: Config, num_records: int, num_steps: int, accumulate: int, table: str) -> str:
-    """What must be the same when a run is resumed, in words; `table`: of the multigrid plan, "" where there is none."""
-    return (
-        f"seed {cfg.seed}, {num_records} records, batch {cfg.DATASET.batch_size} x {dist.world_size()} ranks x {accumulate}, "
-        f"{num_steps} steps an epoch, {'AMP ' + cfg.amp_level if cfg.amp else 'no AMP'}"
-        + (f", multigrid plan {zlib.crc32(table.encode()):08x}" if table else "")
-        + (f", {cfg.DATASET.sampling}" if cfg.DATASET.sampling != "shuffled" else "")
-        + (f", frozen {' '.join(cfg.FINETUNE.freeze)}" if cfg.FINETUNE.freeze else "")
+def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Phase]) -> None:
+    """Try pipelines and metric against the model before the first epoch.
+
+    Raises:
+        ConfigError: something does not fit.
+    """
+    splits = ["train"]
+    splits += ["valid"] if options.validate else []
+    splits += ["test"] if cfg.export else []  # an export contains PIPELINE.test
+    preflight(cfg, model, splits, clip_shapes(phases))
+    build_metric(cfg, model.num_classes, model.multi_label)
+
+
+def trainable(
+    cfg: Config, model: Recognizer, recipe: Any, classes: Classes
+) -> tuple[Any, TrainState]:
+    """(what a step calls, the state of training): optimizer, precision, form for many ranks.
+
+    Raises:
+        ConfigError: `sync_bn` without GPUs.
+    """
+    multi_precision = cfg.amp and cfg.amp_level == "O2"
+    optimizer = recipe.build(model.named_parameters(), multi_precision=multi_precision)
+    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
+    if cfg.sync_bn and not amp.on_gpu():
+        raise ConfigError([
+            f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"
+        ])  # fmt: skip
+    if cfg.sync_bn and dist.world_size() > 1:
+        model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    network = paddle.DataParallel(model) if dist.world_size() > 1 else model
+    average = ema.start(model) if cfg.EMA else None
+    return network, TrainState(model, optimizer, scaler, Progress(), classes.names, "", average)
+
+
+def load_data(
+    cfg: Config, lists: dict[str, RecordList], num_classes: int, phases: list[Phase]
+) -> Data:
+    """The loaders of this rank, and the counters of what cannot be loaded."""
+    assert cfg.DATASET.train is not None  # load_records has used it
+    train = lists["train"]
+    replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
+    pipeline = build_pipeline(cfg, "train")
+    dataset = ClipDataset(train.records, pipeline, cfg.seed, replaces, num_classes)
+    shapes = [shape for phase in phases for shape in batch_shapes(phase)]
+    order = order_of(cfg, phases[0], train)
+    loader = fitted_loader(dataset, order, cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes)
+    valid = lists.get("valid")
+    return Data(
+        records=train,
+        loader=loader,
+        valid=eval_loader(cfg, "valid", valid.records, num_classes) if valid else None,
+        num_valid=len(valid.records) if valid else 0,
+        failures=FailureCount(
+            cfg.DATASET.train.args.get("max_failures", 0.01), len(train.records)
+        ),
+        missing_audio=MissingAudio(train.records),
     )
 
 
+def make_plan(
+    cfg: Config, phases: list[Phase], schedule: Any, records: RecordList, multigrid: bool
+) -> Plan:
+    """How batches, ranks and the learning rate belong together."""
+    steps = [len(order_of(cfg, phase, records)) for phase in phases]
+    accumulate = accumulation(cfg, steps[0])
+    global_batch = cfg.DATASET.batch_size * dist.world_size()
+    if hasattr(schedule, "examples_per_epoch"):  # a rule that counts examples
+        schedule = replace(schedule, examples_per_epoch=steps[0] * global_batch)
+    # The rates of a multigrid plan are those of the plain batch, whatever the batch of a phase.
+    lr_scale = linear_scale(schedule.reference_batch_size, global_batch * accumulate)
+    table = ""
+    if multigrid:
+        table = describe(
+            phases,
+            lambda epoch: lr_scale * schedule(epoch),
+            len(records.records),
+            dist.world_size(),
+        )
+    return Plan(phases, steps, schedule, lr_scale, accumulate, table)
+
+
+def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
+    """The settings that must be the same when a run is resumed, as text."""
+    data = cfg.DATASET
+    parts = [
+        f"seed {cfg.seed}",
+        f"{num_records} records",
+        f"batch {data.batch_size} x {dist.world_size()} ranks x {plan.accumulate}",
+        f"{plan.steps[0]} steps an epoch",
+        f"AMP {cfg.amp_level}" if cfg.amp else "no AMP",
+    ]
+    if plan.table:
+        parts.append(f"multigrid plan {zlib.crc32(plan.table.encode()):08x}")
+    if data.sampling != "shuffled":
+        parts.append(data.sampling)
+    if cfg.FINETUNE.freeze:
+        parts.append(f"frozen {' '.join(cfg.FINETUNE.freeze)}")
+    return ", ".join(parts)
+
+
 def first_weights(
-    cfg: Config, model: paddle.nn.Layer, weights: str | None, classes: Classes
+    cfg: Config, model: Recognizer, weights: str | None, classes: Classes
 ) -> bool:
-    """Give the model what it starts from, freeze what is to stay so, and say what became of every tensor.
+    """Load the weights that training starts from, freeze what stays fixed, and log the account.
 
     Returns:
-        whether there was a file to start from.
+        whether a file was loaded.
     """
     accounts = load_pretrained(cfg, model, classes.names)
     for account in accounts:
         logger.info(account)
     if weights:
         arrays, names = read_model(weights)
-        names = read_class_names(cfg.FINETUNE.class_names) if cfg.FINETUNE.class_names else names
+        if cfg.FINETUNE.class_names:
+            names = read_class_names(cfg.FINETUNE.class_names)
         for line in load_weights(model, arrays, weights, names, classes.names):
             logger.info(line)
     elif cfg.FINETUNE.class_names:
         logger.warning(
             "FINETUNE.class_names has no effect without -w: it names the classes of that file"
         )
-    changed = apply_finetune(cfg, model)
-    if changed:
-        logger.info(changed)
+    changes = apply_finetune(cfg, model)
+    if changes:
+        logger.info(changes)
     return bool(accounts or weights)
 
 
-def from_nothing(cfg: Config) -> str:
+def random_start_text(cfg: Config) -> str:
     """That a run starts from random weights, and how it would start from others."""
     part = cfg.MODEL.args.get("backbone")
-    takes = part is not None and "pretrained" in lookup(part.kind, part.name).parameters()
-    backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE" * takes
+    backbone = ""
+    if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
+        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE"
     return (
-        f"starting from random weights; those of a trained model are taken with -w FILE{backbone}"
+        "starting from random weights; those of a trained model are taken with -w FILE" + backbone
     )
+
+
+def run_flags(options: Options) -> str:
+    """The flags of main.py that repeat a run, for run.yaml."""
+    flags = "--multigrid " if options.multigrid else ""
+    return flags + (f"-w {shlex.quote(options.weights)} " if options.weights else "")
 
 
 def accumulation(cfg: Config, num_steps: int) -> int:
@@ -269,52 +370,50 @@ def accumulation(cfg: Config, num_steps: int) -> int:
     """
     if cfg.GRADIENT_ACCUMULATION is None:
         return 1
-    wanted, batch = (
-        cfg.GRADIENT_ACCUMULATION.global_batch_size,
-        cfg.DATASET.batch_size * dist.world_size(),
-    )
+    wanted = cfg.GRADIENT_ACCUMULATION.global_batch_size
+    batch = cfg.DATASET.batch_size * dist.world_size()
     if wanted % batch or wanted < batch:
         raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size is {wanted}, expected a multiple of "
-            f"{batch} (batch_size {cfg.DATASET.batch_size} x {dist.world_size()} ranks)"
+            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size is {wanted}, expected a "
+            f"multiple of {batch} (batch_size {cfg.DATASET.batch_size} x {dist.world_size()} ranks)"
         ])  # fmt: skip
     if wanted // batch > num_steps:
         raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size {wanted} needs {wanted // batch} batches, "
-            f"an epoch has {num_steps}; make it smaller"
+            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size {wanted} needs "
+            f"{wanted // batch} batches, an epoch has {num_steps}; make it smaller"
         ])  # fmt: skip
     return wanted // batch
 
 
 def linear_scale(reference: int | None, global_batch: int) -> float:
-    """Factor on the learning rate: real global batch / `reference_batch_size` of the schedule, 1 where that is not given."""
+    """Factor on the learning rate: real global batch / `reference_batch_size`; 1 without one."""
     if reference is None:
         logger.info(
-            f"learning rate as written, for a global batch of {global_batch} (reference_batch_size would scale it)"
+            f"learning rate as written, for a global batch of {global_batch} "
+            "(reference_batch_size would scale it)"
         )
         return 1.0
-    logger.info(
-        f"learning rate x {global_batch / reference:g}: global batch {global_batch}, written for {reference}"
-    )
-    return global_batch / reference
+    scale = global_batch / reference
+    logger.info(f"learning rate x {scale:g}: global batch {global_batch}, written for {reference}")
+    return scale
 
 
 def restore(
     cfg: Config, state: TrainState, folder: Path, resume: str | None, num_epochs: int
 ) -> bool:
-    """Put back what is to be resumed; True where there was something."""
+    """Restore what is resumed; returns whether there was something."""
     if resume:
         path = find_resume(folder, cfg.model_name, resume)
         if path is None:
             logger.info(f"nothing to resume in {folder}: starting from the beginning")
             return False
         state.restore(path)
-        logger.info(
-            f"resumed from {path}: {state.progress.epoch} epochs and {state.progress.step} steps are done"
-        )
-        if state.progress.epoch >= num_epochs:
+        done = state.progress
+        logger.info(f"resumed from {path}: {done.epoch} epochs and {done.step} steps are done")
+        if done.epoch >= num_epochs:
             logger.info(
-                f"all {num_epochs} epochs are done already; -o epochs=... with a larger number would go on"
+                f"all {num_epochs} epochs are done already; "
+                "-o epochs=... with a larger number would go on"
             )
         return True
     if cfg.resume_epoch:
@@ -325,39 +424,66 @@ def restore(
     return False
 
 
-def announce(run: Run, model: paddle.nn.Layer, num_valid: int) -> None:
-    """Say what will be trained on what."""
-    cfg = run.cfg
+def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
+    """Remove temporary files of a killed run, and the best validation of an earlier run."""
+    if not dist.is_main():
+        return
+    for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):
+        leftover.unlink()
+    if not resumed:
+        (folder / best_validation.FILE).unlink(missing_ok=True)
+
+
+# --- announcing ---------------------------------------------------------------------------------
+
+
+def announce(run: Run) -> None:
+    """Log what will be trained on what."""
+    cfg, model, classes = run.cfg, run.state.model, run.classes
     for note in cfg.origin.notes:
         logger.info(note)
-    if cfg.EARLY_STOPPING and run.valid is None:
-        logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
-    if run.classes.num == 1 and not getattr(model, "multi_label", False):
+    if cfg.EARLY_STOPPING and run.data.valid is None:
         logger.warning(
-            "there is one class, and nothing to tell it from: every answer will be right; add videos of another"
+            "EARLY_STOPPING has no effect: nothing is validated without --validate"
+        )
+    if classes.num == 1 and not model.multi_label:
+        logger.warning(
+            "there is only one class, so every prediction will be right; add videos of another"
         )
     if run.class_weights is not None:
-        names = [run.classes.name(number) for number in range(run.classes.num)]
-        spelled = ", ".join(
-            f"{k} {v:.3g}" for k, v in zip(names[:12], run.class_weights.numpy(), strict=False)
-        )
-        logger.info(f"class weights: {spelled}{', ...' if len(names) > 12 else ''}")
+        logger.info(f"class weights: {class_weights_text(classes, run.class_weights.numpy())}")
     if cfg.amp and not amp.on_gpu():
         logger.info(
-            "AMP on a CPU rounds to bfloat16 and computes in float32: the numbers of mixed precision, not its speed"
+            "AMP on a CPU rounds to bfloat16 and computes in float32: "
+            "the numbers of mixed precision, not its speed"
         )
     if cfg.onednn and not amp.on_gpu() and onednn.missing():
         logger.info(f"convolutions are Paddle's own, which are slower: oneDNN {onednn.missing()}")
-    names = (
-        f" ({', '.join(run.classes.names[:6])}{', ...' if run.classes.num > 6 else ''})"
-        if run.classes.names
-        else ""
-    )
+    names = f" ({first_names(classes, 6)})" if classes.names else ""
     logger.info(
-        f"{run.failures.num_records} training and {num_valid} validation records, {run.classes.num} classes{names}"
+        f"{len(run.data.records.records)} training and {run.data.num_valid} validation records, "
+        f"{classes.num} classes{names}"
     )
     size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
     logger.info(
-        f"{cfg.model_name}: {size / 1e6:.2f} M parameters on {paddle.get_device()}, {dist.world_size()} rank(s), "
-        f"{run.num_steps} steps of {cfg.DATASET.batch_size} clips an epoch, {run.num_epochs} epochs, output in {run.folder}"
+        f"{cfg.model_name}: {size / 1e6:.2f} M parameters on {paddle.get_device()}, "
+        f"{dist.world_size()} rank(s), {run.num_steps} steps of {cfg.DATASET.batch_size} clips an "
+        f"epoch, {run.plan.num_epochs} epochs, output in {run.folder}"
     )
+    if run.plan.table:
+        logger.info(f"multigrid plan:\n{run.plan.table}")
+    elif cfg.MULTIGRID is not None:
+        logger.info("plain training: --multigrid would follow the MULTIGRID section")
+
+
+def class_weights_text(classes: Classes, weights: np.ndarray, limit: int = 12) -> str:
+    """ "a 1.5, b 0.5, ..." """
+    names = [classes.name(number) for number in range(classes.num)]
+    parts = [f"{k} {v:.3g}" for k, v in zip(names[:limit], weights, strict=False)]
+    return ", ".join([*parts, *(["..."] if len(names) > limit else [])])
+
+
+def first_names(classes: Classes, limit: int) -> str:
+    """ "a, b, ..." """
+    names = list(classes.names or ())[:limit]
+    return ", ".join([*names, *(["..."] if classes.num > limit else [])])

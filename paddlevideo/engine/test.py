@@ -1,76 +1,132 @@
-"""Evaluation: exact numbers on any number of ranks, every video decoded once, memory bounded by scoring views in parts."""
+"""Testing a weight file: numbers on the log, and a score file with a row per video."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.build import build_model, load_records
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.evaluate import TAGS, Evaluation, evaluate
+from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.files import writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
-from paddlevideo.models import onednn
-from paddlevideo.sample import DecodeError
+from paddlevideo.metrics.scores import softmax
+from paddlevideo.sample import DecodeError, Record
 from paddlevideo.weights import load_into
 
+TAGS = 20  # best classes of a video in a multi-label score file
 
-def test(
-    cfg: Config, weights: str, out: str | None = None, names: list[str] | None = None
-) -> Evaluation:
-    """Test a weight file on DATASET.test, print the numbers and write per-video scores where `out` says.
+
+class ScoreRows:
+    """Collects a row per video for a score file.
 
     Args:
-        weights: `.pdparams`, `.safetensors` or `.pdstate`.
-        out: `.json` or `.npz`.
-        names: which numbers to print (top_k_accuracy, mean_class_accuracy), None for all.
+        multi_label: keep the best `TAGS` classes instead of the probabilities of all classes.
 
-    Raises:
-        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
-        DecodeError: a file failed and `on_error: skip` is not set, or every file did.
-        OSError: `out` cannot be written; said before the work.
+    Attributes:
+        rows: of all ranks after `merge`, in the order of the list.
     """
+
+    def __init__(self, multi_label: bool):
+        self.rows: list[dict[str, Any]] = []
+        self._row = tag_row if multi_label else class_row
+        self._own: list[tuple[int, dict[str, Any]]] = []
+
+    def add(self, scored: Scored) -> None:
+        self._own.append((scored.index, self._row(scored)))
+
+    def add_failure(self, record: Record, index: int, reason: str) -> None:
+        if record.labels is not None:
+            known: dict[str, Any] = {"labels": list(record.labels)}
+        else:
+            known = {"label": -1 if record.label is None else record.label}
+        row = {"id": record.id, "path": record.location, **known, "error": reason}
+        self._own.append((index, row))
+
+    def state(self) -> list[tuple[int, dict[str, Any]]]:
+        return self._own
+
+    def merge(self, states: Sequence[list[tuple[int, dict[str, Any]]]]) -> None:
+        items = (item for state in states for item in state)
+        self.rows = [row for _, row in sorted(items, key=lambda item: item[0])]
+
+
+def class_row(scored: Scored) -> dict[str, Any]:
+    """The row of a video with one class: probabilities of all classes."""
+    scores = [float(f"{p:.8g}") for p in softmax(scored.logits)]
+    return {**_where(scored), "label": int(scored.target), "scores": scores}
+
+
+def tag_row(scored: Scored) -> dict[str, Any]:
+    """The row of a multi-label video: its labels and its best classes, best first."""
+    best = np.argsort(-scored.logits, kind="stable")[:TAGS]
+    scores = [float(f"{expit(scored.logits[k]):.8g}") for k in best]
+    labels = np.flatnonzero(scored.target > 0).tolist()
+    return {**_where(scored), "labels": labels, "classes": best.tolist(), "scores": scores}
+
+
+def _where(scored: Scored) -> dict[str, str]:
+    return {"id": scored.name or scored.record.id, "path": scored.record.location}
+
+
+def run_test(
+    cfg: Config, weights: str, out: str | None = None, names: Sequence[str] | None = None
+) -> Evaluation:
+    """Test a weight file on DATASET.test; see `paddlevideo.test`."""
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
         writable(out)
     arrays, class_names = read_model(weights)
     lists, classes = load_records(cfg, ("test",), class_names)
-    onednn.use(cfg.onednn)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
     log.logger.info(load_into(model, arrays, weights))
+    rows = ScoreRows(model.multi_label)
+    policy = on_error(cfg, "test", "fail", ("fail", "skip"))
     loader = eval_loader(cfg, "test", lists["test"].records, classes.num)
-    skip = on_error(cfg, "test", "fail", ("fail", "skip")) == "skip"
     try:
-        done = evaluate(cfg, model, loader, classes.num, skip, "test", keep_rows=out is not None)
+        result = evaluate(cfg, model, loader, policy, "test", [rows] if out else [])
     finally:
         loader.close()
-    if "loss" not in done.numbers and done.failures:
-        raise DecodeError(f"not one test file could be decoded; first: {done.failures[0]}")
+    if "loss" not in result.numbers and result.failures:
+        raise DecodeError(f"not one test file could be decoded; first: {result.failures[0]}")
     if dist.is_main():
-        report(done, names)
+        log_result(result, names)
         if out:
-            multi_label = "avg_loss" in done.numbers
-            num_scores = min(TAGS, classes.num) if multi_label else classes.num
-            write_scores(out, done.rows, done.numbers, classes.names, num_scores, multi_label)
-            log.logger.info(f"scores of {len(done.rows)} videos are in {out}")
-    return done
+            num_scores = min(TAGS, classes.num) if model.multi_label else classes.num
+            names_of_classes = classes.names
+            write_scores(
+                out, rows.rows, result.numbers, names_of_classes, num_scores, model.multi_label
+            )
+            log.logger.info(f"scores of {len(rows.rows)} videos are in {out}")
+    return result
 
 
-def report(done: Evaluation, names: list[str] | None = None) -> None:
-    """Print the final numbers of a test, and what was counted wrong because it could not be decoded."""
-    kinds = {"top_k_accuracy": "top", "mean_class_accuracy": "mean_class_accuracy"}
-    if "avg_loss" in done.numbers:  # several labels a video
-        shown = {k: v for k, v in done.numbers.items() if not k.startswith("num_") and k != "loss"}
+def log_result(result: Evaluation, names: Sequence[str] | None = None) -> None:
+    """Log the numbers of a test in PaddleVideo's form, and the files that count as wrong.
+
+    Args:
+        names: which numbers: top_k_accuracy, mean_class_accuracy; None for all.
+    """
+    prefixes = {"top_k_accuracy": "top", "mean_class_accuracy": "mean_class_accuracy"}
+    numbers = result.numbers
+    if "avg_loss" in numbers:  # multi-label
+        shown = {k: v for k, v in numbers.items() if not k.startswith("num_") and k != "loss"}
     else:
-        wanted = tuple(kinds[n] for n in names) if names else ("top", "mean_class_accuracy", "loss")
-        shown = {k: v for k, v in done.numbers.items() if k.startswith(wanted)}
-    spelled = ", ".join(
-        f"avg_acc{k[3:]}= {v:.6f}" if k.startswith("top") else f"{k}= {v:.6f}"
-        for k, v in shown.items()
-    )
-    log.logger.info(f"[TEST] finished, {spelled}, videos= {done.numbers['num_samples']}")
-    for failure in done.failures:
+        wanted = [prefixes[name] for name in names or prefixes] + ([] if names else ["loss"])
+        shown = {k: v for k, v in numbers.items() if k.startswith(tuple(wanted))}
+    texts = []
+    for key, value in shown.items():
+        name = f"avg_acc{key[3:]}" if key.startswith("top") else key
+        texts.append(f"{name}= {value:.6f}")
+    # PaddleVideo's own line, which users search for.
+    log.logger.info(f"[TEST] finished, {', '.join(texts)}, videos= {numbers['num_samples']}")
+    for failure in result.failures:
         log.logger.warning(f"counted as wrong: {failure}")

@@ -21,7 +21,7 @@ import numpy as np
 import paddle
 
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.data.pipeline import ClipPipeline
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.views import Views
 from paddlevideo.data.youtube8m.tfrecord import FrameExample
 from paddlevideo.engine import amp
@@ -90,7 +90,7 @@ class FrameNetwork:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         cfg = load_config(recipe.config, recipe.overrides)
-        onednn.use(cfg.onednn)
+        self._onednn = cfg.onednn
         self._model, _ = trained_model(cfg, recipe.weights)
         self.of_clips = _takes_clips(self._model, cfg)
         split = "valid" if cfg.PIPELINE.valid else "test"
@@ -160,7 +160,7 @@ class FrameNetwork:
         if not isinstance(frames, Views):
             inner = 4 if self.of_clips else 3  # axes of one row: a clip, or a picture
             frames = frames.reshape(-1, *frames.shape[-inner:])
-        with paddle.no_grad():
+        with paddle.no_grad(), onednn.use(self._onednn):
             parts = [
                 self._run(frames[i : i + self._rows]) for i in range(0, len(frames), self._rows)
             ]

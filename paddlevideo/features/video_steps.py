@@ -6,13 +6,14 @@ as that network's own around the middle, cut at the ends of the video. Its sound
 
 import itertools
 import math
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from paddlevideo import log
-from paddlevideo.data.pipeline import NOMINAL_FPS, ClipPipeline, StageError
+from paddlevideo.data.clip_pipeline import ClipPipeline
+from paddlevideo.data.pipeline import NOMINAL_FPS, FrameSampler, StageError
 from paddlevideo.media.log_mel import LogMel
 from paddlevideo.media.waveform import NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, Record
@@ -22,12 +23,10 @@ AUDIO_SIZE = 2 * LOUDNESS.num_mels
 
 
 @dataclass(frozen=True)
-class Picked:
+class Picked(FrameSampler):
     """Stands for a sampler where the frames are known: int64 [clips, T]."""
 
     numbers: np.ndarray
-
-    random: ClassVar[bool] = False
 
     @property
     def num_views(self) -> int:
@@ -112,7 +111,7 @@ class ReadSteps:
                 else shown_at(times, middles)[None]
             )
             own = ClipPipeline(
-                self.pipeline.decode, Picked(numbers), (*self.pipeline.early, *self.pipeline.late)
+                self.pipeline.decode, Picked(numbers), (*self.pipeline.worker_transforms, *self.pipeline.batch_transforms)
             )
             sample = own(record, np.random.default_rng(0), clip)
         steps = Steps(sample["frames"], last - first)
@@ -137,7 +136,7 @@ class ReadSteps:
 
 def clip_seconds(pipeline: ClipPipeline, frame_rate: float) -> float:
     """How long a clip is that a network of clips looks at: its sampler's own length, or a step where that has none."""
-    return getattr(pipeline.sample, "seconds", None) or 1 / frame_rate
+    return pipeline.sample.seconds or 1 / frame_rate
 
 
 def count_steps(times: np.ndarray, fps: float, frame_rate: float, most: int) -> int:
@@ -192,11 +191,10 @@ def steady(pipeline: ClipPipeline, of_clips: bool) -> ClipPipeline:
         ValueError: it draws random numbers, or samples several clips of a video.
     """
     sample = pipeline.sample
-    if getattr(sample, "num_ensemble_views", 1) > 1:
-        sample = replace(sample, num_ensemble_views=1)
+    sample = sample.single_view()
     draws = [
         type(part).__name__
-        for part in (*([sample] if of_clips else []), *pipeline.early, *pipeline.late)
+        for part in (*([sample] if of_clips else []), *pipeline.worker_transforms, *pipeline.batch_transforms)
         if part.random
     ]
     if draws:
@@ -207,4 +205,4 @@ def steady(pipeline: ClipPipeline, of_clips: bool) -> ClipPipeline:
         raise ValueError(
             f"{type(sample).__name__} samples {sample.num_views} clips of a video, expected one"
         )
-    return ClipPipeline(pipeline.decode, sample, (*pipeline.early, *pipeline.late))
+    return ClipPipeline(pipeline.decode, sample, (*pipeline.worker_transforms, *pipeline.batch_transforms))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -167,6 +167,8 @@ class VideoDecoder:
         stream: which video stream, counted from 0 without cover pictures; None is the first. Only PyAV can choose.
     """
 
+    pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
+
     backend: Literal["pyav", "decord", "cv2"] = "pyav"
     stream: int | None = None
 
@@ -214,6 +216,8 @@ class VideoDecoder:
 @dataclass(frozen=True)
 class FrameDecoder:
     """Folders of pictures: `record.path` / `record.frame_pattern.format(number)`, numbered from 1; any format OpenCV reads."""
+
+    pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
 
     @contextmanager
     def open(self, record: Record) -> Iterator[Clip]:

@@ -10,11 +10,13 @@ memory of Paddle's tensors: same layout, same numbers up to the order of additio
 Source: oneDNN developer guide, C API 3.x, https://uxlfoundation.github.io/oneDNN (convolution, reorder).
 """
 
+import contextlib
 import ctypes
 import functools
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from ctypes import POINTER, Structure, byref, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
@@ -124,7 +126,7 @@ def _library() -> _Library:
     return _Library(Path(paddle.__file__).parent / "libs")
 
 
-_wanted = False
+_wanted: ContextVar[bool] = ContextVar("onednn", default=False)
 _lock = threading.Lock()  # a prepared convolution and the workspace serve one call at a time
 
 
@@ -141,15 +143,18 @@ def missing() -> str:
     return ""
 
 
-def use(wanted: bool) -> bool:
-    """Switch it on, or off, as it is at first, for this process.
+@contextlib.contextmanager
+def use(wanted: bool) -> Iterator[bool]:
+    """Inside, convolutions of this thread run by oneDNN, or not; it is off outside of any `use`.
 
-    Returns:
+    Yields:
         whether it is on, which it cannot be where the library is missing.
     """
-    global _wanted
-    _wanted = wanted
-    return wanted and not missing()
+    token = _wanted.set(wanted)
+    try:
+        yield wanted and not missing()
+    finally:
+        _wanted.reset(token)
 
 
 @paddle.jit.not_to_static  # a question, no part of a program
@@ -161,7 +166,7 @@ def supports_conv(
     Sizes that do not fit each other are left to Paddle, whose messages say what is wrong; so are a stride above the kernel and
     a kernel above what padding leaves of an axis, for which oneDNN 3.6.2 has wrong gradients (tests/parts/models/test_onednn.py).
     """
-    if not (_wanted and paddle.in_dynamic_mode()) or missing():
+    if not (_wanted.get() and paddle.in_dynamic_mode()) or missing():
         return False
     if not (
         x.place.is_cpu_place() and weight.place.is_cpu_place() and paddle.get_device() == "cpu"

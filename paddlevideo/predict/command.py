@@ -1,9 +1,10 @@
 """The predict command: its flags, those of PaddleVideo's predict.py among them -> a Predictor -> printed results."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import nullcontext
 
-from paddlevideo import dist
+from paddlevideo import dist, log
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import writable
@@ -14,12 +15,15 @@ from paddlevideo.predict.results import result_file
 from paddlevideo.runtimes.choose import require
 
 
-def run_command(args: Namespace) -> int:
+def run_command(args: Namespace, ignored: Mapping[str, str] = {}) -> int:  # noqa: B006
     """Print a result for each input as it comes, write all of them where `out` says, and return how many failed.
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
+    log.setup()
+    for flag, reason in ignored.items():
+        logger.warning(f"--{flag} has no effect: {reason}")
     if args.out:
         check_prediction_suffix(args.out)
         writable(args.out)

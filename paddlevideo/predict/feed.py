@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.config.schema import ConfigError
-from paddlevideo.data.pipeline import SYNTHETIC_SIZE, ClipPipeline, Stage
+from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.data.youtube8m.tfrecord import FrameExample
-from paddlevideo.engine.preflight import first_view, synthetic_sample
+from paddlevideo.engine.preflight import batch_of_one
 from paddlevideo.sample import Arrays, InputSpec, Record, Sample
 
 Extract = Callable[[Record], FrameExample]
@@ -35,15 +35,17 @@ class Feed:
     """
 
     def __init__(
-        self, pipeline: ClipPipeline, names: list[str] | None = None, extract: Extract | None = None
+        self, pipeline: Pipeline, names: list[str] | None = None, extract: Extract | None = None
     ):
         self._pipeline, self._extract = pipeline, extract
         self.num_views, self.batch_specs = pipeline.num_views, pipeline.batch_specs
-        sample = synthetic_sample(pipeline, *SYNTHETIC_SIZE)
-        turned = synthetic_sample(pipeline, *reversed(SYNTHETIC_SIZE))
+        sample, turned = (
+            {name: made[name] for name in self.batch_specs}
+            for made in map(pipeline.synthetic, (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1]))
+        )
         self.fixed = all(sample[name].shape == turned[name].shape for name in sample)
         self.sample_bytes = sum(array.nbytes for array in sample.values())
-        view = first_view(pipeline, sample)
+        view = batch_of_one(pipeline, sample)
         missing = [name for name in names or () if name not in view]
         if missing:
             raise ConfigError(

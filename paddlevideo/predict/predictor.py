@@ -21,15 +21,15 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.curate.youtube8m import class_names as names_of_vocabulary
 from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.views import stack
 from paddlevideo.engine.build import build_pipeline, class_names_file, load_config, load_records
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
-from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.models.audiovisual import MIN_VARIANCE, only
@@ -110,9 +110,9 @@ class Predictor:
         cfg = _choose_config(cfg, manifest, model)
         built = isinstance(model, paddle.nn.Layer)
         about = manifest or (model if built else lookup("framework", cfg.MODEL.name).make)
-        self._view_average = getattr(about, "view_average", "logits")
-        self.multi_label = getattr(about, "multi_label", False)
-        self.modalities: Mapping[str, Sequence[str]] = getattr(about, "modalities", {})
+        self._view_average = about.view_average
+        self.multi_label = about.multi_label
+        self.modalities: Mapping[str, Sequence[str]] = about.modalities
         self.labels = (
             _given_names(class_names) or labels or _names_in(cfg, built and not self.multi_label)
         )
@@ -319,7 +319,7 @@ def _rules(
     Raises:
         ConfigError: `features` for a model that takes none.
     """
-    find_records = getattr(pipeline, "find_records", None)
+    find_records = pipeline.find_records
     if features and not find_records:
         raise ConfigError(
             ["features are for a model of frame features; this one takes its inputs as they are"]
@@ -331,7 +331,7 @@ def _rules(
     suffix = section.get("suffix") or (known["suffix"].default if "suffix" in known else "")
     naming = {"frame_pattern": suffix} if "{" in suffix else {"suffix": suffix}
     return InputRules(
-        getattr(pipeline, "suffixes", VIDEO_SUFFIXES), find_records, features is not None, **naming
+        pipeline.suffixes, find_records, features is not None, **naming
     )
 
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
-from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.data.sampling import DecodeSampler
 from paddlevideo.data.transforms import Image2Array, Normalization
 from paddlevideo.sample import Record

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from paddlevideo.config.registry import lookup
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.mixing import mix
-from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.data.transforms import MultiScaleCrop, Scale
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")

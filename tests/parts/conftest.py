@@ -11,7 +11,7 @@ import yaml
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import TrainState
-from paddlevideo.export.export import export
+from paddlevideo.exporting.export import export
 from paddlevideo.weights import write_arrays
 from tests.clips import write_clip
 

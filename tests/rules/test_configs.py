@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from paddlevideo.api import train
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
@@ -15,7 +16,6 @@ from paddlevideo.data.class_names import read_class_names
 from paddlevideo.engine.build import build_model, configured_classes, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.describe import describe
-from paddlevideo.engine.train import train
 from paddlevideo.weights import state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames

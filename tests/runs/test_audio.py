@@ -9,14 +9,14 @@ import pytest
 import yaml
 
 import main
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.curate.audio_files import WriteFeature
 from paddlevideo.curate.batch_jobs import plan, work
 from paddlevideo.data.audio_pipeline import LoadAudioFeature
 from paddlevideo.data.failures import TooManyFailures
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.audio_clips import tone, write_audio

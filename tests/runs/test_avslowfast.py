@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.sync_accuracy import sync_accuracy
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio
@@ -125,7 +125,7 @@ def test_stopped_at_the_last_step_of_an_epoch(small, tmp_path, monkeypatch):
     """What precise statistics draw, as for DropPathway, belongs to the epoch, and not to what was run before."""
     straight = small("epochs=1", f"output_dir={tmp_path}/straight")
     train(straight)
-    broken, real, seen = small("epochs=1"), train_module.supervised, []
+    broken, real, seen = small("epochs=1"), train_module.train_step, []
 
     def ask(*args):
         seen.append(1)
@@ -133,7 +133,7 @@ def test_stopped_at_the_last_step_of_an_epoch(small, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)
 
-    monkeypatch.setattr(train_module, "supervised", ask)
+    monkeypatch.setattr(train_module, "train_step", ask)
     state = train(broken)
     assert (state.progress.epoch, state.progress.step) == (0, 2)
     monkeypatch.undo()

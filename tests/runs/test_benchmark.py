@@ -148,7 +148,7 @@ def test_views_are_the_same_decoded_once_or_one_by_one(tmp_path):
         "each video once",
     ]
     single = views.single_views(build_pipeline(load_config(config, small), "test"))
-    assert [(one.sample.number, one.early[1].number) for one in single] == [
+    assert [(one.sample.number, one.worker_transforms[1].number) for one in single] == [
         (c, k) for c in range(3) for k in range(3)
     ]
     with pytest.raises(ValueError, match="one view"):

@@ -3,6 +3,7 @@
 import pytest
 
 import main
+from paddlevideo.commands import train as command
 from paddlevideo.engine.build import build_model
 from paddlevideo.weights import state_arrays, write_arrays
 
@@ -13,8 +14,10 @@ def run(monkeypatch, *arguments):
 
 
 def test_flags_become_overrides():
-    args = main.parse_args(
+    args = command.make_parser().parse_args(
         [
+            "-c",
+            "x.yaml",
             "-o",
             "epochs=3",
             "--seed",
@@ -27,7 +30,7 @@ def test_flags_become_overrides():
             "--deterministic",
         ]
     )
-    assert main.overrides_of(args) == [
+    assert command.overrides_of(args) == [
         "epochs=3",
         "seed=0",
         "amp_level=O2",
@@ -36,8 +39,8 @@ def test_flags_become_overrides():
         "deterministic=true",
     ]
     assert (
-        main.parse_args(["--resume"]).resume == "auto"
-        and main.parse_args(["--resume", "x.pdstate"]).resume == "x.pdstate"
+        command.make_parser().parse_args(["-c", "x.yaml", "--resume"]).resume == "auto"
+        and command.make_parser().parse_args(["-c", "x.yaml", "--resume", "x.pdstate"]).resume == "x.pdstate"
     )
 
 
@@ -62,7 +65,7 @@ def test_check_needs_no_data(small, monkeypatch, capsys):
             ["-o", "DATASET.batchsize=4"],
             r"-o DATASET.batchsize=4: DATASET.batchsize is not known; did you mean 'batch_size'?",
         ),
-        (["--test"], "--test needs the weights to test"),
+        (["--test"], "--test needs weights"),
         (["--test", "-w", "missing.pdparams"], "missing.pdparams: there is no such file"),
         (
             ["-o", "DATASET.batch_size=50"],
@@ -116,3 +119,14 @@ def test_eval_chooses_the_numbers(small, monkeypatch, capsys, tmp_path):
     )
     out = capsys.readouterr().out
     assert "mean_class_accuracy= " in out and "avg_acc1" not in out and "videos= 7" in out
+
+
+def test_without_flags_the_help_is_printed(monkeypatch, capsys):
+    assert run(monkeypatch) == 2
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+def test_a_command_needs_a_config(monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "--validate")
+    assert "-c/--config" in capsys.readouterr().err

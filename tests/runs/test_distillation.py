@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from paddlevideo import dist
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState, read_model
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
-from paddlevideo.export.export import export
+from paddlevideo.exporting.export import export
 from paddlevideo.weights import WeightsError, checksum, write_arrays
 from tests.conftest import CLASSES
 from tests.runs.test_ranks import finish, launch
@@ -70,7 +70,7 @@ def taught(small, tmp_path):
 def test_killed_and_resumed_equals_uninterrupted(taught, plain, monkeypatch, tmp_path):
     straight = taught(f"output_dir={tmp_path}/straight")
     train(straight)
-    broken, real, steps = taught(), train_module.distill, []
+    broken, real, steps = taught(), train_module.train_step, []
 
     def step_or_die(*args):
         steps.append(1)
@@ -79,7 +79,7 @@ def test_killed_and_resumed_equals_uninterrupted(taught, plain, monkeypatch, tmp
         return real(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "distill", step_or_die)
+        patch.setattr(train_module, "train_step", step_or_die)
         with pytest.raises(Killed):
             train(broken, resume="auto")
     train(broken, resume="auto")

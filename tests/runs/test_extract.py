@@ -12,10 +12,10 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
-from paddlevideo.engine.train import train
 from paddlevideo.features import extract, feature_sets
 from paddlevideo.features.codec import read_codecs
 from paddlevideo.features.extract import FeatureExtractor, FrameNetwork, Recipe

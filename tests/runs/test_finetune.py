@@ -9,14 +9,14 @@ import paddle
 import pytest
 
 import main
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import CLASS_NAMES, read_model
 from paddlevideo.engine.evaluate import Evaluation
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
-from paddlevideo.export import export as export_module
+from paddlevideo.exporting import export as export_module
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arrays
 from tests.conftest import CLASSES, small_config
@@ -32,14 +32,14 @@ def weights_of(cfg, name="ppTSN_latest.pdstate"):
 
 def kill_at(patch, step):
     """Make the `step`-th step of the process the last one."""
-    real, count = train_module.supervised, iter(range(1, 1000))
+    real, count = train_module.train_step, iter(range(1, 1000))
 
     def step_or_die(*args):
         if next(count) == step:
             raise Killed
         return real(*args)
 
-    patch.setattr(train_module, "supervised", step_or_die)
+    patch.setattr(train_module, "train_step", step_or_die)
 
 
 @pytest.fixture

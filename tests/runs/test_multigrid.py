@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.phases import phases_of
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
 from paddlevideo.weights import WeightsError, checksum
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at
@@ -63,17 +63,18 @@ def tiny(root, clips, tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(tiny, tmp_path_factory):
     """A run without interruption, what its model was given, and what it said."""
-    cfg, given, real = tiny(tmp_path_factory.mktemp("straight")), [], train_module.supervised
+    cfg, given, real = tiny(tmp_path_factory.mktemp("straight")), [], train_module.make_batch
 
-    def seeing(network, model, batch):
+    def seeing(run, *arguments):
+        batch = real(run, *arguments)
         clips, _, frames, height, width = batch["fast"].shape
         assert height == width
-        norms = {layer.splits for layer in model.sublayers() if hasattr(layer, "splits")}
+        norms = {layer.splits for layer in run.state.model.sublayers() if hasattr(layer, "splits")}
         given.append(((frames, height, clips), norms))
-        return real(network, model, batch)
+        return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "supervised", seeing)
+        patch.setattr(train_module, "make_batch", seeing)
         train(cfg, multigrid=True)
     return cfg, given
 

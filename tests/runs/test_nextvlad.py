@@ -12,19 +12,20 @@ import paddle
 import pytest
 
 from paddlevideo import dist
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads, record_offsets
 from paddlevideo.engine import train as train_module
+from paddlevideo.engine.best_validation import HardestClips
 from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.describe import describe
-from paddlevideo.engine.evaluate import TAGS, evaluate, tag_row
+from paddlevideo.engine.evaluate import Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader
-from paddlevideo.engine.run import start
-from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
+from paddlevideo.engine.run import Options, prepare
+from paddlevideo.engine.test import TAGS, ScoreRows, tag_row
 from paddlevideo.losses import sigmoid_cross_entropy
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.weights import checksum, read_arrays, state_arrays, write_arrays
@@ -136,7 +137,7 @@ def test_asked_to_stop_in_the_middle_of_a_shard(small, tmp_path, monkeypatch):
     train(straight)
     broken, real, seen = (
         small("EMA={name: EMA, decay: 0.9}", "DATASET.num_workers=2"),
-        train_module.supervised,
+        train_module.train_step,
         [],
     )
 
@@ -146,10 +147,10 @@ def test_asked_to_stop_in_the_middle_of_a_shard(small, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)
 
-    monkeypatch.setattr(train_module, "supervised", stop_at_three)
+    monkeypatch.setattr(train_module, "train_step", stop_at_three)
     state = train(broken)
     assert (state.progress.epoch, state.progress.step) == (0, 3)
-    monkeypatch.setattr(train_module, "supervised", real)
+    monkeypatch.setattr(train_module, "train_step", real)
     train(broken, resume="auto")
     assert whole_state(broken) == whole_state(straight)
 
@@ -279,20 +280,18 @@ def test_a_step_of_several_labels(small):
         1  # the best class of videos 1 and 3 is not one of theirs; 3 has none
     )
     batch["label"] = paddle.to_tensor(labels)
-    got = supervised(lambda inputs: paddle.to_tensor(logits), model, batch)
+    got = model.losses(paddle.to_tensor(logits), batch)
     assert got.keys() == {"loss", "hit_at_one"} and float(got["hit_at_one"]) == 0.5
     exact = logits.astype(np.float64)
     expected = (
         (np.log1p(np.exp(-np.abs(exact))) + np.maximum(exact, 0) - exact * labels).sum(1).mean()
     )
     assert float(got["loss"]) == pytest.approx(expected, rel=1e-6)
-    seen = []
-    supervised(lambda inputs: seen.append(set(inputs)) or paddle.to_tensor(logits), model, batch)
-    assert seen == [{"rgb", "audio", "num_frames"}]
+    assert model.train_inputs == ("rgb", "audio", "num_frames")
 
     mixture = build_model(small("MODEL.framework=TaggerMixture", "MODEL.num_members=2"))
     three = paddle.to_tensor(np.stack([logits, 2 * logits, -logits], 1))
-    got = supervised(lambda inputs: three, mixture, batch)
+    got = mixture.losses(three, batch)
     assert got.keys() == {"loss", "mixture_loss", "hit_at_one"} and float(got["hit_at_one"]) == 0.5
     assert float(got["mixture_loss"]) == pytest.approx(expected, rel=1e-6)
     assert float(got["loss"]) > sum(
@@ -329,11 +328,10 @@ def evaluated(cfg, model, monkeypatch, ranks):
                         ),
                     )
                 loader = eval_loader(cfg, "test", records, CLASSES)
-                result = evaluate(
-                    cfg, model, loader, CLASSES, skip=True, keep_rows=True, num_hardest=3
-                )
+                rows, hardest = ScoreRows(multi_label=True), HardestClips(3)
+                result = evaluate(cfg, model, loader, "skip", collectors=[rows, hardest])
                 if not turn:
-                    done.append(result)
+                    done.append((result.headline, result.numbers, rows.rows, hardest.rows))
     return done
 
 
@@ -347,13 +345,13 @@ def test_the_numbers_do_not_depend_on_ranks(small, weights, monkeypatch, ranks):
     )
     (alone,) = evaluated(cfg, model, monkeypatch, 1)
     for one in evaluated(cfg, model, monkeypatch, ranks):
-        assert one.numbers == alone.numbers and one.rows == alone.rows and one.worst == alone.worst
-    assert alone.headline[0] == "gap" and alone.score == alone.numbers["gap"]
-    assert [row["id"] for row in alone.rows] == [f"test{number:05}" for number in range(5)]
-    assert [row["loss"] for row in alone.worst] == sorted(
-        (row["loss"] for row in alone.worst), reverse=True
-    )
-    assert alone.numbers["loss"] == alone.numbers["avg_loss"]
+        assert one == alone
+    headline, numbers, rows, hardest = alone
+    assert headline[0] == "gap"
+    assert [row["id"] for row in rows] == [f"test{number:05}" for number in range(5)]
+    losses = [row["loss"] for row in hardest]
+    assert len(losses) == 3 and losses == sorted(losses, reverse=True)
+    assert numbers["loss"] == numbers["avg_loss"]
 
 
 def test_the_numbers_are_those_of_the_metric(small, weights, tmp_path):
@@ -397,13 +395,15 @@ def test_a_row_of_tags():
     logits = np.linspace(-3, 3, 30)
     label = np.zeros(30, np.uint8)
     label[[4, 29]] = 1
-    row = tag_row(Record("a.tfrecord", id="a.tfrecord:0", offset=7), label, "abc", logits)
+    row = tag_row(
+        Scored(Record("a.tfrecord", id="a.tfrecord:0", offset=7), 0, label, "abc", logits)
+    )
     assert (row["id"], row["path"], row["labels"]) == ("abc", "a.tfrecord@7", [4, 29])
     assert row["classes"] == list(range(29, 9, -1)) and row["scores"][0] == pytest.approx(
         1 / (1 + np.exp(-3))
     )
-    assert tag_row(Record("a", id="a:0"), label, "", logits)["id"] == "a:0"
-    assert tag_row(Record("a"), label, "", np.zeros(30))["classes"] == list(range(20)), (
+    assert tag_row(Scored(Record("a", id="a:0"), 0, label, "", logits))["id"] == "a:0"
+    assert tag_row(Scored(Record("a"), 0, label, "", np.zeros(30)))["classes"] == list(range(20)), (
         "of equal scores the lower class"
     )
     json.dumps(row)
@@ -454,7 +454,7 @@ def test_a_metric_that_does_not_fit(small):
     ):
         build_metric(small(), CLASSES, multi_label=False)
     unfit = small("METRIC={name: CenterCropMetric}")  # told before the first epoch, not after it
-    for early in (lambda: start(unfit, True, None, None), lambda: describe(unfit)):
+    for early in (lambda: prepare(unfit, Options()), lambda: describe(unfit)):
         with pytest.raises(ConfigError, match="METRIC CenterCropMetric does not fit"):
             early()
 

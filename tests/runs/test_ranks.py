@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paddlevideo.api import test as run_test
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.test import test as run_test
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 
 LIMIT = 180  # seconds, for a hang to be a failure

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import main
+from paddlevideo.api import train
 from paddlevideo.engine import train as train_module
-from paddlevideo.engine.train import train
 from paddlevideo.report.run_report import write_report
 from tests.conftest import CLASSES
 from tests.parts.report.run_folders import make_run, read_page, write_best

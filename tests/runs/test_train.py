@@ -11,14 +11,15 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo.api import test as run_test
+from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.failures import TooManyFailures
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.engine.train import train
-from paddlevideo.engine.watch import NotFinite
+from paddlevideo.engine.not_finite import NotFinite
+from paddlevideo.models.recognizer import Recognizer2D
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arrays
 
@@ -37,14 +38,14 @@ def metrics_of(cfg):
 
 def kill_at(monkeypatch, step):
     """Make the `step`-th optimizer step of the process the last one."""
-    real, count = train_module.supervised, iter(range(1, 1000))
+    real, count = train_module.train_step, iter(range(1, 1000))
 
     def step_or_die(*args):
         if next(count) == step:
             raise Killed
         return real(*args)
 
-    monkeypatch.setattr(train_module, "supervised", step_or_die)
+    monkeypatch.setattr(train_module, "train_step", step_or_die)
 
 
 CASES = {
@@ -80,7 +81,7 @@ def test_asked_to_stop_saves_inside_an_epoch(small, monkeypatch):
     )
     train(straight)
     broken = small("GRADIENT_ACCUMULATION.global_batch_size=6")
-    real, seen = train_module.supervised, []
+    real, seen = train_module.train_step, []
 
     def ask_on_the_third_step(*args):
         seen.append(1)
@@ -88,7 +89,7 @@ def test_asked_to_stop_saves_inside_an_epoch(small, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*args)
 
-    monkeypatch.setattr(train_module, "supervised", ask_on_the_third_step)
+    monkeypatch.setattr(train_module, "train_step", ask_on_the_third_step)
     state = train(broken)
     assert (state.progress.epoch, state.progress.step) == (
         0,
@@ -149,9 +150,9 @@ def test_run_file_repeats_the_run(small):
 
 def test_not_finite_stops_and_keeps_the_evidence(small, monkeypatch):
     cfg = small()
-    real = train_module.supervised
+    real = Recognizer2D.losses
     monkeypatch.setattr(
-        train_module, "supervised", lambda *a: {k: v * float("nan") for k, v in real(*a).items()}
+        Recognizer2D, "losses", lambda *a: {k: v * float("nan") for k, v in real(*a).items()}
     )
     with pytest.raises(
         NotFinite, match=r"the loss is nan at epoch 1 step 0, lr 0.002.*clip \d+.mp4"

@@ -19,7 +19,7 @@ import numpy as np
 
 from paddlevideo.config.registry import register
 from paddlevideo.data.datasets import IGNORED, RecordList, check_max_failures
-from paddlevideo.data.pipeline import StageError
+from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, StageError
 from paddlevideo.data.youtube8m import pickles, tfrecord
 from paddlevideo.data.youtube8m.shards import (
     PICKLES,
@@ -31,7 +31,7 @@ from paddlevideo.data.youtube8m.shards import (
     kind_of,
 )
 from paddlevideo.data.youtube8m.tfrecord import FrameExample, printable_id
-from paddlevideo.sample import BatchShape, ClipShape, DecodeError, InputSpec, Record, Sample
+from paddlevideo.sample import BatchShape, DecodeError, InputSpec, Record, Sample
 
 OPEN_FILES = 64  # shards that a process holds open
 OPEN_PICKLES = 2  # pickles that it holds in memory, whole
@@ -120,17 +120,13 @@ class YouTube8MDataset:
 # --- the pipeline --------------------------------------------------------------------------------------------------------
 
 
-class FeaturePipeline:
-    """From a record in a shard to what a model of frame features takes; stands where `ClipPipeline` does for videos.
+class FeaturePipeline(Pipeline):
+    """Turns a record in a shard into frame features, the stored bytes.
 
-    Nothing is drawn, cut or changed: a sample is the stored bytes, filled with zero frames up to `max_frames`.
+    Nothing is drawn, cut or changed; zero frames fill a sample up to `max_frames`.
     """
 
-    samples = False  # takes all frames
-    random = False
-    num_clips = num_views = 1
-    view_axis = False
-    late: ClassVar[tuple] = ()
+    needs_sampler = False
 
     def __init__(
         self, decode: "FeatureDecoder", sample: Any = None, transforms: Sequence[Any] = ()
@@ -143,7 +139,7 @@ class FeaturePipeline:
             raise ValueError(
                 "num_classes is not known: set it in the model's head, or as FeatureDecoder's num_classes"
             )
-        self.decode, self.num_classes = decode, decode.num_classes
+        self.decode, self.sample, self.num_classes = decode, None, decode.num_classes
 
     @staticmethod
     def find_records(file_path: str) -> ShardRecords:
@@ -163,18 +159,6 @@ class FeaturePipeline:
             for name, width in self.decode.features.items()
         }
         return inputs | {"num_frames": InputSpec((None,), "int64", "N")}
-
-    def shaped(self, shape: ClipShape | None) -> "FeaturePipeline":
-        """Frame features have no other shapes.
-
-        Raises:
-            ValueError: one is asked for.
-        """
-        if shape is not None:
-            raise ValueError(
-                "frame features have no clip shape that a plan could change; train without --multigrid"
-            )
-        return self
 
     def __call__(
         self,
@@ -218,7 +202,7 @@ class FeaturePipeline:
             "id": np.bytes_(known),
         }
 
-    def synthetic(self) -> Sample:
+    def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
         """What a made-up video gives; for trying a model on it."""
         rng, count = np.random.default_rng(0), max(1, self.decode.max_frames * 2 // 3)
         made = {
@@ -228,13 +212,6 @@ class FeaturePipeline:
         return self(
             Record("", id="synthetic"), rng, FrameExample(b"synthetic", np.zeros(1, np.int64), made)
         )
-
-    def finish(self, sample: Sample) -> Sample:
-        """Nothing is left to do, for a sample or a batch."""
-        return sample
-
-    def finish_on_device(self, sample: Sample) -> Sample:
-        return sample
 
 
 # --- reading a record --------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from paddlevideo.data.audio_clips import ClipAudio, clip_spans, misaligned_start
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import TrainOrder
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.sampling import DecodeSampler, Sampler
 from paddlevideo.data.transforms import Image2Array, Normalization, RandomFlip
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder

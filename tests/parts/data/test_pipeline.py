@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.clip_pipeline import ClipPipeline
+from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.sampling import Sampler
 from paddlevideo.data.transforms import (
     CenterCrop,
@@ -109,7 +110,7 @@ def test_an_open_clip_is_used_and_left_open():
 
 def test_late_steps_run_on_a_batch():
     pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [TenCrop(16), *LATE])
-    assert (len(pipeline.early), len(pipeline.late)) == (1, 2)
+    assert (len(pipeline.worker_transforms), len(pipeline.batch_transforms)) == (1, 2)
     sample = pipeline(Record("a.mp4", 1), rng())
     one = pipeline.finish(sample)
     many = pipeline.finish({"frames": np.stack([sample["frames"]] * 2), "label": np.array([1, 1])})
@@ -123,8 +124,8 @@ def test_late_steps_run_on_a_batch():
 
 def test_late_steps_before_another_run_in_the_worker():
     pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [LATE[0], Broken(), LATE[1]])
-    assert pipeline.early == (LATE[0], Broken())
-    assert pipeline.late == (LATE[1],)
+    assert pipeline.worker_transforms == (LATE[0], Broken())
+    assert pipeline.batch_transforms == (LATE[1],)
 
 
 def test_nothing_late_still_ends_in_float32():

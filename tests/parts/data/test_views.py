@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
 from paddlevideo.data.loader import ClipDataset, Loader, load_batch
 from paddlevideo.data.orders import EvalOrder
-from paddlevideo.data.pipeline import ClipPipeline, StageError
+from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.sampling import DecodeSampler
 from paddlevideo.data.transforms import CenterCrop, Image2Array, Normalization, TenCrop
 from paddlevideo.data.views import Views, stack

@@ -14,7 +14,7 @@ from paddlevideo.data.loader import ClipDataset
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
 from paddlevideo.engine.describe import describe
-from paddlevideo.engine.evaluate import tag_row
+from paddlevideo.engine.evaluate import Scored
 from paddlevideo.engine.finetune import (
     apply_finetune,
     class_weights,
@@ -22,6 +22,7 @@ from paddlevideo.engine.finetune import (
     training_records,
 )
 from paddlevideo.engine.precise_bn import batch_norms
+from paddlevideo.engine.test import tag_row
 from paddlevideo.losses import cross_entropy, mixed_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.layers import SubBatchNorm3D
 from paddlevideo.sample import BatchShape, Draw, Record
@@ -587,7 +588,9 @@ def test_one_switch_for_data_model_and_metric(demo, small):
 def test_chances_far_from_a_half_are_numbers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        row = tag_row(Record("a.mp4"), np.zeros(3), "", np.array([-1000.0, 3.0, 1000.0]))
+        row = tag_row(
+            Scored(Record("a.mp4"), 0, np.zeros(3), "", np.array([-1000.0, 3.0, 1000.0]))
+        )
     assert row["classes"] == [2, 1, 0] and row["scores"] == [1.0, pytest.approx(0.95257413), 0.0]
 
 

@@ -6,8 +6,8 @@ import wave
 import numpy as np
 import pytest
 
+from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import MultiCrop
-from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.data.sampling import DecodeSampler, Sampler
 from paddlevideo.data.transforms import CenterCrop, RandomFlip, TenCrop
 from paddlevideo.data.views import Views

@@ -9,8 +9,7 @@ import paddle.nn.functional as F
 import pytest
 
 from paddlevideo import dist
-from paddlevideo.engine.steps import supervised
-from paddlevideo.engine.train import train
+from paddlevideo.api import train
 from paddlevideo.models import onednn
 from paddlevideo.models.layers import Conv2D, Conv3D
 from paddlevideo.models.recognizer import Recognizer3D
@@ -43,9 +42,8 @@ GUARD = 1024
 
 @pytest.fixture(autouse=True)
 def _on_here_alone():
-    onednn.use(True)
-    yield
-    onednn.use(False)
+    with onednn.use(True):
+        yield
 
 
 def noise(shape, seed=0):
@@ -230,9 +228,9 @@ def test_what_it_leaves_to_paddle():
     assert not onednn.supports_conv(
         noise((1, 2, 9, 3)), weight, (1, 1), (1, 1)
     )  # a kernel above what padding leaves
-    assert not onednn.use(False)
-    assert not onednn.supports_conv(x, weight, *sizes)
-    assert onednn.use(True)
+    with onednn.use(False) as on:
+        assert not on and not onednn.supports_conv(x, weight, *sizes)
+    assert onednn.supports_conv(x, weight, *sizes)
     for layer, wrong in (
         (Conv2D(2, 3, 3, bias_attr=False), x[:, :1]),
         (Conv3D(2, 3, 3, bias_attr=False), x),
@@ -256,7 +254,8 @@ def test_layers_fall_back(monkeypatch, tmp_path):
     )
     found = layer(x).numpy()
     monkeypatch.setattr(onednn, "missing", lambda: "libdnnl.so.3: no such file")
-    assert not onednn.use(True)
+    with onednn.use(True) as on:
+        assert not on
     close([layer(x).numpy()], [found])
     with pytest.raises(OSError, match="libdnnl"):
         onednn._Library(tmp_path)
@@ -264,7 +263,6 @@ def test_layers_fall_back(monkeypatch, tmp_path):
 
 def trained(by_onednn):
     """State after three steps of a small SlowFast, with split norms."""
-    onednn.use(by_onednn)
     paddle.seed(0)
     backbone = ResNetSlowFast(
         alpha=4, width_per_group=16, beta=4, bn_norm_type="sub_batchnorm", bn_num_splits=2
@@ -274,7 +272,8 @@ def trained(by_onednn):
     for step in range(3):
         fast = noise((4, 3, 8, 64, 64), step).detach()
         batch = {"fast": fast, "slow": fast[:, :, ::4], "label": paddle.to_tensor([0, 1, 2, 3])}
-        supervised(model, model, batch)["loss"].backward()
+        with onednn.use(by_onednn):
+            model.losses(model(batch), batch)["loss"].backward()
         optimizer.step()
         optimizer.clear_grad()
     return {name: t.numpy() for name, t in model.state_dict().items()}

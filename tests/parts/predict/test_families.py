@@ -11,14 +11,14 @@ import paddle
 import pytest
 import yaml
 
+from paddlevideo.api import test as run_test
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.data.youtube8m.tfrecord import FrameExample, encode_example, write_payloads
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.load import trained_model
-from paddlevideo.engine.test import test as run_test
-from paddlevideo.export.export import export, golden_inputs
+from paddlevideo.exporting.export import export, golden_inputs
 from paddlevideo.models.audiovisual import only
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import InputRules, find_inputs

@@ -10,10 +10,10 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo.api import test as run_test
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
-from paddlevideo.engine.test import test as run_test
 from paddlevideo.media.decode import ArrayClip, VideoDecoder
 from paddlevideo.predict.inputs import find_inputs
 from paddlevideo.predict.predictor import Predictor

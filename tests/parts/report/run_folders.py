@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from paddlevideo.engine.best_validation import (
-    NUM_HARDEST,
-    HardestClips,
-    cross_entropy_of,
-    write_best_validation,
-)
-from paddlevideo.engine.evaluate import Evaluation
+from paddlevideo.engine.best_validation import HardestClips, write_best_validation
+from paddlevideo.engine.evaluate import Evaluation, Scored
 from paddlevideo.metrics.recognition import RecognitionMetric
 from paddlevideo.report import charts
 from paddlevideo.sample import Record
@@ -63,24 +58,20 @@ def make_run(folder: Path, rows=None, **config) -> Path:
 
 def write_best(folder: Path, names, labels, logits, records=None, failures=()) -> None:
     """Write valid_best.json with the engine's own code; a row of NaN logits is a failed clip."""
-    metric, hardest = RecognitionMetric(len(names)), HardestClips(NUM_HARDEST)
+    metric, hardest = RecognitionMetric(len(names)), HardestClips()
     if records is None:
         records = [Record(f"{folder}/clip {i}.mp4", label) for i, label in enumerate(labels)]
     metric.update(logits, {"label": np.array(labels)})
     for index, (record, row) in enumerate(zip(records, logits, strict=True)):
         if not np.isnan(row).any():
-            loss = cross_entropy_of(row, labels[index])
-            hardest.offer(record, "", index, np.int64(labels[index]), row, loss)
+            hardest.add(Scored(record, index, np.int64(labels[index]), "", row))
+    hardest.merge([hardest.state()])
     state = metric.state()
     result = Evaluation(
-        metric.result(state),
-        metric.headline,
-        failures=list(failures),
-        worst=hardest.rows([hardest.heap]),
-        by_class=lambda: metric.by_class(state),
+        metric.result(state), metric.headline, list(failures), lambda: metric.by_class(state)
     )
     train = [Record("t", k) for k in range(len(names)) for _ in range(2 + 10 * (k % 4))]
-    write_best_validation(folder, 4, result, list(names), train)
+    write_best_validation(folder, 4, result, hardest.rows, list(names), train)
 
 
 class Page(HTMLParser):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from paddlevideo.engine.best_validation import HardestClips, cross_entropy_of, write_best_validation
-from paddlevideo.engine.evaluate import Evaluation
+from paddlevideo.engine.best_validation import HardestClips, write_best_validation
+from paddlevideo.engine.evaluate import Evaluation, Scored
 from paddlevideo.metrics.multilabel import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
@@ -168,18 +168,14 @@ def write_multi_label_best(folder):
     logits, labels = rng.standard_normal((30, 50)), (rng.random((30, 50)) < 0.06).astype(np.int64)
     metric.update(logits, {"label": labels})
     for index in range(30):
-        loss = cross_entropy_of(logits[index], labels[index])
         record = Record("yt8m.tfrecord", offset=index * 100)
-        hardest.offer(record, f"vid{index}", index, labels[index], logits[index], loss)
+        hardest.add(Scored(record, index, labels[index], f"vid{index}", logits[index]))
+    hardest.merge([hardest.state()])
     state = metric.state()
-    result = Evaluation(
-        metric.result(state),
-        metric.headline,
-        worst=hardest.rows([hardest.heap]),
-        by_class=lambda: metric.by_class(state),
-    )
+    by_class = lambda: metric.by_class(state)  # noqa: E731
+    result = Evaluation(metric.result(state), metric.headline, [], by_class)
     train = [Record("x", labels=(1, 49)), Record("y", labels=(1,)), Record("z", labels=())]
-    write_best_validation(folder, 4, result, None, train)
+    write_best_validation(folder, 4, result, hardest.rows, None, train)
     return metric.result(state)["map"]
 
 

@@ -20,10 +20,10 @@ from paddlevideo.data.pipeline import SYNTHETIC_SIZE
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.checkpoint import Progress
 from paddlevideo.engine.load import trained_model
-from paddlevideo.engine.preflight import first_view, preflight, synthetic_sample
+from paddlevideo.engine.preflight import batch_of_one, preflight
 from paddlevideo.engine.runfile import versions
-from paddlevideo.export import program
-from paddlevideo.export.program import ExportError, Job
+from paddlevideo.exporting import program
+from paddlevideo.exporting.program import ExportError, Job
 from paddlevideo.log import error_text, logger
 from paddlevideo.runtimes.choose import available_backends, open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, read_manifest, sha256
@@ -89,8 +89,8 @@ def export(
         config=dict(cfg.origin.data),
         versions=versions(),
         view_average=model.view_average,
-        multi_label=getattr(model, "multi_label", False),
-        modalities=getattr(model, "modalities", {}),
+        multi_label=model.multi_label,
+        modalities=model.modalities,
     )
     with _workspace(folder) as work:
         _write_programs(wanted, work / name, cfg, classes.num, weights, inputs)
@@ -146,7 +146,7 @@ def program_inputs(
     pipeline = build_pipeline(cfg, "test")
     # A clip of another size tells which axes follow the video.
     upright, turned = (
-        first_view(pipeline, synthetic_sample(pipeline, *size))
+        batch_of_one(pipeline, pipeline.synthetic(size))
         for size in (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1])
     )
     inputs = {}

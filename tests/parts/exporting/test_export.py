@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from paddlevideo.engine.build import load_config
-from paddlevideo.export import export as exporting
-from paddlevideo.export import program
-from paddlevideo.export.export import ExportError, export, golden_inputs, relative_difference
+from paddlevideo.exporting import export as exporting
+from paddlevideo.exporting import program
+from paddlevideo.exporting.export import ExportError, export, golden_inputs, relative_difference
 from paddlevideo.runtimes.manifest import ManifestError, check_files, read_manifest, sha256
 from paddlevideo.weights import WeightsError
 from tests.parts.conftest import NAMES, write_weights

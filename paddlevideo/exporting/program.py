@@ -1,6 +1,6 @@
 """Writes a model as a static program. Run as a process of its own, because Paddle decides at its import which kind it writes:
 
-FLAGS_enable_pir_api=0 python -m paddlevideo.export.program JOB.yaml
+FLAGS_enable_pir_api=0 python -m paddlevideo.exporting.program JOB.yaml
 """
 
 import os

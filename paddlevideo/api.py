@@ -1,0 +1,152 @@
+"""The calls for notebooks and commands: train and test, inside a session.
+
+    import paddlevideo
+
+    cfg = paddlevideo.load_config("configs/demo/pptsn.yaml", ["epochs=3"])
+    state = paddlevideo.train(cfg)
+    paddlevideo.test(cfg, "output/demo_pptsn/ppTSN_best.pdparams")
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from paddlevideo import dist, log
+from paddlevideo.config.schema import Config
+from paddlevideo.engine.checkpoint import TrainState
+from paddlevideo.engine.describe import describe
+from paddlevideo.engine.evaluate import Evaluation
+from paddlevideo.engine.run import Options, Run, prepare
+from paddlevideo.engine.test import run_test
+from paddlevideo.engine.train import early_stop_due, finish_epoch, train_epoch
+from paddlevideo.exporting.export import export_finished
+from paddlevideo.models import onednn
+from paddlevideo.report.run_report import report_finished
+
+logger = log.logger
+
+
+@contextlib.contextmanager
+def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
+    """Device, ranks, compute threads, determinism, oneDNN and logging as the config says.
+
+    `train` and `test` open a session themselves. Afterwards logging and oneDNN are as before; the
+    device, the ranks and the number of compute threads belong to the process and stay.
+
+    Args:
+        folder: where log.txt is written; None logs to the console alone.
+
+    Yields:
+        the device: "cpu" or "gpu:0".
+
+    Raises:
+        ValueError: the launcher assigned a GPU that this machine does not have.
+    """
+    with log.handlers(folder, dist.rank()), onednn.use(cfg.onednn):
+        device, note = dist.choose_device(cfg.use_gpu)
+        if cfg.deterministic:
+            dist.make_deterministic()
+        dist.start()
+        threads = dist.use_threads()
+        logger.info(
+            f"{device}, {threads} compute thread(s), rank {dist.rank()} of {dist.world_size()}, "
+            f"seed {cfg.seed}"
+        )
+        if note:
+            logger.warning(note)
+        yield device
+
+
+def train(
+    cfg: Config,
+    validate: bool = True,
+    weights: str | None = None,
+    resume: str | None = None,
+    multigrid: bool = False,
+) -> TrainState:
+    """Train as the config says; checkpoints, logs and metrics go to `cfg.folder`.
+
+    A finished training writes its report, and with `export: true` its exported model.
+
+    Args:
+        validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
+        weights: a weight file to start from.
+        resume: "auto", or the path of a `.pdstate` to go on from.
+        multigrid: change clips, batches and learning rate as the MULTIGRID section says.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        NotFinite: the loss became NaN or infinite.
+        ExportError: the training is done, its export failed.
+    """
+    with session(cfg, cfg.folder):
+        run = prepare(cfg, Options(validate, weights, resume, multigrid))
+        state, stop = run.state, run.stop
+        try:
+            with stop:
+                while not (stop.seen or is_done(run)):
+                    train_epoch(run)
+                    if not stop.seen:
+                        finish_epoch(run)
+                        stop.agreed(0, True)
+        finally:
+            run.metrics.close()
+            run.data.close()
+        state.finished = not stop.seen
+        log_end(run)
+        if state.finished and dist.is_main():
+            report_finished(cfg.folder)
+            if cfg.export:
+                export_finished(cfg, state.progress)
+    return state
+
+
+def is_done(run: Run) -> bool:
+    """Whether all epochs are trained, or EARLY_STOPPING ends the run."""
+    return run.state.progress.epoch >= run.plan.num_epochs or early_stop_due(run)
+
+
+def log_end(run: Run) -> None:
+    """Log how a training ended."""
+    progress, name = run.state.progress, run.cfg.model_name
+    if not run.state.finished:
+        logger.info(
+            f"asked to stop: saved after epoch {progress.epoch + 1} step {progress.step}; "
+            "go on with --resume auto"
+        )
+        return
+    if progress.epoch < run.plan.num_epochs:
+        logger.info(
+            f"stopped early after {progress.epoch} of {run.plan.num_epochs} epochs: no improvement "
+            f"over {progress.best:.5f} in the last {progress.stale} validations"
+        )
+    logger.info(f"training {name} finished")
+
+
+def test(
+    cfg: Config, weights: str, out: str | None = None, names: Sequence[str] | None = None
+) -> Evaluation:
+    """Test a weight file on DATASET.test, log the numbers and write per-video scores to `out`.
+
+    Args:
+        weights: `.pdparams`, `.safetensors` or `.pdstate`.
+        out: a `.json` or `.npz` file, None writes none.
+        names: which numbers to log (top_k_accuracy, mean_class_accuracy), None for all.
+
+    Raises:
+        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        DecodeError: a file failed and `on_error: skip` is not set, or every file did.
+        OSError: `out` cannot be written; raised before the work.
+    """
+    with session(cfg):
+        return run_test(cfg, weights, out, names)
+
+
+def check(cfg: Config, multigrid: bool = False) -> str:
+    """Check config and pipelines without data; the plan of a training as text.
+
+    Raises:
+        ConfigError: with all that does not fit.
+    """
+    with session(cfg):
+        return describe(cfg, multigrid)

@@ -1,0 +1,94 @@
+"""The command of tools/predict.py: classify videos, audio files or shards of features."""
+
+import argparse
+
+from paddlevideo.commands import load, run
+
+# Flags of PaddleVideo's predict.py without an effect here, and why.
+NO_EFFECT = {
+    "time_test_file": "tools/benchmark.py measures speed",
+    "enable_benchmark": "tools/benchmark.py measures speed",
+}
+BACKENDS = ("auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager")
+
+
+def boolean(text: str) -> bool:
+    """True or False from the text of a flag, as PaddleVideo's command lines give it."""
+    if text.lower() not in ("true", "t", "1", "false", "f", "0"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "t", "1")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of tools/predict.py, those of PaddleVideo's predict.py among them."""
+    parser = argparse.ArgumentParser(
+        description="Classify videos, audio files or shards of features with an exported model, "
+        "or with a config and weights. See docs/deploy.md."
+    )
+    _add_inputs(parser)
+    _add_outputs(parser)
+    _add_runtime(parser)
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    inputs = "files, folders, globs, .txt lists of paths, shards"
+    add("-i", "--input_file", nargs="+", required=True, help=inputs)
+    add("-c", "--config", help="config to use instead of the model.yaml next to the model")
+    add(
+        "-o",
+        "--override",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="changes the config; repeatable",
+    )
+    add("--model", help="exported folder")
+    add("--model_file", help=".pdmodel, .json or .onnx file")
+    add("--params_file", help=".pdiparams file; default: next to the model file")
+    add("-w", "--weights", help="with --config and no model: run the model with these weights")
+    add("--class_names", help="class names, or YouTube-8M's vocabulary.csv; default: the model's")
+    add("--features", help="folder of a tagger's training features: their network reads videos")
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-b", "--batch_size", type=int, default=1, help="videos scored together")
+    add("--topk", type=int, help="number of classes to show; default INFERENCE.top_k")
+    modalities = "also score each modality of an audio-visual model alone"
+    add("--modalities", action="store_true", help=modalities)
+    out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M challenge)"
+    add("--out", "--save_json", help=out)
+    add("--quiet", action="store_true", help="print no results, only write them")
+
+
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    switch = {"type": boolean, "nargs": "?", "const": True}
+    add("--backend", default="auto", choices=BACKENDS)
+    add("--use_gpu", type=boolean, help="default: a GPU where there is one")
+    add("--use_tensorrt", type=boolean, default=False, help="the same as --backend tensorrt")
+    precisions = ["fp32", "fp16", "int8"]
+    add("--precision", choices=precisions, default="fp32", help="fp16 is bfloat16 on a CPU")
+    add("--gpu_mem", type=int, default=8000, help="initial GPU memory pool of Paddle (MB)")
+    optimize = "let Paddle Inference rewrite the program"
+    add("--ir_optim", type=boolean, default=True, help=optimize)
+    add("--enable_mkldnn", type=boolean, help="oneDNN in Paddle Inference on a CPU; default: on")
+    add("--cpu_threads", type=int, help="default: all cores")
+    add("--disable_glog", **switch, default=True, help="no log lines of Paddle's own")
+    for flag in ("use_xpu", "use_npu"):
+        add(f"--{flag}", **switch, default=False, help="not supported")
+    for flag, reason in NO_EFFECT.items():
+        add(f"--{flag}", **switch, default=False, help=f"no effect: {reason}")
+
+
+def work(args: argparse.Namespace) -> int:
+    """Predict; 1 where an input failed."""
+    ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
+    return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return run(make_parser(), work)
