@@ -18,7 +18,6 @@ from paddlevideo.data.orders import TrainOrder
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.evaluate import to_tensors
 from paddlevideo.engine.phases import batch_shapes, phases_of
-from paddlevideo.engine.steps import supervised
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape, Record
 from paddlevideo.solver.multigrid import Phase
@@ -92,7 +91,7 @@ class Trial:
             arrays = {key: loaded.batch[key] for key in self.dataset.pipeline.batch_specs}
             label = paddle.to_tensor(loaded.batch["label"])
             batch = {"label": label, **to_tensors(self.dataset.pipeline, arrays)}
-            loss = supervised(self.model, self.model, batch)["loss"]
+            loss = self.model.losses(self.model(batch), batch)["loss"]
             loss.item()
             loss.backward()
             self.optimizer.step()

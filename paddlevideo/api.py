@@ -42,7 +42,7 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
     Raises:
         ValueError: the launcher assigned a GPU that this machine does not have.
     """
-    with log.handlers(folder, dist.rank()), onednn.use(cfg.onednn):
+    with log.session(folder, dist.rank()), onednn.use(cfg.onednn):
         device, note = dist.choose_device(cfg.use_gpu)
         if cfg.deterministic:
             dist.make_deterministic()

@@ -46,21 +46,27 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def handlers(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
-    """`setup` inside, and the logging as it was before afterwards."""
-    before = list(logger.handlers), logger.level, logger.propagate
-    for handler in before[0]:
+def session(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
+    """`setup` inside, and the logging as it was before afterwards.
+
+    Handlers that others added to the logger stay, those of an earlier `setup` wait.
+    """
+    before, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    for handler in before:
         logger.removeHandler(handler)
+    setup(folder, rank)
+    own = list(logger.handlers)
+    for handler in before:
+        if not isinstance(handler, _Console | logging.FileHandler):
+            logger.addHandler(handler)
     try:
-        setup(folder, rank)
         yield
     finally:
-        for handler in list(logger.handlers):
+        for handler in own:
             logger.removeHandler(handler)
             handler.close()
-        for handler in before[0]:
-            logger.addHandler(handler)
-        logger.level, logger.propagate = before[1:]
+        logger.handlers[:] = before
+        logger.level, logger.propagate = level, propagate
 
 
 def error_text(error: Exception) -> str:

@@ -16,6 +16,7 @@ from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.solver import multigrid as multigrid_plan
+from paddlevideo.solver.lr import ExampleDecay
 
 # Stands in where the data decides the number of classes and no data is at hand.
 UNKNOWN_CLASSES = 2
@@ -48,9 +49,7 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     if cfg.OPTIMIZER is not None:
         epochs, factor = phases[-1].end, 1.0
         marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
-        if (
-            schedule.needs_epoch_size
-        ):  # it counts examples, and there is no data here
+        if isinstance(schedule, ExampleDecay):  # it counts examples, and there is no data here
             marks = [0]
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
         lines.append(

@@ -42,6 +42,7 @@ from paddlevideo.engine.stop import StopSignal
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
+from paddlevideo.solver.lr import ExampleDecay
 from paddlevideo.solver.multigrid import Phase, describe
 
 logger = log.logger
@@ -284,7 +285,7 @@ def make_plan(
     steps = [len(order_of(cfg, phase, records)) for phase in phases]
     accumulate = accumulation(cfg, steps[0])
     global_batch = cfg.DATASET.batch_size * dist.world_size()
-    if hasattr(schedule, "examples_per_epoch"):  # a rule that counts examples
+    if isinstance(schedule, ExampleDecay):
         schedule = replace(schedule, examples_per_epoch=steps[0] * global_batch)
     # The rates of a multigrid plan are those of the plain batch, whatever the batch of a phase.
     lr_scale = linear_scale(schedule.reference_batch_size, global_batch * accumulate)

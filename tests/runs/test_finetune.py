@@ -44,7 +44,7 @@ def kill_at(patch, step):
 
 @pytest.fixture
 def told(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
 
@@ -175,7 +175,7 @@ def test_an_export_needs_its_pipeline_before_training(small):
 def constant(monkeypatch, scores):
     """Make the validations give these scores, by the epochs that are done."""
 
-    def validate(run, done):
+    def validate(run, done, hardest):
         return Evaluation({"top1": scores[done - 1], "loss": 1.0})
 
     monkeypatch.setattr(train_module, "validate_epoch", validate)

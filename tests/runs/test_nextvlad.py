@@ -379,7 +379,7 @@ def test_the_numbers_are_those_of_the_metric(small, weights, tmp_path):
 
 
 def test_score_files(small, weights, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     with caplog.at_level(logging.INFO):
         done = run_test(small(), weights, out=str(tmp_path / "s.npz"))
     told = re.search(r"\[TEST\] finished, (.*), videos= 5", caplog.text)[1]

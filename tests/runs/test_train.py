@@ -120,7 +120,7 @@ def test_resume_of_another_run_is_refused(small):
 
 
 def test_files_logs_and_labels(small, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
     cfg = small()
     train(cfg)
@@ -164,7 +164,7 @@ def test_not_finite_stops_and_keeps_the_evidence(small, monkeypatch):
 
 
 def test_broken_training_files(small, clips, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     good = sorted((clips / "train").rglob("*.mp4"))
     bad = tmp_path / "not a video.mp4"
     bad.write_text("hello")
@@ -315,7 +315,7 @@ def test_bad_accumulation_and_mix(small):
 
 
 def test_linear_scaling_is_said_and_done(small, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
     train(
         small("OPTIMIZER.learning_rate.reference_batch_size=6", "epochs=1", "max_iters=1"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import (
@@ -18,6 +19,7 @@ from paddlevideo.engine.build import (
 )
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
 
@@ -147,7 +149,7 @@ def test_preflight_names_every_pipeline_that_does_not_fit(small):
         "PIPELINE.train: the model takes frames as S C H W = any x 3 x any x any float32; the pipeline gives [2, 32, 32, 3]"
         in train
     )
-    assert "PIPELINE.valid fails on a made-up clip of 320x240: CenterCrop" in valid
+    assert "PIPELINE.valid fails on a synthetic clip of 320x240: CenterCrop" in valid
 
 
 def test_a_test_pipeline_must_not_draw(small):
@@ -225,8 +227,11 @@ def test_views_of_a_pipeline_that_draws_are_refused(small):
         )
 
 
-class Pathways:
-    """What preflight asks of a model of two pathways."""
+class Pathways(Recognizer):
+    """A model of two pathways, for preflight alone."""
+
+    def __init__(self):
+        nn.Layer.__init__(self)
 
     inputs = {
         name: InputSpec((None, 3, None, None, None), "float32", "N C T H W")
@@ -239,7 +244,7 @@ class Pathways:
     [
         (
             "PIPELINE.test.decode_sampler.num_frames=6",
-            "PIPELINE.test fails on a made-up clip of 320x240: PackOutput: alpha 4 does not divide 6 frames",
+            "PIPELINE.test fails on a synthetic clip of 320x240: PackOutput: alpha 4 does not divide 6 frames",
         ),
         (
             "PIPELINE.test.transform.1.MultiCrop.target_size=64",

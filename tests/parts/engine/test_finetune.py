@@ -572,7 +572,7 @@ def test_one_switch_for_data_model_and_metric(demo, small):
     ):
         load_records(small("DATASET.train.multi_label=true"), ("train",))
     with pytest.raises(
-        ConfigError, match="DATASET.multi_label: AudioRecognizer gives one class a video"
+        ConfigError, match="DATASET.multi_label: AudioRecognizer predicts one class per video"
     ):
         build_model(load_config("configs/demo/audio.yaml", ["DATASET.multi_label=true"]), 2)
     with pytest.raises(

@@ -420,7 +420,9 @@ def test_sound_by_its_variance():
 
 def test_a_step_without_wrong_sounds_gives_logits(model):
     model.train()
-    assert model(clips()).shape == [2, 5]
+    logits, embeddings = model(clips())
+    assert logits.shape == [2, 5] and embeddings == {}
+    assert model.predictions((logits, embeddings)) is logits
     model.eval()
     assert model(training(2)).shape == [2, 5]
 
@@ -429,7 +431,7 @@ def test_linear_probe_leaves_the_backbone_alone():
     model = build(train_backbone=False)
     before = {name: x.numpy() for name, x in model.backbone.state_dict().items()}
     model.train()
-    model(training(2)).sum().backward()
+    model.predictions(model(training(2))).sum().backward()
     assert [n for n, p in model.named_parameters() if p.grad is not None] == [
         "head.projection.weight",
         "head.projection.bias",

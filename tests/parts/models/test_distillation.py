@@ -10,7 +10,6 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_pretrained
 from paddlevideo.engine.checkpoint import TrainState, average_buffers, read_model
 from paddlevideo.engine.describe import describe
-from paddlevideo.engine.steps import distill
 from paddlevideo.models.distillation import clip_for
 from paddlevideo.models.recognizer import Recognizer2D
 from paddlevideo.models.slowfast import ResNetSlowFast
@@ -24,6 +23,11 @@ RECOGNIZER = {
     "backbone": {"name": "ResNet", "depth": 18},
     "head": {"name": "TSNHead", "num_classes": 3},
 }
+
+
+def step(model, batch):
+    """The losses of a batch."""
+    return model.losses(model({name: batch[name] for name in model.train_inputs if name in batch}), batch)
 
 
 def model_section(
@@ -128,7 +132,7 @@ def test_a_step_is_the_weighted_sum_of_what_it_reports(taught, size, mixed):
     model.train()
     values = {
         name: float(value)
-        for name, value in distill(model, model, batch_of(size, mixed=mixed)).items()
+        for name, value in step(model, batch_of(size, mixed=mixed)).items()
     }
     assert list(values) == ["loss", "top1", "top3", "ce_student", "kl", "teacher_top1"]
     assert values["loss"] == pytest.approx(0.5 * values["ce_student"] + 2 * values["kl"], rel=1e-6)
@@ -140,7 +144,7 @@ def test_label_smoothing_of_the_head_counts(taught):
     model.train()
     assert model.label_smoothing == 0.1
     batch = batch_of()
-    values = distill(model, model, batch)
+    values = step(model, batch)
     logits = model({"frames": batch["frames"]})["Student"]
     assert float(values["ce_student"]) == pytest.approx(
         float(losses.cross_entropy(logits, batch["label"], 0.1)), rel=1e-5
@@ -158,7 +162,7 @@ def test_a_frozen_teacher_stays_as_it_is(taught):
         model.train()
         batch = batch_of()
         answers.append(model({"frames": batch["frames"]})["Teacher"].numpy())
-        distill(model, model, batch)["loss"].backward()
+        step(model, batch)["loss"].backward()
         optimizer.step()
         optimizer.clear_grad()
     np.testing.assert_array_equal(
@@ -175,7 +179,7 @@ def test_models_that_are_not_frozen_both_learn(small):
     cfg = small(MODEL=model_section())
     model = build_model(cfg, 3)
     model.train()
-    values = distill(model, model, batch_of())
+    values = step(model, batch_of())
     assert {"ce_student", "ce_teacher", "dml"} <= set(values)
     values["loss"].backward()
     assert all(p.grad is not None for p in model.parameters() if not p.stop_gradient)
@@ -291,7 +295,7 @@ def test_a_network_over_frames_learns_from_one_over_clips(small):
     )
     assert set(model.inputs) == {"frames"} and set(model.train_inputs) == {"frames", "slow", "fast"}
     model.train()
-    assert np.isfinite(float(distill(model, model, batch_of(2))["loss"]))
+    assert np.isfinite(float(step(model, batch_of(2))["loss"]))
 
 
 def test_the_arguments_are_those_of_the_framework(small):
@@ -309,7 +313,7 @@ def test_the_arguments_are_those_of_the_framework(small):
     assert model.part("Teacher").view_average == "logits" and model.view_average == "probabilities"
     batch = {"audio": paddle.randn([2, 1, 1, 40, 80]), "label": paddle.to_tensor([0, 2])}
     model.train()
-    assert np.isfinite(float(distill(model, model, batch)["loss"]))
+    assert np.isfinite(float(step(model, batch)["loss"]))
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------------
@@ -454,4 +458,4 @@ def test_wrong_sections_are_told(small, case):
 def test_the_reference_s_sections_are_read(small):
     section = model_section(freeze=[False, False], Val=[dict(CE)])
     model = build_model(small(MODEL=section), 3)
-    assert list(model.losses) == ["ce_student", "ce_teacher", "dml"] and model.frozen == ()
+    assert list(model.train_losses) == ["ce_student", "ce_teacher", "dml"] and model.frozen_prefixes == ()
