@@ -92,7 +92,9 @@ def only_wanted(
     for name in decoders:
         pipeline = pipeline_with(config, overrides, "train", name)
         whole = ClipPipeline(
-            WholeDecoder(pipeline.decode), pipeline.sample, [*pipeline.worker_transforms, *pipeline.batch_transforms]
+            WholeDecoder(pipeline.decode),
+            pipeline.sample,
+            [*pipeline.worker_transforms, *pipeline.batch_transforms],
         )
         for label, chosen in (("all frames", whole), ("wanted frames", pipeline)):
             dataset = ClipDataset(records, chosen)

@@ -1,10 +1,10 @@
 """The calls for notebooks and commands: train and test, inside a session.
 
-    import paddlevideo
+import paddlevideo
 
-    cfg = paddlevideo.load_config("configs/demo/pptsn.yaml", ["epochs=3"])
-    state = paddlevideo.train(cfg)
-    paddlevideo.test(cfg, "output/demo_pptsn/ppTSN_best.pdparams")
+cfg = paddlevideo.load_config("configs/demo/pptsn.yaml", ["epochs=3"])
+state = paddlevideo.train(cfg)
+paddlevideo.test(cfg, "output/demo_pptsn/ppTSN_best.pdparams")
 """
 
 import contextlib

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddlevideo import log
-from paddlevideo.report.run_report import CLIPS, write_report
+from paddlevideo.report.run_report import NUM_CLIPS, write_report
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument(
         "--clips",
         type=int,
-        default=CLIPS,
+        default=NUM_CLIPS,
         help="how many of the worst clips are shown (%(default)s)",
     )
     args = parser.parse_args()

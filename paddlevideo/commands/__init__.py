@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from paddlevideo.log import error_text
 
@@ -32,7 +33,7 @@ def run(parser: argparse.ArgumentParser, work: Work, argv: Sequence[str] | None 
         return 1
 
 
-def load(target: str) -> Work:
+def load(target: str) -> Callable[..., Any]:
     """The function that "package.module:function" names, imported now."""
     module, _, function = target.partition(":")
     return getattr(import_module(module), function)

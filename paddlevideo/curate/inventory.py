@@ -282,9 +282,7 @@ def read_list(found: Inventory, file: Path, split: str | None, inputs: Inputs) -
     ]
     rows = [row._replace(path=row.path + inputs.suffix) for row in rows] if inputs.suffix else rows
     # A list from Windows: the folder shows with either kind of slash.
-    base = base_folder(
-        [row.path.replace("\\", "/") for row in rows], file, inputs.data_prefix
-    )
+    base = base_folder([row.path.replace("\\", "/") for row in rows], file, inputs.data_prefix)
     some = [
         find_spelling(os.path.join(base, row.path))[0] for row in rows[:: max(1, len(rows) // 10)]
     ]

@@ -83,13 +83,17 @@ class AudioFeatureDataset:
             if not rows:
                 raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
             return make_records(rows, Problems(str(root)), class_names, str(root))
-        rows, problems = read_rows(root, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix)
+        rows, problems = read_rows(
+            root, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
+        )
         rows = [
             row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
             for row in rows
         ]
         rows = rows_of(rows, self.split, problems)
-        return make_records(rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix))
+        return make_records(
+            rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix)
+        )
 
 
 @register("dataset", ignores=WITHOUT_EFFECT)

@@ -71,7 +71,10 @@ class ClipPipeline(Pipeline):
     @property
     def random(self) -> bool:
         """Whether two calls with different generators may differ."""
-        return any(part.random for part in (self.sample, *self.worker_transforms, *filter(None, [self.audio])))
+        return any(
+            part.random
+            for part in (self.sample, *self.worker_transforms, *filter(None, [self.audio]))
+        )
 
     @property
     def num_clips(self) -> int:

@@ -127,7 +127,7 @@ def write_best_validation(
         "headline": result.headline,
         "numbers": numbers,
         "class_names": class_names,
-        "train_samples": samples_per_class(records, num_classes),
+        "train_samples": count_labels(records, num_classes),
         **by_class,
         "worst": hardest,
         "failures": [{"path": failure.path, "reason": failure.reason} for failure in failures],
@@ -137,7 +137,7 @@ def write_best_validation(
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
-def samples_per_class(records: Sequence[Record], num_classes: int) -> list[int] | None:
+def count_labels(records: Sequence[Record], num_classes: int) -> list[int] | None:
     """Training records of each class; None where the records do not know their classes."""
     if not isinstance(records, list):  # shards: labels are inside the files
         return None

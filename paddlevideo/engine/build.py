@@ -213,7 +213,9 @@ def build_model(cfg: Config, num_classes: int | None = None) -> Recognizer:
     return model
 
 
-def load_pretrained(cfg: Config, model: Recognizer, names: list[str] | None = None) -> list[Account]:
+def load_pretrained(
+    cfg: Config, model: Recognizer, names: list[str] | None = None
+) -> list[Account]:
     """Fill backbones from the files that `pretrained` names, as ImageNet weights, and the models of a distillation from their
     `weights`; every name is accounted for.
 

@@ -211,9 +211,7 @@ def _buffers(model: Recognizer) -> Arrays:
     return {name: tensor.numpy() for name, tensor in _moving(model).items()}
 
 
-def average_buffers(
-    model: Recognizer, average: dict[str, paddle.Tensor] | None = None
-) -> None:
+def average_buffers(model: Recognizer, average: dict[str, paddle.Tensor] | None = None) -> None:
     """Give all ranks the mean of their running statistics, so that they validate and save one and the same model; those in the
     average of the weights, too."""
     moving = _moving(model)

@@ -84,7 +84,9 @@ def load_weights(
 def classifiers(model: Recognizer) -> dict[str, Head]:
     """{name of each linear layer with a row of weights per class: the head that it belongs to}."""
     layers = model.named_sublayers(include_self=True)
-    return {f"{name}.{layer.class_layer}": layer for name, layer in layers if isinstance(layer, Head)}
+    return {
+        f"{name}.{layer.class_layer}": layer for name, layer in layers if isinstance(layer, Head)
+    }
 
 
 def same_names(theirs: Sequence[str] | None, ours: Sequence[str] | None) -> dict[int, int]:

@@ -15,7 +15,9 @@ from paddlevideo.sample import BatchShape, ClipShape
 from paddlevideo.solver.multigrid import Phase, Plain, StepShape, learning_rate, plan
 
 
-def phases_of(cfg: Config, rule: Any, model: Recognizer, multigrid: bool) -> tuple[list[Phase], Any]:
+def phases_of(
+    cfg: Config, rule: Any, model: Recognizer, multigrid: bool
+) -> tuple[list[Phase], Any]:
     """The phases of a run, one for plain training, and the learning-rate rule over all of them.
 
     Args:
@@ -39,9 +41,7 @@ def phases_of(cfg: Config, rule: Any, model: Recognizer, multigrid: bool) -> tup
             [f"{place}: --multigrid chooses batches and their normalisation itself; remove {other}"]
         )
     try:
-        phases = plan(
-            spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, model.alpha
-        )
+        phases = plan(spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, model.alpha)
     except ValueError as error:
         raise ConfigError([f"{place}: {error}"]) from error
     splits = max(phase.bn_splits for phase in phases)

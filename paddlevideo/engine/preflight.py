@@ -47,7 +47,9 @@ def preflight(
         training = split == "train"
         problems += [f"{place}: {text}" for text in model.problems_with(sample, training)]
         if training and not problems:
-            problems += [text for clip in clips for text in _clip_problems(model, pipeline, clip, place)]
+            problems += [
+                text for clip in clips for text in _clip_problems(model, pipeline, clip, place)
+            ]
     if problems:
         raise ConfigError(problems)
     return shapes
@@ -75,9 +77,7 @@ def _input_shapes(model: Recognizer, pipeline: Pipeline, sample: Mapping[str, An
     return {name: (pipeline.num_views, *shape[1:]) for name, shape in found.items()}
 
 
-def _clip_problems(
-    model: Recognizer, pipeline: Pipeline, clip: ClipShape, place: str
-) -> list[str]:
+def _clip_problems(model: Recognizer, pipeline: Pipeline, clip: ClipShape, place: str) -> list[str]:
     """Why a training clip of another shape does not work; empty where it does."""
     size = f"{clip.num_frames} frames x {clip.crop_size}"
     try:

@@ -271,9 +271,7 @@ def load_data(
         loader=loader,
         valid=eval_loader(cfg, "valid", valid.records, num_classes) if valid else None,
         num_valid=len(valid.records) if valid else 0,
-        failures=FailureCount(
-            cfg.DATASET.train.args.get("max_failures", 0.01), len(train.records)
-        ),
+        failures=FailureCount(cfg.DATASET.train.args.get("max_failures", 0.01), len(train.records)),
         missing_audio=MissingAudio(train.records),
     )
 
@@ -319,9 +317,7 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def first_weights(
-    cfg: Config, model: Recognizer, weights: str | None, classes: Classes
-) -> bool:
+def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: Classes) -> bool:
     """Load the weights that training starts from, freeze what stays fixed, and log the account.
 
     Returns:
@@ -444,9 +440,7 @@ def announce(run: Run) -> None:
     for note in cfg.origin.notes:
         logger.info(note)
     if cfg.EARLY_STOPPING and run.data.valid is None:
-        logger.warning(
-            "EARLY_STOPPING has no effect: nothing is validated without --validate"
-        )
+        logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
     if classes.num == 1 and not model.multi_label:
         logger.warning(
             "there is only one class, so every prediction will be right; add videos of another"

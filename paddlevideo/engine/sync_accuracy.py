@@ -69,7 +69,9 @@ def sync_accuracy(
         raise ValueError(f"DATASET.{split}: {count} clips with audio; at least two are needed")
     parts = np.split(embeddings[has_audio, :-1], 2 * len(stages), axis=1)
     pairs = zip(stages, parts[::2], parts[1::2], strict=True)
-    return {stage: closer(visual, audio, labels[has_audio]) for stage, visual, audio in pairs}, count
+    return {
+        stage: closer(visual, audio, labels[has_audio]) for stage, visual, audio in pairs
+    }, count
 
 
 def embed_all(

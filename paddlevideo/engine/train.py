@@ -57,9 +57,7 @@ def train_epoch(run: Run) -> None:
     epoch_log.finish(epoch)
 
 
-def train_step(
-    run: Run, loaded: Loaded, epoch: int, step: int, updates: bool
-) -> dict[str, float]:
+def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -> dict[str, float]:
     """One batch forward and backward; `updates` also moves the weights.
 
     Returns:
@@ -94,9 +92,7 @@ def train_step(
     return {"loss": loss, **{k: float(v) for k, v in losses.items() if k != "loss"}}
 
 
-def make_batch(
-    run: Run, loaded: Loaded, epoch: int, rng: np.random.Generator
-) -> dict[str, Any]:
+def make_batch(run: Run, loaded: Loaded, epoch: int, rng: np.random.Generator) -> dict[str, Any]:
     """The tensors of a training batch: inputs, labels, class weights; mixed where MIX says so."""
     batch = {
         "epoch": epoch,

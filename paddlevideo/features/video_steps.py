@@ -111,7 +111,9 @@ class ReadSteps:
                 else shown_at(times, middles)[None]
             )
             own = ClipPipeline(
-                self.pipeline.decode, Picked(numbers), (*self.pipeline.worker_transforms, *self.pipeline.batch_transforms)
+                self.pipeline.decode,
+                Picked(numbers),
+                (*self.pipeline.worker_transforms, *self.pipeline.batch_transforms),
             )
             sample = own(record, np.random.default_rng(0), clip)
         steps = Steps(sample["frames"], last - first)
@@ -194,7 +196,11 @@ def steady(pipeline: ClipPipeline, of_clips: bool) -> ClipPipeline:
     sample = sample.single_view()
     draws = [
         type(part).__name__
-        for part in (*([sample] if of_clips else []), *pipeline.worker_transforms, *pipeline.batch_transforms)
+        for part in (
+            *([sample] if of_clips else []),
+            *pipeline.worker_transforms,
+            *pipeline.batch_transforms,
+        )
         if part.random
     ]
     if draws:
@@ -205,4 +211,6 @@ def steady(pipeline: ClipPipeline, of_clips: bool) -> ClipPipeline:
         raise ValueError(
             f"{type(sample).__name__} samples {sample.num_views} clips of a video, expected one"
         )
-    return ClipPipeline(pipeline.decode, sample, (*pipeline.worker_transforms, *pipeline.batch_transforms))
+    return ClipPipeline(
+        pipeline.decode, sample, (*pipeline.worker_transforms, *pipeline.batch_transforms)
+    )

@@ -1,7 +1,8 @@
 """The predict command: its flags, those of PaddleVideo's predict.py among them -> a Predictor -> printed results."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
 from paddlevideo import dist, log
@@ -11,33 +12,50 @@ from paddlevideo.files import writable
 from paddlevideo.log import logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import result_file
+from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.choose import require
 
 
-def run_command(args: Namespace, ignored: Mapping[str, str] = {}) -> int:  # noqa: B006
-    """Print a result for each input as it comes, write all of them where `out` says, and return how many failed.
+def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
+    """Print a result per input as it comes, and write all of them to `args.out`.
+
+    Args:
+        ignored: {flag: why it has no effect}, of the flags that were given.
+
+    Returns:
+        how many inputs failed.
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
-    log.setup()
-    for flag, reason in ignored.items():
-        logger.warning(f"--{flag} has no effect: {reason}")
+    with log.session():
+        for flag, reason in ignored.items():
+            logger.warning(f"--{flag} has no effect: {reason}")
+        check_output(args)
+        predictor = open_predictor(args)
+        if args.out and args.out.endswith(".csv") and not predictor.multi_label:
+            raise ValueError(
+                f"--out {args.out}: .csv is for multi-label models; use .json or .jsonl"
+            )
+        results = predictor.predict(args.input_file, args.batch_size, args.topk, args.modalities)
+        return show(results, args)
+
+
+def check_output(args: Namespace) -> None:
+    """
+    Raises:
+        ValueError, OSError: the results would go nowhere, or cannot be written.
+    """
     if args.out:
         check_prediction_suffix(args.out)
         writable(args.out)
     elif args.quiet:
-        raise ValueError(
-            "--quiet prints no results, and nothing says where to write them; give --out FILE"
-        )
-    predictor = open_predictor(args)
-    if args.out and args.out.endswith(".csv") and not predictor.multi_label:
-        raise ValueError(
-            f"--out {args.out}: .csv is for models of several labels a video; use .json or .jsonl"
-        )
-    results = predictor.predict(args.input_file, args.batch_size, args.topk, args.modalities)
-    count, failed, noted = 0, [], {}
+        raise ValueError("--quiet prints no results; give --out FILE to write them")
+
+
+def show(results: Iterable[Result], args: Namespace) -> int:
+    """Print and write results, and log what failed; returns how many did."""
+    count, failed, notes = 0, [], Counter()
     with result_file(args.out) if args.out else nullcontext() as write:
         for result in results:
             count += 1
@@ -48,10 +66,10 @@ def run_command(args: Namespace, ignored: Mapping[str, str] = {}) -> int:  # noq
             if result.error is not None:
                 failed.append(f"\n  {result.input_path}: {result.error}")
             if result.note:
-                noted[result.note] = noted.get(result.note, 0) + 1
+                notes[result.note] += 1
     if args.out:
         logger.info(f"{count} results are in {args.out}")
-    for note, times in noted.items():
+    for note, times in notes.items():
         logger.warning(f"{times} of {count} inputs: {note}")
     if failed:
         logger.error(f"{len(failed)} of {count} inputs failed:{''.join(failed)}")

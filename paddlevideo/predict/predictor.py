@@ -330,9 +330,7 @@ def _rules(
     known = lookup("dataset", section["format"]).parameters() if "format" in section else {}
     suffix = section.get("suffix") or (known["suffix"].default if "suffix" in known else "")
     naming = {"frame_pattern": suffix} if "{" in suffix else {"suffix": suffix}
-    return InputRules(
-        pipeline.suffixes, find_records, features is not None, **naming
-    )
+    return InputRules(pipeline.suffixes, find_records, features is not None, **naming)
 
 
 def _given_names(names: str | Path | Sequence[str] | None) -> list[str] | None:

@@ -196,7 +196,10 @@ def test_the_rule_sees(name, text, said):
             "engine/train.py",
             "from paddlevideo import losses, data, dist\nfrom .build import x\nimport json",
         ),
-        ("exporting/export.py", "from paddlevideo.engine.build import build_model\nimport data.thing"),
+        (
+            "exporting/export.py",
+            "from paddlevideo.engine.build import build_model\nimport data.thing",
+        ),
         ("media/decode.py", "def f():\n  import decord"),
     ],
 )

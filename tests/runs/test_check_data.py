@@ -25,7 +25,9 @@ def videos(tmp_path):
     for number in range(10):
         label = ("run", "跑步")[number % 2]
         write_clip(
-            tmp_path / "my videos" / label / f"{number}.mp4", 8, frames=random_frames(8, seed=number)
+            tmp_path / "my videos" / label / f"{number}.mp4",
+            8,
+            frames=random_frames(8, seed=number),
         )
     return tmp_path / "my videos"
 

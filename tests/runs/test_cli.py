@@ -40,7 +40,8 @@ def test_flags_become_overrides():
     ]
     assert (
         command.make_parser().parse_args(["-c", "x.yaml", "--resume"]).resume == "auto"
-        and command.make_parser().parse_args(["-c", "x.yaml", "--resume", "x.pdstate"]).resume == "x.pdstate"
+        and command.make_parser().parse_args(["-c", "x.yaml", "--resume", "x.pdstate"]).resume
+        == "x.pdstate"
     )
 
 

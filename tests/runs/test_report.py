@@ -61,13 +61,13 @@ def test_training_without_validation_ends_with_a_report(small, monkeypatch):
 
 def test_stopped_training_writes_no_report(small, monkeypatch):
     cfg = small("epochs=1")
-    real_step = train_module.supervised
+    real_step = train_module.train_step
 
     def stop(*args):
         os.kill(os.getpid(), signal.SIGTERM)
         return real_step(*args)
 
-    monkeypatch.setattr(train_module, "supervised", stop)
+    monkeypatch.setattr(train_module, "train_step", stop)
     assert run_main(monkeypatch, "--validate", "-c", cfg.origin.path) == 0
     assert not (Path(cfg.folder) / "report.html").exists()
 

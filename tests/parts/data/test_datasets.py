@@ -322,7 +322,10 @@ def test_num_classes():
             (["archery", "b", "c"], 2, 400),
             r"num_classes is 400 in the config, but the data has 3 classes \(archery, b, c\); set num_classes: 3",
         ),
-        ((None, 9, 5), "num_classes is 5 in the config, but the data has label 9, so at least 10 classes"),
+        (
+            (None, 9, 5),
+            "num_classes is 5 in the config, but the data has label 9, so at least 10 classes",
+        ),
         ((["a"], 4, None), "the data has label 4, but there are 1 class names"),
         ((None, -1, None), "no labels to derive num_classes from"),
     ]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from paddlevideo.engine import best_validation
-from paddlevideo.engine.best_validation import HardestClips, count_labels, cross_entropy_of
+from paddlevideo.engine.best_validation import HardestClips, count_labels
+from paddlevideo.engine.evaluate import Scored, cross_entropy_of
 from paddlevideo.report import run_facts
 from paddlevideo.sample import Record
 from tests.parts.report.run_folders import LABELS, LOGITS, NASTY, make_run, write_best
@@ -40,25 +41,26 @@ def test_merges_the_hardest_clips_of_all_ranks():
     logits = np.random.default_rng(0).standard_normal((50, 3))
     losses = [cross_entropy_of(row, 0) for row in logits]
     ranks = [HardestClips(7), HardestClips(7)]
-    for index, (row, loss) in enumerate(zip(logits, losses, strict=True)):
-        ranks[index % 2].offer(Record(str(index)), "", index, np.int64(0), row, loss)
-    rows = ranks[0].rows([rank.heap for rank in ranks])
-    assert [int(row["path"]) for row in rows] == np.argsort(losses)[::-1][:7].tolist()
-
-
-def test_keeps_no_clips_if_size_is_0():
-    hardest = HardestClips(0)
-    hardest.offer(Record("a"), "", 0, np.int64(0), np.zeros(3), 1.0)
-    assert hardest.heap == []
+    for index, row in enumerate(logits):
+        ranks[index % 2].add(Scored(Record(str(index)), index, np.int64(0), "", row))
+    ranks[0].merge([rank.state() for rank in ranks])
+    assert [int(row["path"]) for row in ranks[0].rows] == np.argsort(losses)[::-1][:7].tolist()
 
 
 def test_ranks_a_clip_with_nan_first():
     hardest = HardestClips(2)
-    hardest.offer(Record("a"), "", 0, np.int64(0), np.zeros(3), 1e9)
-    hardest.offer(Record("nan"), "", 1, np.int64(0), np.full(3, np.nan), float("nan"))
-    row = hardest.rows([hardest.heap])[0]
+    hardest.add(Scored(Record("a"), 0, np.int64(0), "", np.array([-1e9, 0.0, 0.0])))
+    hardest.add(Scored(Record("nan"), 1, np.int64(0), "", np.full(3, np.nan)))
+    hardest.merge([hardest.state()])
+    row = hardest.rows[0]
     assert row["path"] == "nan" and row["loss"] is None
     assert row["label_scores"] == [None] and row["scores"] == [None] * 3
+
+
+def test_ignores_clips_without_a_label():
+    hardest = HardestClips(2)
+    hardest.add(Scored(Record("a"), 0, np.int64(-1), "", np.zeros(3)))
+    assert hardest.state() == []
 
 
 def test_cross_entropy_of_multi_hot_targets():

@@ -212,7 +212,9 @@ def test_frozen_stages_do_not_move(demo, words):
     still = {name for name in after if name.startswith(("backbone.conv1_", "backbone.bb_0_"))}
     assert not moved & still and moved == after.keys() - still
     assert not [
-        name for name in batch_norms(model) if name.startswith(("backbone.conv1_", "backbone.bb_0_"))
+        name
+        for name in batch_norms(model)
+        if name.startswith(("backbone.conv1_", "backbone.bb_0_"))
     ], "nor by precise BN"
 
     # In training they give what they give in evaluation.
@@ -588,9 +590,7 @@ def test_one_switch_for_data_model_and_metric(demo, small):
 def test_chances_far_from_a_half_are_numbers():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        row = tag_row(
-            Scored(Record("a.mp4"), 0, np.zeros(3), "", np.array([-1000.0, 3.0, 1000.0]))
-        )
+        row = tag_row(Scored(Record("a.mp4"), 0, np.zeros(3), "", np.array([-1000.0, 3.0, 1000.0])))
     assert row["classes"] == [2, 1, 0] and row["scores"] == [1.0, pytest.approx(0.95257413), 0.0]
 
 

@@ -27,7 +27,9 @@ RECOGNIZER = {
 
 def step(model, batch):
     """The losses of a batch."""
-    return model.losses(model({name: batch[name] for name in model.train_inputs if name in batch}), batch)
+    return model.losses(
+        model({name: batch[name] for name in model.train_inputs if name in batch}), batch
+    )
 
 
 def model_section(
@@ -131,8 +133,7 @@ def test_a_step_is_the_weighted_sum_of_what_it_reports(taught, size, mixed):
     model = build_model(taught(train=({**CE, "loss_weight": 0.5}, {**KL, "loss_weight": 2.0})), 3)
     model.train()
     values = {
-        name: float(value)
-        for name, value in step(model, batch_of(size, mixed=mixed)).items()
+        name: float(value) for name, value in step(model, batch_of(size, mixed=mixed)).items()
     }
     assert list(values) == ["loss", "top1", "top3", "ce_student", "kl", "teacher_top1"]
     assert values["loss"] == pytest.approx(0.5 * values["ce_student"] + 2 * values["kl"], rel=1e-6)
@@ -458,4 +459,7 @@ def test_wrong_sections_are_told(small, case):
 def test_the_reference_s_sections_are_read(small):
     section = model_section(freeze=[False, False], Val=[dict(CE)])
     model = build_model(small(MODEL=section), 3)
-    assert list(model.train_losses) == ["ce_student", "ce_teacher", "dml"] and model.frozen_prefixes == ()
+    assert (
+        list(model.train_losses) == ["ce_student", "ce_teacher", "dml"]
+        and model.frozen_prefixes == ()
+    )

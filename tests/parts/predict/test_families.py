@@ -692,8 +692,6 @@ def tool(families, monkeypatch, root):
     monkeypatch.syspath_prepend(str(root / "tools"))
     import predict
 
-    monkeypatch.setattr(predict.log, "setup", lambda: None)
-
     def run(name, *flags):
         monkeypatch.setattr(
             sys, "argv", ["predict.py", "--model", str(families(name).folder), *map(str, flags)]

@@ -435,10 +435,6 @@ def tool(exported, monkeypatch, root):
     monkeypatch.syspath_prepend(str(root / "tools"))
     import predict
 
-    monkeypatch.setattr(
-        predict.log, "setup", lambda: None
-    )  # it would keep its handlers for the tests after this one
-
     def run(*flags, inputs=(exported.files[0],)):
         monkeypatch.setattr(
             sys,

@@ -227,7 +227,7 @@ def test_writes_no_page_if_a_file_is_damaged(run):
 
 @pytest.fixture
 def log(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("paddlevideo"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO, "paddlevideo")
     return caplog
 
