@@ -1,6 +1,6 @@
-"""Check videos before training, and write lists of the good ones. See docs/own_data.md.
+"""Check videos before training, and write lists of the good ones: train.csv, val.csv, labels.txt.
 
-The lists are train.csv, val.csv and labels.txt; bad_files.csv and data_report.html show the faults.
+The faults are in bad_files.csv and data_report.html. See docs/own_data.md.
 
 Example: python tools/check_data.py my_videos
 Exit code: 0 no faults; 1 faults (the good clips are written); 2 nothing was checked or written.
@@ -19,12 +19,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("inputs").add_argument
-    data_help = "folder per class, or folder per split with a folder per class in each; or a list"
-    add("data", type=Path, help=f"{data_help} (.csv, .jsonl, text)")
-    add(
-        "--valid", type=Path, help="folder or list of the validation set; DATA is for training then"
-    )
-    add("--test", type=Path, help="folder or list of the test set; DATA is for training then")
+    add("data", type=Path, help="folder per class, also below train/, val/ and test/; or a list")
+    add("--valid", type=Path, help="validation set: folder or list; DATA is the training set then")
+    add("--test", type=Path, help="test set: folder or list; DATA is the training set then")
     add("--data_prefix", help="folder that the paths in a list are relative to")
     add("--suffix", default="", help="suffix to append to each path in a list, such as .mp4")
     add("--class_names", help="file of class names, for lists with class ids")
@@ -35,24 +32,23 @@ def parse_args(argv=None) -> argparse.Namespace:
     add = parser.add_argument_group("checks").add_argument
     add("--frames", type=int, default=8, help="frames to decode per video (default: 8)")
     add("--whole", action="store_true", help="decode every frame")
-    add("--min_frames", type=int, default=2, help="shorter videos are faults (default: 2)")
-    add("--min_seconds", type=float, default=0.0, help="shorter videos are faults (default: 0)")
+    add("--min_frames", type=int, default=2, help="fewer frames are a fault (default: 2)")
+    add("--min_seconds", type=float, default=0.0, help="a shorter video is a fault (default: 0)")
     add("--workers", type=int, help="processes (default: one per core; 0: no extra process)")
     add = parser.add_argument_group("splits").add_argument
-    valid_help = "share of each class for validation, if no validation set is given (default: 0.2)"
-    add("--valid_share", type=float, default=0.2, help=valid_help)
-    test_help = "share of each class for testing, if no splits are given (default: 0)"
-    add("--test_share", type=float, default=0.0, help=test_help)
+    share_help = "part of each class to draw, if the split is not given"
+    add("--valid_share", type=float, default=0.2, help=f"{share_help} (default: 0.2)")
+    add("--test_share", type=float, default=0.0, help=f"{share_help} (default: 0)")
     add("--resplit", action="store_true", help="draw new splits, even if the data has splits")
     add("--seed", type=int, default=0, help="random seed of the splits (default: 0)")
-    source_help = "its first group is the recording of a clip; none: each file is a recording"
+    source_help = "first group: the recording that a clip was cut from; none: each file is one"
     add("--source", metavar="REGEX", help=f"{source_help} (default: see docs/own_data.md)")
     return parser.parse_args(argv)
 
 
 def main() -> int:
     args = parse_args()
-    # Imported here, so that --help responds at once.
+    # Imported here so that --help is fast.
     from paddlevideo import log
     from paddlevideo.curate.check import CheckOptions
     from paddlevideo.curate.check_command import run_command
@@ -66,17 +62,12 @@ def main() -> int:
     log.setup()
     try:
         names = read_class_names(args.class_names) if args.class_names else None
-        paths = (args.data, args.valid, args.test, args.data_prefix, args.suffix)
+        inputs = Inputs(
+            args.data, args.valid, args.test, args.data_prefix, args.suffix, names, args.source
+        )
         probe = ProbeOptions(args.frames, args.whole, args.min_frames, args.min_seconds)
         shares = (args.valid_share, args.test_share)
-        options = CheckOptions(
-            Inputs(*paths, names, args.source),
-            probe,
-            *shares,
-            args.seed,
-            args.resplit,
-            args.workers,
-        )
+        options = CheckOptions(inputs, probe, *shares, args.seed, args.resplit, args.workers)
         return run_command(options, args.out, args.dry_run, args.overwrite)
     except (ValueError, OSError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)

@@ -184,7 +184,8 @@ def read_frames(info: VideoInfo, record: Record, options: ProbeOptions) -> None:
     def hash_frame(frame: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> uint8 [DIGEST_BYTES]."""
         shapes.append(frame.shape)
-        digest = hashlib.blake2b(np.ascontiguousarray(frame), digest_size=DIGEST_BYTES).digest()
+        content = np.ascontiguousarray(frame).data
+        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
         return np.frombuffer(digest, np.uint8)
 
     with capture_ffmpeg_errors() as lines:
