@@ -217,7 +217,7 @@ VALID_LIST = (
     ("v_Run_g02_c01.mp4", "run"),
     ("-WfzPs4-m0k_000050_000060.mp4", "swim"),
     ("derby_clip_2.mp4", "run"),
-    ("twin in val.mp4", "run"),
+    ("twin in valid.mp4", "run"),
     ("only.mp4", "jump"),
 )
 
@@ -231,7 +231,7 @@ def write_faulty_lists(root: Path) -> tuple[Path, list[tuple[str, str]]]:
     media = root / "media"
     for seed, name in enumerate(LISTED_FILES):
         good_clip(media / name, 300 + seed)
-    shutil.copy(media / "twin.mp4", media / "twin in val.mp4")
+    shutil.copy(media / "twin.mp4", media / "twin in valid.mp4")
     (media / "folder.mp4").mkdir()
     for name, rows in (("train", TRAIN_LIST), ("valid", VALID_LIST)):
         with (media / f"{name}.csv").open("w", encoding="utf-8-sig", newline="") as file:

@@ -54,7 +54,7 @@ def main() -> int:
     from paddlevideo.curate.check_command import run_command
     from paddlevideo.curate.inventory import Inputs
     from paddlevideo.curate.probe import ProbeOptions
-    from paddlevideo.data.datasets import read_class_names
+    from paddlevideo.data.class_names import read_class_names
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console may lack characters of a file name.

@@ -184,10 +184,10 @@ def draw_splits(inventory: Inventory, options: CheckOptions, has_splits: bool) -
     Returns:
         whether splits were drawn.
     """
-    shares = {"val": options.valid_share, "test": options.test_share}
+    shares = {"valid": options.valid_share, "test": options.test_share}
     if has_splits:
-        has_valid = any(clip.split == "val" for clip in inventory.clips)
-        shares = {} if has_valid else {"val": options.valid_share}
+        has_valid = any(clip.split == "valid" for clip in inventory.clips)
+        shares = {} if has_valid else {"valid": options.valid_share}
     shares = {split: share for split, share in shares.items() if share}
     clips = [clip for clip in inventory.clips if clip.split in (None, "train")]
     if not shares:

@@ -4,8 +4,9 @@ import os
 from collections import defaultdict
 from collections.abc import Hashable
 
-from paddlevideo.curate.inventory import SPLITS, ClipEntry, ClipKey, Inventory
+from paddlevideo.curate.inventory import ClipEntry, ClipKey, Inventory
 from paddlevideo.curate.probe import VideoInfo
+from paddlevideo.data.paths import SPLITS
 
 
 def drop_repeated_clips(inventory: Inventory) -> None:
@@ -22,7 +23,11 @@ def drop_repeated_clips(inventory: Inventory) -> None:
 def drop_duplicates(
     inventory: Inventory, infos: dict[ClipKey, VideoInfo], hashes: dict[str, str]
 ) -> None:
-    """Leave out clips that have the same bytes or the same frames as another one."""
+    """Leave out clips that have the same bytes or the same frames as another one.
+
+    Of copies in several splits, one in the last split stays, in the order of SPLITS. Of copies in
+    several classes, none stays.
+    """
     dropped: set[int] = set()
     for group in group_by_content(inventory.clips, infos, hashes):
         labels = {clip.label for clip in group}

@@ -4,7 +4,7 @@ import functools
 import os
 from pathlib import Path
 
-from paddlevideo.data.paths import plain
+from paddlevideo.data.class_names import normalized_text
 
 
 def find_spelling(path: str) -> tuple[str, str]:
@@ -29,7 +29,9 @@ def find_spelling(path: str) -> tuple[str, str]:
     folder, name = os.path.split(path)
     try:
         modified = os.stat(folder or ".").st_mtime_ns
-        candidates = names_by_plain_name(folder or ".", modified).get(plain(name), [])
+        candidates = names_by_normalized_name(folder or ".", modified).get(
+            normalized_text(name), []
+        )
     except OSError:
         candidates = []
     if len(candidates) == 1:
@@ -38,7 +40,7 @@ def find_spelling(path: str) -> tuple[str, str]:
 
 
 @functools.lru_cache(maxsize=8)
-def names_by_plain_name(folder: str, modified: int) -> dict[str, list[str]]:
+def names_by_normalized_name(folder: str, modified: int) -> dict[str, list[str]]:
     """Group the names in a folder by what they have in common besides capitals and accents.
 
     Args:
@@ -46,7 +48,7 @@ def names_by_plain_name(folder: str, modified: int) -> dict[str, list[str]]:
     """
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder):
-        names.setdefault(plain(name), []).append(name)
+        names.setdefault(normalized_text(name), []).append(name)
     return names
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from paddlevideo.curate.faults import Fault
 from paddlevideo.sample import Record
 
-# A clip or source that is in several splits stays in the last one of these.
-SPLITS = ("train", "val", "test")
 # Absolute path, start_sec, end_sec.
 ClipKey = tuple[str, float | None, float | None]
 
@@ -21,7 +19,7 @@ class ClipEntry:
     Attributes:
         record: the file and the times; its `id` is the path as the list or folder names it.
         label: class name, or class id as text.
-        split: train, val or test; None where the inputs do not specify one.
+        split: one of paths.SPLITS; None where the inputs do not specify one.
         source: the recording that the clip was cut from.
         location: file:line of the list, "" for a clip from a folder.
     """

@@ -6,8 +6,8 @@ from paddlevideo.config.registry import nearest
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import name_problem
 from paddlevideo.curate.inventory import ClipEntry, Inventory
+from paddlevideo.data.class_names import normalized_name
 from paddlevideo.data.datasets import is_integer
-from paddlevideo.data.paths import normalized_name
 
 MAX_IDS_SHOWN = 10
 

@@ -16,7 +16,7 @@ from paddlevideo.curate.labels import resolve_labels
 from paddlevideo.curate.splits import source_of
 from paddlevideo.data.datasets import class_folder_rows, no_class_folders
 from paddlevideo.data.lists import DatasetError, Row, read_rows
-from paddlevideo.data.paths import SPLIT_NAMES, base_folder, check_paths, find_videos
+from paddlevideo.data.paths import base_folder, check_paths, find_videos, split_name, walk_folders
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import Record
 
@@ -41,7 +41,7 @@ def read_inputs(inputs: Inputs) -> Inventory:
     )
     only_one = inputs.valid is None and inputs.test is None
     paths = [(None if only_one else "train", inputs.data)]
-    paths += [("val", inputs.valid)] if inputs.valid is not None else []
+    paths += [("valid", inputs.valid)] if inputs.valid is not None else []
     paths += [("test", inputs.test)] if inputs.test is not None else []
     for split, path in paths:
         if not path.exists():
@@ -70,7 +70,7 @@ def resolve_splits(inventory: Inventory) -> None:
     elif any(clip.split is None for clip in inventory.clips):
         for clip in inventory.clips:
             if clip.split is None:
-                text = "no split, although other lines have one; expected train, val or test"
+                text = "no split, although other lines have one; expected train, valid or test"
                 inventory.add_fault("bad_line", clip, text)
         inventory.clips = [clip for clip in inventory.clips if clip.split]
 
@@ -135,7 +135,7 @@ def split_folders(root: Path) -> dict[Path, str]:
     """
     splits = {}
     for folder in visible_folders(root):
-        split = SPLIT_NAMES.get(folder.name.lower())
+        split = split_name(folder.name)
         if split is None or not visible_folders(folder) or any(map(is_video, folder.iterdir())):
             return {}
         splits[folder] = split
@@ -171,13 +171,10 @@ def report_other_files(
 
     report_loose_videos(inventory, root, folder)
     for class_folder in visible_folders(folder):
-        for parent, folders, names in os.walk(
-            class_folder, onerror=report_unreadable, followlinks=True
-        ):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for path in (Path(parent, name) for name in sorted(names)):
+        for parent, names in walk_folders(class_folder, on_error=report_unreadable):
+            for path in (parent / name for name in names):
                 suffix = os.path.splitext(path.name)[1].lower()
-                if path.name.startswith(".") or suffix in VIDEO_SUFFIXES or not path.is_file():
+                if suffix in VIDEO_SUFFIXES or not path.is_file():
                     continue
                 if text := unknown_video(path):
                     name = path.relative_to(root).as_posix()
@@ -222,9 +219,9 @@ def read_list(inventory: Inventory, file: Path, split: str | None, inputs: Input
     for row in rows:
         row_split, location = split, f"{file}:{row.line}"
         if split is None and row.split is not None:
-            row_split = SPLIT_NAMES.get(row.split.strip().lower())
+            row_split = split_name(row.split)
             if row_split is None:
-                text = f"split {row.split!r}, expected train, val or test"
+                text = f"split {row.split!r}, expected train, valid or test"
                 inventory.faults.append(Fault("bad_line", row.path, text, location))
                 continue
         path = os.path.join(base, row.path)
@@ -241,8 +238,8 @@ def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:
         DatasetError: none of a few files, spread over the list, exists.
     """
     # Lists from Windows have backslashes, which must not hide the folder.
-    with_slashes = [row._replace(path=row.path.replace("\\", "/")) for row in rows]
-    base = base_folder(with_slashes, file, data_prefix)
+    paths = [row.path.replace("\\", "/") for row in rows]
+    base = base_folder(paths, file, data_prefix)
     sample = rows[:: max(1, len(rows) // 10)]
     records = [
         Record(find_spelling(os.path.join(base, row.path))[0], id=row.path) for row in sample

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS, Fault
-from paddlevideo.curate.inventory import SPLITS
 from paddlevideo.curate.results import BAD_FILES
+from paddlevideo.data.paths import SPLITS
 from paddlevideo.html_page import escape, page
 from paddlevideo.log import readable
 
@@ -104,7 +104,7 @@ def faults_by_kind(faults: Sequence[Fault]) -> dict[str, list[Fault]]:
 
 
 def headline(result: CheckResult) -> str:
-    """`118 of 120 clips are good: 96 train, 22 val; 3 classes; 8.4 min of video`."""
+    """`118 of 120 clips are good: 96 train, 22 valid; 3 classes; 8.4 min of video`."""
     num_good = len(result.clips)
     good = "all" if num_good == result.num_listed else f"{num_good} of"
     counts = Counter(str(clip.split) for clip in result.clips)

@@ -27,9 +27,9 @@ import yaml
 
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS
-from paddlevideo.curate.inventory import SPLITS
+from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import LABELS
+from paddlevideo.data.paths import SPLITS, list_name
 from paddlevideo.files import atomic_write, writable
 from paddlevideo.log import readable
 
@@ -52,7 +52,7 @@ def check_writable(out_dir: Path, overwrite: bool = False) -> None:
     if overwrite:
         return
     manifest = read_manifest(out_dir)
-    for name in [list_file(split) for split in SPLITS] + [LABELS, BAD_FILES, REPORT]:
+    for name in [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]:
         path = out_dir / name
         if path.exists() and not is_own_file(path, manifest):
             if name in manifest["files"]:
@@ -93,7 +93,7 @@ def write(
     counts = {name: text.count("\n") - 1 for name, text in texts.items()}
     if result.class_names is not None:
         lines = [f"{number} {name}\n" for number, name in enumerate(result.class_names)]
-        texts[LABELS], counts[LABELS] = "".join(lines), len(lines)
+        texts[LABELS_FILE], counts[LABELS_FILE] = "".join(lines), len(lines)
     texts[BAD_FILES], counts[BAD_FILES] = fault_table(result), len(result.faults)
     texts |= dict(other_files or {})
     before, after = read_manifest(out_dir), make_manifest(result, texts)
@@ -110,12 +110,12 @@ def write(
 
 
 def list_file(split: str) -> str:
-    return f"{split}.csv"
+    return f"{list_name(split)}.csv"
 
 
 def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
     """Return the command that trains on the files that `write` wrote."""
-    validate = " --validate" if list_file("val") in file_names else ""
+    validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
     try:
         is_plain_text = yaml.safe_load(str(out_dir)) == str(out_dir)
@@ -180,12 +180,16 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
         texts: name -> content of the other files.
     """
     infos = {clip.key: result.info(clip) for clip in result.clips}.values()
-    num_clips = Counter(str(clip.split) for clip in result.clips)
+    num_clips = Counter(list_name(str(clip.split)) for clip in result.clips)
+    classes = {
+        label: {list_name(split): number for split, number in count.items()}
+        for label, count in sorted(result.counts().items())
+    }
     return {
         "version": VERSION,
         "clips": {"named": result.num_listed, **num_clips},
         "seconds": round(sum(info.seconds for info in infos), 3),
-        "classes": {label: dict(count) for label, count in sorted(result.counts().items())},
+        "classes": classes,
         "faults": dict(Counter(fault.kind for fault in result.faults)),
         "notes": result.notes,
         "files": {name: digest(text.encode("utf-8")) for name, text in texts.items()},

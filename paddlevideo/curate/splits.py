@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from paddlevideo.data.paths import SPLIT_NAMES
+from paddlevideo.data.paths import split_name
 
 # Naming schemes whose sources are unique in all folders.
 # Kinetics: video id, first and last second.
@@ -74,14 +74,10 @@ def source_of(name: str, label: str = "", pattern: str | re.Pattern | None = Non
     for scheme in (SCENE, TIMES):
         match = scheme.fullmatch(stem)
         if match and match["source"].lower() not in GENERIC_NAMES:
-            parents = path.parts[:-1]
-            folders = [part for part in parents if part != label and not is_split_name(part)]
+            parents = [part for part in path.parts[:-1] if part != label]
+            folders = [part for part in parents if split_name(part) is None]
             return "/".join([*folders, match["source"]])
     return own_source
-
-
-def is_split_name(folder: str) -> bool:
-    return folder.lower() in SPLIT_NAMES
 
 
 def split_by_source(

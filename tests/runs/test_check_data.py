@@ -41,7 +41,7 @@ def videos(tmp_path):
 def test_writes_lists_that_train(root, videos):
     done = run_tool(root, videos)
     assert (done.returncode, done.stderr) == (0, "")
-    headline = "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 3 s of video"
+    headline = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 3 s of video"
     assert headline in done.stdout
     assert {path.name for path in videos.iterdir()} == OUTPUTS | {"run", "跑步"}
     command = f"python main.py --validate -c configs/finetune/pptsn.yaml -o 'DATASET.root={videos}'"

@@ -55,9 +55,9 @@ def test_finds_exactly_the_faults_of_lists(tmp_path):
         "train.csv:20: end_sec 2.0 is not after start_sec 3.0",
         "train.csv:21: start_sec 'soon'",
         "train.csv:22: 5 columns",
-        "the same video is in val as twin in val.mp4",
-        "source 'v_Run_g01' is also in val, as v_Run_g01_c02.mp4",
-        "source 'derby' is also in val",
+        "the same video is in valid as twin in valid.mp4",
+        "source 'v_Run_g01' is also in valid, as v_Run_g01_c02.mp4",
+        "source 'derby' is also in valid",
         "the file is named Case.mp4",
         "written with backslashes; the file is named back.mp4",
         "jump: no training clip of this class is usable, 1 in other splits are",
@@ -68,12 +68,12 @@ def test_finds_exactly_the_faults_of_lists(tmp_path):
 def test_keeps_the_good_clips_of_faulty_lists(tmp_path):
     media, _ = write_faulty_lists(tmp_path)
     result = check_set(media / "train.csv", valid=media / "valid.csv")
-    names = {"train": set(), "val": set()}
+    names = {"train": set(), "valid": set()}
     for clip in result.clips:
         names[str(clip.split)].add(clip.name)
     good = {"ok 1.mp4", "ok, 2.mp4", 'ok "3".mp4', "еще.mp4", "long.mp4"}
     assert names["train"] >= good | {"sub\\back.mp4", "case.MP4"}
-    assert len(names["val"]) == 6 and result.class_names == ["run", "swim"]
+    assert len(names["valid"]) == 6 and result.class_names == ["run", "swim"]
 
 
 @pytest.mark.parametrize("all_frames", [False, True])
@@ -82,7 +82,7 @@ def test_reports_no_fault_of_intact_clips(tmp_path, clips, all_frames):
     assert fault_list(check_set(tmp_path / "set", ProbeOptions(all_frames=all_frames))) == []
     result = check_set(clips, ProbeOptions(all_frames=all_frames))
     assert fault_list(result) == [] and not result.splits_drawn
-    assert result.counts()["green"] == {"train": 4, "val": 2, "test": 2}
+    assert result.counts()["green"] == {"train": 4, "valid": 2, "test": 2}
 
 
 @pytest.mark.parametrize("all_frames", [False, True])
@@ -122,7 +122,7 @@ def test_new_splits_have_no_leaks(tmp_path):
 
 def test_divides_a_training_set_without_validation_set(tmp_path):
     class_folders(tmp_path / "train")
-    expected = {"run": {"train": 4, "val": 1}, "swim": {"train": 4, "val": 1}}
+    expected = {"run": {"train": 4, "valid": 1}, "swim": {"train": 4, "valid": 1}}
     result = check_set(tmp_path)
     assert result.counts() == check_set(tmp_path / "train").counts() == expected
     assert {clip.name for clip in result.clips} >= {"train/run/0.mp4"}
@@ -132,7 +132,7 @@ def test_draws_a_validation_set_next_to_a_given_test_set(tmp_path):
     class_folders(tmp_path / "train")
     for number, label in enumerate(("run", "swim")):
         good_clip(tmp_path / "test" / label / "a.mp4", 5000 + number)
-    assert check_set(tmp_path).counts()["run"] == {"train": 4, "val": 1, "test": 1}
+    assert check_set(tmp_path).counts()["run"] == {"train": 4, "valid": 1, "test": 1}
     assert check_set(tmp_path, valid_share=0.0).counts()["run"] == {"train": 5, "test": 1}
 
 
@@ -141,7 +141,7 @@ def test_reports_classes_with_too_few_sources(tmp_path):
         for name in names:
             good_clip(tmp_path / label / f"{name}.mp4", len(name) + ord(name[-1]))
     (fault,) = check_set(tmp_path).faults
-    text = "2 clips of 1 source, 1 shared with other classes: none for val"
+    text = "2 clips of 1 source, 1 shared with other classes: none for valid"
     assert fault == Fault("few", "run", text)
 
 

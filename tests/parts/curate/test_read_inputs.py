@@ -9,9 +9,10 @@ import pytest
 from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.read_inputs import read_inputs
 from paddlevideo.curate.results import write
-from paddlevideo.data.datasets import VideoDataset, read_class_names
+from paddlevideo.data.class_names import class_names_under, read_class_names
+from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import class_names_under, split_under
+from paddlevideo.data.paths import split_under
 from tests.video_sets import check_set, class_folders, fault_list, good_clip
 
 
@@ -22,7 +23,7 @@ def test_keeps_and_compares_folders_of_splits(tmp_path):
         shutil.copy(tmp_path / "train" / label / "0.mp4", tmp_path / "Val" / label / "9.mp4")
     result = check_set(tmp_path)
     assert fault_list(result) == [("leak", "train/run/0.mp4"), ("leak", "train/swim/0.mp4")]
-    assert result.counts() == {"run": {"train": 4, "val": 1}, "swim": {"train": 4, "val": 1}}
+    assert result.counts() == {"run": {"train": 4, "valid": 1}, "swim": {"train": 4, "valid": 1}}
 
 
 def test_reads_classes_named_train_and_test(tmp_path):
@@ -103,7 +104,7 @@ def test_rejects_a_list_none_of_whose_files_exists(tmp_path):
     (tmp_path / "a.list").write_text("".join(f"v/{n}.mp4 0\n" for n in range(500)))
     with pytest.raises(
         DatasetError,
-        match=r"none of its files is there \(tried 10 of 10, first 'v/0.mp4'.* set data_prefix",
+        match=r"none of its files exists \(tried 10 of 10, first 'v/0.mp4'.* set data_prefix",
     ):
         check_set(tmp_path / "a.list")
 
@@ -122,13 +123,13 @@ def test_reads_split_and_source_from_a_table(tmp_path):
         return check_set(tmp_path / "a.jsonl")
 
     result = check_rows()
-    assert fault_list(result) == [] and result.counts()["a"] == {"train": 3, "val": 1}
+    assert fault_list(result) == [] and result.counts()["a"] == {"train": 3, "valid": 1}
     rows[0]["source"], rows[1]["split"], rows[2]["split"] = "day 3", "later", None
     result = check_rows()
     expected = [("bad_line", "1.mp4"), ("bad_line", "2.mp4"), ("leak", "0.mp4")]
     assert fault_list(result) == expected
     texts = [fault.text for fault in result.faults if fault.kind == "bad_line"]
     assert texts == [
-        "split 'later', expected train, val or test",
-        "no split, although other lines have one; expected train, val or test",
+        "split 'later', expected train, valid or test",
+        "no split, although other lines have one; expected train, valid or test",
     ]

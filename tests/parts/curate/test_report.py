@@ -23,7 +23,7 @@ def small_result(tmp_path_factory):
 def test_reports_classes_faults_and_notes_as_text(tmp_path):
     write_faulty_folders(tmp_path / "set")
     lines = text_report(check_set(tmp_path / "set")).splitlines()
-    assert lines[0].split() == ["class", "train", "val"]
+    assert lines[0].split() == ["class", "train", "valid"]
     assert lines[1].startswith("run  ") and "duration (s)" in lines
     assert "not_video: not a video, 5 (left out); delete it, or download the video again" in lines
     problem = "the name contains a line break or another control character"
@@ -87,6 +87,6 @@ def test_groups_durations():
 
 
 def test_summarizes_the_set_in_one_line(small_result):
-    expected = "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 5 s of video"
+    expected = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 5 s of video"
     assert headline(small_result) == expected
     assert [duration_text(s) for s in (51, 504, 9000)] == ["51 s", "8.4 min", "2.5 h"]

@@ -16,9 +16,10 @@ from paddlevideo.curate.file_names import name_problem
 from paddlevideo.curate.inventory import ClipEntry
 from paddlevideo.curate.probe import VideoInfo
 from paddlevideo.curate.results import check_writable, read_manifest, training_command, write
-from paddlevideo.data.datasets import VideoDataset, read_class_names
+from paddlevideo.data.class_names import class_names_under, read_class_names
+from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import class_names_under, split_under
+from paddlevideo.data.paths import split_under
 from paddlevideo.engine.build import load_config
 from paddlevideo.sample import Record
 from tests.video_sets import check_set, class_folders, fault_list, write_faulty_lists

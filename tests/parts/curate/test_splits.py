@@ -69,9 +69,9 @@ shares_in_range = st.floats(0.05, 0.45)
 
 @given(clip_lists, shares_in_range, shares_in_range, st.integers(0, 5), st.randoms())
 def test_keeps_sources_together_in_any_order(clips, valid, test, seed, random):
-    shares = {"val": valid, "test": test}
+    shares = {"valid": valid, "test": test}
     splits = split_by_source(clips, shares, seed)
-    assert len(splits) == len(clips) and set(splits) <= {"train", "val", "test"}
+    assert len(splits) == len(clips) and set(splits) <= {"train", "valid", "test"}
     splits_of_source = defaultdict(set)
     for (source, _), split in zip(clips, splits, strict=True):
         splits_of_source[source].add(split)
@@ -88,10 +88,10 @@ def test_keeps_sources_together_in_any_order(clips, valid, test, seed, random):
 def test_gives_each_class_the_wanted_share():
     sizes = {"a": 100, "b": 20, "c": 4}
     clips = [(f"{label}{n // 2}", label) for label, size in sizes.items() for n in range(size)]
-    splits = split_by_source(clips, {"val": 0.2, "test": 0.1})
+    splits = split_by_source(clips, {"valid": 0.2, "test": 0.1})
     counts = Counter((label, split) for (_, label), split in zip(clips, splits, strict=True))
     by_class = {
-        label: [counts[label, split] for split in ("train", "val", "test")] for label in sizes
+        label: [counts[label, split] for split in ("train", "valid", "test")] for label in sizes
     }
     # Class c has two sources, and one of them must stay in training.
     assert by_class == {"a": [70, 20, 10], "b": [14, 4, 2], "c": [2, 2, 0]}
@@ -99,39 +99,39 @@ def test_gives_each_class_the_wanted_share():
 
 def test_gives_each_class_a_clip_at_a_small_share():
     clips = [(f"{label}{n}", label) for label in "ab" for n in range(3)]
-    splits = split_by_source(clips, {"val": 0.01})
+    splits = split_by_source(clips, {"valid": 0.01})
     pairs = zip(clips, splits, strict=True)
-    assert Counter(label for (_, label), split in pairs if split == "val") == {"a": 1, "b": 1}
+    assert Counter(label for (_, label), split in pairs if split == "valid") == {"a": 1, "b": 1}
 
 
 def test_draws_the_smaller_source_if_all_exceed_the_share():
     clips = [("x", "a")] * 9 + [("y", "a")] * 8
-    splits = split_by_source(clips, {"val": 0.1})
-    assert splits == ["train"] * 9 + ["val"] * 8
+    splits = split_by_source(clips, {"valid": 0.1})
+    assert splits == ["train"] * 9 + ["valid"] * 8
 
 
 def test_draws_other_clips_with_another_seed():
     clips = [(f"s{n}", "a") for n in range(100)]
-    first, second = (split_by_source(clips, {"val": 0.2}, seed) for seed in (0, 1))
-    assert first != second and first.count("val") == second.count("val") == 20
+    first, second = (split_by_source(clips, {"valid": 0.2}, seed) for seed in (0, 1))
+    assert first != second and first.count("valid") == second.count("valid") == 20
 
 
 def test_moves_few_clips_when_others_are_added():
     clips = [(f"s{n}", "a") for n in range(100)]
     added = [(f"new{n}", "a") for n in range(5)]
-    before = split_by_source(clips, {"val": 0.2})
-    after = split_by_source([*clips, *added], {"val": 0.2})[:100]
+    before = split_by_source(clips, {"valid": 0.2})
+    after = split_by_source([*clips, *added], {"valid": 0.2})[:100]
     assert sum(a != b for a, b in zip(before, after, strict=True)) <= 5
 
 
 def test_draws_the_same_clips_on_every_machine():
     clips = [(f"source {n}", "ab"[n % 2]) for n in range(12)]
-    splits = split_by_source(clips, {"val": 0.25})
-    assert [n for n, split in enumerate(splits) if split == "val"] == [6, 7, 8, 11]
+    splits = split_by_source(clips, {"valid": 0.25})
+    assert [n for n, split in enumerate(splits) if split == "valid"] == [6, 7, 8, 11]
 
 
 @pytest.mark.parametrize(
-    "shares", [{"val": 0.0}, {"val": 1.0}, {"val": 0.6, "test": 0.4}, {"val": float("nan")}]
+    "shares", [{"valid": 0.0}, {"valid": 1.0}, {"valid": 0.6, "test": 0.4}, {"valid": float("nan")}]
 )
 def test_rejects_shares_out_of_range(shares):
     with pytest.raises(ValueError, match="expected numbers above 0 that are together below 1"):
