@@ -23,8 +23,7 @@ from paddlevideo.data.datasets import (
     class_folder_rows,
     make_records,
     no_class_folders,
-    paths_of,
-    rows_of,
+    rows_of_split,
 )
 from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.data.paths import base_folder, find_audio_files
@@ -88,8 +87,9 @@ class AudioFeatureDataset:
             row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
             for row in rows
         ]
-        rows = rows_of(rows, self.split, problems)
-        return make_records(rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix))
+        rows = rows_of_split(rows, self.split, problems)
+        base = base_folder((row.path for row in rows), root, self.data_prefix)
+        return make_records(rows, problems, class_names, base)
 
 
 @register("dataset", ignores=WITHOUT_EFFECT)

@@ -180,7 +180,7 @@ def evaluate(
                 rows.append(
                     (place, {"id": record.id, "path": record.location, **known, "error": reason})
                 )
-    missing.places.update(*dist.gather(sorted(missing.places)))
+    missing.indices.update(*dist.gather(sorted(missing.indices)))
     if str(missing):
         log.logger.warning(str(missing))
     state = metric.merge(dist.gather(metric.state()))

@@ -366,6 +366,6 @@ def report_epoch(run: Run, epoch: int, clock: Clock) -> None:
             f"{len(failed)} of {run.failures.num_records} files have failed so far; each is named above or in a rank's log"
         )
     run.failures.check(len(failed))  # each rank has only held its own against the limit
-    run.missing.places.update(*dist.gather(sorted(run.missing.places)))
+    run.missing.indices.update(*dist.gather(sorted(run.missing.indices)))
     if str(run.missing):
         logger.warning(str(run.missing))
