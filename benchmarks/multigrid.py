@@ -21,7 +21,7 @@ from paddlevideo.engine.phases import batch_shapes, phases_of
 from paddlevideo.engine.steps import supervised
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape, Record
-from paddlevideo.solver.multigrid import Phase
+from paddlevideo.solver.phases import Phase
 
 
 def run(
@@ -141,7 +141,7 @@ class Timed:
 def total(group: Group, phases: list[Phase], plain: Timed, timed: dict[str, Timed]) -> Group:
     """The whole plan against plain training, from the times per clip: ratios of hours, and of multiplications."""
     rows = {row.name: row for row in group.rows}
-    before = phases[0].plain.epochs
+    before = phases[0].baseline.epochs
 
     def spent(per_clip) -> float:
         return sum(phase.num_epochs * per_clip(name(phase)) for phase in phases)

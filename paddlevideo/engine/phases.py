@@ -14,7 +14,8 @@ from paddlevideo.data.pipeline import ClipPipeline
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape
-from paddlevideo.solver.multigrid import Phase, Plain, StepShape, learning_rate, plan
+from paddlevideo.solver.multigrid import learning_rate, plan
+from paddlevideo.solver.phases import BaselineRun, Phase, StepShape
 
 
 def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple[list[Phase], Any]:
@@ -28,7 +29,7 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
         ConfigError: there is no such section, or it does not work out with the sections beside it or with the model.
     """
     if not multigrid:
-        return plan(None, Plain(cfg.epochs, cfg.DATASET.batch_size)), rule
+        return plan(None, BaselineRun(cfg.epochs, cfg.DATASET.batch_size)), rule
     place, spec = cfg.origin.path, cfg.MULTIGRID
     if spec is None:
         raise ConfigError([
@@ -55,7 +56,7 @@ def phases_of(cfg: Config, rule: Any, model: nn.Layer, multigrid: bool) -> tuple
     return phases, learning_rate(spec, rule, phases)
 
 
-def plain_of(cfg: Config, pipeline: ClipPipeline) -> Plain:
+def plain_of(cfg: Config, pipeline: ClipPipeline) -> BaselineRun:
     """The run without multigrid, read from the parts of its training pipeline; what no part says is None."""
     parts = [part for part in (*pipeline.early, *pipeline.late) if hasattr(part, "at")]
     jitter = next(
@@ -63,7 +64,7 @@ def plain_of(cfg: Config, pipeline: ClipPipeline) -> Plain:
     )
     crop = next((part.target_size for part in parts if hasattr(part, "target_size")), None)
     frames, rate = (getattr(pipeline.sample, key, None) for key in ("num_frames", "sampling_rate"))
-    return Plain(cfg.epochs, cfg.DATASET.batch_size, frames, crop, rate, jitter)
+    return BaselineRun(cfg.epochs, cfg.DATASET.batch_size, frames, crop, rate, jitter)
 
 
 def batch_shapes(phase: Phase) -> tuple[BatchShape, ...]:

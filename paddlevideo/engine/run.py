@@ -3,7 +3,7 @@
 import shlex
 import time
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.watch import StopSignal
 from paddlevideo.models import onednn
 from paddlevideo.solver import ema
-from paddlevideo.solver.multigrid import Phase, describe
+from paddlevideo.solver.phases import Phase, plan_table
 
 logger = log.logger
 
@@ -154,16 +154,15 @@ def start(
         dataset, orders[0], cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes
     )
     accumulate = accumulation(cfg, len(orders[0]))
-    if hasattr(schedule, "examples_per_epoch"):
-        schedule = replace(
-            schedule, examples_per_epoch=len(orders[0]) * cfg.DATASET.batch_size * dist.world_size()
-        )
+    schedule = schedule.with_epoch_size(
+        len(orders[0]) * cfg.DATASET.batch_size * dist.world_size()
+    )
     # The rates of a plan are those of the plain batch, whatever the batch of a phase.
     lr_scale = linear_scale(
         schedule.reference_batch_size, cfg.DATASET.batch_size * dist.world_size() * accumulate
     )
     table = (
-        describe(phases, lambda epoch: lr_scale * schedule(epoch), len(records), dist.world_size())
+        plan_table(phases, lambda epoch: lr_scale * schedule(epoch), len(records), dist.world_size())
         if multigrid
         else ""
     )

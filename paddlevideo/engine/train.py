@@ -24,7 +24,7 @@ from paddlevideo.models import onednn
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import DecodeError
 from paddlevideo.solver import ema
-from paddlevideo.solver.multigrid import evaluates, phase_at, saves
+from paddlevideo.solver.phases import evaluates, phase_at, saves
 
 logger = log.logger
 
