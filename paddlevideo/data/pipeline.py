@@ -150,7 +150,7 @@ class ClipPipeline:
         with Stage("sample"):
             indices = self.sample(clip.num_frames, clip.fps, rng)
         picked, numbers = indices.reshape(self.num_clips, -1), None
-        times = clip.times() if self.audio and hasattr(clip, "times") else None
+        times = clip.times() if self.audio else None
         if self.num_clips > 1:
             indices, numbers = np.unique(indices, return_inverse=True)
         each = self._each(rng)

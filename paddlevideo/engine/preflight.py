@@ -9,7 +9,7 @@ from paddle import nn
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, ClipPipeline, StageError
 from paddlevideo.engine.build import build_pipeline
-from paddlevideo.media.decode import ArrayClip
+from paddlevideo.media.clip import ArrayClip
 from paddlevideo.sample import Arrays, ClipShape, Record, Sample
 
 

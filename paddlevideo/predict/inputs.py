@@ -14,8 +14,9 @@ from paddlevideo.data.lists import DatasetError, Row, read_path_list
 from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
-from paddlevideo.media.decode import ArrayClip, FrameDecoder
+from paddlevideo.media.decode import FrameDecoder
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -24,17 +25,20 @@ Input = str | Path | np.ndarray | FrameExample
 
 @dataclass(frozen=True)
 class FrameFolderClip:
-    """An open clip of numbered pictures: without times, and so without the sound that would belong to them."""
+    """A `Clip` of a folder of frames, without times: an audio-visual model gets silence for it."""
 
-    clip: Any
+    clip: Clip
     fps: float = 0.0
 
     @property
     def num_frames(self) -> int:
         return self.clip.num_frames
 
-    def read(self, *arguments) -> np.ndarray:
-        return self.clip.read(*arguments)
+    def times(self) -> None:
+        """Return None: frames in a folder have no times."""
+
+    def read(self, indices, each=None) -> np.ndarray:
+        return self.clip.read(indices, each)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class AnyDecoder:
     video: Any
 
     @contextmanager
-    def open(self, record: Record) -> Iterator[Any]:
+    def open(self, record: Record) -> Iterator[Clip]:
         with (FrameDecoder() if record.frame_pattern else self.video).open(record) as clip:
             yield FrameFolderClip(clip) if record.frame_pattern else clip
 

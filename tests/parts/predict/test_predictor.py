@@ -14,7 +14,8 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
 from paddlevideo.engine.test import test as run_test
-from paddlevideo.media.decode import ArrayClip, VideoDecoder
+from paddlevideo.media.clip import ArrayClip
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, write_results
 from paddlevideo.runtimes.choose import available_backends
