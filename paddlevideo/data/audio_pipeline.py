@@ -32,10 +32,11 @@ from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
     has_audio_suffix,
+    list_video_streams,
     open_container,
 )
 from paddlevideo.media.log_mel import DecibelMel
-from paddlevideo.media.waveform import Backend, NoAudioError, moving_streams, read_waveform
+from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import ClipShape, DecodeError, InputSpec, Record, Sample
 
 MISSING_ROWS = 640  # of what stands in for a missing feature
@@ -291,7 +292,7 @@ class LoadAudioFeature:
         except NoAudioError as error:
             if self.missing_audio == "error":
                 raise NoAudioError(
-                    f"{error}; missing_audio: zeros would take silence in its place"
+                    f"{error}; missing_audio: zeros uses silence instead"
                 ) from error
             rows = np.zeros((MISSING_ROWS, self.num_mels), np.float32)
             num_frames = round(MISSING_ROWS / self.feature.steps_per_sec * NOMINAL_FPS)
@@ -359,7 +360,7 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
 def video_length(path: str) -> tuple[float, int]:
     """(frames per second, frames as the file announces them) of a file's first video; 30, 0 where it has none."""
     with open_container(path) as container:
-        for stream in moving_streams(container):
+        for stream in list_video_streams(container):
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             if fps:
                 return fps, stream.frames or round(

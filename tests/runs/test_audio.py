@@ -186,7 +186,7 @@ def test_what_has_no_sound_stops_or_is_counted(small, sounds, tmp_path, caplog, 
     with pytest.raises(TooManyFailures, match=r"1 of 13 files failed, max_failures allows 0"):
         train(small(*options))
     assert (
-        "mute.mp4: decode: no audio stream in it; missing_audio: zeros would take silence in its place"
+        "mute.mp4: decode: no audio stream in it; missing_audio: zeros uses silence instead"
         in caplog.text
     )
     caplog.clear()

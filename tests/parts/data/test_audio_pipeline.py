@@ -332,7 +332,7 @@ def test_missing_audio_is_an_error_or_counted(folder, caplog):
         records[:2], ("no audio stream in it", "no such feature file"), strict=True
     ):
         with pytest.raises(
-            StageError, match=f"decode: {why}; missing_audio: zeros would take silence in its place"
+            StageError, match=f"decode: {why}; missing_audio: zeros uses silence instead"
         ):
             pipeline()(record, RNG(0))
     loader = Loader(ClipDataset(records, pipeline(missing_audio="zeros")), EvalOrder(3, 3))

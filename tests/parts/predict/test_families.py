@@ -547,7 +547,7 @@ def test_a_video_without_sound_for_an_audio_model(families, predictors, tmp_path
     (refused,) = Predictor(families("sound").folder, cfg, device="cpu").predict(
         tmp_path / "silent.mp4"
     )
-    assert "missing_audio: zeros would take silence in its place" in refused.error
+    assert "missing_audio: zeros uses silence instead" in refused.error
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         ValueError, match=r"empty: no video or audio file in this folder; known suffixes: .*\.wav"
