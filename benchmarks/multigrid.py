@@ -20,7 +20,7 @@ from paddlevideo.engine.evaluate import to_tensors
 from paddlevideo.engine.phases import batch_shapes, phases_of
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape, Record
-from paddlevideo.solver.multigrid import Phase
+from paddlevideo.solver.phases import Phase
 
 
 def run(
@@ -140,7 +140,7 @@ class Timed:
 def total(group: Group, phases: list[Phase], plain: Timed, timed: dict[str, Timed]) -> Group:
     """The whole plan against plain training, from the times per clip: ratios of hours, and of multiplications."""
     rows = {row.name: row for row in group.rows}
-    before = phases[0].plain.epochs
+    before = phases[0].baseline.epochs
 
     def spent(per_clip) -> float:
         return sum(phase.num_epochs * per_clip(name(phase)) for phase in phases)

@@ -46,7 +46,7 @@ class WriteWav:
     def _as_stored(self, source: str, target: Path) -> None:
         with open_audio(source, self.stream) as sound, wave.open(str(target), "wb") as file:
             file.setparams((sound.num_channels, 2, sound.sample_rate, 0, "NONE", ""))
-            for piece in sound.pieces():
+            for piece in sound.chunks():
                 if len(piece) != sound.num_channels:
                     raise DecodeError(
                         f"the number of channels changes from {sound.num_channels} to {len(piece)}; set a sample rate"

@@ -1,15 +1,15 @@
-"""What can be wrong with a data set, each kind under one name, and how a single finding is written down."""
+"""The kinds of faults that a check of a data set reports."""
 
 from typing import NamedTuple
 
 
-class Kind(NamedTuple):
+class FaultKind(NamedTuple):
     """A kind of fault.
 
     Args:
-        title: a few words for a heading.
-        left_out: clips with it do not go into the clean lists.
-        advice: what to do.
+        title: a short heading.
+        left_out: clips with this fault are left out of the written lists.
+        advice: how to fix it.
     """
 
     title: str
@@ -18,81 +18,95 @@ class Kind(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """One finding.
+    """One fault of a data set.
 
     Args:
         kind: a key of KINDS.
-        path: the file as its list or folder calls it; a class, or "" where the whole set is meant.
-        text: what was found there.
-        place: file:line of the list that names it, "" for what a folder holds.
+        path: the file as its list or folder names it; the class for a fault of a class; "" for a
+            fault of a line or of the complete set.
+        text: what is wrong.
+        location: file:line of the list that names the file, "" for files of a folder.
     """
 
     kind: str
     path: str
     text: str
-    place: str = ""
+    location: str = ""
 
     def __str__(self):
-        return f"{self.place + ': ' if self.place else ''}{self.path + ': ' if self.path else ''}{self.text}"
+        return ": ".join(part for part in (self.location, self.path, self.text) if part)
 
 
+# The keys are part of the formats of bad_files.csv and check.json. Reports keep this order.
 KINDS = {
-    # of a file
-    "missing": Kind("no such file", True, "mend the list, or fetch the file again"),
-    "folder": Kind("a folder, not a file", True, "name the video itself"),
-    "empty": Kind("empty file", True, "fetch it again"),
-    "truncated": Kind("cut short", True, "fetch or record it again"),
-    "damaged": Kind(
-        "damaged", True, "fetch it again; `ffmpeg -i OLD -c copy NEW` mends some containers"
+    # Faults of a file.
+    "missing": FaultKind(
+        "no such file", True, "fix the path in the list, or download the file again"
     ),
-    "not_video": Kind("not a video", True, "delete it, or fetch it again"),
-    "no_video": Kind(
-        "no pictures in it",
+    "folder": FaultKind("a folder, not a file", True, "list the video file itself"),
+    "empty": FaultKind("empty file", True, "download it again"),
+    "truncated": FaultKind("truncated file", True, "download or record it again"),
+    "damaged": FaultKind(
+        "damaged file",
         True,
-        "sound alone is nothing to look at; delete it, or fetch the video",
+        "download it again; `ffmpeg -i OLD -c copy NEW` repairs some containers",
     ),
-    "no_frames": Kind("no frames", True, "record it again"),
-    "too_short": Kind(
-        "too short", True, "delete it, or allow it with --min_frames and --min_seconds"
+    "not_video": FaultKind("not a video", True, "delete it, or download the video again"),
+    "no_video": FaultKind(
+        "no video stream", True, "delete it, or download the file with its video stream"
     ),
-    "size_changes": Kind(
-        "the picture changes its size", True, "encode it anew: `ffmpeg -i OLD -vf scale=W:H NEW`"
+    "no_frames": FaultKind("no frames", True, "record it again"),
+    "too_short": FaultKind("too short", True, "delete it, or lower --min_frames or --min_seconds"),
+    "size_changes": FaultKind(
+        "the frame size changes",
+        True,
+        "re-encode it at one size: `ffmpeg -i OLD -vf scale=W:H NEW`",
     ),
-    "bad_times": Kind("times outside the video", True, "mend start_sec and end_sec"),
-    "crash": Kind("ends the decoder", True, "delete it; and a report to FFmpeg is worth the while"),
-    # of its name
-    "wrong_suffix": Kind(
-        "the name's ending does not fit", False, "rename it; other programs go by the name"
+    "bad_times": FaultKind("times outside the video", True, "fix start_sec and end_sec"),
+    "crash": FaultKind(
+        "crashes the decoder", True, "delete it, and consider reporting it to FFmpeg"
     ),
-    "unknown_suffix": Kind(
-        "a video that is not called one", True, "give it the ending of its format"
+    # Faults of a file name.
+    "wrong_suffix": FaultKind(
+        "suffix of another format", False, "rename it; other programs rely on the suffix"
     ),
-    "respelt": Kind(
-        "written in another way than the file", False, "the clean list has the file's own spelling"
+    "unknown_suffix": FaultKind(
+        "a video without a video suffix", True, "give it a suffix of its format"
     ),
-    "bad_name": Kind("a name that no list can hold", True, "rename it"),
-    # of a list
-    "bad_line": Kind("a line that is no record", True, "mend the line"),
-    "bad_label": Kind("a label that fits no class", True, "mend the label"),
-    "repeated": Kind("listed twice", True, "delete the line"),
-    # of the set
-    "no_class": Kind("in no class folder", True, "move it into the folder of its class"),
-    "duplicate": Kind("the same video twice", True, "delete one of them"),
-    "conflict": Kind("the same video in two classes", True, "keep it in the right class only"),
-    "leak": Kind(
-        "the same source in two splits", True, "move it, or draw new splits with --resplit"
+    "respelt": FaultKind(
+        "the list spells the path differently from the file",
+        False,
+        "the written list has the spelling of the file",
     ),
-    "no_training": Kind(
+    "bad_name": FaultKind("a file name that no list can hold", True, "rename it"),
+    # Faults of a list.
+    "bad_line": FaultKind("invalid line", True, "fix the line"),
+    "bad_label": FaultKind("invalid label", True, "fix the label"),
+    "repeated": FaultKind("listed twice", True, "delete the line"),
+    # Faults of the complete set.
+    "no_class": FaultKind("not in a class folder", True, "move it into the folder of its class"),
+    "duplicate": FaultKind("duplicate video", True, "delete one of them"),
+    "conflict": FaultKind(
+        "the same video in two classes", True, "keep it in the correct class only"
+    ),
+    "leak": FaultKind(
+        "the same source in two splits",
+        True,
+        "move all clips of the source to one split, or draw new splits with --resplit",
+    ),
+    "no_training": FaultKind(
         "a class without training clips",
         True,
-        "add training clips, or take the class out of the other splits",
+        "add training clips, or remove the class from the other splits",
     ),
-    "empty_class": Kind("a class without clips", False, "add clips, or remove the class"),
-    "few": Kind(
+    "empty_class": FaultKind("a class without clips", False, "add clips, or remove the class"),
+    "few": FaultKind(
         "too few sources to split", False, "add videos of this class from another recording"
     ),
-    "class_name": Kind("a class name that no list can hold", True, "rename the class"),
-    "alike": Kind(
-        "class names that look alike", False, "give one of them another name, or join the classes"
+    "class_name": FaultKind("a class name that no list can hold", True, "rename the class"),
+    "alike": FaultKind(
+        "class names that differ only in spelling",
+        False,
+        "rename one of them, or merge the classes",
     ),
 }

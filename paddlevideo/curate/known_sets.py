@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from paddlevideo.curate.batch_jobs import SET_LIST_ROOT, Job, below
 from paddlevideo.curate.faults import KINDS
-from paddlevideo.curate.probe import ProbeOptions, VideoInfo, odd_name, probe_video
+from paddlevideo.curate.file_names import name_problem
+from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
 from paddlevideo.data.class_names import LABELS_FILE as LABELS
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
@@ -63,11 +64,11 @@ def look_at(
     if how is None:
         return seen
     for place, result in run_each(
-        functools.partial(probe_video, how=how), records, workers, "videos"
+        functools.partial(probe_video, options=how), records, workers, "videos"
     ):
         path = records[place].path
         if isinstance(result, Crash):
-            seen[path].add("crash", path, "the decoder ends the whole process on it")
+            seen[path].add_fault("crash", path, "the decoder crashes on this file")
         else:
             seen[path] = result
     return seen
@@ -87,7 +88,7 @@ def path_in_list(path: str | Path, folder: Path) -> str:
     whole = Path(os.path.abspath(path))
     base = Path(os.path.abspath(folder))
     text = (whole.relative_to(base) if whole.is_relative_to(base) else whole).as_posix()
-    if why := odd_name(text):
+    if why := name_problem(text):
         raise DatasetError(f"{path}: {why}; rename it")
     return text
 

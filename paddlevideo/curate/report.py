@@ -1,201 +1,231 @@
-"""A check of a data set for people: as text for the console, and as one HTML file that needs nothing else."""
+"""Report a check of a data set to people: as text for the console, and as an HTML page."""
 
-import html
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paddlevideo.curate.check import SPLITS, Checked
+from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS, Fault
-from paddlevideo.curate.results import BAD, readable
+from paddlevideo.curate.results import BAD_FILES
+from paddlevideo.data.paths import SPLITS
+from paddlevideo.html_page import escape, page
+from paddlevideo.log import readable
 
-BAR = 40  # characters of the longest bar
+BAR_WIDTH = 40  # characters of the longest bar
+NAME_WIDTH = 40  # characters of the longest class name
 MAX_ROWS = 12  # of a histogram
-SHOWN = 5  # faults of a kind on the console
-SHOWN_HTML = 500
+MAX_FAULTS_TEXT = 5  # of each kind
+MAX_FAULTS_HTML = 500
 STYLE = """
-:root { color-scheme: light dark; --bar: #3b7dd8; --bad: #c0392b; --line: #8884; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; }
-td, th { text-align: left; padding: .15rem .6rem .15rem 0; vertical-align: top; }
-tr { border-bottom: 1px solid var(--line); } .n { text-align: right; white-space: nowrap; } .bar { width: 45%; }
-.bar div { background: var(--bar); height: .8rem; border-radius: 2px; } .name { overflow-wrap: anywhere; }
-.bad { color: var(--bad); } summary { cursor: pointer; margin-top: .6rem; } details .name { width: 42%; }
-@media (prefers-color-scheme: dark) { :root { --bar: #6aa5f5; --bad: #ff8a7a; } }
+td, th { padding: .15rem .6rem .15rem 0; vertical-align: top; }
+tr { border-bottom: 1px solid var(--faint); } summary { margin-top: .6rem; }
+.bar { width: 45%; } .bar div { background: var(--c1); height: .8rem; border-radius: 2px; }
+details .name { width: 42%; }
 """
 
 
 class Histogram(NamedTuple):
-    """`rows`: (what, how many clips)."""
+    """A histogram of clips.
+
+    Args:
+        title: the property and its unit.
+        rows: (value or range, number of clips).
+    """
 
     title: str
     rows: list[tuple[str, int]]
 
 
-def histograms(checked: Checked) -> list[Histogram]:
-    """Of the good clips: seconds, frames per second, and size of the picture."""
-    seen = [checked.of(item) for item in checked.items]
-    rates = Counter(f"{facts.fps:.2f}".rstrip("0").rstrip(".") for facts in seen)
-    sizes = Counter(f"{facts.width}x{facts.height}" for facts in seen)
+def histograms(result: CheckResult) -> list[Histogram]:
+    """Count the usable clips by duration, frame rate and frame size."""
+    infos = [result.info(clip) for clip in result.clips]
+    rates = Counter(f"{info.fps:.2f}".rstrip("0").rstrip(".") for info in infos)
+    sizes = Counter(f"{info.width}x{info.height}" for info in infos)
     return [
-        Histogram("duration (s)", durations([facts.seconds for facts in seen if facts.fps])),
-        Histogram("frames per second", most(rates)),
-        Histogram("width x height (px)", most(sizes)),
+        Histogram("duration (s)", duration_rows([info.seconds for info in infos if info.fps])),
+        Histogram("frames per second", most_common_rows(rates)),
+        Histogram("width x height (px)", most_common_rows(sizes)),
     ]
 
 
-def durations(seconds: Sequence[float]) -> list[tuple[str, int]]:
-    """Clips in steps of 1, 2 or 5 times a power of ten; the longest twentieth may share the last row."""
+def duration_rows(seconds: Sequence[float]) -> list[tuple[str, int]]:
+    """Count clips by duration.
+
+    The bins are 1, 2 or 5 times a power of ten wide. Where the longest clips, at most 5 %, would
+    need more than MAX_ROWS bins, they share the last one.
+
+    Args:
+        seconds: duration of each clip.
+
+    Returns:
+        (range in seconds, number of clips), without empty bins at both ends.
+    """
     if not seconds:
         return []
-    top = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
-    rough = max(top, 1e-3) / (MAX_ROWS - 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough)
-    bins = Counter(min(int(value / step + 1e-9), MAX_ROWS - 1) for value in seconds)
+    longest = sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
+    min_width = max(longest, 1e-3) / (MAX_ROWS - 1)
+    unit = 10.0 ** math.floor(math.log10(min_width))
+    width = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= min_width)
+    last = MAX_ROWS - 1
+    counts = Counter(min(int(value / width + 1e-9), last) for value in seconds)
+    is_last_open = max(seconds) >= MAX_ROWS * width
     rows = []
-    for number in range(min(bins), max(bins) + 1):
-        over = number == MAX_ROWS - 1 and max(seconds) >= MAX_ROWS * step
-        rows.append(
-            (
-                f"{number * step:g} and more"
-                if over
-                else f"{number * step:g} - {(number + 1) * step:g}",
-                bins[number],
-            )
-        )
+    for number in range(min(counts), max(counts) + 1):
+        if number == last and is_last_open:
+            name = f"{number * width:g} and more"
+        else:
+            name = f"{number * width:g} - {(number + 1) * width:g}"
+        rows.append((name, counts[number]))
     return rows
 
 
-def most(counts: Counter) -> list[tuple[str, int]]:
+def most_common_rows(counts: Counter) -> list[tuple[str, int]]:
+    """Return the MAX_ROWS most common values, and the sum of the others."""
     rows = counts.most_common(MAX_ROWS)
     rest = counts.total() - sum(count for _, count in rows)
     return rows + ([(f"{len(counts) - MAX_ROWS} others", rest)] if rest else [])
 
 
-def by_kind(faults: Sequence[Fault]) -> dict[str, list[Fault]]:
+def class_rows(result: CheckResult) -> tuple[list[str], list[tuple[str, Counter]]]:
+    """Return the splits that have clips, and (label, counts of each split), largest first."""
+    counts = result.counts()
+    splits = [split for split in SPLITS if any(split in count for count in counts.values())]
+    return splits, sorted(counts.items(), key=lambda pair: (-pair[1].total(), pair[0]))
+
+
+def faults_by_kind(faults: Sequence[Fault]) -> dict[str, list[Fault]]:
     groups: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
         groups[fault.kind].append(fault)
     return groups
 
 
-def headline(checked: Checked) -> str:
-    """`118 of 120 clips are good: 96 train, 22 val; 3 classes; 8.4 min`."""
-    parts = Counter(str(item.split) for item in checked.items)
-    splits = ", ".join(f"{parts[split]} {split}" for split in SPLITS if parts[split])
-    seconds = sum(checked.of(item).seconds for item in checked.items)
-    length = (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 7200
-        else f"{seconds / 60:.1f} min"
-        if seconds >= 120
-        else f"{seconds:.0f} s"
+def headline(result: CheckResult) -> str:
+    """`118 of 120 clips are good: 96 train, 22 valid; 3 classes; 8.4 min of video`."""
+    num_good = len(result.clips)
+    good = "all" if num_good == result.num_listed else f"{num_good} of"
+    counts = Counter(str(clip.split) for clip in result.clips)
+    splits = ", ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split]) or "none"
+    drawn = " (split drawn here)" if result.splits_drawn else ""
+    num_classes = len({clip.label for clip in result.clips})
+    length = duration_text(sum(result.info(clip).seconds for clip in result.clips))
+    return (
+        f"{good} {result.num_listed} clips are good: {splits}{drawn}; "
+        f"{num_classes} classes; {length} of video"
     )
-    good = "all" if len(checked.items) == checked.total else f"{len(checked.items)} of"
-    classes = len({item.label for item in checked.items})
-    drawn = " (split drawn here)" if checked.drawn else ""
-    return f"{good} {checked.total} clips are good: {splits or 'none'}{drawn}; {classes} classes; {length} of video"
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
+def duration_text(seconds: float) -> str:
+    """`51 s`, `8.4 min`, `2.5 h`."""
+    if seconds >= 7200:
+        return f"{seconds / 3600:.1f} h"
+    if seconds >= 120:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f} s"
 
 
-def text_report(checked: Checked) -> str:
-    """Lines for the console; faults last, where one looks."""
-    lines = []
-    counts = checked.counts()
-    splits = [split for split in SPLITS if any(split in count for count in counts.values())]
-    width = min(40, max((len(readable(label)) for label in counts), default=0))
-    if counts:
-        lines.append(f"{'class':<{max(width, 5)}}  " + "  ".join(f"{split:>6}" for split in splits))
-        top = max(count.total() for count in counts.values())
-        for label, count in sorted(counts.items(), key=lambda pair: (-pair[1].total(), pair[0])):
-            numbers = "  ".join(f"{count[split]:>6}" for split in splits)
-            name = readable(label)
-            name = name if len(name) <= 40 else name[:37] + "..."
-            lines.append(
-                f"{name:<{max(width, 5)}}  {numbers}  {'#' * max(1, round(BAR * count.total() / top))}"
-            )
-    for title, rows in histograms(checked):
+# --- text -----------------------------------------------------------------------------------------
+
+
+def text_report(result: CheckResult) -> str:
+    """Return the report for the console. It ends with the faults and the headline."""
+    lines = class_lines(result)
+    for title, rows in histograms(result):
         if rows:
             lines += ["", title]
-            wide, top = max(len(name) for name, _ in rows), max(count for _, count in rows)
-            lines += [
-                f"  {name:<{wide}}  {n:>6}  {'#' * (n and max(1, round(BAR * n / top)))}".rstrip()
-                for name, n in rows
-            ]
-    if checked.notes:
-        lines += ["", *(f"note: {readable(note)}" for note in checked.notes)]
-    for kind, group in by_kind(checked.faults).items():
-        about = KINDS[kind]
-        lines += [
-            "",
-            f"{kind}: {about.title}, {len(group)}{' (left out)' if about.left_out else ''}; {about.advice}",
-        ]
-        lines += [f"  {readable(str(fault))}" for fault in group[:SHOWN]]
-        lines += [f"  ... and {len(group) - SHOWN} more, see {BAD}"] if len(group) > SHOWN else []
-    return "\n".join([*lines, "", headline(checked)])
+            width = max(len(name) for name, _ in rows)
+            top = max(count for _, count in rows)
+            for name, count in rows:
+                lines.append(f"  {name:<{width}}  {count:>6}  {text_bar(count, top)}".rstrip())
+    if result.notes:
+        lines += ["", *(f"note: {readable(note)}" for note in result.notes)]
+    for kind, group in faults_by_kind(result.faults).items():
+        title, left_out, advice = KINDS[kind]
+        count = f"{len(group)} (left out)" if left_out else f"{len(group)}"
+        lines += ["", f"{kind}: {title}, {count}; {advice}"]
+        lines += [f"  {readable(str(fault))}" for fault in group[:MAX_FAULTS_TEXT]]
+        if len(group) > MAX_FAULTS_TEXT:
+            lines.append(f"  ... and {len(group) - MAX_FAULTS_TEXT} more, see {BAD_FILES}")
+    return "\n".join([*lines, "", headline(result)])
 
 
-# --- HTML ------------------------------------------------------------------------------------------------------------
+def class_lines(result: CheckResult) -> list[str]:
+    """Return a table of the classes; no lines without clips."""
+    splits, rows = class_rows(result)
+    if not rows:
+        return []
+    names = [readable(label) for label, _ in rows]
+    width = max(len("class"), min(NAME_WIDTH, max(map(len, names))))
+    top = max(count.total() for _, count in rows)
+    lines = [f"{'class':<{width}}  " + "  ".join(f"{split:>6}" for split in splits)]
+    for name, (_, count) in zip(names, rows, strict=True):
+        numbers = "  ".join(f"{count[split]:>6}" for split in splits)
+        shown = name if len(name) <= NAME_WIDTH else name[: NAME_WIDTH - 3] + "..."
+        lines.append(f"{shown:<{width}}  {numbers}  {text_bar(count.total(), top)}")
+    return lines
 
 
-def html_report(checked: Checked, title: str) -> str:
-    """One page without scripts and without anything from elsewhere; readable in light and dark."""
-    say = lambda text: html.escape(readable(text))  # noqa: E731
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{say(title)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{say(title)}</h1><p>{say(headline(checked))}</p>",
-    ]
-    parts += [f"<p>Note: {say(note)}</p>" for note in checked.notes]
-    groups = by_kind(checked.faults)
-    parts.append(
-        f'<h2>Faults: <span class="{"bad" if groups else ""}">{len(checked.faults) or "none"}</span></h2>'
-    )
-    for kind, group in groups.items():
-        about = KINDS[kind]
-        advice = f"{len(group)}{', left out' * about.left_out}; {say(about.advice)}"
-        parts.append(f"<details open><summary><b>{say(about.title)}</b>: {advice}</summary><table>")
-        for fault in group[:SHOWN_HTML]:
-            where = (
-                f"{say(fault.path)}<br><small>{say(fault.place)}</small>"
-                if fault.place
-                else say(fault.path)
-            )
-            parts.append(f'<tr><td class="name">{where}</td><td>{say(fault.text)}</td></tr>')
-        more = len(group) - SHOWN_HTML
-        parts.append(
-            "</table>"
-            + (f"<p>... and {more} more, see {BAD}</p>" if more > 0 else "")
-            + "</details>"
-        )
-    counts = checked.counts()
-    splits = [split for split in SPLITS if any(split in count for count in counts.values())]
-    rows = sorted(counts.items(), key=lambda pair: (-pair[1].total(), pair[0]))
+def text_bar(count: int, top: int) -> str:
+    return "#" * max(1, round(BAR_WIDTH * count / top)) if count else ""
+
+
+# --- HTML -----------------------------------------------------------------------------------------
+
+
+def html_report(result: CheckResult, title: str) -> str:
+    """Return the report as one HTML page that needs no other files."""
+    parts = [f"<h1>{escape(title)}</h1><p>{escape(headline(result))}</p>"]
+    parts += [f"<p>Note: {escape(note)}</p>" for note in result.notes]
+    parts += html_faults(result)
+    parts += html_classes(result)
+    for name, rows in histograms(result):
+        top = max((count for _, count in rows), default=1)
+        parts.append(f"<h2>{escape(name)}</h2><table>")
+        for value, count in rows:
+            cells = f'<td>{escape(value)}</td><td class="n">{count}</td>{html_bar(count, top)}'
+            parts.append(f"<tr>{cells}</tr>")
+        parts.append("</table>")
+    return page(title, "\n".join(parts), STYLE)
+
+
+def html_faults(result: CheckResult) -> list[str]:
+    """Return a heading, and a table of the faults of each kind."""
+    css_class, total = ("bad", len(result.faults)) if result.faults else ("", "none")
+    parts = [f'<h2>Faults: <span class="{css_class}">{total}</span></h2>']
+    for kind, group in faults_by_kind(result.faults).items():
+        title, left_out, advice = KINDS[kind]
+        count = f"{len(group)}, left out" if left_out else f"{len(group)}"
+        summary = f"<b>{escape(title)}</b>: {count}; {escape(advice)}"
+        parts.append(f"<details open><summary>{summary}</summary><table>")
+        for fault in group[:MAX_FAULTS_HTML]:
+            name = escape(fault.path)
+            if fault.location:
+                name += f"<br><small>{escape(fault.location)}</small>"
+            parts.append(f'<tr><td class="name">{name}</td><td>{escape(fault.text)}</td></tr>')
+        parts.append("</table>")
+        if len(group) > MAX_FAULTS_HTML:
+            parts.append(f"<p>... and {len(group) - MAX_FAULTS_HTML} more, see {BAD_FILES}</p>")
+        parts.append("</details>")
+    return parts
+
+
+def html_classes(result: CheckResult) -> list[str]:
+    """Return a heading and a table of the classes."""
+    splits, rows = class_rows(result)
     head = "".join(f'<th class="n">{split}</th>' for split in splits)
-    parts.append(f"<h2>Classes: {len(counts)}</h2><table><tr><th>class</th>{head}<th></th></tr>")
-    top = max((count.total() for count in counts.values()), default=1)
+    parts = [f"<h2>Classes: {len(rows)}</h2><table><tr><th>class</th>{head}<th></th></tr>"]
+    top = max((count.total() for _, count in rows), default=1)
     for label, count in rows:
         numbers = "".join(f'<td class="n">{count[split]}</td>' for split in splits)
-        parts.append(
-            f'<tr><td class="name">{say(label)}</td>{numbers}{bar(count.total(), top)}</tr>'
-        )
+        bar = html_bar(count.total(), top)
+        parts.append(f'<tr><td class="name">{escape(label)}</td>{numbers}{bar}</tr>')
     parts.append("</table>")
-    for name, values in histograms(checked):
-        top = max((n for _, n in values), default=1)
-        parts.append(f"<h2>{say(name)}</h2><table>")
-        parts += [
-            f'<tr><td>{say(what)}</td><td class="n">{n}</td>{bar(n, top)}</tr>'
-            for what, n in values
-        ]
-        parts.append("</table>")
-    return "\n".join([*parts, "</body></html>"]) + "\n"
+    return parts
 
 
-def bar(count: int, top: int) -> str:
-    return f'<td class="bar"><div style="width:{100 * count / max(1, top):.1f}%"></div></td>'
+def html_bar(count: int, top: int) -> str:
+    percent = 100 * count / max(1, top)
+    return f'<td class="bar"><div style="width:{percent:.1f}%"></div></td>'

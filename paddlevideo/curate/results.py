@@ -1,13 +1,15 @@
-"""The files that a check leaves behind, and how a data set that is one folder is found again.
+"""Write the files that a check of a data set leaves.
 
-| file            | what                                                                                        |
-| ---             | ---                                                                                         |
-| `train.csv` ... | a table per split: path, class id, class name, source, times where given, frames, rate, size |
-| `labels.txt`    | `id name` a line                                                                            |
-| `bad_files.csv` | everything that is wrong, a line each                                                       |
-| `check.json`    | what was asked, counts, and the hash of each file above, by which it is known as ours        |
+| file                       | content                                                             |
+| ---                        | ---                                                                 |
+| train.csv, val.csv, ...    | a table per split: path, class id, class name, source, times where  |
+|                            | given, number of frames, frame rate, frame size                     |
+| labels.txt                 | `id name` per line                                                  |
+| bad_files.csv              | a fault per line                                                    |
+| check.json                 | the manifest: counts, and a hash of each other file                 |
 
-Media are never touched. A file that this did not write, or that was changed since, is not overwritten unless asked for.
+Videos are never changed. A file that an earlier check did not write, or that was edited since, is
+overwritten only on request.
 """
 
 import csv
@@ -17,213 +19,214 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from paddlevideo.curate.check import SPLITS, Checked, key_of
+from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS
-from paddlevideo.data.class_names import LABELS_FILE as LABELS
+from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.paths import SPLITS, list_name
 from paddlevideo.files import atomic_write, writable
 from paddlevideo.log import readable
 
 MANIFEST = "check.json"
-BAD = "bad_files.csv"
+BAD_FILES = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
 CONFIG = "configs/finetune/pptsn.yaml"
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def check_free(out: Path, overwrite: bool = False) -> None:
-    """Find out before long work whether the files can be written to `out`.
+def check_writable(out_dir: Path, overwrite: bool = False) -> None:
+    """Check before long work that the files can be written to `out_dir`.
 
     Raises:
-        FileExistsError: a file of such a name is there that is not ours, or was changed since.
+        FileExistsError: a file of one of the names exists, and no check wrote it, or it was edited
+            since.
         OSError: the folder cannot be written to.
     """
-    writable(out / MANIFEST)
-    names = [f"{split}.csv" for split in SPLITS] + [LABELS, BAD, REPORT]
-    ours = read_manifest(out)
-    for name in () if overwrite else names:
-        path = out / name
-        if path.exists() and not is_ours(path, ours):
-            why = (
-                "was changed since it was written"
-                if name in ours["files"]
-                else "is there and was not written by this tool"
-            )
+    writable(out_dir / MANIFEST)
+    if overwrite:
+        return
+    manifest = read_manifest(out_dir)
+    for name in [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]:
+        path = out_dir / name
+        if path.exists() and not is_own_file(path, manifest):
+            if name in manifest["files"]:
+                problem = "was edited since this tool wrote it"
+            else:
+                problem = "exists and was not written by this tool"
             raise FileExistsError(
-                f"{path} {why}; choose another folder with --out, or replace it with --overwrite"
+                f"{path} {problem}; "
+                "choose another folder with --out, or replace the file with --overwrite"
             )
 
 
 def write(
-    checked: Checked, out: Path, more: Mapping[str, str] | None = None, overwrite: bool = False
+    result: CheckResult,
+    out_dir: Path,
+    other_files: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, int]:
-    """Write the lists of all splits, class names, faults and the manifest; each file whole or not at all.
+    """Write the lists of all splits, class names, faults and the manifest, each file atomically.
 
     Args:
-        more: name -> text of other files, as the report.
+        other_files: name -> text of other files, such as the report.
 
     Returns:
-        name of each file -> how many records or lines it holds.
+        name of each file -> its number of records.
 
     Raises:
-        DatasetError: no clip is left to write.
-        OSError: as `check_free`.
+        DatasetError: no training clip is left.
+        OSError: as `check_writable`.
     """
-    if not any(item.split == "train" for item in checked.items):
-        raise DatasetError("no clip is left to train on; the faults say why")
-    check_free(out, overwrite)
+    splits = {clip.split for clip in result.clips}
+    if "train" not in splits:
+        raise DatasetError("no training clip is left, see the faults for the reasons")
+    check_writable(out_dir, overwrite)
     texts = {
-        f"{split}.csv": table(checked, split, out)
-        for split in SPLITS
-        if any(i.split == split for i in checked.items)
+        list_file(split): split_table(result, split, out_dir) for split in SPLITS if split in splits
     }
     counts = {name: text.count("\n") - 1 for name, text in texts.items()}
-    if checked.class_names is not None:
-        texts[LABELS] = "".join(
-            f"{number} {name}\n" for number, name in enumerate(checked.class_names)
-        )
-        counts[LABELS] = len(checked.class_names)
-    texts[BAD], counts[BAD] = fault_table(checked), len(checked.faults)
-    texts |= dict(more or {})
-    before, after = read_manifest(out), manifest(checked, texts)
-    # Before the first file is replaced: a run that is ended half-way must know both as its own.
-    write_json(out / MANIFEST, before | {"coming": after["files"]})
+    if result.class_names is not None:
+        lines = [f"{number} {name}\n" for number, name in enumerate(result.class_names)]
+        texts[LABELS_FILE], counts[LABELS_FILE] = "".join(lines), len(lines)
+    texts[BAD_FILES], counts[BAD_FILES] = fault_table(result), len(result.faults)
+    texts |= dict(other_files or {})
+    before, after = read_manifest(out_dir), make_manifest(result, texts)
+    # An interrupted run leaves old and new files, and the next one must recognize both.
+    write_json(out_dir / MANIFEST, before | {"coming": after["files"]})
     for name, text in texts.items():
-        with atomic_write(out / name) as temporary:
+        with atomic_write(out_dir / name) as temporary:
             temporary.write_bytes(text.encode("utf-8"))
     for name in before["files"]:
-        if name not in texts and Path(name).name == name and is_ours(out / name, before):
-            (out / name).unlink(missing_ok=True)
-    write_json(out / MANIFEST, after)
+        if name not in texts and Path(name).name == name and is_own_file(out_dir / name, before):
+            (out_dir / name).unlink(missing_ok=True)
+    write_json(out_dir / MANIFEST, after)
     return counts
 
 
-def how_to_train(out: Path, counts: Mapping[str, int]) -> str:
-    """The command that trains on the lists that `write` counted."""
-    validate = " --validate" if "val.csv" in counts else ""
+def list_file(split: str) -> str:
+    return f"{list_name(split)}.csv"
+
+
+def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
+    """Return the command that trains on the files that `write` wrote."""
+    validate = " --validate" if list_file("valid") in file_names else ""
+    # -o reads values as YAML, where 2024 is a number and # begins a comment.
     try:
-        plain = yaml.safe_load(str(out)) == str(out)
+        is_plain_text = yaml.safe_load(str(out_dir)) == str(out_dir)
     except yaml.YAMLError:
-        plain = False
-    root = (
-        str(out) if plain else json.dumps(str(out), ensure_ascii=False)
-    )  # 2024, or a #: -o reads values as YAML
+        is_plain_text = False
+    root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
     return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={root}')}"
 
 
-def table(checked: Checked, split: str, out: Path) -> str:
-    """Comma-separated records of a split, paths relative to `out` where they lie below it, else absolute."""
-    timed = any(
-        item.record.start_sec is not None or item.record.end_sec is not None
-        for item in checked.items
-    )
-    columns = [
-        "path",
-        "label",
-        "class",
-        "source",
-        *(["start_sec", "end_sec"] if timed else []),
-        "frames",
-        "fps",
-        "width",
-        "height",
-    ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for item in checked.items:
-        if item.split == split:
-            seen, name = checked.of(item), item.label if checked.class_names is not None else ""
-            times = [item.record.start_sec, item.record.end_sec] if timed else []
-            facts = [seen.num_frames, round(seen.fps, 3), seen.width, seen.height]
-            writer.writerow(
-                [
-                    listed(seen.path, out),
-                    checked.class_ids[item.label],
-                    name,
-                    item.source,
-                    *times,
-                    *facts,
-                ]
-            )
-    return text.getvalue()
+# --- tables ---------------------------------------------------------------------------------------
 
 
-def listed(path: str, out: Path) -> str:
-    full, base = Path(os.path.abspath(path)), Path(os.path.abspath(out))
+def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
+    """Format the clips of a split as comma-separated values."""
+    records = [clip.record for clip in result.clips]
+    has_times = any(r.start_sec is not None or r.end_sec is not None for r in records)
+    columns = ["path", "label", "class", "source"]
+    columns += ["start_sec", "end_sec"] if has_times else []
+    columns += ["frames", "fps", "width", "height"]
+    rows: list[list[Any]] = []
+    for clip in result.clips:
+        if clip.split == split:
+            info, record = result.info(clip), clip.record
+            class_name = clip.label if result.class_names is not None else ""
+            path = listed_path(info.path, out_dir)
+            row = [path, result.class_ids[clip.label], class_name, clip.source]
+            row += [record.start_sec, record.end_sec] if has_times else []
+            row += [info.num_frames, round(info.fps, 3), info.width, info.height]
+            rows.append(row)
+    return csv_text(columns, rows)
+
+
+def listed_path(path: str, out_dir: Path) -> str:
+    """Return the path relative to `out_dir` if it is inside, else the absolute path."""
+    full, base = Path(os.path.abspath(path)), Path(os.path.abspath(out_dir))
     return full.relative_to(base).as_posix() if full.is_relative_to(base) else full.as_posix()
 
 
-def fault_table(checked: Checked) -> str:
-    """All faults as comma-separated values."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "left_out", "path", "place", "text"])
-    for fault in checked.faults:
+def fault_table(result: CheckResult) -> str:
+    """Format all faults as comma-separated values."""
+    rows = []
+    for fault in result.faults:
         left_out = "yes" if KINDS[fault.kind].left_out else "no"
-        writer.writerow(
-            [
-                fault.kind,
-                left_out,
-                readable(fault.path),
-                readable(fault.place),
-                readable(fault.text),
-            ]
-        )
+        texts = [readable(text) for text in (fault.path, fault.location, fault.text)]
+        rows.append([fault.kind, left_out, *texts])
+    return csv_text(["kind", "left_out", "path", "place", "text"], rows)
+
+
+def csv_text(columns: list[str], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
 
 
-def manifest(checked: Checked, texts: Mapping[str, str]) -> dict:
-    """Counts for other programs, and the hash of each file by which the next check knows it."""
-    seen = {key_of(item): checked.of(item) for item in checked.items}.values()
+# --- the manifest ---------------------------------------------------------------------------------
+
+
+def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of check.json.
+
+    Args:
+        texts: name -> content of the other files.
+    """
+    infos = {clip.key: result.info(clip) for clip in result.clips}.values()
+    num_clips = Counter(list_name(str(clip.split)) for clip in result.clips)
+    classes = {
+        label: {list_name(split): number for split, number in count.items()}
+        for label, count in sorted(result.counts().items())
+    }
     return {
         "version": VERSION,
-        "clips": {"named": checked.total, **Counter(str(item.split) for item in checked.items)},
-        "seconds": round(sum(facts.seconds for facts in seen), 3),
-        "classes": {label: dict(count) for label, count in sorted(checked.counts().items())},
-        "faults": dict(Counter(fault.kind for fault in checked.faults)),
-        "notes": checked.notes,
-        "files": {name: digest_of(text.encode("utf-8")) for name, text in texts.items()},
+        "clips": {"named": result.num_listed, **num_clips},
+        "seconds": round(sum(info.seconds for info in infos), 3),
+        "classes": classes,
+        "faults": dict(Counter(fault.kind for fault in result.faults)),
+        "notes": result.notes,
+        "files": {name: digest(text.encode("utf-8")) for name, text in texts.items()},
     }
 
 
-def digest_of(content: bytes) -> str:
+def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def is_ours(path: Path, ours: Mapping) -> bool:
-    """An earlier check wrote this file, and nobody changed it."""
-    return path.is_file() and digest_of(path.read_bytes()) in (
-        ours["files"].get(path.name),
-        ours["coming"].get(path.name),
-    )
+def is_own_file(path: Path, manifest: Mapping[str, Mapping[str, str]]) -> bool:
+    """Return whether an earlier check wrote this file, and nobody edited it since."""
+    if not path.is_file():
+        return False
+    digests = [manifest[key].get(path.name) for key in ("files", "coming")]
+    return digest(path.read_bytes()) in digests
 
 
-def write_json(path: Path, data: Mapping) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
 
 
-def read_manifest(out: Path) -> dict:
-    """The manifest of an earlier check; without files where there is none, or none that can be read."""
+def read_manifest(out_dir: Path) -> dict[str, dict[str, str]]:
+    """Read the hashes of the files that an earlier check wrote.
+
+    Returns:
+        "files" and, of an interrupted run, "coming": name -> hash. Both are empty where there is
+        no readable manifest.
+    """
     try:
-        data = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        data = None
-    data = data if isinstance(data, dict) else {}
-    return {
-        key: data[key] if isinstance(data.get(key), dict) else {} for key in ("files", "coming")
-    }
-
-
-# --- finding ---------------------------------------------------------------------------------------------------------
+        content = None
+    hashes: dict[str, dict[str, str]] = {}
+    for key in ("files", "coming"):
+        value = content.get(key) if isinstance(content, dict) else None
+        hashes[key] = value if isinstance(value, dict) else {}
+    return hashes

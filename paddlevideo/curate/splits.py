@@ -1,7 +1,8 @@
-"""Which clips come from one recording, and training and validation sets that keep them together.
+"""Find the recording that a clip was cut from, and split a data set by recording.
 
-Clips cut from one recording look alike: with some in training and some in validation, a model is rewarded for knowing the place
-and the people. What a clip's source is, its name tells (`source_of`); what it does not tell, a `source` column may.
+Clips of one recording look alike. With some of them in training and others in validation, a model
+that remembers the scene and the people is rewarded. The source of a clip follows from its name
+(`source_of`), or from a `source` column in the table.
 """
 
 import hashlib
@@ -11,90 +12,72 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from paddlevideo.data.paths import SPLIT_NAMES
+from paddlevideo.data.paths import split_name
 
-# Names whose source is the same wherever the file lies: a Kinetics clip (id, first and last second), UCF-101 (group, clip),
-# HMDB-51 (movie, then body part, camera, people, side, quality, number).
+# Naming schemes whose sources are unique in all folders.
+# Kinetics: video id, first and last second.
 KINETICS = re.compile(r"(?P<source>.+)_(?P<start>\d{6})_(?P<end>\d{6})")
-EVERYWHERE = (
-    re.compile(r"(?P<source>.+_g\d+)_c\d+"),
-    re.compile(r"(?P<source>.+)_[fhul]_(?:nm|cm)_np\d_(?:fr|le|ri|ba)_(?:bad|med|goo)_\d+"),
-)
-LONGEST = 600  # seconds; six digits that lie further apart are dates or clock times
-# Names whose source is told from others by their folder: cut by a scene detector or by hand, or named by their times.
-CUT = re.compile(
+# Six-digit numbers that lie further apart (s) are dates or times of day.
+MAX_KINETICS_SECONDS = 600
+UCF101 = re.compile(r"(?P<source>.+_g\d+)_c\d+")
+# HMDB-51: video, then body parts, camera motion, people, camera angle, quality, number.
+HMDB51 = re.compile(r"(?P<source>.+)_[fhul]_(?:nm|cm)_np\d_(?:fr|le|ri|ba)_(?:bad|med|goo)_\d+")
+# Naming schemes whose sources are unique in one folder only: numbered scenes, or start and end.
+SCENE = re.compile(
     r"(?P<source>.+?)[ ._-]+(?:scene|clip|part|segment|seg|shot|cut|chunk)[ ._-]*\d+", re.IGNORECASE
 )
 TIMES = re.compile(r"(?P<source>.+)_\d+\.\d+_\d+\.\d+")
-# What stands before the number in `video_clip_1` names no recording.
-GENERAL = {
-    "video",
-    "vid",
-    "movie",
-    "film",
-    "img",
-    "mov",
-    "cam",
-    "camera",
-    "rec",
-    "recording",
-    "sample",
-    "output",
-    "out",
-}
-GENERAL |= {"my", "the", "new", "test", "train", "val"}
+# Names such as `video` in `video_clip_1` do not identify a recording.
+GENERIC_NAMES = {"video", "vid", "movie", "film", "img", "mov", "cam", "camera", "rec", "recording"}
+GENERIC_NAMES |= {"sample", "output", "out", "my", "the", "new", "test", "train", "val"}
 
 
 def source_of(name: str, label: str = "", pattern: str | re.Pattern | None = None) -> str:
-    """The recording that a clip was cut from, by its name.
+    """Derive the recording that a clip was cut from, from the name of the clip.
 
-    | name                                | source      | of                                       |
-    | ---                                 | ---         | ---                                      |
-    | `run/v_Run_g08_c03.avi`             | `v_Run_g08` | UCF-101's groups                         |
-    | `run/5Fv6MkWzqzE_000012_000022.mp4` | 5Fv6MkWzqzE | Kinetics: id, start, end (s)             |
-    | `run/derby-Scene-003.mp4`           | `derby`     | `scene clip part segment shot cut chunk` |
-    | `run/derby_12.0_14.5.mp4`           | `derby`     | start and end (s)                        |
-    | `run/derby_3.mp4`                   | itself      | a bare number tells nothing              |
+    | name                                | source        | naming scheme                         |
+    | ---                                 | ---           | ---                                   |
+    | `run/v_Run_g08_c03.avi`             | `v_Run_g08`   | UCF-101: group, clip                  |
+    | `run/5Fv6MkWzqzE_000012_000022.mp4` | `5Fv6MkWzqzE` | Kinetics: video id, start, end (s)    |
+    | `run/derby-Scene-003.mp4`           | `derby`       | scene, clip, part, segment, shot, ... |
+    | `run/derby_12.0_14.5.mp4`           | `derby`       | start, end (s)                        |
+    | `run/derby_3.mp4`                   | `run/derby_3` | none: a bare number is not a scheme   |
 
-    A scene's source is told apart by its folders, but not by those of class and split, so that `train/serve/final_clip_1.mp4`
-    and `val/rally/final_clip_2.mp4` share one.
+    The source of a numbered scene includes its folders, except those of classes and splits:
+    `train/serve/final_clip_1.mp4` and `val/rally/final_clip_2.mp4` share a source.
 
     Args:
-        name: path of the clip as its list or folder calls it.
-        label: its class.
-        pattern: None for the rules above; "none" to take each file for a recording of its own; or a regular expression that is
-            searched in the path, whose first group is the source. A name without a match is a recording of its own.
+        name: path of the clip, as its list or folder names it.
+        label: class of the clip.
+        pattern: None for the naming schemes above; "none" to make each file its own source; or a
+            regular expression to search in the path. Its first group, or without groups the
+            complete match, is the source. A name that does not match is its own source.
     """
     path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
-    itself = path.with_suffix("").as_posix()
+    own_source = path.with_suffix("").as_posix()
     if pattern == "none":
-        return itself
+        return own_source
     if pattern is not None:
-        found = re.search(pattern, path.as_posix())
-        return (
-            (found.group(1) if found.re.groups else found.group(0)) or itself if found else itself
-        )
+        match = re.search(pattern, path.as_posix())
+        if match is None:
+            return own_source
+        return match.group(1 if match.re.groups else 0) or own_source
     stem = path.stem
-    found = KINETICS.fullmatch(stem)
-    if (
-        found
-        and 0 < int(found["end"]) - int(found["start"]) <= LONGEST
-        and found["source"].lower() not in GENERAL
-    ):
-        return found["source"]
-    for rule in EVERYWHERE:
-        if found := rule.fullmatch(stem):
-            return found["source"]
-    for rule in (CUT, TIMES):
-        found = rule.fullmatch(stem)
-        if found and found["source"].lower() not in GENERAL:
-            folders = [
-                part
-                for part in path.parts[:-1]
-                if part != label and part.lower() not in SPLIT_NAMES
-            ]
-            return "/".join([*folders, found["source"]])
-    return itself
+    match = KINETICS.fullmatch(stem)
+    if match and match["source"].lower() not in GENERIC_NAMES:
+        seconds = int(match["end"]) - int(match["start"])
+        if 0 < seconds <= MAX_KINETICS_SECONDS:
+            return match["source"]
+    for scheme in (UCF101, HMDB51):
+        if match := scheme.fullmatch(stem):
+            return match["source"]
+    for scheme in (SCENE, TIMES):
+        match = scheme.fullmatch(stem)
+        if match and match["source"].lower() not in GENERIC_NAMES:
+            parents = [part for part in path.parts[:-1] if part != label]
+            folders = [part for part in parents if split_name(part) is None]
+            return "/".join([*folders, match["source"]])
+    return own_source
 
 
 def split_by_source(
@@ -103,47 +86,55 @@ def split_by_source(
     seed: int = 0,
     rest: str = "train",
 ) -> list[str]:
-    """A split for each clip: all clips of a source in one, and of every class about the wanted share in each.
+    """Assign a split to each clip, so that all clips of a source share a split.
 
-    The order of sources is that of a hash of seed and name, so the answer depends on neither the order of the clips nor the
-    machine, and clips that are added later move few of the others.
+    Each class gets about the wanted share of its clips in each split. Sources are ordered by a hash
+    of the seed and their names. The result therefore depends neither on the order of the clips nor
+    on the machine, and clips that are added later move few of the others.
 
     Args:
         clips: (source, class) of each clip.
-        shares: split -> share of each class's clips, above 0 and together below 1. Each class with at least two sources gives
-            at least one clip, where its sources are not bound to other classes; the last source of a class stays in `rest`.
-        rest: where the other clips go.
+        shares: split -> share of the clips of each class, above 0 and below 1 in total. A class
+            with two or more sources gives at least one clip to each split, unless its sources also
+            hold clips of other classes. The last source of a class stays in `rest`.
+        seed: another seed gives another assignment.
+        rest: split of the other clips.
 
     Returns:
-        the name of a split for each clip.
+        the split of each clip.
+
+    Raises:
+        ValueError: a share is out of range.
     """
     if any(not share > 0 for share in shares.values()) or sum(shares.values()) >= 1:
         raise ValueError(
             f"shares are {dict(shares)}, expected numbers above 0 that are together below 1"
         )
-    counts: dict[str, Counter] = defaultdict(Counter)  # clips of a source by class
+    # source -> class -> number of clips
+    counts: dict[str, Counter] = defaultdict(Counter)
     for source, label in clips:
         counts[source][label] += 1
-    sizes = Counter(label for _, label in clips)
-    free = Counter(
-        label for classes in counts.values() for label in classes
-    )  # sources of a class that are left in `rest`
+    class_sizes = Counter(label for _, label in clips)
+    # class -> number of sources that are still in `rest`
+    num_free = Counter(label for classes in counts.values() for label in classes)
     order = sorted(
         counts, key=lambda source: (hashlib.sha256(f"{seed}/{source}".encode()).digest(), source)
     )
-    placed = dict.fromkeys(order, rest)
+    smallest_first = sorted(order, key=lambda source: counts[source].total())
+    split_of = dict.fromkeys(order, rest)
     for split, share in shares.items():
-        wanted = {label: max(1, round(share * size)) for label, size in sizes.items()}
-        have: Counter = Counter()
-        # Whole sources as long as none of their classes gets too much; then the smallest for a class that got nothing.
-        for last_try in (False, True):
-            for source in sorted(order, key=lambda s: counts[s].total()) if last_try else order:
+        wanted = {label: max(1, round(share * size)) for label, size in class_sizes.items()}
+        assigned: Counter = Counter()
+        # First take sources that exceed the share of none of their classes. Then take the smallest
+        # sources of classes that got no clip, whatever their size.
+        for may_exceed in (False, True):
+            for source in smallest_first if may_exceed else order:
                 classes = counts[source]
-                if placed[source] != rest or any(free[label] < 2 for label in classes):
+                if split_of[source] != rest or any(num_free[label] < 2 for label in classes):
                     continue
-                fits = all(have[label] + count <= wanted[label] for label, count in classes.items())
-                if fits or (last_try and any(not have[label] for label in classes)):
-                    placed[source] = split
-                    have.update(classes)
-                    free.subtract(dict.fromkeys(classes, 1))
-    return [placed[source] for source, _ in clips]
+                fits = all(assigned[label] + n <= wanted[label] for label, n in classes.items())
+                if fits or (may_exceed and any(not assigned[label] for label in classes)):
+                    split_of[source] = split
+                    assigned.update(classes)
+                    num_free.subtract(dict.fromkeys(classes, 1))
+    return [split_of[source] for source, _ in clips]

@@ -1,11 +1,14 @@
-"""The sound of the very clip whose frames were picked, for networks that see and hear; AVSlowFast's rules.
+"""The audio of the clips whose frames were sampled, for audio-visual networks; AVSlowFast's rules.
 
-    spans = clip_spans(times, numbers, fps)            # seconds of each clip, from its first frame to the end of its last
-    audio = cut_steps(rows, spans, ...)                 # log-mel rows of just that time
-    other = misaligned_start(...)                      # where another clip of the same video may begin: a hard negative
+    spans = clip_spans(times, numbers, fps)     # seconds of each clip, from its first frame to the
+                                                # end of its last
+    audio = cut_log_mel(log_mel, 0, spans, ...) # the time steps of these spans
+    start = misaligned_start(...)               # where another clip of the same video may begin,
+                                                # as a hard negative
 
-Sound and frames meet on one clock, seconds after the video's first frame. Rows lie on a grid that begins there, so a part of a
-file that is decoded alone gives the rows of the whole.
+Audio and frames share one clock, seconds after the video's first frame. The time steps of a log-mel
+spectrogram lie on a grid that begins at second 0, so a part of a file that is decoded alone gives
+the same time steps as the complete file.
 """
 
 import math
@@ -19,60 +22,71 @@ from paddlevideo.media.log_mel import LogMel, nearest_steps
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import InputSpec, Record, Sample
 
-READ_TOGETHER = 10.0  # s between two spans up to which one read is cheaper than two
+READ_TOGETHER = 10.0  # s between two clips up to which one read is cheaper than two
+# Times are sums of rounded numbers. This offset (time steps) makes a clip that begins with a time
+# step include it.
+STEP_TOLERANCE = 1e-6
 
 
 def clip_spans(
     times: np.ndarray, numbers: np.ndarray, fps: float, seconds: float | None = None
 ) -> np.ndarray:
-    """When each clip begins and ends (seconds), float64 [C, 2].
+    """Return when each clip begins and ends (seconds), float64 [C, 2].
 
     Args:
         times: of each frame of the video, float64 [num_frames].
-        numbers: frames of each clip, int64 [C, T].
-        fps: frames per second, for how long the last frame is shown.
-        seconds: the length that a clip is meant to have. It counts where a video is shorter than a clip, whose last frame is
-            then repeated: its last row is, too. None takes the frames' own times.
+        numbers: frame numbers of each clip, int64 [C, T].
+        fps: frames per second, which gives the duration of the last frame.
+        seconds: nominal length of a clip. It matters where a video is shorter than a clip: frames
+            then repeat the last frame, and audio the last time step. None takes the length from
+            the frame times.
     """
     starts = times[numbers[:, 0]]
     ends = times[numbers.max(axis=1)] + 1 / fps if seconds is None else starts + seconds
     return np.stack([starts, ends], axis=1)
 
 
-def needed(start_sec: float, end_sec: float, feature: LogMel) -> tuple[float, float]:
-    """The part of a sound (seconds) that has all the rows of a span: from a row's beginning to the end of a window."""
-    grid = feature.hop_length / feature.sample_rate
-    first_row = max(0, math.floor(start_sec / grid + 1e-6))
-    return first_row * grid, end_sec + grid + feature.n_fft / feature.sample_rate
+def audio_span(start_sec: float, end_sec: float, feature: LogMel) -> tuple[float, float]:
+    """Return the part of the waveform (seconds) from which every time step of a span is computed.
+
+    It begins on the grid of time steps and ends with the last window.
+    """
+    step_sec = feature.hop_length / feature.sample_rate
+    first_step = max(0, math.floor(start_sec / step_sec + STEP_TOLERANCE))
+    return first_step * step_sec, end_sec + step_sec + feature.n_fft / feature.sample_rate
 
 
-def cut_steps(
-    rows: np.ndarray, first_row: int, spans: np.ndarray, feature: LogMel, num_rows: int = 128
+def cut_log_mel(
+    log_mel: np.ndarray, first_step: int, spans: np.ndarray, feature: LogMel, num_steps: int = 128
 ) -> np.ndarray:
-    """Rows of each clip: float32 [C, 1, num_rows, mels].
+    """Return `num_steps` time steps for each clip: float32 [C, 1, num_steps, mel bins].
 
     Args:
-        rows: float32 [L, mels].
-        first_row: number of the first of them, counted from the video's first frame.
+        log_mel: float32 [L, mel bins].
+        first_step: number of its first time step, counted from the video's first frame.
         spans: seconds, float64 [C, 2].
     """
-    places = spans * feature.steps_per_sec - first_row
-    # Times are sums of rounded numbers; a clip that begins with a row is meant to have it.
-    return np.stack(
-        [nearest_steps(rows, start + 1e-6, end + 1e-6, num_rows) for start, end in places]
-    )[:, None]
+    bounds = spans * feature.steps_per_sec - first_step + STEP_TOLERANCE
+    clips = [nearest_steps(log_mel, start, end, num_steps) for start, end in bounds]
+    return np.stack(clips)[:, None]
 
 
 def misaligned_start(
     start: float, length: float, total: float, gap: float, rng: np.random.Generator
 ) -> float | None:
-    """Where a clip of the same video begins that is at least `gap` away: uniform over where it may; all in one unit.
+    """Draw where another clip of the same video begins, uniformly over the allowed starts.
 
-    It ends before the video does where the video is long enough for that, and else runs past the end, where the last row is
-    repeated. (The reference lets any of them run past the end.)
+    The clip ends before the video does. Where the video is too short for that, the clip runs past
+    the end, where the last time step is repeated. (The reference allows every clip to run past the
+    end.) One number is drawn in every case.
+
+    Args:
+        start, length: of the clip that was sampled.
+        total: length of the video.
+        gap: smallest distance between the two starts. All four are in one unit.
 
     Returns:
-        None where the video is too short for another clip; one number is drawn in any case.
+        None where the video is too short for another clip.
     """
     share = rng.random()
     before = max(0.0, start - gap)
@@ -81,22 +95,24 @@ def misaligned_start(
         after = max(0.0, total - (start + gap))
     if before + after == 0:
         return None
-    place = share * (before + after)
-    return place if place < before else start + gap + place - before
+    offset = share * (before + after)
+    return offset if offset < before else start + gap + offset - before
 
 
 @register("audio")
 @dataclass(frozen=True)
 class ClipAudio:
-    """Gives a sample the log-mel rows of its clips, and for training a misaligned clip of the same video.
+    """Adds to a sample the log-mel spectrogram of its clips, and for training that of a misaligned
+    clip of the same video.
 
     Args:
-        num_rows: of a clip.
-        misaligned: whether to make the hard negative, too; in training only.
-        min_gap: rows that its beginning is away from the clip's.
+        num_rows: time steps of a clip.
+        misaligned: whether to add the misaligned clip, a hard negative; in training only.
+        min_gap: time steps between the starts of the clip and the misaligned clip, at least.
         stream: which audio stream, counted from 0; None is the first.
         backend: pyav or soundfile, see `waveform.read_waveform`.
-        missing_audio: what a clip without sound is: an error, or zeros (silence), which is counted and logged.
+        missing_audio: what a clip without audio is: an error, or zeros (silence), which is counted
+            and logged.
     """
 
     num_rows: int = 128
@@ -108,28 +124,33 @@ class ClipAudio:
 
     feature: ClassVar[LogMel] = LogMel()
 
-    @property
-    def outputs(self) -> dict[str, InputSpec]:
-        """What it gives to a model, by name."""
-        sound = InputSpec((None, 1, None, None), "float32", "N C T F")
-        return {"audio": sound} | ({"audio_negative": sound} if self.misaligned else {})
-
-    def silent(self, num_views: int) -> Sample:
-        """What stands for sound where there is none: digital silence for each view."""
-        silence = self.feature(np.zeros(self.feature.n_fft, np.float32))
-        rows = np.tile(silence, (num_views, 1, self.num_rows, 1))
-        return dict.fromkeys(self.outputs, rows if num_views > 1 else rows[0])
-
     def __post_init__(self):
         if self.num_rows < 1 or self.min_gap < 1:
             raise ValueError(
-                f"ClipAudio: num_rows is {self.num_rows} and min_gap is {self.min_gap}, expected at least 1 each"
+                f"ClipAudio: num_rows is {self.num_rows} and min_gap is {self.min_gap}, "
+                "expected at least 1 each"
             )
+
+    @property
+    def outputs(self) -> dict[str, InputSpec]:
+        """Model inputs that it adds, by name."""
+        spec = InputSpec((None, 1, None, None), "float32", "N C T F")
+        return {"audio": spec} | ({"audio_negative": spec} if self.misaligned else {})
 
     @property
     def random(self) -> bool:
         """Whether it draws from the generator."""
         return self.misaligned
+
+    def silent(self, num_views: int) -> Sample:
+        """Return the outputs for clips without audio: digital silence for each view."""
+        silence = self._silence(num_views)
+        return dict.fromkeys(self.outputs, silence if num_views > 1 else silence[0])
+
+    def _silence(self, num_clips: int) -> np.ndarray:
+        """Return the spectrogram of digital silence, float32 [num_clips, 1, num_rows, mel bins]."""
+        one_step = self.feature(np.zeros(self.feature.n_fft, np.float32))
+        return np.tile(one_step, (num_clips, 1, self.num_rows, 1))
 
     def __call__(
         self,
@@ -141,51 +162,54 @@ class ClipAudio:
         seconds: float | None = None,
         crops: int = 1,
     ) -> Sample:
-        """The sound of the clips of one video.
+        """Return the audio of the clips of one video.
 
         Args:
-            times: of each of its frames (s after the first frame of the file), float64 [num_frames].
-            numbers: frames of each clip, int64 [C, T].
+            times: of each frame (s after the first frame of the file), float64 [num_frames].
+            numbers: frame numbers of each clip, int64 [C, T].
             fps: frames per second, above 0.
-            seconds: as in `clip_spans`.
-            crops: views that are cut from each clip; they hear the same.
+            seconds: nominal length of a clip, see `clip_spans`.
+            crops: views that are cut from each clip; they share its audio.
 
         Returns:
-            audio: float32 [1, num_rows, mels], or [C * crops, 1, num_rows, mels] where that is more than one.
-            audio_negative: with `misaligned`, the same of the misaligned clip; of the clip itself where the video is too short
-                for another. Which pairs can teach is for the model to say, which puts them together.
-            missing_audio: bool, whether a clip has no sound; it has silence then.
+            audio: float32 [1, num_rows, mel bins], or [C * crops, 1, num_rows, mel bins] where
+                C * crops is more than one.
+            audio_negative: with `misaligned`, the same for the misaligned clip. Where the video is
+                too short for another clip it equals `audio`; the model, which forms the pairs,
+                decides which of them it trains on.
+            missing_audio: bool, whether a clip has no audio and gets silence.
 
         Raises:
-            NoAudioError: the file has no sound, or ends to sound before a clip, and `missing_audio` is error.
-            DecodeError: it is damaged.
+            NoAudioError: the file has no audio, or its audio ends before a clip begins, and
+                `missing_audio` is error.
+            DecodeError: the audio is damaged.
         """
         spans = clip_spans(times, numbers, fps, seconds)
-        other = (
-            self._other(spans, float(times[0]), float(times[-1] + 1 / fps), rng)
-            if self.misaligned
-            else None
-        )
-        audio, heard, why = self._read(record.path, spans)
-        if not heard.all() and self.missing_audio == "error":
-            raise NoAudioError(f"{why}; missing_audio: zeros would take silence in its place")
+        negative_spans = None
+        if self.misaligned:
+            negative_spans = self._misaligned_spans(
+                spans, float(times[0]), float(times[-1] + 1 / fps), rng
+            )
+        audio, has_audio, reason = self._read(record.path, spans)
+        if not has_audio.all() and self.missing_audio == "error":
+            raise NoAudioError(f"{reason}; missing_audio: zeros uses silence instead")
         sample: Sample = {
             "audio": np.repeat(audio, crops, axis=0),
-            "missing_audio": np.bool_(not heard.all()),
+            "missing_audio": np.bool_(not has_audio.all()),
         }
         if self.misaligned:
-            negative = (
-                self._read(record.path, other)[0] if other is not None and heard.any() else audio
-            )
+            negative = audio
+            if negative_spans is not None and has_audio.any():
+                negative, _, _ = self._read(record.path, negative_spans)
             sample["audio_negative"] = np.repeat(negative, crops, axis=0)
         if len(sample["audio"]) == 1:
             sample |= {name: sample[name][0] for name in self.outputs}
         return sample
 
-    def _other(
-        self, spans: np.ndarray, first_sec: float, last_sec: float, rng
+    def _misaligned_spans(
+        self, spans: np.ndarray, first_sec: float, last_sec: float, rng: np.random.Generator
     ) -> np.ndarray | None:
-        """Spans of a misaligned clip for each clip, None where the video is too short."""
+        """Draw a misaligned span for each clip; None where the video is too short."""
         gap, total = self.min_gap / self.feature.steps_per_sec, last_sec - first_sec
         starts = [
             misaligned_start(start - first_sec, end - start, total, gap, rng)
@@ -197,33 +221,34 @@ class ClipAudio:
         return np.stack([begins, begins + spans[:, 1] - spans[:, 0]], axis=1)
 
     def _read(self, path: str, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-        """(rows of clips of a file, which clips have a sound, why others have none); those without one are silence.
+        """Read the audio of several spans (s) of a file; nearby spans are decoded in one go.
 
-        Clips that lie near one another are decoded in one go.
+        Returns:
+            log-mel float32 [C, 1, num_rows, mel bins], silence where a clip has no audio;
+            bool [C], which clips have audio; and the reason why others have none, "" if all have.
         """
-        silence = self.feature(np.zeros(self.feature.n_fft, np.float32))
-        out = np.tile(silence, (len(spans), 1, self.num_rows, 1))
-        heard, why = np.zeros(len(spans), bool), ""
+        audio = self._silence(len(spans))
+        has_audio, reason = np.zeros(len(spans), bool), ""
         order = np.argsort(spans[:, 0], kind="stable")
-        for group in np.split(order, np.flatnonzero(np.diff(spans[order, 0]) > READ_TOGETHER) + 1):
-            start, end = needed(spans[group, 0].min(), spans[group, 1].max(), self.feature)
+        is_far = np.diff(spans[order, 0]) > READ_TOGETHER
+        for group in np.split(order, np.flatnonzero(is_far) + 1):
+            first_sec, last_sec = spans[group, 0].min(), spans[group, 1].max()
+            start, end = audio_span(first_sec, last_sec, self.feature)
             try:
                 wave = read_waveform(
                     path, self.feature.sample_rate, start, end, self.stream, self.backend
                 )
             except NoAudioError as error:
-                why = str(error)
+                reason = str(error)
                 continue
-            end = start + len(wave) / self.feature.sample_rate
-            heard[group] = spans[group, 0] < end
-            why = (
-                why
-                if heard[group].all()
-                else f"a clip begins at {spans[group, 0].max():.3f} s, the sound ends at {end:.3f} s"
+            audio_end = start + len(wave) / self.feature.sample_rate
+            has_audio[group] = spans[group, 0] < audio_end
+            if not has_audio[group].all():
+                clip_start = spans[group, 0].max()
+                reason = f"a clip begins at {clip_start:.3f} s, the audio ends at {audio_end:.3f} s"
+            kept = group[has_audio[group]]
+            first_step = round(start * self.feature.steps_per_sec)
+            audio[kept] = cut_log_mel(
+                self.feature(wave), first_step, spans[kept], self.feature, self.num_rows
             )
-            kept = group[heard[group]]
-            first_row = round(start * self.feature.steps_per_sec)
-            out[kept] = cut_steps(
-                self.feature(wave), first_row, spans[kept], self.feature, self.num_rows
-            )
-        return out, heard, why
+        return audio, has_audio, reason

@@ -23,8 +23,7 @@ from paddlevideo.data.datasets import (
     class_folder_rows,
     make_records,
     no_class_folders,
-    paths_of,
-    rows_of,
+    rows_of_split,
 )
 from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.data.paths import base_folder, find_audio_files
@@ -33,10 +32,11 @@ from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
     has_audio_suffix,
+    list_video_streams,
     open_container,
 )
 from paddlevideo.media.log_mel import DecibelMel
-from paddlevideo.media.waveform import Backend, NoAudioError, moving_streams, read_waveform
+from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 
 MISSING_ROWS = 640  # of what stands in for a missing feature
@@ -90,10 +90,9 @@ class AudioFeatureDataset:
             row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
             for row in rows
         ]
-        rows = rows_of(rows, self.split, problems)
-        return make_records(
-            rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix)
-        )
+        rows = rows_of_split(rows, self.split, problems)
+        base = base_folder((row.path for row in rows), root, self.data_prefix)
+        return make_records(rows, problems, class_names, base)
 
 
 @register("dataset", ignores=WITHOUT_EFFECT)
@@ -283,7 +282,7 @@ class LoadAudioFeature:
         except NoAudioError as error:
             if self.missing_audio == "error":
                 raise NoAudioError(
-                    f"{error}; missing_audio: zeros would take silence in its place"
+                    f"{error}; missing_audio: zeros uses silence instead"
                 ) from error
             rows = np.zeros((MISSING_ROWS, self.num_mels), np.float32)
             num_frames = round(MISSING_ROWS / self.feature.steps_per_sec * NOMINAL_FPS)
@@ -351,7 +350,7 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
 def video_length(path: str) -> tuple[float, int]:
     """(frames per second, frames as the file announces them) of a file's first video; 30, 0 where it has none."""
     with open_container(path) as container:
-        for stream in moving_streams(container):
+        for stream in list_video_streams(container):
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             if fps:
                 return fps, stream.frames or round(

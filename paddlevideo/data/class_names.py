@@ -91,13 +91,13 @@ def resolve_num_classes(
         shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
         if configured not in (None, num_classes):
             raise DatasetError(
-                f"num_classes is {configured} in the config, but the data has {num_classes} classes "
-                f"({shown}); set num_classes: {num_classes} or leave it out"
+                f"num_classes is {configured} in the config, but the data has {num_classes} "
+                f"classes ({shown}); set num_classes: {num_classes} or leave it out"
             )
         if max_label >= num_classes:
             raise DatasetError(
-                f"the data has label {max_label}, but there are {num_classes} class names ({shown}), "
-                f"so the last id is {num_classes - 1}"
+                f"the data has label {max_label}, but there are {num_classes} class names "
+                f"({shown}), so the last id is {num_classes - 1}"
             )
     if num_classes == 0 and configured is None:
         raise DatasetError(
@@ -111,7 +111,7 @@ def resolve_num_classes(
     return num_classes if configured is None else configured
 
 
-# --- comparing names ---------------------------------------------------------------------------------
+# --- comparing names ------------------------------------------------------------------------------
 
 
 def normalized_text(text: str) -> str:

@@ -1,28 +1,32 @@
-"""From a list file or a folder to records. Nothing here opens a video.
+"""Turn a list, a table or a folder into records. No video is opened here.
 
 `file_path` is one of
-- a list: a line is `path label` for videos, `folder num_frames label` for folders of frames; the label is the last word, so
-  that a path may hold spaces. PaddleVideo's lists, also those named .csv, are of this kind.
-- a table: .jsonl, or a comma-separated file whose first line names its columns: `path,label[,start_sec,end_sec][,num_frames]`,
-  and where it holds several splits, `split`.
+- a list: a line is `path label` for videos, and `folder num_frames label` for folders of frames.
+  The label is the last word, so a path may contain spaces. PaddleVideo's lists are of this kind,
+  also those named .csv.
+- a table: .jsonl, or a comma-separated file whose first line names its columns,
+  `path,label[,start_sec,end_sec][,num_frames]`, and `split` if it holds several splits.
 - a folder per class: `root/<class>/**/*.mp4`, or `root/<class>/<video>/img_00001.jpg` for frames.
 
-A label is a class id or a class name, one kind in a whole list. Class names are sorted; their place is their id. Where videos
-have several, a list has commas between them, and a table a column `labels`: a JSON list, or text with `;` between them.
+A label is a class id or a class name, the same kind throughout a list. The id of a class name is
+its index among the sorted names. In multi-label data, a list has commas between the labels, and a
+table has a column `labels`: a JSON list, or text with `;` between the labels.
 """
 
+import functools
 import itertools
-import math
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from paddlevideo.config.registry import nearest, register
-from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row, read_rows
+from paddlevideo.config.registry import register
+from paddlevideo.data.labels import is_integer as is_integer  # kept for curate/
+from paddlevideo.data.labels import label_ids
+from paddlevideo.data.labels import labels_of as labels_of  # kept for curate/
+from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.data.paths import (
     base_folder,
@@ -36,17 +40,17 @@ from paddlevideo.sample import BatchShape, Record
 
 IGNORED = {
     "num_retries": "a file that fails is replaced, counted and named; see max_failures",
-    "test_mode": "the section (train, valid, test) tells",
+    "test_mode": "the section (train, valid, test) decides",
 }
 Split = Literal["train", "valid", "test"]
-SEVERAL_IDS = re.compile(r"\d+(,\d+)+")
 
 
 @dataclass(frozen=True)
 class RecordList:
-    """Records and the names of their classes (None where labels are plain ids).
+    """Records, and the names of their classes (None if labels are plain ids).
 
-    `balanced`: an epoch draws each class equally often.
+    Attributes:
+        balanced: an epoch draws each class equally often.
     """
 
     records: list[Record]
@@ -55,12 +59,10 @@ class RecordList:
 
     @property
     def max_label(self) -> int:
-        """The largest class id, -1 where no record has one."""
-        several = (label for r in self.records for label in r.labels or ())
-        return max(
-            itertools.chain((r.label for r in self.records if r.label is not None), several),
-            default=-1,
-        )
+        """The largest class id, -1 if no record has one."""
+        single = (record.label for record in self.records if record.label is not None)
+        multiple = (label for record in self.records for label in record.labels or ())
+        return max(itertools.chain(single, multiple), default=-1)
 
     def order(
         self,
@@ -71,13 +73,14 @@ class RecordList:
         max_batches: int | None,
     ) -> TrainOrder:
         """The order of training; arguments as of `TrainOrder`."""
-        size = (len(self.records), cycle, seed, rank, world_size, max_batches)
+        arguments = (len(self.records), cycle, seed, rank, world_size, max_batches)
         if not self.balanced:
-            return TrainOrder(*size)
-        return BalancedOrder(
-            *size,
-            labels=tuple(-1 if record.label is None else record.label for record in self.records),
-        )
+            return TrainOrder(*arguments)
+        labels = (-1 if record.label is None else record.label for record in self.records)
+        return BalancedOrder(*arguments, labels=tuple(labels))
+
+
+# --- data sets that a config names ----------------------------------------------------------------
 
 
 @register("dataset", ignores=IGNORED)
@@ -86,16 +89,18 @@ class VideoDataset:
     """Video files.
 
     Args:
-        file_path: a list, a table or a folder per class; see the module.
-        data_prefix: folder that the paths in a list are relative to. Without it they are relative to the current directory,
-            as in PaddleVideo, or, where the first one is not there, to the list's own folder.
-        suffix: put behind each path of a list, as ".mp4".
-        max_failures: files that may fail to decode in training: a share of the records below 1, a count from 1 on.
-        on_error: replace a file that fails by another one, stop (fail), or leave it out and count it (skip; wrong in testing).
-            None: replace in training, fail in testing.
-        multi_label: a video may have several labels, or none: `path 3,17` in a list, a column `labels` in a table (`run;jump`,
-            in .jsonl a list). DATASET.multi_label says it for all splits.
-        split: take the rows of a table whose column `split` says so; the section's own name unless given.
+        file_path: a list, a table, or a folder with one sub-folder per class; see the module.
+        data_prefix: folder that the relative paths of a list start from. Without it they start from
+            the list's own folder or the working directory; see `paths.base_folder`.
+        suffix: appended to each path of a list, for example ".mp4".
+        max_failures: how many files may fail to decode in training: a share of the records if below
+            1, otherwise a count.
+        on_error: replace a file that fails by another one, stop (fail), or leave it out (skip, which
+            a test counts as wrong). None: replace in training, fail in a test.
+        multi_label: a video has any number of labels: `path 3,17` in a list, a column `labels` in a
+            table. Set DATASET.multi_label for all splits.
+        split: use the rows of a table with this value in the column `split`. The default is the
+            name of the section.
     """
 
     file_path: str
@@ -110,39 +115,36 @@ class VideoDataset:
         check_max_failures(self.max_failures)
 
     def load(self, class_names: list[str] | None = None) -> RecordList:
-        """The records.
+        """Read the records.
 
         Args:
-            class_names: name of each class id, where another split or a file gives them.
+            class_names: name of each class id, if another split or a file defines them.
 
         Raises:
-            DatasetError: the file is missing, empty or wrong; all its problems are named.
+            DatasetError: the file is missing, empty or wrong; the message has all its problems.
         """
         root = Path(self.file_path)
         if root.is_dir():
             rows, problems = list(class_folder_rows(root, find_videos)), Problems(self.file_path)
             if not rows:
                 raise no_class_folders(root, "<class>/*.mp4 (any video format)")
-            return make_records(
-                each_alone(rows, self.multi_label), problems, class_names, str(root)
-            )
+            rows = with_label_lists(rows, self.multi_label)
+            return make_records(rows, problems, class_names, str(root))
         rows, problems = read_rows(root, with_num_frames=False, multi_label=self.multi_label)
-        rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
-        if self.suffix:
-            rows = [row._replace(path=row.path + self.suffix) for row in rows]
-        return make_records(
-            rows, problems, class_names, base_folder(paths_of(rows), root, self.data_prefix)
-        )
+        rows = with_label_lists(rows_of_split(rows, self.split, problems), self.multi_label)
+        rows = [row._replace(path=row.path + self.suffix) for row in rows]
+        base = base_folder((row.path for row in rows), root, self.data_prefix)
+        return make_records(rows, problems, class_names, base)
 
 
 @register("dataset", ignores=IGNORED)
 @dataclass(frozen=True)
 class SFVideoDataset(VideoDataset):
-    """Video files, as VideoDataset; the section of a test may also say how many views a video has.
+    """Video files, as in VideoDataset; the test section may also set the views of a video.
 
     Args:
-        num_ensemble_views: clips of a video, for the sampler of this split's pipeline.
-        num_spatial_crops: crops of a clip, for its MultiCrop.
+        num_ensemble_views: clips per video, for the sampler of this split's pipeline.
+        num_spatial_crops: crops per clip, for its MultiCrop.
     """
 
     num_ensemble_views: int = 1
@@ -155,9 +157,9 @@ class FrameDataset:
     """Folders of frames, decoded by FrameDecoder.
 
     Args:
-        file_path: a list, a table or a folder per class; see the module.
+        file_path: a list, a table, or a folder with one sub-folder per class; see the module.
         data_prefix: as in VideoDataset.
-        suffix: names the pictures of a folder by `.format(number)`, numbers from 1.
+        suffix: file name of a frame, by `.format(number)` with numbers from 1.
         max_failures: as in VideoDataset.
         on_error: as in VideoDataset.
         multi_label, split: as in VideoDataset.
@@ -174,50 +176,54 @@ class FrameDataset:
     def __post_init__(self):
         check_max_failures(self.max_failures)
         try:
-            varies = self.suffix.format(1) != self.suffix.format(2)
+            has_number = self.suffix.format(1) != self.suffix.format(2)
         except (IndexError, KeyError, ValueError) as error:
             raise ValueError(
-                f"suffix {self.suffix!r} is no pattern of numbered pictures, as 'img_{{:05}}.jpg': {error}"
+                f"suffix {self.suffix!r} is not a pattern of numbered frames such as "
+                f"'img_{{:05}}.jpg': {error}"
             ) from error
-        if not varies:
+        if not has_number:
             raise ValueError(
-                f"suffix {self.suffix!r} has no place for the number; write it as 'img_{{:05}}.jpg'"
+                f"suffix {self.suffix!r} does not contain the frame number; "
+                "write it as 'img_{:05}.jpg'"
             )
 
     def load(self, class_names: list[str] | None = None) -> RecordList:
-        """The records; as VideoDataset.load."""
+        """Read the records; as `VideoDataset.load`."""
         root = Path(self.file_path)
         if root.is_dir():
             first = self.suffix.format(1)
-            rows, problems = (
-                list(class_folder_rows(root, lambda folder: find_frame_folders(folder, first))),
-                Problems(str(root)),
-            )
+            find = functools.partial(find_frame_folders, first=first)
+            rows, problems = list(class_folder_rows(root, find)), Problems(str(root))
             if not rows:
                 raise no_class_folders(root, f"<class>/<video>/{first}")
-            return make_records(
-                each_alone(rows, self.multi_label), problems, class_names, str(root), self.suffix
-            )
+            rows = with_label_lists(rows, self.multi_label)
+            return make_records(rows, problems, class_names, str(root), self.suffix)
         rows, problems = read_rows(root, with_num_frames=True, multi_label=self.multi_label)
-        rows = each_alone(rows_of(rows, self.split, problems), self.multi_label)
-        return make_records(
-            rows,
-            problems,
-            class_names,
-            base_folder(paths_of(rows), root, self.data_prefix),
-            self.suffix,
-        )
+        rows = with_label_lists(rows_of_split(rows, self.split, problems), self.multi_label)
+        base = base_folder((row.path for row in rows), root, self.data_prefix)
+        return make_records(rows, problems, class_names, base, self.suffix)
 
 
 def check_max_failures(limit: float | int) -> None:
+    """
+    Raises:
+        ValueError: neither a share nor a count.
+    """
     if limit < 0 or (limit >= 1 and limit != int(limit)):
         raise ValueError(
-            f"max_failures is {limit}; give a share of the files in 0 .. 1, or a whole number of files"
+            f"max_failures is {limit}; expected a share of the files below 1, or an integer count"
         )
 
 
-def class_folder_rows(root: Path, find) -> Iterator[Row]:
-    """Rows of `root/<class>/...`; `find(class folder)` gives paths. Sorted, hidden names left out."""
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def class_folder_rows(root: Path, find: Callable[[Path], Iterable[Path]]) -> Iterator[Row]:
+    """Rows of `root/<class>/...`, sorted by class; `find(class folder)` gives the paths.
+
+    Hidden folders are left out.
+    """
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
             for path in find(entry):
@@ -225,60 +231,55 @@ def class_folder_rows(root: Path, find) -> Iterator[Row]:
 
 
 def no_class_folders(root: Path, layout: str) -> DatasetError:
-    inside = sorted(os.listdir(root))[:3]
-    found = f"found {', '.join(inside)}" if inside else "it is empty"
+    """The error for a folder without records; `layout` is what `root` should contain."""
+    content = ", ".join(sorted(os.listdir(root))[:3])
+    found = f"found {content}" if content else "it is empty"
     return DatasetError(
         f"{root}: no records in this folder: expected {root.name}/{layout}, {found}"
     )
 
 
-def rows_of(rows: list[Row], split: Split | None, problems: Problems) -> list[Row]:
-    """The rows of a split, where a column of that name says which; all of them where there is none.
+def rows_of_split(rows: list[Row], split: Split | None, problems: Problems) -> list[Row]:
+    """The rows of a split in a table with a column `split`; all rows of any other list.
 
     Raises:
-        DatasetError: the column is there and `split` is not known, or no row has it.
+        DatasetError: a table with that column, but `split` is None, a row has no valid split, or no
+            row has the wanted one.
     """
     if not any(row.split for row in rows):
         return rows
     if split is None:
         raise DatasetError(
-            f"{problems.source}: it has a column split, and nothing says which is wanted: split: train, valid or test"
+            f"{problems.source}: it has a column split; choose one with split: train, valid or test"
         )
-    names = [split_name(row.split or "") for row in rows]
-    for row, name in zip(rows, names, strict=True):
-        if name is None:
-            problems.add(
-                row.line,
-                f"split {row.split!r}, expected train, val or test"
-                if row.split
-                else "no split; other lines have one",
-            )
+    splits = [split_name(row.split or "") for row in rows]
+    for row, found in zip(rows, splits, strict=True):
+        if found is None and row.split:
+            problems.add(row.line, f"split {row.split!r}, expected train, val or test")
+        elif found is None:
+            problems.add(row.line, "no split; other lines have one")
     problems.stop()
-    wanted = split_name(split)
-    found = [row for row, name in zip(rows, names, strict=True) if name == wanted]
-    if not found:
-        there = ", ".join(f"{count} {list_name(name)}" for name, count in Counter(names).items())
+    kept = [row for row, found in zip(rows, splits, strict=True) if found == split]
+    if not kept:
+        counts = Counter(list_name(found) for found in splits if found)
+        available = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise DatasetError(
-            f"{problems.source}: no line has split {list_name(wanted)}; there are {there}"
+            f"{problems.source}: no line has split {list_name(split)}; there are {available}"
         )
-    return found
+    return kept
 
 
-def each_alone(rows: list[Row], multi_label: bool) -> list[Row]:
-    """Rows as a data set of several labels has them: also those that were written with one."""
-    return (
-        [r if r.labels is not None else r._replace(labels=(r.label,)) for r in rows]
-        if multi_label
-        else rows
-    )
+rows_of = rows_of_split  # kept for curate/
 
 
-def paths_of(rows: list[Row]) -> Iterator[str]:
-    return (row.path for row in rows)
+def with_label_lists(rows: list[Row], multi_label: bool) -> list[Row]:
+    """In multi-label data, rows with `labels` in place of a single label; others unchanged."""
+    if not multi_label:
+        return rows
+    return [row if row.labels is not None else row._replace(labels=(row.label,)) for row in rows]
 
 
-def labels_of(row: Row) -> tuple[str, ...]:
-    return (row.label,) if row.labels is None else row.labels
+# --- records --------------------------------------------------------------------------------------
 
 
 def make_records(
@@ -288,84 +289,34 @@ def make_records(
     base: str,
     frame_pattern: str | None = None,
 ) -> RecordList:
-    """Rows -> records with class ids. A folder's name is always a class name, even "101".
+    """Turn rows into records with class ids.
+
+    Args:
+        problems: those found so far.
+        class_names: in the order of their ids; None sorts the names in the rows, if they are names.
+        base: folder that the paths start from.
+        frame_pattern: file name of a frame, for folders of frames.
 
     Raises:
-        DatasetError: the gathered problems, or labels that are mixed, negative or unknown.
+        DatasetError: the collected problems; mixed, negative or unknown labels; or no file exists.
     """
-    written = [(row, label) for row in rows for label in labels_of(row)]
-    by_id = {label: is_integer(label) for row, label in written if row.line}
-    kinds = set(by_id.values())
-    if not written:
-        raise DatasetError(f"{problems.source}: not one of {len(rows)} records has a label")
-    if kinds == {True}:
-        ids = {label: int(label) for label in by_id}
-        check_ids(rows, ids, class_names, problems)
-    elif kinds == {True, False}:
-        (row, label), kind = written[0], by_id[written[0][1]]
-        odd, strange = next((row, label) for row, label in written if by_id[label] != kind)
-        first, other = ("id", "name") if kind else ("name", "id")
-        problems.add(
-            odd.line,
-            f"label {strange!r} is a class {other}, but line {row.line} has a class {first}; use one kind",
-        )
-        problems.stop()
-    else:
-        several = next(
-            (
-                pair
-                for pair in written
-                if pair[0].line and pair[0].labels is None and SEVERAL_IDS.fullmatch(pair[1])
-            ),
-            None,
-        )
-        if several and class_names is None:
-            problems.add(
-                several[0].line,
-                f"label {several[1]!r} is a list of class ids, which needs DATASET.multi_label: true",
-            )
-            problems.stop()
-        class_names = (
-            class_names if class_names is not None else sorted({label for _, label in written})
-        )
-        ids = {name: number for number, name in enumerate(class_names)}
-        unknown = {label for _, label in written} - ids.keys()
-        hint = (
-            {name: nearest(name, list(ids)[:1000]) for name in sorted(unknown)[:MAX_SHOWN]}
-            if unknown
-            else {}
-        )
-        for row, label in written if unknown else ():
-            if label in unknown:
-                problems.add(row.line, f"{row.path}: unknown class {label!r}{hint.get(label, '')}")
+    ids, class_names = label_ids(rows, problems, class_names)
     problems.stop()
     records = []
     for row in rows:
         label = ids[row.label] if row.labels is None else None
-        several = None if row.labels is None else tuple(sorted(ids[text] for text in row.labels))
-        part = (row.num_frames, row.start_sec, row.end_sec, frame_pattern)
-        records.append(Record(os.path.join(base, row.path), label, row.path, *part, labels=several))
+        labels = None if row.labels is None else tuple(sorted(ids[text] for text in row.labels))
+        records.append(
+            Record(
+                path=os.path.join(base, row.path),
+                label=label,
+                id=row.path,
+                num_frames=row.num_frames,
+                start_sec=row.start_sec,
+                end_sec=row.end_sec,
+                frame_pattern=frame_pattern,
+                labels=labels,
+            )
+        )
     check_paths(records, problems.source, base)
     return RecordList(records, class_names)
-
-
-def is_integer(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
-
-
-def check_ids(
-    rows: list[Row], ids: dict[str, int], class_names: list[str] | None, problems: Problems
-) -> None:
-    """Note every row whose class id is below 0 or has no name."""
-    limit = math.inf if class_names is None else len(class_names)
-    wrong = {label for label, number in ids.items() if not 0 <= number < limit}
-    for row, label in (
-        ((each, label) for each in rows for label in labels_of(each)) if wrong else ()
-    ):
-        if label in wrong:
-            why = (
-                "class ids count from 0"
-                if ids[label] < 0
-                else f"there are {limit} class names, ids end at {limit - 1}"
-            )
-            problems.add(row.line, f"label {label}: {why}")

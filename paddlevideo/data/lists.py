@@ -75,7 +75,7 @@ class Problems:
         raise DatasetError("\n".join(shown))
 
 
-# --- text files --------------------------------------------------------------------------------------
+# --- text files -----------------------------------------------------------------------------------
 
 
 def read_lines(file: Path, fix_missing: str, fix_encoding: str) -> list[str]:
@@ -131,7 +131,7 @@ def path_readings(number: int, line: str) -> list[Row]:
     return readings
 
 
-# --- lists and tables of labeled data ----------------------------------------------------------------
+# --- lists and tables of labeled data -------------------------------------------------------------
 
 
 def read_rows(

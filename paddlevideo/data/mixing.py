@@ -1,4 +1,4 @@
-"""Mixing the samples of a batch. A mixed batch has two labels per sample and the weight of the first."""
+"""Mix the samples of a batch. A mixed sample has two labels, and the weight of the first one."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,20 @@ from paddlevideo.sample import Batch
 
 
 def mix(x, perm: np.ndarray, lam: float):
-    """lam * x + (1 - lam) * x[perm], in x's own type; x is a numpy array or a paddle tensor [N, ...]."""
+    """lam * x + (1 - lam) * x[perm], in the dtype of x: a NumPy array or Paddle tensor [N, ...]."""
     return lam * x + (1 - lam) * x[perm]
 
 
 @register("mix")
 @dataclass(frozen=True)
 class Mixup:
-    """Blend each sample with another one of its batch (Zhang et al., ICLR 2018).
+    """Blend each sample with another one of its batch (Zhang et al., "mixup", ICLR 2018).
 
-    One weight lam is drawn from Beta(alpha, alpha) for the whole batch, and one permutation that says who goes with whom.
+    One weight lam, drawn from Beta(alpha, alpha), and one permutation of partners serve the whole
+    batch.
 
     Args:
-        alpha: larger means closer to half and half.
+        alpha: larger values bring lam closer to 0.5.
         inputs: keys of the batch to blend, all with the same weight and partners.
 
     Raises:
@@ -34,17 +35,19 @@ class Mixup:
     def __post_init__(self):
         if not self.alpha > 0:
             raise ValueError(
-                f"Mixup: alpha is {self.alpha}, expected a number above 0; leave MIX out to train without it"
+                f"Mixup: alpha is {self.alpha}, expected a number above 0; "
+                "leave MIX out to train without mixup"
             )
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """A new batch: `inputs` blended; labels_a [N], labels_b [N] (of the partners), lam float32 [N] added.
+        """A new batch with blended `inputs`, and labels_a [N], labels_b [N] (of the partners) and
+        lam float32 [N].
 
-        The arrays may be numpy's or paddle's; what is added is of the same kind as `label`.
+        The arrays are NumPy arrays or Paddle tensors; the new ones are of the same kind as `label`.
 
         Raises:
             ValueError: an input is missing.
-            TypeError: an input is not of a floating type.
+            TypeError: an input is not of a floating-point type.
         """
         label = batch["label"]
         perm = rng.permutation(len(label))
@@ -52,13 +55,13 @@ class Mixup:
         mixed = {}
         for key in self.inputs:
             if key not in batch:
-                raise ValueError(
-                    f"Mixup: the batch has no {key!r}, only {', '.join(sorted(batch))}; set MIX.inputs"
-                )
-            # The name is the one thing that numpy's and paddle's types have in common.
+                keys = ", ".join(sorted(batch))
+                raise ValueError(f"Mixup: the batch has no {key!r}, only {keys}; set MIX.inputs")
+            # The text of a dtype is all that NumPy and Paddle have in common.
             if "float" not in str(batch[key].dtype):
+                dtype = batch[key].dtype
                 raise TypeError(
-                    f"Mixup: {key!r} is {batch[key].dtype}, expected floats; normalise before mixing"
+                    f"Mixup: {key!r} is {dtype}, expected floats; normalize before mixing"
                 )
             mixed[key] = mix(batch[key], perm, lam)
         weight = label.astype("float32") * 0 + lam

@@ -1,4 +1,4 @@
-"""The order of an epoch: which records make batch b on this rank."""
+"""The order of an epoch: which records are in each batch of this rank."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,13 +11,19 @@ from paddlevideo.sample import BatchShape, Draw, whole_batches
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """Shuffled batches of one rank. Global batch `b` is the same set of records on any number of ranks; what does not
-    fill a global batch is left out of that epoch.
+    """Shuffled batches of one rank.
+
+    A global batch, of all ranks together, has the same records on any number of ranks. Records that
+    do not fill a global batch are left out of the epoch.
 
     Args:
-        num_records: in the whole data set.
-        cycle: sizes per rank and clip shapes that the batches of an epoch repeat; a plain run has one, `(BatchShape(8),)`.
-        max_batches: end an epoch after so many.
+        num_records: size of the data set.
+        cycle: batch sizes per rank and clip shapes, which the batches of an epoch repeat; a single
+            one, as `(BatchShape(8),)`, unless a schedule changes the clip shape.
+        max_batches: end an epoch after this number of batches; None for all.
+
+    Raises:
+        ValueError: a batch size below 1, or too few records for one batch.
     """
 
     num_records: int
@@ -32,88 +38,94 @@ class TrainOrder:
         if first < 1:
             raise ValueError(f"DATASET.batch_size is {first}, expected at least 1")
         if len(self) < 1:
-            most = self.num_records // self.world_size
-            if self.cycle[0].clip:  # the batch of a plan's phase
-                cure = "use fewer ranks, a smaller -o DATASET.batch_size, or add records"
-            else:
-                cure = (
-                    f"use -o DATASET.batch_size={most} or less"
-                    if most
-                    else "use fewer ranks or add records"
-                )
             raise ValueError(
-                f"{self.num_records} training records do not fill one batch of {first} on {self.world_size} rank(s); {cure}"
+                f"{self.num_records} training records do not fill one batch of {first} on "
+                f"{self.world_size} rank(s); {self._fix_too_few_records()}"
             )
 
+    def _fix_too_few_records(self) -> str:
+        largest = self.num_records // self.world_size
+        # The batch size of a schedule is not that of the config.
+        if self.cycle[0].clip:
+            return "use fewer ranks, a smaller -o DATASET.batch_size, or add records"
+        if largest:
+            return f"use -o DATASET.batch_size={largest} or less"
+        return "use fewer ranks or add records"
+
     def __len__(self):
-        batches = whole_batches(
-            [shape.size * self.world_size for shape in self.cycle], self.num_records
-        )
-        return min(batches, self.max_batches) if self.max_batches else batches
+        sizes = [shape.size * self.world_size for shape in self.cycle]
+        num_batches = whole_batches(sizes, self.num_records)
+        return min(num_batches, self.max_batches) if self.max_batches else num_batches
 
     def shuffled(self, epoch: int) -> np.ndarray:
-        """All records in the order of an epoch, int64 [num_records]; it depends on (seed, epoch) alone.
+        """Record indices in the order of an epoch, int64 [num_records]; only seed and epoch matter.
 
-        An order that draws a record again adds `num_records` each time.
+        If a record is drawn again, its k-th repeat is its index plus k * num_records.
         """
         return np.random.default_rng((self.seed, epoch)).permutation(self.num_records)
 
     def batches(self, epoch: int) -> Iterator[list[Draw]]:
+        """The batches of this rank in an epoch."""
         order, end = self.shuffled(epoch), 0
         for shape in itertools.islice(itertools.cycle(self.cycle), len(self)):
             start, end = end, end + shape.size * self.world_size
-            mine = order[start:end][self.rank :: self.world_size].tolist()
+            positions = order[start:end][self.rank :: self.world_size].tolist()
             yield [
-                Draw(place % self.num_records, shape.clip, place // self.num_records)
-                for place in mine
+                Draw(position % self.num_records, shape.clip, position // self.num_records)
+                for position in positions
             ]
 
 
 @dataclass(frozen=True)
 class EvalOrder:
-    """Every record once over all ranks, in order, nothing padded or dropped; the last batch may be smaller."""
+    """Every record once over all ranks, in order; the last batch may be smaller."""
 
     num_records: int
     batch_size: int
     rank: int = 0
     world_size: int = 1
 
+    @property
+    def _indices(self) -> range:
+        return range(self.rank, self.num_records, self.world_size)
+
     def __len__(self):
-        return -(-len(range(self.rank, self.num_records, self.world_size)) // self.batch_size)
+        return -(-len(self._indices) // self.batch_size)
 
     def batches(self, epoch: int) -> Iterator[list[Draw]]:
-        mine = [Draw(index) for index in range(self.rank, self.num_records, self.world_size)]
-        for b in range(len(self)):
-            yield mine[b * self.batch_size : (b + 1) * self.batch_size]
+        """The batches of this rank, the same in every epoch."""
+        draws = [Draw(index) for index in self._indices]
+        for start in range(0, len(draws), self.batch_size):
+            yield draws[start : start + self.batch_size]
 
 
 @dataclass(frozen=True)
 class BalancedOrder(TrainOrder):
-    """As `TrainOrder`, but an epoch of as many clips draws each class equally often: clips of a rare class several times, and
-    not all of a frequent one, others in each epoch.
+    """A `TrainOrder` that draws each class equally often, in an epoch of the same length.
+
+    Clips of a rare class are repeated, and each epoch uses other clips of a frequent class.
 
     Args:
-        labels: class id of each record; each must have one.
+        labels: class id of each record; -1 if it has none.
     """
 
     labels: tuple[int, ...] = ()
 
     def shuffled(self, epoch: int) -> np.ndarray:
-        """Places as of `TrainOrder`: a record's second clip of the epoch adds `num_records`, its third twice as many, ..."""
+        """As `TrainOrder.shuffled`; the first repeat of a record adds `num_records` to its index,
+        the second one twice as many, and so on."""
         rng = np.random.default_rng((self.seed, epoch))
         labels = np.asarray(self.labels)
-        classes = rng.permutation(
-            np.unique(labels)
-        )  # who gets one more, where they do not divide the epoch
+        # If the classes do not divide the epoch, the first ones get one more clip.
+        classes = rng.permutation(np.unique(labels))
         parts = []
-        for place, label in enumerate(classes):
-            members, count = (
-                np.flatnonzero(labels == label),
-                len(range(place, self.num_records, len(classes))),
-            )
-            repeats = -(-count // len(members))
+        for position, label in enumerate(classes):
+            members = np.flatnonzero(labels == label)
+            count = len(range(position, self.num_records, len(classes)))
+            num_repeats = -(-count // len(members))
             drawn = [
-                rng.permutation(members) + repeat * self.num_records for repeat in range(repeats)
+                rng.permutation(members) + repeat * self.num_records
+                for repeat in range(num_repeats)
             ]
             parts.append(np.concatenate(drawn)[:count])
         return rng.permutation(np.concatenate(parts))

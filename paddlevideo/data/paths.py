@@ -1,4 +1,4 @@
-"""Which files there are: split names, files below a folder, and what the relative paths of a list mean.
+"""Split names, listing the files of a folder, and what the relative paths of a list mean.
 
 Training, prediction, checks, data preparation and feature extraction all use these rules.
 """
@@ -13,7 +13,7 @@ from paddlevideo.log import logger
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.sample import Record
 
-# --- splits ------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 SPLITS = ("train", "valid", "test")
 # Split names that people write -> the name that this package uses.
@@ -35,7 +35,7 @@ LIST_SUFFIXES = (".csv", ".jsonl", ".list", ".txt")
 
 
 def split_name(text: str) -> str | None:
-    """The split that a folder, a file or a table cell names in any case: one of `SPLITS`, or None."""
+    """The split with this name, in any case: one of `SPLITS`, or None for another text."""
     return SPLIT_OF_ALIAS.get(text.strip().lower())
 
 
@@ -68,7 +68,7 @@ def split_under(root: str | Path, split: str) -> dict[str, str]:
     )
 
 
-# --- files below a folder ----------------------------------------------------------------------------
+# --- files below a folder -------------------------------------------------------------------------
 
 
 def walk_folders(
@@ -136,7 +136,7 @@ def find_frame_folders(folder: str | Path, first: str) -> Iterator[Path]:
     return (parent for parent, names in walk_folders(folder) if first in names)
 
 
-# --- relative paths of a list ------------------------------------------------------------------------
+# --- relative paths of a list ---------------------------------------------------------------------
 
 NUM_TRIED = 20  # paths of a list that decide which folder its paths are relative to
 
@@ -209,5 +209,6 @@ def check_paths(records: Sequence[Record], source: str, base: str) -> None:
         start = f"the list's own folder and the working directory {os.getcwd()}"
     raise DatasetError(
         f"{source}: none of its files exists (tried {len(tried)} of {len(records)}, first "
-        f"{records[0].path!r}), relative to {start}; set data_prefix to the folder that contains them"
+        f"{records[0].path!r}), relative to {start}; "
+        "set data_prefix to the folder that contains them"
     )

@@ -15,8 +15,7 @@ from paddlevideo.engine.build import (
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.engine.preflight import preflight
-from paddlevideo.solver import multigrid as multigrid_plan
-from paddlevideo.solver.lr import ExampleDecay
+from paddlevideo.solver.phases import plan_table
 
 # Stands in where the data decides the number of classes and no data is at hand.
 UNKNOWN_CLASSES = 2
@@ -49,7 +48,7 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     if cfg.OPTIMIZER is not None:
         epochs, factor = phases[-1].end, 1.0
         marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
-        if isinstance(schedule, ExampleDecay):  # it counts examples, and there is no data here
+        if schedule.needs_epoch_size:  # it counts examples, and no data is read here
             marks = [0]
         rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)
         lines.append(
@@ -66,7 +65,7 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
                 f"           times {factor:g}: written for a batch of {schedule.reference_batch_size}"
             )
         if multigrid:
-            table = multigrid_plan.describe(
+            table = plan_table(
                 phases, lambda epoch: factor * schedule(epoch), world_size=dist.world_size()
             )
             lines += ["multigrid  " + table.replace("\n", "\n           ")]

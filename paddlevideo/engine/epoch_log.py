@@ -112,6 +112,6 @@ class EpochLog:
                 "each is named above or in a rank's log"
             )
         failures.check(len(failed))  # each rank has compared only its own with the limit
-        missing.places.update(*dist.gather(sorted(missing.places)))
+        missing.indices.update(*dist.gather(sorted(missing.indices)))
         if str(missing):
             logger.warning(str(missing))

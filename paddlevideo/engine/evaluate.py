@@ -259,7 +259,7 @@ def _merge(
     failures: list[Failure],
 ) -> Evaluation:
     """Join what the ranks have; every rank gets the same result."""
-    missing.places.update(*dist.gather(sorted(missing.places)))
+    missing.indices.update(*dist.gather(sorted(missing.indices)))
     if str(missing):
         log.logger.warning(str(missing))
     state = metric.merge(dist.gather(metric.state()))

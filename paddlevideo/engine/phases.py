@@ -12,7 +12,8 @@ from paddlevideo.engine.build import build_pipeline
 from paddlevideo.models.base import Recognizer
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import BatchShape, ClipShape
-from paddlevideo.solver.multigrid import Phase, Plain, StepShape, learning_rate, plan
+from paddlevideo.solver.multigrid import learning_rate, plan
+from paddlevideo.solver.phases import BaselineRun, Phase, StepShape
 
 
 def phases_of(
@@ -28,7 +29,7 @@ def phases_of(
         ConfigError: there is no such section, or it does not work out with the sections beside it or with the model.
     """
     if not multigrid:
-        return plan(None, Plain(cfg.epochs, cfg.DATASET.batch_size)), rule
+        return plan(None, BaselineRun(cfg.epochs, cfg.DATASET.batch_size)), rule
     place, spec = cfg.origin.path, cfg.MULTIGRID
     if spec is None:
         raise ConfigError([
@@ -53,14 +54,14 @@ def phases_of(
     return phases, learning_rate(spec, rule, phases)
 
 
-def plain_of(cfg: Config, pipeline: Pipeline) -> Plain:
+def plain_of(cfg: Config, pipeline: Pipeline) -> BaselineRun:
     """The run without multigrid, as its training pipeline describes it.
 
     Raises:
         ValueError: the pipeline has no clips of frames.
     """
     clip = pipeline.clip_settings()
-    return Plain(
+    return BaselineRun(
         cfg.epochs,
         cfg.DATASET.batch_size,
         clip.num_frames,

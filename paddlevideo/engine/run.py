@@ -3,7 +3,7 @@
 import shlex
 import time
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,7 @@ from paddlevideo.engine.stop import StopSignal
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
-from paddlevideo.solver.lr import ExampleDecay
-from paddlevideo.solver.multigrid import Phase, describe
+from paddlevideo.solver.phases import Phase, plan_table
 
 logger = log.logger
 
@@ -283,13 +282,12 @@ def make_plan(
     steps = [len(order_of(cfg, phase, records)) for phase in phases]
     accumulate = accumulation(cfg, steps[0])
     global_batch = cfg.DATASET.batch_size * dist.world_size()
-    if isinstance(schedule, ExampleDecay):
-        schedule = replace(schedule, examples_per_epoch=steps[0] * global_batch)
+    schedule = schedule.with_epoch_size(steps[0] * global_batch)
     # The rates of a multigrid plan are those of the plain batch, whatever the batch of a phase.
     lr_scale = linear_scale(schedule.reference_batch_size, global_batch * accumulate)
     table = ""
     if multigrid:
-        table = describe(
+        table = plan_table(
             phases,
             lambda epoch: lr_scale * schedule(epoch),
             len(records.records),

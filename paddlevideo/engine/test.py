@@ -14,7 +14,7 @@ from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
-from paddlevideo.files import writable
+from paddlevideo.files import check_writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.sample import DecodeError, Record
@@ -82,7 +82,7 @@ def run_test(
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
-        writable(out)
+        check_writable(out)
     arrays, class_names = read_model(weights)
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)

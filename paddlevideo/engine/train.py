@@ -23,7 +23,7 @@ from paddlevideo.engine.run import Run
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import Arrays, DecodeError
 from paddlevideo.solver import ema
-from paddlevideo.solver.multigrid import evaluates, phase_at, saves
+from paddlevideo.solver.phases import evaluates, phase_at, saves
 
 logger = log.logger
 

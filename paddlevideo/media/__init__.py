@@ -1,1 +1,1 @@
-"""A path becomes arrays: containers, frames, waveforms, log-mel spectrograms. Knows no lists and no models."""
+"""From a path to arrays: containers, video frames, waveforms and log-mel spectrograms."""

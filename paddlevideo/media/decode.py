@@ -1,155 +1,40 @@
-"""From a path to just the wanted frames: one function over PyAV, decord, OpenCV and folders of pictures.
+"""From a path to just the wanted frames: PyAV, decord, OpenCV, and folders of frames.
 
     with VideoDecoder().open(record) as clip:
         frames = clip.read(np.array([0, 10, 20]))   # uint8 [3, H, W, 3] RGB
 
-PyAV is the default and the only backend that promises frames equal, bit for bit, to those of a full decode from the first
-packet, decoding no more than they need (see containers.py). decord and OpenCV stand behind the same function for comparison.
+A decoder's `open(record)` is a context manager that gives a `Clip` (clip.py): `num_frames`, `fps`,
+`times()` and `read(indices, each)`. The clip is valid inside the block.
+
+PyAV is the default backend and the only one that guarantees frames equal, bit for bit, to those of
+a full decode from the first packet, while it decodes no more than they need (see containers.py).
+decord and OpenCV are available through the same function for comparison.
 """
 
 import functools
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
 
 from paddlevideo.config.registry import register
 from paddlevideo.log import logger
+from paddlevideo.media.clip import FALLBACK_FPS, Canvas, Reader, VideoClip
 from paddlevideo.media.containers import PyAVReader, num_threads, open_container, video_streams
 from paddlevideo.sample import DecodeError, Record
 
-FRAMES_AT_ONCE = (
-    16  # of decord, which gives frames in batches only; it goes on where the last batch ended
+# decord decodes in batches. This many frames at once bound the memory; a batch continues where the
+# last one ended.
+DECORD_BATCH = 16
+NO_EFFECT = (
+    "it controls sampling inside PaddleVideo's decoder; here the sample step chooses the frames"
 )
-NO_EFFECT = "it steered the reference's own sampling inside the decoder; here the sample step chooses the frames"
-
-
-class Reader(Protocol):
-    """What a backend gives. `num_frames` counts the whole file, `fps` is the mean rate (frames per second, 0.0 unknown)."""
-
-    num_frames: int
-    fps: float
-
-    def times(self) -> np.ndarray:
-        """Seconds of each frame after the first, float64 [num_frames]."""
-        ...
-
-    def fill(self, canvas: "Canvas") -> None:
-        """Put each of `canvas.wanted` (sorted, without repeats).
-
-        One that cannot be decoded stays missing, which `Clip.read` reports.
-        """
-        ...
-
-
-class Canvas:
-    """The output of one read: a decoded frame is written once into each place that asks for it, as `each` changes it."""
-
-    def __init__(self, indices: np.ndarray, each: Callable[[np.ndarray], np.ndarray] | None = None):
-        self._num_slots = len(indices)
-        self._slots: dict[int, list[int]] = {}
-        for slot, number in enumerate(indices.tolist()):
-            self._slots.setdefault(number, []).append(slot)
-        self.wanted = sorted(self._slots)
-        self._each = each
-        self.clear()
-
-    def clear(self) -> None:
-        self.frames: np.ndarray | None = None
-        self._size: tuple[int, ...] = ()
-        self.missing = set(self.wanted)
-
-    def put(self, number: int, image: np.ndarray) -> None:
-        was, now = self._size or image.shape, image.shape
-        if now != was:
-            raise DecodeError(
-                f"the picture changes its size, from {was[1]}x{was[0]} to {now[1]}x{now[0]} at frame {number}"
-            )
-        self._size = now
-        image = image if self._each is None else self._each(image)
-        if self.frames is None:
-            self.frames = np.empty((self._num_slots, *image.shape), np.uint8)
-        for slot in self._slots[number]:
-            self.frames[slot] = image
-        self.missing.discard(number)
-
-
-class Clip:
-    """An open video, or the part of it between two times.
-
-    Attributes:
-        num_frames: frames from which `read` chooses.
-        fps: mean frames per second, 0.0 where unknown (folders of pictures).
-    """
-
-    def __init__(
-        self, reader: Reader, start_sec: float | None = None, end_sec: float | None = None
-    ):
-        self._reader = reader
-        self._first, last = 0, reader.num_frames
-        if last == 0:
-            raise DecodeError("no frames in it")
-        if start_sec is not None or end_sec is not None:
-            times = reader.times()
-            # Lists round their times; a frame that is a microsecond off is meant to belong to the part.
-            self._first = 0 if start_sec is None else int(np.searchsorted(times, start_sec - 1e-6))
-            last = last if end_sec is None else int(np.searchsorted(times, end_sec - 1e-6))
-            if last <= self._first:
-                raise DecodeError(
-                    f"no frame between {start_sec or 0} s and {end_sec} s; the last one is at {times[-1]:.3f} s"
-                )
-        self.num_frames = last - self._first
-        self.fps = reader.fps
-
-    def times(self) -> np.ndarray:
-        """Seconds of each frame after the file's first one, float64 [num_frames].
-
-        Raises:
-            DecodeError: of a folder of frames, which has none.
-        """
-        return self._reader.times()[self._first : self._first + self.num_frames]
-
-    def read(
-        self,
-        indices: Sequence[int] | np.ndarray,
-        each: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """The frames of these numbers.
-
-        Args:
-            indices: integers [T] in 0 .. num_frames - 1, in any order and with repeats; each frame is decoded once.
-            each: what to make of a frame [H, W, 3] as soon as it is decoded, the same size of all; the large ones of a long
-                read then never lie side by side.
-
-        Returns:
-            uint8 [T, H, W, 3] RGB, upright (a rotation flag is applied), in stored pixels (the pixel aspect is not).
-
-        Raises:
-            DecodeError: a frame cannot be decoded.
-            IndexError: a number outside the clip.
-        """
-        indices = np.asarray(indices)
-        if indices.ndim != 1 or not len(indices) or not np.issubdtype(indices.dtype, np.integer):
-            raise ValueError(
-                f"indices must be integers [T] with T >= 1, got {indices.dtype} {list(indices.shape)}"
-            )
-        if indices.min() < 0 or indices.max() >= self.num_frames:
-            raise IndexError(
-                f"frames {indices.min()}..{indices.max()} asked of a clip of {self.num_frames} frames"
-            )
-        canvas = Canvas(indices.astype(np.int64) + self._first, each)
-        self._reader.fill(canvas)
-        if canvas.missing or canvas.frames is None:
-            raise DecodeError(
-                f"frame {min(canvas.missing)} of {self._reader.num_frames} cannot be decoded: it is damaged"
-            )
-        return canvas.frames
 
 
 @register(
@@ -163,8 +48,10 @@ class VideoDecoder:
     """Video files.
 
     Args:
-        backend: pyav; decord (PyAV where it is not installed); cv2, which always decodes from the beginning.
-        stream: which video stream, counted from 0 without cover pictures; None is the first. Only PyAV can choose.
+        backend: pyav; decord (PyAV where it is not installed); cv2, which always decodes from the
+            beginning.
+        stream: which video stream, counted from 0 without cover images; None is the first. Only
+            PyAV can choose.
     """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
@@ -175,15 +62,17 @@ class VideoDecoder:
     def __post_init__(self):
         if self.stream is not None and self.backend != "pyav":
             raise ValueError(
-                f"backend {self.backend} cannot choose a stream (stream: {self.stream}); use backend: pyav"
+                f"backend {self.backend} cannot choose a stream (stream: {self.stream}); "
+                "use backend: pyav"
             )
 
     @contextmanager
-    def open(self, record: Record) -> Iterator[Clip]:
-        """A clip to read from; closed on leaving the block, whatever happens in it.
+    def open(self, record: Record) -> Iterator[VideoClip]:
+        """Open the record's part of a video; the block's end closes it, also after an error.
 
         Raises:
-            DecodeError: not a video file, damaged, without a video stream, or without frames in the record's part.
+            DecodeError: not a video file, damaged, without a video stream, or without frames in
+                the record's part.
         """
         backend = self.backend
         if backend == "decord" and not has_decord():
@@ -193,20 +82,22 @@ class VideoDecoder:
             number = self.stream or 0
             if number >= len(streams):
                 raise DecodeError(
-                    f"there is no video stream {number}; the file has {len(streams)}, counted from 0"
+                    f"there is no video stream {number}; the file has {len(streams)}, "
+                    "counted from 0"
                 )
             if backend == "pyav":
                 reader: Reader = PyAVReader(record.path, container, streams[number])
             elif len(streams) > 1:
                 raise DecodeError(
-                    f"{len(streams)} video streams, and {backend} cannot be told which one; use backend: pyav"
+                    f"the file has {len(streams)} video streams and backend {backend} cannot "
+                    "choose one; use backend: pyav"
                 )
+            elif backend == "decord":
+                reader = DecordReader(record.path)
             else:
-                reader = (
-                    DecordReader(record.path) if backend == "decord" else OpenCVReader(record.path)
-                )
+                reader = OpenCVReader(record.path)
             try:
-                yield Clip(reader, record.start_sec, record.end_sec)
+                yield VideoClip(reader, record.start_sec, record.end_sec)
             finally:
                 if isinstance(reader, OpenCVReader):
                     reader.capture.release()
@@ -215,45 +106,51 @@ class VideoDecoder:
 @register("decode")
 @dataclass(frozen=True)
 class FrameDecoder:
-    """Folders of pictures: `record.path` / `record.frame_pattern.format(number)`, numbered from 1; any format OpenCV reads."""
+    """Folders of frames, in any image format that OpenCV reads.
+
+    The files are `record.path` / `record.frame_pattern.format(number)`, numbered from 1.
+    """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
 
     @contextmanager
-    def open(self, record: Record) -> Iterator[Clip]:
-        """A clip of `record.num_frames` pictures (counted in the folder where None), fps 0.0.
+    def open(self, record: Record) -> Iterator[VideoClip]:
+        """Open `record.num_frames` frames; where that is None, count them in the folder.
+
+        The clip's fps is 0.0 and its `times()` raises DecodeError.
 
         Raises:
-            DecodeError: no such folder, no pictures in it, or times asked of it.
+            DecodeError: no such folder, no frames in it, or a record with start or end times.
         """
         if not record.frame_pattern:
             raise DecodeError(
                 "the record has no frame_pattern; FrameDecoder reads the records of a FrameDataset"
             )
         if not os.path.isdir(record.path):
-            what = (
-                "a file, not a folder of frames"
-                if os.path.exists(record.path)
-                else "no such folder"
-            )
-            raise DecodeError(what)
+            exists = os.path.exists(record.path)
+            raise DecodeError("a file, not a folder of frames" if exists else "no such folder")
         if record.start_sec is not None or record.end_sec is not None:
             raise DecodeError(
                 "start_sec and end_sec need a frame rate, and a folder of frames has none"
             )
-        yield Clip(FrameFileReader(Path(record.path), record.frame_pattern, record.num_frames))
+        reader = FrameFolderReader(Path(record.path), record.frame_pattern, record.num_frames)
+        yield VideoClip(reader)
 
 
 @functools.cache
 def has_decord() -> bool:
+    """Return whether decord is installed; log once that PyAV decodes where it is not."""
     if importlib.util.find_spec("decord") is not None:
         return True
     logger.warning("decord is not installed: PyAV decodes instead (it gives the same frames)")
     return False
 
 
+# --- readers --------------------------------------------------------------------------------------
+
+
 class DecordReader:
-    """decord's own index and seeking; its times are those of the packets."""
+    """Frames by decord, with its own index and seeking; times are those of the packets."""
 
     def __init__(self, path: str):
         import decord  # optional: no wheels for ARM or macOS
@@ -270,8 +167,8 @@ class DecordReader:
         return (starts - starts[0]).astype(np.float64)
 
     def fill(self, canvas: Canvas) -> None:
-        for start in range(0, len(canvas.wanted), FRAMES_AT_ONCE):
-            numbers = canvas.wanted[start : start + FRAMES_AT_ONCE]
+        for start in range(0, len(canvas.wanted), DECORD_BATCH):
+            numbers = canvas.wanted[start : start + DECORD_BATCH]
             try:
                 frames = self._video.get_batch(numbers).asnumpy()
             except (self._failure, RuntimeError) as error:
@@ -281,7 +178,8 @@ class DecordReader:
 
 
 class OpenCVReader:
-    """OpenCV, decoding from the beginning: its seeking is not exact. The frame rate is taken as constant."""
+    """Frames by OpenCV. It decodes from the beginning, because OpenCV's seeking is not exact, and
+    it assumes a constant frame rate."""
 
     def __init__(self, path: str):
         self._path, self.capture = path, cv2.VideoCapture()
@@ -290,14 +188,13 @@ class OpenCVReader:
         self.fps = float(self.capture.get(cv2.CAP_PROP_FPS))
 
     def _rewind(self) -> None:
-        if not self.capture.open(
-            self._path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, num_threads()]
-        ):
+        threads = [cv2.CAP_PROP_N_THREADS, num_threads()]
+        if not self.capture.open(self._path, cv2.CAP_FFMPEG, threads):
             raise DecodeError("OpenCV cannot open it")
         self.capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
 
     def times(self) -> np.ndarray:
-        return np.arange(self.num_frames) / (self.fps or 25.0)
+        return np.arange(self.num_frames) / (self.fps or FALLBACK_FPS)
 
     def fill(self, canvas: Canvas) -> None:
         self._rewind()
@@ -306,14 +203,15 @@ class OpenCVReader:
             if not self.capture.grab():
                 return
             if number in wanted:
-                found, image = self.capture.retrieve()
-                if not found:
+                is_decoded, image = self.capture.retrieve()
+                if not is_decoded:
                     return
                 canvas.put(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-class FrameFileReader:
-    """Pictures of a folder, numbered from 1. A picture's own orientation tag is not applied."""
+class FrameFolderReader:
+    """Frames stored as one image file each, numbered from 1. Orientation tags of the images are
+    not applied."""
 
     fps = 0.0
 
@@ -322,31 +220,34 @@ class FrameFileReader:
         self.num_frames = count_frame_files(folder, pattern) if num_frames is None else num_frames
 
     def times(self) -> np.ndarray:
-        raise DecodeError("a folder of frames has no times, and so no sound; use video files")
+        raise DecodeError("a folder of frames has no times and therefore no audio; use video files")
 
     def fill(self, canvas: Canvas) -> None:
         for number in canvas.wanted:
-            file = self._folder / self._pattern.format(number + 1)
-            try:
-                # Not cv2.imread: it knows no non-ASCII names on Windows and only logs why it fails.
-                image = cv2.imdecode(
-                    np.fromfile(file, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-                )
-            except OSError as error:
-                raise DecodeError(
-                    f"{file.name}: {error.strerror} ({self.num_frames} frames expected)"
-                ) from error
-            except cv2.error:
-                image = None
-            if image is None:
-                raise DecodeError(
-                    f"{file.name}: not a picture, or damaged ({file.stat().st_size} bytes)"
-                )
+            image = self._read(self._folder / self._pattern.format(number + 1))
             canvas.put(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+    def _read(self, file: Path) -> np.ndarray:
+        """Read an image file: uint8 [H, W, 3] BGR."""
+        try:
+            # cv2.imread fails for non-ASCII names on Windows, and only logs why a file is bad.
+            data = np.fromfile(file, np.uint8)
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        except OSError as error:
+            raise DecodeError(
+                f"{file.name}: {error.strerror} ({self.num_frames} frames expected)"
+            ) from error
+        except cv2.error:
+            image = None
+        if image is None:
+            raise DecodeError(
+                f"{file.name}: not an image, or damaged ({file.stat().st_size} bytes)"
+            )
+        return image
 
 
 def count_frame_files(folder: Path, pattern: str) -> int:
-    """How many pictures stand in the folder without a gap from number 1 on."""
+    """Count the frame files in the folder that are numbered from 1 without a gap."""
     names = set(os.listdir(folder))
     count = 0
     while pattern.format(count + 1) in names:
@@ -355,29 +256,6 @@ def count_frame_files(folder: Path, pattern: str) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """The message of a C++ library without its stack trace."""
-    return next(
-        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-    )
-
-
-@dataclass(frozen=True)
-class ArrayClip:
-    """Frames in memory, uint8 [T, H, W, 3] RGB, as an open clip; the sampler picks from them as from a video."""
-
-    frames: np.ndarray
-    fps: float = 0.0
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.frames)
-
-    def read(
-        self,
-        indices: Sequence[int] | np.ndarray,
-        each: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """uint8 [T, H, W, 3], each frame as `each` makes it."""
-        if each is None:
-            return self.frames[np.asarray(indices)]
-        return np.stack([each(self.frames[number]) for number in indices])
+    """Return the message of a C++ library without its stack trace."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

@@ -1,39 +1,42 @@
-"""From a waveform to the rows that a network looks at: two front ends, each equal to its reference to the last bits.
+"""From a waveform to a log-mel spectrogram: two front ends, equal to their references up to
+float32 rounding.
 
-| | `DecibelMel` (MMAction2's feature)            | `LogMel` (AVSlowFast)                      |
-| --- | ---                                       | ---                                        |
-| level | made equal: root mean square 0.1        | as it is                                   |
-| window | sine, padded at both ends              | Hann, none past the end                    |
-| spectrum | magnitude, Slaney's mel, 125-7600 Hz | power, HTK's mel, 0-8000 Hz                |
-| scale | 20 log10, -80 .. 20 dB as 0 .. 1        | natural logarithm, mean and deviation taken |
+|          | `DecibelMel` (MMAction2)                | `LogMel` (AVSlowFast)                     |
+| ---      | ---                                     | ---                                       |
+| level    | normalized to a root mean square of 0.1 | unchanged                                 |
+| window   | sine, zero padding at both ends         | Hann, no padding                          |
+| spectrum | magnitude, Slaney mel, 125-7600 Hz      | power, HTK mel, 0-8000 Hz                 |
+| scale    | 20 log10, -80 .. 20 dB mapped to 0 .. 1 | natural logarithm, normalized by mean, std |
 
-Both give float32 [rows, mels], a row each `hop_length` samples, 62.5 a second by default. NumPy and SciPy only; a model that is
-fed with this has no filter bank among its weights.
+Both return float32 [time steps, mel bins], one time step for each `hop_length` samples: 62.5 per
+second by default. They need NumPy and SciPy only, and a model with this input has no filter bank
+among its weights.
 """
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
 Scale = Literal["slaney", "htk"]
-BLOCK = 128  # rows transformed at once, so that they stay in the cache
+BLOCK = 128  # time steps transformed at once, so that they stay in the cache
 
 
 @dataclass(frozen=True)
 class DecibelMel:
-    """The feature of MMAction2's audio models, in [0, 1]; silence is 0 throughout.
+    """The log-mel feature of MMAction2's audio models, in [0, 1]; silence is 0 everywhere.
 
-    The published table says n_fft 1024, the published script has 512 with hop_length 256: the default. The window is the one
-    with which the transform can be inverted exactly by overlapping (as lws does it), sine where n_fft is twice the hop.
+    The window is the one for which overlap-add inverts the transform exactly, as in lws; it is a
+    sine where n_fft is twice the hop. MMAction2's table of results names n_fft 1024; its script
+    uses 512 with hop_length 256, which is the default here.
 
     Args:
         sample_rate: of the waveform (Hz).
         n_fft, hop_length: window and step (samples).
-        num_mels: filters.
+        num_mels: mel bins.
         fmin, fmax: lower edge of the first filter and upper edge of the last (Hz).
     """
 
@@ -45,47 +48,48 @@ class DecibelMel:
     fmax: float = 7600.0
 
     def __post_init__(self):
-        check_sizes(type(self).__name__, self)
+        check_sizes(self)
 
     @property
     def steps_per_sec(self) -> float:
+        """Time steps per second."""
         return self.sample_rate / self.hop_length
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """float32 [n] -> float32 [rows, num_mels].
+        """Return the feature of a waveform: float32 [n] -> float32 [time steps, num_mels].
 
-        Row r is about the samples around r * hop_length: n_fft - hop_length zeros stand before the first.
+        Time step t covers the samples around t * hop_length. Zeros precede the first sample:
+        n_fft - hop_length of them where hop_length divides n_fft.
 
         Raises:
             ValueError: not a mono waveform with at least one sample.
         """
         check_wave(wave)
         level = np.sqrt(np.mean(np.square(wave), dtype=np.float64))
-        over = self.n_fft % self.hop_length
-        left = self.n_fft - (over or self.hop_length)
-        num_rows = -(-(left + len(wave)) // self.hop_length)
-        padded = np.zeros((num_rows - 1) * self.hop_length + self.n_fft, np.float32)
-        np.multiply(wave, np.float32(0.1 / max(1e-4, level)), out=padded[left : left + len(wave)])
+        pad = self.n_fft - (self.n_fft % self.hop_length or self.hop_length)
+        num_steps = -(-(pad + len(wave)) // self.hop_length)
+        padded = np.zeros((num_steps - 1) * self.hop_length + self.n_fft, np.float32)
+        gain = np.float32(0.1 / max(1e-4, level))
+        np.multiply(wave, gain, out=padded[pad : pad + len(wave)])
+        window = overlap_window(self.n_fft, self.hop_length)
         filters = mel_filters(
             self.sample_rate, self.n_fft, self.num_mels, self.fmin, self.fmax, "slaney"
         )
-        mel = mel_spectrum(
-            padded, self.hop_length, overlap_window(self.n_fft, self.hop_length), filters, power=1
-        )
+        mel = mel_spectrum(padded, self.hop_length, window, filters, power=1)
         decibels = 20 * np.log10(np.maximum(mel, np.float32(1e-5))) - 20
         return np.clip((decibels + 100) / 100, 0, 1)
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """The log-mel spectrogram of AVSlowFast, with mean and deviation of Kinetics taken out.
+    """The log-mel spectrogram of AVSlowFast, normalized by the mean and std of Kinetics.
 
     Args:
         sample_rate: of the waveform (Hz).
         n_fft, hop_length: window and step (samples): 32 and 16 ms.
-        num_mels: filters.
+        num_mels: mel bins.
         fmin, fmax: lower edge of the first filter and upper edge of the last (Hz).
-        mean, std: of the natural logarithm; 0 and 1 leave it as it is.
+        mean, std: of the natural logarithm; 0 and 1 leave it unchanged.
     """
 
     sample_rate: int = 16000
@@ -98,18 +102,20 @@ class LogMel:
     std: float = 4.66
 
     def __post_init__(self):
-        check_sizes(type(self).__name__, self)
+        check_sizes(self)
         if self.std <= 0:
             raise ValueError(f"LogMel: std is {self.std}, expected above 0")
 
     @property
     def steps_per_sec(self) -> float:
+        """Time steps per second."""
         return self.sample_rate / self.hop_length
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """float32 [n] -> float32 [1 + (n - n_fft) // hop_length, num_mels]; a shorter one is filled up with zeros to one row.
+        """Return the spectrogram of a waveform: float32 [n] -> float32 [time steps, num_mels].
 
-        Row r is about the samples from r * hop_length on.
+        There are 1 + (n - n_fft) // hop_length time steps; time step t covers the samples from
+        t * hop_length. A waveform shorter than n_fft is padded with zeros to one time step.
 
         Raises:
             ValueError: not a mono waveform with at least one sample.
@@ -125,33 +131,49 @@ class LogMel:
         return (np.log(mel + np.float32(1e-8)) - np.float32(self.mean)) / np.float32(self.std)
 
 
-def nearest_steps(rows: np.ndarray, start: float, end: float, num_rows: int = 128) -> np.ndarray:
-    """A fixed number of rows from `start` to `end` (both in rows, fractions allowed), repeated or left out as it takes.
+def nearest_steps(
+    log_mel: np.ndarray, start: float, end: float, num_steps: int = 128
+) -> np.ndarray:
+    """Sample a fixed number of time steps from `start` to `end` by nearest index.
 
-    Numbers are cut to whole ones; past the end the last row is repeated, as AVSlowFast does with frames and rows alike.
+    Indices are rounded down. Past the end the last time step is repeated, as AVSlowFast does with
+    frames and audio alike.
+
+    Args:
+        log_mel: [L, mel bins].
+        start, end: in time steps, fractions allowed.
+
+    Returns:
+        [num_steps, mel bins].
     """
-    places = np.linspace(start, end, num_rows).clip(0, len(rows) - 1).astype(np.int64)
-    return rows[places]
+    indices = np.linspace(start, end, num_steps).clip(0, len(log_mel) - 1).astype(np.int64)
+    return log_mel[indices]
 
 
-# --- windows, filters, spectrum ---------------------------------------------------------------------------------------
+# --- windows, filters, spectrum -------------------------------------------------------------------
 
 
 def mel_spectrum(
     wave: np.ndarray, hop: int, window: np.ndarray, filters: np.ndarray, power: int
 ) -> np.ndarray:
-    """Windows of a waveform [n] -> |rfft| ** power through the filters: float32 [1 + (n - n_fft) // hop, num_mels].
+    """Return the mel spectrum of a waveform [n], |rfft| ** power through the filters.
 
     Args:
+        hop: step (samples).
         window: float64 [n_fft].
         filters: float32 [n_fft // 2 + 1, num_mels].
         power: 1 or 2.
+
+    Returns:
+        float32 [1 + (n - n_fft) // hop, num_mels].
     """
     frames = sliding_window_view(wave, len(window))[::hop]
     out = np.empty((len(frames), filters.shape[1]), np.float32)
     for start in range(0, len(frames), BLOCK):
-        # In double precision: quiet bins beside loud ones would be off by a hundredth otherwise.
-        spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * window, overwrite_x=True)
+        # Double precision: in single precision quiet bins next to loud ones are off by 0.01.
+        windowed = frames[start : start + BLOCK] * window
+        # Pyright takes SciPy's dispatcher for the result, hence Any.
+        spectrum: Any = scipy.fft.rfft(windowed, overwrite_x=True)
         energy = np.square(spectrum.real) + np.square(spectrum.imag)
         energy = (energy if power == 2 else np.sqrt(energy, out=energy)).astype(np.float32)
         np.matmul(energy, filters, out=out[start : start + BLOCK])
@@ -160,23 +182,26 @@ def mel_spectrum(
 
 @functools.cache
 def hann_window(n_fft: int) -> np.ndarray:
-    """Periodic Hann window, float64 [n_fft]."""
-    return _shared(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft))
+    """Return a periodic Hann window, float64 [n_fft]."""
+    return _read_only(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft))
 
 
 @functools.cache
 def overlap_window(n_fft: int, hop: int) -> np.ndarray:
-    """The square root of a Hann window, scaled so that the squares of overlapping windows sum to 1: float64 [n_fft]."""
+    """Return the square root of a Hann window, float64 [n_fft], scaled so that the squares of
+    overlapping windows sum to 1."""
     hann = 0.5 - 0.5 * np.cos(np.pi * (2 * np.arange(n_fft) + 1) / n_fft)
-    sums = np.array([hann[place::hop].sum() for place in range(hop)])
-    return _shared(np.sqrt(hann / np.resize(sums, n_fft)))
+    sums = np.array([hann[offset::hop].sum() for offset in range(hop)])
+    return _read_only(np.sqrt(hann / np.resize(sums, n_fft)))
 
 
 @functools.cache
 def mel_filters(
     sample_rate: int, n_fft: int, num_mels: int, fmin: float, fmax: float, scale: Scale
 ) -> np.ndarray:
-    """Triangles over the bins of a spectrum, each of area 2 / its width (Slaney's norm): float32 [n_fft // 2 + 1, num_mels].
+    """Return triangular filters, float32 [n_fft // 2 + 1, num_mels].
+
+    Each has the height 2 / its width (Hz) and so the area 1, which is Slaney's norm.
 
     Args:
         scale: slaney, linear below 1 kHz (Auditory Toolbox, 1998); htk, 2595 log10(1 + f / 700).
@@ -186,19 +211,17 @@ def mel_filters(
     low, center, high = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins[:, None] - low) / (center - low)
     falling = (high - bins[:, None]) / (high - center)
-    return _shared(
-        (np.maximum(0, np.minimum(rising, falling)) * (2 / (high - low))).astype(np.float32)
-    )
+    triangles = np.maximum(0, np.minimum(rising, falling)) * (2 / (high - low))
+    return _read_only(triangles.astype(np.float32))
 
 
-LINEAR_STEP, LINEAR_END, LOG_STEP = (
-    200 / 3,
-    1000.0,
-    np.log(6.4) / 27,
-)  # of Slaney's scale: Hz, Hz, per mel
+# Slaney's mel scale is linear below LINEAR_END (Hz), with LINEAR_STEP Hz per mel, and logarithmic
+# above, with LOG_STEP per mel.
+LINEAR_STEP, LINEAR_END, LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 
 
 def to_mel(hertz: float, scale: Scale) -> float:
+    """Convert a frequency (Hz) to mels."""
     if scale == "htk":
         return 2595 * np.log10(1 + hertz / 700)
     if hertz < LINEAR_END:
@@ -207,37 +230,49 @@ def to_mel(hertz: float, scale: Scale) -> float:
 
 
 def to_hertz(mels: np.ndarray, scale: Scale) -> np.ndarray:
+    """Convert mels to frequencies (Hz)."""
     if scale == "htk":
         return 700 * (10 ** (mels / 2595) - 1)
     bend = LINEAR_END / LINEAR_STEP
     return np.where(mels < bend, mels * LINEAR_STEP, LINEAR_END * np.exp(LOG_STEP * (mels - bend)))
 
 
-def _shared(array: np.ndarray) -> np.ndarray:
-    """Read-only, as all who ask get the same one."""
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Protect an array that all callers of a cached function share."""
     array.flags.writeable = False
     return array
 
 
 def check_wave(wave: np.ndarray) -> None:
-    """Stop at what is no waveform: float [n], n >= 1."""
+    """Raise ValueError unless `wave` is a waveform: float [n], n >= 1."""
     if wave.ndim != 1 or not len(wave) or wave.dtype.kind != "f":
         raise ValueError(
-            f"the waveform is {wave.dtype} {list(wave.shape)}, expected float [samples], mono, at least one"
+            f"the waveform is {wave.dtype} {list(wave.shape)}, expected float [samples], mono, "
+            "at least one"
         )
 
 
-def check_sizes(name: str, sizes) -> None:
-    """Stop at sizes that mean nothing, or edges beyond what the sample rate can hold."""
-    for key in ("sample_rate", "n_fft", "hop_length", "num_mels"):
-        if getattr(sizes, key) < 1:
-            raise ValueError(f"{name}: {key} is {getattr(sizes, key)}, expected at least 1")
-    if sizes.hop_length > sizes.n_fft:
+def check_sizes(front_end: DecibelMel | LogMel) -> None:
+    """Raise ValueError for sizes below 1, for gaps between windows, and for filter edges that the
+    sample rate cannot represent."""
+    name = type(front_end).__name__
+    sizes = {
+        "sample_rate": front_end.sample_rate,
+        "n_fft": front_end.n_fft,
+        "hop_length": front_end.hop_length,
+        "num_mels": front_end.num_mels,
+    }
+    for key, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: {key} is {size}, expected at least 1")
+    if front_end.hop_length > front_end.n_fft:
         raise ValueError(
-            f"{name}: hop_length {sizes.hop_length} leaves out samples between windows of n_fft {sizes.n_fft}"
+            f"{name}: hop_length {front_end.hop_length} leaves out samples between windows of "
+            f"n_fft {front_end.n_fft}; use at most n_fft"
         )
-    if not 0 <= sizes.fmin < sizes.fmax <= sizes.sample_rate / 2:
-        half = f"{sizes.sample_rate / 2:g} Hz, half the sample_rate"
+    fmin, fmax, nyquist = front_end.fmin, front_end.fmax, front_end.sample_rate / 2
+    if not 0 <= fmin < fmax <= nyquist:
         raise ValueError(
-            f"{name}: fmin {sizes.fmin:g} and fmax {sizes.fmax:g} Hz, expected 0 <= fmin < fmax <= {half}"
+            f"{name}: fmin {fmin:g} and fmax {fmax:g} Hz, expected "
+            f"0 <= fmin < fmax <= {nyquist:g} Hz, half the sample_rate"
         )

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 from paddlevideo import dist, log
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
-from paddlevideo.files import writable
+from paddlevideo.files import check_writable
 from paddlevideo.log import logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import Result
+from paddlevideo.predict.results import Result, result_file
 from paddlevideo.runtimes.choose import require
 
 
@@ -48,7 +48,7 @@ def check_output(args: Namespace) -> None:
     """
     if args.out:
         check_prediction_suffix(args.out)
-        writable(args.out)
+        check_writable(args.out)
     elif args.quiet:
         raise ValueError("--quiet prints no results; give --out FILE to write them")
 

@@ -1,4 +1,4 @@
-"""What a person gives to predict -> what to look at: files, folders, globs, lists of paths, shards, data in memory."""
+"""Inputs of a prediction: files, folders, globs, lists of paths, shards, or arrays in memory."""
 
 import glob
 import os
@@ -14,8 +14,9 @@ from paddlevideo.data.lists import DatasetError, Row, read_path_list
 from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
-from paddlevideo.media.decode import ArrayClip, FrameDecoder
+from paddlevideo.media.decode import FrameDecoder
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -24,17 +25,20 @@ Input = str | Path | np.ndarray | FrameExample
 
 @dataclass(frozen=True)
 class FrameFolderClip:
-    """An open clip of numbered pictures: without times, and so without the sound that would belong to them."""
+    """A `Clip` of a folder of frames, without times: an audio-visual model gets silence for it."""
 
-    clip: Any
+    clip: Clip
     fps: float = 0.0
 
     @property
     def num_frames(self) -> int:
         return self.clip.num_frames
 
-    def read(self, *arguments) -> np.ndarray:
-        return self.clip.read(*arguments)
+    def times(self) -> None:
+        """Return None: frames in a folder have no times."""
+
+    def read(self, indices, each=None) -> np.ndarray:
+        return self.clip.read(indices, each)
 
 
 @dataclass(frozen=True)
@@ -44,21 +48,23 @@ class AnyDecoder:
     video: Any
 
     @contextmanager
-    def open(self, record: Record) -> Iterator[Any]:
+    def open(self, record: Record) -> Iterator[Clip]:
         with (FrameDecoder() if record.frame_pattern else self.video).open(record) as clip:
             yield FrameFolderClip(clip) if record.frame_pattern else clip
 
 
 @dataclass(frozen=True)
 class InputRules:
-    """What a model is given, which decides what a path means.
+    """The inputs of a model, which decide what a path means.
 
     Args:
-        suffixes: of the files that are taken from a folder.
-        find_records: path -> records, of a model whose data lie in files of many records; None where a record is a file.
-        extracts: whether such a model also gets videos, for the predictor makes its features of them.
-        frame_pattern: names the pictures in a folder of frames, as `img_{:05}.jpg`.
-        suffix: put behind a path of a list that is there only with it.
+        suffixes: of the files that are used from a folder.
+        find_records: path -> records, for a model whose files contain many records each; None for a
+            model with one record per file.
+        extracts: whether videos are inputs of such a model too, because the predictor extracts
+            their features.
+        frame_pattern: file name of a frame in a folder of frames, as `img_{:05}.jpg`.
+        suffix: appended to a path of a list that exists only with it.
     """
 
     suffixes: tuple[str, ...] = VIDEO_SUFFIXES
@@ -67,9 +73,15 @@ class InputRules:
     frame_pattern: str = "img_{:05}.jpg"
     suffix: str = ""
 
+    @property
+    def accepts_frames(self) -> bool:
+        """Whether frames in memory are an input."""
+        return self.suffixes == VIDEO_SUFFIXES and self.find_records is None
+
 
 class Inputs:
-    """What was given, in order: (record, what is open already or None). Records of shards are made as they are asked for."""
+    """(record, its data in memory or None) of all inputs, in order; records of shards are created
+    during iteration."""
 
     def __init__(self, parts: Sequence[tuple[Sequence[Record], Any]]):
         self._parts = parts
@@ -81,68 +93,71 @@ class Inputs:
         return ((record, clip) for records, clip in self._parts for record in records)
 
 
-def find_inputs(inputs: Input | Iterable[Input], takes: InputRules = InputRules()) -> Inputs:
-    """What `inputs` mean.
+def find_inputs(inputs: Input | Iterable[Input], rules: InputRules = InputRules()) -> Inputs:
+    """Find the records of all inputs.
 
     Args:
-        inputs: a file; a folder (all files below it that the model takes, sorted; or the frames of one clip); a glob; a .txt or
-            .list file with a path on each line, perhaps with a label behind it; a shard, or a folder, glob or list of those;
-            uint8 frames [T, H, W, 3]; the features of a video; or several of these.
+        inputs: one or several of: a file; a folder (all files below it with the right suffixes,
+            sorted; or the frames of one clip); a glob; a .txt or .list file with a path on each
+            line, perhaps followed by a label, or by a number of frames and a label; a shard, or a
+            folder, glob or list of shards; uint8 frames [T, H, W, 3]; the features of a video.
 
     Raises:
-        ValueError: a folder, glob or list without anything for this model; something that is none of the above.
+        ValueError: a folder, glob or list without files for this model, or an unsupported input.
     """
     if isinstance(inputs, (str, Path, np.ndarray, FrameExample)):
         inputs = [inputs]
-    return Inputs([_part(number, item, takes) for number, item in enumerate(inputs)])
+    return Inputs([_records_of_input(number, item, rules) for number, item in enumerate(inputs)])
 
 
-def _part(number: int, item: Any, takes: InputRules) -> tuple[Sequence[Record], Any]:
-    of_frames = takes.suffixes == VIDEO_SUFFIXES and takes.find_records is None
+def _records_of_input(
+    number: int, item: Any, rules: InputRules
+) -> tuple[Sequence[Record], ArrayClip | FrameExample | None]:
+    """(records of an input, its data if they are in memory)."""
     if isinstance(item, (str, Path)):
-        return _records(str(item), takes), None
-    if isinstance(item, FrameExample) and takes.find_records:
+        return _records_of_path(str(item), rules), None
+    if isinstance(item, FrameExample) and rules.find_records:
         return [Record(f"example {number}")], item
-    if isinstance(item, np.ndarray) and of_frames:
+    if isinstance(item, np.ndarray) and rules.accepts_frames:
         if item.dtype != np.uint8 or item.ndim != 4 or item.shape[-1] != 3:
             raise ValueError(
-                f"input {number} is {item.dtype} {list(item.shape)}, expected frames uint8 [T, H, W, 3] RGB"
+                f"input {number} is {item.dtype} {list(item.shape)}, "
+                "expected frames uint8 [T, H, W, 3] RGB"
             )
         return [Record(f"array {number}")], ArrayClip(item)
-    other = (
-        "frames uint8 [T, H, W, 3]"
-        if of_frames
-        else "a FrameExample"
-        if takes.find_records
-        else "nothing else here"
-    )
-    raise ValueError(f"input {number} is a {type(item).__name__}, expected a path or {other}")
+    expected = "a path"
+    if rules.accepts_frames:
+        expected += " or frames uint8 [T, H, W, 3]"
+    elif rules.find_records:
+        expected += " or a FrameExample"
+    raise ValueError(f"input {number} is a {type(item).__name__}, expected {expected}")
 
 
-def _records(text: str, takes: InputRules) -> Sequence[Record]:
+def _records_of_path(text: str, rules: InputRules) -> Sequence[Record]:
     if not text.strip():
         raise ValueError("an input is empty text; give a file, a folder, a glob or a list")
-    if takes.find_records is None:
-        return _files(text, takes)
+    if rules.find_records is None:
+        return _files(text, rules)
     try:
-        return takes.find_records(text)
+        return rules.find_records(text)
     except DatasetError as error:
-        videos = _videos(text, takes)
+        videos = _videos(text, rules)
         if not videos:
             raise
-        if not takes.extracts:
+        if not rules.extracts:
             raise ValueError(
-                f"{text}: video, and this model takes frame features; make them with tools/extract_features.py "
-                f"--input_file {text} -o FOLDER, and give that folder; or give --features, the folder of its training features"
+                f"{text}: video, but this model takes frame features; make them with "
+                f"tools/extract_features.py --input_file {text} -o FOLDER, and give that folder; "
+                "or give --features, the folder of its training features"
             ) from error
         return videos
 
 
-def _videos(text: str, takes: InputRules) -> list[Record]:
-    """The videos that a path means, none where it means anything else."""
+def _videos(text: str, rules: InputRules) -> list[Record]:
+    """The videos of a path; an empty list if it is anything else."""
     try:
-        records = _files(text, takes)
-    except ValueError:  # the caller has a better one
+        records = _files(text, rules)
+    except ValueError:  # the caller raises a better one
         return []
     return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []
 
@@ -151,51 +166,63 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _files(text: str, takes: InputRules) -> list[Record]:
+def _files(text: str, rules: InputRules) -> list[Record]:
+    """The files of a path, one record each."""
     path = Path(text)
     if path.is_dir():
-        if (path / takes.frame_pattern.format(1)).exists():
-            return [Record(text, frame_pattern=takes.frame_pattern)]
-        found = [Record(p) for p in sorted(map(str, list_files(path, takes.suffixes)))]
-        if not found:
-            kind = "video" if takes.suffixes == VIDEO_SUFFIXES else "video or sound"
-            raise ValueError(
-                f"{text}: no {kind} in this folder; known suffixes: {' '.join(sorted(takes.suffixes))}"
-            )
-        return found
+        return _files_in_folder(path, text, rules)
     if path.suffix.lower() in LIST_SUFFIXES and path.exists():
-        return _listed(path, takes)
+        return _files_in_list(path, rules)
     if not path.exists() and glob.has_magic(text):
-        matches = [p for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
+        matches = [name for name in sorted(glob.glob(text, recursive=True)) if Path(name).is_file()]
         if not matches:
-            raise ValueError(f"{text}: nothing matches this pattern")
-        return [Record(p) for p in matches]
+            raise ValueError(f"{text}: no file matches this pattern")
+        return [Record(name) for name in matches]
     if path.suffix.lower() in SHARD_SUFFIXES:
         raise ValueError(
-            f"{text}: a shard of frame features, which are for taggers; this model takes {' '.join(takes.suffixes)}"
+            f"{text}: a shard of frame features, but this model takes {' '.join(rules.suffixes)}"
         )
     return [Record(text)]
 
 
-def _listed(file: Path, rules: InputRules) -> list[Record]:
-    """The records of a list of paths; a file that does not exist is one, too."""
+def _files_in_folder(folder: Path, text: str, rules: InputRules) -> list[Record]:
+    if (folder / rules.frame_pattern.format(1)).exists():
+        return [Record(text, frame_pattern=rules.frame_pattern)]
+    paths = sorted(str(path) for path in list_files(folder, rules.suffixes))
+    if not paths:
+        kind = "video" if rules.suffixes == VIDEO_SUFFIXES else "video or audio file"
+        suffixes = " ".join(sorted(rules.suffixes))
+        raise ValueError(f"{text}: no {kind} in this folder; known suffixes: {suffixes}")
+    return [Record(path) for path in paths]
+
+
+# --- lists of paths -------------------------------------------------------------------------------
+
+
+def _files_in_list(file: Path, rules: InputRules) -> list[Record]:
+    """The files of a list of paths, also those that do not exist."""
     lines = read_path_list(file, "a list with a path on each line")
     if not lines:
         raise ValueError(f"{file}: no path in this list; write one on each line")
-    candidates = [
-        path for line in lines for row in line for path in (row.path, row.path + rules.suffix)
-    ]
-    base = base_folder(candidates, file, limit=None, fix="write absolute paths into the list")
-    return [_one(line, base, rules) for line in lines]
+    paths = (path for readings in lines for row in readings for path in _paths(row, rules))
+    base = base_folder(paths, file, limit=None, fix="write absolute paths into the list")
+    return [_file_of_line(readings, base, rules) for readings in lines]
 
 
-def _one(readings: list[Row], base: str, rules: InputRules) -> Record:
-    """The record of a line: its first reading that exists, with or without `rules.suffix`."""
+def _paths(row: Row, rules: InputRules) -> tuple[str, ...]:
+    return (row.path, row.path + rules.suffix) if rules.suffix else (row.path,)
+
+
+def _file_of_line(readings: list[Row], base: str, rules: InputRules) -> Record:
+    """The first reading of a line that exists; if none does, the one with a known suffix."""
     for row in readings:
-        for path in (Path(base, row.path), Path(base, row.path + rules.suffix)):
+        for text in _paths(row, rules):
+            path = Path(base, text)
             if os.path.exists(path):
                 pattern = rules.frame_pattern if path.is_dir() else None
                 return Record(str(path), num_frames=row.num_frames, frame_pattern=pattern)
-    # Nothing exists: name the path by its suffix, or take the last word for a label.
-    known = (row.path for row in readings if _suffix(row.path) in rules.suffixes)
-    return Record(next(known, readings[min(1, len(readings) - 1)].path))
+    for row in readings:
+        if _suffix(row.path) in rules.suffixes:
+            return Record(row.path)
+    # A word behind the path is a label.
+    return Record(readings[min(1, len(readings) - 1)].path)

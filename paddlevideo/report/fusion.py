@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.datasets import is_integer
+from paddlevideo.data.labels import is_integer
 from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.files import atomic_write, writable
 from paddlevideo.metrics.fusion import (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from paddlevideo.curate.report import durations
+from paddlevideo.curate.report import duration_rows
 from paddlevideo.report.plot import SCORES, Rows, read_metrics
 
 # The same as in engine/best_validation.py, which writes the file.
@@ -166,7 +166,7 @@ def read_check(facts: RunFacts) -> None:
     except (OSError, ValueError) as error:
         reason = f"the files of check_data cannot be read ({error}); run it again"
         raise ValueError(f"{folder}: {reason}") from error
-    facts.check, facts.durations = check, durations(seconds)
+    facts.check, facts.durations = check, duration_rows(seconds)
 
 
 def find_check_folder(facts: RunFacts) -> Path | None:

@@ -1,4 +1,4 @@
-"""Audio models filled as the references were, and the cost of a forward pass."""
+"""Audio models with the references' weights, the cost of a forward pass, and comparisons."""
 
 import importlib.util
 import json
@@ -17,11 +17,12 @@ from paddlevideo.weights import load_into
 
 
 def goldens(shared: Path) -> Path:
+    """Return the folder of the reference numbers."""
     return shared / "parity" / "audio"
 
 
 def rule(shared: Path):
-    """(name, shape) -> the reference's array."""
+    """Return the function (tensor name, shape) -> array that filled the reference's weights."""
     spec = importlib.util.spec_from_file_location("audio_fill", goldens(shared) / "fill.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,60 +30,65 @@ def rule(shared: Path):
 
 
 def manifest(shared: Path, name: str) -> dict:
+    """Return the names and shapes of the tensors of a reference model, and their counts."""
     return json.loads((goldens(shared) / f"manifest_{name}.json").read_text())
 
 
 def fill(shared: Path, model, name: str, source: str) -> None:
-    """Give a model the reference's weights through the converter; each tensor of one must have its place in the other."""
-    entries, value = manifest(shared, name), rule(shared)
-    arrays = {key: value(key, tuple(shape)) for key, shape in entries["manifest"]}
+    """Load the reference's weights into a model through the converter.
+
+    Every tensor of the reference must have a counterpart in the model and the other way round.
+    """
+    reference, value = manifest(shared, name), rule(shared)
+    arrays = {key: value(key, tuple(shape)) for key, shape in reference["manifest"]}
     account = load_into(model, convert_state_dict(arrays, source), name)
-    assert len(account.loaded) == entries["tensors"] == len(arrays)
-    assert num_parameters(model) == entries["parameters"]
+    assert len(account.loaded) == reference["tensors"] == len(arrays)
+    assert num_parameters(model) == reference["parameters"]
 
 
 def num_parameters(model) -> int:
+    """Count the trainable parameters of a model."""
     return sum(int(p.size) for p in model.parameters() if not p.stop_gradient)
 
 
 @contextmanager
 def counted():
-    """Counts multiplications in the dict it gives: of convolutions, which then cost nothing (their outputs are zeros), and two
-    for each number that a batch norm puts out, as fvcore counts them in evaluation."""
+    """Count the multiplications of forward passes inside the block, as fvcore does in evaluation.
+
+    The dict that it gives has the multiplications of convolutions under "conv", and two for each
+    output of a batch norm under "norm". Convolutions return zeros, so that counting is fast.
+    """
     counts = {"conv": 0, "norm": 0}
 
-    def zeros(self, x):
+    def count_conv(self, x):
         axes = len(x.shape) - 2
-        steps, pads = (np.broadcast_to(v, axes).tolist() for v in (self._stride, self._padding))
-        sizes = zip(x.shape[2:], self._kernel_size, steps, pads, strict=True)
-        out = [
-            x.shape[0],
-            self._out_channels,
-            *((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes),
-        ]
-        counts["conv"] += math.prod(out) * math.prod(self.weight.shape[1:])
-        return paddle.zeros(out, x.dtype)
+        strides, pads = (np.broadcast_to(v, axes).tolist() for v in (self._stride, self._padding))
+        sizes = zip(x.shape[2:], self._kernel_size, strides, pads, strict=True)
+        out_sizes = [(size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in sizes]
+        out_shape = [x.shape[0], self._out_channels, *out_sizes]
+        counts["conv"] += math.prod(out_shape) * math.prod(self.weight.shape[1:])
+        return paddle.zeros(out_shape, x.dtype)
 
-    def same(self, x):
+    def count_norm(self, x):
         counts["norm"] += 2 * int(x.size)
         return x
 
-    stand_ins = {
-        Conv2D: zeros,
-        Conv3D: zeros,
-        nn.Conv2D: zeros,
-        nn.Conv3D: zeros,
-        nn.BatchNorm2D: same,
-        SubBatchNorm3D: same,
+    counting_forwards = {
+        Conv2D: count_conv,
+        Conv3D: count_conv,
+        nn.Conv2D: count_conv,
+        nn.Conv3D: count_conv,
+        nn.BatchNorm2D: count_norm,
+        SubBatchNorm3D: count_norm,
     }
     with ExitStack() as stack:
-        for layer, forward in stand_ins.items():
+        for layer, forward in counting_forwards.items():
             stack.enter_context(mock.patch.object(layer, "forward", forward))
         stack.enter_context(paddle.no_grad())
         yield counts
 
 
-def close(found, expected, share: float = 1e-5) -> None:
-    """Agreement to a share of the standard deviation of what is expected."""
-    expected = np.asarray(expected).reshape(found.shape)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=share * expected.std())
+def close(actual, expected, share: float = 1e-5) -> None:
+    """Assert that all differences are below `share` of the standard deviation of `expected`."""
+    expected = np.asarray(expected).reshape(actual.shape)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=share * expected.std())

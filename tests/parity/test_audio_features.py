@@ -1,4 +1,4 @@
-"""Both audio front ends against the references' numbers, the filters and windows they are made of included."""
+"""Both log-mel front ends, their filters and their windows against the references' numbers."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from paddlevideo.media.log_mel import (
 )
 from paddlevideo.media.waveform import read_waveform
 
-ULPS = 1e-6  # of values around 1: a few roundings of float32
+TOLERANCE = 1e-6  # of values around 1: a few roundings of float32
 
 
 @pytest.fixture(scope="module")
@@ -25,48 +25,45 @@ def golden(shared):
     ("name", "n_fft", "hop"),
     [("script_512_256", 512, 256), ("default_1280_320", 1280, 320), ("readme_1024_256", 1024, 256)],
 )
-def test_mmaction2_feature(golden, name, n_fft, hop):
+def test_decibel_mel_equals_mmaction2(golden, name, n_fft, hop):
     feature = DecibelMel(n_fft=n_fft, hop_length=hop)
-    for wave, wanted in (
+    for wave, expected in (
         (golden["w16_i16"].astype(np.float32) / 32768, golden[f"mm_lws_{name}_w16"]),
         (golden["w16_f32"], golden[f"mm_lws_{name}_w16_f32"]),
     ):
-        rows = feature(wave)
-        assert rows.dtype == np.float32 and rows.shape == wanted.shape
-        assert np.abs(rows - wanted).max() < ULPS
+        log_mel = feature(wave)
+        assert log_mel.dtype == np.float32 and log_mel.shape == expected.shape
+        assert np.abs(log_mel - expected).max() < TOLERANCE
 
 
-def test_silence_is_zero(golden):
-    rows = DecibelMel()(np.zeros(160000, np.float32))
-    assert np.array_equal(rows, golden["mm_lws_silence10s"])
+def test_decibel_mel_of_silence_is_zero(golden):
+    log_mel = DecibelMel()(np.zeros(160000, np.float32))
+    assert np.array_equal(log_mel, golden["mm_lws_silence10s"])
 
 
-def test_avslowfast_log_mel(golden):
+def test_log_mel_equals_avslowfast(golden):
     for wave, suffix in (
         (golden["w16_f32"], ""),
         (golden["w16_i16"].astype(np.float32), "_i16scale"),
     ):
-        plain, wanted = LogMel(mean=0, std=1)(wave), golden[f"av_logmel_w16{suffix}"]
-        assert (
-            plain.shape == wanted.shape
-            and np.abs(plain - wanted).max() < ULPS * np.abs(wanted).max()
-        )
-        normalised = LogMel()(wave)
-        assert np.abs(normalised - golden[f"av_logmel_norm_w16{suffix}"]).max() < ULPS * 4
+        plain, expected = LogMel(mean=0, std=1)(wave), golden[f"av_logmel_w16{suffix}"]
+        assert plain.shape == expected.shape
+        assert np.abs(plain - expected).max() < TOLERANCE * np.abs(expected).max()
+        normalized, expected = LogMel()(wave), golden[f"av_logmel_norm_w16{suffix}"]
+        assert np.abs(normalized - expected).max() < TOLERANCE * 4
 
 
-def test_avslowfast_input(golden):
-    places = golden["av_temporal_sampling_idx_0_133.3"]
-    assert np.array_equal(nearest_steps(np.arange(200), 0, 133.3), places)
-    rows = nearest_steps(LogMel()(golden["w16_f32"]), 0, 133.3)
-    assert rows.shape == (128, 80) and np.abs(rows - golden["av_input_128x80"]).max() < ULPS * 4
+def test_sampled_time_steps_equal_avslowfast(golden):
+    indices = golden["av_temporal_sampling_idx_0_133.3"]
+    assert np.array_equal(nearest_steps(np.arange(200), 0, 133.3), indices)
+    log_mel = nearest_steps(LogMel()(golden["w16_f32"]), 0, 133.3)
+    assert log_mel.shape == (128, 80)
+    assert np.abs(log_mel - golden["av_input_128x80"]).max() < TOLERANCE * 4
 
 
-def test_filters_and_windows(golden):
-    slaney, htk = (
-        mel_filters(16000, 512, 80, 125, 7600, "slaney"),
-        mel_filters(16000, 512, 80, 0, 8000, "htk"),
-    )
+def test_filters_and_windows_equal_the_references(golden):
+    slaney = mel_filters(16000, 512, 80, 125, 7600, "slaney")
+    htk = mel_filters(16000, 512, 80, 0, 8000, "htk")
     assert np.abs(slaney.T - golden["mm_melbasis_16000_512_125_7600_80"]).max() < 1e-8
     assert np.abs(htk.T - golden["av_melbasis_htk_16000_512_0_8000_80"]).max() < 1e-8
     for n_fft, hop in ((512, 256), (1280, 320)):
@@ -75,30 +72,23 @@ def test_filters_and_windows(golden):
     assert np.abs(overlap_window(512, 256) - sine).max() < 1e-12 and hann_window(512)[256] == 1
 
 
-def test_librosa_where_it_is_installed(golden):
+def test_log_mel_equals_librosa(golden):
     librosa = pytest.importorskip(
-        "librosa", reason="librosa is not installed; the goldens have its numbers"
+        "librosa", reason="librosa is not installed; the goldens contain its numbers"
     )
-    wave = golden["w16_f32"]
-    mel = librosa.feature.melspectrogram(
-        y=wave.astype(np.float64),
-        sr=16000,
-        n_fft=512,
-        hop_length=256,
-        n_mels=80,
-        fmin=0,
-        fmax=8000,
-        htk=True,
-        center=False,
-    )
-    assert np.abs(LogMel(mean=0, std=1)(wave) - np.log(mel.T + 1e-8)).max() < 1e-5
+    wave = golden["w16_f32"].astype(np.float64)
+    sizes = {"sr": 16000, "n_fft": 512, "hop_length": 256, "n_mels": 80}
+    edges = {"fmin": 0, "fmax": 8000, "htk": True}
+    mel = librosa.feature.melspectrogram(y=wave, center=False, **sizes, **edges)
+    log_mel = LogMel(mean=0, std=1)(golden["w16_f32"])
+    assert np.abs(log_mel - np.log(mel.T + 1e-8)).max() < 1e-5
 
 
-def test_soundfile_backend_reads_as_librosa(golden, tmp_path):
+def test_soundfile_backend_equals_librosa_load(golden, tmp_path):
     librosa = pytest.importorskip("librosa", reason="librosa is not installed")
     soundfile = pytest.importorskip("soundfile")
     path = str(tmp_path / "a.wav")
     soundfile.write(path, golden["w44_i16"], 44100)
-    wanted, _ = librosa.load(path, sr=16000)
-    assert np.array_equal(read_waveform(path, backend="soundfile"), wanted)
-    assert np.abs(DecibelMel()(read_waveform(path)) - DecibelMel()(wanted)).mean() < 1e-4
+    expected, _ = librosa.load(path, sr=16000)
+    assert np.array_equal(read_waveform(path, backend="soundfile"), expected)
+    assert np.abs(DecibelMel()(read_waveform(path)) - DecibelMel()(expected)).mean() < 1e-4

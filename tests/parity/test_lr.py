@@ -1,7 +1,8 @@
-"""Learning-rate curves against the reference's.
+"""Learning-rate curves against PaddleVideo's.
 
-The reference adds 1 / num_iters to its epoch at each iteration, ours divides once. At the reference's sums the numbers are
-equal; at the true epochs they part by the rounding of the sum, which can also hold a step back by one iteration.
+PaddleVideo adds 1 / num_iters to its epoch at each iteration; this package divides once. At
+PaddleVideo's sums the rates are equal. At the exact epochs they differ by the rounding error of
+the sum, which can also delay a step by one iteration.
 """
 
 import itertools
@@ -14,41 +15,38 @@ from paddlevideo.solver.lr import CustomWarmupCosineDecay, CustomWarmupPiecewise
 
 @pytest.fixture(params=["slowfast.yaml", "pptsn.yaml", "slowfast_multigrid.yaml (no rebuild)"])
 def curve(request, shared):
-    curve = json.loads((shared / "parity" / "paddlevideo" / "schedule_golden.json").read_text())[
-        "lr_curves"
-    ][request.param]
+    path = shared / "parity" / "paddlevideo" / "schedule_golden.json"
+    curve = json.loads(path.read_text())["lr_curves"][request.param]
     assert len(curve["lr"]) >= 20
     return curve
 
 
 def rule_of(curve):
-    rule_type = (
-        CustomWarmupPiecewiseDecay if "steps" in curve["kwargs"] else CustomWarmupCosineDecay
-    )
+    has_steps = "steps" in curve["kwargs"]
+    rule_type = CustomWarmupPiecewiseDecay if has_steps else CustomWarmupCosineDecay
     return rule_type(**curve["kwargs"], iter_step=True)
 
 
-def sums(curve):
-    """The reference's epoch at each iteration."""
+def summed_epochs(curve):
+    """PaddleVideo's epoch at each iteration."""
     last = max(map(int, curve["lr"]))
     return list(itertools.accumulate([1 / curve["num_iters"]] * last, initial=0.0))
 
 
-def test_at_the_reference_s_own_epochs(curve):
-    rule, epochs = rule_of(curve), sums(curve)
+def test_rates_at_paddlevideo_s_epochs(curve):
+    rule, epochs = rule_of(curve), summed_epochs(curve)
     for iteration, value in curve["lr"].items():
-        assert rule(epochs[int(iteration)]) == pytest.approx(value, rel=1e-12), (
-            f"iteration {iteration}"
-        )
+        rate = rule(epochs[int(iteration)])
+        assert rate == pytest.approx(value, rel=1e-12), f"iteration {iteration}"
 
 
-def test_at_the_true_epochs(curve):
-    rule, epochs, late = rule_of(curve), sums(curve), []
+def test_rates_at_the_exact_epochs(curve):
+    rule, epochs, delayed = rule_of(curve), summed_epochs(curve), []
     for iteration, value in curve["lr"].items():
         epoch = int(iteration) / curve["num_iters"]
         if epoch in curve["kwargs"].get("steps", ()) and epochs[int(iteration)] < epoch:
-            late.append(iteration)
+            delayed.append(iteration)
             assert rule(epoch) < value
         else:
             assert rule(epoch) == pytest.approx(value, rel=1e-9), f"iteration {iteration}"
-    assert late in ([], ["2910"])
+    assert delayed in ([], ["2910"])

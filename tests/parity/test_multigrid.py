@@ -1,36 +1,15 @@
-"""The multigrid schedule against the reference's for 358 epochs of SlowFast 8x8 on Kinetics-400, on 1 and 8 ranks."""
+"""The multigrid schedule against PaddleVideo's: SlowFast 8x8, 358 epochs, on 1 and 8 ranks."""
 
 import json
 import math
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 
 from paddlevideo.solver.lr import CustomWarmupPiecewiseDecay
-from paddlevideo.solver.multigrid import (
-    Plain,
-    evaluates,
-    learning_rate,
-    phase_at,
-    plan,
-    saves,
-    short_cycle,
-    steps_per_epoch,
-)
-
-SPEC = SimpleNamespace(
-    LONG_CYCLE=True, SHORT_CYCLE=True, default_batch_size=0, default_temporal_size=0, default_crop_size=0, epoch_factor=1.5,
-    bn_base_size=8, long_cycle_sampling_rate=0, short_cycle_factors=[0.5, 0.7071], follow_release=False,
-    long_cycle_factors=[{"value": [0.25, 0.7071]}, {"value": [0.5, 0.7071]}, {"value": [0.5, 1]}, {"value": [1, 1]}],
-)  # fmt: skip
-RULE = CustomWarmupPiecewiseDecay(
-    warmup_start_lr=0.01, warmup_epochs=34, step_base_lr=0.1, lrs=[1, 0.1, 0.01, 0.001], steps=[0, 94, 154, 196],
-    max_epoch=239, iter_step=True,
-)  # fmt: skip
-PLAIN = Plain(
-    epochs=239, batch_size=8, num_frames=32, crop_size=224, sampling_rate=2, jitter=(256, 320)
-)
+from paddlevideo.solver.multigrid import learning_rate, plan
+from paddlevideo.solver.phases import evaluates, phase_at, saves, steps_per_epoch
+from tests.parts.solver.slowfast_multigrid import BASELINE, RULE, section, shape_of
 
 
 @pytest.fixture(scope="module")
@@ -40,89 +19,78 @@ def golden(shared):
 
 @pytest.fixture(scope="module")
 def phases():
-    return plan(SPEC, PLAIN, RULE, frames_multiple=4)
+    return plan(section(), BASELINE, RULE, frames_multiple=4)
 
 
-def test_stages(golden, phases):
-    ends = [end for _, _, end in golden["schedule"]]
-    assert [p.end for p in phases if p.end in ends] == ends and phases[-1].end == golden[
-        "total_epochs"
-    ]
-    for (_, (relative, frames, crop), end), (_, _, first) in zip(
-        golden["schedule"], [[0, 0, 0], *golden["schedule"]], strict=False
-    ):
+def test_clip_shapes_and_their_ends(golden, phases):
+    ends = [end for *_, end in golden["schedule"]]
+    assert [p.end for p in phases if p.end in ends] == ends
+    assert phases[-1].end == golden["total_epochs"]
+    firsts = [0, *ends[:-1]]
+    for first, (_, (relative, frames, crop), end) in zip(firsts, golden["schedule"], strict=True):
         for epoch in (first, end - 1):
             phase = phase_at(phases, epoch)
-            assert (phase.batch_size, phase.num_frames, phase.crop_size) == (
-                relative * PLAIN.batch_size,
-                frames,
-                crop,
-            )
+            assert phase.batch_size == relative * BASELINE.batch_size
+            assert (phase.num_frames, phase.crop_size) == (frames, crop)
 
 
 def test_every_epoch(golden, phases):
-    rate = learning_rate(SPEC, RULE, phases)
+    rate = learning_rate(section(), RULE, phases)
     for row in golden["epochs"]:
         epoch = row["epoch"] - 1
         phase = phase_at(phases, epoch)
-        assert (phase.num_frames, phase.crop_size, phase.batch_size) == (
-            row["frames"],
-            row["crop"],
-            row["batch"],
-        )
-        assert [short_cycle(step, phase).batch_size for step in range(3)] == row[
-            "short_batch_sizes"
-        ]
+        assert (phase.num_frames, phase.crop_size) == (row["frames"], row["crop"])
+        assert phase.batch_size == row["batch"]
+        assert [shape.batch_size for shape in phase.cycle] == row["short_batch_sizes"]
         assert phase.bn_splits == (row["splits"] if row["norm"] == "sub_batchnorm" else 1)
-        # What the reference computes and then does not use is the range that the method draws from.
+        # PaddleVideo computes the second number and does not use it; the paper draws from both.
         assert phase.stride == (row["sampling_rate"], row["long_cycle_sampling_rate"])
         assert rate(float(epoch)) == pytest.approx(row["lr_at_start"], rel=1e-12)
 
 
-def test_the_learning_rate_s_steps(golden, phases):
-    rate = learning_rate(SPEC, RULE, phases)
+def test_learning_rate(golden, phases):
+    rate = learning_rate(section(), RULE, phases)
     assert rate.steps == golden["lr_steps"] and rate.max_epoch == golden["lr_max_epoch"]
     assert rate.lrs == pytest.approx(golden["lr_lrs"], rel=1e-12)
     curve = golden["lr_curves"]["slowfast_multigrid.yaml (no rebuild)"]
-    reference = CustomWarmupPiecewiseDecay(**curve["kwargs"], iter_step=True)
-    assert [rate(e / 10) for e in range(3580)] == pytest.approx(
-        [reference(e / 10) for e in range(3580)], rel=1e-12
-    )
+    expected = CustomWarmupPiecewiseDecay(**curve["kwargs"], iter_step=True)
+    epochs = [e / 10 for e in range(3580)]
+    assert [rate(e) for e in epochs] == pytest.approx([expected(e) for e in epochs], rel=1e-12)
 
 
 def test_evaluations_and_checkpoints(golden, phases):
     epochs = range(1, golden["total_epochs"] + 1)
-    assert [done for done in epochs if evaluates(phases, done, val_interval=20)] == golden[
-        "eval_epochs_1based"
-    ]
-    assert [done for done in epochs if saves(phases, done, save_interval=10)] == golden[
-        "save_epochs_1based"
-    ]
+    evaluated = [done for done in epochs if evaluates(phases, done, val_interval=20)]
+    saved = [done for done in epochs if saves(phases, done, save_interval=10)]
+    assert evaluated == golden["eval_epochs_1based"]
+    assert saved == golden["save_epochs_1based"]
 
 
 @pytest.mark.parametrize("world_size", [1, 8])
 def test_steps_of_an_epoch(golden, phases, world_size):
-    """The reference divides the clips by the mean batch. Where the batch that would come next is larger than what is left, it
-    counts a step that no whole batch fills; ours does not."""
-    counts = {}
+    """PaddleVideo divides the clips by the mean batch size.
+
+    Where too few clips are left for the next batch of the cycle it counts one step more than this
+    package, which counts complete batches only.
+    """
+    total, total_paddlevideo, num_records = 0, 0, golden["N"]
     for row in golden["epochs"]:
         phase = phase_at(phases, row["epoch"] - 1)
-        ours, theirs = (
-            steps_per_epoch(phase, golden["N"], world_size),
-            row[f"len_loader_world{world_size}"],
-        )
-        sizes = [step.batch_size for step in phase.cycle]
-        assert theirs == math.floor(math.ceil(golden["N"] / world_size) / (sum(sizes) / len(sizes)))
-        assert theirs - 1 <= ours <= theirs
-        used = sum(short_cycle(step, phase).batch_size for step in range(theirs)) * world_size
-        assert (used > golden["N"]) == (ours < theirs)
-        counts[row["epoch"]] = (ours, theirs)
-    ours, theirs = (sum(pair[i] for pair in counts.values()) for i in (0, 1))
-    assert theirs == {1: 2_047_722, 8: 255_818}[world_size] and 0 <= theirs - ours <= len(counts)
+        steps = steps_per_epoch(phase, num_records, world_size)
+        expected = row[f"len_loader_world{world_size}"]
+        sizes = [shape.batch_size for shape in phase.cycle]
+        mean_size = sum(sizes) / len(sizes)
+        assert expected == math.floor(math.ceil(num_records / world_size) / mean_size)
+        assert expected - 1 <= steps <= expected
+        used = sum(shape_of(step, phase).batch_size for step in range(expected)) * world_size
+        assert (used > num_records) == (steps < expected)
+        total, total_paddlevideo = total + steps, total_paddlevideo + expected
+    assert total_paddlevideo == {1: 2_047_722, 8: 255_818}[world_size]
+    assert 0 <= total_paddlevideo - total <= len(golden["epochs"])
 
 
-def test_table_of_the_original_code(phases):
-    """PySlowFast's SLOWFAST_8x8_R50_stepwise_multigrid on 8 GPUs: crops, smallest short sides, clips per group."""
+def test_numbers_of_pyslowfast(phases):
+    """SLOWFAST_8x8_R50_stepwise_multigrid on 8 GPUs: crops, smallest short sides, group sizes."""
     table = {
         73: ((112, 158, 158), (128, 181, 181), (16, 8, 8)),
         110: ((112, 158, 158), (128, 181, 181), (16, 8, 8)),
@@ -131,10 +99,10 @@ def test_table_of_the_original_code(phases):
     }
     assert [p.end for p in phases[:4]] == list(table)
     for phase in phases[:4]:
-        crops, jitter, clips = table[phase.end]
+        crops, short_sides, group_sizes = table[phase.end]
         assert tuple(s.crop_size for s in phase.cycle) == crops
-        assert tuple(s.jitter for s in phase.cycle) == tuple((low, 320) for low in jitter)
-        assert tuple(s.batch_size // phase.bn_splits for s in phase.cycle) == clips
+        assert tuple(s.jitter for s in phase.cycle) == tuple((low, 320) for low in short_sides)
+        assert tuple(s.batch_size // phase.bn_splits for s in phase.cycle) == group_sizes
     assert [round(0.1 * p.lr_scale, 6) for p in phases] == [
         0.8, 0.4, 0.2, 0.1, 0.08, 0.04, 0.02, 0.01, 0.008, 0.004, 0.002, 0.001, 0.001, 0.0001,
     ]  # fmt: skip

@@ -186,7 +186,7 @@ def test_what_has_no_sound_stops_or_is_counted(small, sounds, tmp_path, caplog, 
     with pytest.raises(TooManyFailures, match=r"1 of 13 files failed, max_failures allows 0"):
         train(small(*options))
     assert (
-        "mute.mp4: decode: no audio stream in it; missing_audio: zeros would take silence in its place"
+        "mute.mp4: decode: no audio stream in it; missing_audio: zeros uses silence instead"
         in caplog.text
     )
     caplog.clear()
@@ -195,8 +195,8 @@ def test_what_has_no_sound_stops_or_is_counted(small, sounds, tmp_path, caplog, 
     train(cfg)
     told = {(record.module, record.getMessage()) for record in caplog.records}
     for place in ("epoch_log", "evaluate"):  # after the epoch, after its validation
-        assert (place, "1 of 13 records have no sound (missing_audio: zeros)") in told
-    assert f"no sound in {tmp_path}/mute.mp4: silence takes its place" in caplog.text
+        assert (place, "1 of 13 records have no audio (missing_audio: zeros)") in told
+    assert f"no audio in {tmp_path}/mute.mp4: silence replaces it" in caplog.text
     best = f"{cfg.folder}/Audio_best.pdparams"
     assert run_test(cfg, best).numbers["num_samples"] == 13
     with pytest.raises(

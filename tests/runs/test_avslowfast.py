@@ -209,7 +209,7 @@ def test_clips_without_sound_stop_or_are_counted(small, videos, tmp_path, caplog
     train(cfg)
     told = {(record.module, record.getMessage()) for record in caplog.records}
     for place in ("epoch_log", "evaluate"):
-        assert (place, "1 of 4 records have no sound (missing_audio: zeros)") in told
+        assert (place, "1 of 4 records have no audio (missing_audio: zeros)") in told
     best = f"{cfg.folder}/{cfg.model_name}_best.pdparams"
     done = run_test(cfg, best, str(tmp_path / "scores.json"))
     assert done.numbers["num_samples"] == 4

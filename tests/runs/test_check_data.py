@@ -1,4 +1,4 @@
-"""tools/check_data.py as a user runs it: from a folder to lists that a config trains on, exit codes, one message a mistake."""
+"""tools/check_data.py: from a folder to lists that train, exit codes, and error messages."""
 
 import os
 import shutil
@@ -11,8 +11,17 @@ from paddlevideo.curate.results import CONFIG
 from paddlevideo.engine.build import load_config, load_records
 from tests.clips import random_frames, write_clip
 
+OUTPUTS = {
+    "train.csv",
+    "val.csv",
+    "labels.txt",
+    "bad_files.csv",
+    "check.json",
+    "data_report.html",
+}
 
-def run(root, *arguments):
+
+def run_tool(root, *arguments):
     command = [sys.executable, "-B", "tools/check_data.py", *map(str, arguments)]
     return subprocess.run(
         command, cwd=root, capture_output=True, text=True, timeout=120, check=False
@@ -21,56 +30,41 @@ def run(root, *arguments):
 
 @pytest.fixture
 def videos(tmp_path):
-    """`my videos`: five clips of each of two classes."""
+    """`my videos`: five clips in each of two class folders."""
+    folder = tmp_path / "my videos"
     for number in range(10):
-        label = ("run", "跑步")[number % 2]
-        write_clip(
-            tmp_path / "my videos" / label / f"{number}.mp4",
-            8,
-            frames=random_frames(8, seed=number),
-        )
-    return tmp_path / "my videos"
+        path = folder / ("run", "跑步")[number % 2] / f"{number}.mp4"
+        write_clip(path, 8, frames=random_frames(8, seed=number))
+    return folder
 
 
-def test_a_folder_becomes_lists_that_train(root, videos):
-    done = run(root, videos)
+def test_writes_lists_that_train(root, videos):
+    done = run_tool(root, videos)
     assert (done.returncode, done.stderr) == (0, "")
-    assert (
-        "all 10 clips are good: 8 train, 2 val (split drawn here); 2 classes; 3 s of video"
-        in done.stdout
-    )
-    files = {path.name for path in videos.iterdir()}
-    assert files == {
-        "run",
-        "跑步",
-        "train.csv",
-        "val.csv",
-        "labels.txt",
-        "bad_files.csv",
-        "check.json",
-        "data_report.html",
-    }
+    headline = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 3 s of video"
+    assert headline in done.stdout
+    assert {path.name for path in videos.iterdir()} == OUTPUTS | {"run", "跑步"}
     command = f"python main.py --validate -c configs/finetune/pptsn.yaml -o 'DATASET.root={videos}'"
     assert done.stdout.endswith(f"train on it: {command}\n") and (root / CONFIG).exists()
     cfg = load_config(root / CONFIG, [f"DATASET.root={videos}"])
     lists, classes = load_records(cfg, ("train", "valid"))
-    assert (len(lists["train"].records), len(lists["valid"].records), classes.names) == (
-        8,
-        2,
-        ["run", "跑步"],
-    )
+    assert {split: len(lists[split].records) for split in lists} == {"train": 8, "valid": 2}
+    assert classes.names == ["run", "跑步"]
 
+
+def test_keeps_the_lists_when_a_broken_file_is_added(root, videos):
+    assert run_tool(root, videos).returncode == 0
     before = {name: (videos / name).read_bytes() for name in ("train.csv", "val.csv", "labels.txt")}
     (videos / "run" / "broken.mp4").write_bytes(b"")
-    done = run(root, videos, "--seed", "0")
+    done = run_tool(root, videos, "--seed", "0")
     assert done.returncode == 1 and "empty: empty file, 1 (left out)" in done.stdout
     assert {name: (videos / name).read_bytes() for name in before} == before
 
 
-def test_nothing_is_written_where_nothing_was_asked_for(root, videos):
+def test_writes_nothing_in_a_dry_run(root, videos):
     shutil.rmtree(videos / "跑步")
-    done = run(root, videos, "--dry_run", "--workers", "0", "--min_frames", "9")
-    assert done.returncode == 1 and "run/0.mp4: 8 frames, at least 9 wanted" in done.stdout
+    done = run_tool(root, videos, "--dry_run", "--workers", "0", "--min_frames", "9")
+    assert done.returncode == 1 and "run/0.mp4: 8 frames, expected at least 9" in done.stdout
     assert [path.name for path in videos.iterdir()] == ["run"]
 
 
@@ -80,18 +74,27 @@ def test_nothing_is_written_where_nothing_was_asked_for(root, videos):
         (["none"], "none: no such file or folder"),
         (["README.md"], "README.md: none of its files exists"),
         (["VIDEOS", "--valid_share", "1"], "shares of 1 and 0 leave nothing to train on"),
-        (["VIDEOS", "--source", "(x"], "source '(x' is no regular expression"),
+        (["VIDEOS", "--source", "(x"], "source '(x' is not a regular expression"),
         (["VIDEOS", "--class_names", "none.txt"], "none.txt: no such file of class names"),
         (["VIDEOS", "--out", "README.md"], "cannot write README.md"),
         (["VIDEOS", "--frames", "0"], "frames 0, min_frames 2"),
     ],
 )
-def test_mistakes_give_one_message(root, videos, arguments, message):
-    done = run(root, *(str(videos) if word == "VIDEOS" else word for word in arguments))
-    assert (
-        done.returncode == 2
-        and done.stderr.startswith("error: ")
-        and "Traceback" not in done.stderr
-    )
+def test_reports_mistakes_in_one_message(root, videos, arguments, message):
+    done = run_tool(root, *(str(videos) if word == "VIDEOS" else word for word in arguments))
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert message in done.stderr, done.stderr
     assert sorted(os.listdir(videos)) == ["run", "跑步"]
+
+
+def test_help_imports_no_library(root):
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['check_data.py', '--help']\n"
+        "try: runpy.run_path('tools/check_data.py', run_name='__main__')\n"
+        "finally: print({'av', 'cv2', 'numpy', 'paddle'} & set(sys.modules), file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-B", "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: ") and done.stderr == "set()\n"

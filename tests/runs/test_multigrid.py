@@ -176,7 +176,7 @@ def test_plain_training_says_that_a_section_is_not_used(tiny, tmp_path, caplog):
         ),
         (
             ["DATASET.batch_size=5", "MULTIGRID.bn_base_size=3"],
-            r"cannot be normalised in .* equal groups",
+            r"cannot be normalized in .* equal groups",
         ),
         (["MULTIGRID.long_cycle_factors=[[0.5, 0.71], [1, 1]]"], r"gives 23, an odd or empty size"),
         (["MULTIGRID.long_cycle_factors=[[0.125, 1], [1, 1]]"], r"is 1, expected a multiple of 2"),

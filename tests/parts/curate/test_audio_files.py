@@ -237,7 +237,7 @@ def test_damage_in_the_channels_is_told(tmp_path, monkeypatch):
     def pieces(self):
         yield np.zeros((2, 100), np.float32)
 
-    monkeypatch.setattr("paddlevideo.media.waveform.Sound.pieces", pieces)
+    monkeypatch.setattr("paddlevideo.media.audio_reader.AudioReader.chunks", pieces)
     with pytest.raises(DecodeError, match="number of channels changes from 1 to 2"):
         WriteWav()(str(path), str(tmp_path / "b.wav"))
     assert not (tmp_path / "b.wav").exists()

@@ -88,7 +88,7 @@ def test_lists_ids_and_what_is_wrong(tree):
         ("missing", "Abcdefghij5_000007_000017"),
         ("untrained", "Zorbing"),
     ]
-    assert made.problems[0].text.endswith("bytes are missing at its end")
+    assert made.problems[0].text.endswith("bytes are missing at the end")
     assert not made.notes, "a video that no row names is nobody's business"
 
 

@@ -1,4 +1,4 @@
-"""Which clips come from one recording, and splits that keep them together, whatever the order and the machine."""
+"""The sources of clips, and splits that keep each source together."""
 
 from collections import Counter, defaultdict
 
@@ -23,105 +23,116 @@ from paddlevideo.curate.splits import source_of, split_by_source
         ("run\\derby_scene_4.mp4", "derby"),
         ("run/кубок_часть.mp4", "run/кубок_часть"),
         ("run/кубок_clip_2.mp4", "кубок"),
-        # Names that tell nothing: each file is a recording of its own.
-        ("run/derby_3.mp4", "run/derby_3"),
-        ("run/clip 3.mp4", "run/clip 3"),
-        ("run/video_clip_3.mp4", "run/video_clip_3"),
-        ("run/VID_20240101_120000.mp4", "run/VID_20240101_120000"),
-        ("run/trip_111105_123045.mp4", "run/trip_111105_123045"),
-        ("run/a_000022_000012.mp4", "run/a_000022_000012"),
-        ("train/run/0001.mp4", "train/run/0001"),
     ],
 )
-def test_sources_by_name(name, source):
+def test_derives_the_source_from_the_name(name, source):
     assert source_of(name, "run") == source
 
 
-def test_sources_of_ones_own():
-    assert source_of("run/cam3_day1.mp4", "run", r"cam(\d+)") == "3"
-    assert source_of("run/cam3_day1.mp4", "run", r"cam\d+") == "cam3"
-    assert source_of("run/other.mp4", "run", r"cam(\d+)") == "run/other"
-    assert source_of("run/v_Run_g08_c03.avi", "run", "none") == "run/v_Run_g08_c03"
-    # One name in two spellings of its accent, as lists from other systems have it.
-    assert source_of("é_clip_1.mp4") == source_of("é_clip_2.mp4")
-
-
-clips_of_sources = st.lists(
-    st.tuples(st.integers(0, 30).map("s{}".format), st.sampled_from("abc")), max_size=80
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run/derby_3.mp4",
+        "run/clip 3.mp4",
+        "run/video_clip_3.mp4",
+        "run/VID_20240101_120000.mp4",
+        "run/trip_111105_123045.mp4",
+        "run/a_000022_000012.mp4",
+        "train/run/0001.mp4",
+    ],
 )
-
-
-@given(
-    clips_of_sources, st.floats(0.05, 0.45), st.floats(0.05, 0.45), st.integers(0, 5), st.randoms()
-)
-def test_a_source_stays_whole_and_order_does_not_matter(clips, valid, test, seed, random):
-    shares = {"val": valid, "test": test}
-    splits = split_by_source(clips, shares, seed)
-    assert len(splits) == len(clips) and set(splits) <= {"train", "val", "test"}
-    of_source = defaultdict(set)
-    for (source, _), split in zip(clips, splits, strict=True):
-        of_source[source].add(split)
-    assert all(len(found) == 1 for found in of_source.values())
-    # A class that is left without training clips could not be learnt.
-    assert {label for _, label in clips} == {
-        label for (_, label), s in zip(clips, splits, strict=True) if s == "train"
-    }
-    order = list(range(len(clips)))
-    random.shuffle(order)
-    again = split_by_source([clips[n] for n in order], shares, seed)
-    assert [splits[n] for n in order] == again
-
-
-def test_shares_hold_for_each_class():
-    clips = [
-        (f"{label}{n // 2}", label)
-        for label, size in (("a", 100), ("b", 20), ("c", 4))
-        for n in range(size)
-    ]
-    splits = split_by_source(clips, {"val": 0.2, "test": 0.1})
-    counts = Counter((label, split) for (_, label), split in zip(clips, splits, strict=True))
-    assert [counts["a", s] for s in ("train", "val", "test")] == [70, 20, 10]
-    assert [counts["b", s] for s in ("train", "val", "test")] == [14, 4, 2]
-    assert [counts["c", s] for s in ("train", "val", "test")] == [
-        2,
-        2,
-        0,
-    ]  # two sources: one of them trains
-
-
-def test_a_small_share_still_gives_each_class_a_clip():
-    clips = [(f"{label}{n}", label) for label in "ab" for n in range(3)]
-    splits = split_by_source(clips, {"val": 0.01})
-    assert Counter(label for (_, label), s in zip(clips, splits, strict=True) if s == "val") == {
-        "a": 1,
-        "b": 1,
-    }
-    big = [("x", "a")] * 9 + [
-        ("y", "a")
-    ] * 8  # the smaller source goes, though it is far more than was asked for
-    assert Counter(zip(big, split_by_source(big, {"val": 0.1}), strict=True)) == {
-        (("x", "a"), "train"): 9, (("y", "a"), "val"): 8,
-    }  # fmt: skip
-
-
-def test_another_seed_is_another_split_and_new_clips_move_few():
-    clips = [(f"s{n}", "a") for n in range(100)]
-    first, other = split_by_source(clips, {"val": 0.2}, 0), split_by_source(clips, {"val": 0.2}, 1)
-    assert first != other and first.count("val") == other.count("val") == 20
-    more = split_by_source([*clips, *((f"new{n}", "a") for n in range(5))], {"val": 0.2}, 0)[:100]
-    assert sum(a != b for a, b in zip(first, more, strict=True)) <= 5
-
-
-def test_splits_are_the_same_on_every_machine():
-    clips = [(f"source {n}", "ab"[n % 2]) for n in range(12)]
-    assert [
-        n for n, split in enumerate(split_by_source(clips, {"val": 0.25})) if split == "val"
-    ] == [6, 7, 8, 11]
+def test_makes_each_file_with_another_name_its_own_source(name):
+    assert source_of(name, "run") == name.removesuffix(".mp4")
 
 
 @pytest.mark.parametrize(
-    "shares", [{"val": 0.0}, {"val": 1.0}, {"val": 0.6, "test": 0.4}, {"val": float("nan")}]
+    ("name", "pattern", "source"),
+    [
+        ("run/cam3_day1.mp4", r"cam(\d+)", "3"),
+        ("run/cam3_day1.mp4", r"cam\d+", "cam3"),
+        ("run/other.mp4", r"cam(\d+)", "run/other"),
+        ("run/v_Run_g08_c03.avi", "none", "run/v_Run_g08_c03"),
+    ],
 )
-def test_shares_are_checked(shares):
+def test_derives_the_source_with_a_pattern(name, pattern, source):
+    assert source_of(name, "run", pattern) == source
+
+
+def test_ignores_how_an_accent_is_encoded():
+    assert source_of("\u00e9_clip_1.mp4") == source_of("e\u0301_clip_2.mp4") == "\u00e9"
+
+
+sources = st.integers(0, 30).map("s{}".format)
+clip_lists = st.lists(st.tuples(sources, st.sampled_from("abc")), max_size=80)
+shares_in_range = st.floats(0.05, 0.45)
+
+
+@given(clip_lists, shares_in_range, shares_in_range, st.integers(0, 5), st.randoms())
+def test_keeps_sources_together_in_any_order(clips, valid, test, seed, random):
+    shares = {"valid": valid, "test": test}
+    splits = split_by_source(clips, shares, seed)
+    assert len(splits) == len(clips) and set(splits) <= {"train", "valid", "test"}
+    splits_of_source = defaultdict(set)
+    for (source, _), split in zip(clips, splits, strict=True):
+        splits_of_source[source].add(split)
+    assert all(len(splits) == 1 for splits in splits_of_source.values())
+    # Every class keeps training clips.
+    trained = {label for (_, label), split in zip(clips, splits, strict=True) if split == "train"}
+    assert trained == {label for _, label in clips}
+    order = list(range(len(clips)))
+    random.shuffle(order)
+    shuffled = split_by_source([clips[n] for n in order], shares, seed)
+    assert [splits[n] for n in order] == shuffled
+
+
+def test_gives_each_class_the_wanted_share():
+    sizes = {"a": 100, "b": 20, "c": 4}
+    clips = [(f"{label}{n // 2}", label) for label, size in sizes.items() for n in range(size)]
+    splits = split_by_source(clips, {"valid": 0.2, "test": 0.1})
+    counts = Counter((label, split) for (_, label), split in zip(clips, splits, strict=True))
+    by_class = {
+        label: [counts[label, split] for split in ("train", "valid", "test")] for label in sizes
+    }
+    # Class c has two sources, and one of them must stay in training.
+    assert by_class == {"a": [70, 20, 10], "b": [14, 4, 2], "c": [2, 2, 0]}
+
+
+def test_gives_each_class_a_clip_at_a_small_share():
+    clips = [(f"{label}{n}", label) for label in "ab" for n in range(3)]
+    splits = split_by_source(clips, {"valid": 0.01})
+    pairs = zip(clips, splits, strict=True)
+    assert Counter(label for (_, label), split in pairs if split == "valid") == {"a": 1, "b": 1}
+
+
+def test_draws_the_smaller_source_if_all_exceed_the_share():
+    clips = [("x", "a")] * 9 + [("y", "a")] * 8
+    splits = split_by_source(clips, {"valid": 0.1})
+    assert splits == ["train"] * 9 + ["valid"] * 8
+
+
+def test_draws_other_clips_with_another_seed():
+    clips = [(f"s{n}", "a") for n in range(100)]
+    first, second = (split_by_source(clips, {"valid": 0.2}, seed) for seed in (0, 1))
+    assert first != second and first.count("valid") == second.count("valid") == 20
+
+
+def test_moves_few_clips_when_others_are_added():
+    clips = [(f"s{n}", "a") for n in range(100)]
+    added = [(f"new{n}", "a") for n in range(5)]
+    before = split_by_source(clips, {"valid": 0.2})
+    after = split_by_source([*clips, *added], {"valid": 0.2})[:100]
+    assert sum(a != b for a, b in zip(before, after, strict=True)) <= 5
+
+
+def test_draws_the_same_clips_on_every_machine():
+    clips = [(f"source {n}", "ab"[n % 2]) for n in range(12)]
+    splits = split_by_source(clips, {"valid": 0.25})
+    assert [n for n, split in enumerate(splits) if split == "valid"] == [6, 7, 8, 11]
+
+
+@pytest.mark.parametrize(
+    "shares", [{"valid": 0.0}, {"valid": 1.0}, {"valid": 0.6, "test": 0.4}, {"valid": float("nan")}]
+)
+def test_rejects_shares_out_of_range(shares):
     with pytest.raises(ValueError, match="expected numbers above 0 that are together below 1"):
         split_by_source([("a", "b")], shares)

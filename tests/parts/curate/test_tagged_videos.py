@@ -95,7 +95,7 @@ def test_several_inputs_and_single_files(videos):
         ("\n", "no videos in this list"),
         (
             "path,labels,split\nv/a/1.mp4,0,train\n",
-            "x.list: it has a column split, and nothing says which is wanted",
+            "x.list: it has a column split; choose one with split: train",
         ),
         ("gone/1.mp4 1\n", "none of its files exists"),
     ],

@@ -332,7 +332,7 @@ def test_missing_audio_is_an_error_or_counted(folder, caplog):
         records[:2], ("no audio stream in it", "no such feature file"), strict=True
     ):
         with pytest.raises(
-            StageError, match=f"decode: {why}; missing_audio: zeros would take silence in its place"
+            StageError, match=f"decode: {why}; missing_audio: zeros uses silence instead"
         ):
             pipeline()(record, RNG(0))
     loader = Loader(ClipDataset(records, pipeline(missing_audio="zeros")), EvalOrder(3, 3))
@@ -345,9 +345,9 @@ def test_missing_audio_is_an_error_or_counted(folder, caplog):
     assert str(count) == ""
     count.add(loaded.batch)
     count.add(loaded.batch)
-    assert str(count) == "2 of 3 records have no sound (missing_audio: zeros)"
+    assert str(count) == "2 of 3 records have no audio (missing_audio: zeros)"
     assert [r.message for r in caplog.records] == [
-        f"no sound in {record.path}: silence takes its place (missing_audio: zeros)"
+        f"no audio in {record.path}: silence replaces it (missing_audio: zeros)"
         for record in records[:2]
     ]
 

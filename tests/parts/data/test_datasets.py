@@ -1,13 +1,9 @@
-"""Lists, tables and folders -> records: what is read, and what each mistake in them says."""
+"""Data sets: records from lists, tables and folders, and the message for each mistake in them."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from paddlevideo.config.registry import lookup
-from paddlevideo.data.class_names import read_class_names, resolve_num_classes
 from paddlevideo.data.datasets import DatasetError, FrameDataset, RecordList, VideoDataset
-from paddlevideo.data.lists import Problems, header, list_lines
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +27,7 @@ def rows(loaded: RecordList):
     return [(r.path, r.label) for r in loaded.records]
 
 
-def test_list_of_videos_with_any_white_space(here):
+def test_reads_a_list_with_any_white_space(here):
     make(here, "a.mp4", "b c/d  e.mp4", "ein köln 视频.mp4", "#1.mp4")
     name = write(
         here, "\ufeffa.mp4 0\r\n\r\nb c/d  e.mp4\t 2  \r\nein köln 视频.mp4 1\r\n  #1.mp4 1\n"
@@ -47,13 +43,13 @@ def test_list_of_videos_with_any_white_space(here):
     assert [r.id for r in loaded.records] == [r.path for r in loaded.records]
 
 
-def test_list_named_csv_is_a_list(here):
+def test_reads_a_list_that_is_named_csv(here):
     make(here, "a,b.mp4", "path,label.mp4")
     name = write(here, "a,b.mp4 0\npath,label.mp4 1\n", "train.csv")
     assert rows(VideoDataset(name).load()) == [("a,b.mp4", 0), ("path,label.mp4", 1)]
 
 
-def test_list_of_frame_folders(here):
+def test_reads_a_list_of_frame_folders(here):
     make(here, "v 1/f_1.jpg")
     loaded = FrameDataset(write(here, "v 1 12 0\nv2\t30\t1\n"), suffix="f_{}.jpg").load()
     first = loaded.records[0]
@@ -66,7 +62,7 @@ def test_list_of_frame_folders(here):
     assert loaded.records[1].num_frames == 30
 
 
-def test_prefix_and_suffix(here):
+def test_adds_prefix_and_suffix_to_paths(here):
     make(here, "media/a.mp4")
     loaded = VideoDataset(write(here, "a 3\n"), data_prefix="media", suffix=".mp4").load()
     assert rows(loaded) == [("media/a.mp4", 3)] and loaded.records[0].id == "a.mp4"
@@ -88,7 +84,7 @@ def test_paths_of_a_list_are_relative_to_its_folder_or_to_the_working_directory(
     assert rows(VideoDataset("set/l.list", data_prefix=".").load())[1] == ("./b.mp4", 1)
 
 
-def test_files_that_are_nowhere(here):
+def test_rejects_a_list_whose_files_do_not_exist(here):
     name = write(here, "a.mp4 0\nb.mp4 1\n")
     with pytest.raises(
         DatasetError,
@@ -97,11 +93,11 @@ def test_files_that_are_nowhere(here):
         VideoDataset(name).load()
     with pytest.raises(DatasetError, match="relative to data_prefix 'x'"):
         VideoDataset(name, data_prefix="x").load()
-    make(here, "b.mp4")  # one that is missing is the loader's affair
+    make(here, "b.mp4")  # the loader reports single missing files
     assert len(VideoDataset(name).load().records) == 2
 
 
-def test_class_names_are_sorted_or_given(here):
+def test_sorts_class_names_unless_they_are_given(here):
     make(here, "a.mp4")
     name = write(here, "a.mp4 zumba\na.mp4 archery\na.mp4 Judo\n")
     loaded = VideoDataset(name).load()
@@ -117,16 +113,16 @@ def test_class_names_are_sorted_or_given(here):
         VideoDataset(name).load(["archery", "judo", "zumba"])
 
 
-def test_ids_with_given_names(here):
+def test_checks_class_ids_against_given_names(here):
     make(here, "a.mp4")
     assert VideoDataset(write(here, "a.mp4 1\n")).load(["x", "y"]).class_names == ["x", "y"]
     with pytest.raises(
-        DatasetError, match="train.list:1: label 2: there are 2 class names, ids end at 1"
+        DatasetError, match="train.list:1: label 2: there are 2 class names, so the last id is 1"
     ):
         VideoDataset(write(here, "a.mp4 2\n")).load(["x", "y"])
 
 
-def test_folder_per_class(here):
+def test_reads_a_folder_per_class(here):
     make(
         here,
         "d/10/b.MP4",
@@ -147,7 +143,7 @@ def test_folder_per_class(here):
         VideoDataset("v").load(loaded.class_names)
 
 
-def test_folder_per_class_of_frames(here):
+def test_reads_a_folder_per_class_of_frames(here):
     make(
         here,
         "d/cat/v1/img_00001.jpg",
@@ -162,7 +158,7 @@ def test_folder_per_class_of_frames(here):
     )
 
 
-def test_folders_without_records(here):
+def test_rejects_folders_without_records(here):
     make(here, "d/a.mp4")
     with pytest.raises(
         DatasetError,
@@ -173,7 +169,7 @@ def test_folders_without_records(here):
         FrameDataset("d").load()
 
 
-def test_tables(here):
+def test_reads_tables(here):
     make(here, "a, b.mp4")
     table = 'Path , label,start_sec,end_sec\n"a, b.mp4",run,1.5,3\n\n"a, b.mp4",walk,,\r\n'
     first = '{"path": "a, b.mp4", "label": "run", "start_sec": 1.5, "end_sec": 3, "more": 1}'
@@ -229,14 +225,14 @@ def test_tables(here):
         ("t.mp4", b"\x00\x00\xffftyp", "t.mp4: not UTF-8 text .* a video is not a list"),
     ],
 )
-def test_mistakes_are_named_with_their_place(here, name, text, message):
+def test_names_the_line_of_each_mistake(here, name, text, message):
     make(here, "a.mp4")
     with pytest.raises(DatasetError, match=message):
         VideoDataset(write(here, text, name)).load()
 
 
 @pytest.mark.parametrize("line", ["v1 0", "v1 x 0", "v1 0 0", "v1 -3 0", "v1"])
-def test_mistakes_in_lists_of_frames(here, line):
+def test_rejects_invalid_lines_of_frame_lists(here, line):
     with pytest.raises(
         DatasetError,
         match="t.list:1: '.*' is not 'folder num_frames label' with at least one frame",
@@ -244,14 +240,14 @@ def test_mistakes_in_lists_of_frames(here, line):
         FrameDataset(write(here, line + "\n", "t.list")).load()
 
 
-def test_frame_tables_have_no_times(here):
+def test_rejects_invalid_tables_of_frame_folders(here):
     with pytest.raises(DatasetError, match="t.csv:2: start_sec and end_sec are for videos"):
         FrameDataset(write(here, "path,label,end_sec\na,1,3\n", "t.csv")).load()
     with pytest.raises(DatasetError, match="t.csv:2: num_frames '0' is not a number of frames"):
         FrameDataset(write(here, "path,label,num_frames\na,1,0\n", "t.csv")).load()
 
 
-def test_all_mistakes_at_once(here):
+def test_reports_all_mistakes_at_once(here):
     text = "a.mp4 0\n" + "bad\n" * 12 + "a.mp4 -4\n"
     with pytest.raises(DatasetError) as caught:
         VideoDataset(write(here, text)).load()
@@ -261,103 +257,24 @@ def test_all_mistakes_at_once(here):
     )
 
 
-def test_missing_list():
+def test_rejects_a_missing_list():
     with pytest.raises(
         DatasetError, match="nothing.list: no such file or folder; set file_path to a list"
     ):
         VideoDataset("nothing.list").load()
 
 
-def test_arguments_are_checked():
+def test_rejects_invalid_arguments():
     for limit in (-0.1, 1.5):
         with pytest.raises(ValueError, match=f"max_failures is {limit}"):
             VideoDataset("a", max_failures=limit)
     for limit in (0, 0.5, 1, 20):
         assert FrameDataset("a", max_failures=limit).max_failures == limit
-    with pytest.raises(ValueError, match="has no place for the number"):
+    with pytest.raises(ValueError, match="does not contain the frame number"):
         FrameDataset("a", suffix="img.jpg")
-    with pytest.raises(ValueError, match="no pattern of numbered pictures"):
+    with pytest.raises(ValueError, match="is not a pattern of numbered frames"):
         FrameDataset("a", suffix="img_{x}.jpg")
     assert (
         "num_retries" in lookup("dataset", "VideoDataset").ignores
         and "test_mode" in lookup("dataset", "FrameDataset").ignores
     )
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.text(
-                st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs")), min_size=1
-            ).map(lambda name: f"d {name}"),
-            st.integers(0, 10**6),
-        ),
-        max_size=20,
-    )
-)
-def test_any_list_comes_back(pairs):
-    problems = Problems("x")
-    found = list_lines([f"{path}\t{label}" for path, label in pairs], problems, False)
-    assert [(row.path, int(row.label)) for row in found] == pairs and problems.count == 0
-
-
-def test_header():
-    assert header("path,label") == ["path", "label"]
-    assert header('"path" , "label"') == ["path", "label"]
-    assert (
-        header("path label") is None
-        and header("a/path,label.mp4 3") is None
-        and header("path") is None
-    )
-
-
-def test_num_classes():
-    assert resolve_num_classes(None, 9, None) == 10
-    assert resolve_num_classes(None, 9, 400) == 400
-    assert resolve_num_classes(["a", "b"], 1, None) == 2
-    assert resolve_num_classes(["a", "b"], 1, 2) == 2
-    assert resolve_num_classes(None, -1, 5) == 5
-    cases = [
-        (
-            (["archery", "b", "c"], 2, 400),
-            r"num_classes is 400 in the config, but the data has 3 classes \(archery, b, c\); set num_classes: 3",
-        ),
-        (
-            (None, 9, 5),
-            "num_classes is 5 in the config, but the data has label 9, so at least 10 classes",
-        ),
-        ((["a"], 4, None), "the data has label 4, but there are 1 class names"),
-        ((None, -1, None), "no labels to derive num_classes from"),
-    ]
-    for arguments, message in cases:
-        with pytest.raises(DatasetError, match=message):
-            resolve_num_classes(*arguments)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\ufeffrun fast\r\nwälk\r\n\r\n2 step\r\n",
-        "1 wälk\n0 run fast\n2 2 step\n",
-        '["run fast", "wälk", "2 step"]',
-        '{"0": "run fast", "2": "2 step", "1": "wälk"}',
-        '{"run fast": 0, "2 step": 2, "wälk": 1}',
-    ],
-)
-def test_class_name_files(here, text):
-    assert read_class_names(write(here, text, "labels.txt")) == ["run fast", "wälk", "2 step"]
-
-
-def test_class_name_files_wrong(here):
-    cases = [
-        ("a\nb\na\n", "duplicate class names: a"),
-        ("\n", "ids must be 0 .. 0"),
-        ('{"1": "a", "2": "b"}', "ids must be 0 .. 1"),
-        ("{", "not JSON"),
-        (b"\xff", "not UTF-8"),
-    ]
-    for text, message in cases:
-        with pytest.raises(DatasetError, match=message):
-            read_class_names(write(here, text, "labels.txt"))
-    with pytest.raises(DatasetError, match="no such file of class names"):
-        read_class_names("nothing.txt")

@@ -14,7 +14,7 @@ def batch(n, seed=0):
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
-def test_what_a_mixed_batch_holds(n):
+def test_mixes_a_batch_with_its_permutation(n):
     given = batch(n)
     before = given["frames"].copy()
     mixed = Mixup(0.4)(given, np.random.default_rng(3))
@@ -32,14 +32,14 @@ def test_what_a_mixed_batch_holds(n):
     assert mixed["index"] is given["index"]
 
 
-def test_all_inputs_share_the_weight_and_the_partners():
+def test_blends_all_inputs_with_the_same_weight_and_partners():
     given = batch(6)
     given["fast"] = given["frames"] * 2
     mixed = Mixup(0.2, ("frames", "fast"))(given, np.random.default_rng(0))
     assert np.array_equal(mixed["fast"], mixed["frames"] * 2)
 
 
-def test_tensors_mix_as_arrays_do():
+def test_mixes_tensors_like_arrays():
     paddle = pytest.importorskip("paddle")
     given = batch(5)
     arrays = Mixup(0.4)(given, np.random.default_rng(1))
@@ -52,21 +52,21 @@ def test_tensors_mix_as_arrays_do():
 
 
 @pytest.mark.parametrize("alpha", [0, -1, float("nan")])
-def test_alpha_must_be_positive(alpha):
+def test_rejects_alpha_that_is_not_positive(alpha):
     with pytest.raises(ValueError, match=r"alpha is .*, expected a number above 0; leave MIX out"):
         Mixup(alpha)
 
 
-def test_bytes_are_not_mixed():
+def test_rejects_uint8_inputs():
     with pytest.raises(
-        TypeError, match="'frames' is uint8, expected floats; normalise before mixing"
+        TypeError, match="'frames' is uint8, expected floats; normalize before mixing"
     ):
         Mixup()(
             {"frames": np.zeros((2, 3), np.uint8), "label": np.zeros(2)}, np.random.default_rng(0)
         )
 
 
-def test_a_missing_input_is_named():
+def test_names_a_missing_input():
     with pytest.raises(
         ValueError, match=r"has no 'slow', only frames, index, label; set MIX.inputs"
     ):

@@ -17,7 +17,8 @@ from paddlevideo.data.sampling import DecodeSampler
 from paddlevideo.data.transforms import CenterCrop, Image2Array, Normalization, TenCrop
 from paddlevideo.data.views import Views, stack
 from paddlevideo.engine.evaluate import mean_scores
-from paddlevideo.media.decode import Clip, VideoDecoder
+from paddlevideo.media.clip import VideoClip
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Draw, Record
 from tests.clips import write_clip
 
@@ -163,13 +164,13 @@ def test_shared_views_equal_those_decoded_one_by_one(video, views, crops):
 
 
 def test_a_video_is_decoded_once_and_only_where_a_view_looks(video, monkeypatch):
-    reads, plain = [], Clip.read
+    reads, plain = [], VideoClip.read
 
     def read(self, indices, each=None):
         reads.append(np.asarray(indices).tolist())
         return plain(self, indices, each)
 
-    monkeypatch.setattr(Clip, "read", read)
+    monkeypatch.setattr(VideoClip, "read", read)
     path = pipeline(3, 3, decode=Counting())
     sample = path(video, None)
     assert Counting.opened == 1 and len(reads) == 1

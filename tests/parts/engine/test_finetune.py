@@ -529,7 +529,7 @@ def test_frames_and_folders_may_have_several_labels(tmp_path):
             True,
             r"t.csv:2: label 'x' is a class name, but line 2 has a class id",
         ),
-        ("path,labels\na.mp4,\nb.mp4,\n", True, r"not one of 2 records has a label"),
+        ("path,labels\na.mp4,\nb.mp4,\n", True, r"none of its 2 records has a label"),
         ("path,labels\na.mp4,2;-1\n", True, r"t.csv:2: label -1: class ids count from 0"),
         (
             "a.mp4 3,17\nb.mp4 4,5\n",
@@ -623,7 +623,7 @@ def test_a_split_column_is_heeded(videos, small):
     assert [r.id for r in VideoDataset(file, split="train").load().records] == ["a.mp4", "b.mp4"]
     assert [r.id for r in VideoDataset(file, split="valid").load().records] == ["c.mp4"]
     with pytest.raises(
-        DatasetError, match="it has a column split, and nothing says which is wanted"
+        DatasetError, match="it has a column split; choose one with split: train, valid or test"
     ):
         VideoDataset(file).load()
     cfg = small(

@@ -8,7 +8,7 @@ from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of, plain_of
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.sample import BatchShape, ClipShape, Record
-from paddlevideo.solver.multigrid import Plain, steps_per_epoch
+from paddlevideo.solver.phases import BaselineRun, steps_per_epoch
 
 SMALL = ["MODEL.backbone.width_per_group=8", "MODEL.head.width_per_group=8"]
 
@@ -24,9 +24,9 @@ def found(cfg, multigrid=True):
 
 
 def test_the_plain_run_is_read_from_the_pipeline(cfg, small):
-    assert plain_of(cfg, build_pipeline(cfg, "train")) == Plain(239, 8, 32, 224, 2, (256, 320))
+    assert plain_of(cfg, build_pipeline(cfg, "train")) == BaselineRun(239, 8, 32, 224, 2, (256, 320))
     flat = small()
-    assert plain_of(flat, build_pipeline(flat, "train")) == Plain(2, 3, 2), (
+    assert plain_of(flat, build_pipeline(flat, "train")) == BaselineRun(2, 3, 2), (
         "segments have no rate, other crops no shape"
     )
 

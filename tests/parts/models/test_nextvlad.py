@@ -439,7 +439,7 @@ def test_rate_follows_examples_whatever_the_batch():
 def test_rate_needs_the_number_of_examples():
     rule = ExampleDecay(2e-4, decay_examples=2_000_000, iter_step=True)
     assert rule(0.0) == 2e-4
-    with pytest.raises(ValueError, match="was not told examples_per_epoch"):
+    with pytest.raises(ValueError, match="needs examples_per_epoch"):
         rule(0.5)
     with pytest.raises(ValueError, match="decay_examples is 0"):
         ExampleDecay(2e-4, decay_examples=0)

@@ -21,7 +21,6 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import export, golden_inputs
 from paddlevideo.models.audiovisual import only
 from paddlevideo.predict.feed import Feed
-from paddlevideo.predict.inputs import InputRules, find_inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, result_file, write_results
 from paddlevideo.runtimes.base import BackendError
@@ -548,40 +547,16 @@ def test_a_video_without_sound_for_an_audio_model(families, predictors, tmp_path
     (refused,) = Predictor(families("sound").folder, cfg, device="cpu").predict(
         tmp_path / "silent.mp4"
     )
-    assert "missing_audio: zeros would take silence in its place" in refused.error
+    assert "missing_audio: zeros uses silence instead" in refused.error
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        ValueError, match=r"empty: no video or sound in this folder; known suffixes: .*\.wav"
+        ValueError, match=r"empty: no video or audio file in this folder; known suffixes: .*\.wav"
     ):
         predictors("sound").predict(tmp_path / "empty")
     with pytest.raises(
-        ValueError, match=r"a\.tfrecord: a shard of frame features, which are for taggers"
+        ValueError, match=r"a\.tfrecord: a shard of frame features, but this model takes"
     ):
         predictors("sound").predict("a.tfrecord")
-
-
-def test_lines_of_lists(tmp_path):
-    for name in ("a.npy", "b c.npy", "d.wav"):
-        (tmp_path / name).touch()
-    lines = [
-        "a 30 2",
-        "a.npy",
-        "b c 44 1",
-        "b c.npy 7",
-        "d.wav 12 3",
-        "none here.npy 5 6",
-        "gone.wav 1",
-    ]
-    (tmp_path / "x.list").write_text("\n".join(lines))
-    takes = InputRules((".npy", ".wav"), suffix=".npy")
-    found = [
-        (Path(record.path).name, record.num_frames)
-        for record, _ in find_inputs(tmp_path / "x.list", takes)
-    ]
-    assert found == [
-        ("a.npy", 30), ("a.npy", None), ("b c.npy", 44), ("b c.npy", None), ("d.wav", 12), ("none here.npy", None),
-        ("gone.wav", None),
-    ]  # fmt: skip
 
 
 # --- pictures and sound -----------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from paddlevideo.api import test as run_test
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
-from paddlevideo.media.decode import ArrayClip, VideoDecoder
-from paddlevideo.predict.inputs import find_inputs
+from paddlevideo.media.clip import ArrayClip
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, write_results
 from paddlevideo.runtimes.choose import available_backends
@@ -203,41 +203,6 @@ def test_numbers_below_one(predictor, exported):
         predictor.predict(exported.files[0], batch_size=0)
     with pytest.raises(ValueError, match="topk is 0"):
         predictor.predict(exported.files[0], topk=0)
-
-
-def test_folders_globs_and_lists(exported, tmp_path, monkeypatch):
-    def paths(inputs):
-        return [record.path for record, _ in find_inputs(inputs)]
-
-    a, motion, spaced = (str(exported.videos / n) for n in ("a.mp4", "b/Motion.MP4", "c d.avi"))
-    assert paths(exported.videos) == [a, motion, spaced]
-    assert paths(str(exported.videos / "*.mp4")) == [a]
-    assert paths(str(exported.videos / "**" / "*.*")) == [a, motion, spaced]
-    assert paths([spaced, a]) == [spaced, a]
-    names = exported.videos / "names.txt"
-    names.write_text(
-        "a.mp4 4\nc d.avi\n\nc d.avi 2\nb/Motion.MP4 some_class\nnone here.mp4\nx.mp4 3\n",
-        encoding="utf-8",
-    )
-    try:
-        assert paths(names) == [a, spaced, spaced, motion, "none here.mp4", "x.mp4"]
-    finally:
-        names.unlink()
-    empty = tmp_path / "empty.txt"
-    empty.touch()
-    for wrong, message in (
-        (tmp_path, "no video in this folder"),
-        (tmp_path / "*.mp4", "nothing matches"),
-        (empty, "no path in"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            paths(wrong)
-
-
-def test_a_file_whose_name_looks_like_a_pattern(exported, tmp_path):
-    file = tmp_path / "clip[1].mp4"
-    shutil.copy(exported.files[0], file)
-    assert [record.path for record, _ in find_inputs(file)] == [str(file)]
 
 
 def test_folder_of_frames_is_one_clip(exported, predictor, tmp_path):

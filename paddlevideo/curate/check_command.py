@@ -1,0 +1,42 @@
+"""The command behind tools/check_data.py: check a data set, print a report, write the lists."""
+
+from pathlib import Path
+
+from paddlevideo.curate.check import CheckOptions, check
+from paddlevideo.curate.report import html_report, text_report
+from paddlevideo.curate.results import REPORT, check_writable, training_command, write
+
+
+def run_command(
+    options: CheckOptions,
+    out_dir: Path | None = None,
+    dry_run: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Check a data set, print the report, and write the lists of the good clips.
+
+    Args:
+        out_dir: where to write; None for the folder of the data, or the folder of the list.
+        dry_run: write nothing.
+        overwrite: replace files that no check wrote, or that were edited since.
+
+    Returns:
+        the exit code: 0 without faults, 1 with faults.
+
+    Raises:
+        DatasetError: an input does not exist or has no clips, or no training clip is left.
+        OSError: the files cannot be written, or may not be replaced.
+    """
+    data = options.inputs.data
+    out_dir = out_dir or (data if data.is_dir() else data.parent)
+    if not dry_run:
+        check_writable(out_dir, overwrite)
+    result = check(options)
+    print(text_report(result))
+    if not dry_run:
+        report = html_report(result, f"Data: {data}")
+        counts = write(result, out_dir, {REPORT: report}, overwrite)
+        names = [f"{name} ({count})" for name, count in counts.items()]
+        print(f"written to {out_dir}: {', '.join([*names, REPORT])}")
+        print(f"train on it: {training_command(out_dir, counts)}")
+    return 1 if result.faults else 0

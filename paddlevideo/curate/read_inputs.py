@@ -1,0 +1,248 @@
+"""Read folders and lists into an inventory.
+
+Unlike the datasets of training, which stop at the first invalid input, this reports each mistake
+as a fault and continues. No video is decoded.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from paddlevideo.curate.faults import Fault
+from paddlevideo.curate.file_names import find_spelling, name_problem
+from paddlevideo.curate.formats import HEAD_BYTES, identify_format
+from paddlevideo.curate.inventory import ClipEntry, Inputs, Inventory
+from paddlevideo.curate.labels import resolve_labels
+from paddlevideo.curate.splits import source_of
+from paddlevideo.data.datasets import class_folder_rows, no_class_folders
+from paddlevideo.data.lists import DatasetError, Row, read_rows
+from paddlevideo.data.paths import base_folder, check_paths, find_videos, split_name, walk_folders
+from paddlevideo.media.containers import VIDEO_SUFFIXES
+from paddlevideo.sample import Record
+
+# Folders that operating systems and storage devices create.
+SYSTEM_FOLDERS = frozenset(
+    ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
+# Suffixes of audio files whose container may also hold video.
+AUDIO_CONTAINER_SUFFIXES = (".m4a", ".mka", ".oga", ".ogg", ".opus", ".wma")
+MAX_SUFFIXES_SHOWN = 5
+
+
+def read_inputs(inputs: Inputs) -> Inventory:
+    """Read all inputs and resolve splits, labels and class names.
+
+    Raises:
+        DatasetError: an input does not exist, has no records, or is a list none of whose files
+            exists.
+    """
+    inventory = Inventory(
+        class_names=inputs.class_names, names_are_given=inputs.class_names is not None
+    )
+    only_one = inputs.valid is None and inputs.test is None
+    paths = [(None if only_one else "train", inputs.data)]
+    paths += [("valid", inputs.valid)] if inputs.valid is not None else []
+    paths += [("test", inputs.test)] if inputs.test is not None else []
+    for split, path in paths:
+        if not path.exists():
+            raise DatasetError(
+                f"{path}: no such file or folder; "
+                f"give a folder with one sub-folder per class, or a list"
+            )
+        if path.is_dir():
+            read_folder(inventory, path, split, inputs.source)
+        else:
+            read_list(inventory, path, split, inputs)
+    resolve_splits(inventory)
+    resolve_labels(inventory, has_folders=any(path.is_dir() for _, path in paths))
+    for clip in inventory.clips:
+        if problem := name_problem(clip.name):
+            inventory.add_fault("bad_name", clip, problem)
+    inventory.clips = [clip for clip in inventory.clips if not name_problem(clip.name)]
+    return inventory
+
+
+def resolve_splits(inventory: Inventory) -> None:
+    """Drop the split where all clips are for training; else leave out clips without a split."""
+    if all(clip.split in (None, "train") for clip in inventory.clips):
+        for clip in inventory.clips:
+            clip.split = None
+    elif any(clip.split is None for clip in inventory.clips):
+        for clip in inventory.clips:
+            if clip.split is None:
+                text = "no split, although other lines have one; expected train, valid or test"
+                inventory.add_fault("bad_line", clip, text)
+        inventory.clips = [clip for clip in inventory.clips if clip.split]
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def read_folder(inventory: Inventory, root: Path, split: str | None, source: str | None) -> None:
+    """Add the clips of `root/<class>/...` or `root/<split>/<class>/...`, and report other files.
+
+    Args:
+        split: of all clips; None to derive it from the names of folders, if they are splits.
+        source: as `pattern` of `source_of`.
+
+    Raises:
+        DatasetError: no class folder has a video.
+    """
+    splits = split_folders(root) if split is None else {}
+    other_suffixes: Counter = Counter()
+    num_before = len(inventory.clips)
+    for folder, folder_split in (splits or {root: split}).items():
+        rows = class_folder_rows(folder, find_videos)
+        rows = [row for row in rows if row.label not in SYSTEM_FOLDERS]
+        for row in rows:
+            name = (folder.relative_to(root) / row.path).as_posix()
+            record = Record(os.path.join(root, name), id=name)
+            clip_source = source_of(name, row.label, source)
+            inventory.clips.append(ClipEntry(record, row.label, folder_split, clip_source))
+        used = {row.label for row in rows}
+        for label in sorted({entry.name for entry in visible_folders(folder)} - used):
+            path = (folder.relative_to(root) / label).as_posix()
+            fault = Fault("empty_class", path, "no video in this class folder")
+            inventory.faults.append(fault)
+        report_other_files(inventory, root, folder, other_suffixes)
+    if splits:
+        report_loose_videos(inventory, root, root)
+    if len(inventory.clips) == num_before:
+        raise no_class_folders(root, "<class>/*.mp4 (any video format)")
+    if other_suffixes:
+        shown = ", ".join(
+            f"{count} {suffix or 'without a suffix'}"
+            for suffix, count in other_suffixes.most_common(MAX_SUFFIXES_SHOWN)
+        )
+        total = other_suffixes.total()
+        inventory.notes.append(f"{total} other file{'s' * (total > 1)} skipped: {shown}")
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    return [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM_FOLDERS
+    ]
+
+
+def split_folders(root: Path) -> dict[Path, str]:
+    """Return the folders train, val, ... with their splits.
+
+    Returns:
+        {} where `root` has other folders, has no training set, or where a folder does not consist
+        of class folders.
+    """
+    splits = {}
+    for folder in visible_folders(root):
+        split = split_name(folder.name)
+        if split is None or not visible_folders(folder) or any(map(is_video, folder.iterdir())):
+            return {}
+        splits[folder] = split
+    return splits if "train" in splits.values() else {}
+
+
+def is_video(path: Path) -> bool:
+    has_suffix = path.suffix.lower() in VIDEO_SUFFIXES
+    return has_suffix and not path.name.startswith(".") and path.is_file()
+
+
+def report_loose_videos(inventory: Inventory, root: Path, folder: Path) -> None:
+    """Report videos that are next to the class folders in `folder`."""
+    for path in sorted(folder.iterdir()):
+        if is_video(path):
+            name = path.relative_to(root).as_posix()
+            inventory.faults.append(Fault("no_class", name, "it is next to the class folders"))
+
+
+def report_other_files(
+    inventory: Inventory, root: Path, folder: Path, other_suffixes: Counter
+) -> None:
+    """Report misplaced videos, videos without a video suffix, and unreadable folders.
+
+    Args:
+        folder: has a folder per class.
+        other_suffixes: counts all other files, by suffix.
+    """
+
+    def report_unreadable(error: OSError) -> None:
+        path = os.path.relpath(error.filename, root)
+        inventory.faults.append(Fault("missing", path, f"cannot be read: {error.strerror}"))
+
+    report_loose_videos(inventory, root, folder)
+    for class_folder in visible_folders(folder):
+        for parent, names in walk_folders(class_folder, on_error=report_unreadable):
+            for path in (parent / name for name in names):
+                suffix = os.path.splitext(path.name)[1].lower()
+                if suffix in VIDEO_SUFFIXES or not path.is_file():
+                    continue
+                if text := unknown_video(path):
+                    name = path.relative_to(root).as_posix()
+                    inventory.faults.append(Fault("unknown_suffix", name, text))
+                else:
+                    other_suffixes[suffix] += 1
+
+
+def unknown_video(path: Path) -> str:
+    """Describe a video without a video suffix; "" for other files."""
+    try:
+        with path.open("rb") as file:
+            container_format = identify_format(file.read(HEAD_BYTES))[0]
+    except OSError:
+        return ""
+    suffix = path.suffix.lower()
+    if container_format in ("", "GIF") or suffix in AUDIO_CONTAINER_SUFFIXES:
+        return ""
+    what = f"{suffix!r} is not the suffix of a video" if suffix else "the name has no suffix"
+    return f"the format is {container_format}, but {what}; the file is skipped"
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def read_list(inventory: Inventory, file: Path, split: str | None, inputs: Inputs) -> None:
+    """Add the clips of a list or table.
+
+    Args:
+        split: of all clips; None to read it from the column `split`, if there is one.
+
+    Raises:
+        DatasetError: the list cannot be read, has no records, or none of its files exists.
+    """
+    rows, problems = read_rows(file, with_num_frames=False)
+    for line, text in problems.found:
+        location = f"{file}:{line}" if line else str(file)
+        inventory.faults.append(Fault("bad_line", "", text, location))
+    if inputs.suffix:
+        rows = [row._replace(path=row.path + inputs.suffix) for row in rows]
+    base = list_base(rows, file, inputs.data_prefix)
+    for row in rows:
+        row_split, location = split, f"{file}:{row.line}"
+        if split is None and row.split is not None:
+            row_split = split_name(row.split)
+            if row_split is None:
+                text = f"split {row.split!r}, expected train, valid or test"
+                inventory.faults.append(Fault("bad_line", row.path, text, location))
+                continue
+        path = os.path.join(base, row.path)
+        record = Record(path, id=row.path, start_sec=row.start_sec, end_sec=row.end_sec)
+        # Parts of one file have the same path, and therefore the same source.
+        source = row.source or source_of(row.path, row.label, inputs.source)
+        inventory.clips.append(ClipEntry(record, row.label, row_split, source, location))
+
+
+def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:
+    """Find the folder that the relative paths of a list refer to.
+
+    Raises:
+        DatasetError: none of a few files, spread over the list, exists.
+    """
+    # Lists from Windows have backslashes, which must not hide the folder.
+    paths = [row.path.replace("\\", "/") for row in rows]
+    base = base_folder(paths, file, data_prefix)
+    sample = rows[:: max(1, len(rows) // 10)]
+    records = [
+        Record(find_spelling(os.path.join(base, row.path))[0], id=row.path) for row in sample
+    ]
+    check_paths(records, str(file), base)
+    return base

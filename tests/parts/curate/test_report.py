@@ -1,0 +1,92 @@
+"""The reports of a check, as text and as HTML."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from paddlevideo.curate.report import (
+    duration_rows,
+    duration_text,
+    headline,
+    histograms,
+    html_report,
+    text_report,
+)
+from tests.video_sets import check_set, class_folders, fault_list, write_faulty_folders
+
+
+@pytest.fixture(scope="module")
+def small_result(tmp_path_factory):
+    return check_set(class_folders(tmp_path_factory.mktemp("data") / "my videos"))
+
+
+def test_reports_classes_faults_and_notes_as_text(tmp_path):
+    write_faulty_folders(tmp_path / "set")
+    lines = text_report(check_set(tmp_path / "set")).splitlines()
+    assert lines[0].split() == ["class", "train", "valid"]
+    assert lines[1].startswith("run  ") and "duration (s)" in lines
+    assert "not_video: not a video, 5 (left out); delete it, or download the video again" in lines
+    problem = "the name contains a line break or another control character"
+    assert f"  run/line\\nbreak.mp4: {problem}" in lines
+    assert "note: 1 other file skipped: 1 .txt" in lines
+    assert " clips are good: " in lines[-1] and lines[-1].endswith("classes; 5 s of video")
+
+
+def test_limits_the_faults_as_text_only(tmp_path):
+    class_folders(tmp_path, count=2)
+    for n in range(9):
+        (tmp_path / "run" / f"empty{n}.mp4").touch()
+    result = check_set(tmp_path)
+    assert "  ... and 4 more, see bad_files.csv" in text_report(result)
+    html = html_report(result, "x")
+    TagChecker().feed(html)
+    assert html.count("the file is empty") == 9
+
+
+def test_escapes_names_in_html(tmp_path):
+    label = "<script>alert(1)<∕script>&\"'"
+    result = check_set(class_folders(tmp_path, (label, "b"), 2))
+    html = html_report(result, "My <videos>")
+    assert "<script" not in html and "&lt;script&gt;" in html and "My &lt;videos&gt;" in html
+
+
+def test_html_needs_no_other_files(small_result):
+    html = html_report(small_result, "x")
+    assert "http:" not in html and "https:" not in html and "src=" not in html
+    assert "color-scheme: light dark" in html
+    assert html.count("<table>") == html.count("</table>") == 4
+    TagChecker().feed(html)
+
+
+class TagChecker(HTMLParser):
+    """Fails where a closing tag does not match the last open one."""
+
+    def __init__(self):
+        super().__init__()
+        self.open_tags = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "br"):
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open_tags.pop() == tag
+
+
+def test_counts_clips_by_duration_rate_and_size(small_result):
+    rows = [histogram.rows for histogram in histograms(small_result)]
+    assert rows == [[("0.45 - 0.5", 10)], [("25", 10)], [("64x48", 10)]]
+    assert fault_list(small_result) == []
+
+
+def test_groups_durations():
+    assert duration_rows([]) == []
+    assert sum(count for _, count in duration_rows([0.1, 5, 9.99, 1000])) == 4
+    rows = duration_rows([float(n % 10) for n in range(99)] + [500.0])
+    assert rows[0] == ("0 - 1", 10) and rows[-1] == ("11 and more", 1)
+
+
+def test_summarizes_the_set_in_one_line(small_result):
+    expected = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 5 s of video"
+    assert headline(small_result) == expected
+    assert [duration_text(s) for s in (51, 504, 9000)] == ["51 s", "8.4 min", "2.5 h"]

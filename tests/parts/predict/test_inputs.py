@@ -1,0 +1,116 @@
+"""The inputs of a prediction. tests/parts/data/test_paths.py tests relative paths in lists."""
+
+import numpy as np
+import pytest
+
+from paddlevideo.data.lists import DatasetError
+from paddlevideo.predict.inputs import InputRules, find_inputs
+from paddlevideo.sample import Record
+
+VIDEOS = InputRules()
+
+
+def paths(inputs, rules=VIDEOS):
+    return [record.path for record, _ in find_inputs(inputs, rules)]
+
+
+@pytest.fixture
+def videos(tmp_path):
+    for name in ("a.mp4", "b/Motion.MP4", "c d.avi", ".hidden.mp4", "notes.md"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    return tmp_path / "videos"
+
+
+def test_finds_files_of_folders_and_globs(videos):
+    a, motion, spaced = (str(videos / name) for name in ("a.mp4", "b/Motion.MP4", "c d.avi"))
+    assert paths(videos) == [a, motion, spaced]
+    assert paths(str(videos / "*.mp4")) == [a]
+    assert paths(str(videos / "**" / "*.[aMm]*[4i]")) == [a, motion, spaced]
+    assert paths([spaced, a]) == [spaced, a]
+
+
+def test_reads_lists_with_and_without_labels(videos):
+    a, motion, spaced = (str(videos / name) for name in ("a.mp4", "b/Motion.MP4", "c d.avi"))
+    names = videos / "names.txt"
+    names.write_text(
+        "a.mp4 4\nc d.avi\n\nc d.avi 2\nb/Motion.MP4 some_class\nnone here.mp4\nx.mp4 3\n",
+        encoding="utf-8",
+    )
+    assert paths(names) == [a, spaced, spaced, motion, "none here.mp4", "x.mp4"]
+
+
+def test_reads_lists_with_num_frames_and_a_suffix(tmp_path):
+    for name in ("a.npy", "b c.npy", "d.wav"):
+        (tmp_path / name).touch()
+    lines = {
+        "a 30 2": ("a.npy", 30),
+        "a.npy": ("a.npy", None),
+        "b c 44 1": ("b c.npy", 44),
+        "b c.npy 7": ("b c.npy", None),
+        "d.wav 12 3": ("d.wav", 12),
+        "none here.npy 5 6": ("none here.npy", None),
+        "gone.wav 1": ("gone.wav", None),
+        "gone 1": ("gone", None),
+    }
+    (tmp_path / "x.list").write_text("\n".join(lines))
+    rules = InputRules((".npy", ".wav"), suffix=".npy")
+    found = [
+        (record.path.removeprefix(f"{tmp_path}/"), record.num_frames)
+        for record, _ in find_inputs(tmp_path / "x.list", rules)
+    ]
+    assert found == list(lines.values())
+
+
+def test_reads_a_folder_of_frames_as_one_clip(tmp_path):
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip" / "img_00001.jpg").touch()
+    (record,) = (record for record, _ in find_inputs(tmp_path / "clip"))
+    assert (record.path, record.frame_pattern) == (str(tmp_path / "clip"), "img_{:05}.jpg")
+
+
+def test_takes_an_existing_file_for_a_file_rather_than_a_pattern(tmp_path):
+    file = tmp_path / "clip[1].mp4"
+    file.touch()
+    assert paths(file) == [str(file)]
+
+
+def test_rejects_inputs_without_files(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "binary.list").write_bytes(b"a\xff")
+    for wrong, message in (
+        (tmp_path, "no video in this folder; known suffixes: .3gp"),
+        (tmp_path / "*.mp4", "no file matches this pattern"),
+        (tmp_path / "empty.txt", "empty.txt: no path in this list; write one on each line"),
+        (tmp_path / "binary.list", "not UTF-8 text .*; expected a list with a path on each line"),
+        (" ", "an input is empty text"),
+        ("x.tfrecord", "x.tfrecord: a shard of frame features, but this model takes .3gp"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paths(wrong)
+
+
+def test_rejects_inputs_of_another_type():
+    with pytest.raises(ValueError, match="input 1 is a int, expected a path or frames uint8"):
+        paths(["a.mp4", 3])
+    with pytest.raises(ValueError, match="input 0 is a int, expected a path or a FrameExample"):
+        paths([3], InputRules((), find_records=lambda text: []))
+    with pytest.raises(ValueError, match="input 0 is a ndarray, expected a path$"):
+        paths(np.zeros((1, 2, 2, 3), np.uint8), InputRules((".npy",)))
+    with pytest.raises(ValueError, match=r"input 0 is uint8 \[2, 3\], expected frames uint8"):
+        paths(np.zeros((2, 3), np.uint8))
+
+
+def test_finds_videos_for_a_model_of_features_that_extracts_them(videos):
+    def find_records(text):
+        if text.endswith(".tfrecord"):
+            return [Record(text, offset=0), Record(text, offset=9)]
+        raise DatasetError(f"{text}: no shards")
+
+    rules = InputRules((".tfrecord",), find_records, extracts=True)
+    assert paths("x.tfrecord", rules) == ["x.tfrecord"] * 2
+    assert paths(videos / "a.mp4", rules) == [str(videos / "a.mp4")]
+    with pytest.raises(ValueError, match=r"a\.mp4: video, but this model takes frame features"):
+        paths(videos / "a.mp4", InputRules((".tfrecord",), find_records))
+    with pytest.raises(DatasetError, match="notes.md: no shards"):
+        paths(videos / "notes.md", rules)

@@ -1,0 +1,29 @@
+"""Running a function over many items in processes that may crash."""
+
+import ctypes
+
+import pytest
+
+from paddlevideo.processes import Crash, run_each
+
+
+def test_reports_the_item_that_crashes_its_process():
+    # The third item reads memory at address 0.
+    items = [b"a", b"b", 0, b"c", b"d", b"e"]
+    results = dict(run_each(ctypes.string_at, items, 2, show=False))
+    assert isinstance(results.pop(2), Crash)
+    assert results == {0: b"a", 1: b"b", 3: b"c", 4: b"d", 5: b"e"}
+
+
+def test_raises_the_errors_of_the_function():
+    with pytest.raises(ZeroDivisionError):
+        list(run_each(divide_ten, [1, 0], 0, show=False))
+
+
+def test_works_in_this_process_without_workers():
+    assert dict(run_each(divide_ten, [1, 2], 0, show=False)) == {0: 10, 1: 5}
+    assert list(run_each(divide_ten, [], 4)) == []
+
+
+def divide_ten(number: int) -> int:
+    return 10 // number
