@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     device, note = dist.choose_device(cfg.use_gpu)
     if cfg.deterministic:
         dist.make_deterministic()
-    dist.start()
+    dist.init_ranks()
     threads = dist.use_threads()
     log.logger.info(
         f"{device}, {threads} compute thread(s), rank {dist.rank()} of {dist.world_size()}, seed {cfg.seed}"

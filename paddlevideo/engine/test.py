@@ -9,7 +9,7 @@ from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.evaluate import TAGS, Evaluation, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
-from paddlevideo.files import writable
+from paddlevideo.files import check_writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
 from paddlevideo.models import onednn
 from paddlevideo.sample import DecodeError
@@ -34,7 +34,7 @@ def test(
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
-        writable(out)
+        check_writable(out)
     arrays, class_names = read_model(weights)
     lists, classes = load_records(cfg, ("test",), class_names)
     onednn.use(cfg.onednn)

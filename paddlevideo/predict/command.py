@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from paddlevideo import dist
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
-from paddlevideo.files import writable
+from paddlevideo.files import check_writable
 from paddlevideo.log import logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.predict.predictor import Predictor
@@ -22,7 +22,7 @@ def run_command(args: Namespace) -> int:
     """
     if args.out:
         check_prediction_suffix(args.out)
-        writable(args.out)
+        check_writable(args.out)
     elif args.quiet:
         raise ValueError(
             "--quiet prints no results, and nothing says where to write them; give --out FILE"
