@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.data.youtube8m.tfrecord import FrameExample, printable_id
-from paddlevideo.sample import DecodeError
 from paddlevideo.safe_pickle import WeightsError, read_pickle, unwrap
+from paddlevideo.sample import DecodeError
 
 # The keys of a dict, by our names of the features.
 FEATURES = {"rgb": ("feature", "rgb"), "audio": ("audio",)}
