@@ -1,8 +1,8 @@
 """paddlevideo: video recognition on PaddlePaddle, from a file to a label.
 
-For notebooks: `load_config`, `build_model`, `Predictor`, `train`, `test`, `export`,
-`convert_state_dict`. They are imported when first used, so
-that tools which need none of them start at once.
+The API for notebooks and scripts: `load_config`, `build_model`, `train`, `test`, `export`,
+`Predictor` and `convert_state_dict`. Each name is imported when it is first used, so
+`import paddlevideo` does not load Paddle.
 """
 
 import warnings
@@ -10,27 +10,31 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
+# The module that holds each name.
 _API = {
-    "load_config": "engine.build",
-    "build_model": "engine.build",
-    "session": "api",
-    "train": "api",
-    "test": "api",
-    "check": "api",
-    "export": "exporting.export",
-    "Predictor": "predict.predictor",
-    "convert_state_dict": "models.convert",
+    "load_config": "paddlevideo.engine.build",
+    "build_model": "paddlevideo.engine.build",
+    "session": "paddlevideo.api",
+    "train": "paddlevideo.api",
+    "test": "paddlevideo.api",
+    "check": "paddlevideo.api",
+    "export": "paddlevideo.exporting.export",
+    "Predictor": "paddlevideo.predict.predictor",
+    "convert_state_dict": "paddlevideo.models.convert",
 }
-# Paddle looks for a compiler cache whenever it is imported, and its batch norm tells how it always behaves.
-warnings.filterwarnings("ignore", message="No ccache found")
-warnings.filterwarnings(
-    "ignore", message="When training, we now always track global mean and variance"
-)
 
 __all__ = ["__version__", *_API]
 
 
 def __getattr__(name: str):
-    if name in _API:
-        return getattr(import_module(f"paddlevideo.{_API[name]}"), name)
-    raise AttributeError(f"module 'paddlevideo' has no attribute {name!r}")
+    if name not in _API:
+        raise AttributeError(f"module 'paddlevideo' has no attribute {name!r}")
+    # The import may load Paddle, which warns about itself. The filters end with the block.
+    with warnings.catch_warnings():
+        import_module("paddlevideo.log").quiet_paddle_warnings()
+        module = import_module(_API[name])
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})

@@ -46,7 +46,7 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
         device, note = dist.choose_device(cfg.use_gpu)
         if cfg.deterministic:
             dist.make_deterministic()
-        dist.start()
+        dist.init_ranks()
         threads = dist.use_threads()
         logger.info(
             f"{device}, {threads} compute thread(s), rank {dist.rank()} of {dist.world_size()}, "

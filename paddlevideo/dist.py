@@ -1,18 +1,30 @@
-"""Ranks and what they share; on one process everything here is a no-op.
+"""Distributed training: ranks, devices, threads, and sums over ranks.
 
-The launcher (`python -m paddle.distributed.launch`) sets the environment; NCCL serves GPUs, gloo serves CPUs.
+On a single process every function that communicates does nothing. The launcher
+(`python -m paddle.distributed.launch`) sets the environment; GPUs use NCCL, CPUs use gloo.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
-import paddle.distributed as paddle_dist
 
-from paddlevideo import paddle_internals
+from paddlevideo.log import quiet_paddle_warnings
+from paddlevideo.processes import num_cores
+
+# Paddle warns while it is imported. Commands import Paddle here first, before they set up logging.
+with warnings.catch_warnings():
+    quiet_paddle_warnings()
+    import paddle
+    import paddle.distributed as paddle_dist
+
+    from paddlevideo import paddle_internals
+
+
+# --- ranks ----------------------------------------------------------------------------------------
 
 
 def rank() -> int:
@@ -24,7 +36,7 @@ def world_size() -> int:
 
 
 def local_size() -> int:
-    """Ranks on this machine."""
+    """The number of ranks on this machine."""
     return int(os.environ.get("PADDLE_LOCAL_SIZE", 0)) or world_size()
 
 
@@ -32,86 +44,87 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def start() -> None:
-    """Join the other ranks, once a process; nothing to do on one process."""
+def init_ranks() -> None:
+    """Connect to the other ranks; does nothing on a single process, or when called again."""
     if world_size() > 1 and not paddle_dist.is_initialized():
         paddle_dist.init_parallel_env()
 
 
+# --- devices and threads --------------------------------------------------------------------------
+
+
 def choose_device(use_gpu: bool | None) -> tuple[str, str]:
-    """Select the device of this rank; returns (device, a line that says why it is another than was asked for, or "").
+    """Select the device of this rank.
 
     Args:
-        use_gpu: True and False ask for a device, None takes a GPU where there is one. A GPU that the launcher assigned is
-            asked for, whatever this says.
+        use_gpu: True requests a GPU, False the CPU, None a GPU if there is one. A GPU that the
+            launcher assigned to this rank is used in every case.
+
+    Returns:
+        The device ("cpu", "gpu:0"), and a note if it is not the requested one, else "".
 
     Raises:
-        ValueError: the launcher gave this rank a GPU number that the machine does not have.
+        ValueError: the launcher assigned a GPU number that this machine does not have.
     """
-    chosen = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, the launcher spells it so
-    use_gpu = True if chosen else use_gpu
-    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
-    if use_gpu is False or not gpus:
+    assigned = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, Paddle's name
+    use_gpu = True if assigned else use_gpu
+    has_support = paddle.is_compiled_with_cuda()
+    num_gpus = paddle.device.cuda.device_count() if has_support else 0
+    if use_gpu is False or not num_gpus:
         paddle.set_device("cpu")
-        reason = (
-            "this build of Paddle has no GPU support"
-            if not paddle.is_compiled_with_cuda()
-            else "this machine has no GPU"
-        )
-        return (
-            "cpu",
-            f"a GPU was asked for, but {reason}: running on the CPU"
-            if use_gpu and not gpus
-            else "",
-        )
-    number = int(chosen) if chosen.isdigit() else 0
-    if number >= gpus:
+        if not use_gpu:
+            return "cpu", ""
+        lack = "this machine has no GPU"
+        if not has_support:
+            lack = "this build of Paddle has no GPU support"
+        return "cpu", f"a GPU was asked for, but {lack}: running on the CPU"
+    number = int(assigned) if assigned.isdigit() else 0
+    if number >= num_gpus:
         raise ValueError(
-            f"--gpus gave rank {rank()} GPU {number}, but this machine has {gpus} (0 to {gpus - 1})"
+            f"--gpus gave rank {rank()} GPU {number}, "
+            f"but this machine has {num_gpus} (0 to {num_gpus - 1})"
         )
     paddle.set_device(f"gpu:{number}")
     return f"gpu:{number}", ""
 
 
 def make_deterministic() -> None:
-    """Ask a GPU's libraries for kernels that give the same bits every time; a CPU's do so anyway."""
+    """Select GPU kernels with bit-identical results from run to run; CPU kernels always are."""
     if paddle.is_compiled_with_cuda():
         paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_embedding_deterministic": 1})
 
 
 def use_threads(number: int | None = None) -> int:
-    """Set the compute threads of this process: the cores it may use, shared with the ranks beside it.
+    """Set the number of compute threads of this process, and return it.
 
-    `import paddle` leaves one thread where OMP_NUM_THREADS is unset, so this must be asked for. The matrix library is told
-    what the processor can do at the same time, which it must be before its first product.
+    Paddle uses a single thread where OMP_NUM_THREADS is unset. Call this before the first matrix
+    product, because it also selects the code path of MKL (`mkl_code_path`).
+
+    Args:
+        number: None for the cores that this process may use, divided by the ranks on this machine.
     """
     mkl = mkl_code_path(_cpuinfo())
     if mkl:
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", mkl)
     if number is None:
-        number = (
-            max(1, len(os.sched_getaffinity(0)) // local_size())
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        number = max(1, num_cores() // local_size())
     paddle_internals.set_num_threads(number)
     return number
 
 
 def mkl_code_path(cpuinfo: str) -> str:
-    """The value of MKL_DEBUG_CPU_TYPE that suits this processor, "" where MKL chooses well by itself.
+    """The value of MKL_DEBUG_CPU_TYPE for this processor; "" where MKL chooses well by itself.
 
-    Paddle ships MKL 2019, which takes a slow path on processors of other makers than Intel: its products are 2 to 5 times
-    as fast with AVX2 (5) or AVX-512 (7) code (docs/benchmarks.md). A value that is set already is left alone; 0 leaves the
-    choice to MKL.
+    Paddle ships MKL 2019, which takes a slow path on processors that Intel did not make. Its matrix
+    products are 2 to 5 times faster with AVX2 (5) or AVX-512 (7) code (docs/benchmarks.md). Users
+    may set the variable themselves; 0 leaves the choice to MKL.
 
     Args:
         cpuinfo: the text of /proc/cpuinfo.
     """
-    vendor = next((line for line in cpuinfo.splitlines() if line.startswith("vendor_id")), "")
-    flags = set(
-        next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
-    )
+    lines = cpuinfo.splitlines()
+    vendor = next((line for line in lines if line.startswith("vendor_id")), "")
+    flags = set(next((line for line in lines if line.startswith("flags")), "").split())
     if not vendor or "GenuineIntel" in vendor:
         return ""
     if {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= flags:
@@ -124,8 +137,11 @@ def _cpuinfo() -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
+# --- values of all ranks --------------------------------------------------------------------------
+
+
 def sum_over_ranks(values: Mapping[str, np.ndarray | np.float64]) -> dict[str, np.ndarray]:
-    """Element-wise sum of float64 arrays over all ranks, the same bits on each."""
+    """Element-wise float64 sums of arrays over all ranks, bit-identical on each rank."""
     states = gather(values)
     total = {key: np.array(value, np.float64) for key, value in states[0].items()}
     for state in states[1:]:
@@ -135,7 +151,10 @@ def sum_over_ranks(values: Mapping[str, np.ndarray | np.float64]) -> dict[str, n
 
 
 def gather(value: Any) -> list[Any]:
-    """`[value of rank 0, value of rank 1, ...]`, on every rank; for small things, they are pickled among our own ranks."""
+    """`[value of rank 0, value of rank 1, ...]` on every rank.
+
+    Values travel as pickles between the ranks of one run; use it for small values.
+    """
     if world_size() == 1:
         return [value]
     values: list[Any] = []

@@ -1,4 +1,4 @@
-"""Whole files: written beside their place first, then moved there."""
+"""Complete files: written under a temporary name, then moved to their own."""
 
 import contextlib
 import os
@@ -8,13 +8,17 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; when the block ends well the file is synced and takes the place of `path`.
+    """Yield a temporary path next to `path`; a block without errors moves that file to `path`.
+
+    The file is synced to the disk before the move, so `path` never holds a part of a file. Missing
+    parent folders are created. After an error the temporary file is removed.
 
     Raises:
-        OSError: the folder is missing, full or not writable; what stood at `path` before is untouched.
+        OSError: the folder cannot be created or written, or the disk is full; an earlier file at
+            `path` is unchanged.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -22,34 +26,40 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        why = error.strerror or error
-        raise OSError(
-            error.errno, f"cannot write {path}: {why}; a file that was there before is kept"
-        ) from error
+        reason = error.strerror or error
+        text = f"cannot write {path}: {reason}; an earlier file of this name is kept"
+        raise OSError(error.errno, text) from error
     finally:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        # An error of the clean-up must not hide the first error.
+        with contextlib.suppress(OSError):
             temporary.unlink()
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+    # Sync the new name too; some file systems cannot sync a folder.
+    with contextlib.suppress(OSError):
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
 
 
-def writable(path: str | Path) -> None:
-    """Find out before long work whether `path` can be written: makes its folder, and a file in it for a moment.
+def check_writable(path: str | Path) -> None:
+    """Check before long work that `path` can be written.
+
+    Creates missing parent folders, and for a moment a temporary file next to `path`.
 
     Raises:
-        OSError: it cannot; the message names the path.
+        OSError: `path` cannot be written; the message names it.
     """
     path = Path(path)
-    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
+        temporary.touch()
     except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {path}: {error.strerror}; choose another place"
-        ) from error
+        text = f"cannot write {path}: {error.strerror}; choose another path"
+        raise OSError(error.errno, text) from error
     finally:
         with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

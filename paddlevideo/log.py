@@ -1,10 +1,11 @@
-"""What a run says: lines on the console and in a file, a progress bar, and `metrics.jsonl` for plots."""
+"""What a run reports: console lines, `log.txt`, a progress bar, and `metrics.jsonl` for plots."""
 
 import contextlib
 import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +15,28 @@ logger = logging.getLogger("paddlevideo")
 
 
 class _Console(logging.Handler):
-    """Writes above a running progress bar instead of through it."""
+    """Prints above a running progress bar; errors go to standard error."""
 
     def emit(self, record):
-        tqdm.write(
-            self.format(record), file=sys.stderr if record.levelno >= logging.ERROR else sys.stdout
-        )
+        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        tqdm.write(self.format(record), file=stream)
         sys.stdout.flush()
 
 
 def setup(folder: str | Path | None = None, rank: int = 0) -> None:
-    """Start logging: console lines on rank 0, and `<folder>/log.txt` (`log.rank1.txt`, ... on other ranks)."""
+    """Start the logging of a command: the console, and a file if there is a folder.
+
+    Rank 0 prints every line and writes `log.txt`. Other ranks print warnings and errors only, and
+    write `log.rank1.txt`, ... Handlers of an earlier call are closed. Known warnings of Paddle are
+    hidden (`quiet_paddle_warnings`).
+
+    Args:
+        folder: the output folder; None for the console alone.
+
+    Raises:
+        OSError: the folder cannot be created or written.
+    """
+    quiet_paddle_warnings()
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
@@ -36,7 +48,10 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
         except OSError as error:
-            text = f"cannot write to the output folder {folder}: {error.strerror}; choose another with -o output_dir=..."
+            text = (
+                f"cannot write to the output folder {folder}: {error.strerror}; "
+                "choose another with -o output_dir=..."
+            )
             raise OSError(error.errno, text) from error
     for handler in handlers:
         handler.setFormatter(line)
@@ -69,15 +84,29 @@ def session(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
         logger.level, logger.propagate = level, propagate
 
 
+def quiet_paddle_warnings() -> None:
+    """Hide two warnings of Paddle that users can do nothing about, for the rest of the process.
+
+    Paddle warns on import where no compiler cache is installed, which only custom C++ operators
+    need. Its batch norm warns in training mode that it tracks the global mean and variance, as it
+    always does. Call this before Paddle is imported to hide the first. To hide them for a block
+    only, call it inside `warnings.catch_warnings()`.
+    """
+    warnings.filterwarnings("ignore", message="No ccache found")
+    warnings.filterwarnings(
+        "ignore", message="When training, we now always track global mean and variance"
+    )
+
+
 def error_text(error: Exception) -> str:
-    """An error as a line for people: an OSError without its number, but with the file it is about."""
+    """The message of an error; of an OSError the file and the reason, without its number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
 def readable(text: str) -> str:
-    """Any text as one printable line: line ends, bytes that are not UTF-8 and the like as codes."""
+    """`text` as one printable line; line ends, invalid UTF-8 and control characters are escaped."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -85,51 +114,61 @@ def readable(text: str) -> str:
 def progress(
     iterable=None, total: int | None = None, label: str = "", start: int = 0, show: bool = True
 ) -> tqdm:
-    """A bar on a terminal, silence in a file."""
-    off = not (show and sys.stderr.isatty())
+    """A progress bar on a terminal; nothing where standard error is not a terminal.
+
+    Args:
+        total: number of steps, where `iterable` has no length.
+        start: number of steps that are done already.
+        show: False for no bar.
+    """
     return tqdm(
         iterable,
         total=total,
         desc=label,
         initial=start,
-        disable=off,
+        disable=not (show and sys.stderr.isatty()),
         dynamic_ncols=True,
         leave=False,
     )
 
 
 class Metrics:
-    """Appends rows to `<folder>/metrics.jsonl`, and to VisualDL or TensorBoard where one is installed."""
+    """Appends rows to `<folder>/metrics.jsonl`, and to VisualDL or TensorBoard where installed.
+
+    Args:
+        active: False writes nothing, as on all ranks but the first.
+        keep_before: (epoch, step) where a resumed run continues; later rows of the file are
+            dropped, because the run writes them again. None starts a new file.
+    """
 
     def __init__(
         self, folder: str | Path, active: bool = True, keep_before: tuple[int, int] | None = None
     ):
-        """`keep_before=(epoch, step)` drops the rows at or after that point, which a resumed run will write again."""
         self._file, self._board = None, None
         if not active:
             return
         path = Path(folder) / "metrics.jsonl"
         rows = _rows_before(path, keep_before) if keep_before and path.exists() else []
-        kept = path.with_name(".metrics.jsonl.tmp")
-        kept.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        kept.replace(path)
+        temporary = path.with_name(".metrics.jsonl.tmp")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
         self._board = _open_board(Path(folder) / "board")
 
     def write(self, **row) -> None:
-        """One row; numbers that are not finite become null, so that every line is plain JSON."""
+        """Append a row; numbers that are not finite become null, because JSON has no others."""
         if not self._file:
             return
         row = {"time": round(time.time(), 3), **row}
-        clean = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
-        self._file.write(json.dumps(clean) + "\n")
+        finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
+        self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
-        if self._board:
-            for key, value in row.items():
-                if isinstance(value, float) and key not in ("time", "epoch"):
-                    self._board.add_scalar(
-                        f"{row.get('split', 'run')}/{key}", value, int(row.get("iteration", 0))
-                    )
+        if not self._board:
+            return
+        split, iteration = row.get("split", "run"), int(row.get("iteration", 0))
+        for key, value in row.items():
+            if isinstance(value, float) and key not in ("time", "epoch"):
+                self._board.add_scalar(f"{split}/{key}", value, iteration)
 
     def close(self) -> None:
         for part in (self._file, self._board):
@@ -143,9 +182,9 @@ def _rows_before(path: Path, point: tuple[int, int]) -> list[dict]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:  # the line that a kill cut short
+        except json.JSONDecodeError:  # a killed run may leave a part of a line
             continue
-        # A row without a step closes its epoch.
+        # A row without a step comes at the end of its epoch.
         if (row.get("epoch", 0), row.get("step", float("inf"))) < point:
             rows.append(row)
     return rows

@@ -1,7 +1,8 @@
-"""One function over many items in several processes, of which any may die.
+"""Run one function over many items in several processes, and survive a process that dies.
 
-A decoder is foreign code: a file can end its whole process. Then the items that were under way are tried one by one, the one
-that does it is named, and the others go on.
+Decoders are C code: a damaged file can end its whole process. The items that were running then are
+tried again one at a time. The item that ends its process again gets a `Crash` as its result, and
+the work continues.
 """
 
 import itertools
@@ -17,11 +18,18 @@ from typing import Any
 
 from paddlevideo import log
 
-AHEAD = 3  # items per process that are handed out before their turn
+QUEUED_PER_WORKER = 3  # items submitted per process, so that none waits for its next one
 
 
 class Crash:
-    """Stands for the result of an item that ended its process."""
+    """The result of an item that ended its process."""
+
+
+def num_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_each(
@@ -31,47 +39,49 @@ def run_each(
     label: str = "",
     show: bool = True,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (place of the item, `function(item)` or a `Crash`), in the order in which they are done.
+    """Yield (index of the item, `function(item)` or a `Crash`) in the order of completion.
 
     Args:
-        function: known by its module's name, so that another process can import it; what it raises is raised here.
-        num_workers: processes, None for one per core; 0 works in this process, where a crash ends all.
-        label: of the progress bar.
-        show: draw the bar.
+        function: a picklable function, such as one at the top level of a module. Its exceptions are
+            raised here.
+        num_workers: number of processes; None for one per core, 0 to work in this process, where a
+            crash ends everything.
+        label: text of the progress bar.
+        show: show the progress bar.
+
+    Raises:
+        OSError: a process died, and no other process can be started.
     """
     if num_workers is None:
-        num_workers = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        num_workers = num_cores()
     with log.progress(total=len(items), label=label, show=show) as bar:
-        results = (
-            _in_processes(function, items, num_workers)
-            if num_workers and items
-            else _here(function, items)
-        )
-        for place, result in results:
+        if num_workers and items:
+            results = _in_processes(function, items, num_workers)
+        else:
+            results = _in_this_process(function, items)
+        for index, result in results:
             bar.update()
-            yield place, result
+            yield index, result
 
 
-def _here(function, items) -> Iterator[tuple[int, Any]]:
-    for place, item in enumerate(items):
-        yield place, function(item)
+def _in_this_process(function, items) -> Iterator[tuple[int, Any]]:
+    for index, item in enumerate(items):
+        yield index, function(item)
 
 
 def _in_processes(function, items, num_workers: int) -> Iterator[tuple[int, Any]]:
     waiting = iter(range(len(items)))
     running: dict[Future, int] = {}
-    suspects: list[int] = []
+    suspects: list[int] = []  # items that may have ended the process
     pool = _pool(min(num_workers, len(items)))
     try:
         while True:
+            free = num_workers * QUEUED_PER_WORKER - len(running)
             try:
-                for place in itertools.islice(waiting, num_workers * AHEAD - len(running)):
-                    suspects.append(place)  # until it is handed over
-                    running[pool.submit(function, items[place])] = place
+                for index in itertools.islice(waiting, free):
+                    # The pool may break before it accepts the item; then the item stays a suspect.
+                    suspects.append(index)
+                    running[pool.submit(function, items[index])] = index
                     suspects.pop()
             except BrokenProcessPool:
                 pass
@@ -79,30 +89,31 @@ def _in_processes(function, items, num_workers: int) -> Iterator[tuple[int, Any]
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                place = running.pop(future)
+                index = running.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
-                    suspects.append(place)
+                    suspects.append(index)
                 else:
-                    yield place, future.result()
+                    yield index, future.result()
             if suspects:
                 suspects += running.values()
                 running.clear()
                 pool.shutdown()
-                for place in suspects:
-                    yield place, _alone(function, items[place])
+                for index in suspects:
+                    yield index, _run_alone(function, items[index])
                 suspects.clear()
                 pool = _pool(num_workers)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(function, item) -> Any:
+def _run_alone(function, item) -> Any:
+    """The result of one item in a process of its own, or a `Crash`."""
     with _pool(1) as pool:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
             raise OSError(
-                "no other process can be started here; work in this one with 0 workers"
+                "cannot start another process; use 0 workers to work in this process"
             ) from error
         try:
             return pool.submit(function, item).result()
@@ -111,19 +122,19 @@ def _alone(function, item) -> Any:
 
 
 def _pool(num_workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a copy of a process whose libraries run threads may hang.
-    return ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), _start, (os.getpid(),)
-    )
+    # Spawn, because a fork of a process whose libraries run threads may hang.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, context, _start_worker, (os.getpid(),))
 
 
-def _start(parent: int) -> None:
-    """In each process: Ctrl-C is the parent's affair, and there is no life after it."""
+def _start_worker(parent: int) -> None:
+    """Prepare a worker: leave Ctrl-C to the parent process, and exit when the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log.quiet_paddle_warnings()
 
-    def watch():
+    def exit_with_parent():
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()

@@ -1,24 +1,24 @@
-"""The nouns of the data path, from a line in a list to a batch.
+"""The data types of the data path, from a line of a list to a batch.
 
-A `Record` names a video; decoding and transforms repeat it into a `Sample`; samples of equal shape make a `Batch`.
-Both are plain dicts, so that a step only knows the keys it needs:
+A `Record` names a video. Decoding and transforms turn it into a `Sample`. Samples of equal shape
+form a `Batch`. Samples and batches are plain dicts, so a step needs to know only the keys it uses:
 
-| key         | in a sample                                         | in a batch                         |
-| ---         | ---                                                 | ---                                |
-| frames      | uint8 [T, H, W, 3] RGB, or [V, T, H, W, 3] of views | one more axis N in front           |
-|             | after Image2Array [..., T, 3, H, W], then float32   |                                    |
-|             | views may come as `data.views.Views`, not yet cut   |                                    |
-| slow, fast  | after PackOutput float32 [..., 3, T, H, W] each     | one more axis N in front           |
-| audio       | float32 [1, rows, mels] of the clip's log-mel       | one more axis N in front           |
-|             | [V, 1, rows, mels] with views; without frames       |                                    |
-|             | [clips, 1, rows, mels]                              |                                    |
-| audio_negative | as audio: a sound of the video at another time   | as audio                           |
-| missing_audio  | bool scalar: silence stands for a missing sound  | bool [N]                           |
-| label       | int64 scalar, -1 where unknown                      | int64 [N]                          |
-|             | of many: uint8 [K], 1 for the classes that it has   | uint8 [N, K]                       |
-| index       | int64 scalar, the record's place in its list        | int64 [N]                          |
+| key            | in a sample                                          | in a batch             |
+| ---            | ---                                                  | ---                    |
+| frames         | uint8 [T, H, W, 3] RGB; [V, T, H, W, 3] with views;  | one more axis N first  |
+|                | after Image2Array [..., T, 3, H, W], then float32;   |                        |
+|                | views may be a `data.views.Views`, not yet cropped   |                        |
+| slow, fast     | float32 [..., 3, T, H, W] each, after PackOutput     | one more axis N first  |
+| audio          | float32 [1, time steps, mel bins], a log-mel;        | one more axis N first  |
+|                | [V, 1, time steps, mel bins] with views;             |                        |
+|                | [clips, 1, time steps, mel bins] without frames      |                        |
+| audio_negative | as audio, from another time of the same video        | as audio               |
+| missing_audio  | bool scalar: silence replaces audio that is missing  | bool [N]               |
+| label          | int64 scalar, -1 if unknown;                         | int64 [N]              |
+|                | multi-label: uint8 [K], 1 for each class of the video | uint8 [N, K]          |
+| index          | int64 scalar, index of the record in its list        | int64 [N]              |
 
-Keys that are no model input and not listed stay in the worker.
+Other keys that are not a model input stay in the loader process.
 """
 
 from collections.abc import Sequence
@@ -35,17 +35,21 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Record:
-    """One video, or one part of a video.
+    """A video, or a part of a video.
 
     Args:
         path: a video file, or a folder of frames.
-        label: class id, None where unknown or where there may be several.
-        id: what the list calls it; stable across machines, used to align score files.
-        num_frames: given for folders of frames, None for videos (the decoder counts).
-        start_sec, end_sec: the part to use (seconds after the first frame), None for the beginning and the end.
-        frame_pattern: names the pictures of a folder of frames by `.format(number)`, numbers from 1: "img_{:05}.jpg".
-        offset: where in a file of many records this one is: the byte it begins at, in a pickle its number.
-        labels: class ids of a video that may have several, or none; None where it has `label`.
+        label: class id; None if unknown or multi-label.
+        id: name of the record in its list. It does not depend on the machine, so score files are
+            matched by it.
+        num_frames: number of frames in a folder of frames; None for a video file, whose frames the
+            decoder counts.
+        start_sec, end_sec: the part to use (seconds after the first frame); None for the beginning
+            and the end of the video.
+        frame_pattern: file name of frame `number` (from 1) in a folder, as `"img_{:05}.jpg"`.
+        offset: location of the record in a file of many records: its first byte, or its number in a
+            pickle.
+        labels: class ids of a multi-label video, possibly none; None for a video with `label`.
     """
 
     path: str
@@ -60,19 +64,19 @@ class Record:
 
     @property
     def location(self) -> str:
-        """The path, and where in it, as messages tell and failures are counted."""
+        """`path` or `path@offset`: how messages name the record, and failures are counted."""
         return self.path if self.offset is None else f"{self.path}@{self.offset}"
 
 
 @dataclass(frozen=True)
 class ClipShape:
-    """What a training plan makes of a clip, in place of what the pipeline's own parts say.
+    """Clip shape of a training schedule; it overrides the values of the pipeline.
 
     Args:
-        num_frames: of the clip.
-        crop_size: side of the square that is cut (pixels).
-        stride: smallest and largest distance of its frames, both included; one is drawn per clip.
-        jitter: smallest and largest short side before the cut (pixels).
+        num_frames: frames of the clip.
+        crop_size: side of the square crop (pixels).
+        stride: smallest and largest distance between frames, inclusive; one is drawn per clip.
+        jitter: smallest and largest short side before the crop (pixels).
     """
 
     num_frames: int
@@ -82,10 +86,12 @@ class ClipShape:
 
 
 class Draw(NamedTuple):
-    """One record of a batch: its place in the list, and the shape of its clip; None leaves that to the pipeline.
+    """A record drawn for a batch.
 
     Args:
-        repeat: how often the epoch has drawn this record before, so that each time another clip is cut from it.
+        index: index of the record in its list.
+        clip: shape of its clip; None for the shape of the pipeline.
+        repeat: how often this epoch has drawn the record before; each repeat is another clip.
     """
 
     index: int
@@ -94,21 +100,30 @@ class Draw(NamedTuple):
 
 
 class BatchShape(NamedTuple):
-    """What one training step takes: clips per rank, and their shape; None leaves that to the pipeline."""
+    """The batch of a training step.
+
+    Args:
+        size: clips per rank.
+        clip: shape of the clips; None for the shape of the pipeline.
+    """
 
     size: int
     clip: ClipShape | None = None
 
 
-def whole_batches(sizes: Sequence[int], num_records: int) -> int:
-    """How many batches, whose sizes repeat `sizes` in repeat, can be filled from `num_records` records, each used once."""
-    rounds, left = divmod(num_records, sum(sizes))
-    return rounds * len(sizes) + sum(end <= left for end in accumulate(sizes))
+def num_full_batches(sizes: Sequence[int], num_records: int) -> int:
+    """The number of full batches that `num_records` records fill, each record used once.
+
+    Args:
+        sizes: sizes of the batches, a cycle that repeats.
+    """
+    cycles, remaining = divmod(num_records, sum(sizes))
+    return cycles * len(sizes) + sum(end <= remaining for end in accumulate(sizes))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A record that gave no sample: which file, at what stage (decode, sample, a transform), and why."""
+    """A record without a sample: its path, the stage (decode, sample, a transform), the reason."""
 
     path: str
     stage: str
@@ -120,7 +135,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model takes under one name: shape (None = free), dtype, and the axes' names, as "N S C H W"."""
+    """An input of a model.
+
+    Args:
+        shape: length of each axis; None for any.
+        dtype: name of the dtype, as "float32".
+        axes: name of each axis, as "N S C H W".
+    """
 
     shape: tuple[int | None, ...]
     dtype: str
@@ -128,4 +149,4 @@ class InputSpec:
 
 
 class DecodeError(ValueError):
-    """A file that cannot be decoded; the message says what was wrong with it, without the path."""
+    """A file that cannot be decoded; the message gives the reason without the path."""

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from paddlevideo import log
-from paddlevideo.files import writable
+from paddlevideo.files import check_writable
 from paddlevideo.models.convert import convert, sources
 from paddlevideo.models.convert.files import read_weights
 from paddlevideo.weights import write_arrays
@@ -40,7 +40,7 @@ def main(argv=None) -> int:
     try:
         if Path(args.output).suffix not in WRITES:
             raise ValueError(f"-o {args.output}: expected a {' or '.join(WRITES)} file")
-        writable(args.output)
+        check_writable(args.output)
         arrays = read_weights(args.weights)
         done = convert(arrays, args.source)
         if not args.quiet:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from paddlevideo.log import error_text
+from paddlevideo.log import error_text, quiet_paddle_warnings
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -26,6 +26,7 @@ def run(parser: argparse.ArgumentParser, work: Work, argv: Sequence[str] | None 
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
+    quiet_paddle_warnings()
     try:
         return work(args) or 0
     except (ValueError, OSError) as error:

@@ -1,7 +1,16 @@
-"""Names in a config -> the classes and functions that carry them: the package's only lookup by string.
+"""Names in a config -> classes and functions: the only lookup by string in the package.
 
-A component registers itself under a kind ("backbone", "transform", "lr", ...) and its signature is its schema:
-`config.py` checks a YAML section against the parameters and type hints found here.
+A component registers itself under a kind ("backbone", "transform", "lr", ...):
+
+    @register("transform")
+    @dataclass(frozen=True)
+    class Scale:
+        short_size: int
+        backend: Literal["pillow", "cv2"] = "pillow"
+
+The signature is the schema. No other list of options exists: the config checker reads the names,
+types and defaults of the arguments from the signature of the component. A new parameter is a new
+option of the config, and `- Scale: {size: 3}` is reported with its line and the nearest name.
 """
 
 import difflib
@@ -18,8 +27,8 @@ class Kind:
 
     Args:
         name: the kind to look up.
-        key: the key of a section that holds the component's name.
-        supplied: arguments that the code supplies where the file leaves them out.
+        key: the key of the YAML map that holds the name of the component.
+        supplied: required arguments that a config may leave out, because the code supplies them.
     """
 
     name: str
@@ -29,16 +38,24 @@ class Kind:
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered component; `ignores` maps keys that older files carry to the reason why they have no effect here."""
+    """A registered component.
+
+    Args:
+        make: the class or function.
+        ignores: keys of older configs that have no effect, and the reason for each.
+    """
 
     make: Callable[..., Any]
     ignores: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self, given: Mapping[str, Any] | None = None) -> dict[str, inspect.Parameter]:
-        """The arguments a config may give, with their annotations resolved.
+        """The arguments that a config may give, with resolved type hints.
+
+        A component that passes arguments on to another one has a `further_parameters(given)`, which
+        returns the parameters of the other one.
 
         Args:
-            given: those that it does give, for a component whose `further_parameters(given)` depend on them.
+            given: the arguments in the config.
         """
         signature = inspect.signature(self.make)
         function = self.make.__init__ if inspect.isclass(self.make) else self.make
@@ -56,7 +73,12 @@ _ENTRIES: dict[str, dict[str, Entry]] = {}
 
 
 def register(kind: str, *names: str, ignores: Mapping[str, str] | None = None):
-    """Class or function decorator: make the component known as `names` (its own name by default) among its `kind`."""
+    """Decorator for a class or function: register it under `kind`.
+
+    Args:
+        names: its names in a config; by default the name of the class or function.
+        ignores: keys of older configs that have no effect, and the reason for each.
+    """
 
     def add(component):
         for name in names or (component.__name__,):
@@ -69,12 +91,13 @@ def register(kind: str, *names: str, ignores: Mapping[str, str] | None = None):
 
 
 def known(kind: str) -> list[str]:
+    """The names that are registered under `kind`, sorted."""
     return sorted(_ENTRIES.get(kind, {}))
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """`; did you mean 'x'?`, or what there is to choose from."""
-    # Case is the commonest slip, and difflib counts it as a full mismatch.
+    """The end of an error message: `; did you mean 'x'?`, or all names if none is similar."""
+    # Wrong case is the most frequent mistake, but difflib would count it as a full mismatch.
     lower = {str(n).lower(): str(n) for n in names}
     close = difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
     if close:
@@ -83,10 +106,10 @@ def nearest(name: str, names: list[str]) -> str:
 
 
 def lookup(kind: str, name: str) -> Entry:
-    """The entry of a component.
+    """The component that is registered under `kind` and `name`.
 
     Raises:
-        KeyError: nothing of that kind has this name; the message proposes the nearest.
+        KeyError: there is none; the message proposes the nearest name.
     """
     try:
         return _ENTRIES[kind][name]

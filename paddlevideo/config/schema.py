@@ -1,7 +1,8 @@
-"""The fixed sections of a config file, as frozen dataclasses: every key with its type, default and meaning.
+"""The sections of a config file as frozen dataclasses: each key with its type, default and meaning.
 
-What varies (backbones, transforms, datasets, ...) is a `Component`: a name, looked up in the registry, and arguments
-that were checked against the signature of what the name stands for.
+Parts that a user chooses by name (backbones, transforms, datasets, ...) are `Component`s. Their
+options are not listed here: the signature of the class or function is the schema, and the checker
+compares the arguments in the config with it (see `registry.py`).
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,11 @@ from paddlevideo.config.registry import Kind, lookup
 
 
 class ConfigError(ValueError):
-    """Mistakes in a config, all of them, a line each: place, key path, what came, what was expected."""
+    """All mistakes of a config, one line each: location, key, value, what was expected.
+
+    Args:
+        problems: the lines.
+    """
 
     def __init__(self, problems: list[str]):
         self.problems = problems
@@ -21,11 +26,14 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Component:
-    """A checked reference to a registered class or function; `make` builds it, nested components first.
+    """A registered class or function with checked arguments; `make` builds it.
 
     Args:
-        path: where it stands in the config, as `PIPELINE.train.transform.0.Scale`.
-        where: file:line.
+        kind: kind of component, as "transform".
+        name: registered name.
+        args: arguments from the config; values may be components.
+        path: its key in the config, as `PIPELINE.train.transform.0.Scale`.
+        where: its file:line.
     """
 
     kind: str
@@ -35,10 +43,13 @@ class Component:
     where: str = ""
 
     def make(self, **more) -> Any:
-        """Build it with the file's arguments and `more`, which win.
+        """Build the component, the components among its arguments first.
+
+        Args:
+            more: further arguments; they replace arguments of the same name.
 
         Raises:
-            ConfigError: the component refused its arguments; the message carries file:line.
+            ConfigError: the component rejects its arguments; the message has the file:line.
         """
         args = {key: _made(value) for key, value in {**self.args, **more}.items()}
         try:
@@ -57,14 +68,14 @@ def _made(value):
         return value.make()
     if isinstance(value, list):
         return [_made(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type):  # a section of a component's own
+    if is_dataclass(value) and not isinstance(value, type):  # a section inside a component
         return replace(value, **{name: _made(part) for name, part in vars(value).items()})
     return value
 
 
 @dataclass(frozen=True)
 class AtLeast:
-    """Marks a number that must not be below `value`."""
+    """Marks a number with its smallest allowed value."""
 
     value: float
 
@@ -73,9 +84,8 @@ Count = Annotated[int, AtLeast(1)]
 CountOrZero = Annotated[int, AtLeast(0)]
 
 FrameworkSpec = Annotated[Component, Kind("framework", key="framework")]
-DatasetSpec = Annotated[
-    Component, Kind("dataset", key="format", supplied=("file_path",))
-]  # by DATASET.root
+# DATASET.root supplies a file_path that is left out.
+DatasetSpec = Annotated[Component, Kind("dataset", key="format", supplied=("file_path",))]
 DecodeSpec = Annotated[Component, Kind("decode")]
 SampleSpec = Annotated[Component, Kind("sample")]
 TransformSpec = Annotated[Component, Kind("transform")]
@@ -88,19 +98,21 @@ MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """From a record to the model's inputs. `decode_sampler` is another name of `sample`; with it `decode` may be left out."""
+    """Steps from a record to the inputs of the model."""
 
-    sample: SampleSpec | None = None  # which frames; a decoder of features needs none
-    decode: DecodeSpec = field(
-        default_factory=lambda: Component("decode", "VideoDecoder")
-    )  # how they are read
-    transform: list[TransformSpec] = field(default_factory=list)  # in order
-    audio: AudioSpec | None = None  # the sound of the clips, for a model that takes it
+    # Which frames to use; decoders of frame features need none. `decode_sampler` is the same key.
+    sample: SampleSpec | None = None
+    # How to read the frames.
+    decode: DecodeSpec = field(default_factory=lambda: Component("decode", "VideoDecoder"))
+    # Transforms of the frames, in order.
+    transform: list[TransformSpec] = field(default_factory=list)
+    # Audio of the sampled clip, for audio-visual models.
+    audio: AudioSpec | None = None
 
 
 @dataclass(frozen=True)
 class Pipelines:
-    """One pipeline per split; a split that has none cannot be run."""
+    """A pipeline for each split; a split without one cannot be used."""
 
     train: Pipeline | None = None
     valid: Pipeline | None = None
@@ -109,30 +121,26 @@ class Pipelines:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the records come from and how they are batched. Batch sizes are clips per device."""
+    """The records of each split, and how they are batched and loaded."""
 
-    batch_size: Count = 8
-    valid_batch_size: Count | None = None  # None: as batch_size
-    test_batch_size: Count = 1  # videos; their views are batched by `views_per_step`
+    batch_size: Count = 8  # clips per device in training
+    valid_batch_size: Count | None = None  # clips per device in validation; None: batch_size
+    test_batch_size: Count = 1  # videos per device in a test
     num_workers: CountOrZero = 0  # loader processes per device; 0 loads in the main process
-    valid_num_workers: CountOrZero | None = None  # None: as num_workers
-    test_num_workers: CountOrZero | None = None
-    prefetch: Count = 2  # batches each worker holds ready
-    views_per_step: Count | None = (
-        None  # views of a test that go through the model at once; None: 10 on a GPU, 1 on a CPU
-    )
-    root: str | None = (
-        None  # a folder that tools/check_data.py has looked at; with -o it replaces the lists of the file
-    )
-    class_names: str | None = (
-        None  # file with one class name a line; derived from the training data where names are its labels
-    )
-    multi_label: bool = (
-        False  # a video may have several classes, or none: sigmoid instead of softmax
-    )
-    sampling: Literal["shuffled", "class_balanced"] = (
-        "shuffled"  # of an epoch; balanced draws each class equally often
-    )
+    valid_num_workers: CountOrZero | None = None  # None: num_workers
+    test_num_workers: CountOrZero | None = None  # None: num_workers
+    prefetch: Count = 2  # batches that each worker prepares ahead
+    # Views of a test video in one forward pass; None: 10 on a GPU, 1 on a CPU.
+    views_per_step: Count | None = None
+    # Folder of data for the splits without file_path, such as one that tools/check_data.py wrote.
+    # An override replaces the lists in the file.
+    root: str | None = None
+    # File with one class name per line; None: the class names in the training data.
+    class_names: str | None = None
+    # Videos may have any number of classes: sigmoid scores instead of softmax.
+    multi_label: bool = False
+    # How an epoch draws videos; class_balanced draws each class equally often.
+    sampling: Literal["shuffled", "class_balanced"] = "shuffled"
     train: DatasetSpec | None = None
     valid: DatasetSpec | None = None
     test: DatasetSpec | None = None
@@ -140,86 +148,88 @@ class Dataset:
 
 @dataclass(frozen=True)
 class GradientAccumulation:
-    """Several batches make one optimizer step, where a device cannot hold them at once."""
+    """Add up the gradients of several batches for one optimizer step, to save memory."""
 
-    global_batch_size: (
-        Count  # clips per optimizer step over all devices; a multiple of devices x batch_size
-    )
+    # Clips per optimizer step over all devices; a multiple of devices x batch_size.
+    global_batch_size: Count
 
 
 @dataclass(frozen=True)
 class Finetune:
-    """What of a model that has learnt already stays as it is, and what learns slower. Both go by stages (stem, stage1, ...,
-    stage4 of a backbone) or beginnings of parameters' names. And what its classes are called, for keep_rows of a head."""
+    """How a pretrained model is fine-tuned.
 
-    freeze: list[str] = field(
-        default_factory=list
-    )  # neither these parameters nor the statistics of their norms move
-    lr_mult: dict[str, float] = field(
-        default_factory=dict
-    )  # factor on the learning rate; the longest name that fits counts
-    class_names: str | None = (
-        None  # file of the class names of the weights given with -w, which may hold none
-    )
+    `freeze` and `lr_mult` select parameters by stage (stem, stage1, ..., stage4 of a backbone) or
+    by the beginning of their names.
+    """
+
+    # Parameters that do not change; the statistics of their norm layers do not change either.
+    freeze: list[str] = field(default_factory=list)
+    # Factors on the learning rate; the longest matching name wins.
+    lr_mult: dict[str, float] = field(default_factory=dict)
+    # Class names of the weights given with -w, one per line, for `keep_rows` of a head.
+    # Weights that hold their class names do not need it.
+    class_names: str | None = None
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """End a training that gets no better; it needs --validate."""
+    """Stop a training run that no longer improves; requires --validate."""
 
     patience: Count = 5  # validations in a row without a new best
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What is added to the loss of a model."""
+    """Options of the loss of any model."""
 
-    # Factors on the loss of a class's videos, in the order of the ids or by name; balanced: as rare as a class is.
+    # Factor on the loss of the videos of each class: a list in the order of the class ids, a map
+    # of class names, or "balanced" for factors inversely proportional to class frequency.
     class_weights: Literal["balanced"] | list[float] | dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Multigrid:
-    """Clip shapes that change between phases (long cycle) and steps (short cycle) of a training run; --multigrid uses it."""
+    """Clip shapes that change during training, for --multigrid.
+
+    The long cycle changes them between phases of the run, the short cycle between steps.
+    0 for a size means the value of the other sections of the config.
+    """
 
     LONG_CYCLE: bool = False
     SHORT_CYCLE: bool = False
-    default_batch_size: CountOrZero = (
-        0  # clips per device; 0, here and below: what the other sections say
-    )
-    default_temporal_size: CountOrZero = 0  # frames of a clip
+    default_batch_size: CountOrZero = 0  # clips per device
+    default_temporal_size: CountOrZero = 0  # frames per clip
     default_crop_size: CountOrZero = 0  # pixels
-    epoch_factor: float = 1.0  # the epochs of a multigrid run, in those of the plain one
-    bn_base_size: Count = 8  # clips per device whose batch-norm statistics belong together
-    long_cycle_sampling_rate: CountOrZero = (
-        0  # the largest distance of a clip's frames; 0: as far as the plain clip spans
+    epoch_factor: float = 1.0  # length of the multigrid run relative to the plain run, in epochs
+    bn_base_size: Count = 8  # clips per device that share batch-norm statistics
+    # Largest distance between the frames of a clip; 0: clips span at most as long as plain clips.
+    long_cycle_sampling_rate: CountOrZero = 0
+    # Fractions of the frames and of the crop size in each phase: [t, s] or {value: [t, s]}.
+    long_cycle_factors: list[dict[str, Any] | list[float]] = field(
+        default_factory=lambda: [[0.25, 0.7071], [0.5, 0.7071], [0.5, 1.0], [1.0, 1.0]]
     )
-    long_cycle_factors: list[dict[str, Any] | list[float]] = (
-        field(  # shares of frames and crop, [t, s] or {value: [t, s]}
-            default_factory=lambda: [[0.25, 0.7071], [0.5, 0.7071], [0.5, 1.0], [1.0, 1.0]]
-        )
-    )
-    short_cycle_factors: list[float] = field(
-        default_factory=lambda: [0.5, 0.7071]
-    )  # shares of the crop
-    EVAL_FREQ: Count = 3  # evaluations per clip shape
-    follow_release: bool = (
-        False  # where the Paddle release deviates from the method, do as the release
-    )
+    # Fractions of the crop size.
+    short_cycle_factors: list[float] = field(default_factory=lambda: [0.5, 0.7071])
+    EVAL_FREQ: Count = 3  # validations per clip shape
+    follow_release: bool = False  # follow PaddleVideo's code where it differs from the paper
 
 
 @dataclass(frozen=True)
 class PreciseBN:
-    """Batch-norm statistics averaged over many batches, before an evaluation."""
+    """Batch-norm statistics averaged over many batches before a validation."""
 
-    preciseBN_interval: Count = 1  # epochs
+    preciseBN_interval: Count = 1  # epochs between the computations
     num_iters_preciseBN: Count = 200  # batches
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What a deployed model assumes. The pipeline of an exported model is PIPELINE.test, so that predict equals test: the sizes
-    here are only compared with it, and a difference is noted."""
+    """Settings of a deployed model.
+
+    An exported model uses PIPELINE.test, so that predictions equal the test. Only `top_k` has an
+    effect. The other keys exist in PaddleVideo's configs; a value that differs from PIPELINE.test
+    is noted.
+    """
 
     name: str | None = None
     num_seg: Count | None = None
@@ -229,14 +239,22 @@ class Inference:
     num_frames: Count | None = None
     sampling_rate: Count | None = None
     alpha: Count | None = None
-    top_k: Count = 1
+    top_k: Count = 1  # classes per prediction
     mean: list[float] | None = None
     std: list[float] | None = None
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a config came from: its files, overrides, the merged raw data, and keys that have no effect."""
+    """Where a config came from.
+
+    Args:
+        path: the config file.
+        sources: all files that were read, bases first.
+        overrides: the `-o` texts.
+        data: the merged plain data.
+        notes: keys that have no effect, one line each.
+    """
 
     path: str = ""
     sources: tuple[str, ...] = ()
@@ -247,40 +265,39 @@ class Origin:
 
 @dataclass(frozen=True)
 class Config:
-    """A run. The sections in capitals may hold components; the other keys stand at the top of the file."""
+    """A run: the sections, and the keys at the top level of the file."""
 
     MODEL: FrameworkSpec
     PIPELINE: Pipelines
     DATASET: Dataset = field(default_factory=Dataset)
-    OPTIMIZER: OptimizerSpec | None = None
-    MIX: MixSpec | None = None
-    EMA: EmaSpec | None = None
+    OPTIMIZER: OptimizerSpec | None = None  # required for training
+    MIX: MixSpec | None = None  # mixing of clips in training, as mixup
+    EMA: EmaSpec | None = None  # moving average of the weights, which is validated and saved
     LOSS: Loss = field(default_factory=Loss)
     FINETUNE: Finetune = field(default_factory=Finetune)
     EARLY_STOPPING: EarlyStopping | None = None
-    METRIC: MetricSpec | None = None
+    METRIC: MetricSpec | None = None  # None: the metric for the labels of the model
     INFERENCE: Inference = field(default_factory=Inference)
     GRADIENT_ACCUMULATION: GradientAccumulation | None = None
     MULTIGRID: Multigrid | None = None
     PRECISEBN: PreciseBN | None = None
-    model_name: str = "model"  # the prefix of checkpoint and export files
+    model_name: str = "model"  # prefix of checkpoint and export files
     epochs: Count = 1
     log_interval: Count = 10  # steps between log lines
     save_interval: Count = 1  # epochs between numbered checkpoints
     val_interval: Count = 1  # epochs between validations
     output_dir: str | None = None  # None: output/<model_name>
-    resume_epoch: CountOrZero = (
-        0  # continue after this epoch's checkpoint in output_dir; --resume is the easier way
-    )
-    seed: CountOrZero = 1234
-    deterministic: bool = False  # ask the GPU libraries for reproducible kernels
+    # Continue after the checkpoint of this epoch in output_dir; --resume is easier.
+    resume_epoch: CountOrZero = 0
+    seed: CountOrZero = 1234  # of all random numbers
+    deterministic: bool = False  # use reproducible GPU kernels
     amp: bool = False  # mixed precision: float16 on a GPU, bfloat16 on a CPU
-    amp_level: Literal["O1", "O2"] = "O1"
+    amp_level: Literal["O1", "O2"] = "O1"  # O2: float16 weights too, on a GPU
     sync_bn: bool = False  # batch-norm statistics over all ranks
-    max_iters: Count | None = None  # stop every epoch after this many steps
-    export: bool = False  # write the best model to inference/<model_name> when training ends
-    use_gpu: bool | None = None  # None: a GPU where there is one
-    onednn: bool = True  # convolutions on a CPU by oneDNN, which are faster than Paddle's own
+    max_iters: Count | None = None  # end each epoch after this many steps
+    export: bool = False  # export the best model to inference/<model_name> after training
+    use_gpu: bool | None = None  # None: a GPU if there is one
+    onednn: bool = True  # oneDNN convolutions on a CPU, which are faster than Paddle's own
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -288,15 +305,15 @@ class Config:
         return self.output_dir or f"output/{self.model_name}"
 
 
-# Other names of the keys of a section.
+# Second names of keys, by section.
 OTHER_NAMES = {Pipeline: {"decode_sampler": "sample"}}
 
-# Keys of older files that have no effect here, and why.
+# Keys of PaddleVideo's configs that have no effect here, and the reason for each.
 IGNORED = {
     "log_level": "the log has one level",
     "use_npu": "only CPU and GPU are supported",
     "use_xpu": "only CPU and GPU are supported",
-    "to_static": "training runs in dynamic mode, on a CPU with oneDNN's convolutions; export writes the static program",
+    "to_static": "training runs in dynamic mode; export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
-    "DATASET.shuffle_valid": "validation counts every sample once, in any order",
+    "DATASET.shuffle_valid": "validation uses each sample once, so the order does not matter",
 }

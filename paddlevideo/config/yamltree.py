@@ -1,6 +1,7 @@
-"""YAML files, their `_base_` and `-o` overrides -> plain data that knows the file:line of every value.
+"""YAML files, their `_base_` files and `-o` overrides -> plain data; each value has a location.
 
-Nothing is ever evaluated. Mistakes are collected in the tree; what cannot be read at all is a `ConfigError`.
+No value is ever evaluated as code. Mistakes are collected in the tree; a file that cannot be read
+at all is a `ConfigError`.
 """
 
 import re
@@ -15,15 +16,18 @@ from paddlevideo.config.schema import ConfigError
 
 Keys = tuple[str | int, ...]
 
+MAX_VALUES = 100_000  # a config has a few hundred; nested aliases can turn ten lines into billions
+
 
 @dataclass
 class Tree:
     """A config as plain data.
 
     Args:
-        marks: the place, as file:line or the override, of every key path.
-        problems: what is wrong so far.
-        sources: the files that were read, bases first.
+        data: nested dicts, lists and values.
+        marks: location of each value by its keys: file:line, or the override.
+        problems: mistakes so far, one line each.
+        sources: files that were read, bases first.
     """
 
     data: dict
@@ -32,22 +36,26 @@ class Tree:
     sources: list[str] = field(default_factory=list)
 
     def forget(self, keys: Keys) -> None:
-        """Drop the places of what stood at `keys`."""
+        """Remove the locations of the value at `keys` and of everything inside it."""
         for mark in [m for m in self.marks if m[: len(keys)] == keys]:
             del self.marks[mark]
 
     def where(self, keys: Keys) -> str:
+        """The location of the value at `keys`, or of the smallest part around it that has one."""
         while keys and keys not in self.marks:
             keys = keys[:-1]
         return self.marks.get(keys, "config")
 
 
+# --- YAML -----------------------------------------------------------------------------------------
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-4` is a number, as everywhere else, and `None` is null, as in older files."""
+    """PyYAML's YAML 1.1, except that `1e-4` is a number, and `None` is null as in older configs."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what `_Loader` would take for something else than text, and writes shared values twice instead of naming them."""
+    """Quotes all text that `_Loader` would read as another type, and writes no aliases."""
 
     def ignore_aliases(self, data):
         return True
@@ -64,154 +72,186 @@ for _class, _parent in ((_Loader, yaml.SafeLoader), (_Dumper, yaml.SafeDumper)):
     )
     _class.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
 
-MAX_VALUES = (
-    100_000  # a config has a few hundred; nested aliases can make billions out of ten lines
-)
+
+class NotYaml(ValueError):
+    """Text that is not a YAML document; the message begins with the location."""
 
 
-def read(path: Path, seen: tuple[Path, ...], asked_by: str = "") -> Tree:
-    """One file and its bases. `asked_by` is the place of the `_base_` that names it."""
+def parse(text: str, keys: Keys, locate: Callable[[int], str], tree: Tree) -> Any:
+    """The value of a YAML text; its locations and mistakes go into `tree`.
+
+    Args:
+        keys: where the value belongs in `tree`.
+        locate: turns a line number into a location.
+
+    Raises:
+        NotYaml: the text is not YAML.
+    """
     try:
-        if path.resolve() in seen:
-            raise ConfigError(
-                [
-                    f"{path}: _base_ goes round in a circle: {' -> '.join(map(str, (*seen, path.resolve())))}"
-                ]
-            )
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        advice = (
-            f"{asked_by} names it as _base_"
-            if asked_by
-            else "give the path of a config file with -c"
-        )
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}; {advice}"]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            [f"{path}: not a UTF-8 text file ({error.reason} at byte {error.start})"]
-        ) from None
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return None if node is None else _plain(loader, node, keys, locate, tree)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        reason = error.problem or error.context
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        reason = f"character {error.character!r} is not allowed"
+    except RecursionError:
+        line = 1
+        reason = "nested too deep, or an alias (*name) inside its own anchor"
+    raise NotYaml(f"{locate(line)}: not valid YAML: {reason}")
+
+
+def _plain(loader, node, keys: Keys, locate, tree: Tree) -> Any:
+    """The value of a YAML node; adds all locations and duplicate keys to the tree."""
+    if len(tree.marks) > MAX_VALUES:
+        raise NotYaml(f"{locate(1)}: more than {MAX_VALUES} values; do aliases (*name) multiply?")
+    here = locate(node.start_mark.line + 1)
+    tree.marks[keys] = here
+    if isinstance(node, yaml.MappingNode):
+        _check_keys(node, keys, locate, tree)
+        loader.flatten_mapping(node)
+        values = {}
+        for key, value in node.value:
+            name = str(key.value)
+            values[name] = _plain(loader, value, (*keys, name), locate, tree)
+            tree.marks[(*keys, name)] = locate(key.start_mark.line + 1)
+        return values
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(loader, item, (*keys, i), locate, tree) for i, item in enumerate(node.value)]
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, LookupError, AttributeError, OverflowError, yaml.YAMLError) as error:
+        reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+        problem = f"{dotted(keys)} is {node.value!r}, which cannot be read: {reason}"
+        tree.problems.append(f"{here}: {problem}")
+        return None
+    # YAML turns some plain text into dates or binary data; a config means the text.
+    return value if value is None or isinstance(value, (bool, int, float, str)) else node.value
+
+
+def _check_keys(node, keys: Keys, locate, tree: Tree) -> None:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key.value, str):
+            raise NotYaml(f"{locate(line)}: not valid YAML: a list or a map cannot be a key")
+        if key.value in lines:
+            # Overrides have no lines.
+            first = f", first on line {lines[key.value]}" if locate(1) != locate(2) else ""
+            label = dotted((*keys, key.value))
+            tree.problems.append(f"{locate(line)}: {label} is given twice{first}")
+        lines[key.value] = line
+
+
+def dump(data: dict) -> str:
+    """`data` as YAML text that `parse` reads back equal.
+
+    `yaml.safe_dump` would not quote the text "1e5", which is a number here.
+    """
+    return yaml.dump(
+        data,
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=120,
+    )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def read(path: Path, parents: tuple[Path, ...], named_by: str = "") -> Tree:
+    """A file on top of its `_base_` files.
+
+    Args:
+        parents: the files whose `_base_` led here.
+        named_by: location of the `_base_` that names this file.
+
+    Raises:
+        ConfigError: a file cannot be read, is not a YAML map, or is its own base.
+    """
     tree = Tree({}, sources=[str(path)])
+    text = _read_text(path, parents, named_by)
     try:
         tree.data = parse(text, (), lambda line: f"{path}:{line}", tree)
     except NotYaml as error:
         raise ConfigError([str(error)]) from None
     if not isinstance(tree.data, dict):
         raise ConfigError([f"{path}:1: expected a map of sections (MODEL, DATASET, ...)"])
-    place = tree.where(("_base_",))
-    bases = tree.data.pop("_base_", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(
-        isinstance(base, str) and "\0" not in base for base in bases
-    ):
-        raise ConfigError(
-            [
-                f"{place}: _base_ is {bases!r}, expected a path or a list of paths, relative to this file"
-            ]
-        )
+    location = tree.where(("_base_",))
     merged = Tree({})
-    for base in bases:
-        _merge(merged, read(path.parent / base, (*seen, path.resolve()), place))
+    for base in _pop_bases(tree, location):
+        _merge(merged, read(path.parent / base, (*parents, path.resolve()), location))
     _merge(merged, tree)
     merged.marks[()] = f"{path}:1"
     return merged
 
 
-class NotYaml(ValueError):
-    """Text that is no YAML document; the message begins with the place."""
-
-
-def parse(text: str, keys: Keys, place: Callable[[int], str], tree: Tree) -> Any:
-    """The value of a YAML text, which is to stand at `keys` of `tree`; `place(line)` says where a line is.
-
-    Raises:
-        NotYaml: the text is no YAML.
-    """
+def _read_text(path: Path, parents: tuple[Path, ...], named_by: str) -> str:
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        return None if node is None else _plain(loader, node, keys, place, tree)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise NotYaml(f"{place(line)}: not valid YAML: {error.problem or error.context}") from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise NotYaml(
-            f"{place(line)}: not valid YAML: character {error.character!r} is not allowed"
-        ) from None
-    except RecursionError:
-        raise NotYaml(
-            f"{place(1)}: not valid YAML: nested too deep, or an alias (*name) inside its own anchor"
-        ) from None
+        if path.resolve() in parents:
+            cycle = " -> ".join(map(str, (*parents, path.resolve())))
+            raise ConfigError([f"{path}: the _base_ files form a cycle: {cycle}"])
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        advice = "give the path of a config file with -c"
+        if named_by:
+            advice = f"{named_by} names it as _base_"
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}; {advice}"]) from None
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start}"
+        raise ConfigError([f"{path}: not a UTF-8 text file ({reason})"]) from None
 
 
-def _plain(loader, node, keys: Keys, place, tree: Tree) -> Any:
-    """The value of a YAML node; records the place of everything in it and reports doubled keys."""
-    if len(tree.marks) > MAX_VALUES:
-        raise NotYaml(f"{place(1)}: more than {MAX_VALUES} values; do aliases (*name) multiply?")
-    here = place(node.start_mark.line + 1)
-    tree.marks[keys] = here
-    if isinstance(node, yaml.MappingNode):
-        _check_keys(node, keys, place, tree)
-        loader.flatten_mapping(node)
-        values = {}
-        for key, value in node.value:
-            name = str(key.value)
-            values[name] = _plain(loader, value, (*keys, name), place, tree)
-            tree.marks[(*keys, name)] = place(key.start_mark.line + 1)
-        return values
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(loader, item, (*keys, i), place, tree) for i, item in enumerate(node.value)]
-    try:
-        value = loader.construct_object(node)
-    except (ValueError, LookupError, AttributeError, OverflowError, yaml.YAMLError) as error:
-        why = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
-        tree.problems.append(
-            f"{here}: {dotted(keys)} is {node.value!r}, which cannot be read: {why}"
-        )
-        return None
-    # Dates and binary data, which YAML makes out of plain text, mean text here.
-    return value if value is None or isinstance(value, (bool, int, float, str)) else node.value
-
-
-def _check_keys(node, keys: Keys, place, tree: Tree) -> None:
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key.value, str):
-            raise NotYaml(f"{place(line)}: not valid YAML: a list or a map cannot be a key")
-        if key.value in lines:
-            first = f", first on line {lines[key.value]}" if place(1) != place(2) else ""
-            tree.problems.append(
-                f"{place(line)}: {dotted((*keys, key.value))} is given twice{first}"
-            )
-        lines[key.value] = line
+def _pop_bases(tree: Tree, location: str) -> list[str]:
+    bases = tree.data.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if isinstance(bases, list) and all(isinstance(b, str) and "\0" not in b for b in bases):
+        return bases
+    expected = "expected a path or a list of paths, relative to this file"
+    raise ConfigError([f"{location}: _base_ is {bases!r}, {expected}"])
 
 
 _NAME_KEYS = ("name", "framework", "format")
 
 
 def _merge(under: Tree, over: Tree) -> None:
-    """Lay `over` on `under`: maps merge, everything else replaces, and so does a map that names another component."""
+    """Put `over` on top of `under`, in place.
 
-    def lay(low, high, keys):
-        for key, value in high.items():
+    Maps merge, unless they name different components. Everything else replaces the old value.
+    """
+
+    def merge_maps(old, new, keys):
+        for key, value in new.items():
             here = (*keys, key)
-            old = low.get(key)
-            merges = isinstance(value, dict) and isinstance(old, dict)
-            if merges and not any(value.get(k, old.get(k)) != old.get(k) for k in _NAME_KEYS):
-                lay(old, value, here)
+            old_value = old.get(key)
+            if (
+                isinstance(value, dict)
+                and isinstance(old_value, dict)
+                and all(value.get(k, old_value.get(k)) == old_value.get(k) for k in _NAME_KEYS)
+            ):
+                merge_maps(old_value, value, here)
             else:
-                low[key] = value
+                old[key] = value
                 under.forget(here)
 
-    lay(under.data, over.data, ())
+    merge_maps(under.data, over.data, ())
     under.marks.update(over.marks)
     under.problems += over.problems
     under.sources += over.sources
 
 
+# --- overrides ------------------------------------------------------------------------------------
+
+
 def override(tree: Tree, text: str) -> None:
-    """Apply one `A.b.0.c=value`; a part that is not there is made, and checked later like the rest of the file."""
+    """Apply an override `A.b.0.c=value`, whose value is YAML.
+
+    Missing maps on the way are created; unknown keys are reported later, with those of the file.
+    """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         tree.problems.append(f"-o {text}: expected KEY.PATH=value, as in -o DATASET.batch_size=16")
@@ -241,32 +281,20 @@ def override(tree: Tree, text: str) -> None:
 
 
 def _step(tree: Tree, text: str, here, part: str, keys: list):
-    """The dict key or list index that `part` means in `here`, or None after noting the problem."""
+    """The key or index that `part` means in `here`; None after adding a problem."""
     if isinstance(here, dict):
         return part
-    dotted = ".".join(map(str, keys))
-    if isinstance(here, list):
-        if part.isdecimal() and len(part) < 6 and int(part) < len(here):
-            return int(part)
-        tree.problems.append(
-            f"-o {text}: {dotted} is a list of {len(here)}; {part!r} is no place in it"
-        )
+    label = dotted(tuple(keys))
+    if not isinstance(here, list):
+        tree.problems.append(f"-o {text}: {label} is {here!r}, it has no {part!r}")
+    elif part.isdecimal() and len(part) < 6 and int(part) < len(here):
+        return int(part)
     else:
-        tree.problems.append(f"-o {text}: {dotted} is {here!r}, it has no {part!r}")
+        expected = f"{label} is a list of {len(here)}; {part!r} is not an index of it"
+        tree.problems.append(f"-o {text}: {expected}")
     return None
 
 
-def dump(data: dict) -> str:
-    """`data` as YAML text that this module reads back equal; `yaml.safe_dump` would leave the text "1e5" without quotes."""
-    return yaml.dump(
-        data,
-        Dumper=_Dumper,
-        sort_keys=False,
-        allow_unicode=True,
-        default_flow_style=None,
-        width=120,
-    )
-
-
 def dotted(keys: Keys) -> str:
+    """The keys as messages and overrides write them: `PIPELINE.train.transform.0`."""
     return ".".join(map(str, keys))

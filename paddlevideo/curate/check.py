@@ -1,7 +1,9 @@
 """Check a data set before training: probe every file, compare the files, and draw splits.
 
-result = check(CheckOptions(Inputs(Path("my_videos"))))
-write(result, Path("my_videos"))   # train.csv, val.csv, labels.txt, bad_files.csv, check.json
+Example:
+
+    result = check(CheckOptions(Inputs(Path("my_videos"))))
+    write(result, Path("my_videos"))   # train.csv, val.csv, labels.txt, bad_files.csv, check.json
 """
 
 import functools
@@ -17,7 +19,8 @@ from paddlevideo.curate.splits import split_by_source
 from paddlevideo.data.lists import MAX_SHOWN
 from paddlevideo.processes import Crash, run_each
 
-IMBALANCE = 10  # largest class over smallest one, from where on a note is due
+# Size of the largest class over the smallest from which on classes are called imbalanced.
+IMBALANCE = 10
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def probe_clips(
 
 
 def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -> None:
-    """Report the faults of the files for each clip, and leave out clips that are unusable."""
+    """Report the faults of each file for its clips, and leave out clips that are unusable."""
     usable = []
     for clip in inventory.clips:
         faults = infos[clip.key].faults
@@ -162,7 +165,7 @@ def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -
 def hash_equal_sizes(
     clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo], options: CheckOptions, show: bool
 ) -> dict[str, str]:
-    """Hash the files that are as large as another one: path -> hash."""
+    """Hash the files whose size another file has too: path -> hash."""
     paths_by_size = defaultdict(set)
     for clip in clips:
         info = infos[clip.key]
@@ -197,23 +200,33 @@ def draw_splits(inventory: Inventory, options: CheckOptions, has_splits: bool) -
     pairs = [(clip.source, clip.label) for clip in clips]
     for clip, split in zip(clips, split_by_source(pairs, shares, options.seed), strict=True):
         clip.split = split
-    for label in sorted({clip.label for clip in clips}):
-        splits = {clip.split for clip in clips if clip.label == label}
-        if empty := [split for split in shares if split not in splits]:
-            text = f"{describe_sources(clips, label)}: none for {' and '.join(empty)}"
-            inventory.faults.append(Fault("few", label, text))
+    report_small_classes(inventory, clips, list(shares))
     return True
 
 
-def describe_sources(clips: list[ClipEntry], label: str) -> str:
-    """Describe the sources of a class: `5 clips of 2 sources, 1 shared with other classes`."""
-    num_clips = sum(clip.label == label for clip in clips)
-    sources = {clip.source for clip in clips if clip.label == label}
-    shared = {clip.source for clip in clips if clip.label != label} & sources
-    clips_text = f"{num_clips} clip{'s' * (num_clips > 1)}"
-    sources_text = f"{len(sources)} source{'s' * (len(sources) > 1)}"
-    shared_text = f", {len(shared)} shared with other classes" if shared else ""
-    return f"{clips_text} of {sources_text}{shared_text}"
+def report_small_classes(
+    inventory: Inventory, clips: list[ClipEntry], drawn_splits: list[str]
+) -> None:
+    """Report classes that get no clip in one of the splits that were drawn from `clips`."""
+    clips_of_class: dict[str, list[ClipEntry]] = defaultdict(list)
+    classes_of_source: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        clips_of_class[clip.label].append(clip)
+        classes_of_source[clip.source].add(clip.label)
+    for label, group in sorted(clips_of_class.items()):
+        splits = {clip.split for clip in group}
+        empty = [split for split in drawn_splits if split not in splits]
+        if empty:
+            sources = {clip.source for clip in group}
+            num_shared = sum(len(classes_of_source[source]) > 1 for source in sources)
+            shared = f", {num_shared} shared with other classes" if num_shared else ""
+            counts = f"{plural(len(group), 'clip')} of {plural(len(sources), 'source')}{shared}"
+            text = f"{counts}: none for {' and '.join(empty)}"
+            inventory.faults.append(Fault("few", label, text))
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def settle_classes(inventory: Inventory, labels: set[str]) -> None:
@@ -226,10 +239,10 @@ def settle_classes(inventory: Inventory, labels: set[str]) -> None:
     counts = Counter(clip.label for clip in inventory.clips if clip.label not in trained)
     for label in sorted(labels - trained):
         if counts[label]:
-            text = f"no training clip of this class is usable, {counts[label]} in other splits are"
+            text = f"no usable training clip of this class, but {counts[label]} in other splits"
             inventory.faults.append(Fault("no_training", label, text))
         else:
-            text = "no clip of this class is usable"
+            text = "no usable clip of this class"
             inventory.faults.append(Fault("empty_class", label, text))
     inventory.clips = [clip for clip in inventory.clips if clip.label in trained]
     if not inventory.names_are_given and not inventory.labels_are_ids:
@@ -263,5 +276,5 @@ def collect_notes(clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo]) -> li
     ]
     if still:
         shown = ", ".join(still[:MAX_SHOWN]) + (", ..." if len(still) > MAX_SHOWN else "")
-        notes.append(f"{len(still)} clips show the same image in all probed frames: {shown}")
+        notes.append(f"{plural(len(still), 'clip')} without motion in the probed frames: {shown}")
     return notes

@@ -10,7 +10,7 @@ from paddlevideo.data.paths import SPLITS
 
 
 def drop_repeated_clips(inventory: Inventory) -> None:
-    """Leave out clips that are listed before with the same label and split."""
+    """Leave out clips that an earlier line lists with the same label and split."""
     first: dict[tuple, ClipEntry] = {}
     for clip in inventory.clips:
         other = first.setdefault((clip.key, clip.label, clip.split), clip)
@@ -63,7 +63,7 @@ def group_by_content(
     """Group clips with the same content, in the order of `clips`.
 
     Args:
-        hashes: path -> hash of the file, where another file has the same size.
+        hashes: path -> hash of the file. Files without a hash differ from all others in size.
 
     Returns:
         groups of two or more clips.

@@ -17,21 +17,22 @@ kind of picture, so that all classes together are a task too. Under the folder `
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
+
+from paddlevideo.processes import Crash, run_each
 
 WIDTH, HEIGHT, FPS = 160, 120, 25  # px, px, frames per second
 NUM_FRAMES = 40
@@ -133,15 +134,11 @@ def make_demo_set(out: Path, plan: DemoPlan, num_workers: int | None = None) -> 
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         os.chmod(work, 0o755)  # mkdtemp's folders are closed to others
-        # Spawned, not forked: a copy of a process whose libraries run threads may hang.
-        with ProcessPoolExecutor(
-            num_workers or os.cpu_count(), multiprocessing.get_context("spawn")
-        ) as pool:
-            files = plan.files()
-            for _ in pool.map(
-                write_clip, [work] * len(files), [plan.seed] * len(files), files, chunksize=8
-            ):
-                pass
+        files = plan.files()
+        write = partial(write_clip, work, plan.seed)
+        for index, result in run_each(write, files, num_workers or None, show=False):
+            if isinstance(result, Crash):
+                raise OSError(f"{out / clip_path(files[index])}: the process that wrote it crashed")
         write_lists(work, plan)
         (work / "demo.json").write_text(json.dumps(asdict(plan)) + "\n", encoding="utf-8")
         if out.exists():

@@ -29,7 +29,7 @@ DAMAGE = re.compile(
     r"does not match f_code|invalid cbp|slice (end )?not reached|Packet mismatch|"
     r"File ended prematurely|invalid as first byte of an EBML|partial file|ff asf skip"
 )
-# Part of a decoder's message -> the kind of fault. All other messages mean damage.
+# Part of a DecodeError of media/ -> the kind of fault. All other messages mean damage.
 KIND_OF_MESSAGE = (
     ("no such file", "missing"),
     ("a folder", "folder"),

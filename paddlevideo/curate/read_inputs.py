@@ -34,20 +34,20 @@ def read_inputs(inputs: Inputs) -> Inventory:
 
     Raises:
         DatasetError: an input does not exist, has no records, or is a list none of whose files
-            exists.
+            exists or whose paths are ambiguous.
     """
     inventory = Inventory(
         class_names=inputs.class_names, names_are_given=inputs.class_names is not None
     )
-    only_one = inputs.valid is None and inputs.test is None
-    paths = [(None if only_one else "train", inputs.data)]
+    data_split = None if inputs.valid is None and inputs.test is None else "train"
+    paths = [(data_split, inputs.data)]
     paths += [("valid", inputs.valid)] if inputs.valid is not None else []
     paths += [("test", inputs.test)] if inputs.test is not None else []
     for split, path in paths:
         if not path.exists():
             raise DatasetError(
                 f"{path}: no such file or folder; "
-                f"give a folder with one sub-folder per class, or a list"
+                "give a folder with one sub-folder per class, or a list"
             )
         if path.is_dir():
             read_folder(inventory, path, split, inputs.source)
@@ -63,7 +63,11 @@ def read_inputs(inputs: Inputs) -> Inventory:
 
 
 def resolve_splits(inventory: Inventory) -> None:
-    """Drop the split where all clips are for training; else leave out clips without a split."""
+    """Make the splits complete: either every clip has one, or none has.
+
+    If all splits that are given are "train", the clips get None, so that splits are drawn.
+    Otherwise clips without a split are left out.
+    """
     if all(clip.split in (None, "train") for clip in inventory.clips):
         for clip in inventory.clips:
             clip.split = None
@@ -207,7 +211,8 @@ def read_list(inventory: Inventory, file: Path, split: str | None, inputs: Input
         split: of all clips; None to read it from the column `split`, if there is one.
 
     Raises:
-        DatasetError: the list cannot be read, has no records, or none of its files exists.
+        DatasetError: the list cannot be read or has no records, none of its files exists, or a
+            path means two different files.
     """
     rows, problems = read_rows(file, with_num_frames=False)
     for line, text in problems.found:
@@ -235,7 +240,8 @@ def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:
     """Find the folder that the relative paths of a list refer to.
 
     Raises:
-        DatasetError: none of a few files, spread over the list, exists.
+        DatasetError: none of a few files, spread over the list, exists; or a path means two
+            different files.
     """
     # Lists from Windows have backslashes, which must not hide the folder.
     paths = [row.path.replace("\\", "/") for row in rows]

@@ -104,7 +104,7 @@ def faults_by_kind(faults: Sequence[Fault]) -> dict[str, list[Fault]]:
 
 
 def headline(result: CheckResult) -> str:
-    """`118 of 120 clips are good: 96 train, 22 valid; 3 classes; 8.4 min of video`."""
+    """Summarize the check: `11 of 35 clips are good: 9 train, 2 valid; 3 classes; 5 s of video`."""
     num_good = len(result.clips)
     good = "all" if num_good == result.num_listed else f"{num_good} of"
     counts = Counter(str(clip.split) for clip in result.clips)
@@ -119,7 +119,7 @@ def headline(result: CheckResult) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`51 s`, `8.4 min`, `2.5 h`."""
+    """Format a duration: `51 s`, `8.4 min`, `2.5 h`."""
     if seconds >= 7200:
         return f"{seconds / 3600:.1f} h"
     if seconds >= 120:

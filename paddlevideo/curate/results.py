@@ -30,7 +30,8 @@ from paddlevideo.curate.faults import KINDS
 from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import SPLITS, list_name
-from paddlevideo.files import atomic_write, writable
+from paddlevideo.files import atomic_write
+from paddlevideo.files import check_writable as check_file_writable
 from paddlevideo.log import readable
 
 MANIFEST = "check.json"
@@ -48,7 +49,7 @@ def check_writable(out_dir: Path, overwrite: bool = False) -> None:
             since.
         OSError: the folder cannot be written to.
     """
-    writable(out_dir / MANIFEST)
+    check_file_writable(out_dir / MANIFEST)
     if overwrite:
         return
     manifest = read_manifest(out_dir)

@@ -18,7 +18,7 @@ from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.youtube8m import pickles, shards
 from paddlevideo.data.youtube8m.dataset import FeatureDecoder
 from paddlevideo.data.youtube8m.tfrecord import encode_example, printable_id, write_payloads
-from paddlevideo.files import atomic_write, writable
+from paddlevideo.files import atomic_write, check_writable
 from paddlevideo.sample import DecodeError, Record
 
 # How a split's shards are called, and the list that is made of them.
@@ -191,7 +191,7 @@ def check_and_tell(
     """
     paths, index_file = shards.find_shards(file_path), index_file or shards.index_name(file_path)
     if index_file:
-        writable(index_file)
+        check_writable(index_file)
     reports = check(paths, decoder, num_workers)
     print("\n".join(summary(reports, decoder.max_frames)))
     if index_file:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from paddlevideo.sample import BatchShape, Draw, whole_batches
+from paddlevideo.sample import BatchShape, Draw, num_full_batches
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TrainOrder:
 
     def __len__(self):
         sizes = [shape.size * self.world_size for shape in self.cycle]
-        num_batches = whole_batches(sizes, self.num_records)
+        num_batches = num_full_batches(sizes, self.num_records)
         return min(num_batches, self.max_batches) if self.max_batches else num_batches
 
     def shuffled(self, epoch: int) -> np.ndarray:

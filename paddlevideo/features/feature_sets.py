@@ -37,7 +37,7 @@ from paddlevideo.features.extract import (
     check_codecs,
     write_recipe,
 )
-from paddlevideo.files import atomic_write, writable
+from paddlevideo.files import atomic_write, check_writable
 from paddlevideo.sample import DecodeError
 
 LABELS, WHITENING, FAILURES, VECTORS = "labels.txt", "whitening.npy", "failures.tsv", ".vectors"
@@ -111,7 +111,7 @@ def extract_set(
     """
     names = read_class_names(class_names) if class_names else _names_beside(plan.fitted)
     videos, names = find_tagged(inputs, names, with_labels, split)
-    writable(plan.out / RECIPE)
+    check_writable(plan.out / RECIPE)
     network = FrameNetwork(recipe)
     _begin(plan, recipe, network, videos)
     if names and with_labels:

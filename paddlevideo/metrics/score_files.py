@@ -26,7 +26,7 @@ import numpy as np
 
 from paddlevideo.files import atomic_write
 from paddlevideo.metrics.fusion import FusionError, Scores
-from paddlevideo.weights import plain, read_pickle
+from paddlevideo.safe_pickle import read_pickle, unwrap
 
 SCORE_SUFFIXES = (".json", ".npz")
 PREDICTION_SUFFIXES = (".json", ".jsonl", ".csv")
@@ -167,7 +167,7 @@ def read_scores(path: str | Path) -> Scores:
         elif path.suffix == ".npz":
             scores = _from_npz(path)
         elif path.suffix in (".pkl", ".pickle"):
-            scores = Scores(str(path), _matrix(path, plain(read_pickle(path))))
+            scores = Scores(str(path), _matrix(path, unwrap(read_pickle(path))))
         else:
             raise FusionError(f"{path}: expected a score file: .json, .npz or .pkl")
     except (FileNotFoundError, IsADirectoryError):
@@ -282,7 +282,7 @@ def _matrix(path: Path, content: Any) -> np.ndarray:
             )
         return content if content.dtype == np.float32 else content.astype(np.float64)
     if isinstance(content, list | tuple):
-        content = [plain(row) for row in content]
+        content = [unwrap(row) for row in content]
     rows = _equal_rows(path, content)
     if all(isinstance(row, np.ndarray) for row in rows):
         return _matrix(path, np.stack(rows))

@@ -9,7 +9,7 @@ import numpy as np
 
 from paddlevideo.data.labels import is_integer
 from paddlevideo.data.lists import Problems, read_rows
-from paddlevideo.files import atomic_write, writable
+from paddlevideo.files import atomic_write, check_writable
 from paddlevideo.metrics.fusion import (
     Aligned,
     FusionError,
@@ -138,7 +138,7 @@ def _check_flags(
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise FusionError(f"--out {out}: expected a .json or .npz file")
     for path in filter(None, (plot, out)):
-        writable(path)
+        check_writable(path)
 
 
 def _notes(videos: Aligned, names: list[str], apply_softmax: bool) -> list[str]:

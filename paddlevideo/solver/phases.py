@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from paddlevideo.sample import whole_batches
+from paddlevideo.sample import num_full_batches
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def phase_at(phases: Sequence[Phase], epoch: int) -> Phase:
 
 def steps_per_epoch(phase: Phase, num_records: int, world_size: int = 1) -> int:
     """Complete steps of an epoch, over all ranks; an epoch uses no record twice."""
-    return whole_batches([shape.batch_size * world_size for shape in phase.cycle], num_records)
+    return num_full_batches([shape.batch_size * world_size for shape in phase.cycle], num_records)
 
 
 def evaluates(phases: Sequence[Phase], epochs_done: int, val_interval: int = 1) -> bool:

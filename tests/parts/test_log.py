@@ -1,10 +1,11 @@
-"""What a run says: console, log file, metrics.jsonl."""
+"""The reports of a run: console, log file, progress bar, metrics.jsonl."""
 
 import io
 import json
 import logging
 import sys
 import types
+import warnings
 
 import pytest
 
@@ -12,7 +13,7 @@ from paddlevideo import log
 
 
 @pytest.fixture(autouse=True)
-def quiet_again():
+def restored_logger():
     before, level, propagate = list(log.logger.handlers), log.logger.level, log.logger.propagate
     yield
     for handler in log.logger.handlers:
@@ -23,7 +24,7 @@ def quiet_again():
     log.logger.propagate = propagate
 
 
-def test_lines_go_to_console_and_file(tmp_path, capsys):
+def test_writes_lines_to_console_and_file(tmp_path, capsys):
     log.setup(tmp_path / "run")
     log.logger.info("hello ü")
     log.logger.error("it broke")
@@ -33,7 +34,7 @@ def test_lines_go_to_console_and_file(tmp_path, capsys):
     assert [line.split("] ")[1] for line in lines] == ["hello ü", "it broke"]
 
 
-def test_setting_up_twice_says_things_once(tmp_path, capsys):
+def test_a_second_setup_replaces_the_first(tmp_path, capsys):
     log.setup(tmp_path)
     log.setup()
     log.logger.info("once")
@@ -41,24 +42,59 @@ def test_setting_up_twice_says_things_once(tmp_path, capsys):
     assert (tmp_path / "log.txt").read_text() == ""
 
 
-def test_other_ranks_write_their_own_file_and_keep_the_console_quiet(tmp_path, capsys):
+def test_other_ranks_write_their_own_file_and_print_warnings_only(tmp_path, capsys):
     log.setup(tmp_path, rank=1)
     log.logger.info("step")
     log.logger.warning("careful")
     assert capsys.readouterr().out.count("\n") == 1
-    assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2 and not (
-        tmp_path / "log.txt"
-    ).exists()
+    assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2
+    assert not (tmp_path / "log.txt").exists()
 
 
-def test_no_side_effects_at_import():
-    handlers = [
-        h for h in logging.getLogger("paddlevideo").handlers if isinstance(h, logging.FileHandler)
-    ]
-    assert not handlers
+def test_names_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    message = "cannot write to the output folder .*file: .*; choose another with -o output_dir="
+    with pytest.raises(OSError, match=message):
+        log.setup(tmp_path / "file")
 
 
-def test_a_bar_only_on_a_terminal(monkeypatch):
+def test_importing_adds_no_handlers():
+    handlers = logging.getLogger("paddlevideo").handlers
+    assert not [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+PADDLE_WARNINGS = (
+    "No ccache found. Please be aware that recompiling all source files may be required.",
+    "When training, we now always track global mean and variance.",
+)
+
+
+@pytest.mark.parametrize("hide", [log.setup, log.quiet_paddle_warnings])
+def test_hides_the_two_warnings_of_paddle_and_no_others(hide):
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        hide()
+        for text in (*PADDLE_WARNINGS, "another warning"):
+            warnings.warn(text, stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["another warning"]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "a.mp4"),
+            "a.mp4: No such file or directory",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("a value"), "a value"),
+    ],
+)
+def test_error_text_has_no_number(error, text):
+    assert log.error_text(error) == text
+
+
+def test_shows_a_bar_on_a_terminal_only(monkeypatch):
     assert log.progress(range(3)).disable
     terminal = io.StringIO()
     terminal.isatty = lambda: True
@@ -71,15 +107,15 @@ def test_a_bar_only_on_a_terminal(monkeypatch):
 def rows(folder) -> list[dict]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [
-        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
         for line in lines
     ]
 
 
-def test_rows_are_plain_json(tmp_path):
+def test_rows_are_valid_json(tmp_path):
     metrics = log.Metrics(tmp_path)
     metrics.write(epoch=1, loss=0.5, lr=float("inf"), top1=float("nan"), split="train")
-    assert len(rows(tmp_path)) == 1, "a row is in the file as soon as it is written"
+    assert len(rows(tmp_path)) == 1, "each row is written at once"
     metrics.close()
     (row,) = rows(tmp_path)
     assert row.pop("time") > 1.7e9
@@ -87,7 +123,7 @@ def test_rows_are_plain_json(tmp_path):
     metrics.close()
 
 
-def test_a_run_from_the_start_begins_a_new_file_and_a_resumed_one_goes_on(tmp_path):
+def test_a_new_run_starts_a_new_file_and_a_resumed_run_continues_it(tmp_path):
     first = log.Metrics(tmp_path)
     for epoch in (0, 1):
         for step in (0, 10, 20):
@@ -95,7 +131,7 @@ def test_a_run_from_the_start_begins_a_new_file_and_a_resumed_one_goes_on(tmp_pa
         first.write(epoch=epoch, top1=0.5)
     first.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 1, "st')  # a kill cut the line short
+        file.write('{"epoch": 1, "st')  # the run was killed in the middle of a line
 
     resumed = log.Metrics(tmp_path, keep_before=(1, 10))
     resumed.write(epoch=1, step=10)
@@ -107,14 +143,14 @@ def test_a_run_from_the_start_begins_a_new_file_and_a_resumed_one_goes_on(tmp_pa
     assert rows(tmp_path) == []
 
 
-def test_other_ranks_write_no_rows(tmp_path):
+def test_an_inactive_writer_writes_no_rows(tmp_path):
     metrics = log.Metrics(tmp_path, active=False)
     metrics.write(epoch=0)
     metrics.close()
     assert not list(tmp_path.iterdir())
 
 
-def test_curves_where_a_board_is_installed(tmp_path, monkeypatch):
+def test_writes_to_a_board_that_is_installed(tmp_path, monkeypatch):
     calls = []
 
     class Writer:

@@ -15,6 +15,7 @@ FLOORS = (
         "log",
         "paddle_internals",
         "processes",
+        "safe_pickle",
         "sample",
         "weights",
     ),

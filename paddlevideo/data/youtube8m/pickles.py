@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.data.youtube8m.tfrecord import FrameExample, printable_id
+from paddlevideo.safe_pickle import WeightsError, read_pickle, unwrap
 from paddlevideo.sample import DecodeError
-from paddlevideo.weights import WeightsError, plain, read_pickle
 
 # The keys of a dict, by our names of the features.
 FEATURES = {"rgb": ("feature", "rgb"), "audio": ("audio",)}
@@ -58,16 +58,16 @@ def example(video: dict[str, Any], names=("rgb", "audio")) -> FrameExample:
     Raises:
         DecodeError: a key is missing or holds something else.
     """
-    known = plain(video.get("video", b""))
+    known = unwrap(video.get("video", b""))
     video_id = known.encode("latin1", "replace") if isinstance(known, str) else known
     if not isinstance(video_id, bytes):
         raise DecodeError(f"the id 'video' is a {type(known).__name__}, expected text")
-    labels = plain(video.get("label", []))
+    labels = unwrap(video.get("label", []))
     try:
         labels = np.array(
-            [int(plain(label)) for label in (labels if labels is not None else [])], np.int64
+            [int(unwrap(label)) for label in (labels if labels is not None else [])], np.int64
         )
-        num_frames = None if plain(video.get("nframes")) is None else int(plain(video["nframes"]))
+        num_frames = None if unwrap(video.get("nframes")) is None else int(unwrap(video["nframes"]))
     except (TypeError, ValueError, OverflowError) as error:
         raise DecodeError(
             f"{printable_id(video_id)}: label or nframes is no number: {error}"
@@ -75,7 +75,7 @@ def example(video: dict[str, Any], names=("rgb", "audio")) -> FrameExample:
     features = {}
     for name in names:
         key = next((key for key in FEATURES.get(name, (name,)) if key in video), None)
-        array = None if key is None else plain(video[key])
+        array = None if key is None else unwrap(video[key])
         if key is None:
             raise DecodeError(
                 f"{printable_id(video_id)}: there is no feature {name!r}; keys: {', '.join(sorted(video)[:8])}"

@@ -1,4 +1,4 @@
-"""The registry: names to components, and what their signatures say."""
+"""The registry: components by name, and the arguments in their signatures."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from paddlevideo.config.registry import known, lookup, nearest, register
 
 
 @pytest.fixture(autouse=True)
-def clean():
+def restored_registry():
     before = {kind: dict(entries) for kind, entries in registry._ENTRIES.items()}
     yield
     registry._ENTRIES.clear()
     registry._ENTRIES.update(before)
 
 
-def test_classes_and_functions_by_their_own_or_given_names():
+def test_registers_classes_and_functions_under_one_or_more_names():
     @register("tool")
     class Hammer:
         pass
@@ -29,17 +29,17 @@ def test_classes_and_functions_by_their_own_or_given_names():
     assert lookup("tool", "Hammer").make is Hammer
     assert lookup("tool", "Saw").make(3) == lookup("tool", "Knife").make(3) == 3
     assert lookup("tool", "Saw").ignores == {"colour": "all are grey"}
-    assert Hammer.__name__ == "Hammer", "a decorator that gives the class back"
+    assert Hammer.__name__ == "Hammer", "the decorator returns the class"
 
 
-def test_one_name_stands_for_one_component():
+def test_rejects_a_second_component_of_the_same_name():
     register("tool", "Saw")(dict)
     with pytest.raises(AssertionError, match="tool 'Saw' is registered twice"):
         register("tool", "Saw")(list)
     register("machine", "Saw")(list)
 
 
-def test_unknown_names_propose_the_nearest():
+def test_unknown_names_suggest_the_nearest():
     register("tool", "Hammer")(dict)
     register("tool", "Saw")(dict)
     with pytest.raises(KeyError, match=r"there is no tool named 'hamer'; did you mean 'Hammer'\?"):
@@ -51,12 +51,12 @@ def test_unknown_names_propose_the_nearest():
     assert known("machine") == []
 
 
-def test_nearest_looks_past_case_first():
+def test_nearest_ignores_case():
     assert nearest("CENTERCROP", ["CenterCrop", "TenCrop"]) == "; did you mean 'CenterCrop'?"
     assert nearest("xyz", []) == ""
 
 
-def test_parameters_of_classes_dataclasses_and_functions():
+def test_parameters_of_dataclasses_classes_and_functions():
     @register("tool")
     @dataclass(frozen=True)
     class Drill:
@@ -73,12 +73,27 @@ def test_parameters_of_classes_dataclasses_and_functions():
         pass
 
     drill = lookup("tool", "Drill").parameters()
-    assert {k: (p.annotation, p.default) for k, p in drill.items()} == {
+    assert {name: (p.annotation, p.default) for name, p in drill.items()} == {
         "speed": (int, drill["speed"].empty),
         "size": (float, 2.0),
     }
     plane = lookup("tool", "Plane").parameters()
     assert list(plane) == ["width", "depth"] and plane["depth"].annotation == float | None
-    assert list(lookup("tool", "anything").parameters()) == ["named"], (
-        "what has no name cannot be given in a file"
-    )
+    parameters = list(lookup("tool", "anything").parameters())
+    assert parameters == ["named"], "a config cannot give positional-only parameters"
+
+
+def test_further_parameters_depend_on_the_given_arguments():
+    @register("tool")
+    class Holder:
+        def __init__(self, holds: str = "Saw", **arguments):
+            pass
+
+        @staticmethod
+        def further_parameters(given):
+            return lookup("tool", given.get("holds", "Saw")).parameters()
+
+    register("tool", "Saw")(lambda length=1: length)
+    register("tool", "Knife")(lambda edge=1: edge)
+    assert set(lookup("tool", "Holder").parameters()) == {"holds", "length"}
+    assert set(lookup("tool", "Holder").parameters({"holds": "Knife"})) == {"holds", "edge"}

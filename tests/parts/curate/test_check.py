@@ -60,7 +60,7 @@ def test_finds_exactly_the_faults_of_lists(tmp_path):
         "source 'derby' is also in valid",
         "the file is named Case.mp4",
         "written with backslashes; the file is named back.mp4",
-        "jump: no training clip of this class is usable, 1 in other splits are",
+        "jump: no usable training clip of this class, but 1 in other splits",
     ):
         assert message in text, message
 
@@ -169,5 +169,5 @@ def test_notes_imbalance_missing_audio_and_still_images(tmp_path):
     assert notes == [
         "classes are imbalanced: 21 training clips of run, 1 of swim",
         "21 of 22 clips have no audio, which matters to models with audio",
-        "1 clips show the same image in all probed frames: run/black.mp4",
+        "1 clip without motion in the probed frames: run/black.mp4",
     ]

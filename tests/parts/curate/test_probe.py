@@ -50,6 +50,21 @@ def test_probes_a_segment_of_a_video(tmp_path):
     assert [fault.kind for fault in empty.faults] == ["bad_times"]
 
 
+def test_classifies_the_errors_of_the_decoder(tmp_path):
+    complete = good_clip(tmp_path / "a.mp4", 1, 30)
+    content = complete.read_bytes()
+    # The index of this file is its last box.
+    (tmp_path / "no index.mp4").write_bytes(content[: content.index(b"moov") - 4])
+    (tmp_path / "text.txt").write_text("text\n" * 100)
+    (tmp_path / "random.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    names = ("none.mp4", "folder.mp4", "empty.mp4", "no index.mp4", "text.txt", "random.mp4")
+    kinds = [[fault.kind for fault in probe_file(tmp_path / name).faults] for name in names]
+    expected = ("missing", "folder", "empty", "truncated", "not_video", "not_video")
+    assert kinds == [[kind] for kind in expected]
+
+
 @pytest.mark.parametrize("all_frames", [False, True])
 def test_reports_damage_that_the_decoder_conceals(tmp_path, all_frames):
     bad, good = tmp_path / "bad.webm", tmp_path / "good.webm"

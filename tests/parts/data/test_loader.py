@@ -28,7 +28,7 @@ from paddlevideo.sample import (
     Draw,
     Failure,
     Record,
-    whole_batches,
+    num_full_batches,
 )
 
 
@@ -144,8 +144,8 @@ def test_ranks_agree_on_the_shape_of_a_step():
 @pytest.mark.parametrize(
     ("sizes", "records", "steps"), [((3,), 13, 4), ((4, 2), 15, 4), ((4, 2), 16, 5), ((4, 2), 3, 0)]
 )
-def test_whole_batches(sizes, records, steps):
-    assert whole_batches(sizes, records) == steps
+def test_num_full_batches(sizes, records, steps):
+    assert num_full_batches(sizes, records) == steps
 
 
 def test_a_phase_that_records_do_not_fill_says_so():

@@ -282,7 +282,7 @@ def test_a_folder_of_data_on_the_command_line_replaces_the_lists_of_the_file(tmp
     )
     note = cfg.origin.notes[0]
     assert note.startswith(
-        f"DATASET.root {clips} takes the place of train.file_path: data/k400/train.list, test.file_path"
+        f"DATASET.root {clips} replaces train.file_path: data/k400/train.list, test.file_path"
     )
     assert note.endswith("class_names: data/k400/labels.txt") and cfg.DATASET.class_names is None
     assert (

@@ -141,7 +141,7 @@ def test_any_other_misfit_is_an_error(demo, released):
     lacking = {k: v for k, v in released.items() if k != "backbone.bb_0_0.conv0._conv.weight"}
     with pytest.raises(
         WeightsError,
-        match=r"not in the file: backbone.bb_0_0.conv0._conv.weight. These weights are of another",
+        match=r"not in the file: backbone.bb_0_0.conv0._conv.weight. These weights belong to another",
     ):
         load_weights(model, lacking, "x", None, None)
     narrow = {**released, W: released[W][:100]}

@@ -154,7 +154,7 @@ def test_wrong_and_missing_weights(exported, tmp_path):
     with pytest.raises(WeightsError, match="there is no such file"):
         export(exported.cfg, tmp_path / "none.pdparams", tmp_path / "out")
     other = load_config(exported.config, ["MODEL.backbone.layers=50"])
-    with pytest.raises(WeightsError, match="These weights are of another model"):
+    with pytest.raises(WeightsError, match="These weights belong to another model"):
         export(other, exported.weights, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

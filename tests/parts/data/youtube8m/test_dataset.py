@@ -648,9 +648,9 @@ class Evil:
     [
         (
             [Evil()],
-            "refers to (posix|nt).mkdir, which is not an array: refused, nothing of it was run",
+            "refers to (posix|nt).mkdir, which is not an array: refused, no code in the file was run",
         ),
-        ([{"video": Evil()}], "refused, nothing of it was run"),
+        ([{"video": Evil()}], "refused, no code in the file was run"),
         (5, "it holds a int, expected a list of dicts, one a video"),
         ([1, "x"], "it holds a list of int, str, expected a list of dicts"),
         (b"cut", "damaged"),
