@@ -133,7 +133,7 @@ class SampleFrames(FrameSampler):
 @register("transform")
 @dataclass(frozen=True)
 class AudioFeatureSelector(Transform):
-    """Cuts the log-mel feature to each clip: the same number of time steps, zeros after its end.
+    """Cuts the log-mel feature of each clip: `fixed_length` time steps, padded with zeros.
 
     Of L time steps of a video with F frames, a clip from frame a to frame b gets the time steps
     round((a + 1) / F * L) .. round((b + 1) / F * L).

@@ -45,8 +45,8 @@ class Clip(Protocol):
 
         Raises:
             DecodeError: the frames have no times and the caller must not continue without audio.
-                A folder of frames that `FrameDecoder` opens raises it, so that no training on a
-                wrong source uses silence unnoticed.
+                Clips of `FrameDecoder` raise it, so that training with audio on folders of frames
+                fails instead of using silence unnoticed.
         """
         ...
 

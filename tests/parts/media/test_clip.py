@@ -85,9 +85,9 @@ def test_cuts_a_part_of_a_video_by_time(tmp_path):
 
 def test_checks_indices(tmp_path):
     with VideoDecoder().open(Record(str(write_clip(tmp_path / "a.mp4")))) as clip:
-        for wrong in ([30], [-1]):
+        for indices in ([30], [-1]):
             with pytest.raises(IndexError, match="requested from a clip of 30 frames"):
-                clip.read(wrong)
-        for wrong in ([], [0.5], [[1]]):
+                clip.read(indices)
+        for indices in ([], [0.5], [[1]]):
             with pytest.raises(ValueError, match="must be integers"):
-                clip.read(wrong)
+                clip.read(indices)
