@@ -1,6 +1,8 @@
-"""Writes a model as a static program. Run as a process of its own, because Paddle decides at its import which kind it writes:
+"""Writes a model as a static program, in a process of its own.
 
-FLAGS_enable_pir_api=0 python -m paddlevideo.exporting.program JOB.yaml
+    FLAGS_enable_pir_api=0 python -m paddlevideo.exporting.program JOB.yaml
+
+Paddle reads that flag only when it is imported: 1 writes `.json` programs, 0 `.pdmodel` programs.
 """
 
 import os
@@ -20,12 +22,12 @@ from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.sample import InputSpec
 from paddlevideo.weights import load_into
 
-# ONNX operators up to this version; ONNX Runtime and OpenVINO run them all.
-OPSET = 13
+OPSET = 13  # version of the ONNX operators; ONNX Runtime and OpenVINO run all of this version
+ERROR_LINES = 12  # lines of a failed process that an error message shows
 
 
 class ExportError(ValueError):
-    """A model that could not be exported, or whose program does not compute what the model does."""
+    """A model that could not be exported, or whose program computes other logits."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Job:
     """What to write.
 
     Args:
-        config: the config as plain data; `source` names it in messages.
+        config: the config as plain data.
+        source: names the config in error messages.
         weights: the weight file.
-        inputs: name -> shape, None where free.
-        stem: the files' path without suffix.
+        inputs: shape of each input, by name; None for a free size.
+        dtypes: type of each input, by name.
+        stem: path of the files, without suffix.
         onnx: also convert the program to `<stem>.onnx`.
     """
 
@@ -52,24 +56,27 @@ class Job:
     @classmethod
     def of(
         cls,
-        data,
-        source,
-        num_classes,
-        weights,
+        config: Mapping[str, Any],
+        source: str | Path,
+        num_classes: int,
+        weights: str | Path,
         inputs: Mapping[str, InputSpec],
         stem: Path,
-        onnx: bool = False,
     ) -> "Job":
+        """A job as plain data, which can be written as YAML."""
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
         dtypes = {name: spec.dtype for name, spec in inputs.items()}
-        return cls(data, source, num_classes, str(weights), shapes, dtypes, str(stem), onnx)
+        return cls(config, str(source), num_classes, str(weights), shapes, dtypes, str(stem))
 
 
 def run(job: Job, pir: bool) -> None:
-    """Do a job in a process of its own: `.json` + `.pdiparams` with `pir`, else `.pdmodel` + `.pdiparams` + `.pdiparams.info`.
+    """Do a job in a new process.
+
+    Args:
+        pir: write `.json` and `.pdiparams`, else `.pdmodel`, `.pdiparams` and `.pdiparams.info`.
 
     Raises:
-        ExportError: with the last lines of what that process said.
+        ExportError: with the last lines that the process printed.
     """
     package = Path(__file__).resolve().parents[2]
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -86,27 +93,31 @@ def run(job: Job, pir: bool) -> None:
     )
     file.unlink()
     if done.returncode:
-        said = "\n  ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-12:])
+        printed = done.stderr.strip() or done.stdout.strip()
+        last_lines = "\n  ".join(printed.splitlines()[-ERROR_LINES:])
         kind = "PIR program" if pir else "program"
         raise ExportError(
-            f"the {kind} could not be written (exit code {done.returncode}):\n  {said}"
+            f"the {kind} could not be written (exit code {done.returncode}):\n  {last_lines}"
         )
 
 
 def write(job: Job) -> None:
-    """The work itself, in the kind of program that this process is set to."""
+    """Write the program, in the kind that this process is set to."""
     paddle.set_device("cpu")
     model = build_model(config_from_data(dict(job.config), job.source), job.num_classes)
     load_into(model, read_model(job.weights)[0], job.weights)
     model.eval()
-    specs = {n: paddle.static.InputSpec(shape, job.dtypes[n], n) for n, shape in job.inputs.items()}
+    specs = {
+        name: paddle.static.InputSpec(shape, job.dtypes[name], name)
+        for name, shape in job.inputs.items()
+    }
     paddle.jit.save(model, job.stem, input_spec=[specs])
     if job.onnx:
         import paddle2onnx  # an optional extra
 
-        program = next(p for p in (f"{job.stem}.pdmodel", f"{job.stem}.json") if Path(p).exists())
+        written = next(p for p in (f"{job.stem}.pdmodel", f"{job.stem}.json") if Path(p).exists())
         paddle2onnx.export(
-            program, f"{job.stem}.pdiparams", f"{job.stem}.onnx", opset_version=OPSET
+            written, f"{job.stem}.pdiparams", f"{job.stem}.onnx", opset_version=OPSET
         )
 
 

@@ -1,1 +1,1 @@
-"""Files, folders, lists or arrays become labels, with any runtime."""
+"""Prediction: files, folders, lists or arrays become classes and scores, with any runtime."""

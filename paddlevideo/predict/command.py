@@ -1,4 +1,4 @@
-"""The predict command: its flags, those of PaddleVideo's predict.py among them -> a Predictor -> printed results."""
+"""The predict command: parsed flags -> a Predictor -> printed and written results."""
 
 from argparse import Namespace
 from collections import Counter
@@ -17,13 +17,14 @@ from paddlevideo.runtimes.choose import require
 
 
 def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
-    """Print a result per input as it comes, and write all of them to `args.out`.
+    """Print the result of each input as soon as it is known, and write all of them to `args.out`.
 
     Args:
-        ignored: {flag: why it has no effect}, of the flags that were given.
+        args: see commands/predict.py.
+        ignored: {flag: why it has no effect}, for the flags that were given.
 
     Returns:
-        how many inputs failed.
+        the number of inputs that failed.
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
@@ -42,9 +43,11 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
 
 
 def check_output(args: Namespace) -> None:
-    """
+    """Check the flags for the output.
+
     Raises:
-        ValueError, OSError: the results would go nowhere, or cannot be written.
+        ValueError: the results are neither printed nor written, or the file has an unknown suffix.
+        OSError: the file cannot be written.
     """
     if args.out:
         check_prediction_suffix(args.out)
@@ -54,7 +57,7 @@ def check_output(args: Namespace) -> None:
 
 
 def show(results: Iterable[Result], args: Namespace) -> int:
-    """Print and write results, and log what failed; returns how many did."""
+    """Print and write results, and log the failures; returns the number of failures."""
     count, failed, notes = 0, [], Counter()
     with result_file(args.out) if args.out else nullcontext() as write:
         for result in results:
@@ -77,16 +80,16 @@ def show(results: Iterable[Result], args: Namespace) -> int:
 
 
 def open_predictor(args: Namespace) -> Predictor:
-    """The predictor that the flags ask for.
+    """Create the predictor that the flags describe.
 
     Raises:
-        ValueError: flags that are not supported, or that contradict each other.
+        ValueError: a flag is not supported, or two flags contradict each other.
     """
     for flag in ("use_xpu", "use_npu"):
-        if getattr(args, flag):
+        if vars(args)[flag]:
             raise ValueError(f"--{flag} is not supported: models run on a CPU or a GPU")
     if args.model and args.model_file:
-        raise ValueError("--model and --model_file are both given; one of them says what to run")
+        raise ValueError("--model and --model_file are both given; leave one of them out")
     if args.override and not args.config:
         raise ValueError("-o changes a config; give it with --config")
     backend = args.backend
@@ -119,7 +122,10 @@ def open_predictor(args: Namespace) -> Predictor:
 
 
 def _device(use_gpu: bool | None) -> str:
-    """Old command lines ask for a GPU by default, so one that is not there is a line and no error."""
+    """The device for --use_gpu.
+
+    Old command lines often have --use_gpu=True, so a missing GPU is a warning, not an error.
+    """
     if use_gpu is None:
         return "auto"
     device, note = dist.choose_device(use_gpu)

@@ -1,6 +1,6 @@
-"""Between a pipeline and a program: what the one gives, as the other takes it."""
+"""Connects a pipeline to a program: the arrays of the one become the inputs of the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,37 +15,44 @@ Extract = Callable[[Record], FrameExample]
 
 
 class Feed:
-    """A pipeline, measured on a made-up clip, and fitted to a program by `connect`.
+    """A pipeline, measured with a synthetic clip; `connect` fits it to a program.
 
-    A program that PaddleVideo itself exported names its inputs differently (they are taken in order) and, for a model of
-    segments, has all views of a video as segments of one clip; its logits are then their mean already.
+    Programs that PaddleVideo exported differ in two ways. Their inputs have other names, and are
+    matched by their order. A program of a model with segments takes all views of a video as the
+    segments of one clip, and returns the mean of their logits.
 
     Args:
-        names: of the inputs, None for all that the pipeline gives.
-        extract: makes frame features of a video, for a pipeline that takes those.
+        names: inputs of the program; None for all that the pipeline gives.
+        extract: extracts frame features of a video, for a pipeline that takes features.
 
     Attributes:
-        specs: name -> clips, the batch in front, as the pipeline gives them.
+        specs: the pipeline's inputs by name, with a batch axis in front.
         num_views: clips of one video.
-        batch_specs: what a sample holds until a run, by name; see ClipPipeline.
-        clip_bytes: of one clip, as the program takes it.
-        views_in_clip: views that the program takes as one clip, 1 but for PaddleVideo's exports.
-        sample_bytes: of one video's views, as they wait for a run.
-        fixed: whether clips of all videos have one shape.
+        batch_specs: arrays of a sample that waits for a run; see `Pipeline.batch_specs`.
+        clip_bytes: size of the inputs of one clip.
+        sample_bytes: size of a sample that waits for a run, with all of its views.
+        fixed_size: whether clips of all videos have one shape.
+        views_in_clip: views that the program takes as one clip; more than 1 only for programs that
+            PaddleVideo exported.
     """
 
     def __init__(
-        self, pipeline: Pipeline, names: list[str] | None = None, extract: Extract | None = None
+        self,
+        pipeline: Pipeline,
+        names: Sequence[str] | None = None,
+        extract: Extract | None = None,
     ):
-        self._pipeline, self._extract = pipeline, extract
-        self.num_views, self.batch_specs = pipeline.num_views, pipeline.batch_specs
-        sample, turned = (
-            {name: made[name] for name in self.batch_specs}
-            for made in map(pipeline.synthetic, (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1]))
+        self._pipeline = pipeline
+        self._extract = extract
+        self.num_views = pipeline.num_views
+        self.batch_specs = pipeline.batch_specs
+        wide, tall = (
+            {name: sample[name] for name in self.batch_specs}
+            for sample in map(pipeline.synthetic, (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1]))
         )
-        self.fixed = all(sample[name].shape == turned[name].shape for name in sample)
-        self.sample_bytes = sum(array.nbytes for array in sample.values())
-        view = batch_of_one(pipeline, sample)
+        self.fixed_size = all(wide[name].shape == tall[name].shape for name in wide)
+        self.sample_bytes = sum(array.nbytes for array in wide.values())
+        view = batch_of_one(pipeline, wide)
         missing = [name for name in names or () if name not in view]
         if missing:
             raise ConfigError(
@@ -56,55 +63,63 @@ class Feed:
             for name in names or view
         }
         self.clip_bytes = sum(view[name].nbytes for name in self.specs)
-        self._names, self.views_in_clip = {name: name for name in self.specs}, 1
+        self.views_in_clip = 1
+        self._program_names = {name: name for name in self.specs}
 
     def connect(self, program: Mapping[str, InputSpec]) -> None:
-        """Fit to a program that takes these inputs: shapes with None where free, () where unknown.
-
-        Raises:
-            ConfigError: the pipeline gives something else; says both.
-        """
-        if len(program) != len(self.specs):
-            raise ConfigError(
-                [
-                    f"the program takes {', '.join(program)}; PIPELINE.test gives {', '.join(self.specs)}"
-                ]
-            )
-        if set(program) != set(self.specs):
-            self._names = dict(zip(self.specs, program, strict=True))
-            self.views_in_clip = self.num_views if len(program) == 1 else 1
-        for name, spec in self.specs.items():
-            wanted = program[self._names[name]].shape
-            given = tuple(
-                self.views_in_clip * size if axis == 0 else size
-                for axis, size in enumerate(spec.shape[1:])
-            )
-            fits = len(wanted) == len(given) + 1 and all(
-                w in (None, g) for w, g in zip(wanted[1:], given, strict=True)
-            )
-            if wanted and not fits:
-                said = f"the program takes {name} {list(wanted[1:])}, PIPELINE.test gives {list(given)}"
-                raise ConfigError([f"{said}; use the config that the model was exported with"])
-
-    def sample(self, record: Record, clip: Any = None) -> Sample:
-        """What waits for a run: all views of a video, uint8, or the features of its sound or frames.
+        """Fit to a program.
 
         Args:
-            clip: open already, as frames in memory are; None opens the record.
+            program: its inputs by name, with None for a free size and () for an unknown shape.
+
+        Raises:
+            ConfigError: the pipeline gives something else.
+        """
+        if len(program) != len(self.specs):
+            given = ", ".join(self.specs)
+            raise ConfigError(
+                [f"the program takes {', '.join(program)}; PIPELINE.test gives {given}"]
+            )
+        if set(program) != set(self.specs):
+            self._program_names = dict(zip(self.specs, program, strict=True))
+            self.views_in_clip = self.num_views if len(program) == 1 else 1
+        for name, spec in self.specs.items():
+            expected = program[self._program_names[name]].shape
+            if not expected:
+                continue
+            given = list(spec.shape[1:])
+            if given and self.views_in_clip > 1:
+                given[0] = self.views_in_clip * (given[0] or 1)
+            fits = len(expected) == len(given) + 1 and all(
+                size in (None, own) for size, own in zip(expected[1:], given, strict=True)
+            )
+            if not fits:
+                raise ConfigError(
+                    [
+                        f"the program takes {name} {list(expected[1:])}, PIPELINE.test gives "
+                        f"{given}; use the config that the model was exported with"
+                    ]
+                )
+
+    def sample(self, record: Record, source: Any = None) -> Sample:
+        """The sample of a video with all of its views, which waits for a run.
+
+        Args:
+            source: an open clip, or features in memory; None to open the record.
 
         Raises:
             StageError: the video cannot be decoded or transformed.
         """
-        if clip is None and self._extract and record.offset is None:
+        if source is None and self._extract and record.offset is None:
             with Stage("features"):
-                clip = self._extract(record)
-        sample = self._pipeline(record, np.random.default_rng(0), clip)
+                source = self._extract(record)
+        sample = self._pipeline(record, np.random.default_rng(0), source)
         if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
             views = {name: np.asarray(sample[name]) for name in self.batch_specs}
             sample |= {name: array.reshape(-1, *array.shape[2:]) for name, array in views.items()}
         return sample
 
     def arrays(self, clips: Arrays) -> Arrays:
-        """Clips [n, ...] of samples -> what the program is run with."""
+        """The inputs of the program for clips [n, ...] of samples."""
         clips = self._pipeline.finish(clips)
-        return {self._names[name]: np.asarray(clips[name]) for name in self.specs}
+        return {self._program_names[name]: np.asarray(clips[name]) for name in self.specs}

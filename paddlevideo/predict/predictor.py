@@ -1,17 +1,18 @@
-"""Videos, sounds or shards of features -> classes, with an exported model or a built one, on any backend.
+"""Classifies videos, audio files or shards of features, with any runtime.
 
     predictor = Predictor("inference/ppTSN")
     for result in predictor.predict("videos/", topk=5):
         result.print()
 
-Inputs are read and transformed by the objects that a test uses, built from the model's own PIPELINE.test; the logits of a
-video's views are averaged as a test does it.
+A prediction reads and transforms its inputs as a test does, with the model's PIPELINE.test, and
+averages the scores of a video over its views in the same way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -19,58 +20,61 @@ from scipy.special import expit
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.curate.youtube8m import class_names as names_of_vocabulary
-from paddlevideo.data.class_names import read_class_names
-from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.datasets import DatasetError
-from paddlevideo.data.paths import split_under
-from paddlevideo.data.pipeline import StageError
+from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.data.views import stack
-from paddlevideo.engine.build import build_pipeline, class_names_file, load_config, load_records
+from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
+from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.models.audiovisual import MIN_VARIANCE, only
 from paddlevideo.predict.feed import Extract, Feed
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
+from paddlevideo.predict.labels import names_in_config, requested_names
 from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, read_manifest
-from paddlevideo.sample import Record, Sample
+from paddlevideo.sample import Arrays, Record, Sample
 
-# Bytes of input in one run; what a network holds besides is about twenty times as much.
+# Bytes of input in one run. The activations of a network take about twenty times as much.
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 # Bytes of decoded views that wait for a run.
 WAIT_BYTES = 1 << 30
+
+Modalities = Mapping[str, Sequence[str]]
 
 
 class Predictor:
     """A model that is ready to classify videos.
 
     Args:
-        model: an exported folder; a .pdmodel, .json or .onnx file; a built `nn.Layer` (with `config`); None for the model
-            of `config` with `weights`.
-        config: a config, or its path. Needed where no model.yaml stands beside the model; where one does, this config's
-            PIPELINE.test is used instead of the exported one.
-        weights: the weight file, where `model` is None.
-        backend: auto, paddle, tensorrt, onnxruntime, openvino, eager; see backends.py.
-        params_file: of a .pdmodel or .json; the .pdiparams beside it by default.
-        views_per_step: clips in one run of the network; None takes as many as suit the device.
-        class_names: names of the classes in place of those that are known: a list, a file as DATASET.class_names takes it, or
-            the vocabulary.csv of YouTube-8M.
-        features: makes the frame features of a video, so that a model of those also takes videos.
-        options: device, precision, threads, ...; see `backends.Options`.
+        model: an exported folder; a .pdmodel, .json or .onnx file; a built `Recognizer` (with
+            `config`); None for the model of `config` with `weights`.
+        config: a config, or its path. It is needed without a model.yaml next to the model.
+            Otherwise its PIPELINE.test replaces the exported one.
+        weights: the weight file, if `model` is None.
+        backend: auto, paddle, tensorrt, onnxruntime, openvino or eager; see runtimes/choose.py.
+        params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
+        views_per_step: clips in one run of the network; None for as many as suit the device.
+        class_names: names to show in place of the model's own: a list, a file as
+            DATASET.class_names takes it, or YouTube-8M's vocabulary.csv.
+        features: extracts frame features, so that a model of frame features also takes videos.
+        options: device, precision, threads, ...; see `runtimes.base.Options`.
 
     Attributes:
-        backend: what runs the model; `backend.name` says so in words.
-        labels: name of each class, None where only ids are known.
-        multi_label: whether a video may have several classes; each score is then a probability of its own.
-        modalities: {modality: names of its inputs}, empty for a model of one.
+        backend: runs the model; `backend.name` describes runtime and device.
+        labels: name of each class; None if only ids are known.
+        multi_label: whether a video may have several classes; each score is then a probability of
+            its own.
+        modalities: {modality: names of its inputs}; empty for a model of one modality.
+        top_k: default number of classes of a result.
+        views_per_step: clips in one run of the network.
 
     Raises:
-        ConfigError, WeightsError, BackendError, ManifestError: what is missing or does not fit.
+        ConfigError, WeightsError, BackendError, ManifestError: something is missing, or does not
+            fit the rest.
     """
 
     def __init__(
@@ -86,50 +90,30 @@ class Predictor:
         **options,
     ):
         cfg = load_config(config) if isinstance(config, (str, Path)) else config
-        manifest, labels = None, None
-        if model is None:
-            if cfg is None or weights is None:
-                raise ConfigError(["a Predictor needs an exported model, or a config and weights"])
-            model, classes = trained_model(cfg, weights)
-            labels = classes.names
-        elif weights is not None:
-            raise ConfigError(
-                [
-                    "weights are for a Predictor without model: what was exported, or built, has its own"
-                ]
-            )
-        elif not isinstance(model, paddle.nn.Layer):
-            if not Path(model).exists():
-                raise ConfigError(
-                    [
-                        f"{model}: there is no such file or folder; export the model first (tools/export_model.py)"
-                    ]
-                )
-            manifest = _manifest_of(Path(model))
-            labels = manifest.labels if manifest else None
-        cfg = _choose_config(cfg, manifest, model)
+        model, manifest, labels = _model_of(model, cfg, weights)
+        cfg = _config_of(cfg, manifest, model)
         built = isinstance(model, paddle.nn.Layer)
-        about = manifest or (model if built else lookup("framework", cfg.MODEL.name).make)
-        self._view_average = about.view_average
-        self.multi_label = about.multi_label
-        self.modalities: Mapping[str, Sequence[str]] = about.modalities
-        self.labels = (
-            _given_names(class_names) or labels or _names_in(cfg, built and not self.multi_label)
-        )
+        # The framework of the config answers for a program without a model.yaml.
+        source: Any = manifest or (model if built else lookup("framework", cfg.MODEL.name).make)
+        self._view_average = source.view_average
+        self.multi_label: bool = source.multi_label
+        self.modalities: Modalities = source.modalities
+        class_folders = built and not self.multi_label
+        self.labels = requested_names(class_names) or labels or names_in_config(cfg, class_folders)
         self.top_k = cfg.INFERENCE.top_k
-        pipeline = _pipeline_for_any(cfg)
-        self._rules = _rules(cfg, manifest, pipeline, features)
-        self._feed = Feed(pipeline, list(about.inputs) if manifest or built else None, features)
+        pipeline = _pipeline_for_any_input(cfg)
+        self._rules = _input_rules(cfg, manifest, pipeline, features)
+        names = list(source.inputs) if manifest or built else None
+        self._feed = Feed(pipeline, names, features)
         on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
         limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
-        most = (
-            views_per_step or cfg.DATASET.views_per_step or max(1, limit // self._feed.clip_bytes)
-        )
+        clips = views_per_step or cfg.DATASET.views_per_step
+        clips = clips or max(1, limit // self._feed.clip_bytes)
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
-        self.backend = open_backend(model, backend, params_file, max_batch=most, **options)
+        self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
         self._feed.connect(self.backend.inputs)
-        self.views_per_step = max(1, most // self._feed.views_in_clip)
+        self.views_per_step = max(1, clips // self._feed.views_in_clip)
 
     def predict(
         self,
@@ -138,18 +122,22 @@ class Predictor:
         topk: int | None = None,
         modalities: bool = False,
     ) -> Iterator[Result]:
-        """Classify videos, one result for each, in the order of the inputs; one that cannot be decoded has an `error`.
+        """Classify videos, with one result for each in the order of the inputs.
+
+        The result of a video that cannot be decoded has an `error`.
 
         Args:
-            inputs: a file, a folder (all videos below it, or sounds, or shards: what the model takes), a glob, a .txt or .list
-                file of paths, frames uint8 [T, H, W, 3], a `FrameExample`, or several of these. Each record of a shard is one.
-            batch_size: videos that are scored together. Their views go through the network `views_per_step` at a time, so
-                the scores do not depend on it.
-            topk: classes of each result; None takes what the model was exported with (INFERENCE.top_k).
-            modalities: score each of the model's modalities alone, too.
+            inputs: one or several of: a file; a folder (all files below it that the model takes:
+                videos, audio files or shards); a glob; a .txt or .list file of paths; uint8 frames
+                [T, H, W, 3]; a `FrameExample`. A shard gives one result per record.
+            batch_size: videos that are scored together. Their views go through the network
+                `views_per_step` at a time, so the scores do not depend on it.
+            topk: classes of each result; None for INFERENCE.top_k of the exported config.
+            modalities: also score each modality of the model alone.
 
         Raises:
-            ValueError: no video where `inputs` say, a number below 1, or a model of one modality.
+            ValueError: no video is found, a number is below 1, or `modalities` is requested from a
+                model of one modality.
         """
         topk = self.top_k if topk is None else topk
         if batch_size < 1 or topk < 1:
@@ -158,65 +146,62 @@ class Predictor:
             )
         if modalities and not self.modalities:
             raise ValueError(
-                "scores of each modality are for models of pictures and sound; this one has a single modality"
+                "scores of each modality are for audio-visual models; "
+                "this one has a single modality"
             )
-        found = find_inputs(inputs, self._rules)
-        return self._results(
-            found,
-            self._fitting(batch_size, len(found)),
-            topk,
-            self.modalities if modalities else {},
-        )
+        records = find_inputs(inputs, self._rules)
+        batch_size = self._limit_batch(batch_size, len(records))
+        return self._results(records, batch_size, topk, self.modalities if modalities else {})
 
     def _results(
-        self, found: Inputs, batch_size: int, topk: int, modalities: Mapping[str, Sequence[str]]
+        self, records: Inputs, batch_size: int, topk: int, modalities: Modalities
     ) -> Iterator[Result]:
-        """Results in order: a batch is scored when it is full, and failures wait for those before them."""
+        """Results in order; a failure waits until the batch before it is full and scored."""
         waiting: list[tuple[Record, Sample | str]] = []
-        for record, clip in found:
-            waiting.append((record, self._load(record, clip)))
-            if sum(isinstance(sample, dict) for _, sample in waiting) in (0, batch_size):
+        for record, source in records:
+            waiting.append((record, self._load(record, source)))
+            num_samples = sum(isinstance(sample, dict) for _, sample in waiting)
+            if num_samples in (0, batch_size):
                 yield from self._score(waiting, topk, modalities)
                 waiting = []
         yield from self._score(waiting, topk, modalities)
 
-    def _load(self, record: Record, clip) -> Sample | str:
+    def _load(self, record: Record, source: Any) -> Sample | str:
         """The sample, or why there is none."""
         try:
-            return self._feed.sample(record, clip)
+            return self._feed.sample(record, source)
         except StageError as error:
             return str(error)
 
     def _score(
-        self, waiting: list[tuple[Record, Sample | str]], topk: int, modalities: Mapping
+        self, waiting: list[tuple[Record, Sample | str]], topk: int, modalities: Modalities
     ) -> Iterator[Result]:
         samples = [sample for _, sample in waiting if isinstance(sample, dict)]
-        whole = self._logits(samples) if samples else np.zeros((0, 0))
+        logits = iter(self._logits(samples) if samples else ())
         parts = {
-            name: self._logits(samples, inputs) for name, inputs in modalities.items() if samples
+            name: iter(self._logits(samples, inputs))
+            for name, inputs in modalities.items()
+            if samples
         }
-        scored = 0
         for record, sample in waiting:
             if isinstance(sample, str):
                 yield Result(record.location, error=sample)
                 continue
-            alone = {name: logits[scored] for name, logits in parts.items()}
-            yield self._result(record, sample, whole[scored], alone, topk)
-            scored += 1
+            alone = {name: next(rows) for name, rows in parts.items()}
+            yield self._result(record, sample, next(logits), alone, topk)
 
     def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
-        """Logits of each video, averaged over its views, float64 [N, K]; of the inputs of one modality where they are given."""
-        batch_specs = self._feed.batch_specs
-        batch = {name: stack([sample[name] for sample in samples]) for name in batch_specs}
-        return mean_scores(
-            partial(self._run, modality),
-            batch_specs,
-            batch,
-            self.views_per_step,
-            self._view_average,
-        )
+        """Logits of each video, averaged over its views, float64 [N, K].
 
-    def _run(self, modality: Sequence[str], arrays: dict[str, np.ndarray]) -> np.ndarray:
+        Args:
+            modality: inputs to use alone; all by default.
+        """
+        specs = self._feed.batch_specs
+        batch = {name: stack([sample[name] for sample in samples]) for name in specs}
+        run = partial(self._run, modality)
+        return mean_scores(run, specs, batch, self.views_per_step, self._view_average)
+
+    def _run(self, modality: Sequence[str], arrays: Arrays) -> np.ndarray:
         arrays = self._feed.arrays(arrays)
         return self.backend.run(only(arrays, modality) if modality else arrays)
 
@@ -228,14 +213,14 @@ class Predictor:
         alone: dict[str, np.ndarray],
         topk: int,
     ) -> Result:
-        silent = self._silent(sample)
+        silent = self._silent_views(sample)
         result = self._best(record, logits, topk)
         parts = {
             name: self._best(record, row, topk)
             for name, row in alone.items()
             if name != "audio" or not silent.all()
         }
-        # Of a record in a shard; a file is called by its path.
+        # Records of shards have an id; files are identified by their path.
         name = sample["id"].decode("utf-8", "backslashreplace") if "id" in sample else ""
         return replace(result, id=name, note=self._note(sample, silent), modalities=parts)
 
@@ -243,7 +228,8 @@ class Predictor:
         if self.labels and len(self.labels) != len(logits):
             raise ConfigError(
                 [
-                    f"the model has {len(logits)} classes, but {len(self.labels)} class names are given"
+                    f"the model has {len(logits)} classes, "
+                    f"but {len(self.labels)} class names are given"
                 ]
             )
         scores = expit(logits) if self.multi_label else softmax(logits)
@@ -251,113 +237,128 @@ class Predictor:
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result(record.location, best, [float(scores[i]) for i in best], names)
 
-    def _silent(self, sample: Sample) -> np.ndarray:
-        """Which views of a model that sees and hears have nothing to hear, bool [V]; the model tells by the same number."""
+    def _silent_views(self, sample: Sample) -> np.ndarray:
+        """Which views an audio-visual model treats as views without audio, bool [V].
+
+        The model uses the same threshold.
+        """
         if "audio" not in self.modalities:
             return np.zeros(1, bool)
         return np.atleast_1d(np.var(sample["audio"], axis=(-3, -2, -1)) <= MIN_VARIANCE)
 
     def _note(self, sample: Sample, silent: np.ndarray) -> str:
         if silent.any():
-            views = (
-                "no sound" if silent.all() else f"no sound in {silent.sum()} of {len(silent)} views"
-            )
-            return f"{views}: classified by the pictures alone"
-        missing = sample.get("missing_audio", False) and not self.modalities
-        return "no sound: silence takes its place (missing_audio: zeros)" if missing else ""
+            where = "" if silent.all() else f" in {silent.sum()} of {len(silent)} views"
+            return f"no audio{where}: classified by the frames alone"
+        if sample.get("missing_audio", False) and not self.modalities:
+            return "no audio: replaced by silence (missing_audio: zeros)"
+        return ""
 
-    def _fitting(self, batch_size: int, num_videos: int) -> int:
-        """No more videos at once than memory is meant for, or than are sure to have one shape."""
-        fits = max(1, WAIT_BYTES // self._feed.sample_bytes) if self._feed.fixed else 1
-        if min(batch_size, num_videos) > fits:
-            size = f"the views of one take {self._feed.sample_bytes / 2**20:.0f} MB"
-            logger.info(
-                f"{fits} video(s) at a time instead of {batch_size}: {size if self._feed.fixed else 'their sizes differ'}"
-            )
-        return min(batch_size, fits)
-
-
-def _manifest_of(path: Path) -> Manifest | None:
-    """The manifest of a folder, or of a file that it lists."""
-    manifest = read_manifest(path if path.is_dir() else path.parent)
-    return manifest if manifest and (path.is_dir() or path.name in manifest.files) else None
+    def _limit_batch(self, batch_size: int, num_videos: int) -> int:
+        """The batch size, reduced to what the memory limit allows; 1 if shapes may differ."""
+        if not self._feed.fixed_size:
+            limit, reason = 1, "their sizes differ"
+        else:
+            limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
+            reason = f"the views of one take {self._feed.sample_bytes / 2**20:.0f} MB"
+        if min(batch_size, num_videos) > limit:
+            logger.info(f"{limit} video(s) at a time instead of {batch_size}: {reason}")
+        return min(batch_size, limit)
 
 
-def _choose_config(cfg: Config | None, manifest: Manifest | None, model) -> Config:
-    if cfg is None and manifest is None:
-        what = (
-            "a built model"
-            if isinstance(model, paddle.nn.Layer)
-            else f"{model}: no {FILE} that belongs to it, so it"
+def _model_of(
+    model: str | Path | paddle.nn.Layer | None, cfg: Config | None, weights: str | Path | None
+) -> tuple[str | Path | paddle.nn.Layer, Manifest | None, list[str] | None]:
+    """(the model, its manifest if it has one, its class names if it has them).
+
+    Raises:
+        ConfigError: there is no model, or weights are given for a model that has its own.
+    """
+    if model is None:
+        if cfg is None or weights is None:
+            raise ConfigError(["a Predictor needs an exported model, or a config and weights"])
+        built, classes = trained_model(cfg, weights)
+        return built, None, classes.names
+    if weights is not None:
+        raise ConfigError(
+            ["weights are for a Predictor without model; an exported or built model has its own"]
         )
-        raise ConfigError([f"{what} needs the config that says how its frames are made: --config"])
+    if isinstance(model, paddle.nn.Layer):
+        return model, None, None
+    path = Path(model)
+    if not path.exists():
+        raise ConfigError(
+            [
+                f"{model}: there is no such file or folder; "
+                "export the model first (tools/export_model.py)"
+            ]
+        )
+    manifest = read_manifest(path if path.is_dir() else path.parent)
+    if manifest and not path.is_dir() and path.name not in manifest.files:
+        manifest = None  # it describes another program in this folder
+    return model, manifest, manifest.labels if manifest else None
+
+
+def _config_of(
+    cfg: Config | None, manifest: Manifest | None, model: str | Path | paddle.nn.Layer
+) -> Config:
+    """The config that makes the inputs: the given one, else the one in the manifest.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if cfg is None:
+        if isinstance(model, paddle.nn.Layer):
+            raise ConfigError(["a built model needs the config of its pipeline: --config"])
+        if manifest is None:
+            raise ConfigError(
+                [
+                    f"{model}: no {FILE} that belongs to it, "
+                    "so it needs the config of its pipeline: --config"
+                ]
+            )
         folder = Path(model) if Path(model).is_dir() else Path(model).parent
         return manifest.test_config(folder / FILE)
     if manifest and cfg.origin.data.get("PIPELINE", {}).get("test") != manifest.pipeline:
         logger.warning(
-            f"PIPELINE.test of {cfg.origin.path} differs from the one that the model was exported with: using the former"
+            f"PIPELINE.test of {cfg.origin.path} differs from the one that the model was exported "
+            "with; the config's is used"
         )
     return cfg
 
 
-def _pipeline_for_any(cfg: Config) -> ClipPipeline:
-    """PIPELINE.test, which decodes what it is given: a model of frame folders predicts video files too."""
+def _pipeline_for_any_input(cfg: Config) -> Pipeline:
+    """PIPELINE.test, where a model of frames decodes both video files and folders of frames."""
     pipeline = build_pipeline(cfg, "test")
     if "frames" in pipeline.batch_specs:
-        pipeline.decode = AnyDecoder(
-            VideoDecoder() if isinstance(pipeline.decode, FrameDecoder) else pipeline.decode
-        )
+        folders = isinstance(pipeline.decode, FrameDecoder)
+        pipeline.decode = AnyDecoder(VideoDecoder() if folders else pipeline.decode)
     return pipeline
 
 
-def _rules(
-    cfg: Config, manifest: Manifest | None, pipeline: ClipPipeline, features: Extract | None
+def _input_rules(
+    cfg: Config, manifest: Manifest | None, pipeline: Pipeline, features: Extract | None
 ) -> InputRules:
-    """What paths mean to this pipeline.
+    """What a path means to this pipeline.
 
     Raises:
-        ConfigError: `features` for a model that takes none.
+        ConfigError: `features` is given for a model that takes no frame features.
     """
     find_records = pipeline.find_records
     if features and not find_records:
         raise ConfigError(
-            ["features are for a model of frame features; this one takes its inputs as they are"]
+            ["features are for a model of frame features; this one takes videos or audio itself"]
         )
-    section = ((manifest.config if manifest else cfg.origin.data).get("DATASET") or {}).get(
-        "test"
-    ) or {}
-    known = lookup("dataset", section["format"]).parameters() if "format" in section else {}
-    suffix = section.get("suffix") or (known["suffix"].default if "suffix" in known else "")
+    section = manifest.test_section if manifest else _test_section(cfg)
+    suffix = section.get("suffix") or ""
+    if not suffix and "format" in section:
+        parameters = lookup("dataset", section["format"]).parameters()
+        suffix = parameters["suffix"].default if "suffix" in parameters else ""
     naming = {"frame_pattern": suffix} if "{" in suffix else {"suffix": suffix}
-    return InputRules(pipeline.suffixes, find_records, features is not None, **naming)
+    # A folder without shards may have videos, whose features are extracted.
+    suffixes = VIDEO_SUFFIXES if find_records else pipeline.suffixes
+    return InputRules(suffixes, find_records, features is not None, **naming)
 
 
-def _given_names(names: str | Path | Sequence[str] | None) -> list[str] | None:
-    if not isinstance(names, (str, Path)):
-        return list(names) if names else None
-    return (
-        names_of_vocabulary(Path(names))
-        if Path(names).suffix.lower() == ".csv"
-        else read_class_names(names)
-    )
-
-
-def _names_in(cfg: Config, of_data: bool) -> list[str] | None:
-    """The class names of a config: of its file or, where they are wanted, of a folder per class that it trains on."""
-    file = class_names_file(cfg)
-    if file and Path(file).exists():
-        return read_class_names(file)
-    if not of_data or not cfg.DATASET.train:
-        return None
-    try:
-        root = cfg.DATASET.root
-        folder = cfg.DATASET.train.args.get("file_path") or (
-            root and split_under(root, "train")["file_path"]
-        )
-        if not folder or not Path(folder).is_dir():
-            return None
-        return load_records(cfg, ("train",))[1].names
-    except DatasetError as error:
-        logger.warning(f"results show class ids, for DATASET.train gives no names: {error}")
-        return None
+def _test_section(cfg: Config) -> Mapping[str, Any]:
+    return (cfg.origin.data.get("DATASET") or {}).get("test") or {}

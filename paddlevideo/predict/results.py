@@ -1,4 +1,4 @@
-"""What prediction gives for one video: classes and scores, or the reason why there are none; and files of that."""
+"""The result of a prediction for one video, and files of results."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,17 +13,18 @@ from paddlevideo.metrics.score_files import prediction_file
 
 @dataclass(frozen=True)
 class Result:
-    """The best classes of one video, best first.
+    """The best classes of one video, best first; or the reason why there are none.
 
     Args:
-        input_path: the file as it was given, with `@` and the place of a record inside; `array 0` for frames in memory.
-        class_ids: the ids, k of them.
+        input_path: the file as it was given, and for a record in a file `@` and its offset;
+            `array 0` for frames in memory.
+        class_ids: ids of the best classes.
         scores: their probabilities.
-        label_names: their names, the ids as text where the model has no names.
-        error: why the video could not be classified, None where it was.
-        id: of the video, where the record has one.
-        note: what else there is to know, as that there was no sound.
-        modalities: results of each modality alone, where they were asked for.
+        label_names: their names; ids as text where the model has no names.
+        error: why the video could not be classified; None if it was.
+        id: of the video, where its record has one.
+        note: what a user should know about the result, such as missing audio.
+        modalities: results of each modality alone, if they were requested.
     """
 
     input_path: str
@@ -37,7 +38,11 @@ class Result:
 
     @property
     def json(self) -> dict[str, Any]:
-        """Plain data: input_path with class_ids, scores and label_names, or error; and id, note, modalities where there are."""
+        """Plain data.
+
+        It has input_path, and class_ids, scores and label_names, or error; id, note and modalities
+        where they are not empty.
+        """
         name = {"input_path": self.input_path, **({"id": self.id} if self.id else {})}
         if self.error is not None:
             return {**name, "error": self.error}
@@ -67,21 +72,23 @@ class Result:
             lines += result._lines(f"{modality} ")
         return "\n".join(lines)
 
-    def _lines(self, which: str) -> Iterator[str]:
-        for rank, (number, score, name) in enumerate(
-            zip(self.class_ids, self.scores, self.label_names, strict=True), 1
-        ):
-            yield f"\t{which}top-{rank} class: {number}"
-            yield f"\t{which}top-{rank} score: {score}"
-            if name != str(number):
-                yield f"\t{which}top-{rank} label: {name}"
+    def _lines(self, prefix: str) -> Iterator[str]:
+        rows = zip(self.class_ids, self.scores, self.label_names, strict=True)
+        for rank, (class_id, score, name) in enumerate(rows, 1):
+            yield f"\t{prefix}top-{rank} class: {class_id}"
+            yield f"\t{prefix}top-{rank} score: {score}"
+            if name != str(class_id):
+                yield f"\t{prefix}top-{rank} label: {name}"
 
     def print(self) -> None:
-        """Print it as PaddleVideo does, with the label's name."""
+        """Print it in the format of PaddleVideo's predict.py, with the names of the classes."""
         print(self, flush=True)
 
     def save_to_json(self, path: str | Path) -> Path:
-        """Write `.json` to a file, or as `<name of the input>.json` into a folder; returns the file's path.
+        """Write the result as JSON; returns the path of the file.
+
+        Args:
+            path: a `.json` file, or a folder, where the file becomes `<name of the input>.json`.
 
         Raises:
             OSError: it cannot be written.
@@ -90,9 +97,8 @@ class Result:
         if path.suffix != ".json":
             path = path / f"{Path(self.input_path).stem}.json"
         with atomic_write(path) as temporary:
-            temporary.write_text(
-                json.dumps(self.json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-            )
+            text = json.dumps(self.json, ensure_ascii=False, indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
         return path
 
 
@@ -101,7 +107,7 @@ def result_file(path: str | Path) -> Iterator[Callable[[Result], None]]:
     """Yield a function that writes one result to `path`; see `score_files.prediction_file`.
 
     Raises:
-        ValueError: another suffix than `.json`, `.jsonl` or `.csv`.
+        ValueError: the suffix is not `.json`, `.jsonl` or `.csv`.
         OSError: it cannot be written.
     """
     with prediction_file(path) as write:
@@ -109,7 +115,7 @@ def result_file(path: str | Path) -> Iterator[Callable[[Result], None]]:
 
 
 def write_results(path: str | Path, results: Sequence[Result]) -> None:
-    """Write all results, in their order; see `result_file`."""
+    """Write all results in the given order; see `result_file`."""
     with result_file(path) as write:
         for result in results:
             write(result)

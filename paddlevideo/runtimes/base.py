@@ -1,54 +1,49 @@
-"""The runtimes behind `open_backend`: each opens a program and turns named arrays into logits."""
+"""The interface of a runtime: it opens a program and turns named arrays into logits."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-import paddle
 
+from paddlevideo.processes import num_cores
 from paddlevideo.sample import Arrays, InputSpec
 
 
 class BackendError(ValueError):
-    """A backend that is not available here, or a program that it cannot open or run."""
+    """A runtime that is not available on this machine, or a program that it cannot open or run."""
 
 
-class Backend(Protocol):
-    """A program that is ready to run.
+@dataclass(frozen=True)
+class Program:
+    """The files of an exported program.
 
-    Attributes:
-        name: which runtime, on what.
-        inputs: what it takes, by name; shape () and dtype "" where the runtime does not tell.
+    Args:
+        model: the program.
+        params: its weights; None where the program contains them.
+        inputs: its inputs, by name; empty without a model.yaml that describes it.
     """
 
-    name: str
-    inputs: dict[str, InputSpec]
-
-    def run(self, arrays: Arrays) -> np.ndarray:
-        """Named arrays `[N, ...]` of the types in `inputs` -> logits float32 [N, K].
-
-        Raises:
-            BackendError: names, types or shapes that the program does not take.
-        """
-        ...
+    model: Path
+    params: Path | None
+    inputs: Mapping[str, InputSpec]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run.
+    """How to run. A runtime ignores the options that do not apply to it.
 
     Args:
-        device: auto (a GPU where the runtime has one; eager: Paddle's present device), cpu, gpu, gpu:1.
-        precision: fp16 computes in bfloat16 on a CPU; int8 is not supported.
-        threads: of a CPU; None for all cores that this process may use.
-        max_batch: clips in the largest `run`, which TensorRT must know beforehand.
-        gpu_mem: of Paddle's memory pool at the start (MB).
-        ir_optim: let Paddle Inference rewrite the program.
-        onednn: Paddle Inference, or a built model, uses oneDNN on a CPU; None is on.
-        quiet: no log lines of Paddle Inference's own.
+        device: auto, cpu, gpu or gpu:<number>. auto is a GPU if the runtime can use one; a built
+            model stays on Paddle's current device.
+        precision: fp16 is bfloat16 on a CPU; int8 is not supported.
+        threads: compute threads on a CPU; None for all cores that this process may use.
+        max_batch: the largest number of clips in one `run`.
+        gpu_mem: initial GPU memory pool (MB).
+        ir_optim: let the runtime optimize the program.
+        onednn: use oneDNN on a CPU; None for the default of the runtime, which is on.
+        quiet: hide the runtime's own log lines.
     """
 
     device: str = "auto"
@@ -63,7 +58,8 @@ class Options:
     def __post_init__(self):
         if self.precision == "int8":
             raise BackendError(
-                "int8 needs a program that was quantised with calibration data, and export writes none; use fp32 or fp16"
+                "int8 needs a program that was quantized with calibration data, and export writes "
+                "none; use fp32 or fp16"
             )
         if self.device.partition(":")[0] not in ("auto", "cpu", "gpu"):
             raise BackendError(
@@ -72,71 +68,110 @@ class Options:
 
     @property
     def num_threads(self) -> int:
-        if self.threads:
-            return self.threads
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        """Compute threads on a CPU."""
+        return self.threads or num_cores()
 
-    def gpu(self, available: int, who: str) -> int | None:
-        """The GPU number to use, None for the CPU.
+    def gpu(self, num_available: int, runtime: str) -> int | None:
+        """The GPU number to use; None for the CPU.
 
         Args:
-            available: how many GPUs the runtime can use.
+            num_available: how many GPUs the runtime can use.
+            runtime: its name in the error message.
+
+        Raises:
+            BackendError: there is no such GPU.
         """
         kind, _, number = self.device.partition(":")
-        if kind == "cpu" or (kind == "auto" and not available):
+        if kind == "cpu" or (kind == "auto" and not num_available):
             return None
-        if int(number or 0) >= available:
+        if int(number or 0) >= num_available:
             raise BackendError(
-                f"{who} can use {available or 'no'} GPU here, and device {self.device!r} was asked for; use device cpu"
+                f"{runtime} can use {num_available or 'no'} GPU here, but device {self.device!r} "
+                "was requested; use device cpu"
             )
         return int(number or 0)
 
 
-@dataclass(frozen=True)
-class Program:
-    """The files of a program, and what it takes, by name, where a model.yaml tells that."""
+class Backend:
+    """A runtime. An instance is an opened program or model that is ready to run.
 
-    model: Path
-    params: Path | None
-    inputs: Mapping[str, InputSpec]
+    A subclass has a file of its own in this folder and is found by its `kind`. It takes
+    `(program, options)`, a `Program` or, with `runs_models`, a built model.
+
+    Attributes:
+        kind: name of the runtime, as `--backend` takes it.
+        suffixes: of the programs that it reads, the preferred one first.
+        runs_models: whether it runs built models in place of programs.
+        auto_priority: rank among the runtimes that `auto` tries, 1 first; None to leave it out.
+        name: runtime and device of this instance, for people.
+        inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
+            know them.
+    """
+
+    kind: ClassVar[str] = ""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    runs_models: ClassVar[bool] = False
+    auto_priority: ClassVar[int | None] = None
+
+    name: str
+    inputs: dict[str, InputSpec]
+
+    def __init__(self, program: Any, options: Options):
+        raise NotImplementedError(f"{type(self).__name__}.__init__")
+
+    @classmethod
+    def missing(cls) -> str:
+        """What this machine lacks for the runtime, and how to get it; "" where it can run."""
+        return ""
+
+    def run(self, arrays: Arrays) -> np.ndarray:
+        """Run the program.
+
+        Args:
+            arrays: each input [N, ...], with the shape and type in `inputs`.
+
+        Returns:
+            logits, float32 [N, K].
+
+        Raises:
+            BackendError: an input is missing, or has another type or shape.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.run")
 
 
 def check_inputs(arrays: Arrays, inputs: Mapping[str, InputSpec]) -> None:
-    """
+    """Check arrays against the inputs of a program.
+
     Raises:
-        BackendError: `arrays` are not what the program takes.
+        BackendError: an input is missing, or has another type or shape.
     """
     for name, spec in inputs.items():
-        if name not in arrays or not _fits(arrays[name], spec):
-            wanted = (
-                f"{spec.dtype} {['any' if s is None else s for s in spec.shape] if spec.shape else ''}".strip()
-                or "an array"
-            )
-            had = f"only {', '.join(arrays) or 'nothing'}"
-            came = f"{arrays[name].dtype} {list(arrays[name].shape)}" if name in arrays else had
-            raise BackendError(f"the program takes {name} as {wanted}; it was given {came}")
+        if name in arrays and _fits(arrays[name], spec):
+            continue
+        shape = ["any" if size is None else size for size in spec.shape]
+        expected = f"{spec.dtype} {shape if shape else ''}".strip() or "an array"
+        given = f"only {', '.join(arrays) or 'nothing'}"
+        if name in arrays:
+            given = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+        raise BackendError(f"the program takes {name} as {expected}; it was given {given}")
 
 
 def _fits(array: np.ndarray, spec: InputSpec) -> bool:
     if spec.dtype not in ("", str(array.dtype)):
         return False
-    same_axes = array.ndim == len(spec.shape)
-    return not spec.shape or (
-        same_axes and all(s in (None, g) for g, s in zip(array.shape, spec.shape, strict=True))
+    if not spec.shape:
+        return True
+    return array.ndim == len(spec.shape) and all(
+        size in (None, given) for given, size in zip(array.shape, spec.shape, strict=True)
     )
 
 
 def reason(error: BaseException) -> str:
-    """The telling line of a C++ library's message: Paddle begins it with an error class in brackets, others end with it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    return next((line for line in lines if line.startswith("(")), lines[-1])
+    """The most useful line of an error message of a C++ library.
 
-
-def paddle_gpus() -> int:
-    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    That is the line which starts with an error class in brackets, as in Paddle's messages, else
+    the last line.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith("(")]
+    return [type(error).__name__, *lines[-1:], *marked[:1]][-1]

@@ -1,7 +1,7 @@
-"""One small interface over the runtimes that can run an exported model.
+"""Finds the runtimes, and opens a model with one of them.
 
     backend = open_backend("inference/ppTSN", "onnxruntime")
-    logits = backend.run({"frames": array})   # named arrays as in backend.inputs -> float32 [N, K]
+    logits = backend.run({"frames": array})  # arrays as in backend.inputs -> float32 [N, K]
 
 | kind        | reads             | needs                                    | runs on           |
 | ---         | ---               | ---                                      | ---               |
@@ -10,76 +10,80 @@
 | onnxruntime | .onnx             | pip install onnxruntime                  | CPU, GPU          |
 | openvino    | .onnx, .pdmodel   | pip install openvino                     | CPU, Intel GPU    |
 | eager       | a built model     | nothing more                             | CPU, GPU          |
+
+To add a runtime, add a file with a subclass of `Backend` to this folder, and its kind to the
+choices of `--backend` (commands/predict.py).
 """
 
-import importlib.util
+import importlib
+import pkgutil
 from pathlib import Path
 
 import paddle
-from paddle import inference
 
+from paddlevideo import runtimes
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
-from paddlevideo.runtimes.eager import EagerBackend
-from paddlevideo.runtimes.manifest import check_files, read_manifest
-from paddlevideo.runtimes.onnx_runtime import OnnxRuntimeBackend
-from paddlevideo.runtimes.openvino import OpenVINOBackend
-from paddlevideo.runtimes.paddle_inference import PaddleBackend
+from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest, check_files, read_manifest
 from paddlevideo.sample import InputSpec
 
-READS = {
-    "paddle": (".pdmodel", ".json"),
-    "tensorrt": (".pdmodel",),
-    "onnxruntime": (".onnx",),
-    "openvino": (".onnx", ".pdmodel"),
-}
-FORMAT_OF = {
-    ".pdmodel": "pdmodel",
-    ".json": "pir",
-    ".onnx": "onnx",
-}  # the --format that writes a file
+# Suffix of a program -> the --format that writes it.
+FORMAT_OF = {suffixes[0]: name for name, suffixes in PROGRAM_FILES.items()}
 
 
-# --- what there is -------------------------------------------------------------------------------------------------
+# --- available runtimes ---------------------------------------------------------------------------
+
+
+def _find_runtimes() -> dict[str, type[Backend]]:
+    """{kind: class} of every runtime in this folder: those of `auto` first, then by name."""
+    classes: list[type[Backend]] = []
+    for module in pkgutil.iter_modules(runtimes.__path__, f"{runtimes.__name__}."):
+        if module.name != __name__:
+            values = vars(importlib.import_module(module.name)).values()
+            classes += [value for value in values if isinstance(value, type)]
+    found = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
+    last = len(found) + 1
+    return dict(sorted(found.items(), key=lambda item: (item[1].auto_priority or last, item[0])))
+
+
+RUNTIMES = _find_runtimes()
 
 
 def available_backends() -> dict[str, str]:
-    """Each kind of backend -> "" where this machine can run it, else what is missing."""
-    return {kind: _missing(kind) for kind in (*READS, "eager")}
+    """{kind: what this machine lacks for it, "" where it can run}, of every runtime."""
+    return {kind: runtime.missing() for kind, runtime in RUNTIMES.items()}
 
 
-def _missing(kind: str) -> str:
-    if kind == "tensorrt":
-        if not paddle.is_compiled_with_cuda():
-            return f"paddlepaddle {paddle.__version__} here is the CPU build; install paddlepaddle-gpu with TensorRT"
-        if inference.get_trt_compile_version() == (0, 0, 0):
-            return f"this build of paddlepaddle-gpu {paddle.__version__} was made without TensorRT"
-        wanted = ".".join(map(str, inference.get_trt_compile_version()))
-        return (
-            ""
-            if inference.get_trt_runtime_version() != (0, 0, 0)
-            else f"the TensorRT {wanted} library is not installed"
-        )
-    if kind in ("onnxruntime", "openvino") and importlib.util.find_spec(kind) is None:
-        return f"pip install {kind}"
-    return ""
+def readers(suffix: str) -> list[str]:
+    """The kinds that `auto` tries for programs with this suffix, the preferred one first."""
+    return [
+        kind
+        for kind, runtime in RUNTIMES.items()
+        if runtime.auto_priority is not None and suffix in runtime.suffixes
+    ]
+
+
+def available_readers(suffix: str) -> list[str]:
+    """Those of `readers(suffix)` that this machine can run."""
+    return [kind for kind in readers(suffix) if not RUNTIMES[kind].missing()]
 
 
 def require(kind: str) -> None:
-    """
+    """Check that this machine can run a kind.
+
     Raises:
-        BackendError: this machine cannot run that kind; says what is missing and what there is.
+        BackendError: it cannot; the message names what is missing and what is available.
     """
-    found = available_backends()
-    if kind not in found:
-        raise BackendError(f"there is no backend {kind!r}; known: auto, {', '.join(found)}")
-    if found[kind]:
-        ready = ", ".join(name for name, missing in found.items() if not missing)
+    available = available_backends()
+    if kind not in available:
+        raise BackendError(f"there is no backend {kind!r}; known: auto, {', '.join(available)}")
+    if available[kind]:
+        ready = ", ".join(name for name, missing in available.items() if not missing)
         raise BackendError(
-            f"backend {kind} is not available: {found[kind]}. This machine has: {ready}"
+            f"backend {kind} is not available: {available[kind]}. This machine has: {ready}"
         )
 
 
-# --- opening -------------------------------------------------------------------------------------------------------
+# --- opening --------------------------------------------------------------------------------------
 
 
 def open_backend(
@@ -88,50 +92,42 @@ def open_backend(
     params_file: str | Path | None = None,
     **options,
 ) -> Backend:
-    """Make an exported model, or a built one, ready to run.
+    """Open an exported model, or a built one, in a runtime.
 
     Args:
-        model: an exported folder; a .pdmodel, .json or .onnx file; or an `nn.Layer` with `.inputs`.
-        kind: auto takes paddle where the folder has a Paddle program, and what reads the file otherwise.
-        params_file: of a .pdmodel or .json; by default the .pdiparams beside it.
+        model: an exported folder; a .pdmodel, .json or .onnx file; or a built `Recognizer`.
+        kind: a kind of runtime. auto is paddle where the folder has a Paddle program, else a
+            runtime that reads the file.
+        params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
         options: see `Options`.
 
     Raises:
-        BackendError: the kind is not available or does not read this file, or the file is damaged.
-        ManifestError: the file is not the one that model.yaml beside it describes.
+        BackendError: the runtime is not available or does not read this file, or the file is
+            damaged.
+        ManifestError: the file is not the one that the model.yaml next to it describes.
     """
+    for_models = [name for name, runtime in RUNTIMES.items() if runtime.runs_models]
     if isinstance(model, paddle.nn.Layer):
-        if kind not in ("auto", "eager"):
+        if kind not in ("auto", *for_models):
             raise BackendError(
-                f"backend {kind} runs exported programs; export the model first, or use eager"
+                f"backend {kind} runs exported programs; export the model first, "
+                f"or use {' or '.join(for_models)}"
             )
-        return EagerBackend(model, Options(**options))
-    if kind == "eager":
+        return RUNTIMES[for_models[0] if kind == "auto" else kind](model, Options(**options))
+    if kind in for_models:
         raise BackendError(
-            "backend eager runs a built model; give it a config and weights (--config, --weights)"
+            f"backend {kind} runs a built model; give it a config and weights (--config, --weights)"
         )
     if kind != "auto":
         require(kind)
     program = find_program(Path(model), kind, params_file)
     if kind == "auto":
-        readers = [
-            k for k in ("paddle", "onnxruntime", "openvino") if program.model.suffix in READS[k]
-        ]
-        kind = next((k for k in readers if not _missing(k)), readers[0])
+        suffix = program.model.suffix
+        kind = [*available_readers(suffix), *readers(suffix)][0]
         require(kind)
-    made = {
-        "paddle": PaddleBackend,
-        "tensorrt": PaddleBackend,
-        "onnxruntime": OnnxRuntimeBackend,
-        "openvino": OpenVINOBackend,
-    }
     settings = Options(**options)
     try:
-        return (
-            made[kind](program, settings, tensorrt=True)
-            if kind == "tensorrt"
-            else made[kind](program, settings)
-        )
+        return RUNTIMES[kind](program, settings)
     except BackendError:
         raise
     except (RuntimeError, ValueError, OSError, SystemError, MemoryError) as error:
@@ -139,56 +135,67 @@ def open_backend(
 
 
 def find_program(path: Path, kind: str = "auto", params_file: str | Path | None = None) -> Program:
-    """The program files that a folder or a file means, checked against the model.yaml beside them.
+    """Find the files of a program, and check them against the model.yaml next to them.
+
+    Args:
+        path: a program, or an exported folder.
+        kind: the runtime that has to read it; auto for any.
+        params_file: its weights; by default the .pdiparams next to the program.
 
     Raises:
-        BackendError: no such file, or none that this kind reads.
+        BackendError: there is no such file, or none that this runtime reads.
         ManifestError: model.yaml and the files do not belong together.
     """
-    suffixes = tuple(FORMAT_OF) if kind == "auto" else READS[kind]
+    suffixes = tuple(FORMAT_OF) if kind == "auto" else RUNTIMES[kind].suffixes
+    runtime = "a backend" if kind == "auto" else kind
     manifest = read_manifest(path if path.is_dir() else path.parent)
-    file = _in_folder(path, manifest, kind, suffixes) if path.is_dir() else path
+    file = _find_in_folder(path, manifest, runtime, suffixes) if path.is_dir() else path
     if file.suffix not in suffixes:
-        formats = " or ".join(FORMAT_OF[s] for s in suffixes)
         raise BackendError(
-            f"{file}: {kind if kind != 'auto' else 'a backend'} reads {', '.join(suffixes)}; export with --format {formats}"
+            f"{file}: {runtime} reads {', '.join(suffixes)}; {_export_fix(suffixes)}"
         )
     params = None if file.suffix == ".onnx" else Path(params_file or file.with_suffix(".pdiparams"))
     files = [f for f in (file, params) if f]
     for f in files:
         if not f.is_file():
             raise BackendError(
-                f"{f}: there is no such file; give the exported folder, or both program and .pdiparams"
+                f"{f}: there is no such file; "
+                "give the exported folder, or both the program and its .pdiparams"
             )
     inputs: dict[str, InputSpec] = {}
-    # A program of the same name that the manifest does not list is left over from other weights.
-    if manifest is not None and (
-        path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}
-    ):
+    # A program that the manifest does not list, but with a listed stem, is left over from an export
+    # of other weights; `check_files` refuses it.
+    if manifest and (path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}):
         check_files(manifest, [f for f in files if f.parent == file.parent])
         inputs = dict(manifest.inputs)
     return Program(file, params, inputs)
 
 
-def _in_folder(folder: Path, manifest, kind: str, suffixes: tuple[str, ...]) -> Path:
+def _find_in_folder(
+    folder: Path, manifest: Manifest | None, runtime: str, suffixes: tuple[str, ...]
+) -> Path:
     names = list(manifest.files) if manifest else sorted(p.name for p in folder.iterdir())
-    # A folder may hold other .json files; a program has its parameters beside it.
-    programs = [
-        n
-        for n in names
-        if n.endswith(".onnx")
-        or (Path(n).suffix in FORMAT_OF and Path(n).stem + ".pdiparams" in names)
-    ]
+    programs = [name for name in names if _is_program(Path(name), names)]
     for suffix in suffixes:
-        fitting = [folder / n for n in programs if n.endswith(suffix)]
-        if len(fitting) > 1:
+        matches = [name for name in programs if name.endswith(suffix)]
+        if len(matches) > 1:
             raise BackendError(
-                f"{folder}: holds {', '.join(f.name for f in fitting)}; say which with --model_file"
+                f"{folder}: contains {', '.join(matches)}; choose one with --model_file"
             )
-        if fitting:
-            return fitting[0]
-    formats = " or ".join(FORMAT_OF[s] for s in suffixes)
+        if matches:
+            return folder / matches[0]
     raise BackendError(
-        f"{folder}: no program that {kind if kind != 'auto' else 'a backend'} reads ({', '.join(suffixes)}), "
-        f"found {', '.join(programs) or 'none at all'}; export with --format {formats}"
+        f"{folder}: no program that {runtime} reads ({', '.join(suffixes)}), "
+        f"found {', '.join(programs) or 'none at all'}; {_export_fix(suffixes)}"
     )
+
+
+def _is_program(file: Path, names: list[str]) -> bool:
+    """Whether it is a program; weights next to it tell a Paddle program from other .json files."""
+    if file.suffix == ".onnx":
+        return True
+    return file.suffix in FORMAT_OF and f"{file.stem}.pdiparams" in names
+
+
+def _export_fix(suffixes: tuple[str, ...]) -> str:
+    return f"export with --format {' or '.join(FORMAT_OF[s] for s in suffixes if s in FORMAT_OF)}"

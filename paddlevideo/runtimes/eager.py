@@ -1,4 +1,4 @@
-"""Eager: a built model, run operation by operation."""
+"""Eager execution of a built model."""
 
 import numpy as np
 import paddle
@@ -6,25 +6,29 @@ import paddle
 from paddlevideo import paddle_internals
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Options, check_inputs, paddle_gpus
+from paddlevideo.runtimes.base import Backend, Options, check_inputs
+from paddlevideo.runtimes.paddle_inference import num_gpus
 from paddlevideo.sample import Arrays
 
 
-class EagerBackend:
-    """The model itself, run operation by operation; oneDNN is on in `run` alone."""
+class EagerBackend(Backend):
+    """Runs a built model operation by operation. oneDNN is enabled only during `run`."""
 
-    def __init__(self, model: Recognizer, options: Options):
-        if options.device != "auto":  # a built model is where it was made
-            number = options.gpu(paddle_gpus(), "this build of Paddle")
+    kind = "eager"
+    runs_models = True
+
+    def __init__(self, program: Recognizer, options: Options):
+        if options.device != "auto":
+            number = options.gpu(num_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
         paddle_internals.set_num_threads(options.num_threads)
-        model.eval()
-        self._model = model
+        program.eval()
+        self._model = program
         self._half = options.precision == "fp16"
         self._onednn = options.onednn is not False
         self._half_dtype = "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
         self.name = f"eager on {paddle.get_device()}"
-        self.inputs = dict(model.inputs)
+        self.inputs = dict(program.inputs)
 
     def run(self, arrays: Arrays) -> np.ndarray:
         check_inputs(arrays, self.inputs)

@@ -1,4 +1,4 @@
-"""A small trained model, exported in every format once a session, and videos to classify."""
+"""A small model with fixed weights, exported once in every format, and videos to classify."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,13 @@ model_name: tiny
 
 @dataclass(frozen=True)
 class Exported:
-    """`folder`: the export; `videos`: three clips of different sizes; `weights`: with class names inside."""
+    """An exported model.
+
+    Args:
+        folder: the export.
+        weights: a file that contains the class names, too.
+        videos: folder of three videos of different sizes.
+    """
 
     folder: Path
     config: Path
@@ -61,10 +67,8 @@ def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> P
     model = build_model(cfg, len(names))
     state = TrainState(model, None, None, class_names=names)
     arrays = state.model_arrays()
-    shape = arrays["head.fc.weight"].shape
-    arrays["head.fc.weight"] = (
-        np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * 0.005
-    )
+    noise = np.random.default_rng(seed).standard_normal(arrays["head.fc.weight"].shape)
+    arrays["head.fc.weight"] = noise.astype(np.float32) * 0.005
     write_arrays(path, arrays)
     return path
 
@@ -77,9 +81,8 @@ def exported(tmp_path_factory) -> Exported:
     write_clip(videos / "b" / "Motion.MP4", 20, height=80, width=48)
     write_clip(videos / "c d.avi", 5, height=64, width=96, codec="mpeg4")
     files = sorted(videos.rglob("*.*"))
-    (folder / "test.list").write_text(
-        "".join(f"{path} {number}\n" for number, path in enumerate(files)), encoding="utf-8"
-    )
+    lines = [f"{path} {number}\n" for number, path in enumerate(files)]
+    (folder / "test.list").write_text("".join(lines), encoding="utf-8")
     config = folder / "tiny.yaml"
     config.write_text(CONFIG.replace("LIST", str(folder / "test.list")), encoding="utf-8")
     assert yaml.safe_load(config.read_text(encoding="utf-8"))

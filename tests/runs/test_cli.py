@@ -1,4 +1,7 @@
-"""The command line: flags reach the config, mistakes give one message and exit code 1, --check needs no data."""
+"""The command line: flags, error messages with exit code 1, and help texts without Paddle."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -14,49 +17,29 @@ def run(monkeypatch, *arguments):
 
 
 def test_flags_become_overrides():
-    args = command.make_parser().parse_args(
-        [
-            "-c",
-            "x.yaml",
-            "-o",
-            "epochs=3",
-            "--seed",
-            "0",
-            "--amp",
-            "--amp_level",
-            "O2",
-            "--max_iters",
-            "5",
-            "--deterministic",
-        ]
-    )
-    assert command.overrides_of(args) == [
-        "epochs=3",
-        "seed=0",
-        "amp_level=O2",
-        "max_iters=5",
-        "amp=true",
-        "deterministic=true",
-    ]
-    assert (
-        command.make_parser().parse_args(["-c", "x.yaml", "--resume"]).resume == "auto"
-        and command.make_parser().parse_args(["-c", "x.yaml", "--resume", "x.pdstate"]).resume
-        == "x.pdstate"
-    )
+    flags = ["-o", "epochs=3", "--seed", "0", "--amp", "--amp_level", "O2", "--max_iters", "5"]
+    args = command.make_parser().parse_args(["-c", "x.yaml", *flags, "--deterministic"])
+    expected = ["epochs=3", "seed=0", "amp_level=O2", "max_iters=5", "amp=true"]
+    assert command.overrides_of(args) == [*expected, "deterministic=true"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "resume"),
+    [([], None), (["--resume"], "auto"), (["--resume", "x.pdstate"], "x.pdstate")],
+)
+def test_resume_takes_an_optional_file(flags, resume):
+    args = command.make_parser().parse_args(["-c", "x.yaml", *flags])
+    assert args.resume == resume
 
 
 def test_check_needs_no_data(small, monkeypatch, capsys):
-    cfg = small("MODEL.head.num_classes=9", "DATASET.train.file_path=nowhere")
-    assert (
-        run(monkeypatch, "--check", "-c", cfg.origin.path, "-o", "DATASET.train.file_path=nowhere")
-        == 0
-    )
+    no_data = "DATASET.train.file_path=nowhere"
+    cfg = small("MODEL.head.num_classes=9", no_data)
+    assert run(monkeypatch, "--check", "-c", cfg.origin.path, "-o", no_data) == 0
     out = capsys.readouterr().out
     assert "no mistakes found" in out and "as many classes as the training data has" in out
-    assert (
-        "frames [10, 2, 3, 32, 32], 10 views a video" in out
-        and "CustomWarmupCosineDecay: lr 0.002 at epoch 1" in out
-    )
+    assert "frames [10, 2, 3, 32, 32], 10 views a video" in out
+    assert "CustomWarmupCosineDecay: lr 0.002 at epoch 1" in out
 
 
 @pytest.mark.parametrize(
@@ -64,13 +47,14 @@ def test_check_needs_no_data(small, monkeypatch, capsys):
     [
         (
             ["-o", "DATASET.batchsize=4"],
-            r"-o DATASET.batchsize=4: DATASET.batchsize is not known; did you mean 'batch_size'?",
+            "-o DATASET.batchsize=4: DATASET.batchsize is not known; did you mean 'batch_size'?",
         ),
         (["--test"], "--test needs weights"),
         (["--test", "-w", "missing.pdparams"], "missing.pdparams: there is no such file"),
         (
             ["-o", "DATASET.batch_size=50"],
-            "12 training records do not fill one batch of 50 on 1 rank(s); use -o DATASET.batch_size=12",
+            "12 training records do not fill one batch of 50 on 1 rank(s); "
+            "use -o DATASET.batch_size=12",
         ),
         (
             ["--test", "-w", "x.pdparams", "--out", "/dev/null/x/scores.json"],
@@ -85,44 +69,28 @@ def test_mistakes_give_one_message(small, monkeypatch, capsys, arguments, messag
     assert message in err and "Traceback" not in err
 
 
-def test_a_gpu_that_is_not_there_is_one_line(small, monkeypatch, capsys):
+def test_a_missing_gpu_is_a_log_line(small, monkeypatch, capsys):
     import paddle
 
     if paddle.is_compiled_with_cuda():
         pytest.skip("this build of Paddle has GPU support")
-    assert (
-        run(
-            monkeypatch,
-            "-c",
-            small().origin.path,
-            "-o",
-            "use_gpu=true",
-            "-o",
-            "epochs=1",
-            "--max_iters",
-            "1",
-        )
-        == 0
-    )
-    assert (
-        "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU"
-        in capsys.readouterr().out
-    )
+    flags = ["-o", "use_gpu=true", "-o", "epochs=1", "--max_iters", "1"]
+    assert run(monkeypatch, "-c", small().origin.path, *flags) == 0
+    message = "a GPU was asked for, but this build of Paddle has no GPU support: running on the CPU"
+    assert message in capsys.readouterr().out
 
 
 def test_eval_chooses_the_numbers(small, monkeypatch, capsys, tmp_path):
     cfg = small()
-    write_arrays(tmp_path / "w.safetensors", state_arrays(build_model(cfg, 3)))
-    weights = ["-w", tmp_path / "w.safetensors"]
-    assert (
-        run(monkeypatch, "--test", "-c", cfg.origin.path, *weights, "--eval", "mean_class_accuracy")
-        == 0
-    )
+    weights = tmp_path / "w.safetensors"
+    write_arrays(weights, state_arrays(build_model(cfg, 3)))
+    flags = ["--test", "-c", cfg.origin.path, "-w", weights, "--eval", "mean_class_accuracy"]
+    assert run(monkeypatch, *flags) == 0
     out = capsys.readouterr().out
     assert "mean_class_accuracy= " in out and "avg_acc1" not in out and "videos= 7" in out
 
 
-def test_without_flags_the_help_is_printed(monkeypatch, capsys):
+def test_prints_the_help_without_flags(monkeypatch, capsys):
     assert run(monkeypatch) == 2
     assert capsys.readouterr().out.startswith("usage: ")
 
@@ -131,3 +99,15 @@ def test_a_command_needs_a_config(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "--validate")
     assert "-c/--config" in capsys.readouterr().err
+
+
+def test_help_texts_need_no_paddle(root):
+    parsers = [f"paddlevideo.commands.{name}" for name in ("train", "predict", "export")]
+    code = f"""
+import sys
+from importlib import import_module
+for name in {[*parsers, "benchmarks.flags"]}:
+    assert import_module(name).make_parser().format_help()
+assert "paddle" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

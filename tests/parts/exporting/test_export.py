@@ -1,3 +1,6 @@
+"""Exporting a trained model: files, model.yaml, golden inputs, and errors."""
+
+import importlib.util
 import logging
 import os
 import shutil
@@ -9,10 +12,12 @@ import onnx
 import pytest
 import yaml
 
+from paddlevideo.commands.export import FORMATS
 from paddlevideo.engine.build import load_config
 from paddlevideo.exporting import export as exporting
 from paddlevideo.exporting import program
-from paddlevideo.exporting.export import ExportError, export, golden_inputs, relative_difference
+from paddlevideo.exporting.export import ExportError, export
+from paddlevideo.exporting.golden import golden_inputs, relative_difference
 from paddlevideo.runtimes.manifest import ManifestError, check_files, read_manifest, sha256
 from paddlevideo.weights import WeightsError
 from tests.parts.conftest import NAMES, write_weights
@@ -28,35 +33,27 @@ FILES = {
 }
 
 
-def test_all_formats_lie_together_and_nothing_else(exported):
+def test_all_formats_share_a_folder_without_other_files(exported):
     assert {path.name for path in exported.folder.iterdir()} == FILES
 
 
-def test_model_yaml_says_all_that_is_needed(exported):
+def test_model_yaml_describes_the_model(exported):
     content = yaml.safe_load((exported.folder / "model.yaml").read_text(encoding="utf-8"))
     assert content["name"] == "tiny"
     assert content["inputs"] == {
         "frames": {"shape": [None, 2, 3, 64, 64], "dtype": "float32", "axes": "N S C H W"}
     }
-    assert (content["num_classes"], content["labels"], content["views"], content["top_k"]) == (
-        3,
-        NAMES,
-        10,
-        2,
-    )
+    assert content["num_classes"] == 3 and content["labels"] == NAMES
+    assert content["views"] == 10 and content["top_k"] == 2
     assert content["files"].keys() == FILES - {"model.yaml"}
-    assert (
-        all(0 <= d < 1e-4 for d in content["differences"].values())
-        and len(content["differences"]) == 3
-    )
-    assert (
-        content["config"]["PIPELINE"]
-        == yaml.safe_load(exported.config.read_text(encoding="utf-8"))["PIPELINE"]
-    )
+    differences = content["differences"].values()
+    assert len(differences) == 3 and all(0 <= d < 1e-4 for d in differences)
+    config = yaml.safe_load(exported.config.read_text(encoding="utf-8"))
+    assert content["config"]["PIPELINE"] == config["PIPELINE"]
     assert "paddlepaddle" in content["versions"] or "paddlepaddle-gpu" in content["versions"]
 
 
-def test_sha256_of_every_file_is_right(exported):
+def test_model_yaml_has_the_checksum_of_every_file(exported):
     manifest = read_manifest(exported.folder)
     for name, digest in manifest.files.items():
         assert sha256(exported.folder / name) == digest
@@ -69,13 +66,11 @@ def test_onnx_takes_any_batch(exported):
     assert frames.name == "frames" and sizes == [None, 2, 3, 64, 64]
 
 
-def test_golden_file_holds_inputs_and_logits(exported):
+def test_golden_file_contains_inputs_and_logits(exported):
     with np.load(exported.folder / "golden.npz") as golden:
         assert golden["frames"].shape == (2, 2, 3, 64, 64) and golden["logits"].shape == (2, 3)
-        np.testing.assert_array_equal(
-            golden["frames"],
-            golden_inputs({"frames": np.zeros((2, 3, 64, 64), np.float32)})["frames"],
-        )
+        expected = golden_inputs({"frames": np.zeros((2, 3, 64, 64), np.float32)})
+        np.testing.assert_array_equal(golden["frames"], expected["frames"])
 
 
 def test_golden_inputs_are_noise_in_blocks():
@@ -100,7 +95,7 @@ def test_onnx_alone_leaves_no_paddle_program(exported, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"other.onnx", "golden.npz", "model.yaml"}
 
 
-def test_formats_of_one_model_add_up_and_those_of_another_do_not(exported, tmp_path, caplog):
+def test_keeps_other_formats_of_the_same_model_only(exported, tmp_path, caplog):
     folder = tmp_path / "out"
     shutil.copytree(exported.folder, folder)
     export(exported.cfg, exported.weights, folder, ["pir"])
@@ -112,19 +107,19 @@ def test_formats_of_one_model_add_up_and_those_of_another_do_not(exported, tmp_p
     logger.removeHandler(caplog.handler)
     manifest = read_manifest(folder)
     assert manifest.files.keys() == {"golden.npz", "tiny.json", "tiny.pdiparams"}
-    assert "no part of this one: tiny.onnx, tiny.pdiparams.info, tiny.pdmodel" in caplog.text
+    assert "are not part of this one: tiny.onnx, tiny.pdiparams.info, tiny.pdmodel" in caplog.text
     with pytest.raises(ManifestError, match=r"tiny\.onnx: not part of the export"):
         check_files(manifest, [folder / "tiny.onnx"])
 
 
-def test_two_models_do_not_share_a_folder(exported):
-    with pytest.raises(ExportError, match="holds the model tiny; give other a folder of its own"):
+def test_rejects_a_folder_with_another_model(exported):
+    with pytest.raises(
+        ExportError, match="contains the model tiny; export other to another folder"
+    ):
         export(exported.cfg, exported.weights, exported.folder, name="other")
 
 
-def test_program_that_differs_is_refused_and_an_earlier_export_left_alone(
-    exported, tmp_path, monkeypatch
-):
+def test_a_program_that_differs_leaves_an_earlier_export_unchanged(exported, tmp_path, monkeypatch):
     before = {path.name: sha256(path) for path in exported.folder.iterdir()}
     other = write_weights(exported.cfg, tmp_path / "other.pdparams", NAMES, seed=5)
     real = program.Job.of
@@ -134,14 +129,14 @@ def test_program_that_differs_is_refused_and_an_earlier_export_left_alone(
     assert {path.name: sha256(path) for path in exported.folder.iterdir()} == before
 
 
-def test_folder_made_for_nothing_goes_again(tmp_path):
+def test_removes_a_new_folder_after_a_failure(tmp_path):
     with pytest.raises(ZeroDivisionError), exporting._workspace(tmp_path / "new" / "out") as work:
         (work / "half.pdmodel").touch()
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_the_writing_process_says_comes_through(exported, tmp_path):
+def test_reports_the_error_of_the_writing_process(exported, tmp_path):
     job = program.Job.of({"MODEL": 3}, "some.yaml", 3, exported.weights, {}, tmp_path / "x")
     with pytest.raises(
         ExportError, match=r"(?s)could not be written \(exit code 1\).*some\.yaml: MODEL"
@@ -150,7 +145,7 @@ def test_what_the_writing_process_says_comes_through(exported, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_and_missing_weights(exported, tmp_path):
+def test_rejects_wrong_and_missing_weights(exported, tmp_path):
     with pytest.raises(WeightsError, match="there is no such file"):
         export(exported.cfg, tmp_path / "none.pdparams", tmp_path / "out")
     other = load_config(exported.config, ["MODEL.backbone.layers=50"])
@@ -159,71 +154,62 @@ def test_wrong_and_missing_weights(exported, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_format_is_named(exported, tmp_path):
+def test_rejects_an_unknown_format(exported, tmp_path):
     with pytest.raises(ExportError, match="format is torch; expected pdmodel, pir, onnx or all"):
         export(exported.cfg, exported.weights, tmp_path, ["torch"])
 
 
-def test_missing_converter_is_named(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
+def test_a_missing_converter_names_the_package(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match="pip install paddle2onnx"):
         export(exported.cfg, exported.weights, tmp_path, "onnx")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs /proc")
-def test_folder_that_cannot_be_written_is_named(exported):
+def test_names_a_folder_that_cannot_be_written(exported):
     with pytest.raises(OSError, match="cannot write to /proc/none"):
         export(exported.cfg, exported.weights, "/proc/none")
 
 
-def test_sizes_that_follow_the_video_stay_free(exported):
-    overrides = ["PIPELINE.test.transform=[{Scale: {short_size: 64, fixed_ratio: false}}, Image2Array, "
-                 "{Normalization: {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}}]"]  # fmt: skip
-    cfg = load_config(exported.config, overrides)
+def test_sizes_that_depend_on_the_video_are_free(exported):
+    transform = (
+        "PIPELINE.test.transform=[{Scale: {short_size: 64, fixed_ratio: false}}, Image2Array, "
+        "{Normalization: {mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2]}}]"
+    )
+    cfg = load_config(exported.config, [transform])
     model, _ = exporting.trained_model(cfg, exported.weights)
     inputs, sample = exporting.program_inputs(cfg, model)
-    assert inputs["frames"].shape == (None, 2, 3, None, None) and sample["frames"].shape == (
-        2,
-        3,
-        64,
-        85,
-    )
+    assert inputs["frames"].shape == (None, 2, 3, None, None)
+    assert sample["frames"].shape == (2, 3, 64, 85)
 
 
-def test_manifest_that_is_none(tmp_path):
+def test_rejects_a_file_that_export_did_not_write(tmp_path):
     assert read_manifest(tmp_path) is None
     (tmp_path / "model.yaml").write_text("hello", encoding="utf-8")
     with pytest.raises(ManifestError, match="not a file that export wrote"):
         read_manifest(tmp_path)
     (tmp_path / "model.yaml").write_text("format: 7", encoding="utf-8")
-    with pytest.raises(ManifestError, match="format 7, this version reads 1"):
+    with pytest.raises(ManifestError, match="format 7, but this version reads 1"):
         read_manifest(tmp_path)
 
 
-def test_the_tool_writes_the_three_files_that_users_know(exported, root, tmp_path):
-    command = [
-        sys.executable,
-        str(root / "tools" / "export_model.py"),
-        "-c",
-        str(exported.config),
-        "-p",
-    ]
-    done = subprocess.run(
-        [*command, "no.pdparams"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(
-        "error: no.pdparams: there is no such file"
-    )
-    done = subprocess.run(
-        [*command, str(exported.weights)], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+def test_the_tool_writes_the_files_of_paddlevideo(exported, root, tmp_path):
+    tool = [sys.executable, str(root / "tools" / "export_model.py")]
+
+    def run(weights):
+        command = [*tool, "-c", str(exported.config), "-p", str(weights)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    done = run("no.pdparams")
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1
+    assert last_line.startswith("error: no.pdparams: there is no such file")
+    done = run(exported.weights)
     assert done.returncode == 0, done.stderr
     assert "tiny.pdmodel: logits differ from the model's by" in done.stdout
     names = {path.name for path in (tmp_path / "inference" / "tiny").iterdir()}
-    assert names == {
-        "tiny.pdmodel",
-        "tiny.pdiparams",
-        "tiny.pdiparams.info",
-        "golden.npz",
-        "model.yaml",
-    }
+    assert names == FILES - {"tiny.json", "tiny.onnx"}
+
+
+def test_the_command_offers_every_format():
+    assert (*exporting.FORMATS, "all") == FORMATS

@@ -1,3 +1,6 @@
+"""Choosing and opening runtimes; each of them gives the logits of the model."""
+
+import importlib.util
 import shutil
 from dataclasses import replace
 from unittest import mock
@@ -6,10 +9,19 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo.commands.predict import BACKENDS
 from paddlevideo.engine.load import trained_model
-from paddlevideo.runtimes import choose, paddle_inference
+from paddlevideo.runtimes import tensorrt
 from paddlevideo.runtimes.base import BackendError, Options
-from paddlevideo.runtimes.choose import available_backends, find_program, open_backend, require
+from paddlevideo.runtimes.choose import (
+    RUNTIMES,
+    available_backends,
+    available_readers,
+    find_program,
+    open_backend,
+    readers,
+    require,
+)
 from paddlevideo.runtimes.manifest import ManifestError
 
 PROGRAMS = [
@@ -22,7 +34,7 @@ PROGRAMS = [
 FRAMES = {"frames": ((None, 2, 3, 64, 64), "float32")}
 
 
-def usable(kind: str) -> None:
+def skip_if_missing(kind: str) -> None:
     missing = available_backends()[kind]
     if missing:
         pytest.skip(f"no backend {kind}: {missing}")
@@ -34,19 +46,32 @@ def golden(exported):
         return dict(file)
 
 
+def test_finds_every_runtime_and_the_command_offers_it():
+    assert list(RUNTIMES) == ["paddle", "onnxruntime", "openvino", "eager", "tensorrt"]
+    assert set(BACKENDS) == {"auto", *RUNTIMES}
+    assert all(runtime.__doc__ for runtime in RUNTIMES.values())
+
+
+def test_auto_prefers_paddle_for_its_own_programs(monkeypatch):
+    assert readers(".pdmodel") == ["paddle", "openvino"] and readers(".json") == ["paddle"]
+    assert readers(".onnx") == ["onnxruntime", "openvino"]
+    monkeypatch.setattr(RUNTIMES["onnxruntime"], "missing", lambda: "pip install onnxruntime")
+    assert "onnxruntime" not in available_readers(".onnx")
+
+
 @pytest.mark.parametrize(("kind", "suffix"), PROGRAMS)
-def test_every_program_gives_the_models_logits_for_any_batch(exported, golden, kind, suffix):
-    usable(kind)
+def test_every_program_gives_the_logits_of_the_model(exported, golden, kind, suffix):
+    skip_if_missing(kind)
     backend = open_backend(exported.folder / f"tiny{suffix}", kind, device="cpu", threads=1)
     scale = np.abs(golden["logits"]).max()
     assert {name: (spec.shape, spec.dtype) for name, spec in backend.inputs.items()} == FRAMES
     for rows in ([0, 1], [1], [0, 1, 1, 0, 0]):
-        found = backend.run({"frames": golden["frames"][rows]})
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, golden["logits"][rows], rtol=0, atol=1e-4 * scale)
+        logits = backend.run({"frames": golden["frames"][rows]})
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, golden["logits"][rows], rtol=0, atol=1e-4 * scale)
 
 
-def test_eager_model_is_a_backend_too(exported, golden):
+def test_runs_a_built_model(exported, golden):
     model, _ = trained_model(exported.cfg, exported.weights)
     backend = open_backend(model, device="cpu")
     assert backend.name == "eager on cpu" and list(backend.inputs) == ["frames"]
@@ -55,7 +80,7 @@ def test_eager_model_is_a_backend_too(exported, golden):
     )
 
 
-def test_results_stay_when_the_next_run_comes(exported, golden):
+def test_keeps_results_when_it_runs_again(exported, golden):
     for kind in ("paddle", "onnxruntime", "openvino"):
         if not available_backends()[kind]:
             backend = open_backend(exported.folder, kind)
@@ -65,46 +90,42 @@ def test_results_stay_when_the_next_run_comes(exported, golden):
             np.testing.assert_array_equal(first, before)
 
 
-def test_onednn_is_on_and_can_be_switched_off(exported, golden):
-    with_it = open_backend(exported.folder, "paddle", device="cpu")
+def test_onednn_is_on_by_default(exported, golden):
+    default = open_backend(exported.folder, "paddle", device="cpu")
     without = open_backend(exported.folder, "paddle", device="cpu", onednn=False)
     if not paddle.base.core.is_compiled_with_onednn():
         pytest.skip("this build of Paddle has no oneDNN")
-    assert (
-        with_it.name == "Paddle Inference on cpu with oneDNN"
-        and without.name == "Paddle Inference on cpu"
-    )
-    one, other = (b.run({"frames": golden["frames"]}) for b in (with_it, without))
-    assert (one != other).any()  # other kernels round otherwise
+    assert default.name == "Paddle Inference on cpu with oneDNN"
+    assert without.name == "Paddle Inference on cpu"
+    one, other = (b.run({"frames": golden["frames"]}) for b in (default, without))
+    assert (one != other).any()  # other kernels round differently
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * np.abs(other).max())
 
 
 def test_half_precision_is_close_but_not_equal(exported, golden):
     backend = open_backend(exported.folder, "paddle", device="cpu", precision="fp16")
-    difference = (
-        np.abs(backend.run({"frames": golden["frames"]}) - golden["logits"]).max()
-        / np.abs(golden["logits"]).max()
-    )
-    assert 1e-4 < difference < 0.05
+    logits = backend.run({"frames": golden["frames"]})
+    scale = np.abs(golden["logits"]).max()
+    assert 1e-4 < np.abs(logits - golden["logits"]).max() / scale < 0.05
 
 
-def test_unoptimised_program(exported, golden):
+def test_runs_a_program_without_optimization(exported, golden):
     backend = open_backend(exported.folder, "paddle", device="cpu", ir_optim=False)
     np.testing.assert_allclose(
         backend.run({"frames": golden["frames"]}), golden["logits"], rtol=1e-3, atol=1e-4
     )
 
 
-def test_auto_takes_what_is_there(exported, tmp_path):
+def test_auto_takes_the_program_in_the_folder(exported, tmp_path):
     assert open_backend(exported.folder).name.startswith("Paddle Inference")
     assert find_program(exported.folder).model.name == "tiny.pdmodel"
     shutil.copy(exported.folder / "tiny.onnx", tmp_path)
     assert find_program(tmp_path).model == tmp_path / "tiny.onnx"
-    usable("onnxruntime")
+    skip_if_missing("onnxruntime")
     assert open_backend(tmp_path).name == "ONNX Runtime on cpu"
 
 
-def test_program_is_chosen_by_what_the_backend_reads(exported):
+def test_chooses_the_program_that_the_backend_reads(exported):
     assert find_program(exported.folder, "onnxruntime").model.name == "tiny.onnx"
     assert find_program(exported.folder, "openvino").model.name == "tiny.onnx"
     assert find_program(exported.folder, "tensorrt").model.name == "tiny.pdmodel"
@@ -128,15 +149,15 @@ def test_program_is_chosen_by_what_the_backend_reads(exported):
         ),
     ],
 )
-def test_wrong_arrays_are_refused(exported, arrays, message):
+def test_rejects_arrays_that_do_not_fit(exported, arrays, message):
     for kind in ("paddle", "onnxruntime", "openvino"):
         if not available_backends()[kind]:
             with pytest.raises(BackendError, match=message):
                 open_backend(exported.folder, kind).run(arrays)
 
 
-def test_missing_runtime_says_what_to_install_and_what_there_is(monkeypatch):
-    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: None)
+def test_a_missing_runtime_names_the_package_and_the_alternatives(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert available_backends()["openvino"] == "pip install openvino"
     with pytest.raises(
         BackendError,
@@ -145,53 +166,51 @@ def test_missing_runtime_says_what_to_install_and_what_there_is(monkeypatch):
         require("openvino")
 
 
-def test_missing_tensorrt_says_why(exported):
+def test_missing_tensorrt_gives_the_reason(exported):
     if not available_backends()["tensorrt"]:
         pytest.skip("this machine has TensorRT")
-    with pytest.raises(
-        BackendError,
-        match=r"tensorrt is not available: .*paddlepaddle.*\. This machine has: paddle",
-    ):
+    message = r"tensorrt is not available: .*paddlepaddle.*\. This machine has: paddle"
+    with pytest.raises(BackendError, match=message):
         open_backend(exported.folder, "tensorrt")
 
 
-def test_tensorrt_is_told_the_range_of_clips(exported):
-    """What is asked of Paddle; whether its engine then runs, only a machine with TensorRT can tell."""
-    asked = mock.Mock()
+def test_tensorrt_gets_the_range_of_batch_sizes(exported):
+    """This checks only the calls to Paddle; the engine itself needs a machine with TensorRT."""
+    config = mock.Mock()
     program = find_program(exported.folder, "tensorrt")
-    paddle_inference._set_tensorrt(asked, program, Options(max_batch=7), 0)
-    assert asked.enable_tensorrt_engine.call_args.kwargs["max_batch_size"] == 7
-    least, most = {"frames": [1, 2, 3, 64, 64]}, {"frames": [7, 2, 3, 64, 64]}
-    asked.set_trt_dynamic_shape_info.assert_called_once_with(least, most, most)
-    with pytest.raises(BackendError, match="TensorRT runs on a GPU, and the CPU was chosen"):
-        paddle_inference._set_tensorrt(asked, program, Options(), None)
-    with pytest.raises(BackendError, match=r"from a model\.yaml beside the program"):
-        paddle_inference._set_tensorrt(asked, replace(program, inputs={}), Options(), 0)
+    tensorrt.use_tensorrt(config, program, Options(max_batch=7), 0)
+    assert config.enable_tensorrt_engine.call_args.kwargs["max_batch_size"] == 7
+    smallest, largest = {"frames": [1, 2, 3, 64, 64]}, {"frames": [7, 2, 3, 64, 64]}
+    config.set_trt_dynamic_shape_info.assert_called_once_with(smallest, largest, largest)
+    with pytest.raises(BackendError, match="TensorRT runs on a GPU, but the CPU was chosen"):
+        tensorrt.use_tensorrt(config, program, Options(), None)
+    with pytest.raises(BackendError, match=r"from a model\.yaml next to the program"):
+        tensorrt.use_tensorrt(config, replace(program, inputs={}), Options(), 0)
 
 
-def test_unknown_backend():
+def test_rejects_an_unknown_backend():
     with pytest.raises(BackendError, match="no backend 'tflite'; known: auto, paddle"):
         require("tflite")
 
 
-def test_options_that_cannot_be():
-    with pytest.raises(BackendError, match="int8 needs a program that was quantised"):
+def test_rejects_impossible_options():
+    with pytest.raises(BackendError, match="int8 needs a program that was quantized"):
         Options(precision="int8")
     with pytest.raises(BackendError, match="device is 'npu', expected auto, cpu, gpu"):
         Options(device="npu")
-    with pytest.raises(BackendError, match="can use no GPU here, and device 'gpu' was asked for"):
+    with pytest.raises(BackendError, match="can use no GPU here, but device 'gpu' was requested"):
         Options(device="gpu").gpu(0, "this build")
     assert Options(device="auto").gpu(0, "") is None and Options(device="gpu:1").gpu(2, "") == 1
     assert Options(device="auto").gpu(2, "") == 0 and Options(device="cpu").gpu(2, "") is None
 
 
 def test_onnxruntime_has_no_half_precision(exported):
-    usable("onnxruntime")
+    skip_if_missing("onnxruntime")
     with pytest.raises(BackendError, match="computes in fp32"):
         open_backend(exported.folder, "onnxruntime", precision="fp16")
 
 
-def test_file_of_another_kind_says_how_to_export(exported, tmp_path):
+def test_rejects_files_that_the_backend_does_not_read(exported, tmp_path):
     with pytest.raises(
         BackendError, match=r"tiny\.pdmodel: onnxruntime reads \.onnx; export with --format onnx"
     ):
@@ -204,13 +223,13 @@ def test_file_of_another_kind_says_how_to_export(exported, tmp_path):
         open_backend(exported.folder, "eager")
 
 
-def test_damaged_and_foreign_files(exported, tmp_path):
+def test_rejects_damaged_files_and_files_of_another_export(exported, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(exported.folder, folder)
     (folder / "tiny.pdiparams").write_bytes((folder / "tiny.pdiparams").read_bytes()[:1000])
-    with pytest.raises(ManifestError, match=r"tiny\.pdiparams: damaged, or of another export"):
+    with pytest.raises(ManifestError, match=r"tiny\.pdiparams: damaged, or from another export"):
         open_backend(folder)
-    (folder / "model.yaml").unlink()  # without it the runtimes find out themselves
+    (folder / "model.yaml").unlink()  # without it the runtimes detect the damage
     (folder / "text.pdmodel").write_text("hello", encoding="utf-8")
     shutil.copy(folder / "tiny.pdiparams", folder / "text.pdiparams")
     (folder / "tiny.onnx").write_bytes((folder / "tiny.onnx").read_bytes()[:1000])

@@ -1,0 +1,112 @@
+"""The flags of tools/benchmark.py. A verb is the name of the file here that measures."""
+
+import argparse
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs/recognition/pptsn/pptsn_k400_videos.yaml"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of all verbs."""
+    parser = argparse.ArgumentParser(
+        description="Measure speed: variants of the same work in turn, in one run, and as ratios. "
+        "See docs/benchmarks.md."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, (add_flags, text) in VERBS.items():
+        add_flags(verbs.add_parser(verb, parents=[_common()], help=text))
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    add = parser.add_argument
+    add("-c", "--config", default=str(CONFIG), help="config file (YAML)")
+    overrides = "changes the config, as MODEL.backbone.layers=18; repeatable"
+    add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
+    add("-b", "--batch_size", type=int, default=4, help="clips in a training batch")
+    rounds = "every round runs each variant once; medians are over the rounds"
+    add("-r", "--rounds", type=int, default=5, help=rounds)
+    add("--json", type=Path, help="also write all times to this file")
+    return parser
+
+
+def _none(parser: argparse.ArgumentParser) -> None:
+    """Verbs without flags of their own."""
+
+
+def _videos(parser: argparse.ArgumentParser, size: tuple[int, int], gop: int) -> None:
+    """The videos to read; the defaults are those of synthetic videos."""
+    add = parser.add_argument
+    add("--videos", type=Path, help="read the videos in this folder instead of synthetic ones")
+    add("--frames", type=int, default=250, help="of a synthetic video, 25 per second")
+    pixels = {"nargs": 2, "metavar": ("WIDTH", "HEIGHT")}
+    add("--size", type=int, default=size, **pixels, help="of a synthetic video (pixels, even)")
+    add("--gop", type=int, default=gop, help="frames from one key frame to the next")
+
+
+def _loader(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (340, 256), 50)
+    parser.add_argument("--clips", type=int, default=8, help="number of synthetic videos")
+    workers = "numbers of loader processes"
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help=workers)
+
+
+def _resize(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (1280, 720), 125)
+    add = parser.add_argument
+    add("--clips", type=int, default=4, help="number of synthetic videos")
+    add("--short_side", type=int, nargs="+", default=[256], help="of the copies (pixels)")
+    gop = "frames from one key frame to the next, of the copies"
+    add("--new_gop", type=int, nargs="+", default=[32], help=gop)
+    add("--workers", type=int, default=1, help="loader processes")
+
+
+def _records(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--shard", type=Path, help="a TFRecord file; default: a synthetic one")
+    add("--videos", type=int, default=1000, help="number of videos in a synthetic shard")
+    workers = "numbers of loader processes"
+    add("--workers", type=int, nargs="+", default=[0, 1, 2], help=workers)
+    add("--tf_python", help="a Python with TensorFlow, to compare with tf.data")
+
+
+def _views(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (340, 256), 50)
+
+
+def _multigrid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+
+
+def _nextvlad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--frames", type=int, default=300, help="of a video")
+    threads = "of each process; default: one per core"
+    parser.add_argument("--threads", type=int, help=threads)
+
+
+def _inference(parser: argparse.ArgumentParser) -> None:
+    model = "exported folder; default: the config's model with random weights"
+    parser.add_argument("--model", type=Path, help=model)
+    parser.add_argument("--threads", type=int, help="default: all cores")
+
+
+def _metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos", type=int, default=1_100_000, help="number of videos")
+    parser.add_argument("--classes", type=int, default=3862, help="number of classes")
+
+
+VERBS = {
+    "loader": (_loader, "clips per second of decoders and workers"),
+    "resize": (_resize, "clips per second from original videos and from smaller copies"),
+    "records": (_records, "videos per second from shards of frame features"),
+    "views": (_views, "a multi-view test: one decode per video or one per view"),
+    "data": (_none, "bytes to float32: table, arithmetic, tensors"),
+    "audio": (_none, "waveform to feature, compared with librosa if installed"),
+    "train": (_none, "training step: threads, static graph, share of a matrix product's speed"),
+    "multigrid": (_multigrid, "plain training and the phases of a multigrid plan"),
+    "nextvlad": (_nextvlad, "NeXtVLAD: one product per video or one per frame"),
+    "inference": (_inference, "one view on every backend"),
+    "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
+}

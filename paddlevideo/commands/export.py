@@ -1,0 +1,45 @@
+"""The command of tools/export_model.py: export a trained model."""
+
+import argparse
+
+from paddlevideo import log
+from paddlevideo.commands import load, run
+
+FORMATS = ("pdmodel", "pir", "onnx", "all")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of tools/export_model.py."""
+    parser = argparse.ArgumentParser(
+        description="Export a trained model: programs that run without its Python code, "
+        "model.yaml, golden.npz. See docs/deploy.md."
+    )
+    add = parser.add_argument
+    add("-c", "--config", required=True, help="config file (YAML) of the model")
+    overrides = "changes the config, as INFERENCE.top_k=5; repeatable"
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
+    weights = "weights (.pdparams, .safetensors, .pdstate); default ./best.pdparams"
+    add("-p", "--pretrained_params", default="./best.pdparams", help=weights)
+    add("-o", "--output_path", help="folder to write; default inference/<model_name>")
+    add("--save_name", help="stem of the files; default <model_name>")
+    formats = "kinds of programs; pir is Paddle 3's .json"
+    add("--format", nargs="+", default=["pdmodel"], choices=FORMATS, help=formats)
+    return parser
+
+
+def work(args: argparse.Namespace) -> None:
+    """Export.
+
+    Raises:
+        ValueError, OSError: a mistake in flags, config or weights, or a program that differs.
+    """
+    load("paddlevideo.dist:use_threads")()
+    with log.session():
+        cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
+        export = load("paddlevideo.exporting.export:export")
+        export(cfg, args.pretrained_params, args.output_path, args.format, args.save_name)
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    return run(make_parser(), work)
