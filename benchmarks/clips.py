@@ -1,4 +1,4 @@
-"""Videos to measure with: a folder that is given, or clips made up for it."""
+"""The videos of benchmarks: those of a folder, or synthetic ones."""
 
 from pathlib import Path
 
@@ -9,44 +9,51 @@ from paddlevideo.curate.demo_videos import FPS, encode, make_sound
 from paddlevideo.data.paths import find_videos
 from paddlevideo.sample import Record
 
-AT_LEAST = 16  # records of one pass; fewer would not keep two workers busy
+MIN_RECORDS = 16  # of one pass; fewer do not keep two workers busy
 
 
 def records_of(
     videos: Path | None, folder: Path, count: int, size: tuple[int, int], num_frames: int, gop: int
 ) -> list[Record]:
-    """The videos below `videos`, or `count` made-up ones in `folder`; all of them several times where they are few.
+    """The records of one pass. A small number of videos is repeated.
 
     Args:
-        size: width, height of the made-up ones (px), even numbers.
-        num_frames, gop: of a made-up one; from one key frame to the next (frames).
+        videos: a folder of videos; None to make synthetic ones.
+        folder: where to write synthetic videos.
+        count: number of synthetic videos.
+        size: width and height of a synthetic video (pixels, even).
+        num_frames: of a synthetic video.
+        gop: from one key frame to the next of a synthetic video (frames).
 
     Raises:
-        ValueError: no video in the folder that was given, or none to make.
+        ValueError: there is no video in the folder, or `count` is below 1.
     """
     if count < 1:
         raise ValueError(f"--clips {count}: at least 1 is needed")
     if videos is not None:
-        found = sorted(map(str, find_videos(videos)))
-        if not found:
+        paths = sorted(map(str, find_videos(videos)))
+        if not paths:
             raise ValueError(f"--videos {videos}: no video in this folder")
     else:
-        found = [str(folder / f"{number:04}.mp4") for number in range(count)]
-        for number, path in enumerate(found):
+        paths = [str(folder / f"{number:04}.mp4") for number in range(count)]
+        for number, path in enumerate(paths):
             write_clip(Path(path), size, num_frames, gop, seed=number)
-    return [Record(path, 0, path) for path in found] * -(-AT_LEAST // len(found))
+    return [Record(path, 0, path) for path in paths] * -(-MIN_RECORDS // len(paths))
 
 
 def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, seed: int) -> None:
-    """A window that wanders over a fine texture, with a little sound: H.264 of about 1 Mbit/s at 340x256."""
+    """Write a synthetic video: a window moves over a fine texture, with a hum as audio.
+
+    It is H.264 with about 1 Mbit/s at 340x256.
+    """
     rng = np.random.default_rng(seed)
     width, height = size
-    ground = rng.integers(0, 256, (height * 2, width * 2, 3), np.uint8)
-    ground = cv2.normalize(cv2.GaussianBlur(ground, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
-    turns = np.arange(num_frames) / 40 + rng.uniform(0, 6)
-    places = np.stack(
-        [(1 + np.sin(turns * 1.3)) * (height - 1) / 2, (1 + np.cos(turns)) * (width - 1) / 2], 1
-    ).astype(int)
-    frames = np.stack([ground[y : y + height, x : x + width] for y, x in places])
+    texture = rng.integers(0, 256, (height * 2, width * 2, 3), np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(texture, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    angles = np.arange(num_frames) / 40 + rng.uniform(0, 6)
+    top = ((1 + np.sin(angles * 1.3)) * (height - 1) / 2).astype(int)
+    left = ((1 + np.cos(angles)) * (width - 1) / 2).astype(int)
+    corners = zip(top, left, strict=True)
+    frames = np.stack([texture[y : y + height, x : x + width] for y, x in corners])
     options = {"preset": "veryfast", "crf": "23", "g": str(gop), "bf": "2"}
     encode(path, frames, make_sound("hum", rng, num_frames / FPS), "libx264", "aac", options)

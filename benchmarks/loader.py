@@ -1,4 +1,4 @@
-"""How many clips a second the loader gives: decoders, workers, and decoding only what is wanted."""
+"""Clips per second of the loader: decoders, workers, and decoding only the frames of a clip."""
 
 import argparse
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ DECODERS = ("pyav", "decord", "cv2")
 
 
 @dataclass(frozen=True)
-class WholeClip:
-    """An open clip that decodes all of its frames to give some of them."""
+class AllFramesClip:
+    """An open clip that decodes all of its frames to return some of them."""
 
     clip: Any
 
@@ -40,15 +40,21 @@ class WholeClip:
 
 
 @dataclass(frozen=True)
-class WholeDecoder:
-    """Another decoder, whose clips are decoded whole."""
+class AllFramesDecoder:
+    """Another decoder, whose clips decode all of their frames."""
 
     decoder: Any
 
     @contextmanager
-    def open(self, record: Record) -> Iterator[WholeClip]:
+    def open(self, record: Record) -> Iterator[AllFramesClip]:
         with self.decoder.open(record) as clip:
-            yield WholeClip(clip)
+            yield AllFramesClip(clip)
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    """The groups of tools/benchmark.py loader."""
+    records = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
+    return run(args.config, args.override, records, args.workers, args.batch_size, args.rounds)
 
 
 def run(
@@ -59,101 +65,82 @@ def run(
     batch_size: int,
     rounds: int,
 ) -> Iterator[Group]:
-    """The train and the test pipeline over decoders and numbers of workers, then parts of a file against all of it."""
+    """Both pipelines with all decoders and numbers of workers, then wanted frames or all frames."""
     decoders = [name for name in DECODERS if name != "decord" or has_decord()]
-    for split, batch in (("train", batch_size), ("test", 1)):
+    for split, batch, unit in (("train", batch_size, "clip"), ("test", 1, "video")):
         pipelines = {name: pipeline_with(config, overrides, split, name) for name in decoders}
         title = f"loader, PIPELINE.{split}, batch size {batch}, {len(records)} clips a pass"
         with ExitStack() as stack:
             variants = []
             for name, pipeline in pipelines.items():
                 for number in workers:
-                    loader = Loader(
-                        ClipDataset(records, pipeline), EvalOrder(len(records), batch), number
-                    )
+                    order = EvalOrder(len(records), batch)
+                    loader = Loader(ClipDataset(records, pipeline), order, number)
                     stack.callback(loader.close)
-                    variants.append(
-                        Variant(
-                            f"{name}, {number} workers",
-                            timed(lambda loader=loader: read_all(loader)),
-                        )
-                    )
-            yield measure(
-                title, "clip" if split == "train" else "video", len(records), variants, rounds
-            )
-    yield only_wanted(config, overrides, records, decoders, rounds)
+                    job = timed(lambda loader=loader: read_all(loader))
+                    variants.append(Variant(f"{name}, {number} workers", job))
+            yield measure(title, unit, len(records), variants, rounds)
+    yield wanted_frames(config, overrides, records, decoders, rounds)
 
 
-def only_wanted(
+def wanted_frames(
     config: str, overrides: list[str], records: list[Record], decoders: list[str], rounds: int
 ) -> Group:
-    """Decoding just the frames of a training clip against decoding the file, in one process."""
+    """Decode only the frames of a training clip, or all frames of the file; in one process."""
     variants = []
     for name in decoders:
         pipeline = pipeline_with(config, overrides, "train", name)
-        whole = ClipPipeline(
-            WholeDecoder(pipeline.decode),
+        all_frames = ClipPipeline(
+            AllFramesDecoder(pipeline.decode),
             pipeline.sample,
             [*pipeline.worker_transforms, *pipeline.batch_transforms],
         )
-        for label, chosen in (("all frames", whole), ("wanted frames", pipeline)):
+        for label, chosen in (("all frames", all_frames), ("wanted frames", pipeline)):
             dataset = ClipDataset(records, chosen)
-            variants.append(
-                Variant(f"{name}, {label}", timed(lambda dataset=dataset: read_each(dataset)))
-            )
-    return measure(
-        "decoding all frames or the wanted ones, PIPELINE.train",
-        "clip",
-        len(records),
-        variants,
-        rounds,
-    )
+            job = timed(lambda dataset=dataset: read_each(dataset))
+            variants.append(Variant(f"{name}, {label}", job))
+    title = "decoding all frames or the wanted ones, PIPELINE.train"
+    return measure(title, "clip", len(records), variants, rounds)
 
 
 def pipeline_with(config: str, overrides: list[str], split: str, decoder: str) -> ClipPipeline:
-    return build_pipeline(
-        load_config(config, [*overrides, f"PIPELINE.{split}.decode.backend={decoder}"]), split
-    )
+    """The pipeline of a split with this decoder."""
+    backend = f"PIPELINE.{split}.decode.backend={decoder}"
+    pipeline = build_pipeline(load_config(config, [*overrides, backend]), split)
+    return clip_pipeline(pipeline, config)
+
+
+def clip_pipeline(pipeline: Any, config: str) -> ClipPipeline:
+    """The pipeline itself, if it is one of frames.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(pipeline, ClipPipeline):
+        raise ValueError(f"{config}: this benchmark reads frames; its pipeline has none")
+    return pipeline
 
 
 def read_all(loader: Loader) -> None:
+    """Read one pass of a loader."""
     for loaded in loader.epoch(0):
         check(loaded)
 
 
 def read_each(dataset: ClipDataset) -> None:
+    """Read every record in this process."""
     for index in range(len(dataset)):
         check(load_batch(dataset, 0, [Draw(index)]))
 
 
 def check(loaded: Loaded) -> None:
-    """
+    """Check that all videos of a batch were read; skipping some would be faster.
+
     Raises:
-        DecodeError: a video failed, and reading less is faster.
+        DecodeError: a video failed.
     """
     if loaded.failures:
         raise DecodeError(
-            f"{loaded.failures[0]}; take it out of the folder, every decoder must read the same videos"
+            f"{loaded.failures[0]}; "
+            "take it out of the folder, every decoder must read the same videos"
         )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
-    add("--clips", type=int, default=8, help="made-up videos")
-    add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
-    add(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(340, 256),
-        metavar=("WIDTH", "HEIGHT"),
-        help="pixels, even",
-    )
-    add("--gop", type=int, default=50, help="frames from one key frame to the next")
-    add("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes")
-
-
-def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
-    made = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
-    return run(args.config, args.override, made, args.workers, args.batch_size, args.rounds)

@@ -1,7 +1,9 @@
-"""Variants of one piece of work, timed in turn: on a noisy machine only ratios from the same minutes mean something.
+"""Times variants of the same work in turn, and reports medians and ratios.
 
-Every round runs each variant once, in an order that moves on by one from round to round. A ratio is the median, over the
-rounds, of the baseline's time by the variant's time in that round; the smallest and the largest are told with it.
+On a noisy machine, times from different minutes cannot be compared. So every round runs each
+variant once, and each round starts with the next variant. A ratio is the time of the baseline
+divided by the time of the variant in the same round; the table has its median over the rounds, its
+minimum and its maximum.
 """
 
 import json
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.engine.runfile import versions
+from paddlevideo.processes import num_cores
 
 Job = Callable[[], Any]
 
@@ -26,8 +29,8 @@ class Variant:
     """One way to do the work.
 
     Args:
-        seconds: does it once and returns how long that took (s).
-        note: makes the last column when the measurement is over, from this variant's median (s).
+        seconds: does the work once and returns how long it took (s).
+        note: the last column of the table, computed at the end from the variant's median (s).
     """
 
     name: str
@@ -36,7 +39,7 @@ class Variant:
 
 
 def timed(job: Job) -> Callable[[], float]:
-    """`job` -> the seconds that a call of it takes."""
+    """A function that calls `job` and returns the seconds that it took."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -48,21 +51,48 @@ def timed(job: Job) -> Callable[[], float]:
 
 @dataclass(frozen=True)
 class Row:
-    """Medians over the rounds; `ratio` is how many times as fast as the baseline: 2 takes half the time."""
+    """The times of one variant.
+
+    Args:
+        seconds: of each round.
+        median: of `seconds`.
+        rate: units per second.
+        ratio: speed relative to the baseline, median over the rounds; 2 takes half the time.
+        lowest, highest: of the ratios.
+    """
 
     name: str
     seconds: list[float]
-    median: float  # s
-    rate: float  # units per second
+    median: float
+    rate: float
     ratio: float
     lowest: float
     highest: float
     note: str
 
+    @classmethod
+    def of(
+        cls, name: str, seconds: list[float], base: list[float], count: float, note: str
+    ) -> "Row":
+        """The row of these times.
+
+        Args:
+            base: seconds of the baseline in each round.
+            count: units of work of each call.
+        """
+        ratios = sorted(b / s for b, s in zip(base, seconds, strict=True))
+        median = statistics.median(seconds)
+        middle = statistics.median(ratios)
+        return cls(name, seconds, median, count / median, middle, ratios[0], ratios[-1], note)
+
 
 @dataclass(frozen=True)
 class Group:
-    """Variants of the same work. `unit` is what a call makes `count` of; the first row is the baseline."""
+    """Variants of the same work; the first row is the baseline.
+
+    Args:
+        unit, count: the work of one call, as "clip", 16.
+    """
 
     title: str
     unit: str
@@ -74,34 +104,27 @@ class Group:
         head = ("", "ratio", "lowest - highest", f"{self.unit}s/s", f"ms/{self.unit}", "")
         lines = [head]
         for row in self.rows:
-            each = row.median / self.count * 1000
+            milliseconds = _short(row.median / self.count * 1000)
             spread = f"{row.lowest:.2f} - {row.highest:.2f}"
-            lines.append(
-                (row.name, f"{row.ratio:.2f}", spread, _short(row.rate), _short(each), row.note)
-            )
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        shown = []
-        for line in lines:
-            cells = [
-                line[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(line[1:5], widths[1:5], strict=True)),
-                line[5],
-            ]
-            shown.append("  ".join(cells).rstrip())
-        return "\n".join(
-            [f"{self.title} ({len(self.rows[0].seconds)} rounds)", *(f"  {line}" for line in shown)]
-        )
+            numbers = (f"{row.ratio:.2f}", spread, _short(row.rate), milliseconds)
+            lines.append((row.name, *numbers, row.note))
+        name_width, *widths = [max(len(line[i]) for line in lines) for i in range(len(head) - 1)]
+        table = [f"{self.title} ({len(self.rows[0].seconds)} rounds)"]
+        for name, *numbers, note in lines:
+            columns = [c.rjust(width) for c, width in zip(numbers, widths, strict=True)]
+            table.append("  ".join(["", name.ljust(name_width), *columns, note]).rstrip())
+        return "\n".join(table)
 
 
 def measure(title: str, unit: str, count: float, variants: list[Variant], rounds: int) -> Group:
     """Time the variants in turn, after one call of each that is not counted.
 
     Args:
-        unit, count: what one call makes how many of, as "clip", 16.
+        unit, count: the work of one call, as "clip", 16.
         variants: the first is the baseline.
 
     Raises:
-        ValueError: fewer than one round, or nothing to compare.
+        ValueError: there is no round or no variant.
     """
     if rounds < 1 or not variants:
         raise ValueError(
@@ -114,58 +137,46 @@ def measure(title: str, unit: str, count: float, variants: list[Variant], rounds
         first = number % len(variants)
         for variant in variants[first:] + variants[:first]:
             times[variant.name].append(variant.seconds())
-    rows, base = [], times[variants[0].name]
+    base = times[variants[0].name]
+    rows = []
     for variant in variants:
-        mine = times[variant.name]
-        ratios = sorted(b / m for b, m in zip(base, mine, strict=True))
-        median = statistics.median(mine)
-        rows.append(
-            Row(
-                variant.name,
-                mine,
-                median,
-                count / median,
-                statistics.median(ratios),
-                ratios[0],
-                ratios[-1],
-                variant.note(median),
-            )
-        )
+        seconds = times[variant.name]
+        note = variant.note(statistics.median(seconds))
+        rows.append(Row.of(variant.name, seconds, base, count, note))
     return Group(title, unit, count, rows)
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers belong to: processor, cores that this process may use, load of the last minute, versions."""
-    model = platform.processor() or platform.machine()
-    about = Path("/proc/cpuinfo")
-    if about.exists():
-        model = next(
-            (
-                line.split(":", 1)[1].strip()
-                for line in about.read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            model,
-        )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """The machine of the numbers: processor, usable cores, load of the last minute, versions."""
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    return {"processor": model, "cores": cores, "load": load, "versions": versions()}
+    return {"processor": _processor(), "cores": num_cores(), "load": load, "versions": versions()}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def write_json(path: Path, groups: list[Group]) -> None:
+    """Write the machine and all times."""
     content = {"machine": machine(), "groups": [asdict(group) for group in groups]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-# --- processes of their own ------------------------------------------------------------------------------------------
+# --- child processes ------------------------------------------------------------------------------
 
 
 class Child:
-    """A fresh process with its own environment, which waits and does one of its jobs when told.
+    """A new process with its own environment, which does its jobs on request.
 
     Args:
-        make: called there as `make(*arguments)`, gives the jobs by name. A function of a module, so that it can be sent.
-        environment: set before anything is imported there.
+        make: `make(*arguments)` is called in the process and returns its jobs by name. It is a
+            function of a module, so that it can be pickled.
+        environment: variables that are set before the process imports anything.
     """
 
     def __init__(
@@ -175,21 +186,21 @@ class Child:
         environment: Mapping[str, str],
     ):
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, child_end = context.Pipe()
         with _environment(environment):
             self._process = context.Process(
-                target=_serve, args=(theirs, make, arguments), daemon=True
+                target=_serve, args=(child_end, make, arguments), daemon=True
             )
             self._process.start()
-        theirs.close()
+        child_end.close()
 
     def __call__(self, job: str) -> tuple[float, Any]:
-        """(seconds, what the job returned).
+        """Do a job; returns its seconds and its value.
 
         Raises:
-            ChildProcessError: the process ended, or the job failed there.
+            ChildProcessError: the process ended, or the job failed.
         """
-        # OpenMP's idle threads spin for 0.2 s, and MKL takes fewer threads where it sees others run.
+        # Idle OpenMP threads spin for 0.2 s, and MKL uses fewer threads while others run.
         time.sleep(0.3)
         try:
             self._pipe.send(job)
@@ -197,13 +208,14 @@ class Child:
         except (EOFError, OSError) as ended:
             self._process.join(5)
             raise ChildProcessError(
-                f"the process that was to do {job!r} ended with exit code {self._process.exitcode}"
+                f"the process for {job!r} ended with exit code {self._process.exitcode}"
             ) from ended
         if error:
             raise ChildProcessError(f"{job!r} failed: {error}")
         return seconds, value
 
     def close(self) -> None:
+        """End the process."""
         self._pipe.close()
         self._process.join(10)
         if self._process.is_alive():
@@ -214,7 +226,7 @@ def _serve(pipe, make, arguments) -> None:
     jobs, error = {}, ""
     try:
         jobs = make(*arguments)
-    except Exception as failed:  # told to the process that waits for it, with its first job
+    except Exception as failed:  # reported with the first job
         error = f"{type(failed).__name__}: {failed}"
     while True:
         try:

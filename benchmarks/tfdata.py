@@ -1,6 +1,9 @@
-"""A reader of shards by tf.data, for `tools/benchmark.py records --tf_python PYTHON`; runs under a Python that has TensorFlow.
+"""A reader of shards by tf.data, for `tools/benchmark.py records --tf_python PYTHON`.
 
-PYTHON benchmarks/tfdata.py SHARD MAPS      a line on standard input starts a pass, `seconds cpu_seconds digest` answers it
+    PYTHON benchmarks/tfdata.py SHARD MAPS
+
+It runs under a Python with TensorFlow. A line on standard input starts a pass; the answer is
+`seconds cpu_seconds digest`.
 """
 
 import sys
@@ -11,7 +14,7 @@ import tensorflow as tf
 
 
 def parse(record):
-    """What the data set's own starter code takes out of a record."""
+    """The values that YouTube-8M's starter code reads from a record."""
     context, frames = tf.io.parse_single_sequence_example(
         record,
         context_features={
@@ -27,6 +30,7 @@ def parse(record):
 
 
 def main() -> None:
+    """Read one pass for each line on standard input."""
     shard, maps = sys.argv[1], int(sys.argv[2])
     dataset = tf.data.TFRecordDataset(shard).map(
         parse, num_parallel_calls=maps if maps > 1 else None

@@ -1,7 +1,9 @@
-"""The training step of a config, on made-up data: threads, whose convolutions, and how far it is from a matrix product."""
+"""The training step of a config on synthetic data: threads, oneDNN, static graphs, and MKL code.
+
+The speeds are compared with that of a matrix product.
+"""
 
 import argparse
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,16 +19,26 @@ from paddlevideo import dist
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.models import onednn
+from paddlevideo.processes import num_cores
+from paddlevideo.sample import Arrays
 
-MATRIX = 1536  # rows and columns of the matrix product that tells what this machine can do
-# Paddle's MKL (2019) looks at the processor's maker before it uses AVX; a number here is the code that it then takes.
+MATRIX = 1536  # rows and columns of the matrix product that shows the speed of the processor
+# Paddle ships MKL 2019, which checks who made the processor before it uses AVX. This variable
+# selects the code path instead.
 MKL_CHOICE = "MKL_DEBUG_CPU_TYPE"
-_AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
+AVX512 = ("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl")
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to compute: threads, convolutions by oneDNN or Paddle's own, static graph or not, environment of its process."""
+class Setup:
+    """One way to compute.
+
+    Args:
+        threads: compute threads.
+        onednn: convolutions of oneDNN, else Paddle's own.
+        static: compile the model to a static graph.
+        environment: variables of its process.
+    """
 
     name: str
     threads: int
@@ -35,84 +47,78 @@ class Way:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def ways(cores: int, cpuinfo: str) -> list[Way]:
-    """What is compared on this machine; the first is the baseline.
+def setups(cores: int, cpuinfo: str) -> list[Setup]:
+    """The setups to compare on this machine; the first is the baseline.
 
     Args:
         cpuinfo: the text of /proc/cpuinfo, "" where there is none.
     """
     all_cores = f"{cores} threads" if cores > 1 else "1 thread"
-    found = [Way("1 thread", 1)] if cores > 1 else []
-    found += [
-        Way(all_cores, cores),
-        Way(f"{all_cores}, no oneDNN", cores, onednn=False),
-        Way(f"{all_cores}, to_static", cores, onednn=False, static=True),
+    compared = [Setup("1 thread", 1)] if cores > 1 else []
+    compared += [
+        Setup(all_cores, cores),
+        Setup(f"{all_cores}, no oneDNN", cores, onednn=False),
+        Setup(f"{all_cores}, to_static", cores, onednn=False, static=True),
     ]
-    flags = set(
-        next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "").split()
-    )
-    if flags and "GenuineIntel" not in cpuinfo:
-        able = {"0": True, "5": "avx2" in flags, "7": flags.issuperset(_AVX512)}
-        names = {"0": "MKL by maker", "5": "MKL AVX2", "7": "MKL AVX-512"}
-        chosen = [n for n in able if able[n]]
-        found += [
-            Way(f"{all_cores}, {names[n]}", cores, onednn=False, environment={MKL_CHOICE: n})
-            for n in chosen
-        ]
-    return found
+    lines = cpuinfo.splitlines()
+    flags = set(next((line for line in lines if line.startswith("flags")), "").split())
+    if not flags or "GenuineIntel" in cpuinfo:
+        return compared
+    supported = {"0": True, "5": "avx2" in flags, "7": flags.issuperset(AVX512)}
+    names = {"0": "MKL by maker", "5": "MKL AVX2", "7": "MKL AVX-512"}
+    for number, name in names.items():
+        if supported[number]:
+            environment = {MKL_CHOICE: number}
+            setup = Setup(f"{all_cores}, {name}", cores, onednn=False, environment=environment)
+            compared.append(setup)
+    return compared
+
+
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    """The groups of tools/benchmark.py train."""
+    return run(args.config, args.override, args.batch_size, args.rounds)
 
 
 def run(config: str, overrides: list[str], batch_size: int, rounds: int) -> Iterator[Group]:
-    """Matrix product, training step and forward pass, each way in a process of its own, one after the other in every round."""
+    """Matrix product, training step and forward pass.
+
+    Each setup has its own process; one process works at a time.
+    """
     cfg = load_config(config, overrides)
-    inputs = made_up_inputs(cfg, batch_size)
+    inputs = synthetic_inputs(cfg, batch_size)
     forward = 2 * multiplications(build_model(cfg), inputs)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    about = Path("/proc/cpuinfo")
+    cpuinfo = Path("/proc/cpuinfo")
     shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+    # (title, unit, count, job, operations). A training step has three times the operations of a
+    # forward pass: the gradients of inputs and of weights take as many each.
+    work = (
+        (f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, "product", 2.0 * MATRIX**3),
+        (f"training step of {cfg.model_name}, {shapes}", "clip", batch_size, "step", 3 * forward),
+        (f"evaluation of {cfg.model_name}, {shapes}", "clip", batch_size, "forward", forward),
+    )
     with ExitStack() as stack:
-        workers = []
-        for way in ways(cores, about.read_text() if about.exists() else ""):
-            child = Child(
-                jobs,
-                (config, overrides, batch_size, way.threads, way.onednn, way.static),
-                way.environment,
-            )
+        children = []
+        for setup in setups(num_cores(), cpuinfo.read_text() if cpuinfo.exists() else ""):
+            arguments = (config, overrides, batch_size, setup.threads, setup.onednn, setup.static)
+            child = Child(jobs, arguments, setup.environment)
             stack.callback(child.close)
-            workers.append((way.name, child))
-        peak = 0.0  # of all ways to multiply matrices, operations a second
-        # A training step: forward, and the gradients of inputs and weights, which multiply as much each.
-        for title, unit, count, job, operations in (
-            (
-                f"matrix product, float32 {MATRIX} x {MATRIX}",
-                "product",
-                1,
-                "product",
-                2.0 * MATRIX**3,
-            ),
-            (
-                f"training step of {cfg.model_name}, {shapes}",
-                "clip",
-                batch_size,
-                "step",
-                3 * forward,
-            ),
-            (f"evaluation of {cfg.model_name}, {shapes}", "clip", batch_size, "forward", forward),
-        ):
-            told = [Told(name, child, job, operations, peak).variant for name, child in workers]
-            group = measure(title, unit, count, told, rounds)
+            children.append((setup.name, child))
+        peak = 0.0  # operations per second of the fastest matrix product
+        for title, unit, count, job, operations in work:
+            variants = [
+                ChildJob(name, child, job, operations, peak).variant for name, child in children
+            ]
+            group = measure(title, unit, count, variants, rounds)
             peak = peak or max(operations / row.median for row in group.rows)
             yield group
 
 
-class Told:
-    """A child's job as a variant, with the speed and the first value that it gives in the note.
+class ChildJob:
+    """A child's job as a variant; its note has the speed, and the value of its first call.
 
     Args:
-        operations: that it takes.
-        peak: operations a second to compare with, 0 for none.
+        operations: of one call.
+        peak: operations per second of a matrix product; 0 if unknown.
     """
 
     def __init__(self, name: str, child: Child, job: str, operations: float, peak: float):
@@ -121,44 +127,52 @@ class Told:
         self.variant = Variant(name, self.seconds, self.note)
 
     def seconds(self) -> float:
+        """Do the job once."""
         seconds, value = self.child(self.job)
         self.first = value if self.first is None else self.first
         return seconds
 
     def note(self, median: float) -> str:
+        """Speed and first value, as text."""
         return f"{speed(self.operations, median, self.peak)}, gives {self.first:.6g}"
 
 
 def speed(operations: float, seconds: float, peak: float) -> str:
-    """GFLOP/s, and the share of a matrix product's (`peak`, operations a second) where that is known."""
+    """GFLOP/s as text, and their share of a matrix product's speed.
+
+    Args:
+        peak: operations per second of a matrix product; 0 if unknown.
+    """
     share = f", {100 * operations / seconds / peak:.0f} % of the product" if peak else ""
     return f"{operations / seconds / 1e9:.0f} GFLOP/s{share}"
 
 
 def jobs(
-    config: str, overrides: list[str], batch_size: int, threads: int, by_onednn: bool, static: bool
+    config: str, overrides: list[str], batch_size: int, threads: int, use_onednn: bool, static: bool
 ) -> dict[str, Job]:
-    """What a child does. `product`: a matrix product; `step`: a training step, gives its loss; `forward`: an evaluation
-    without gradients, gives the standard deviation of the logits."""
+    """The jobs of a child.
+
+    Returns:
+        `product`, a matrix product; `step`, a training step that returns its loss; `forward`, an
+        evaluation that returns the standard deviation of the logits.
+    """
     dist.use_threads(threads)
     cfg = load_config(config, overrides)
-    matrix = paddle.to_tensor(
-        np.random.default_rng(0).standard_normal((MATRIX, MATRIX)).astype(np.float32)
-    )
+    noise = np.random.default_rng(0).standard_normal((MATRIX, MATRIX))
+    matrix = paddle.to_tensor(noise.astype(np.float32))
     paddle.seed(0)
     model = build_model(cfg)
     optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
-    optimizer.set_lr(1e-5)  # noise must not drive the weights to infinity
+    optimizer.set_lr(1e-5)  # training on noise must not diverge
     network = paddle.jit.to_static(model) if static else model
-    inputs = {
-        name: paddle.to_tensor(array) for name, array in made_up_inputs(cfg, batch_size).items()
-    }
+    arrays = synthetic_inputs(cfg, batch_size)
+    inputs = {name: paddle.to_tensor(array) for name, array in arrays.items()}
     batch = {**inputs, "label": paddle.to_tensor(np.arange(batch_size) % model.num_classes)}
 
     def step() -> float:
         paddle.seed(0)  # the same dropout
         network.train()
-        with onednn.use(by_onednn and not static):  # a static program has none of it
+        with onednn.use(use_onednn and not static):  # static programs do not use it
             loss = model.losses(network(inputs), batch)["loss"]
         value = loss.item()
         loss.backward()
@@ -168,7 +182,7 @@ def jobs(
 
     def forward() -> float:
         network.eval()
-        with paddle.no_grad(), onednn.use(by_onednn and not static):
+        with paddle.no_grad(), onednn.use(use_onednn and not static):
             return float(network(inputs).numpy().std())
 
     return {
@@ -178,28 +192,25 @@ def jobs(
     }
 
 
-def made_up_inputs(cfg: Config, batch_size: int) -> dict[str, np.ndarray]:
-    """Model inputs [batch_size, ...] as PIPELINE.train makes them of a clip of noise."""
+def synthetic_inputs(cfg: Config, batch_size: int) -> Arrays:
+    """Model inputs [batch_size, ...], as PIPELINE.train makes them of a synthetic clip."""
     pipeline = build_pipeline(cfg, "train")
-    arrays = pipeline.synthetic()
-    return pipeline.finish(
-        {name: np.stack([arrays[name]] * batch_size) for name in pipeline.batch_specs}
-    )
+    sample = pipeline.synthetic()
+    batch = {name: np.stack([sample[name]] * batch_size) for name in pipeline.batch_specs}
+    return pipeline.finish(batch)
 
 
 def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
-    """Multiply-adds of the convolutions and linear layers in one forward pass; a training step has three times that."""
+    """Multiply-adds of the convolutions and linear layers in one forward pass."""
     total = 0.0
 
     def count(layer: Any, _, output: paddle.Tensor) -> None:
         nonlocal total
-        # [out, in, ...] of a convolution is used at each place of the output; [in, out] of a linear layer for each row.
-        each = (
-            np.prod(layer.weight.shape[1:])
-            if not isinstance(layer, nn.Linear)
-            else layer.weight.shape[0]
-        )
-        total += float(np.prod(output.shape)) * float(each)
+        # Multiply-adds of one output value: the weight is [in, out] of a linear layer, and
+        # [out, in, ...] of a convolution.
+        shape = layer.weight.shape
+        per_value = shape[0] if isinstance(layer, nn.Linear) else np.prod(shape[1:])
+        total += float(np.prod(output.shape)) * float(per_value)
 
     kinds = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
     hooks = [
@@ -213,11 +224,3 @@ def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
     for hook in hooks:
         hook.remove()
     return total * len(next(iter(inputs.values())))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    del parser  # those of every benchmark do
-
-
-def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
-    return run(args.config, args.override, args.batch_size, args.rounds)

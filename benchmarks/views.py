@@ -1,4 +1,4 @@
-"""The views of a multi-view test: every video decoded once, against a decode for each view."""
+"""The views of a multi-view test: one decode per video, or one decode per view."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clips import records_of
-from benchmarks.loader import check
+from benchmarks.loader import check, clip_pipeline
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import MultiCrop
 from paddlevideo.data.loader import ClipDataset, load_batch
+from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.sample import Draw, Record
 
 
 @dataclass(frozen=True)
-class OneClip:
+class OneClip(FrameSampler):
     """One of the clips that a test samples."""
 
     sample: Any
@@ -42,61 +43,61 @@ class OneCrop(MultiCrop):
         return [super().corners(width, height)[self.number]]
 
 
+def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
+    """The groups of tools/benchmark.py views."""
+    records = records_of(args.videos, folder, 2, tuple(args.size), args.frames, args.gop)
+    return run(args.config, args.override, records[:2], args.rounds)
+
+
 def run(config: str, overrides: list[str], records: list[Record], rounds: int) -> Iterator[Group]:
     """Both ways up to the bytes of every view, in one process.
 
     Raises:
-        ValueError: a test of one view, or views that differ.
+        ValueError: the test has one view, or the two ways give different views.
     """
-    pipeline = build_pipeline(load_config(config, overrides), "test")
+    pipeline = clip_pipeline(build_pipeline(load_config(config, overrides), "test"), config)
     if pipeline.num_views < 2:
         raise ValueError(
-            f"{config}: PIPELINE.test has one view; try -c configs/recognition/slowfast/slowfast.yaml"
+            f"{config}: PIPELINE.test has one view; "
+            "try -c configs/recognition/slowfast/slowfast.yaml"
         )
     together = ClipDataset(records, pipeline)
     apart = [ClipDataset(records, one) for one in single_views(pipeline)]
-    for first, second in zip(
-        views_of(together, 0), (view for part in apart for view in views_of(part, 0)), strict=True
-    ):
+    single = (view for dataset in apart for view in views_of(dataset, 0))
+    for first, second in zip(views_of(together, 0), single, strict=True):
         if not np.array_equal(first, second):
-            raise ValueError("a view that is decoded by itself is not that of the shared frames")
+            raise ValueError("a view decoded alone differs from the view of the shared frames")
 
-    def all_views(datasets: list[ClipDataset]) -> None:
+    def read_views(datasets: list[ClipDataset]) -> None:
         for index in range(len(records)):
             for dataset in datasets:
                 for _ in views_of(dataset, index):
                     pass
 
     variants = [
-        Variant("a decode for each view", timed(lambda: all_views(apart))),
-        Variant("each video once", timed(lambda: all_views([together]))),
+        Variant("a decode for each view", timed(lambda: read_views(apart))),
+        Variant("each video once", timed(lambda: read_views([together]))),
     ]
-    yield measure(
-        f"loader, PIPELINE.test, {pipeline.num_views} views a video",
-        "video",
-        len(records),
-        variants,
-        rounds,
-    )
+    title = f"loader, PIPELINE.test, {pipeline.num_views} views a video"
+    yield measure(title, "video", len(records), variants, rounds)
 
 
 def single_views(pipeline: ClipPipeline) -> list[ClipPipeline]:
     """The pipeline of each view alone, in the order of the views."""
     parts = [*pipeline.worker_transforms, *pipeline.batch_transforms]
-    place = next((i for i, part in enumerate(parts) if isinstance(part, MultiCrop)), None)
-    found = []
+    index = next((i for i, part in enumerate(parts) if isinstance(part, MultiCrop)), None)
+    pipelines = []
     for clip in range(pipeline.num_clips):
         sample = OneClip(pipeline.sample, clip)
-        if place is None:
-            found.append(ClipPipeline(pipeline.decode, sample, parts))
+        if index is None:
+            pipelines.append(ClipPipeline(pipeline.decode, sample, parts))
             continue
-        whole = parts[place]
-        for number in range(whole.num_spatial_crops):
-            crop = OneCrop(whole.target_size, True, whole.num_spatial_crops, number)
-            found.append(
-                ClipPipeline(pipeline.decode, sample, [*parts[:place], crop, *parts[place + 1 :]])
-            )
-    return found
+        crops = parts[index]
+        for number in range(crops.num_spatial_crops):
+            crop = OneCrop(crops.target_size, True, crops.num_spatial_crops, number)
+            transforms = [*parts[:index], crop, *parts[index + 1 :]]
+            pipelines.append(ClipPipeline(pipeline.decode, sample, transforms))
+    return pipelines
 
 
 def views_of(dataset: ClipDataset, index: int) -> Iterator[np.ndarray]:
@@ -105,25 +106,6 @@ def views_of(dataset: ClipDataset, index: int) -> Iterator[np.ndarray]:
     check(loaded)
     frames = loaded.batch["frames"]  # [1, T, H, W, 3], or views [1, V, T, H, W, 3]
     flat = frames.reshape(-1, *frames.shape[-4:])
+    # Slices keep views that are not cropped yet (`data.views.Views`) as they are.
     for number in range(len(flat)):
         yield flat[number : number + 1][0]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--videos", type=Path, help="read the videos below this folder instead of made-up ones")
-    add("--frames", type=int, default=250, help="of a made-up video, at 25 a second")
-    add(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(340, 256),
-        metavar=("WIDTH", "HEIGHT"),
-        help="pixels, even",
-    )
-    add("--gop", type=int, default=50, help="frames from one key frame to the next")
-
-
-def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
-    made = records_of(args.videos, folder, 2, tuple(args.size), args.frames, args.gop)
-    return run(args.config, args.override, made[:2], args.rounds)

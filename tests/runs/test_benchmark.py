@@ -1,4 +1,4 @@
-"""The benchmark runs on tiny sizes and prints ratios; how fast anything is, is no test."""
+"""The benchmarks run on tiny sizes and print ratios; the tests do not check speeds."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark.py"
 
 @pytest.fixture
 def benchmark(small, tmp_path, monkeypatch, capsys):
-    """`benchmark(verb, *flags)` -> (exit code, what it printed, groups of the JSON file)."""
+    """`benchmark(verb, *flags)` -> (exit code, printed text, groups of the JSON file)."""
     spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -30,11 +30,8 @@ def benchmark(small, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [str(TOOL), *arguments])
         code = tool.main()
         printed = capsys.readouterr()
-        return (
-            code,
-            printed.out + printed.err,
-            json.loads(out.read_text())["groups"] if out.exists() else [],
-        )
+        groups = json.loads(out.read_text())["groups"] if out.exists() else []
+        return code, printed.out + printed.err, groups
 
     return call
 
@@ -44,21 +41,8 @@ def names(group):
 
 
 def test_loader_compares_decoders_and_workers(benchmark):
-    code, printed, groups = benchmark(
-        "loader",
-        "--clips",
-        "2",
-        "--frames",
-        "12",
-        "--size",
-        "64",
-        "48",
-        "--gop",
-        "6",
-        "--workers",
-        "0",
-        "1",
-    )
+    videos = ["--clips", "2", "--frames", "12", "--size", "64", "48", "--gop", "6"]
+    code, printed, groups = benchmark("loader", *videos, "--workers", "0", "1")
     assert code == 0, printed
     assert [g["unit"] for g in groups] == ["clip", "video", "clip"]
     for group in groups[:2]:
@@ -72,7 +56,7 @@ def test_loader_compares_decoders_and_workers(benchmark):
 def test_loader_reads_given_videos_and_names_one_that_fails(benchmark, clips, tmp_path):
     code, printed, groups = benchmark("loader", "--videos", str(clips / "val"), "--workers", "0")
     assert code == 0, printed
-    assert groups[0]["count"] == 18  # 6 videos, three times
+    assert groups[0]["count"] == 18  # 6 videos, each three times
 
     folder = tmp_path / "bad"
     folder.mkdir()
@@ -86,34 +70,32 @@ def test_loader_reads_given_videos_and_names_one_that_fails(benchmark, clips, tm
     assert code == 1 and "no video in this folder" in printed
 
 
-def test_data_compares_ways_that_give_the_same_numbers(benchmark):
+def test_data_compares_variants_with_equal_results(benchmark):
     code, printed, groups = benchmark("data")
     assert code == 0, printed
-    assert [names(g) for g in groups] == [
-        ["NumPy arithmetic", "table look-up", "paddle tensors"]
-    ] * 2
+    variants = ["NumPy arithmetic", "table look-up", "paddle tensors"]
+    assert [names(g) for g in groups] == [variants] * 2
 
 
-def test_train_compares_ways_that_give_the_same_loss(benchmark, monkeypatch):
-    ways = [
-        train.Way("eager", 1, onednn=False),
-        train.Way("static", 1, static=True),
-        train.Way("onednn", 1),
+def test_train_compares_setups_with_equal_losses(benchmark, monkeypatch):
+    setups = [
+        train.Setup("eager", 1, onednn=False),
+        train.Setup("static", 1, static=True),
+        train.Setup("onednn", 1),
     ]
-    monkeypatch.setattr(train, "ways", lambda cores, cpuinfo: ways)
+    monkeypatch.setattr(train, "setups", lambda cores, cpuinfo: setups)
     code, printed, groups = benchmark("train", "-o", "MIX=null", "-o", "MODEL.head.num_classes=3")
     assert code == 0, printed
     assert [g["unit"] for g in groups] == ["product", "clip", "clip"]
-    eager, static, by_onednn = (float(row["note"].split("gives ")[1]) for row in groups[1]["rows"])
+    eager, static, onednn = (float(row["note"].split("gives ")[1]) for row in groups[1]["rows"])
     assert eager == pytest.approx(static, rel=1e-4)
-    assert eager == pytest.approx(
-        by_onednn, rel=1e-2
-    )  # batch norm over few pixels makes much of last digits
+    # Batch norm over few pixels amplifies rounding.
+    assert eager == pytest.approx(onednn, rel=1e-2)
     assert all("GFLOP/s" in row["note"] for g in groups for row in g["rows"])
     assert all("% of the product" in row["note"] for g in groups[1:] for row in g["rows"])
 
 
-def test_metrics_of_a_video_at_a_time_and_at_once_agree(benchmark):
+def test_metrics_compares_variants_with_equal_results(benchmark):
     code, printed, groups = benchmark("metrics", "--videos", "300", "--classes", "50")
     assert code == 0, printed
     (group,) = groups
@@ -122,9 +104,8 @@ def test_metrics_of_a_video_at_a_time_and_at_once_agree(benchmark):
 
 
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
-    code, printed, groups = benchmark(
-        "inference", "-o", "MODEL.head.num_classes=3", "--threads", "1"
-    )
+    flags = ["-o", "MODEL.head.num_classes=3", "--threads", "1"]
+    code, printed, groups = benchmark("inference", *flags)
     assert code == 0, printed
     product, group = groups
     assert names(group)[0] == "paddle" and names(group)[-2:] == ["eager", "eager, no oneDNN"]
@@ -133,7 +114,7 @@ def test_inference_compares_backends_with_the_exported_logits(benchmark):
     assert all("% of the product" in row["note"] for row in group["rows"])
 
 
-def test_views_are_the_same_decoded_once_or_one_by_one(tmp_path):
+def test_views_compares_variants_with_equal_views(tmp_path):
     config = str(TOOL.parents[1] / "configs/recognition/slowfast/slowfast.yaml")
     small = [
         "PIPELINE.test.decode_sampler.num_frames=4",
@@ -143,17 +124,17 @@ def test_views_are_the_same_decoded_once_or_one_by_one(tmp_path):
     ]
     records = records_of(None, tmp_path, 2, (64, 48), 16, 8)[:2]
     (group,) = views.run(config, small, records, rounds=1)
-    assert "9 views" in group.title and [row.name for row in group.rows] == [
-        "a decode for each view",
-        "each video once",
-    ]
+    assert "9 views" in group.title
+    assert [row.name for row in group.rows] == ["a decode for each view", "each video once"]
     single = views.single_views(build_pipeline(load_config(config, small), "test"))
-    assert [(one.sample.number, one.worker_transforms[1].number) for one in single] == [
-        (c, k) for c in range(3) for k in range(3)
+    clips_and_crops = [(one.sample.number, one.worker_transforms[1].number) for one in single]
+    assert clips_and_crops == [(clip, crop) for clip in range(3) for crop in range(3)]
+    one_view = [
+        "PIPELINE.test.decode_sampler.num_ensemble_views=1",
+        "PIPELINE.test.transform.1.MultiCrop.num_spatial_crops=1",
     ]
     with pytest.raises(ValueError, match="one view"):
-        next(views.run(config, ["PIPELINE.test.decode_sampler.num_ensemble_views=1", "PIPELINE.test.transform.1.MultiCrop."
-                                "num_spatial_crops=1"], records, rounds=1))  # fmt: skip
+        next(views.run(config, one_view, records, rounds=1))
 
 
 def test_inference_needs_an_exported_folder(benchmark, tmp_path):
@@ -161,10 +142,10 @@ def test_inference_needs_an_exported_folder(benchmark, tmp_path):
     assert code == 1 and "golden.npz" in printed
 
 
-# --- the measuring itself ------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
-def test_ratios_are_those_of_the_same_round():
+def test_ratios_compare_times_of_the_same_round():
     times = {"base": iter([9.0, 1.0, 2.0, 4.0]), "twice": iter([9.0, 0.5, 1.0, 1.0])}
     order = []
 
@@ -178,9 +159,8 @@ def test_ratios_are_those_of_the_same_round():
     group = measure("title", "clip", 8, [one("base"), one("twice")], rounds=3)
     base, twice = group.rows
     assert order == ["base", "twice", "base", "twice", "twice", "base", "base", "twice"]
-    assert (
-        base.seconds == [1.0, 2.0, 4.0] and base.ratio == 1
-    )  # the first call of each does not count
+    assert base.seconds == [1.0, 2.0, 4.0], "the first call does not count"
+    assert base.ratio == 1
     assert (twice.ratio, twice.lowest, twice.highest) == (2.0, 2.0, 4.0)
     assert twice.rate == 8.0 and twice.note == "median 1.0"
     assert group.text().splitlines()[0] == "title (3 rounds)"
@@ -188,7 +168,7 @@ def test_ratios_are_those_of_the_same_round():
         measure("title", "clip", 8, [one("base")], rounds=0)
 
 
-def test_operations_of_a_small_network():
+def test_counts_the_operations_of_a_small_network():
     import numpy as np
     from paddle import nn
 
@@ -204,38 +184,35 @@ def test_operations_of_a_small_network():
     assert train.multiplications(Net(), {"frames": frames}) == 2 * (6 * 7 * 8 * 2 * 9 + 6 * 5)
 
 
-def test_ways_follow_the_processor():
+def test_setups_depend_on_the_processor():
     amd = "vendor_id : AuthenticAMD\nflags : fpu avx avx2\n"
-    assert [w.name for w in train.ways(2, amd)] == [
-        "1 thread", "2 threads", "2 threads, no oneDNN", "2 threads, to_static", "2 threads, MKL by maker",
-        "2 threads, MKL AVX2",
-    ]  # fmt: skip
-    intel = [w.name for w in train.ways(1, amd.replace("AuthenticAMD", "GenuineIntel"))]
-    assert intel == ["1 thread", "1 thread, no oneDNN", "1 thread, to_static"]
+    first = ["1 thread", "2 threads", "2 threads, no oneDNN", "2 threads, to_static"]
+    mkl = ["2 threads, MKL by maker", "2 threads, MKL AVX2"]
+    assert [setup.name for setup in train.setups(2, amd)] == [*first, *mkl]
+    intel = train.setups(1, amd.replace("AuthenticAMD", "GenuineIntel"))
+    expected = ["1 thread", "1 thread, no oneDNN", "1 thread, to_static"]
+    assert [setup.name for setup in intel] == expected
     wide = amd.replace("avx2", "avx2 avx512f avx512cd avx512bw avx512dq avx512vl")
-    assert train.ways(2, wide)[-1].environment == {"MKL_DEBUG_CPU_TYPE": "7"}
+    assert train.setups(2, wide)[-1].environment == {"MKL_DEBUG_CPU_TYPE": "7"}
 
 
-def ends(code):
-    raise ValueError(f"cannot make it: {code}")
+def fail(code):
+    raise ValueError(f"failed with {code}")
 
 
-def test_a_child_that_fails_is_a_message():
-    child = Child(ends, (3,), {})
+def test_reports_the_error_of_a_child():
+    child = Child(fail, (3,), {})
     start = time.monotonic()
-    with pytest.raises(ChildProcessError, match="cannot make it: 3"):
+    with pytest.raises(ChildProcessError, match="failed with 3"):
         child("step")
     child.close()
     assert time.monotonic() - start < 60
 
 
-def test_records_compares_readers_that_give_the_same_bytes(benchmark):
+def test_records_compares_readers_with_equal_results(benchmark):
     code, printed, groups = benchmark("records", "--videos", "6", "--workers", "0", "1")
     assert code == 0, printed
-    assert [g["count"] for g in groups] == [6, 6] and [g["unit"] for g in groups] == [
-        "video",
-        "video",
-    ]
+    assert [(g["count"], g["unit"]) for g in groups] == [(6, "video")] * 2
     assert {"generic parser", "this reader", "this reader, no CRC"} <= set(names(groups[0]))
     assert names(groups[1]) == ["0 workers", "1 workers"]
     assert all("a second by the clock" in row["note"] for row in groups[0]["rows"])
