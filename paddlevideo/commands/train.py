@@ -9,69 +9,49 @@ from paddlevideo.commands import run
 def make_parser() -> argparse.ArgumentParser:
     """The flags of main.py, those of PaddleVideo's main.py among them."""
     parser = argparse.ArgumentParser(description="Train or test a video recognition model.")
+    _add_run(parser)
+    _add_config_keys(parser)
+    _add_test(parser)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-c", "--config", required=True, help="config file (YAML)")
-    add(
-        "-o",
-        "--override",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="changes the config, as DATASET.batch_size=16; repeatable",
-    )
-    add(
-        "--validate",
-        action="store_true",
-        help="evaluate DATASET.valid while training and keep the best model",
-    )
+    overrides = "changes the config, as DATASET.batch_size=16; repeatable"
+    add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
+    validate = "evaluate DATASET.valid while training and keep the best model"
+    add("--validate", action="store_true", help=validate)
     add("--test", action="store_true", help="test the weights given with -w on DATASET.test")
     add("-w", "--weights", help="weights to test, or to start training from")
-    add(
-        "--resume",
-        nargs="?",
-        const="auto",
-        help="continue a stopped run: auto, a .pdstate file, or its folder",
-    )
-    add(
-        "--multigrid",
-        action="store_true",
-        help="change clips, batches and learning rate as the MULTIGRID section says",
-    )
-    add(
-        "--check",
-        action="store_true",
-        help="check config and pipelines without data, print the plan, and stop",
-    )
+    resume = "continue a stopped run: auto, a .pdstate file, or its folder"
+    add("--resume", nargs="?", const="auto", help=resume)
+    multigrid = "change clips, batches and learning rate by the MULTIGRID section"
+    add("--multigrid", action="store_true", help=multigrid)
+    check = "check config and pipelines without data, print the plan, and stop"
+    add("--check", action="store_true", help=check)
+    fleet = "accepted for old command lines; ranks always train data-parallel"
+    add("--fleet", action="store_true", help=fleet)
+
+
+def _add_config_keys(parser: argparse.ArgumentParser) -> None:
+    """Flags for keys of the config; see `overrides_of`."""
+    add = parser.add_argument
     add("--seed", type=int, help="seed of all random numbers (config: seed, 1234)")
-    add(
-        "--deterministic",
-        action="store_true",
-        help="use reproducible kernels on a GPU; a CPU always does",
-    )
-    add(
-        "--amp",
-        action="store_true",
-        help="mixed precision: float16 on a GPU, bfloat16 on a CPU",
-    )
-    add(
-        "--amp_level",
-        choices=["O1", "O2"],
-        help="O1 casts per operation, O2 also keeps weights in half precision",
-    )
+    deterministic = "use reproducible kernels on a GPU; a CPU always does"
+    add("--deterministic", action="store_true", help=deterministic)
+    amp = "mixed precision: float16 on a GPU, bfloat16 on a CPU"
+    add("--amp", action="store_true", help=amp)
+    level = "O1 casts per operation, O2 also keeps weights in half precision"
+    add("--amp_level", choices=["O1", "O2"], help=level)
     add("--max_iters", type=int, help="stop every epoch after this many steps")
+
+
+def _add_test(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--out", help="with --test: write the scores of each video to this .json or .npz file")
-    add(
-        "--eval",
-        nargs="+",
-        choices=["top_k_accuracy", "mean_class_accuracy"],
-        help="with --test: which numbers to print",
-    )
-    add(
-        "--fleet",
-        action="store_true",
-        help="accepted for old command lines; ranks always train data-parallel",
-    )
-    return parser
+    metrics = ["top_k_accuracy", "mean_class_accuracy"]
+    add("--eval", nargs="+", choices=metrics, help="with --test: which numbers to print")
 
 
 def overrides_of(args: argparse.Namespace) -> list[str]:

@@ -77,20 +77,7 @@ def export(
         with paddle.no_grad():
             tensors = {key: paddle.to_tensor(array) for key, array in golden.items()}
             logits = model(tensors).numpy()
-    manifest = Manifest(
-        name=name,
-        inputs=inputs,
-        num_classes=logits.shape[1],
-        labels=classes.names,
-        views=build_pipeline(cfg, "test").num_views,
-        top_k=cfg.INFERENCE.top_k,
-        weights=checksum(state_arrays(model)),
-        config=dict(cfg.origin.data),
-        versions=versions(),
-        view_average=model.view_average,
-        multi_label=model.multi_label,
-        modalities=model.modalities,
-    )
+    manifest = _describe(cfg, model, name, inputs, logits.shape[1], classes.names)
     with _workspace(folder) as work:
         job = Job.of(cfg.origin.data, cfg.origin.path, classes.num, weights, inputs, work / name)
         _write_programs(formats, job)
@@ -147,6 +134,31 @@ def program_inputs(cfg: Config, model: Recognizer) -> tuple[dict[str, InputSpec]
         shape = (None, *(size if size == other else None for size, other in sizes))
         inputs[name] = replace(spec, shape=shape)
     return inputs, {name: wide[name][0] for name in inputs}
+
+
+def _describe(
+    cfg: Config,
+    model: Recognizer,
+    name: str,
+    inputs: Mapping[str, InputSpec],
+    num_classes: int,
+    labels: list[str] | None,
+) -> Manifest:
+    """The manifest of a model, without the files of its programs."""
+    return Manifest(
+        name=name,
+        inputs=inputs,
+        num_classes=num_classes,
+        labels=labels,
+        views=build_pipeline(cfg, "test").num_views,
+        top_k=cfg.INFERENCE.top_k,
+        weights=checksum(state_arrays(model)),
+        config=dict(cfg.origin.data),
+        versions=versions(),
+        view_average=model.view_average,
+        multi_label=model.multi_label,
+        modalities=model.modalities,
+    )
 
 
 def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:

@@ -17,10 +17,18 @@ def measured(small, tmp_path):
 
     def run(videos: Path):
         (tmp_path / "work").mkdir()
+        synthetic = {"clips": 1, "frames": 12, "size": (64, 48), "gop": 6}
         args = argparse.Namespace(
-            config=small().origin.path, override=[], batch_size=2, rounds=2, workers=0,
-            videos=videos, clips=1, frames=12, size=(64, 48), gop=6, short_side=[32], new_gop=[2, 6],
-        )  # fmt: skip
+            config=small().origin.path,
+            override=[],
+            batch_size=2,
+            rounds=2,
+            workers=0,
+            videos=videos,
+            short_side=[32],
+            new_gop=[2, 6],
+            **synthetic,
+        )
         return list(resize.groups(args, tmp_path / "work"))
 
     return run
