@@ -23,7 +23,7 @@ import paddle
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.views import Views
-from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.evaluate import to_tensors

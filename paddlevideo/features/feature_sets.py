@@ -25,7 +25,8 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.tagged_videos import TaggedVideo, find_tagged
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import Split
-from paddlevideo.data.youtube8m.tfrecord import encode_example, write_payloads
+from paddlevideo.data.youtube8m.sequence_example import encode_example
+from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.features.codec import Codec, Moments, fit, read_codecs, write_codecs
 from paddlevideo.features.extract import (
     FITTED,

@@ -14,7 +14,8 @@ import pytest
 
 from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
-from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads
+from paddlevideo.data.youtube8m.sequence_example import parse_example
+from paddlevideo.data.youtube8m.tfrecord import read_payloads
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.features import extract, feature_sets
 from paddlevideo.features.codec import read_codecs

@@ -16,7 +16,8 @@ from paddlevideo.api import test as run_test
 from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
-from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads, record_offsets
+from paddlevideo.data.youtube8m.sequence_example import parse_example
+from paddlevideo.data.youtube8m.tfrecord import read_payloads, record_offsets
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.best_validation import HardestClips
 from paddlevideo.engine.build import build_metric, build_model, load_config, load_records

@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> list[str]:
     """Do it and print what came out; returns what is wrong."""
     if args.verb == "check":
         decoder = FeatureDecoder(args.max_frames, dict(args.features), args.num_classes)
-        return youtube8m_prepare.check_and_tell(args.shards, decoder, args.index, args.workers)
+        return youtube8m_prepare.check_and_report(args.shards, decoder, args.index, args.workers)
     if args.verb == "convert":
         names = [name for name, _ in args.features]
-        return youtube8m_prepare.convert_and_tell(
+        return youtube8m_prepare.convert_and_report(
             args.shards, args.out, names, args.group, args.workers
         )
     if args.verb == "lists":

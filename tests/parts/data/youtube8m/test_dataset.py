@@ -20,21 +20,17 @@ from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.pipeline import StageError
-from paddlevideo.data.youtube8m import shards, tfrecord
+from paddlevideo.data.youtube8m import sequence_example, shards, tfrecord
 from paddlevideo.data.youtube8m.dataset import (
     OPEN_FILES,
     FeatureDecoder,
     FeaturePipeline,
     YouTube8MDataset,
 )
-from paddlevideo.data.youtube8m.pickles import example, read_examples, read_videos
+from paddlevideo.data.youtube8m.pickles import parse_video, read_examples, read_videos
+from paddlevideo.data.youtube8m.sequence_example import encode_example, parse_example
 from paddlevideo.data.youtube8m.shards import ShardOrder, index_shards, shuffled
-from paddlevideo.data.youtube8m.tfrecord import (
-    encode_example,
-    parse_example,
-    read_payloads,
-    write_payloads,
-)
+from paddlevideo.data.youtube8m.tfrecord import read_payloads, write_payloads
 from paddlevideo.sample import BatchShape, DecodeError, Record
 from tests.parts.data.youtube8m.test_tfrecord import mutated
 
@@ -118,9 +114,9 @@ def test_a_folder_a_list_a_glob_and_a_shard(three, monkeypatch):
          "b.tfrecord is already on line 1; its videos would count twice"),
         ("a.list", b"\xff\xfe\x00", "not UTF-8 text .* expected a shard, or a list of shards"),
         ("empty", "folder", "no shards in this folder"),
-        ("z.tfrecord", gzip.compress(b"x" * 99, mtime=0), "compressed with gzip; .* unpack it with gunzip"),
+        ("z.tfrecord", gzip.compress(b"x" * 99, mtime=0), "compressed with gzip.*; unpack it with gunzip"),
         ("z.tfrecord.gz", gzip.compress(b"x" * 99, mtime=0), "compressed with gzip"),
-        ("z.tfrecord", b"hello, this is no shard", "not a TFRecord file but text, 'hello, this is no s"),
+        ("z.tfrecord", b"hello, this is no shard", "not a TFRecord file but text that begins with 'hello, this is no s"),
         ("z.tfrecord", bytes(range(1, 240)), "not a TFRecord file, or its first record's header is damaged"),
         ("z.tfrecord", b"", "no records in 1 shard"),
     ],
@@ -173,9 +169,9 @@ def test_records_are_numbered_through(three):
 def test_the_index_is_kept_and_renewed_where_shards_change(three, monkeypatch, caplog):
     (three / "all.list").write_text("a.tfrecord\nb.tfrecord\nc.tfrecord\n")
     looked_up = []
-    look_up = shards.look_up
+    look_up = shards.find_offsets
     monkeypatch.setattr(
-        shards, "look_up", lambda path: (looked_up.append(Path(path).name), look_up(path))[1]
+        shards, "find_offsets", lambda path: (looked_up.append(Path(path).name), look_up(path))[1]
     )
     first = load(three / "all.list").records
     assert (
@@ -196,7 +192,7 @@ def test_the_index_is_kept_and_renewed_where_shards_change(three, monkeypatch, c
     assert (
         looked_up == ["b.tfrecord"]
         and len(changed) == 9
-        and "1 of 3 shards are new or have changed" in caplog.text
+        and "1 of 3 shards are new or changed" in caplog.text
     )
     looked_up.clear()
     os.utime(three / "c.tfrecord", ns=(1, 1))  # another time
@@ -213,7 +209,7 @@ def test_the_index_is_kept_and_renewed_where_shards_change(three, monkeypatch, c
     for damage in (index.read_bytes()[:100], index.read_bytes()[:-30], b"", b"text"):
         index.write_bytes(damage)
         assert len(load(moved / "all.list").records) == 9
-    assert "not used and written anew" in caplog.text
+    assert "cannot be used and is rewritten" in caplog.text
     assert len(looked_up) == 12 and len(shards.read_index(index)) == 3
 
 
@@ -224,7 +220,7 @@ def test_no_index_where_none_can_be_written(three, monkeypatch, caplog):
     monkeypatch.setattr(shards, "write_index", refuse)
     with caplog.at_level(logging.INFO):
         assert len(load(three).records) == 8
-    assert "Read-only file system; the records are looked up again next time" in caplog.text
+    assert "Read-only file system; the next run reads the record offsets again" in caplog.text
     monkeypatch.undo()
     load(three, index_file=str(three / "sub" / "own.npz"))
     assert (three / "sub" / "own.npz").exists() and not (three / "shards.index.npz").exists()
@@ -409,7 +405,7 @@ def test_what_has_a_meaning(tmp_path):
     [
         (
             encode_example("vid", [1], {"rgb": frames(2)["rgb"]}),
-            "video 'vid': there is no feature 'audio'; features of frames: rgb",
+            "video 'vid': feature 'audio' is missing; frame features: rgb",
         ),
         (
             encode_example("vid", [1], frames(2, rgb=7)),
@@ -427,9 +423,9 @@ def test_what_has_a_meaning(tmp_path):
         ),
         (
             encode_example("vid", [1], frames(3)).replace(b"audio", b"other"),
-            "there is no feature 'audio'; features of frames: rgb, other",
+            "feature 'audio' is missing; frame features: rgb, other",
         ),
-        (b"not a message", "byte 0: byte 0 of the record is no field"),
+        (b"not a message", "byte 0: byte 0 of the record is not a field"),
     ],
 )
 def test_what_is_wrong_in_a_record(tmp_path, payload, told):
@@ -443,8 +439,8 @@ def test_feature_lists_of_unequal_length(tmp_path):
     rgb, audio = (
         encode_example("v", [], {name: frames(n)[name]}) for name, n in (("rgb", 3), ("audio", 2))
     )
-    lists = [next(f[2:] for f in tfrecord._fields(p, 0, len(p)) if f[0] == 2) for p in (rgb, audio)]
-    both = tfrecord._field(
+    lists = [next(f[2:] for f in sequence_example._fields(p, 0, len(p)) if f[0] == 2) for p in (rgb, audio)]
+    both = sequence_example._field(
         2, b"".join(p[slice(*place)] for p, place in zip((rgb, audio), lists, strict=True))
     )
     with pytest.raises(
@@ -460,7 +456,7 @@ def test_damage_costs_one_record_or_what_is_behind_it(three, caplog):
     path.write_bytes(raw)
     records = load(path).records
     assert len(records) == 4
-    with pytest.raises(StageError, match=rf"byte {offsets[1]}: the record fails its check"):
+    with pytest.raises(StageError, match=rf"byte {offsets[1]}: the payload fails its CRC-32C check"):
         PIPELINE(records[1])
     assert [PIPELINE(records[i])["id"] for i in (0, 2, 3)] == [b"a-0", b"a-2", b"a-3"]
 
@@ -470,14 +466,14 @@ def test_damage_costs_one_record_or_what_is_behind_it(three, caplog):
         records = load(path).records
     assert (
         len(records) == 3
-        and f"a.tfrecord: byte {offsets[2]}: a record's length fails" in caplog.text
+        and f"a.tfrecord: byte {offsets[2]}: the record length fails" in caplog.text
     )
-    with pytest.raises(StageError, match=rf"byte {offsets[2]}: a record's length fails its check"):
+    with pytest.raises(StageError, match=rf"byte {offsets[2]}: the record length fails its CRC check"):
         FeaturePipeline(FeatureDecoder(5, WIDTHS, 10))(records[2])
 
     path.write_bytes(path.read_bytes()[: int(offsets[1]) + 30])
     records = load(path).records
-    with pytest.raises(StageError, match="goes on .* bytes after the end of the file: cut short"):
+    with pytest.raises(StageError, match="extends .* bytes past the end of the file: truncated"):
         FeaturePipeline(FeatureDecoder(5, WIDTHS, 10))(records[1])
 
 
@@ -494,7 +490,7 @@ def test_a_training_replaces_a_damaged_record_and_says_where(three):
     failures = {str(failure) for loaded in batches for failure in loaded.failures}
     assert len(failures) == 1 and all(len(loaded.batch["rgb"]) == 4 for loaded in batches)
     assert re.match(
-        rf"{re.escape(str(path))}.*: decode: byte 0: the record fails its check", failures.pop()
+        rf"{re.escape(str(path))}.*: decode: byte 0: the payload fails its CRC-32C check", failures.pop()
     )
 
 
@@ -651,8 +647,8 @@ class Evil:
             "refers to (posix|nt).mkdir, which is not an array: refused, no code in the file was run",
         ),
         ([{"video": Evil()}], "refused, no code in the file was run"),
-        (5, "it holds a int, expected a list of dicts, one a video"),
-        ([1, "x"], "it holds a list of int, str, expected a list of dicts"),
+        (5, "the pickle holds a int, expected a list of dicts, one per video"),
+        ([1, "x"], "the pickle holds a list of int, str, expected a list of dicts"),
         (b"cut", "damaged"),
     ],
 )
@@ -671,17 +667,17 @@ def test_pickles_that_are_refused(tmp_path, monkeypatch, content, told):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"feature": None}, "'p-1': feature is NoneType, expected uint8"),
+        ({"feature": None}, "'p-1': feature is of type NoneType, expected uint8"),
         (
             {"feature": np.zeros((3, 6))},
             r"'p-1': feature is float64 \[3, 6\], expected uint8 \[T, D\]",
         ),
-        ({"nframes": 4}, "nframes is 4, feature has 3 frames"),
+        ({"nframes": 4}, "nframes is 4, but feature has 3 frames"),
         ({"nframes": -1}, "nframes is -1"),
-        ({"nframes": "many"}, "label or nframes is no number"),
-        ({"label": ["x"]}, "label or nframes is no number"),
-        ({"label": 3}, "label or nframes is no number"),
-        ({"video": 3}, "the id 'video' is a int, expected text"),
+        ({"nframes": "many"}, "label or nframes is not an integer"),
+        ({"label": ["x"]}, "label or nframes is not an integer"),
+        ({"label": 3}, "label or nframes is not an integer"),
+        ({"video": 3}, "the id 'video' is of type int, expected text"),
     ],
 )
 def test_what_is_wrong_in_a_pickled_video(tmp_path, change, told):
@@ -695,9 +691,9 @@ def test_what_is_wrong_in_a_pickled_video(tmp_path, change, told):
     del gone["audio"]
     with pytest.raises(
         DecodeError,
-        match="'p-0': there is no feature 'audio'; keys: feature, label, nframes, video",
+        match="'p-0': feature 'audio' is missing; keys: feature, label, nframes, video",
     ):
-        example(gone)
+        parse_video(gone)
 
 
 def test_mutated_pickles_are_videos_or_errors(tmp_path, monkeypatch):
@@ -756,8 +752,8 @@ def test_check_counts_and_writes_the_index(three, tool, monkeypatch):
     code, out, err = tool("check", three, *SIZES)
     assert code == 0, err
     assert (
-        "4 shards, 10 videos, 24 frames (2.4 a video)" in out
-        and "11 labels (1.10 a video), the largest is 9" in out
+        "4 shards, 10 videos, 24 frames (2.4 per video)" in out
+        and "11 labels (1.10 per video), the largest is 9" in out
     )
     assert (
         "1 videos have no labels" in out
@@ -765,7 +761,7 @@ def test_check_counts_and_writes_the_index(three, tool, monkeypatch):
         and "1 videos have more than 5 frames" in out
     )
     monkeypatch.setattr(
-        shards, "look_up", lambda path: pytest.fail(f"{path} is looked up, although it was checked")
+        shards, "find_offsets", lambda path: pytest.fail(f"{path} is read again, although it was checked")
     )
     assert len(load(three).records) == 10
 
@@ -781,11 +777,11 @@ def test_check_names_what_is_wrong(three, tool):
     assert code == 1 and "5 shards, 9 videos" in out
     for told in (
         "b.tfrecord: byte 0: video 'a-0': label 12, but num_classes is 10",
-        "c.tfrecord: byte 0: the record fails its check",
-        "goes on 5 bytes after the end",
+        "c.tfrecord: byte 0: the payload fails its CRC-32C check",
+        "extends 5 bytes past the end",
         "d.tfrecord: the file is empty",
         "e.tfrecord: compressed with gzip",
-        "video 'a-1' is there 2 times: ",
+        "video 'a-1' occurs 2 times: ",
     ):
         assert told in err, told
     assert len(err.splitlines()) == 6
@@ -828,7 +824,7 @@ def test_lists(tmp_path, tool):
     write(tmp_path / "other" / "a.tfrecord", ([1], 1))
     code, _, err = tool("lists", tmp_path / "other", "--out", tmp_path)
     assert (
-        code == 1 and "no shard's name begins with train, val, test; the first is a.tfrecord" in err
+        code == 1 and "no shard name begins with train, val, test; the first shard is a.tfrecord" in err
     )
 
 
@@ -851,7 +847,7 @@ def test_class_names(tmp_path, tool):
     for text, told in [
         ("Index,Name\n0,a\n2,b\n", "Index must be 0 .. 1, each once"),
         ("Index,Name\n0,a\n0,b\n", "Index must be 0 .. 1, each once"),
-        ("a,b\n1,2\n", "expected columns Index, KnowledgeGraphId, Name, ...; got a, b"),
+        ("a,b\n1,2\n", "expected the columns Index, KnowledgeGraphId, Name, ...; got a, b"),
         ("", "got no rows"),
     ]:
         table.write_text(text)
