@@ -420,7 +420,7 @@ def test_videos_that_cannot_be_read(small, weights, shards, tmp_path):
     ]
     with pytest.raises(
         DecodeError,
-        match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the record fails its check.*skip",
+        match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the payload fails its CRC-32C check.*skip",
     ):
         run_test(small(*files), weights)
     done = run_test(
@@ -430,7 +430,7 @@ def test_videos_that_cannot_be_read(small, weights, shards, tmp_path):
         "its labels are lost with it"
     )
     rows = json.loads((tmp_path / "s.json").read_text())["results"]
-    assert len(rows) == 5 and "fails its check" in rows[2]["error"] and "scores" not in rows[2]
+    assert len(rows) == 5 and "fails its CRC-32C check" in rows[2]["error"] and "scores" not in rows[2]
     run_test(small(*files, "DATASET.test.on_error=skip"), weights, out=str(tmp_path / "s.npz"))
     held = np.load(tmp_path / "s.npz")
     assert (
