@@ -8,15 +8,15 @@ from pathlib import Path
 from benchmarks.clips import records_of
 from benchmarks.loader import read_all
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.curate.batch_jobs import Job, work
-from paddlevideo.curate.resize import WriteSmaller
+from paddlevideo.curate.batch_jobs import Job, run_jobs
+from paddlevideo.curate.resize import WriteResized
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.sample import Record
 
 
-def smaller(records: list[Record], out: Path, write: WriteSmaller) -> list[Record]:
+def smaller(records: list[Record], out: Path, write: WriteResized) -> list[Record]:
     """The same records with the paths of smaller copies.
 
     Raises:
@@ -26,7 +26,7 @@ def smaller(records: list[Record], out: Path, write: WriteSmaller) -> list[Recor
         path: str(out / f"{number:05}{write.suffix}")
         for number, path in enumerate({r.path: None for r in records})
     }
-    done = work(write, [Job(source, target) for source, target in targets.items()], out, 1)
+    done = run_jobs(write, [Job(source, target) for source, target in targets.items()], out, 1)
     if done.failed:
         raise ValueError(f"{done.failed[0][0]}: {done.failed[0][1]}; take it out of the folder")
     return [Record(targets[record.path], record.label, record.id) for record in records]
@@ -46,7 +46,7 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     for side in args.short_side:
         for gop in args.new_gop:
             sets[f"short side {side}, gop {gop}"] = smaller(
-                made, folder / f"{side}_{gop}", WriteSmaller(side, gop)
+                made, folder / f"{side}_{gop}", WriteResized(side, gop)
             )
     cfg = load_config(args.config, args.override)
     for split in ("train", "test"):

@@ -46,7 +46,7 @@ class Job:
     span: tuple[float | None, float | None] | None = None
 
 
-def plan(
+def plan_jobs(
     source: Path,
     out: Path,
     suffix: str,

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddlevideo.curate.batch_jobs import Job, plan
+from paddlevideo.curate.batch_jobs import Job, plan_jobs
 from paddlevideo.curate.known_sets import (
     check_class_names,
     class_ids,
@@ -144,7 +144,7 @@ def plan_frames(
     """
     labels: list[str | None]
     if source.is_dir():
-        jobs = plan(source, out, "")
+        jobs = plan_jobs(source, out, "")
         folders = [Path(job.source).relative_to(source).parts[:-1] for job in jobs]
         labels = [parts[0] if parts else None for parts in folders]
     else:

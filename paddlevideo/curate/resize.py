@@ -21,7 +21,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from paddlevideo.curate.batch_jobs import Job, plan
+from paddlevideo.curate.batch_jobs import Job, plan_jobs
 from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
@@ -280,7 +280,7 @@ def plan_resize(
         ValueError: no videos, wrong lines, or two videos with the same target.
     """
     if source.is_dir():
-        return plan(source, out, suffix), []
+        return plan_jobs(source, out, suffix), []
     if not source.is_file():
         raise ValueError(f"{source}: no such folder or list")
     if (out / source.name).resolve() == source.resolve():

@@ -49,13 +49,13 @@ def main() -> int:
 
     from paddlevideo import log
     from paddlevideo.curate.audio_files import WriteFeature
-    from paddlevideo.curate.batch_jobs import plan, print_outcome, run_jobs
+    from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs
     from paddlevideo.media.log_mel import DecibelMel
 
     out = args.spectrogram_save_path
     sizes = (args.sample_rate, args.n_fft, args.hop_length, args.num_mels, args.fmin, args.fmax)
     try:
-        jobs = plan(args.audio_home_path, out, ".npy", args.ext, args.level, args.list_root)
+        jobs = plan_jobs(args.audio_home_path, out, ".npy", args.ext, args.level, args.list_root)
         write = WriteFeature(DecibelMel(*sizes), args.stream, args.backend)
         done = run_jobs(write, jobs, out, args.num_workers, args.overwrite, args.part)
     except (ValueError, OSError) as error:

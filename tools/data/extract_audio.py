@@ -41,10 +41,10 @@ def main() -> int:
 
     from paddlevideo import log
     from paddlevideo.curate.audio_files import WriteWav
-    from paddlevideo.curate.batch_jobs import plan, print_outcome, run_jobs
+    from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs
 
     try:
-        jobs = plan(args.root, args.dst_root, ".wav", args.ext, args.level, args.list_root)
+        jobs = plan_jobs(args.root, args.dst_root, ".wav", args.ext, args.level, args.list_root)
         write = WriteWav(args.sample_rate, args.stream)
         done = run_jobs(write, jobs, args.dst_root, args.num_workers, args.overwrite)
     except (ValueError, OSError) as error:

@@ -39,14 +39,18 @@ INDEX_VERSION = 1
 COMPRESSED = "compressed with gzip, so single records cannot be read; unpack it with gunzip"
 
 
-# --- finding shards --------------------------------------------------------------------------------------------------
+# --- find shards ---------------------------------------------------------------------------------
 
 
 def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
-    """The paths of the shards, in the order of a list, otherwise sorted.
+    """Return the paths of the shards, in the order of a list, otherwise sorted.
+
+    Args:
+        file_path: a list, a folder, a glob or a shard.
+        data_prefix: folder that the paths of a list are relative to; None as in `base_folder`.
 
     Raises:
-        DatasetError: no shards; for a list, every line that is wrong.
+        DatasetError: no shards. For a list, the message names every wrong line.
     """
     path = Path(file_path)
     if path.is_dir():
@@ -74,6 +78,7 @@ def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
+    """Return the TFRecord files of a folder, or its pickles if there are no TFRecord files."""
     paths = list(list_files(folder, SUFFIXES + PICKLES))
     tfrecords = [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
     pickles = [str(path) for path in paths if path.suffix.lower() in PICKLES]
@@ -88,12 +93,13 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _in_list(file: Path, data_prefix: str | None) -> list[str]:
-    """The shards of a list with a path on each line."""
+    """Read a list with the path of a shard on each line."""
     lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
     if not lines:
         raise DatasetError(f"{file}: no shards in this list; write the path of one on each line")
     base = base_folder([path for _, path in lines], file, data_prefix)
-    problems, line_of_path = Problems(str(file)), dict[str, int]()
+    problems = Problems(str(file))
+    line_of_path: dict[str, int] = {}
     for line, written in lines:
         path = os.path.join(base, written)
         if path in line_of_path:

@@ -12,7 +12,7 @@ import pytest
 
 from paddlevideo.curate import audio_files
 from paddlevideo.curate.audio_files import WriteFeature, WriteWav
-from paddlevideo.curate.batch_jobs import plan, print_outcome, run_jobs, select_part
+from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs, select_part
 from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError
@@ -51,7 +51,7 @@ def read_wav(path) -> tuple[int, int, np.ndarray]:
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_writes_wav_files_of_a_folder(videos, tmp_path, num_workers, capsys):
     out = tmp_path / "the audio"
-    done = run_jobs(WriteWav(), plan(videos, out, ".wav"), out, num_workers)
+    done = run_jobs(WriteWav(), plan_jobs(videos, out, ".wav"), out, num_workers)
     assert (done.num_made, done.num_kept) == (3, 0)
     wavs = ["a b/one two.wav", "c/deep/x.wav", "c/one two.wav"]
     assert names(out) == [*wavs, "failures.tsv", "made_with.json"]
@@ -63,7 +63,7 @@ def test_writes_wav_files_of_a_folder(videos, tmp_path, num_workers, capsys):
 
 
 def test_wav_files_keep_the_rate_and_the_channels(videos, tmp_path):
-    run_jobs(WriteWav(), plan(videos, tmp_path, ".wav"), tmp_path, 1)
+    run_jobs(WriteWav(), plan_jobs(videos, tmp_path, ".wav"), tmp_path, 1)
     rate, channels, samples = read_wav(tmp_path / "c" / "one two.wav")
     assert (rate, channels) == (16000, 2)
     assert np.abs(samples[:, 0] / 32768 - tone(1)).max() < 2**-15 and not samples[:, 1].any()
@@ -77,7 +77,7 @@ def test_wav_files_keep_the_rate_and_the_channels(videos, tmp_path):
 
 
 def test_writes_mono_at_a_given_rate(videos, tmp_path):
-    done = run_jobs(WriteWav(16000), plan(videos, tmp_path, ".wav", "mkv"), tmp_path, 1)
+    done = run_jobs(WriteWav(16000), plan_jobs(videos, tmp_path, ".wav", "mkv"), tmp_path, 1)
     rate, channels, samples = read_wav(tmp_path / "c" / "one two.wav")
     assert done.failed == [] and (rate, channels) == (16000, 1)
     assert np.abs(samples[:, 0] / 32768 - tone(1) / 2).max() < 2**-14
@@ -85,7 +85,7 @@ def test_writes_mono_at_a_given_rate(videos, tmp_path):
 
 def test_features_equal_those_computed_on_the_fly(videos, tmp_path):
     feature = DecibelMel(n_fft=1024)
-    done = run_jobs(WriteFeature(feature), plan(videos, tmp_path, ".npy", "avi"), tmp_path, 1)
+    done = run_jobs(WriteFeature(feature), plan_jobs(videos, tmp_path, ".npy", "avi"), tmp_path, 1)
     log_mel = np.load(tmp_path / "c" / "deep" / "x.npy")
     assert done.num_made == 1 and log_mel.dtype == np.float32
     assert np.array_equal(log_mel, feature(read_waveform(str(videos / "c" / "deep" / "x.avi"))))
@@ -108,7 +108,7 @@ def test_rejects_a_changing_number_of_channels(tmp_path, monkeypatch):
 
 
 def test_a_run_continues_where_it_stopped(videos, tmp_path):
-    jobs = plan(videos, tmp_path, ".wav")
+    jobs = plan_jobs(videos, tmp_path, ".wav")
     run_jobs(WriteWav(), jobs[:1], tmp_path, 1)
     before = os.stat(jobs[0].target).st_mtime_ns
     again = run_jobs(WriteWav(), jobs, tmp_path, 1)
@@ -126,13 +126,13 @@ def test_leaves_no_partial_files(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     out = tmp_path / "out"
     for write, suffix in ((WriteWav(), ".wav"), (WriteFeature(DecibelMel()), ".npy")):
-        done = run_jobs(write, plan(tmp_path, out, suffix), out, 1, overwrite=True)
+        done = run_jobs(write, plan_jobs(tmp_path, out, suffix), out, 1, overwrite=True)
         assert "cut short" in done.failed[0][1]
         assert names(out) == ["failures.tsv", "made_with.json"]
 
 
 def test_rejects_files_with_other_settings(videos, tmp_path):
-    jobs = plan(videos, tmp_path, ".npy", "avi")
+    jobs = plan_jobs(videos, tmp_path, ".npy", "avi")
     run_jobs(WriteFeature(DecibelMel()), jobs, tmp_path, 1)
     write = WriteFeature(DecibelMel(n_fft=1024))
     message = r"made with .*'n_fft': 512.*, not with .*'n_fft': 1024.*another folder or --overwrite"
@@ -144,7 +144,7 @@ def test_rejects_files_with_other_settings(videos, tmp_path):
 
 def test_rejects_less_than_one_worker(videos, tmp_path):
     with pytest.raises(ValueError, match="--num-workers 0: expected at least 1"):
-        run_jobs(WriteWav(), plan(videos, tmp_path, ".wav"), tmp_path, 0)
+        run_jobs(WriteWav(), plan_jobs(videos, tmp_path, ".wav"), tmp_path, 0)
 
 
 def test_reports_unexpected_errors_with_their_type(tmp_path, monkeypatch):
@@ -159,14 +159,14 @@ def test_reports_unexpected_errors_with_their_type(tmp_path, monkeypatch):
 
     monkeypatch.setattr(audio_files, "read_waveform", fail_for_a)
     out = tmp_path / "out"
-    jobs = plan(tmp_path / "in", out, ".npy")
+    jobs = plan_jobs(tmp_path / "in", out, ".npy")
     done = run_jobs(WriteFeature(DecibelMel()), jobs, out, 1)
     assert done.num_made == 1
     assert done.failed == [(str(tmp_path / "in" / "a.wav"), "KeyError: 'odd'")]
 
 
 def test_parts_share_the_jobs(videos, tmp_path):
-    jobs = plan(videos, tmp_path, ".wav")
+    jobs = plan_jobs(videos, tmp_path, ".wav")
     parts = [select_part(jobs, f"{number}/3") for number in (1, 2, 3)]
     sources = sorted(job.source for part in parts for job in part)
     assert sources == sorted(job.source for job in jobs)
@@ -188,7 +188,7 @@ def test_rejects_other_parts(part):
 
 def test_finds_files_by_level_and_suffix(videos, tmp_path):
     def found(**options):
-        jobs = plan(videos, tmp_path / "o", ".wav", **options)
+        jobs = plan_jobs(videos, tmp_path / "o", ".wav", **options)
         return [Path(job.source).relative_to(videos).as_posix() for job in jobs]
 
     level_2 = ["a b/one two.mp4", "c/broken.mp4", "c/mute.mp4", "c/one two.mkv"]
@@ -200,37 +200,37 @@ def test_finds_files_by_level_and_suffix(videos, tmp_path):
     with pytest.raises(ValueError, match="no video or audio file at level 1; see --ext and"):
         found(level=1)
     with pytest.raises(ValueError, match="no such folder or list"):
-        plan(tmp_path / "none", tmp_path, ".wav")
+        plan_jobs(tmp_path / "none", tmp_path, ".wav")
 
 
 def test_results_are_not_sources(tmp_path):
     write_audio(tmp_path / "a.mkv", tone(0.2), video={"num_frames": 5})
     for out in (tmp_path / "wavs", tmp_path):
-        jobs = plan(tmp_path, out, ".wav")
+        jobs = plan_jobs(tmp_path, out, ".wav")
         assert [job.target for job in jobs] == [str(out / "a.wav")]
         run_jobs(WriteWav(), jobs, out, 1)
-    assert len(plan(tmp_path, tmp_path / "wavs", ".wav")) == 1
+    assert len(plan_jobs(tmp_path, tmp_path / "wavs", ".wav")) == 1
     message = r"a.mkv and a.wav would both become .*a.npy; choose one kind of file with --ext"
     with pytest.raises(ValueError, match=message):
-        plan(tmp_path, tmp_path / "f", ".npy")
-    assert len(plan(tmp_path, tmp_path / "f", ".npy", "wav")) == 2, "a.wav and wavs/a.wav"
+        plan_jobs(tmp_path, tmp_path / "f", ".npy")
+    assert len(plan_jobs(tmp_path, tmp_path / "f", ".npy", "wav")) == 2, "a.wav and wavs/a.wav"
 
 
 def test_lists(videos, tmp_path):
     lines = ["a b/one two.mp4 25 3", "", "c/one two.mkv 7", "c/deep/x.avi", "c/deep/x.avi 3"]
     (videos / "some.list").write_text("\n".join(lines), encoding="utf-8")
-    jobs = plan(videos / "some.list", tmp_path, ".wav")
+    jobs = plan_jobs(videos / "some.list", tmp_path, ".wav")
     wanted = ["a b/one two", "c/one two", "c/deep/x"]
     assert [job.target for job in jobs] == [str(tmp_path / f"{name}.wav") for name in wanted]
     assert all(os.path.exists(job.source) for job in jobs)
     (tmp_path / "abs.list").write_text(f"{videos / 'c' / 'one two.mkv'} 3\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is not below .*; set --list-root"):
-        plan(tmp_path / "abs.list", tmp_path, ".wav", root=tmp_path / "elsewhere")
-    (job,) = plan(tmp_path / "abs.list", tmp_path, ".wav", root=videos)
+        plan_jobs(tmp_path / "abs.list", tmp_path, ".wav", root=tmp_path / "elsewhere")
+    (job,) = plan_jobs(tmp_path / "abs.list", tmp_path, ".wav", root=videos)
     assert job.target == str(tmp_path / "c" / "one two.wav") and os.path.exists(job.source)
     (tmp_path / "binary.list").write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="not UTF-8 text .* expected a folder, or a list"):
-        plan(tmp_path / "binary.list", tmp_path, ".wav")
+        plan_jobs(tmp_path / "binary.list", tmp_path, ".wav")
 
 
 # --- commands ------------------------------------------------------------------------------------
