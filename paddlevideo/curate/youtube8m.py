@@ -1,15 +1,12 @@
 """Prepare YouTube-8M: check all records, write lists and class names, convert pickles."""
 
 import csv
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,34 +17,22 @@ from paddlevideo.data.youtube8m.dataset import FeatureDecoder
 from paddlevideo.data.youtube8m.sequence_example import encode_example, printable_id
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.processes import Crash, num_cores, run_each
 from paddlevideo.sample import DecodeError, Record
 
 # First part of a shard's file name -> the list of these shards.
 LISTS = {"train": "train.list", "val": "val.list", "test": "test.list"}
+CRASHED = "the process that read it crashed"
 
 
-def in_processes(
-    work: Callable[[Any], Any], items: Sequence[Any], num_workers: int | None, label: str
-) -> Iterator[tuple[Any, Any]]:
-    """Yield (item, `work(item)`) in the order of completion, with a progress bar.
+def _num_processes(num_workers: int | None, num_items: int) -> int:
+    """Return the processes for `run_each`, 0 (this process) if one would do.
 
     Args:
-        num_workers: processes, None for one per core; 1 works in this process.
-        label: of the progress bar.
+        num_workers: as given by the user, None or 0 for one per core.
     """
-    workers = min(num_workers or os.cpu_count() or 1, len(items))
-    with log.progress(total=len(items), label=label) as bar:
-        if workers <= 1:
-            for item in items:
-                yield item, work(item)
-                bar.update()
-            return
-        # Spawned, not forked: a fork of a process whose libraries run threads may hang.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            waiting = {pool.submit(work, item): item for item in items}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-                bar.update()
+    processes = min(num_workers or num_cores(), num_items)
+    return processes if processes > 1 else 0
 
 
 # --- check ---------------------------------------------------------------------------------------
@@ -124,8 +109,14 @@ def check(
     paths: Sequence[str], decoder: FeatureDecoder, num_workers: int | None = None
 ) -> list[ShardReport]:
     """Check all shards; return a report for each, in the order of `paths`."""
-    done = dict(in_processes(partial(check_shard, decoder=decoder), paths, num_workers, "shards"))
-    return [done[path] for path in paths]
+    work, reports = partial(check_shard, decoder=decoder), {}
+    processes = _num_processes(num_workers, len(paths))
+    for index, result in run_each(work, paths, processes, "shards"):
+        if isinstance(result, Crash):
+            result = ShardReport(paths[index])
+            result.add_problem(CRASHED)
+        reports[index] = result
+    return [reports[index] for index in range(len(paths))]
 
 
 def duplicate_ids(reports: Sequence[ShardReport]) -> list[str]:
@@ -347,9 +338,11 @@ def convert(
             f"{count} pickles would become {name}; convert one folder at a time, or set --group"
         )
     missing = [job for job in jobs if not os.path.exists(job[0])]
-    work = partial(convert_group, features=tuple(features))
-    done = in_processes(work, missing, num_workers, "pickles")
-    return {target: result for (target, _), result in done}
+    work, results = partial(convert_group, features=tuple(features)), {}
+    processes = _num_processes(num_workers, len(missing))
+    for index, result in run_each(work, missing, processes, "pickles"):
+        results[missing[index][0]] = CRASHED if isinstance(result, Crash) else result
+    return results
 
 
 def convert_and_report(

@@ -28,8 +28,6 @@ SPLIT_OF_ALIAS = {
     "test": "test",
     "testing": "test",
 }
-# Kept until curate/ uses `split_name`: the same with the names on disk.
-SPLIT_NAMES = {alias: "val" if name == "valid" else name for alias, name in SPLIT_OF_ALIAS.items()}
 # Suffixes of the list of a split, tried in this order.
 LIST_SUFFIXES = (".csv", ".jsonl", ".list", ".txt")
 
