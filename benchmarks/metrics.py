@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Group, Variant, measure
-from paddlevideo.metrics.multilabel import MultiLabelMetric
+from paddlevideo.metrics.multi_label import MultiLabelMetric
 
 BATCH, TOP_K, LABELS = (
     1024,

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from paddlevideo.engine.evaluate import Evaluation, Scored, cross_entropy_of
 from paddlevideo.files import atomic_write
+from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.sample import Record
 
 # The same as in report/run_facts.py, which reads the file.
@@ -73,8 +74,8 @@ def clip_row(scored: Scored, loss: float) -> dict[str, Any]:
         if multi_label:
             probabilities = expit(logits)
         else:
-            probabilities = np.exp(logits - np.logaddexp.reduce(logits))
-    best = np.argsort(-logits, kind="stable")[:TOP_K]
+            probabilities = softmax(logits)
+    best = best_classes(logits, TOP_K)
     labels = np.flatnonzero(scored.target > 0) if multi_label else np.array([int(scored.target)])
     return {
         **record_fields(scored.record),

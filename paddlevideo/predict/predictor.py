@@ -31,7 +31,7 @@ from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
-from paddlevideo.metrics.scores import softmax
+from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.models.audiovisual import MIN_VARIANCE, only
 from paddlevideo.predict.feed import Extract, Feed
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
@@ -247,7 +247,7 @@ class Predictor:
                 ]
             )
         scores = expit(logits) if self.multi_label else softmax(logits)
-        best = np.argsort(-logits, kind="stable")[:topk].tolist()
+        best = best_classes(logits, topk).tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result(record.location, best, [float(scores[i]) for i in best], names)
 

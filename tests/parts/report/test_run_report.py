@@ -12,7 +12,7 @@ import pytest
 
 from paddlevideo.engine.best_validation import HardestClips, write_best_validation
 from paddlevideo.engine.evaluate import Evaluation, Scored
-from paddlevideo.metrics.multilabel import MultiLabelMetric
+from paddlevideo.metrics.multi_label import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
 from paddlevideo.report.run_facts import read_run
