@@ -220,6 +220,7 @@ def classes(facts: RunFacts) -> Iterator[str]:
 
 
 def multi_label_classes(results: Sequence[ClassResult]) -> Iterator[str]:
+    """A table of the average precision of every class."""
     head = ("class", "training videos", "validation videos", "average precision", "")
     rows = []
     for result in results:
@@ -230,6 +231,7 @@ def multi_label_classes(results: Sequence[ClassResult]) -> Iterator[str]:
 
 
 def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]:
+    """Confusion matrix, most frequent confusions, and a table of the accuracy of every class."""
     assert facts.best is not None
     if facts.best["confusion"]:
         title = "Confusion matrix: rows are true classes, blue is correct, orange is wrong"
