@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import paddle
-
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import Classes, build_model, known_classes
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.log import logger
+from paddlevideo.models.base import Recognizer
 from paddlevideo.weights import load_into
 
 
-def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Classes]:
+def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes]:
     """The model of a config with its weights, in evaluation mode, and its classes; every tensor is accounted for.
 
     Raises:

@@ -217,6 +217,10 @@ def _made_by(cfg: Config, split: str, model: Recognizer, frame_rate: float) -> s
 
 def _visual_pipeline(cfg: Config, split: str, feature_input: FeatureInput) -> ClipPipeline:
     pipeline = build_pipeline(cfg, split)
+    if not isinstance(pipeline, ClipPipeline):
+        family = type(pipeline).__name__
+        problem = f"PIPELINE.{split} is a {family}; frame features need frames of videos"
+        raise ConfigError([f"{cfg.origin.path}: {problem}"])
     if isinstance(pipeline.decode, FrameDecoder):
         pipeline.decode = VideoDecoder()
     try:

@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def _records_of_path(text: str, rules: InputRules) -> Sequence[Record]:
 def _videos(text: str, rules: InputRules) -> list[Record]:
     """The videos of a path; an empty list if it is anything else."""
     try:
-        records = _files(text, rules)
+        records = _files(text, replace(rules, suffixes=VIDEO_SUFFIXES))
     except ValueError:  # the caller raises a better one
         return []
     return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []

@@ -210,9 +210,10 @@ def test_predict_tags_videos_like_their_shards(clips, train_set, tmp_path, run_p
     for name, source in sources.items():
         out = tmp_path / f"{name}.json"
         flags = ("--out", out, "--class_names", train_set / "labels.txt")
-        code, _ = run_predict("-i", *source, *flags)
+        code, errors = run_predict("-i", *source, *flags)
+        assert code == 0, errors
         rows[name] = read_json(out)
-        assert code == 0 and len(rows[name]) == 12
+        assert len(rows[name]) == 12
     for of_shard, of_video in zip(rows["shard"], rows["video"], strict=True):
         assert of_video["input_path"].endswith(of_shard["id"])
         assert of_video["label_names"] == of_shard["label_names"]
