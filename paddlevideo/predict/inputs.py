@@ -43,7 +43,7 @@ class FrameFolderClip:
 
 @dataclass(frozen=True)
 class AnyDecoder:
-    """Decodes video files with `video`, and folders of frames (records with a `frame_pattern`) as such."""
+    """Decodes video files with `video`, and records with a `frame_pattern` as folders of frames."""
 
     video: Any
 
