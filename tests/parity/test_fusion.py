@@ -12,7 +12,7 @@ from paddlevideo.metrics.scores import label_ranks
 from paddlevideo.report.fusion import report_accuracy
 
 CASES = [(a, b, soft) for a, b in ((1, 1), (1, 2), (2, 1), (1, 0)) for soft in (False, True)]
-# Our name -> MMAction2's.
+# Name in this package -> in MMAction2.
 NAMES = {"top1": "top1", "top5": "top5", "mean_class_accuracy": "mean_class"}
 
 
@@ -26,7 +26,7 @@ def case_name(a, b, soft):
 
 
 def renamed(numbers):
-    return {theirs: numbers[ours] for ours, theirs in NAMES.items()}
+    return {NAMES[key]: numbers[key] for key in NAMES}
 
 
 def write_without_ids(golden, folder, suffix, dtype) -> list[str]:

@@ -15,7 +15,7 @@ CASES = (
     "top_k_5",
     "ties",
 )
-# Our name -> YouTube-8M's.
+# Name in this package -> in YouTube-8M's code.
 NAMES = {"avg_hit_at_one": "hit_at_one", "avg_perr": "perr", "gap": "gap", "map": "map"}
 
 
@@ -49,9 +49,9 @@ def test_covers_every_case(golden):
 def test_numbers(golden, name, dtype):
     case = golden["cases"][name]
     numbers = score(case, case["batches"], dtype)
-    for ours, theirs in NAMES.items():
-        expected = case["google"][theirs]
-        assert numbers[ours] == pytest.approx(expected, abs=golden["tolerance"], rel=0), ours
+    for key, reference_key in NAMES.items():
+        expected = case["google"][reference_key]
+        assert numbers[key] == pytest.approx(expected, abs=golden["tolerance"], rel=0), key
 
 
 @pytest.mark.parametrize("name", ["sample_without_labels", "top_k_5"])
@@ -67,9 +67,9 @@ def test_numbers_of_each_batch(golden, name):
             "labels": case["labels"][rows],
         }
         numbers = score(batch, [size])
-        for ours, theirs in NAMES.items():
-            if theirs != "map":
-                assert numbers[ours] == pytest.approx(expected[theirs], abs=1e-9)
+        for key, reference_key in NAMES.items():
+            if key != "map":
+                assert numbers[key] == pytest.approx(expected[reference_key], abs=1e-9)
         start += size
 
 
