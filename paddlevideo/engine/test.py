@@ -9,8 +9,9 @@ from scipy.special import expit
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.engine.build import build_model, load_records
+from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight

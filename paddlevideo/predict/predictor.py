@@ -26,7 +26,8 @@ from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.views import stack
-from paddlevideo.engine.build import build_pipeline, class_names_file, load_config, load_records
+from paddlevideo.engine.build import build_pipeline, load_config
+from paddlevideo.engine.classes import class_names_file, load_records
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger

@@ -20,8 +20,9 @@ from paddlevideo.data.youtube8m.sequence_example import parse_example
 from paddlevideo.data.youtube8m.tfrecord import read_payloads, record_offsets
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.best_validation import HardestClips
-from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
+from paddlevideo.engine.build import build_metric, build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.evaluate import Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader
