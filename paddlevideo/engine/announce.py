@@ -4,23 +4,11 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
-from paddlevideo.config.registry import lookup
-from paddlevideo.config.schema import Config
 from paddlevideo.engine import amp
 from paddlevideo.engine.classes import Classes
-from paddlevideo.engine.run import Run, logger
+from paddlevideo.engine.run import Run
+from paddlevideo.log import logger
 from paddlevideo.models import onednn
-
-
-def random_start_text(cfg: Config) -> str:
-    """That a run starts from random weights, and how it would start from others."""
-    part = cfg.MODEL.args.get("backbone")
-    backbone = ""
-    if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
-        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE"
-    return (
-        "starting from random weights; those of a trained model are taken with -w FILE" + backbone
-    )
 
 
 def announce(run: Run) -> None:

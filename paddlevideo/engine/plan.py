@@ -7,7 +7,7 @@ from paddlevideo import dist
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.engine.phases import order_of
-from paddlevideo.engine.run import logger
+from paddlevideo.log import logger
 from paddlevideo.solver.phases import Phase, plan_table
 
 

@@ -16,7 +16,6 @@ from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.engine import amp, best_validation
-from paddlevideo.engine.announce import announce, random_start_text
 from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
 from paddlevideo.engine.class_weights import class_weights, training_records
@@ -29,7 +28,7 @@ from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.runfile import write_run_file
-from paddlevideo.engine.start_weights import load_weights
+from paddlevideo.engine.start_weights import load_weights, random_start_text
 from paddlevideo.engine.stop import StopSignal
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
@@ -148,7 +147,7 @@ def prepare(cfg: Config, options: Options) -> Run:
         logger.info(random_start_text(cfg))
     write_run_file(cfg, folder, classes, run_flags(options))
     progress = state.progress
-    run = Run(
+    return Run(
         cfg=cfg,
         options=options,
         folder=folder,
@@ -167,8 +166,6 @@ def prepare(cfg: Config, options: Options) -> Run:
         precise=PreciseBN(),
         began=time.perf_counter() - progress.seconds,
     )
-    announce(run)
-    return run
 
 
 def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Phase]) -> None:

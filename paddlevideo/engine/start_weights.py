@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from paddlevideo.config.registry import lookup
+from paddlevideo.config.schema import Config
 from paddlevideo.data.class_names import normalized_name
 from paddlevideo.models.base import Head, Recognizer
 from paddlevideo.sample import Arrays
@@ -137,3 +139,14 @@ def _load(
         ) from None
     reshaped = (*account.reshaped, *(f"{name} is of other classes" for name in same_shape))
     return replace(account, reshaped=reshaped, missing=())
+
+
+def random_start_text(cfg: Config) -> str:
+    """That a run starts from random weights, and how it would start from others."""
+    part = cfg.MODEL.args.get("backbone")
+    backbone = ""
+    if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
+        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE"
+    return (
+        "starting from random weights; those of a trained model are taken with -w FILE" + backbone
+    )
