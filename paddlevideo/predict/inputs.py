@@ -12,8 +12,8 @@ import numpy as np
 
 from paddlevideo.data.lists import DatasetError, Row, read_path_list
 from paddlevideo.data.paths import base_folder, list_files
-from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
+from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder
