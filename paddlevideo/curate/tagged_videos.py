@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddlevideo.config.registry import nearest
-from paddlevideo.data.datasets import Split, is_integer, labels_of, rows_of
+from paddlevideo.data.datasets import Split, rows_of_split
+from paddlevideo.data.labels import is_integer, labels_of
 from paddlevideo.data.lists import (
     MAX_SHOWN,
     DatasetError,
@@ -153,7 +154,7 @@ def _listed(file: Path, text: str, split: Split | None) -> list[_Entry]:
     if file.suffix.lower() in TABLES or header(lines[0]):
         rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
         problems.stop()
-        rows = rows_of(rows, split, problems)
+        rows = rows_of_split(rows, split, problems)
     else:
         rows = _rows_of_list(file)
     base = base_folder([row.path for row in rows], file, fix="write absolute paths into the list")

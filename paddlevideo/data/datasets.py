@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from paddlevideo.config.registry import register
-from paddlevideo.data.labels import is_integer as is_integer  # kept for curate/
 from paddlevideo.data.labels import label_ids
-from paddlevideo.data.labels import labels_of as labels_of  # kept for curate/
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.data.paths import (
@@ -268,9 +266,6 @@ def rows_of_split(rows: list[Row], split: Split | None, problems: Problems) -> l
             f"{problems.source}: no line has split {list_name(split)}; there are {available}"
         )
     return kept
-
-
-rows_of = rows_of_split  # kept for curate/
 
 
 def with_label_lists(rows: list[Row], multi_label: bool) -> list[Row]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.curate.batch_jobs import plan
+from paddlevideo.curate.batch_jobs import plan_jobs
 from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.known_sets import jobs_of_list
 from paddlevideo.curate.read_inputs import read_inputs
@@ -151,12 +151,12 @@ def check(file):
 
 
 def resize_or_extract_frames(file):
-    _, jobs = jobs_of_list(Path(file), Path("out"), ".mp4", None, parts=False)
+    _, jobs = jobs_of_list(Path(file), Path("out"), ".mp4", None, use_spans=False)
     return [job.source for job in jobs]
 
 
 def extract_audio(file):
-    return [job.source for job in plan(Path(file), Path("out"), ".wav")]
+    return [job.source for job in plan_jobs(Path(file), Path("out"), ".wav")]
 
 
 def extract_features(file):
@@ -221,9 +221,9 @@ def test_a_given_folder_wins():
     clips = read_inputs(Inputs(Path("lists/l.list"), data_prefix="videos")).clips
     assert [clip.record.path for clip in clips] == expected
     list_file, out = Path("lists/l.list"), Path("out")
-    _, jobs = jobs_of_list(list_file, out, ".mp4", Path("videos"), parts=False)
+    _, jobs = jobs_of_list(list_file, out, ".mp4", Path("videos"), use_spans=False)
     assert [job.source for job in jobs] == expected
-    jobs = plan(list_file, out, ".wav", root=Path("videos"))
+    jobs = plan_jobs(list_file, out, ".wav", root=Path("videos"))
     assert [job.source for job in jobs] == expected
 
 
