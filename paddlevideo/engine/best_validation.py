@@ -67,14 +67,11 @@ class HardestClips:
 
 
 def clip_row(scored: Scored, loss: float) -> dict[str, Any]:
-    """What is kept of a clip: location, labels, best classes with probabilities, loss."""
+    """Return a row of the file: record, labels, best classes with probabilities, loss."""
     multi_label = np.ndim(scored.target) > 0
     logits = scored.logits.astype(np.float64)
     with np.errstate(all="ignore"):  # values that are not finite are written as null
-        if multi_label:
-            probabilities = expit(logits)
-        else:
-            probabilities = softmax(logits)
+        probabilities = expit(logits) if multi_label else softmax(logits)
     best = best_classes(logits, TOP_K)
     labels = np.flatnonzero(scored.target > 0) if multi_label else np.array([int(scored.target)])
     return {

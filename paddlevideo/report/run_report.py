@@ -277,7 +277,7 @@ def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]
     num_wrong = sum(row["classes"][0] not in row["labels"] for row in rows[: len(cards)])
     about = f"The {len(cards)} clips with the largest loss in that validation, worst first; "
     about += f"{num_wrong} of them are classified wrongly."
-    yield f'<h2>Worst clips</h2><p class="soft">{about}</p>'
+    yield f'<h2>Hardest clips</h2><p class="soft">{about}</p>'
     if len(reasons) == len(rows):
         yield f'<p class="soft">Without frames: {escape(reasons[0])}.</p>'
     yield f'<div class="clips">{"".join(cards)}</div>'
