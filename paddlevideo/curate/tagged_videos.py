@@ -172,7 +172,7 @@ def _rows_of_list(file: Path) -> list[Row]:
         row = next((row for row in readings if _is_video(row.path)), None)
         if row is None:
             number, line = readings[0][:2]
-            problems.add(number, f"{line!r} is not the path of a video, optionally with labels")
+            problems.add(number, f"{line!r} is not the path of a video, with or without labels")
         else:
             labels = (word.strip() for word in row.label.split(","))
             rows.append(Row(row.line, row.path, "", labels=tuple(filter(None, labels))))

@@ -63,9 +63,8 @@ def main() -> int:
     if unlisted := frames.jobs_without_class(plan):
         first = unlisted[0].source
         print(f"not listed: {len(unlisted)} videos outside of the class folders, such as {first}")
-    print(
-        f"{file}: {count} folders" if count else f"{file}: not written, there are no frames to list"
-    )
+    result = f"{count} folders" if count else "not written, there are no frames to list"
+    print(f"{file}: {result}")
     return print_outcome(done, args.out)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddlevideo.curate import audio_files
+from paddlevideo.curate import audio_files, batch_jobs
 from paddlevideo.curate.audio_files import WriteFeature, WriteWav
 from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs, select_part
 from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import read_waveform
+from paddlevideo.processes import Crash
 from paddlevideo.sample import DecodeError
 from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
@@ -163,6 +164,14 @@ def test_reports_unexpected_errors_with_their_type(tmp_path, monkeypatch):
     done = run_jobs(WriteFeature(DecibelMel()), jobs, out, 1)
     assert done.num_made == 1
     assert done.failed == [(str(tmp_path / "in" / "a.wav"), "KeyError: 'odd'")]
+
+
+def test_reports_files_that_crash_the_decoder(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_jobs, "run_each", lambda *_: [(0, Crash()), (1, "")])
+    jobs = plan_jobs(videos, tmp_path, ".wav")[:2]
+    done = run_jobs(WriteWav(), jobs, tmp_path, 2)
+    assert done.num_made == 1
+    assert done.failed == [(jobs[0].source, "the decoder crashes on this file")]
 
 
 def test_parts_share_the_jobs(videos, tmp_path):

@@ -33,6 +33,7 @@ from paddlevideo.curate.synthetic_media import (
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.processes import Crash
 from paddlevideo.sample import Record
 
 PLAN = DemoPlan(seed=3, clips=2)
@@ -121,6 +122,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, one_class):
 
     monkeypatch.setattr(demo_videos, "write_lists", interrupt)
     with pytest.raises(KeyboardInterrupt):
+        make_demo_set(tmp_path / "set", DemoPlan(clips=1), 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crashed_process_leaves_nothing(tmp_path, monkeypatch, one_class):
+    monkeypatch.setattr(demo_videos, "run_each", lambda *_, **options: [(0, Crash())])
+    with pytest.raises(OSError, match=r"0000.mp4: the process that wrote it crashed"):
         make_demo_set(tmp_path / "set", DemoPlan(clips=1), 1)
     assert not list(tmp_path.iterdir())
 

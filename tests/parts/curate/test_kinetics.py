@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from paddlevideo.curate import known_sets
 from paddlevideo.curate.kinetics import (
     Clip,
     VideoFolder,
@@ -16,6 +17,7 @@ from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.data.lists import DatasetError
+from paddlevideo.processes import Crash
 from tests.clips import write_clip
 from tests.scripts import run_script
 
@@ -113,6 +115,13 @@ def test_without_probing_lists_damaged_videos_too(tree):
     prepared = prepared_from(tree, None)
     assert len(prepared.lists["train.list"]) == 5
     assert [problem.kind for problem in prepared.problems] == ["missing"]
+
+
+def test_reports_videos_that_crash_the_decoder(tree, monkeypatch):
+    monkeypatch.setattr(known_sets, "run_each", lambda *_: [(0, Crash())])
+    prepared = prepared_from(tree, ProbeOptions(2))
+    damaged = [problem.text for problem in prepared.problems if problem.kind == "damaged"]
+    assert len(damaged) == 1 and damaged[0].endswith(": the decoder crashes on this file")
 
 
 def test_the_command_writes_lists_that_load(tree, command):

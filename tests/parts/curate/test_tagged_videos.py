@@ -97,7 +97,7 @@ MIXED = r"x.list:2: label 'cat' is a class name, but '3' \(x.list:1\) is an id; 
         ),
         (
             "nothing here\n",
-            "x.list:1: 'nothing here' is not the path of a video, optionally with labels",
+            "x.list:1: 'nothing here' is not the path of a video, with or without labels",
         ),
         ("\n", "no videos in this list"),
         (

@@ -25,7 +25,7 @@ from paddlevideo.data.youtube8m.dataset import (
 from paddlevideo.data.youtube8m.sequence_example import encode_example
 from paddlevideo.data.youtube8m.shards import ShardOrder
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
-from paddlevideo.sample import BatchShape
+from paddlevideo.sample import BatchShape, ClipShape
 from tests.parts.data.youtube8m.shard_files import PIPELINE, WIDTHS, load, write_three_shards
 from tests.parts.data.youtube8m.shard_files import make_frames as frames
 from tests.parts.data.youtube8m.shard_files import write_shard as write
@@ -123,7 +123,8 @@ def test_a_sample(tmp_path):
     )
     made = PIPELINE.synthetic()
     assert made["rgb"].shape == (5, 6) and made["num_frames"] == 3 and made["label"].shape == (10,)
-    assert PIPELINE.shaped(None) is PIPELINE
+    with pytest.raises(ValueError, match="FeaturePipeline has no clip shape"):
+        PIPELINE.shaped(ClipShape(8, 112, (1, 2), (128, 160)))
 
 
 def test_what_has_a_meaning(tmp_path):
