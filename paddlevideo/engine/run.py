@@ -191,16 +191,17 @@ def trainable(
     """
     multi_precision = cfg.amp and cfg.amp_level == "O2"
     optimizer = recipe.build(model.named_parameters(), multi_precision=multi_precision)
-    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
+    prepared: Any
+    prepared, optimizer, scaler = amp.prepare(cfg, model, optimizer)
     if cfg.sync_bn and not amp.on_gpu():
         raise ConfigError([
             f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"
         ])  # fmt: skip
     if cfg.sync_bn and dist.world_size() > 1:
-        model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    network = paddle.DataParallel(model) if dist.world_size() > 1 else model
-    average = ema.start(model) if cfg.EMA else None
-    return network, TrainState(model, optimizer, scaler, Progress(), classes.names, "", average)
+        prepared = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(prepared)
+    network = paddle.DataParallel(prepared) if dist.world_size() > 1 else prepared
+    average = ema.start(prepared) if cfg.EMA else None
+    return network, TrainState(prepared, optimizer, scaler, Progress(), classes.names, "", average)
 
 
 def load_data(
