@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from paddlevideo.curate.demo_videos import FPS, encode, make_sound
+from paddlevideo.curate.synthetic_media import FPS, encode, synthesize_audio
 from paddlevideo.data.paths import find_videos
 from paddlevideo.sample import Record
 
@@ -56,4 +56,4 @@ def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, see
     corners = zip(top, left, strict=True)
     frames = np.stack([texture[y : y + height, x : x + width] for y, x in corners])
     options = {"preset": "veryfast", "crf": "23", "g": str(gop), "bf": "2"}
-    encode(path, frames, make_sound("hum", rng, num_frames / FPS), "libx264", "aac", options)
+    encode(path, frames, synthesize_audio("hum", rng, num_frames / FPS), "libx264", "aac", options)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measure import Group, Variant, measure
-from paddlevideo.metrics.multilabel import MultiLabelMetric
+from paddlevideo.metrics.multi_label import MultiLabelMetric
 
 BATCH = 1024  # videos
 TOP_K = 20  # classes of a video that count

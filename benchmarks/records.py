@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
-from paddlevideo.data.youtube8m import tfrecord
+from paddlevideo.data.youtube8m import sequence_example, tfrecord
 from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.shards import index_shards
 from paddlevideo.sample import DecodeError
@@ -42,7 +42,7 @@ def make_shard(path: Path, num_videos: int) -> Path:
                 for name, width in (("rgb", 1024), ("audio", 128))
             }
             labels = rng.choice(3862, 3, replace=False).tolist()
-            yield tfrecord.encode_example(f"{number:04}", labels, frames)
+            yield sequence_example.encode_example(f"{number:04}", labels, frames)
 
     tfrecord.write_payloads(path, payloads())
     return path
@@ -126,7 +126,7 @@ def read_all(loader: Loader) -> None:
 def read_own(shard: Path, check: bool = True) -> Videos:
     """With the reader of this package."""
     for _, payload in tfrecord.read_payloads(shard, check):
-        video = tfrecord.parse_example(payload, NAMES)
+        video = sequence_example.parse_example(payload, NAMES)
         rgb, audio = (np.ascontiguousarray(video.features[name]) for name in NAMES)
         yield video.id, video.labels, rgb, audio
 
@@ -139,10 +139,11 @@ def read_unchecked(shard: Path) -> Videos:
 def read_generic(shard: Path) -> Videos:
     """With the slower parser for irregular files, which reads one frame after the other."""
     for _, payload in tfrecord.read_payloads(shard):
-        video = tfrecord.parse_example(payload, ())
-        lists = tfrecord._sequence_example(payload)[1]
+        video = sequence_example.parse_example(payload, ())
+        lists = sequence_example._sequence_example(payload)[1]
         rgb, audio = (
-            tfrecord._frames_one_by_one(payload, *lists[name.encode()], name) for name in NAMES
+            sequence_example._frames_one_by_one(payload, *lists[name.encode()], name)
+            for name in NAMES
         )
         yield video.id, video.labels, rgb, audio
 

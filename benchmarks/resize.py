@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.clips import records_of
 from benchmarks.loader import read_all
 from benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.curate.batch_jobs import Job, work
-from paddlevideo.curate.resize import WriteSmaller
+from paddlevideo.curate.batch_jobs import Job, run_jobs
+from paddlevideo.curate.resize import WriteResized
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.engine.build import build_pipeline, load_config
@@ -26,7 +26,7 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     sets = {"as they are": originals}
     for side in args.short_side:
         for gop in args.new_gop:
-            write = WriteSmaller(side, gop)
+            write = WriteResized(side, gop)
             copies = smaller(originals, folder / f"{side}_{gop}", write)
             sets[f"short side {side}, gop {gop}"] = copies
     cfg = load_config(args.config, args.override)
@@ -45,7 +45,7 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
             yield measure(title, unit, count, variants, args.rounds)
 
 
-def smaller(records: list[Record], out: Path, write: WriteSmaller) -> list[Record]:
+def smaller(records: list[Record], out: Path, write: WriteResized) -> list[Record]:
     """Write smaller copies; returns the same records with the paths of the copies.
 
     Raises:
@@ -53,9 +53,9 @@ def smaller(records: list[Record], out: Path, write: WriteSmaller) -> list[Recor
     """
     sources = dict.fromkeys(record.path for record in records)
     targets = {path: str(out / f"{number:05}{write.suffix}") for number, path in enumerate(sources)}
-    done = work(write, [Job(source, target) for source, target in targets.items()], out, 1)
+    done = run_jobs(write, [Job(source, target) for source, target in targets.items()], out, 1)
     if done.failed:
-        path, reason = done.failed[0][:2]
+        path, reason = done.failed[0]
         raise ValueError(f"{path}: {reason}; take it out of the folder")
     return [Record(targets[record.path], record.label, record.id) for record in records]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config
+from paddlevideo.engine.announce import announce
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.evaluate import Evaluation
@@ -81,6 +82,7 @@ def train(
     """
     with session(cfg, cfg.folder):
         run = prepare(cfg, Options(validate, weights, resume, multigrid))
+        announce(run)
         state, stop = run.state, run.stop
         try:
             with stop:

@@ -62,23 +62,23 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
 
 @contextlib.contextmanager
 def session(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
-    """`setup` inside, and the logging as it was before afterwards.
+    """`setup` for a block; afterwards logging and warning filters are as before.
 
-    Handlers that others added to the logger stay, those of an earlier `setup` wait.
+    Handlers that other code added to the logger stay in use, those of an earlier `setup` pause.
     """
     before, level, propagate = list(logger.handlers), logger.level, logger.propagate
-    for handler in before:
-        logger.removeHandler(handler)
-    setup(folder, rank)
-    own = list(logger.handlers)
-    for handler in before:
-        if not isinstance(handler, _Console | logging.FileHandler):
-            logger.addHandler(handler)
+    own: list[logging.Handler] = []
+    logger.handlers.clear()  # so that setup does not close them
     try:
-        yield
+        with warnings.catch_warnings():
+            setup(folder, rank)
+            own = list(logger.handlers)
+            for handler in before:
+                if not isinstance(handler, _Console | logging.FileHandler):
+                    logger.addHandler(handler)
+            yield
     finally:
         for handler in own:
-            logger.removeHandler(handler)
             handler.close()
         logger.handlers[:] = before
         logger.level, logger.propagate = level, propagate

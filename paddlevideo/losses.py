@@ -1,7 +1,8 @@
-"""Losses and running accuracies as pure functions of tensors, computed in float32 whatever the model ran in.
+"""Losses, and the accuracies shown in training, as pure functions of tensors.
 
-A target far below the best score keeps its exact loss and gradient. Paddle's own softmax and log-softmax cut off 64 below the
-maximum on a CPU, and so do PaddleVideo's losses; up to there the numbers are the same.
+All of them compute in float32, also for a model in mixed precision. The loss and gradient of a
+target far below the best score are exact. On a CPU, Paddle's own softmax and log-softmax, and so
+PaddleVideo's losses, cut off at 64 below the maximum; up to there the numbers are the same.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import paddle
 import paddle.nn.functional as F
 
 from paddlevideo.config.registry import register
+
+# --- one label per clip -----------------------------------------------------------------------
 
 
 def cross_entropy(
@@ -25,17 +28,17 @@ def cross_entropy(
     Args:
         logits: float [N, K].
         labels: int64 [N].
-        class_weights: float [K], factors on the loss of each class's clips. The mean is over N all the same, so that a clip
-            counts alike in any company.
+        class_weights: float [K], factors on the loss of each class's clips. The mean is over N, not
+            over the sum of the factors, so the weight of a clip does not depend on its batch.
 
     Returns:
         float32 scalar.
     """
     log_p = _log_softmax(logits)  # [N, K]
     if class_weights is not None:
-        each = -paddle.take_along_axis(log_p, labels.reshape([-1, 1]), axis=1).squeeze(1)
-        each = (1 - label_smoothing) * each - label_smoothing * log_p.mean(-1)
-        return (class_weights.gather(labels) * each).mean()
+        losses = -paddle.take_along_axis(log_p, labels.reshape([-1, 1]), axis=1).squeeze(1)
+        losses = (1 - label_smoothing) * losses - label_smoothing * log_p.mean(-1)
+        return (class_weights.gather(labels) * losses).mean()
     loss = -paddle.take_along_axis(log_p, labels.reshape([-1, 1]), axis=1).mean()
     if label_smoothing > 0:
         loss = (1 - label_smoothing) * loss - label_smoothing * log_p.mean()
@@ -50,27 +53,34 @@ def mixed_cross_entropy(
     label_smoothing: float = 0.0,
     class_weights: paddle.Tensor | None = None,
 ) -> paddle.Tensor:
-    """lam * CE(labels_a) + (1 - lam) * CE(labels_b): the loss of a mixed batch; lam 1 is the plain loss.
+    """The loss of a mixed batch: lam * CE(labels_a) + (1 - lam) * CE(labels_b).
 
     Args:
-        lam: share of `labels_a`, one number for the batch.
-        class_weights: as of `cross_entropy`.
+        logits: float [N, K].
+        labels_a, labels_b: int64 [N].
+        lam: share of `labels_a`, one number for the batch; 1 gives `cross_entropy`.
+        label_smoothing, class_weights: as in `cross_entropy`.
+
+    Returns:
+        float32 scalar.
     """
     loss_a = cross_entropy(logits, labels_a, label_smoothing, class_weights)
-    return lam * loss_a + (1 - lam) * cross_entropy(
-        logits, labels_b, label_smoothing, class_weights
-    )
+    loss_b = cross_entropy(logits, labels_b, label_smoothing, class_weights)
+    return lam * loss_a + (1 - lam) * loss_b
 
 
 def batch_cross_entropy(
     logits: paddle.Tensor, batch: Mapping, label_smoothing: float = 0.0
 ) -> paddle.Tensor:
-    """Cross entropy against the labels of a batch, mixed where the batch is.
+    """Cross entropy against the labels of a batch, which may be mixed.
 
     Args:
         logits: float [N, K].
-        batch: `label` int64 [N]; a mixed one has `labels_a`, `labels_b` int64 [N] and `lam` [N], one number for all of them.
-            `class_weights` [K] where classes weigh differently.
+        batch: `label` int64 [N]. A mixed batch has `labels_a`, `labels_b` int64 [N], and `lam` [N],
+            which repeats one number. Optional `class_weights` [K], as in `cross_entropy`.
+
+    Returns:
+        float32 scalar.
     """
     weights = batch.get("class_weights")
     if "lam" not in batch:
@@ -81,15 +91,96 @@ def batch_cross_entropy(
 
 
 def soft_cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
-    """Mean cross entropy against given distributions, float [N, K], rows summing to 1."""
+    """Mean cross entropy against target distributions.
+
+    Args:
+        logits: float [N, K].
+        targets: float [N, K], each row with sum 1.
+    """
     log_p = _log_softmax(logits)
     return -(targets.astype("float32") * log_p).sum(-1).mean()
 
 
-def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
-    """Deep mutual learning (Zhang et al. 2018) as PaddleVideo computes it: half the symmetric KL divergence, mean over N.
+def top_k_accuracy(logits: paddle.Tensor, labels: paddle.Tensor, k: int) -> paddle.Tensor:
+    """Share of the batch whose label is among the k best classes.
 
-    Both sides receive gradients. Probabilities carry a floor of 1e-12 inside the logarithm.
+    For the log of a training; evaluation counts exactly, in `metrics/recognition.py`. Ties follow
+    the rule of `metrics/scores.py`: among equal scores the lower class id ranks first, and a row
+    with NaN is wrong.
+
+    Args:
+        logits: float [N, K].
+        labels: int64 [N].
+        k: k above K counts as K.
+    """
+    labels = labels.reshape([-1, 1])
+    logits = logits.detach()
+    label_logits = paddle.take_along_axis(logits, labels, axis=1)  # [N, 1]
+    classes = paddle.arange(logits.shape[1]).unsqueeze(0)
+    before = (logits > label_logits) | ((logits == label_logits) & (classes < labels))
+    # Nothing ranks before a NaN, so a row with NaN must be excluded to count as wrong.
+    correct = (before.sum(1) < k) & ~paddle.isnan(logits).any(1)
+    return correct.astype("float32").mean()
+
+
+# --- multi-label ------------------------------------------------------------------------------
+
+
+def sigmoid_cross_entropy(
+    logits: paddle.Tensor, labels: paddle.Tensor, class_weights: paddle.Tensor | None = None
+) -> paddle.Tensor:
+    """Binary cross entropy of every class, summed over the classes, mean over the videos.
+
+    Args:
+        logits: float [N, K], before the sigmoid; large values do not saturate.
+        labels: [N, K] of 0 and 1, or values between them in a mixed batch.
+        class_weights: float [K], factors on the loss of the videos that have the class, not of the
+            others.
+
+    Returns:
+        float32 scalar.
+    """
+    loss = F.binary_cross_entropy_with_logits(
+        logits.astype("float32"),
+        labels.astype("float32"),
+        reduction="sum",
+        pos_weight=class_weights,
+    )
+    return loss / logits.shape[0]
+
+
+def mixture_cross_entropy(
+    logits: paddle.Tensor, labels: paddle.Tensor, temperature: float, weight: float
+) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """The loss of a mixture of models and of its members (Lin et al. 2018, section 3.3).
+
+    The loss is the sum of the cross entropies of the mixture and of each member, plus `weight`
+    times the sum over the members of KL(mixture || member). The distributions are over all
+    classes, softmax(logits / temperature); the mean is over the videos. Both sides of the
+    divergence receive gradients.
+
+    Args:
+        logits: float [N, 1 + M, K], the mixture first, then its M members.
+        labels: [N, K] of 0 and 1.
+
+    Returns:
+        (float32 scalar to minimize, cross entropy of the mixture).
+    """
+    losses = [sigmoid_cross_entropy(logits[:, i], labels) for i in range(logits.shape[1])]
+    log_p = _log_softmax(logits / temperature)
+    mixture, members = log_p[:, :1], log_p[:, 1:]
+    divergence = (paddle.exp(mixture) * (mixture - members)).sum([1, 2]).mean()
+    return sum(losses) + weight * divergence, losses[0]
+
+
+# --- two models, two modalities ---------------------------------------------------------------
+
+
+def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
+    """Deep mutual learning (Zhang et al. 2018) as PaddleVideo computes it.
+
+    Half the symmetric KL divergence, mean over N. Both sides receive gradients. Probabilities
+    have 1e-12 added inside the logarithm.
 
     Args:
         logits, other: float [N, K] of the two models; the loss is symmetric in them.
@@ -102,13 +193,15 @@ def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
 def temperature_loss(
     logits: paddle.Tensor, target: paddle.Tensor, temperature: float
 ) -> paddle.Tensor:
-    """Knowledge distillation (Hinton et al. 2015), mean over N: T^2 * KL(softmax(target / T) || softmax(logits / T)).
+    """Knowledge distillation (Hinton et al. 2015), with temperature T.
 
-    The square keeps the gradient's size where the temperature changes. `target` receives no gradient.
+    T^2 * KL(softmax(target / T) || softmax(logits / T)), mean over N. The factor T^2 keeps the
+    gradients of different temperatures comparable.
 
     Args:
-        logits, target: float [N, K], of who learns and of who is learnt from.
-        temperature: T, above 0; 1 compares the distributions as they are, more softens both.
+        logits: float [N, K] of the student.
+        target: float [N, K] of the teacher; it receives no gradient.
+        temperature: T, above 0; 1 compares the unchanged distributions, more softens both.
     """
     log_p, log_t = (
         _log_softmax(x.astype("float32") / temperature) for x in (logits, target.detach())
@@ -123,73 +216,36 @@ def synchronisation_loss(
     weight: paddle.Tensor,
     margin: float = 0.99,
 ) -> paddle.Tensor:
-    """Contrastive loss of pictures, their own sound and a wrong one (Xiao et al. 2020, as the authors' code computes it).
+    """Contrastive loss of frames with their own audio and with other audio.
 
-    Embeddings are brought to length 1/2, so that distances d lie in [0, 1]; a clip's loss is
-    (d(visual, audio)^2 + max(0, margin - d(visual, negative))^2) / 2, and the mean is over the clips that count.
+    Source: Xiao et al. 2020, as the authors' code computes it. Embeddings are scaled to length
+    1/2, so distances d are in [0, 1]. The loss of a clip is
+    (d(visual, audio)^2 + max(0, margin - d(visual, negative))^2) / 2; the mean is over the clips
+    with weight 1.
 
     Args:
-        visual, audio, negative: float [N, D].
-        weight: [N], 1 for a clip that counts, 0 for one that does not.
-        margin: distance from which on a wrong sound is far enough.
+        visual: float [N, D], embeddings of the frames.
+        audio: float [N, D], of the audio at the same time.
+        negative: float [N, D], of audio at another time.
+        weight: [N], 1 for a clip that counts, else 0.
+        margin: distance from which on the negative audio adds no loss.
 
     Returns:
-        float32 scalar, 0 where no clip counts.
+        float32 scalar, 0 if no clip counts.
     """
     visual, audio, negative = (
         F.normalize(x.astype("float32"), axis=-1) / 2 for x in (visual, audio, negative)
     )
     weight = weight.astype("float32")
-    near = ((visual - audio) ** 2).sum(-1)
-    # The root of 0 has no gradient, and embeddings do meet; below 1e-6 a distance stays as it is.
-    far = ((visual - negative) ** 2).sum(-1).clip(min=1e-12).sqrt()
-    return (weight * (near + F.relu(margin - far) ** 2)).sum() / (2 * weight.sum() + 1e-8)
+    squared_distance = ((visual - audio) ** 2).sum(-1)
+    # The square root has no gradient at 0, and embeddings can be equal: distances below 1e-6
+    # count as 1e-6.
+    distance = ((visual - negative) ** 2).sum(-1).clip(min=1e-12).sqrt()
+    losses = squared_distance + F.relu(margin - distance) ** 2
+    return (weight * losses).sum() / (2 * weight.sum() + 1e-8)
 
 
-def sigmoid_cross_entropy(
-    logits: paddle.Tensor, labels: paddle.Tensor, class_weights: paddle.Tensor | None = None
-) -> paddle.Tensor:
-    """Cross entropy of independent yes-or-no classes: summed over the classes, mean over the videos.
-
-    Args:
-        logits: float [N, K], before the sigmoid; of any size, nothing saturates.
-        labels: [N, K], 1 for the classes of a video and 0 for the others, or between them where videos are mixed.
-        class_weights: float [K], factors on the loss of the videos that have the class, not on that of the others.
-
-    Returns:
-        float32 scalar.
-    """
-    logits, labels = logits.astype("float32"), labels.astype("float32")
-    weighted = {} if class_weights is None else {"pos_weight": class_weights}
-    return (
-        F.binary_cross_entropy_with_logits(logits, labels, reduction="sum", **weighted)
-        / logits.shape[0]
-    )
-
-
-def mixture_cross_entropy(
-    logits: paddle.Tensor, labels: paddle.Tensor, temperature: float, weight: float
-) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """The loss of a mixture and of its members, which also learn from it (Lin et al. 2018, section 3.3).
-
-    Each has its own cross entropy; `weight` times the sum over members of KL(mixture || member) joins them, between
-    distributions over all classes, the softmax of logits / temperature; mean over videos. Gradients reach both sides.
-
-    Args:
-        logits: float [N, 1 + M, K], the mixture's in front of its M members'.
-        labels: [N, K] of 0 and 1.
-
-    Returns:
-        (float32 scalar to minimise, the mixture's own cross entropy).
-    """
-    every = [sigmoid_cross_entropy(logits[:, i], labels) for i in range(logits.shape[1])]
-    log_p = _log_softmax(logits / temperature)
-    mixture, members = log_p[:, :1], log_p[:, 1:]
-    divergence = (paddle.exp(mixture) * (mixture - members)).sum([1, 2]).mean()
-    return sum(every) + weight * divergence, every[0]
-
-
-# --- losses of a distillation, as its config lists them: they take the logits of all models by name ----------------------
+# --- losses that a distillation config lists; they take the logits of all models by name ------
 
 Logits = Mapping[str, paddle.Tensor]
 
@@ -197,7 +253,7 @@ Logits = Mapping[str, paddle.Tensor]
 @register("distillation_loss")
 @dataclass(frozen=True)
 class DistillationCELoss:
-    """Cross entropy of one model against the labels, mixed where the batch is, with the label smoothing of the model's head.
+    """`batch_cross_entropy` of one model, with the label smoothing of its head.
 
     Args:
         model_name_pairs: [model, GroundTruth].
@@ -212,6 +268,7 @@ class DistillationCELoss:
 
     @property
     def learners(self) -> list[str]:
+        """The models that this loss trains."""
         return self.model_name_pairs[:1]
 
     def __call__(
@@ -239,6 +296,7 @@ class DistillationDMLLoss:
 
     @property
     def learners(self) -> list[str]:
+        """The models that this loss trains."""
         return self.model_name_pairs
 
     def __call__(
@@ -251,10 +309,10 @@ class DistillationDMLLoss:
 @register("distillation_loss")
 @dataclass(frozen=True)
 class DistillationKLLoss:
-    """`temperature_loss`: the first model learns from the second, not the other way round. Not in PaddleVideo.
+    """`temperature_loss`: the student learns from the teacher only. Not in PaddleVideo.
 
     Args:
-        model_name_pairs: [who learns, who is learnt from].
+        model_name_pairs: [student, teacher].
         temperature: above 0; more softens both distributions.
         loss_weight: factor on the loss.
     """
@@ -268,6 +326,7 @@ class DistillationKLLoss:
 
     @property
     def learners(self) -> list[str]:
+        """The models that this loss trains."""
         return self.model_name_pairs[:1]
 
     def __post_init__(self):
@@ -277,26 +336,8 @@ class DistillationKLLoss:
     def __call__(
         self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]
     ) -> paddle.Tensor:
-        learner, source = self.model_name_pairs
-        return temperature_loss(logits[learner], logits[source], self.temperature)
-
-
-def top_k_accuracy(logits: paddle.Tensor, labels: paddle.Tensor, k: int) -> paddle.Tensor:
-    """Share of the batch whose label is among the k best scores; of equal scores the lower class id comes first.
-
-    For the running display of a training; evaluation counts exactly, in `metrics.recognition`.
-
-    Args:
-        logits: float [N, K]; k above K counts as K.
-        labels: int64 [N].
-    """
-    labels = labels.reshape([-1, 1])
-    logits = logits.detach()
-    own = paddle.take_along_axis(logits, labels, axis=1)  # [N, 1]
-    ids = paddle.arange(logits.shape[1]).unsqueeze(0)
-    ahead = (logits > own) | ((logits == own) & (ids < labels))
-    # A NaN is ahead of nothing and nothing is ahead of it: such a row would pass for right.
-    return ((ahead.sum(1) < k) & ~paddle.isnan(logits).any(1)).astype("float32").mean()
+        student, teacher = self.model_name_pairs
+        return temperature_loss(logits[student], logits[teacher], self.temperature)
 
 
 def _log_softmax(logits: paddle.Tensor) -> paddle.Tensor:

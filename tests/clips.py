@@ -61,6 +61,7 @@ def write_clip(
             stream = container.add_stream(
                 codec, rate=fps, options={"threads": "1"} | (options or {})
             )
+            assert isinstance(stream, av.VideoStream)
             stream.height, stream.width, stream.pix_fmt = height, width * (number + 1), pixel_format
             # The old codecs count timestamps in whole frames.
             unit = 1 if codec in ("mpeg4", "mpeg2video", "mjpeg") else 1000
@@ -80,11 +81,15 @@ def write_clip(
                 frame.pts = number * unit if pts is None else pts[number]
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        if audio:
-            time = np.arange(AUDIO_RATE * num_frames // fps) / AUDIO_RATE
-            waveform = (np.sin(2 * np.pi * tone * time) * 0.5).astype(np.float32)[None]
-            chunk = av.AudioFrame.from_ndarray(waveform, format="fltp", layout="mono")
-            chunk.sample_rate, chunk.pts = AUDIO_RATE, 0
-            container.mux(audio.encode(chunk))
-            container.mux(audio.encode(None))
+        if tone:
+            _write_tone(container, audio, tone, AUDIO_RATE * num_frames // fps)
     return path
+
+
+def _write_tone(container, stream, hertz: float, num_samples: int) -> None:
+    time = np.arange(num_samples) / AUDIO_RATE
+    waveform = (np.sin(2 * np.pi * hertz * time) * 0.5).astype(np.float32)[None]
+    chunk = av.AudioFrame.from_ndarray(waveform, format="fltp", layout="mono")
+    chunk.sample_rate, chunk.pts = AUDIO_RATE, 0
+    container.mux(stream.encode(chunk))
+    container.mux(stream.encode(None))

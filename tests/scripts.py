@@ -7,9 +7,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_script(monkeypatch, capsys, script: str, *args) -> tuple[int, str, str]:
+def run_script(monkeypatch, capsys, script: str, *args) -> tuple[int | str | None, str, str]:
     """Run `python <script> <args>`; returns (exit status, standard output, standard error)."""
     spec = importlib.util.spec_from_file_location(Path(script).stem, ROOT / script)
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", [script, *map(str, args)])

@@ -1,7 +1,7 @@
-"""Say what this machine has, and what of it is known to give trouble. A bug report begins with what this prints.
+"""Describe this machine and its known problems. Begin a bug report with the output.
 
 Example: python tools/doctor.py
-Exit code: 1 where training or predicting will fail, else 0.
+Exit code: 1 if training or prediction fails on this machine, else 0.
 """
 
 import argparse
@@ -9,20 +9,21 @@ import json
 import sys
 from pathlib import Path
 
-if sys.version_info < (3, 10):  # noqa: UP036, what follows would end with a syntax error there
+if sys.version_info < (3, 10):  # noqa: UP036, an older Python stops at the syntax of the package
     sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from paddlevideo.report.doctor import examine, text
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--json", action="store_true", help="all facts as JSON")
+    parser.add_argument("--json", action="store_true", help="print all facts as JSON")
     args = parser.parse_args()
+
+    from paddlevideo.report.doctor import examine, text
+
     facts = examine()
     print(json.dumps(facts, indent=1) if args.json else text(facts))
     return 1 if any(problem["level"] == "error" for problem in facts["problems"]) else 0

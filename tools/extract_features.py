@@ -1,4 +1,7 @@
-"""Frame features of any video, as shards in the format of YouTube-8M, by a recognizer of yours. See docs/nextvlad.md."""
+"""Extract frame features of videos with a recognizer, as shards in the format of YouTube-8M.
+
+See docs/nextvlad.md.
+"""
 
 import argparse
 import sys
@@ -6,124 +9,55 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paddlevideo import dist, log
-from paddlevideo.features.extract import Recipe
-from paddlevideo.features.feature_sets import SetPlan, extract_set, tell
+EPILOG = (
+    "Run the same command again to continue after a stop. "
+    "The exit code is 1 if any video failed; see failures.tsv."
+)
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Start it again to go on where it stopped. Exits with 1 if any video failed, see failures.tsv.",
-    )
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG)
     add = parser.add_argument
-    add(
-        "-i",
-        "--input_file",
-        nargs="+",
-        required=True,
-        help="videos: files, folders (of classes), lists `path [label,label]`",
-    )
-    add("-c", "--config", required=True, help="config of the visual network (YAML)")
-    add("-w", "--weights", required=True, help="its weights")
-    add("-o", "--output", type=Path, required=True, help="folder to write to")
-    add(
-        "--override",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="changes the config; repeatable",
-    )
-    add(
-        "--fitted",
-        type=Path,
-        help="folder of features whose components and class names are used, as those of the training",
-    )
-    add(
-        "--pca",
-        type=int,
-        metavar="N",
-        help="principal components kept of the picture's features; default: the values themselves",
-    )
-    add("--fit_videos", type=int, default=2000, help="videos, drawn at random, to fit on")
-    add("--frame_rate", type=float, default=1.0, help="frames a second")
-    add(
-        "--max_frames",
-        type=int,
-        default=300,
-        help="frames of a video; what is behind them is not looked at",
-    )
-    add("--no_audio", action="store_true", help="pictures alone")
-    add(
-        "--class_names",
-        help="file of class names in the order of their ids; default: those of --fitted, or sorted",
-    )
-    add(
-        "--split",
-        choices=["train", "valid", "test"],
-        help="rows of a table that has a column `split`",
-    )
-    add("--no_labels", action="store_true", help="take no notice of labels and of folders' names")
-    add("--per_shard", type=int, default=256, help="videos in a file")
-    add(
-        "--num_workers",
-        type=int,
-        help="processes that decode; default: one per core, 0: none but this",
-    )
-    add(
-        "--retry_failed",
-        action="store_true",
-        help="make shards again that lack videos which failed",
-    )
-    add("--overwrite", action="store_true", help="begin anew, whatever is in the folder")
-    add(
-        "--use_gpu", action=argparse.BooleanOptionalAction, help="default: a GPU where there is one"
-    )
+    text = "videos: files, folders (also one per class), lists `path [label,label]`"
+    add("-i", "--input_file", nargs="+", required=True, help=text)
+    add("-c", "--config", required=True, help="config of the recognizer (YAML)")
+    add("-w", "--weights", required=True, help="weights of the recognizer")
+    add("-o", "--output", type=Path, required=True, help="output folder")
+    text = "change the config; repeatable"
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help=text)
+    text = "feature folder whose codecs and class names are used, usually of the training set"
+    add("--fitted", type=Path, help=text)
+    text = "principal components of the image features (default: keep the values themselves)"
+    add("--pca", type=int, metavar="N", help=text)
+    text = "number of random videos on which codecs are fitted (default: %(default)s)"
+    add("--fit_videos", type=int, default=2000, help=text)
+    text = "frames per second (default: %(default)s)"
+    add("--frame_rate", type=float, default=1.0, help=text)
+    text = "frames per video; the rest of the video is ignored (default: %(default)s)"
+    add("--max_frames", type=int, default=300, help=text)
+    add("--no_audio", action="store_true", help="extract image features only")
+    text = "file of class names, in the order of their ids (default: from --fitted, or sorted)"
+    add("--class_names", help=text)
+    text = "use only these rows of a table with a column `split`"
+    add("--split", choices=["train", "valid", "test"], help=text)
+    add("--no_labels", action="store_true", help="ignore labels and the names of folders")
+    add("--per_shard", type=int, default=256, help="videos per file (default: %(default)s)")
+    text = "processes that decode (default: one per core; 0: decode in this process)"
+    add("--num_workers", type=int, help=text)
+    text = "make those shards again in which videos failed"
+    add("--retry_failed", action="store_true", help=text)
+    add("--overwrite", action="store_true", help="delete what the folder holds and start again")
+    text = "default: use a GPU if there is one"
+    add("--use_gpu", action=argparse.BooleanOptionalAction, help=text)
     return parser.parse_args(argv)
 
 
 def main() -> int:
     args = parse_args()
-    log.setup()
-    try:
-        device, note = dist.choose_device(args.use_gpu)
-        log.logger.info(note or f"{device}, {dist.use_threads()} compute thread(s)")
-        recipe = Recipe(
-            args.config,
-            args.weights,
-            tuple(args.override),
-            args.frame_rate,
-            args.max_frames,
-            audio=not args.no_audio,
-        )
-        plan = SetPlan(
-            args.output,
-            args.fitted,
-            args.pca,
-            args.fit_videos,
-            args.per_shard,
-            args.retry_failed,
-            args.overwrite,
-        )
-        done = extract_set(
-            recipe,
-            plan,
-            args.input_file,
-            args.class_names,
-            not args.no_labels,
-            args.num_workers,
-            args.split,
-        )
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # mistakes of a user or a machine: a message, not a trace
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; start it again to go on", file=sys.stderr)
-        return 130
-    return tell(done, args.output)
+
+    from paddlevideo.features.command import run_command
+
+    return run_command(args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Write the report of a training run: curves, classes, worst clips, data and config in one HTML file. See docs/report.md.
+"""Write the report of a training run as one HTML file. See docs/report.md.
+
+It shows curves, classes, the hardest clips, data and config.
 
 Example: python tools/report.py output/ppTSN
 """
@@ -9,25 +11,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paddlevideo import log
-from paddlevideo.report.run_report import NUM_CLIPS, write_report
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", help="the run's output folder, which holds metrics.jsonl")
-    parser.add_argument("--out", help="the page (default: report.html in that folder)")
-    parser.add_argument(
-        "--clips",
-        type=int,
-        default=NUM_CLIPS,
-        help="how many of the worst clips are shown (%(default)s)",
-    )
+    add = parser.add_argument
+    add("folder", help="output folder of a run, which contains metrics.jsonl")
+    add("--out", help="the page (default: report.html in that folder)")
+    add("--clips", type=int, help="how many of the hardest clips are shown (default: 48)")
     args = parser.parse_args()
+
+    from paddlevideo import log
+    from paddlevideo.report.run_report import NUM_CLIPS, write_report
+
+    num_clips = NUM_CLIPS if args.clips is None else max(args.clips, 0)
     try:
-        print(f"report: {write_report(args.folder, args.out, max(args.clips, 0))}")
+        print(f"report: {write_report(args.folder, args.out, num_clips)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1

@@ -132,8 +132,8 @@ class Dataset:
     prefetch: Count = 2  # batches that each worker prepares ahead
     # Views of a test video in one forward pass; None: 10 on a GPU, 1 on a CPU.
     views_per_step: Count | None = None
-    # Folder of data for the splits without file_path, such as one that tools/check_data.py wrote.
-    # An override replaces the lists in the file.
+    # Folder of data, as tools/check_data.py checks it, for the splits without file_path. In an
+    # override, or on top of a `_base_`, it replaces the lists and class names of the file below.
     root: str | None = None
     # File with one class name per line; None: the class names in the training data.
     class_names: str | None = None

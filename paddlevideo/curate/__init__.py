@@ -1,1 +1,1 @@
-"""What is done to data before training: checks, splits, known datasets, resizing, frames, demo sets."""
+"""Prepare data for training: checks, splits, published data sets, resizing, frames, demo sets."""

@@ -1,6 +1,7 @@
-"""Wav files and features of videos and sounds: what tools/data/extract_audio.py and build_audio_features.py make of each file.
+"""Write wav files and log-mel features of media files, see extract_audio.py and
+build_audio_features.py in tools/data/.
 
-How many files are worked on is told in prepare/many.py.
+batch_jobs.py runs these writers on many files.
 """
 
 import wave
@@ -17,11 +18,11 @@ from paddlevideo.sample import DecodeError
 
 @dataclass(frozen=True)
 class WriteWav:
-    """Writes the sound of a file as 16-bit wav, beginning with the video's first frame.
+    """Write the audio of a file as 16-bit wav, from the first frame of the video on.
 
     Args:
-        sample_rate: mono at this rate (Hz); None keeps the file's own rate and channels.
-        stream: which audio stream, counted from 0.
+        sample_rate: mono audio at this rate (Hz); None keeps the rate and the channels of the file.
+        stream: number of the audio stream, counted from 0.
     """
 
     sample_rate: int | None = None
@@ -32,36 +33,46 @@ class WriteWav:
     def __call__(self, source: str, target: str) -> None:
         """
         Raises:
-            DecodeError: no sound in it, or damaged; nothing is left at `target` then.
+            DecodeError: no audio, or damaged audio. Nothing is written then.
         """
         with atomic_write(target) as temporary:
             if self.sample_rate is None:
-                self._as_stored(source, temporary)
+                self._write_as_stored(source, temporary)
             else:
-                sound = read_waveform(source, self.sample_rate, stream=self.stream)
+                waveform = read_waveform(source, self.sample_rate, stream=self.stream)
                 with wave.open(str(temporary), "wb") as file:
                     file.setparams((1, 2, self.sample_rate, 0, "NONE", ""))
-                    file.writeframes(sixteen_bits(sound[None]))
+                    file.writeframes(to_int16(waveform[None]))
 
-    def _as_stored(self, source: str, target: Path) -> None:
-        with open_audio(source, self.stream) as sound, wave.open(str(target), "wb") as file:
-            file.setparams((sound.num_channels, 2, sound.sample_rate, 0, "NONE", ""))
-            for piece in sound.chunks():
-                if len(piece) != sound.num_channels:
+    def _write_as_stored(self, source: str, target: Path) -> None:
+        with open_audio(source, self.stream) as audio, wave.open(str(target), "wb") as file:
+            file.setparams((audio.num_channels, 2, audio.sample_rate, 0, "NONE", ""))
+            for chunk in audio.chunks():
+                if len(chunk) != audio.num_channels:
                     raise DecodeError(
-                        f"the number of channels changes from {sound.num_channels} to {len(piece)}; set a sample rate"
+                        f"the number of channels changes from {audio.num_channels} to "
+                        f"{len(chunk)}; set a sample rate"
                     )
-                file.writeframesraw(sixteen_bits(piece))
+                file.writeframesraw(to_int16(chunk))
 
 
-def sixteen_bits(sound: np.ndarray) -> bytes:
-    """float [channels, n] -> interleaved little-endian samples; what was read from 16 bits comes out the same."""
-    return np.rint(sound.T * 32768.0).clip(-32768, 32767).astype("<i2").tobytes()
+def to_int16(waveform: np.ndarray) -> bytes:
+    """Convert float [channels, n] in -1 .. 1 to interleaved little-endian 16-bit samples.
+
+    Audio that was decoded from 16-bit samples gives the same samples again.
+    """
+    return np.rint(waveform.T * 32768.0).clip(-32768, 32767).astype("<i2").tobytes()
 
 
 @dataclass(frozen=True)
 class WriteFeature:
-    """Writes the feature of a video or an audio file as `.npy`, float32 [rows, num_mels]; see `audio.DecibelMel`."""
+    """Write the log-mel feature of a media file as `.npy`: float32 [time steps, num_mels].
+
+    Args:
+        feature: how the feature is computed.
+        stream: number of the audio stream, counted from 0.
+        backend: of `read_waveform`.
+    """
 
     feature: DecibelMel
     stream: int = 0
@@ -70,11 +81,12 @@ class WriteFeature:
     suffix = ".npy"
 
     def __call__(self, source: str, target: str) -> None:
-        """As WriteWav's."""
-        rows = self.feature(
-            read_waveform(
-                source, self.feature.sample_rate, stream=self.stream, backend=self.backend
-            )
-        )
+        """
+        Raises:
+            DecodeError: no audio, or damaged audio. Nothing is written then.
+        """
+        rate = self.feature.sample_rate
+        waveform = read_waveform(source, rate, stream=self.stream, backend=self.backend)
+        log_mel = self.feature(waveform)
         with atomic_write(target) as temporary, temporary.open("wb") as file:
-            np.save(file, rows)
+            np.save(file, log_mel)

@@ -1,7 +1,8 @@
-"""Many files -> many files, in several processes: what the scripts of tools/data/ that make media run.
+"""Convert many files in several processes: the batch mode of the scripts in tools/data/.
 
-Results keep the relative paths of their sources. One is there whole or not at all, one that is there is kept, so a run that was
-stopped goes on where it stopped. What fails is told with its reason, in `failures.tsv` too.
+Results keep the relative paths of their sources. Each result is written atomically, and an existing
+one is kept, so an interrupted run continues where it stopped. Failures are printed with their
+reasons and written to `failures.tsv`.
 """
 
 import functools
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from paddlevideo import log
 from paddlevideo.data.lists import read_path_list
@@ -24,22 +26,27 @@ from paddlevideo.sample import DecodeError
 MADE_WITH = "made_with.json"
 MAX_SHOWN = 10
 SET_LIST_ROOT = "set --list-root to the folder that contains the files"
+CRASHED = "the decoder crashes on this file"
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
-# --- what is to be done ------------------------------------------------------------------------------------------------
+# --- the jobs ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file or folder to make of another file, or of its part between two times (s)."""
+    """A file or folder to make from a source file.
+
+    Args:
+        span: start and end of the part to use (s), None for the complete file.
+    """
 
     source: str
     target: str
-    part: tuple[float | None, float | None] | None = None
+    span: tuple[float | None, float | None] | None = None
 
 
-def plan(
+def plan_jobs(
     source: Path,
     out: Path,
     suffix: str,
@@ -47,18 +54,22 @@ def plan(
     level: int | None = None,
     root: Path | None = None,
 ) -> list[Job]:
-    """What to make: `out/<relative path>` with the new suffix, sorted.
+    """List the jobs of a folder or a list; the target is `out/<relative path>` with the new suffix.
 
     Args:
-        source: a folder, or a list with a path on each line, perhaps with `label` or `num_frames label` behind it.
-        ext: take only files with this suffix; of a folder, None takes videos (and sounds, for features).
-        level: take only files in folders so deep, 1 for those in the folder itself; None takes any.
-        root: folder that the paths of a list are relative to; None as of `base_folder`.
+        source: a folder, or a list with a path on each line, optionally followed by `label` or
+            `num_frames label`.
+        suffix: of the results.
+        ext: use only files with this suffix. In a folder, None uses videos, and for features
+            audio files, too.
+        level: use only files this many folders deep, 1 for files in the folder itself; None uses
+            files at any depth.
+        root: folder that the paths of a list are relative to; None as in `base_folder`.
 
     Raises:
-        ValueError: nothing to do, or two files that would become one.
+        ValueError: no such file, or two files with the same target.
     """
-    of_sound = suffix in (".wav", ".npy")
+    uses_audio = suffix in (".wav", ".npy")
     if source.is_dir():
         paths, base = _below(source, out, suffix, ext, level), source
     elif source.is_file():
@@ -66,26 +77,22 @@ def plan(
     else:
         raise ValueError(f"{source}: no such folder or list")
     if not paths:
-        what = (
-            f"no file ending in .{ext.lstrip('.')}"
-            if ext
-            else f"no video{' or sound' if of_sound else ''}"
-        )
-        deep = f", {level} folder(s) deep" if level else ""
-        raise ValueError(
-            f"{source}: {what} here{deep}{'; see --ext and --level' if ext or level else ''}"
-        )
+        kind = "video or audio file" if uses_audio else "video"
+        what = f"no file with suffix .{ext.lstrip('.')}" if ext else f"no {kind}"
+        depth = f" at level {level}" if level else ""
+        hint = "; see --ext and --level" if ext or level else ""
+        raise ValueError(f"{source}: {what}{depth}{hint}")
     jobs: dict[Path, Path] = {}
     for path in paths:
         target = out / path.with_suffix(suffix)
         if jobs.setdefault(target, path) != path:
-            fix = "choose one kind with --ext" if of_sound else "rename one of them"
+            fix = "choose one kind of file with --ext" if uses_audio else "rename one of them"
             raise ValueError(f"{jobs[target]} and {path} would both become {target}; {fix}")
     return [Job(str(base / path), str(target)) for target, path in jobs.items()]
 
 
 def _below(folder: Path, out: Path, suffix: str, ext: str | None, level: int | None) -> list[Path]:
-    """Paths of the wanted files, relative to `folder`; files below `out` are left out."""
+    """Find files, but not below `out`; return their paths relative to `folder`."""
     audio = set(AUDIO_SUFFIXES) - {".npy"} if suffix == ".npy" else set()
     wanted = {f".{ext.lstrip('.').lower()}"} if ext else {*VIDEO_SUFFIXES, *audio}
     paths = (path.relative_to(folder) for path in list_files(folder, wanted, skip=out))
@@ -93,7 +100,7 @@ def _below(folder: Path, out: Path, suffix: str, ext: str | None, level: int | N
 
 
 def _listed(file: Path, ext: str | None, root: Path | None) -> tuple[list[Path], Path]:
-    """(paths of a list, relative to a folder; that folder)."""
+    """Read a list; return (paths relative to a folder, that folder)."""
     texts = [
         next((row.path for row in readings if has_audio_suffix(row.path)), readings[0].path)
         for readings in read_path_list(file, "a folder, or a list with a path on each line")
@@ -105,163 +112,180 @@ def _listed(file: Path, ext: str | None, root: Path | None) -> tuple[list[Path],
     return list(dict.fromkeys(kept)), base
 
 
-def below(root: Path, text: str, place: str) -> Path:
-    """A path of a list, relative to `root`.
+def below(root: Path, text: str, location: str) -> Path:
+    """Return a path of a list relative to `root`, which is its path below the output folder.
+
+    Args:
+        text: the path in the list.
+        location: of the path in the list, for the message.
 
     Raises:
-        ValueError: it leads elsewhere, so that there is no place for its result.
+        ValueError: the path is not below `root`.
     """
     path = Path(os.path.relpath(text, root) if os.path.isabs(text) else text)
     if ".." in path.parts:
-        raise ValueError(
-            f"{place}, {text}, is not below {root or 'the current folder'}; set --list-root"
-        )
+        folder = root if root != Path() else "the working directory"
+        raise ValueError(f"{location}, {text}, is not below {folder}; set --list-root")
     return path
 
 
-def part_of(jobs: Sequence[Job], part: str) -> Sequence[Job]:
-    """`2/3` is the second of three parts, for as many machines.
+def select_part(jobs: Sequence[Job], part: str) -> Sequence[Job]:
+    """Return every N-th job for the part "I/N", so that N machines can share the work.
 
     Raises:
         ValueError: not of this form.
     """
-    words = part.split("/")
-    if (
-        len(words) != 2
-        or not all(word.isdecimal() for word in words)
-        or not 1 <= int(words[0]) <= int(words[1])
-    ):
-        raise ValueError(f"--part {part}: expected I/N with I from 1 to N, as 1/3")
-    return jobs[int(words[0]) - 1 :: int(words[1])]
+    number, _, count = part.partition("/")
+    if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+        return jobs[int(number) - 1 :: int(count)]
+    raise ValueError(f"--part {part}: expected I/N with I from 1 to N, such as 1/3")
 
 
-# --- doing it ------------------------------------------------------------------------------------------------------------
+# --- run the jobs --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`made`, `kept`: numbers of files; `failed`: (source, reason), in order; `report`: the file with all of these."""
+    """The result of a run.
 
-    made: int
-    kept: int
+    Args:
+        num_made: files that were made.
+        num_kept: files that existed before.
+        failed: (source, reason) of each failed job, in order.
+        report: the file that lists the failures.
+    """
+
+    num_made: int
+    num_kept: int
     failed: list[tuple[str, str]]
     report: Path
 
 
-def work(
+def run_jobs(
     write: Callable[..., None],
     jobs: Sequence[Job],
     out: Path,
-    workers: int,
+    num_workers: int,
     overwrite: bool = False,
     part: str = "1/1",
 ) -> Outcome:
-    """Make what is not there yet, with at most `workers` processes, and write `failures.tsv`.
+    """Make all files that do not exist yet, and write `failures.tsv`.
 
     Args:
-        write: a dataclass, whose fields are the settings that all files of a folder share; called with source and target, and
-            the two times of a job's part.
-        workers: 1 works in this process, where a decoder that crashes ends the run; more name the file and go on.
-        part: `2/3` does the second of three parts, each with a `failures.2of3.tsv` of its own; for as many machines.
+        write: a dataclass instance whose fields are the settings that all files of a folder share.
+            It is called with the source and the target, and with the start and end of a job's span.
+        out: folder of the results.
+        num_workers: 1 works in this process, where a decoder that crashes ends the run. More
+            processes report the file that crashed, and continue.
+        overwrite: make existing files again.
+        part: "2/3" runs the second of three parts, for as many machines. Each part has its own
+            report, such as `failures.2of3.tsv`.
 
     Raises:
-        ValueError: fewer than one worker, no such part, a file that would replace its source, or `out` holds files made with
-            other settings.
-        OSError: `out` cannot be written.
+        ValueError: less than one worker, no such part, a result that would replace its source, or
+            files in `out` that were made with other settings.
+        OSError: `out` is not writable.
     """
-    if workers < 1:
-        raise ValueError(f"--num-workers {workers}: expected at least 1")
-    jobs = part_of(list(dict.fromkeys(jobs)), part)
+    if num_workers < 1:
+        raise ValueError(f"--num-workers {num_workers}: expected at least 1")
+    jobs = select_part(list(dict.fromkeys(jobs)), part)
     report = out / ("failures.tsv" if part == "1/1" else f"failures.{part.replace('/', 'of')}.tsv")
-    if same := next(
-        (job for job in jobs if os.path.abspath(job.source) == os.path.abspath(job.target)), None
-    ):
-        raise ValueError(
-            f"{same.source} would be replaced by what is made of it; choose another folder"
-        )
-    _same_settings(write, out, overwrite)
-    left = [job for job in jobs if overwrite or not os.path.exists(job.target)]
-    clear_leftovers(left)
+    for job in jobs:
+        if os.path.abspath(job.source) == os.path.abspath(job.target):
+            raise ValueError(f"{job.source}: the result would replace it; choose another folder")
+    _check_settings(write, out, overwrite)
+    missing = [job for job in jobs if overwrite or not os.path.exists(job.target)]
+    remove_leftovers(missing)
+    run_one = functools.partial(_run_job, write)
     reasons: dict[int, str] = {}
-    for place, reason in run_each(
-        functools.partial(_try, write), left, workers if workers > 1 else 0, out.name
+    for index, result in run_each(
+        run_one, missing, num_workers if num_workers > 1 else 0, out.name
     ):
-        reasons[place] = (
-            "the decoder ends the whole process on it" if isinstance(reason, Crash) else reason
-        )
-    failed = [(job.source, reasons[place]) for place, job in enumerate(left) if reasons[place]]
+        reasons[index] = CRASHED if isinstance(result, Crash) else result
+    failed = [(job.source, reasons[index]) for index, job in enumerate(missing) if reasons[index]]
     if failed:
+        lines = "".join(f"{source}\t{reason}\n" for source, reason in failed)
         with atomic_write(report) as temporary:
-            temporary.write_text(
-                "".join(f"{source}\t{reason}\n" for source, reason in failed), encoding="utf-8"
-            )
+            temporary.write_text(lines, encoding="utf-8")
     else:
         report.unlink(missing_ok=True)
-    return Outcome(len(left) - len(failed), len(jobs) - len(left), failed, report)
+    return Outcome(len(missing) - len(failed), len(jobs) - len(missing), failed, report)
 
 
-def _try(write: Callable[..., None], job: Job) -> str:
-    """Do it; why it failed, nothing where it did not."""
+def _run_job(write: Callable[..., None], job: Job) -> str:
+    """Run a job; return the reason of its failure, "" if it succeeded."""
     try:
-        write(job.source, job.target, *(job.part or ()))
+        write(job.source, job.target, *(job.span or ()))
     except (DecodeError, OSError) as error:
         return log.error_text(error) or type(error).__name__
-    except (
-        Exception
-    ) as error:  # one odd file must not end the work on all others; it is told and counted
+    # An unexpected error in one file must not end the run. It is reported and counted.
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def clear_leftovers(jobs: Sequence[Job]) -> None:
-    """Delete what a run that was killed left beside its targets: hidden, and named by a process that is no more."""
+def remove_leftovers(jobs: Sequence[Job]) -> None:
+    """Delete the temporary files of killed runs next to the targets.
+
+    Their names are hidden, and contain the name of a target and the id of a process that has ended.
+    """
     names: dict[str, set[str]] = {}
     for job in jobs:
         folder, name = os.path.split(job.target)
         names.setdefault(folder, set()).add(name)
     for folder in filter(os.path.isdir, names):
         for entry in list(os.scandir(folder)):
-            found = TEMPORARY.fullmatch(entry.name)
-            if found and found["name"] in names[folder] and not _alive(int(found["process"])):
+            match = TEMPORARY.fullmatch(entry.name)
+            if match and match["name"] in names[folder] and not _is_running(int(match["process"])):
                 shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
 
 
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # a signal of 0 does not ask there, it interrupts
+def _is_running(process: int) -> bool:
+    """Return whether another process has this id."""
+    if os.name == "nt":
+        # os.kill would end the process there instead of testing for it.
         return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:
+        # It runs, but belongs to another user.
         return True
     return process != os.getpid()
 
 
-def _same_settings(write, out: Path, overwrite: bool) -> None:
-    """Stop where the folder holds files that were made otherwise."""
+def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
+    """Write the settings to `made_with.json`.
+
+    Raises:
+        ValueError: the files in the folder were made with other settings.
+    """
     file, settings = out / MADE_WITH, {"kind": write.suffix, **asdict(write)}
     if file.exists() and not overwrite:
         before = json.loads(file.read_text(encoding="utf-8"))
+        different = [
+            name for name in {**before, **settings} if before.get(name) != settings.get(name)
+        ]
         if before != settings:
-            names = [
-                name for name in {**before, **settings} if before.get(name) != settings.get(name)
-            ]
-            was, now = ({name: each.get(name) for name in names} for each in (before, settings))
+            old = {name: before.get(name) for name in different}
+            new = {name: settings.get(name) for name in different}
             raise ValueError(
-                f"{file}: the files here were made with {was}, now it is {now}; use another folder or --overwrite"
+                f"{file}: the existing files were made with {old}, not with {new}; "
+                "use another folder or --overwrite"
             )
     with atomic_write(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def tell(done: Outcome, out: Path) -> int:
-    """Print what was done; the exit status."""
-    print(f"{out}: {done.made} made, {done.kept} already there, {len(done.failed)} failed")
-    for source, reason in done.failed[:MAX_SHOWN]:
+def print_outcome(outcome: Outcome, out: Path) -> int:
+    """Print what was made and what failed; return the exit code, 1 if a job failed."""
+    num_failed = len(outcome.failed)
+    print(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
+    for source, reason in outcome.failed[:MAX_SHOWN]:
         print(f"  {source}: {reason}")
-    if len(done.failed) > MAX_SHOWN:
-        print(f"  ... and {len(done.failed) - MAX_SHOWN} more")
-    if done.failed:
-        print(f"all that failed, with reasons: {done.report}")
-    return 1 if done.failed else 0
+    if num_failed > MAX_SHOWN:
+        print(f"  ... and {num_failed - MAX_SHOWN} more")
+    if outcome.failed:
+        print(f"all failures with their reasons: {outcome.report}")
+    return 1 if outcome.failed else 0

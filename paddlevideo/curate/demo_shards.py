@@ -1,7 +1,9 @@
-"""Made-up shards in the format of YouTube-8M, from which something can be learnt: the same bytes for the same seed.
+"""Generate small synthetic shards in the format of YouTube-8M that a model can learn from.
 
-Every class has a direction in the space of each feature. A video shows one to three classes, each in a stretch of its frames;
-the other frames, and noise on all, tell nothing. Values are quantised as in the data set: 0 .. 255 is -2 .. 2. Under `out`:
+Each class has a random direction in the space of each feature. A video has one to three classes;
+each of them is visible in a contiguous half of the frames. Frames without a class are noise, and
+all frames have noise added. Values are quantized as in the data set: bytes 0 .. 255 are
+-2 .. 2. The same seed gives the same bytes. The files in the folder `out`:
 
     train0000.tfrecord ..., validate0000.tfrecord ..., test0000.tfrecord ...
     {train,val,test}.list, vocabulary.csv, labels.txt
@@ -14,27 +16,28 @@ from pathlib import Path
 import numpy as np
 
 from paddlevideo.curate.youtube8m import write_class_names, write_lists
-from paddlevideo.data.youtube8m.tfrecord import encode_example, write_payloads
+from paddlevideo.data.youtube8m.sequence_example import encode_example
+from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write
 
+# Split -> first part of a shard's file name.
 FILES = {"train": "train", "val": "validate", "test": "test"}
-NOISE, SIGNAL = (
-    0.5,
-    0.45,
-)  # per value, of a range of 4; a class is seen over many frames, not in one
+# Standard deviation of the noise and size of the signal per value, in a range of 4. The signal is
+# weak enough that a class needs many frames to show.
+NOISE, SIGNAL = 0.5, 0.45
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What makes one set different from another.
+    """The settings of a synthetic set.
 
     Args:
-        seed: of every random draw.
-        classes: how many there are.
-        videos: of training; validation and test have a quarter of that each.
-        per_shard: videos in a file.
-        frames: fewest and most frames of a video.
-        features: name -> values of a frame.
+        seed: of all random draws.
+        classes: number of classes.
+        videos: number of training videos; validation and test have a quarter of it each.
+        per_shard: videos per file.
+        frames: smallest and largest number of frames of a video.
+        features: name -> values per frame.
     """
 
     seed: int = 0
@@ -45,12 +48,11 @@ class ShardPlan:
     features: tuple[tuple[str, int], ...] = (("rgb", 1024), ("audio", 128))
 
     def __post_init__(self):
-        if (
-            min(self.classes, self.videos, self.per_shard) < 1
-            or not 0 <= self.frames[0] <= self.frames[1]
-        ):
+        too_small = min(self.classes, self.videos, self.per_shard) < 1
+        if too_small or not 0 <= self.frames[0] <= self.frames[1]:
             raise ValueError(
-                f"{self}: classes, videos and per_shard are at least 1, frames two numbers in order"
+                f"{self}: expected classes, videos and per_shard of at least 1, "
+                "and frames (smallest, largest)"
             )
 
     def num_videos(self, split: str) -> int:
@@ -60,46 +62,47 @@ class ShardPlan:
 def make_video(
     plan: ShardPlan, split: str, number: int
 ) -> tuple[str, list[int], dict[str, np.ndarray]]:
-    """(id, class ids, features) of a video: name -> uint8 [T, D]."""
+    """Generate a video: (id, class ids, feature name -> uint8 [T, D])."""
     rng = np.random.default_rng((plan.seed, list(FILES).index(split), number))
     num_labels = min(plan.classes, int(rng.integers(1, 4)))
     labels = sorted(rng.choice(plan.classes, num_labels, replace=False).tolist())
-    count = int(rng.integers(plan.frames[0], plan.frames[1] + 1))
-    shown = np.zeros((count, plan.classes))
-    for label in labels:  # half of the frames, from some place on
-        start = int(rng.integers(count // 2 + 1))
-        shown[start : start + -(-count // 2), label] = 1
+    num_frames = int(rng.integers(plan.frames[0], plan.frames[1] + 1))
+    # 1 where a class is visible: in half of the frames, from a random one on.
+    visible = np.zeros((num_frames, plan.classes))
+    for label in labels:
+        start = int(rng.integers(num_frames // 2 + 1))
+        visible[start : start + -(-num_frames // 2), label] = 1
     features = {}
-    for place, (name, width) in enumerate(plan.features):
-        directions = np.random.default_rng((plan.seed, 99, place)).choice(
-            [-1.0, 1.0], (plan.classes, width)
-        )
-        values = SIGNAL * shown @ directions + NOISE * rng.standard_normal((count, width))
+    for index, (name, width) in enumerate(plan.features):
+        # The directions of the classes depend on the seed only, so all videos share them.
+        direction_rng = np.random.default_rng((plan.seed, 99, index))
+        directions = direction_rng.choice([-1.0, 1.0], (plan.classes, width))
+        noise = NOISE * rng.standard_normal((num_frames, width))
+        values = SIGNAL * visible @ directions + noise
         features[name] = np.clip(np.rint((values + 2) * 255 / 4), 0, 255).astype(np.uint8)
     return f"{split}{number:05}", labels, features
 
 
 def make_shards(out: Path, plan: ShardPlan) -> int:
-    """Write all files; returns how many shards.
+    """Write all files of a synthetic set; return the number of shards.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder is not writable.
     """
-    made = 0
+    num_shards = 0
     for split, prefix in FILES.items():
         total = plan.num_videos(split)
         for shard, start in enumerate(range(0, total, plan.per_shard)):
             numbers = range(start, min(start + plan.per_shard, total))
             write_payloads(out / f"{prefix}{shard:04}.tfrecord", _payloads(plan, split, numbers))
-            made += 1
+            num_shards += 1
     rows = "".join(f"{number},0,/m/demo{number},thing {number}\n" for number in range(plan.classes))
+    table = f"Index,TrainVideoCount,KnowledgeGraphId,Name\n{rows}"
     with atomic_write(out / "vocabulary.csv") as temporary:
-        temporary.write_text(
-            f"Index,TrainVideoCount,KnowledgeGraphId,Name\n{rows}", encoding="utf-8"
-        )
+        temporary.write_text(table, encoding="utf-8")
     write_lists(out, out)
     write_class_names(out / "vocabulary.csv", out / "labels.txt")
-    return made
+    return num_shards
 
 
 def _payloads(plan: ShardPlan, split: str, numbers: range) -> Iterator[bytes]:

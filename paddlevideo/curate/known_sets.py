@@ -1,20 +1,19 @@
-"""Lists of a known set: what its annotations name, looked for on disk, looked at, and written down."""
+"""Lists of a published data set: find and probe the videos of its annotations, write the lists."""
 
 import functools
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from paddlevideo.curate.batch_jobs import SET_LIST_ROOT, Job, below
+from paddlevideo.curate.batch_jobs import CRASHED, SET_LIST_ROOT, Job, below
 from paddlevideo.curate.faults import KINDS
 from paddlevideo.curate.file_names import name_problem
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
-from paddlevideo.data.class_names import LABELS_FILE as LABELS
-from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.class_names import LABELS_FILE, read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
 from paddlevideo.data.paths import base_folder
 from paddlevideo.files import atomic_write
@@ -22,10 +21,17 @@ from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
 
 PROBLEMS = "problems.tsv"
+NUM_EXAMPLES = 3  # problems of a kind that are printed
 
 
 class Problem(NamedTuple):
-    """What is wrong with a clip: `kind` is one word, `name` what the annotations call it, `text` says it."""
+    """A problem with a clip.
+
+    Args:
+        kind: one word, such as "missing".
+        name: of the clip in the annotations, or of a class.
+        text: the details.
+    """
 
     kind: str
     name: str
@@ -34,14 +40,14 @@ class Problem(NamedTuple):
 
 @dataclass
 class Prepared:
-    """What came out.
+    """The lists of a data set, before they are written.
 
     Attributes:
         class_names: in the order of their ids.
         lists: file name -> its lines.
-        wanted: file name -> clips that the annotations name for it.
-        problems: clips that are in no list, and why.
-        notes: what is worth a line, though the clips are listed.
+        wanted: file name -> number of clips in the annotations.
+        problems: why clips are not listed.
+        notes: remarks on clips that are listed.
     """
 
     class_names: list[str]
@@ -51,63 +57,65 @@ class Prepared:
     notes: list[Problem] = field(default_factory=list)
 
 
-def look_at(
-    paths: Iterable[str], workers: int | None, how: ProbeOptions | None
+def probe_videos(
+    paths: Iterable[str], num_workers: int | None, options: ProbeOptions | None
 ) -> dict[str, VideoInfo]:
-    """What is seen of each video; nothing is opened where `how` is None.
+    """Probe each video; return path -> result.
 
     Args:
-        workers: processes, None for one per core, 0 for none beside this one.
+        num_workers: processes, None for one per core, 0 to work in this process.
+        options: None opens no video and returns empty results.
     """
     records = [Record(path, id=path) for path in dict.fromkeys(paths)]
-    seen = {record.path: VideoInfo(record.path) for record in records}
-    if how is None:
-        return seen
-    for place, result in run_each(
-        functools.partial(probe_video, options=how), records, workers, "videos"
-    ):
-        path = records[place].path
+    infos = {record.path: VideoInfo(record.path) for record in records}
+    if options is None:
+        return infos
+    probe = functools.partial(probe_video, options=options)
+    for index, result in run_each(probe, records, num_workers, "videos"):
+        path = records[index].path
         if isinstance(result, Crash):
-            seen[path].add_fault("crash", path, "the decoder crashes on this file")
+            infos[path].add_fault("crash", path, CRASHED)
         else:
-            seen[path] = result
-    return seen
+            infos[path] = result
+    return infos
 
 
-def unusable(seen: VideoInfo) -> str:
-    """Why training could not use this file, "" where it could."""
-    return next((fault.text for fault in seen.faults if KINDS[fault.kind].left_out), "")
+def reject_reason(info: VideoInfo) -> str:
+    """Return why a file cannot be used for training, "" if it can."""
+    return next((fault.text for fault in info.faults if KINDS[fault.kind].left_out), "")
 
 
 def path_in_list(path: str | Path, folder: Path) -> str:
-    """How a list in `folder` names a file: relative to it where the file lies below, else absolute.
+    """Return the path of a file in a list in `folder`: relative below the folder, else absolute.
 
     Raises:
-        DatasetError: no list can hold it.
+        DatasetError: a path that a list cannot hold.
     """
-    whole = Path(os.path.abspath(path))
-    base = Path(os.path.abspath(folder))
-    text = (whole.relative_to(base) if whole.is_relative_to(base) else whole).as_posix()
-    if why := name_problem(text):
-        raise DatasetError(f"{path}: {why}; rename it")
+    absolute, base = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    is_below = absolute.is_relative_to(base)
+    text = (absolute.relative_to(base) if is_below else absolute).as_posix()
+    if reason := name_problem(text):
+        raise DatasetError(f"{path}: {reason}; rename it")
     return text
 
 
-# --- lists that are made smaller, or turned into frames -----------------------------------------------------------------
+# --- lists of videos to convert ------------------------------------------------------------------
 
 
 def jobs_of_list(
-    file: Path, out: Path, suffix: str, root: Path | None, parts: bool
+    file: Path, out: Path, suffix: str, root: Path | None, use_spans: bool
 ) -> tuple[list[Row], list[Job]]:
-    """Rows of a list or table of videos, and for each of them what is to be made of its video.
+    """Read a list or table of videos; return its rows, and a job for each row.
 
     Args:
-        suffix: of what is made; "" for a folder.
-        root: folder that its paths are relative to; None as of `base_folder`.
-        parts: rows with times have a result of their own, called after them; otherwise it is made of the whole file.
+        out: folder of the results.
+        suffix: of the results; "" for folders.
+        root: folder that the paths of the list are relative to; None as in `base_folder`.
+        use_spans: rows with times have a result of their own, named after the times. Otherwise the
+            result is made from the complete video.
 
     Raises:
-        ValueError: wrong lines, or two videos that would become one.
+        ValueError: wrong lines, or two videos with the same target.
     """
     rows, problems = read_rows(file, with_num_frames=False)
     problems.stop()
@@ -115,107 +123,130 @@ def jobs_of_list(
     jobs, sources = [], {}
     for row in rows:
         path = below(base, row.path, f"{file}:{row.line}")
-        name, part = path.stem, None
-        if parts and (row.start_sec is not None or row.end_sec is not None):
-            part = (row.start_sec, row.end_sec)
-            name += f"_{float(row.start_sec or 0)}_{'end' if row.end_sec is None else float(row.end_sec)}"
+        name, span = path.stem, None
+        if use_spans and (row.start_sec is not None or row.end_sec is not None):
+            span = (row.start_sec, row.end_sec)
+            end = "end" if row.end_sec is None else float(row.end_sec)
+            name += f"_{float(row.start_sec or 0)}_{end}"
         target = out / path.with_name(name + suffix)
         if sources.setdefault(target, path) != path:
             raise ValueError(
-                f"{file}:{row.line}: {sources[target]} and {path} would both become {target}; rename one of them"
+                f"{file}:{row.line}: {sources[target]} and {path} would both become {target}; "
+                "rename one of them"
             )
-        jobs.append(Job(str(base / path), str(target), part))
+        jobs.append(Job(str(base / path), str(target), span))
     return rows, jobs
 
 
-def ids_of(
+def class_ids(
     labels: set[str], class_names: list[str] | None = None
 ) -> tuple[dict[str, str], list[str]]:
-    """(class name -> its id as written in a list, class names in the order of their ids); sorted where None are given.
+    """Number the classes.
+
+    Args:
+        labels: the names that occur.
+        class_names: in the order of their ids; None sorts `labels`.
+
+    Returns:
+        (class name -> its id as text, class names in the order of their ids).
 
     Raises:
-        DatasetError: a name that is not among `class_names`.
+        DatasetError: a label that is not among `class_names`.
     """
     names = sorted(labels) if class_names is None else class_names
     ids = {name: str(number) for number, name in enumerate(names)}
     if unknown := sorted(labels - ids.keys()):
         shown = ", ".join(map(repr, unknown[:MAX_SHOWN]))
         raise DatasetError(
-            f"not among the {len(names)} class names: {shown} ({len(unknown)} in all)"
+            f"not among the {len(names)} class names: {shown} ({len(unknown)} in total)"
         )
     return ids, names
 
 
-# --- writing and telling ------------------------------------------------------------------------------------------------
+# --- write and print -----------------------------------------------------------------------------
 
 
-def lines(texts: Iterable[str]) -> str:
-    return "".join(f"{text}\n" for text in texts)
+def join_lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
-def check_free(out: Path, texts: Mapping[str, str], overwrite: bool) -> None:
-    """
+def check_existing(out: Path, texts: Mapping[str, str], overwrite: bool) -> None:
+    """Check that no file would be replaced by another content.
+
+    Args:
+        texts: file name -> new content.
+
     Raises:
-        FileExistsError: one of the files is there with another content.
+        FileExistsError: a file exists with another content.
     """
     for name, text in () if overwrite else texts.items():
         path = out / name
         if path.exists() and path.read_bytes() != text.encode("utf-8"):
             raise FileExistsError(
-                f"{path} is there and says something else; choose another --out, or replace it: --overwrite"
+                f"{path} exists with another content; choose another --out, "
+                "or replace it with --overwrite"
             )
 
 
 def check_class_names(out: Path, names: list[str], overwrite: bool) -> None:
-    """
+    """Check that the folder has no other class names, which would mean other ids in its lists.
+
     Raises:
-        FileExistsError: the folder has other class names already, so its lists would have other ids.
+        FileExistsError: it has.
     """
-    path = out / LABELS
-    if overwrite or not path.exists() or (there := read_class_names(path)) == names:
+    path = out / LABELS_FILE
+    if overwrite or not path.exists():
         return
-    pairs = enumerate(itertools.zip_longest(there, names))
-    place, (one, other) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
+    existing = read_class_names(path)
+    if existing == names:
+        return
+    pairs = enumerate(itertools.zip_longest(existing, names))
+    number, (old, new) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
     raise FileExistsError(
-        f"{path} has {len(there)} classes, the annotations have {len(names)}; the first difference is class {place}: "
-        f"{one} there, {other} here. Give --class_names {path}, another --out, or --overwrite"
+        f"{path} has {len(existing)} classes, the annotations have {len(names)}; class {number} "
+        f"is {old} in the file and {new} in the annotations. "
+        f"Use --class_names {path}, another --out, or --overwrite"
     )
 
 
-def write(made: Prepared, out: Path, overwrite: bool) -> None:
-    """Write all lists that have lines, class names and problems, each whole or not at all; nothing where one may not be.
+def write_prepared(prepared: Prepared, out: Path, overwrite: bool) -> None:
+    """Write the lists that have lines, the class names and the problems, each file atomically.
 
     Raises:
-        FileExistsError: a list or other class names are there.
+        FileExistsError: a list or class names exist with another content; nothing is written.
     """
-    check_class_names(out, made.class_names, overwrite)
-    texts = {name: lines(content) for name, content in made.lists.items() if content}
-    check_free(out, texts, overwrite)
-    if overwrite or not (out / LABELS).exists():
-        texts[LABELS] = lines(made.class_names)
-    texts[PROBLEMS] = lines("\t".join(problem) for problem in made.problems + made.notes)
+    check_class_names(out, prepared.class_names, overwrite)
+    texts = {name: join_lines(lines) for name, lines in prepared.lists.items() if lines}
+    check_existing(out, texts, overwrite)
+    if overwrite or not (out / LABELS_FILE).exists():
+        texts[LABELS_FILE] = join_lines(prepared.class_names)
+    problems = prepared.problems + prepared.notes
+    texts[PROBLEMS] = join_lines("\t".join(problem) for problem in problems)
     for name, text in texts.items():
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def tell(made: Prepared, out: Path) -> int:
-    """Print what came out; the exit status, 1 where a clip is missing or damaged."""
-    for name, wanted in made.wanted.items():
-        listed = len(made.lists[name])
+def print_prepared(prepared: Prepared, out: Path) -> int:
+    """Print a summary; return the exit code, 1 if clips are missing or damaged."""
+    for name, wanted in prepared.wanted.items():
+        listed = len(prepared.lists[name])
         share = f", {1 - listed / wanted:.1%} are not" if listed < wanted else ""
-        print(
-            f"{out / name}: {listed} of {wanted} clips are listed{share}{'' if listed else '; no list was written'}"
-        )
-    for title, found in (("not listed", made.problems), ("listed all the same", made.notes)):
-        for kind, count in Counter(problem.kind for problem in found).most_common():
-            some = [problem for problem in found if problem.kind == kind]
-            print(f"{kind}: {count}, {title}")
-            for problem in some[:3]:
-                print(f"  {problem.name}: {problem.text}")
-            if count > 3:
-                print(f"  ... and {count - 3} more")
-    print(f"{out / LABELS}: {len(made.class_names)} classes")
-    if made.problems or made.notes:
-        print(f"all of this, a line each: {out / PROBLEMS}")
-    return 1 if made.problems or not all(made.lists.values()) else 0
+        unwritten = "" if listed else "; no list was written"
+        print(f"{out / name}: {listed} of {wanted} clips are listed{share}{unwritten}")
+    _print_by_kind(prepared.problems, "not listed")
+    _print_by_kind(prepared.notes, "listed nevertheless")
+    print(f"{out / LABELS_FILE}: {len(prepared.class_names)} classes")
+    if prepared.problems or prepared.notes:
+        print(f"complete report: {out / PROBLEMS}")
+    return 1 if prepared.problems or not all(prepared.lists.values()) else 0
+
+
+def _print_by_kind(problems: Sequence[Problem], consequence: str) -> None:
+    for kind, count in Counter(problem.kind for problem in problems).most_common():
+        print(f"{kind}: {count}, {consequence}")
+        of_kind = [problem for problem in problems if problem.kind == kind]
+        for problem in of_kind[:NUM_EXAMPLES]:
+            print(f"  {problem.name}: {problem.text}")
+        if count > NUM_EXAMPLES:
+            print(f"  ... and {count - NUM_EXAMPLES} more")

@@ -7,7 +7,7 @@ from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import name_problem
 from paddlevideo.curate.inventory import ClipEntry, Inventory
 from paddlevideo.data.class_names import normalized_name
-from paddlevideo.data.datasets import is_integer
+from paddlevideo.data.labels import is_integer
 
 MAX_IDS_SHOWN = 10
 

@@ -1,7 +1,8 @@
-"""Videos -> smaller videos, so that a training decodes the pixels that it uses and few others.
+"""Write smaller copies of videos, so that training decodes few pixels that it does not use.
 
-H.264 through PyAV; time stamps, sound packets and colour tags are those of the source. Frames come out as the package decodes
-them: upright, in stored pixels. A result is read back before it is called done.
+The copies are H.264, encoded by PyAV. They keep the time stamps, the audio packets and the color
+tags of the source. Their frames are those of this package's decoder: upright, with unchanged pixel
+aspect. Each copy is read back before it counts as done.
 """
 
 import csv
@@ -20,8 +21,8 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from paddlevideo.curate.batch_jobs import Job, plan
-from paddlevideo.curate.known_sets import jobs_of_list, lines, path_in_list
+from paddlevideo.curate.batch_jobs import Job, plan_jobs
+from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import num_threads, open_container, upright_rgb, video_streams
@@ -40,19 +41,23 @@ PRESETS = (
     "veryslow",
 )
 FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
+# Errors of the disk, not of the video.
+WRITE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @dataclass(frozen=True)
-class WriteSmaller:
-    """Writes a video with its short side made shorter; a smaller one keeps its size, but is encoded, too.
+class WriteResized:
+    """Write a copy of a video with a given short side; smaller videos keep their size.
 
     Args:
-        short_side: pixels, even as H.264 wants it; the other side follows the aspect, rounded to even.
-        gop: frames from one key frame to the next at most. Fewer make the file larger, and a frame in it quicker to reach.
-        crf: quality, 0 .. 51; less is better, and larger.
-        preset: of x264; slower ones make smaller files.
-        sound: copy the packets of all audio streams, or leave sound out (none).
-        suffix: .mp4 or .mkv, which takes other kinds of sound.
+        short_side: even number of pixels, as H.264 requires. The other side follows from the aspect
+            ratio, rounded to an even number.
+        gop: largest distance of key frames (frames). A smaller one makes the file larger, and
+            random access to frames faster.
+        crf: quality, 0 .. 51. A smaller value gives a better quality and a larger file.
+        preset: of x264; slower presets make smaller files.
+        sound: "copy" copies the packets of all audio streams, "none" leaves the audio out.
+        suffix: .mp4, or .mkv, which can hold more audio codecs.
     """
 
     short_side: int = 256
@@ -65,35 +70,39 @@ class WriteSmaller:
     def __post_init__(self):
         if self.short_side < 2 or self.short_side % 2:
             raise ValueError(f"short_side is {self.short_side}; expected an even number of pixels")
-        if self.gop < 1 or not 0 <= self.crf <= 51:
-            raise ValueError(f"gop is {self.gop}, crf {self.crf}; expected 1 or more, and 0 .. 51")
+        if self.gop < 1:
+            raise ValueError(f"gop is {self.gop}; expected at least 1")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}; expected 0 .. 51")
         if self.preset not in PRESETS:
             raise ValueError(f"preset is {self.preset!r}; expected one of {', '.join(PRESETS)}")
-        if self.suffix not in FORMATS or self.sound not in ("copy", "none"):
-            raise ValueError(
-                f"suffix is {self.suffix}, sound {self.sound}; expected {' or '.join(FORMATS)}, and copy or none"
-            )
+        if self.suffix not in FORMATS:
+            raise ValueError(f"suffix is {self.suffix!r}; expected {' or '.join(FORMATS)}")
+        if self.sound not in ("copy", "none"):
+            raise ValueError(f"sound is {self.sound!r}; expected copy or none")
 
     def __call__(self, source: str, target: str) -> None:
         """
         Raises:
-            DecodeError: no video, one of its frames is damaged, or its sound does not fit; nothing is left at `target` then.
+            DecodeError: no video, a damaged frame, or an audio codec that the container cannot
+                hold. Nothing is written then.
             OSError: the file cannot be written.
         """
-        # What training would see of it: exact times, and an error where the file is cut short.
+        # Open it as training does: this gives exact times, and an error if the file is truncated.
         with VideoDecoder().open(Record(source)) as clip:
-            times, shape = clip.times(), clip.read([0]).shape[1:3]
+            times, (height, width) = clip.times(), clip.read([0]).shape[1:3]
         with atomic_write(target) as temporary:
             with open_container(source) as reader, self._open(temporary) as writer:
                 video = video_streams(reader)[0]
-                out = self._add_video(writer, video, self.size_of(*shape))
-                sounds = self._add_sounds(writer, reader)
-                for packet in packets_of(reader, Encoder(video, out, times), sounds):
+                encoder = Encoder(
+                    video, self._add_video(writer, video, self.size_of(height, width)), times
+                )
+                for packet in packets_of(reader, encoder, self._add_audio(writer, reader)):
                     writer.mux(packet)
-            check_made(temporary, len(times))
+            verify_copy(temporary, len(times))
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of the result, both even (px)."""
+        """Return (height, width) of the copy, both even (px)."""
         scale = min(1.0, self.short_side / min(height, width))
         return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
@@ -103,7 +112,7 @@ class WriteSmaller:
             with av.open(f"file:{path}", "w", format=FORMATS[self.suffix]) as writer:
                 yield writer
         except av.error.FFmpegError as error:
-            if error.errno in (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            if error.errno in WRITE_ERRORS:
                 raise OSError(error.errno, error.strerror) from error
             raise
 
@@ -120,174 +129,191 @@ class WriteSmaller:
         out.codec_context.time_base = video.time_base
         return out
 
-    def _add_sounds(self, writer, reader) -> dict[Any, Any]:
-        sounds = {}
+    def _add_audio(self, writer, reader) -> dict[Any, Any]:
+        """Add the audio streams: stream of the source -> stream of the copy."""
+        streams = {}
         for stream in reader.streams.audio if self.sound == "copy" else ():
             try:
-                sounds[stream] = writer.add_stream_from_template(stream)
+                streams[stream] = writer.add_stream_from_template(stream)
             except ValueError as error:
                 codec = stream.codec_context.name
-                text = f"its sound ({codec}) cannot be copied into {self.suffix}: choose another suffix, or no sound"
-                raise DecodeError(text) from error
-        return sounds
+                raise DecodeError(
+                    f"its audio ({codec}) cannot be copied into {self.suffix}; "
+                    "use --suffix .mkv or --sound none"
+                ) from error
+        return streams
 
 
 class Encoder:
-    """Decoded frames -> packets of `out`, at the times that the package's decoder tells.
+    """Encode decoded frames, with the frame times of this package's decoder.
 
     Args:
-        video: stream that the frames come from.
-        out: stream to encode for.
-        times: seconds of each frame after the first, [num_frames].
+        video: the stream of the frames.
+        out: the stream to encode for.
+        times: of each frame after the first one (s), [num_frames].
     """
 
     def __init__(self, video, out, times: np.ndarray):
         self.video, self._out = video, out
+        # Time stamps after the first frame, in units of the time base.
         self._steps = np.rint(times / float(video.time_base)).astype(np.int64).tolist()
-        self._scale, self._upright = VideoReformatter(), VideoReformatter()
+        self._scaler, self._upright = VideoReformatter(), VideoReformatter()
         self._size, self._first, self._count = None, 0, 0
 
     def encode(self, frame) -> list[Any]:
-        """
+        """Scale and encode a frame; return the packets that are ready.
+
         Raises:
-            DecodeError: a damaged frame, another size than before, or more frames than there should be.
+            DecodeError: a damaged frame, another size than before, or more frames than times.
         """
-        size = (frame.width, frame.height)
-        if self._size is None:
-            self._size, self._first = (
-                size,
-                frame.pts if frame.pts is not None else self.video.start_time or 0,
-            )
-            self._tag(frame)
-        if frame.is_corrupt or self._count == len(self._steps):
-            what = "is damaged" if frame.is_corrupt else "is one more than its packets announce"
-            raise DecodeError(f"frame {self._count} of {len(self._steps)} {what}")
-        if size != self._size:
-            was, now = (f"{width}x{height}" for width, height in (self._size, size))
-            raise DecodeError(
-                f"the picture changes its size, from {was} to {now} at frame {self._count}"
-            )
+        self._check(frame)
         if frame.side_data.get("DISPLAYMATRIX") is not None:
-            frame = av.VideoFrame.from_ndarray(
-                np.ascontiguousarray(upright_rgb(frame, self._upright)), format="rgb24"
-            )
-        # Told nothing, the scaler takes full-range pictures (MJPEG, some phones) for limited ones.
-        full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
-        ranges = (
-            {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.MPEG} if full else {}
-        )
-        width, height = self._out.width, self._out.height
-        small = self._scale.reformat(
-            frame, width, height, "yuv420p", interpolation=Interpolation.AREA, threads=1, **ranges
+            rgb = np.ascontiguousarray(upright_rgb(frame, self._upright))
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+        # By default, the scaler takes full-range frames (MJPEG, some phones) for limited range.
+        ranges = {}
+        if frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG:
+            ranges = {"src_color_range": ColorRange.JPEG, "dst_color_range": ColorRange.MPEG}
+        small = self._scaler.reformat(
+            frame,
+            self._out.width,
+            self._out.height,
+            "yuv420p",
+            interpolation=Interpolation.AREA,
+            threads=1,
+            **ranges,
         )
         small.pts, small.time_base = self._first + self._steps[self._count], self.video.time_base
-        small.pict_type = (
-            PictureType.NONE
-        )  # not the source's: the encoder would repeat its key frames
+        # Otherwise the encoder would put key frames where the source has them.
+        small.pict_type = PictureType.NONE
         self._count += 1
         return self._out.encode(small)
 
+    def _check(self, frame) -> None:
+        size = (frame.width, frame.height)
+        if self._size is None:
+            self._size = size
+            self._first = frame.pts if frame.pts is not None else self.video.start_time or 0
+            self._copy_tags(frame)
+        position = f"frame {self._count} of {len(self._steps)}"
+        if frame.is_corrupt:
+            raise DecodeError(f"{position} is damaged")
+        if self._count == len(self._steps):
+            raise DecodeError(f"{position} is not in the index of the file")
+        if size != self._size:
+            before, now = (f"{width}x{height}" for width, height in (self._size, size))
+            raise DecodeError(f"the frame size changes from {before} to {now} at {position}")
+
     def flush(self) -> list[Any]:
-        """The last packets.
+        """Return the last packets.
 
         Raises:
-            DecodeError: fewer frames came than there should be.
+            DecodeError: fewer frames than times.
         """
         if self._count < len(self._steps):
             raise DecodeError(
-                f"only {self._count} of {len(self._steps)} frames can be decoded: it is damaged"
+                f"damaged: only {self._count} of {len(self._steps)} frames can be decoded"
             )
         return self._out.encode(None)
 
-    def _tag(self, frame) -> None:
-        """Say of the result what is said of the source, so that both come out in the same colours."""
+    def _copy_tags(self, frame) -> None:
+        """Copy the color and aspect tags of the source, so that players show both alike."""
         if frame.side_data.get("DISPLAYMATRIX") is not None or frame.format.is_rgb:
-            return  # turned by way of RGB, or not in these colours at all
+            return  # The frames go through RGB, so the tags of the source do not apply.
         context = self._out.codec_context
-        context.colorspace, context.color_primaries, context.color_trc = (
-            frame.colorspace,
-            frame.color_primaries,
-            frame.color_trc,
-        )
+        context.colorspace = frame.colorspace
+        context.color_primaries = frame.color_primaries
+        context.color_trc = frame.color_trc
         if self.video.codec_context.sample_aspect_ratio:
             context.sample_aspect_ratio = self.video.codec_context.sample_aspect_ratio
 
 
-def packets_of(reader, encoder: Encoder, sounds: dict[Any, Any]) -> Iterator[Any]:
-    """What goes into the new file, in the order of the old one.
+def packets_of(reader, encoder: Encoder, audio: dict[Any, Any]) -> Iterator[Any]:
+    """Yield the packets of the copy, in the order of the source.
 
     Args:
-        sounds: stream of the old file -> stream of the new one that takes its packets.
+        audio: audio stream of the source -> audio stream of the copy.
     """
-    for packet in reader.demux(encoder.video, *sounds):
+    for packet in reader.demux(encoder.video, *audio):
         if packet.stream.index == encoder.video.index:
             for frame in packet.decode():
                 yield from encoder.encode(frame)
         elif packet.dts is not None:
-            packet.stream = sounds[packet.stream]
+            packet.stream = audio[packet.stream]
             yield packet
     yield from encoder.flush()
 
 
-def check_made(path: Path, num_frames: int) -> None:
-    """Read the result back.
+def verify_copy(path: Path, num_frames: int) -> None:
+    """Read the copy back and count its frames.
 
     Raises:
-        OSError: it is not whole.
+        OSError: unreadable, or another number of frames.
     """
     try:
         with VideoDecoder().open(Record(str(path))) as clip:
             found = clip.num_frames
     except DecodeError as error:
-        raise OSError(errno.EIO, f"what was written cannot be read: {error}") from error
+        raise OSError(errno.EIO, f"the written copy cannot be read: {error}") from error
     if found != num_frames:
-        raise OSError(errno.EIO, f"what was written has {found} frames of {num_frames}")
+        raise OSError(errno.EIO, f"the written copy has {found} frames, expected {num_frames}")
 
 
-# --- which videos, which list ------------------------------------------------------------------------------------------
+# --- jobs and list -------------------------------------------------------------------------------
 
 
-def plan_smaller(
+def plan_resize(
     source: Path, out: Path, suffix: str, root: Path | None = None
 ) -> tuple[list[Job], list[Row]]:
-    """(what to make, each file once; rows of a list or table, none of a folder).
+    """Find the videos of a folder, a list or a table.
+
+    Args:
+        out: folder of the copies.
+        suffix: of the copies.
+        root: folder that the paths of a list are relative to; None as in `base_folder`.
+
+    Returns:
+        (jobs, rows of the list or table). A folder has no rows; otherwise there is a job for each
+        row, and rows of the same video have equal jobs.
 
     Raises:
-        ValueError: nothing to do, wrong lines, or two videos that would become one.
+        ValueError: no videos, wrong lines, or two videos with the same target.
     """
     if source.is_dir():
-        return plan(source, out, suffix), []
+        return plan_jobs(source, out, suffix), []
     if not source.is_file():
         raise ValueError(f"{source}: no such folder or list")
     if (out / source.name).resolve() == source.resolve():
         raise ValueError(f"{out}: the new list would replace {source}; choose another folder")
-    rows, jobs = jobs_of_list(source, out, suffix, root, parts=False)
+    rows, jobs = jobs_of_list(source, out, suffix, root, use_spans=False)
     return jobs, rows
 
 
 def write_list(jobs: list[Job], rows: list[Row], file: Path) -> tuple[Path, int]:
-    """Write what `rows` say with the paths of the videos that are there now; returns the file and how many lines.
+    """Write the rows of a list or table with the paths of the copies that exist.
 
-    A list as it was, or a table where rows have times, a split, a source or labels with spaces.
+    The result is a table (.csv) if rows have times, a split, a source or a label with spaces.
+
+    Returns:
+        (the file, its number of lines).
     """
     kept = [(job, row) for job, row in zip(jobs, rows, strict=True) if Path(job.target).exists()]
-    more = [
-        name
-        for name in ("start_sec", "end_sec", "split", "source")
-        if any(getattr(row, name) is not None for row in rows)
-    ]
     paths = [path_in_list(job.target, file.parent) for job, _ in kept]
-    if more or file.suffix in (".csv", ".jsonl") or any(len(row.label.split()) > 1 for row in rows):
+    all_values = [row._asdict() for row in rows]
+    optional = ("start_sec", "end_sec", "split", "source")
+    columns = [name for name in optional if any(values[name] is not None for values in all_values)]
+    spaces = any(len(row.label.split()) > 1 for row in rows)
+    if columns or spaces or file.suffix in (".csv", ".jsonl"):
         file, text = file.with_suffix(".csv"), io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["path", "label", *more])
-        table.writerows(
-            [path, row.label, *(getattr(row, name) for name in more)]
-            for path, (_, row) in zip(paths, kept, strict=True)
-        )
+        table.writerow(["path", "label", *columns])
+        for path, (_, row) in zip(paths, kept, strict=True):
+            values = row._asdict()
+            table.writerow([path, row.label, *(values[name] for name in columns)])
         content = text.getvalue()
     else:
-        content = lines(f"{path} {row.label}" for path, (_, row) in zip(paths, kept, strict=True))
+        pairs = zip(paths, kept, strict=True)
+        content = join_lines(f"{path} {row.label}" for path, (_, row) in pairs)
     with atomic_write(file) as temporary:
         temporary.write_text(content, encoding="utf-8", newline="\n")
     return file, len(kept)

@@ -1,8 +1,9 @@
-"""Videos and their tags, for features that are made of them: files, folders, lists and tables.
+"""Find the videos to extract features from, and their labels: files, folders, lists and tables.
 
-A line of a list is `path`, or `path label` with one label, or several with commas between them: `clips/a.mp4 3,17`. Labels are
-class ids or class names, one kind throughout. Tables are those of `DATASET` (`path,label` or `path,labels`). A folder whose
-videos all lie in folders of their own has those for classes.
+A line of a list is `path`, or `path label`. Several labels are separated by commas:
+`clips/a.mp4 3,17`. Labels are class ids or class names, of one kind in all inputs. Tables are those
+of `DATASET` (`path,label` or `path,labels`). A folder is a folder per class if all of its videos
+are in subfolders.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paddlevideo.config.registry import nearest
-from paddlevideo.data.datasets import Split, is_integer, labels_of, rows_of
+from paddlevideo.data.datasets import Split, rows_of_split
+from paddlevideo.data.labels import is_integer, labels_of
 from paddlevideo.data.lists import (
     MAX_SHOWN,
     DatasetError,
@@ -26,11 +28,17 @@ from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import Record
 
 TABLES = (".jsonl", ".ndjson")
+EXPECTED = "videos, folders, or lists with `path` or `path label` on each line"
 
 
 @dataclass(frozen=True)
 class TaggedVideo:
-    """A video with the ids of its classes, in order; `record.id` is what it is called in a shard."""
+    """A video and its labels.
+
+    Args:
+        record: its `id` is the name of the video in a shard.
+        labels: class ids, sorted.
+    """
 
     record: Record
     labels: tuple[int, ...] = ()
@@ -42,48 +50,57 @@ def find_tagged(
     with_labels: bool = True,
     split: Split | None = None,
 ) -> tuple[list[TaggedVideo], list[str] | None]:
-    """(the videos that paths mean, in order; the names of the classes, None where labels are plain ids or absent).
+    """Find the videos of all inputs, in order.
 
     Args:
-        inputs: video files, folders, lists (.txt, .list, .csv, .jsonl).
-        class_names: the names in the order of their ids; None takes those that there are, sorted.
-        with_labels: False takes no notice of labels and of folders' names.
-        split: which rows of a table with a column of that name.
+        inputs: video files, folders, lists or tables (.txt, .list, .csv, .jsonl).
+        class_names: in the order of their ids; None sorts the names that occur.
+        with_labels: False ignores labels and the names of class folders.
+        split: selects rows of a table that has a column split.
+
+    Returns:
+        (videos, class names); the names are None if labels are ids, or if there are none.
 
     Raises:
-        DatasetError: no video there, a label that is not known, or a video that is there twice.
+        DatasetError: no videos, an unknown label, or the same video twice.
     """
-    found: list[_Found] = []
+    entries: list[_Entry] = []
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            found += _in_folder(path, text)
+            entries += _in_folder(path, text)
         elif path.suffix.lower() in VIDEO_SUFFIXES:
-            found.append(_Found(Row(0, path.name, ""), (), str(path.parent), text))
+            entries.append(_Entry(Row(0, path.name, ""), (), str(path.parent), text))
         else:
-            found += _listed(path, text, split)
-    ids, class_names = _class_ids(found, class_names) if with_labels else ({}, class_names)
-    wholes = len({one.name for one in found}) < len(
-        found
-    )  # several inputs may each have a "0000.mp4"
-    seen: dict[str, TaggedVideo] = {}
-    for one in found:
-        name, row = one.place if wholes else one.name, one.row
-        if name in seen:
+            entries += _listed(path, text, split)
+    ids, class_names = _class_ids(entries, class_names) if with_labels else ({}, class_names)
+    # Videos are named by their paths as written. If these are ambiguous, because several inputs
+    # have a "0000.mp4", the names include the folders.
+    has_equal_names = len({entry.name for entry in entries}) < len(entries)
+    videos: dict[str, TaggedVideo] = {}
+    for entry in entries:
+        name, row = entry.full_name if has_equal_names else entry.name, entry.row
+        if name in videos:
             raise DatasetError(
-                f"{one.where}: {name} is there twice; its features would count twice"
+                f"{entry.location}: {name} occurs twice; its features would count twice"
             )
-        record = Record(one.path, None, name, None, row.start_sec, row.end_sec)
-        seen[name] = TaggedVideo(
-            record, tuple(sorted({ids[label] for label in one.labels})) if with_labels else ()
-        )
-    check_paths([video.record for video in seen.values()], ", ".join(inputs), "")
-    return list(seen.values()), class_names
+        labels = {ids[label] for label in entry.labels} if with_labels else set()
+        record = Record(entry.path, None, name, None, row.start_sec, row.end_sec)
+        videos[name] = TaggedVideo(record, tuple(sorted(labels)))
+    check_paths([video.record for video in videos.values()], ", ".join(inputs), "")
+    return list(videos.values()), class_names
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A video as it was given: its row, what its labels are called, the folder that its path is relative to, and by what."""
+class _Entry:
+    """A video as an input names it.
+
+    Args:
+        row: path and times.
+        labels: as written.
+        base: folder that the path is relative to.
+        source: the input.
+    """
 
     row: Row
     labels: tuple[str, ...]
@@ -95,78 +112,74 @@ class _Found:
         return str(Path(self.base, self.row.path))
 
     @property
-    def _part(self) -> str:
+    def _span(self) -> str:
+        """The part of the video, such as "#0.5-2"; "" for the complete video."""
         start, end = self.row.start_sec, self.row.end_sec
-        return (
-            ""
-            if start is None and end is None
-            else f"#{start or 0:g}-{'end' if end is None else f'{end:g}'}"
-        )
+        if start is None and end is None:
+            return ""
+        return f"#{start or 0:g}-{'end' if end is None else f'{end:g}'}"
 
     @property
     def name(self) -> str:
-        return self.row.path + self._part
+        return self.row.path + self._span
 
     @property
-    def place(self) -> str:
-        return self.path + self._part
+    def full_name(self) -> str:
+        return self.path + self._span
 
     @property
-    def where(self) -> str:
-        return (
-            f"{self.source}:{self.row.line}" if self.row.line else f"{self.source}: {self.row.path}"
-        )
+    def location(self) -> str:
+        """Where the input names it: file:line, or the path in a folder."""
+        if self.row.line:
+            return f"{self.source}:{self.row.line}"
+        return f"{self.source}: {self.row.path}"
 
 
-def _in_folder(folder: Path, text: str) -> list[_Found]:
+def _in_folder(folder: Path, text: str) -> list[_Entry]:
     paths = [path.relative_to(folder) for path in find_videos(folder)]
     if not paths:
         raise DatasetError(
             f"{folder}: no video in this folder; known suffixes: {' '.join(VIDEO_SUFFIXES)}"
         )
-    of_classes = all(len(path.parts) > 1 for path in paths)
+    has_classes = all(len(path.parts) > 1 for path in paths)
     return [
-        _Found(Row(0, p.as_posix(), ""), (p.parts[0],) if of_classes else (), str(folder), text)
+        _Entry(Row(0, p.as_posix(), ""), (p.parts[0],) if has_classes else (), str(folder), text)
         for p in paths
     ]
 
 
-EXPECTED = "videos, folders, or lists with `path` or `path label` on each line"
-
-
-def _listed(file: Path, text: str, split: Split | None) -> list[_Found]:
-    """The videos of a list or table; labels are optional in a list."""
+def _listed(file: Path, text: str, split: Split | None) -> list[_Entry]:
+    """Read a list or table; the labels of a list are optional."""
     lines = read_lines(file, f"give {EXPECTED}", f"give {EXPECTED}")
     if file.suffix.lower() in TABLES or header(lines[0]):
         rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
         problems.stop()
-        rows = rows_of(rows, split, problems)
+        rows = rows_of_split(rows, split, problems)
     else:
         rows = _rows_of_list(file)
     base = base_folder([row.path for row in rows], file, fix="write absolute paths into the list")
-    return [_Found(row, labels_of(row), base, text) for row in rows]
+    return [_Entry(row, labels_of(row), base, text) for row in rows]
 
 
 def _rows_of_list(file: Path) -> list[Row]:
-    """
+    """Read a list of lines `path` or `path label`.
+
     Raises:
-        DatasetError: a line without a video's path, or no line at all.
+        DatasetError: a line without the path of a video, or no lines.
     """
     rows, problems = [], Problems(str(file))
     for readings in read_path_list(file, EXPECTED):
         row = next((row for row in readings if _is_video(row.path)), None)
         if row is None:
             number, line = readings[0][:2]
-            problems.add(
-                number, f"{line!r} is not a video's path, with or without labels behind it"
-            )
+            problems.add(number, f"{line!r} is not the path of a video, with or without labels")
         else:
             labels = (word.strip() for word in row.label.split(","))
             rows.append(Row(row.line, row.path, "", labels=tuple(filter(None, labels))))
     problems.stop()
     if not rows:
         raise DatasetError(
-            f"{file}: no videos in this list; a line is the path of one, perhaps with labels behind it"
+            f"{file}: no videos in this list; expected `path` or `path label` on each line"
         )
     return rows
 
@@ -176,39 +189,40 @@ def _is_video(path: str) -> bool:
 
 
 def _class_ids(
-    found: list[_Found], names: list[str] | None
+    entries: list[_Entry], names: list[str] | None
 ) -> tuple[dict[str, int], list[str] | None]:
-    """(label as written -> class id, names of the classes)."""
-    where = {label: one.where for one in reversed(found) for label in one.labels}
-    of_folders = any(one.labels and not one.row.line for one in found)
-    numbers = (
-        [] if of_folders else [label for label in where if is_integer(label)]
-    )  # a folder "101" is a name
-    if numbers and len(numbers) < len(where):
-        odd = next(label for label in where if label not in numbers)
-        told = f"{where[odd]}: label {odd!r} is a class name, but {numbers[0]!r} ({where[numbers[0]]}) an id; use one kind"
-        raise DatasetError(told)
+    """Number the labels: (label as written -> class id, class names).
+
+    Raises:
+        DatasetError: ids and names are mixed, an id is out of range, or a name is unknown.
+    """
+    first = {label: entry.location for entry in reversed(entries) for label in entry.labels}
+    # The name of a class folder is never an id, even "101".
+    has_folders = any(entry.labels and not entry.row.line for entry in entries)
+    numbers = [] if has_folders else [label for label in first if is_integer(label)]
+    if numbers and len(numbers) < len(first):
+        name, number = next(label for label in first if label not in numbers), numbers[0]
+        raise DatasetError(
+            f"{first[name]}: label {name!r} is a class name, but {number!r} ({first[number]}) "
+            "is an id; use one kind"
+        )
     if numbers:
         ids = {label: int(label) for label in numbers}
         limit = len(names) if names is not None else max(*ids.values(), 0) + 1
         wrong = {
-            label: f"label {label}, ids are 0 .. {limit - 1}"
+            label: f"label {label}, expected an id of 0 .. {limit - 1}"
             for label in ids
             if not 0 <= ids[label] < limit
         }
     else:
-        names = sorted(where) if names is None and where else names
+        names = sorted(first) if names is None and first else names
         ids = {name: number for number, name in enumerate(names or [])}
         wrong = {
             label: f"unknown class {label!r}{nearest(label, list(ids)[:1000])}"
-            for label in where.keys() - ids.keys()
+            for label in first.keys() - ids.keys()
         }
     if wrong:
-        told = sorted(f"{where[label]}: {text}" for label, text in wrong.items())
-        raise DatasetError(
-            "\n".join(
-                told[:MAX_SHOWN]
-                + ([f"... and {len(told) - MAX_SHOWN} more"] if len(told) > MAX_SHOWN else [])
-            )
-        )
+        lines = sorted(f"{first[label]}: {text}" for label, text in wrong.items())
+        rest = [f"... and {len(lines) - MAX_SHOWN} more"] if len(lines) > MAX_SHOWN else []
+        raise DatasetError("\n".join(lines[:MAX_SHOWN] + rest))
     return ids, names

@@ -1,14 +1,21 @@
-"""UCF-101: the official lists of its three splits and a folder of videos, or of their frames -> lists.
+"""Make lists of UCF-101 from its official lists and a folder of videos or frames.
 
-`classInd.txt` numbers the classes from 1, here they count from 0. `trainlist01.txt` has `Class/v_Class_g08_c01.avi 1` a line,
-`testlist01.txt` the same without the number; what is official as a test set is called val here, as in PaddleVideo's lists.
+`classInd.txt` numbers the classes from 1; ids here start at 0. A line of `trainlist01.txt` is
+`Class/v_Class_g08_c01.avi 1`, a line of `testlist01.txt` has no number. The lists of the official
+test sets are named val, as in PaddleVideo.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from paddlevideo.curate.known_sets import Prepared, Problem, look_at, path_in_list, unusable
+from paddlevideo.curate.known_sets import (
+    Prepared,
+    Problem,
+    path_in_list,
+    probe_videos,
+    reject_reason,
+)
 from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.curate.splits import source_of
 from paddlevideo.data.lists import DatasetError, Problems
@@ -17,16 +24,16 @@ from paddlevideo.media.decode import count_frame_files
 
 CLASSES = "classInd.txt"
 SPLITS = (1, 2, 3)
-PATTERN = "img_{:05}.jpg"
+FRAME_PATTERN = "img_{:05}.jpg"
 
-Clips = dict[str, int]  # name as in the official lists -> class id
+Clips = dict[str, int]  # name in the official lists -> class id
 
 
-# --- annotations -----------------------------------------------------------------------------------------------------
+# --- annotations ---------------------------------------------------------------------------------
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(line number, stripped line), without empty ones.
+    """Return (line number, stripped line) of all lines that are not empty.
 
     Raises:
         DatasetError: no such file, or not text.
@@ -39,16 +46,15 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
         ) from None
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file}: not UTF-8 text (byte {error.start})") from None
-    return (
-        (number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()
-    )
+    numbered = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+    return ((number, line) for number, line in numbered if line)
 
 
 def read_classes(file: Path) -> list[str]:
-    """Class names in the order of their ids, from lines `1 ApplyEyeMakeup`.
+    """Read the class names, in the order of their ids, from lines such as `1 ApplyEyeMakeup`.
 
     Raises:
-        DatasetError: other lines, a doubled name, or ids that do not count from 1.
+        DatasetError: other lines, a duplicate name, or ids that do not count from 1.
     """
     problems, names = Problems(str(file)), []
     for number, line in numbered_lines(file):
@@ -59,15 +65,16 @@ def read_classes(file: Path) -> list[str]:
         names.append(words[1])
     problems.stop()
     if not names:
-        raise DatasetError(f"{file}: no classes in it")
+        raise DatasetError(f"{file}: no classes")
     return names
 
 
 def read_split(file: Path, classes: Sequence[str]) -> Clips:
-    """The clips of a `trainlist0N.txt` or `testlist0N.txt`.
+    """Read the clips of a `trainlist0N.txt` or `testlist0N.txt`.
 
     Raises:
-        DatasetError: an unknown class, a number that is not that of the class, or a clip twice; all with their lines.
+        DatasetError: an unknown class, a wrong class number, or a duplicate clip. The message names
+            all such lines.
     """
     ids = {name.lower(): number for number, name in enumerate(classes)}
     problems, clips = Problems(str(file)), {}
@@ -76,7 +83,7 @@ def read_split(file: Path, classes: Sequence[str]) -> Clips:
         folder = PurePosixPath(name).parts[0]
         label = ids.get(folder.lower())
         if "/" not in name or len(rest) > 1:
-            problems.add(number, f"{line!r} is not 'Class/video.avi' with a class id at most")
+            problems.add(number, f"{line!r} is not 'Class/video.avi' or 'Class/video.avi number'")
         elif label is None:
             problems.add(number, f"{name}: {CLASSES} has no class {folder!r}")
         elif rest and rest[0] != str(label + 1):
@@ -87,45 +94,53 @@ def read_split(file: Path, classes: Sequence[str]) -> Clips:
             clips[name] = label
     problems.stop()
     if not clips:
-        raise DatasetError(f"{file}: no clips in it")
+        raise DatasetError(f"{file}: no clips")
     return clips
 
 
 def read_annotations(
     folder: Path, splits: Sequence[int] = SPLITS
 ) -> tuple[list[str], dict[str, Clips]]:
-    """(class names, `train_split_1` ... -> clips) of the official lists.
+    """Read the official lists: (class names, `train_split_1` ... -> clips).
 
     Raises:
-        DatasetError: a list is missing or wrong, or a training set has clips of a recording that is in its test set.
+        DatasetError: a list is missing or wrong, or the training set and the test set of a split
+            have clips of the same recording.
     """
     classes, sets = read_classes(folder / CLASSES), {}
     for split in splits:
-        train, test = (
-            read_split(folder / f"{kind}list{split:02}.txt", classes) for kind in ("train", "test")
-        )
-        if both := {source_of(name) for name in train} & {source_of(name) for name in test}:
-            shown = ", ".join(sorted(both)[:3])
+        train = read_split(folder / f"trainlist{split:02}.txt", classes)
+        test = read_split(folder / f"testlist{split:02}.txt", classes)
+        if shared := {source_of(name) for name in train} & {source_of(name) for name in test}:
             raise DatasetError(
-                f"{folder}: split {split} trains and tests on clips of {shown}; these are not the official lists"
+                f"{folder}: split {split} has clips of {', '.join(sorted(shared)[:3])} in training "
+                "and test; these are not the official lists"
             )
         sets[f"train_split_{split}"], sets[f"val_split_{split}"] = train, test
     return classes, sets
 
 
-# --- together --------------------------------------------------------------------------------------------------------
+# --- lists ---------------------------------------------------------------------------------------
 
 
-def find(names: Sequence[str], root: Path, kind: str) -> dict[str, Path]:
-    """Where each clip is: at its official place below `root`, or anywhere there under its name, whatever the capitals and the
-    suffix (the folder HandstandPushups holds v_HandStandPushups_g01_c01.avi). Those that are not there are left out."""
-    paths = find_videos(root) if kind == "videos" else find_frame_folders(root, PATTERN.format(1))
+def find_clips(names: Sequence[str], root: Path, kind: str) -> dict[str, Path]:
+    """Find the clips below a folder: name in the official lists -> video or folder of frames.
+
+    A clip is at its official path, or has its official name anywhere below the folder, in upper or
+    lower case and with any suffix. The official names themselves differ in case: the folder
+    HandstandPushups has v_HandStandPushups_g01_c01.avi.
+
+    Args:
+        kind: "videos" or "rawframes".
+    """
+    is_video = kind == "videos"
+    paths = find_videos(root) if is_video else find_frame_folders(root, FRAME_PATTERN.format(1))
     by_name: dict[str, Path] = {}
     for path in paths:
-        by_name.setdefault((path.stem if kind == "videos" else path.name).lower(), path)
+        by_name.setdefault((path.stem if is_video else path.name).lower(), path)
     found = {}
     for name in names:
-        official = root / (name if kind == "videos" else PurePosixPath(name).with_suffix(""))
+        official = root / (name if is_video else PurePosixPath(name).with_suffix(""))
         path = official if official.exists() else by_name.get(PurePosixPath(name).stem.lower())
         if path is not None:
             found[name] = path
@@ -138,76 +153,78 @@ def prepare(
     videos: Path | None = None,
     frames: Path | None = None,
     splits: Sequence[int] = SPLITS,
-    workers: int | None = None,
-    how: ProbeOptions | None = None,
+    num_workers: int | None = None,
+    options: ProbeOptions | None = None,
 ) -> Prepared:
-    """Lists `ucf101_train_split_1_videos.txt`, ..., `ucf101_val_split_3_rawframes.txt`, in the order of the official ones.
+    """Make `ucf101_train_split_1_videos.txt`, ..., `ucf101_val_split_3_rawframes.txt`.
+
+    The clips keep the order of the official lists.
 
     Args:
-        out: folder that the lists are for; paths below it are relative to it.
-        videos: folder of the videos, None for no such lists.
-        frames: folder of what tools/data/extract_frames.py makes of them, None for no such lists.
-        how: how closely to look at each video; None opens none.
+        annotations: folder of the official lists.
+        out: folder of the lists; paths below it are relative to it.
+        videos: folder of the videos; None makes no lists of them.
+        frames: folder of the frames that tools/data/extract_frames.py wrote; None makes no lists of
+            them.
+        num_workers: processes that probe videos, None for one per core, 0 for this process.
+        options: how to probe each video; None opens none.
 
     Raises:
-        DatasetError: wrong annotations, or nothing of what they name is there.
+        DatasetError: wrong annotations, or no clip exists.
     """
     classes, sets = read_annotations(annotations, splits)
-    made = Prepared(classes)
+    prepared = Prepared(classes)
     names = list(dict.fromkeys(name for clips in sets.values() for name in clips))
     for kind, root in (("videos", videos), ("rawframes", frames)):
         if root is None:
             continue
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder of {kind}")
-        there = find(names, root, kind)
-        if not there:
-            raise DatasetError(f"{root}: none of {len(names)} clips is there, as {names[0]}")
-        made.problems += [
-            Problem("missing", name, f"not below {root}") for name in names if name not in there
-        ]
-        lines = (
-            lines_of_videos(there, out, workers, how, made)
-            if kind == "videos"
-            else lines_of_frames(there, out, made)
-        )
+        found = find_clips(names, root, kind)
+        if not found:
+            raise DatasetError(f"{root}: none of {len(names)} clips exists; expected {names[0]}")
+        missing = [name for name in names if name not in found]
+        prepared.problems += [Problem("missing", name, f"not below {root}") for name in missing]
+        if kind == "videos":
+            paths = video_paths(found, out, num_workers, options, prepared)
+        else:
+            paths = frame_paths(found, out, prepared)
         for key, clips in sets.items():
             file = f"ucf101_{key}_{kind}.txt"
-            made.lists[file] = [
-                f"{lines[name]} {label}" for name, label in clips.items() if name in lines
-            ]
-            made.wanted[file] = len(clips)
-    return made
+            listed = [(name, label) for name, label in clips.items() if name in paths]
+            prepared.lists[file] = [f"{paths[name]} {label}" for name, label in listed]
+            prepared.wanted[file] = len(clips)
+    return prepared
 
 
-def lines_of_videos(
-    there: dict[str, Path], out: Path, workers: int | None, how: ProbeOptions | None, made: Prepared
+def video_paths(
+    found: dict[str, Path],
+    out: Path,
+    num_workers: int | None,
+    options: ProbeOptions | None,
+    prepared: Prepared,
 ) -> dict[str, str]:
-    """name -> `path` of each good video; the others become problems."""
-    seen = look_at(map(str, there.values()), workers, how)
-    lines = {}
-    for name, path in there.items():
-        if why := unusable(seen[str(path)]):
-            made.problems.append(Problem("damaged", name, f"{path}: {why}"))
+    """Return name -> path in a list, of each usable video; add a problem for each other one."""
+    infos = probe_videos(map(str, found.values()), num_workers, options)
+    paths = {}
+    for name, path in found.items():
+        if reason := reject_reason(infos[str(path)]):
+            prepared.problems.append(Problem("damaged", name, f"{path}: {reason}"))
         else:
-            lines[name] = path_in_list(path, out)
-    return lines
+            paths[name] = path_in_list(path, out)
+    return paths
 
 
-def lines_of_frames(there: dict[str, Path], out: Path, made: Prepared) -> dict[str, str]:
-    """name -> `folder num_frames` of each folder whose pictures have no gap; the others become problems."""
-    lines = {}
-    for name, folder in there.items():
-        count = count_frame_files(folder, PATTERN)
-        pictures = sum(entry.endswith(".jpg") for entry in os.listdir(folder))
-        if pictures != count:
-            made.problems.append(
-                Problem(
-                    "gap",
-                    name,
-                    f"{folder}: {pictures} pictures, but {PATTERN.format(count + 1)} is not there",
-                )
-            )
+def frame_paths(found: dict[str, Path], out: Path, prepared: Prepared) -> dict[str, str]:
+    """Return name -> `folder num_frames`, of each folder without gaps; add a problem otherwise."""
+    paths = {}
+    for name, folder in found.items():
+        num_frames = count_frame_files(folder, FRAME_PATTERN)
+        num_files = sum(entry.endswith(".jpg") for entry in os.listdir(folder))
+        if num_files != num_frames:
+            missing = FRAME_PATTERN.format(num_frames + 1)
+            text = f"{folder}: {num_files} frames, but {missing} is missing"
+            prepared.problems.append(Problem("gap", name, text))
         else:
-            lines[name] = f"{path_in_list(folder, out)} {count}"
-    return lines
+            paths[name] = f"{path_in_list(folder, out)} {num_frames}"
+    return paths

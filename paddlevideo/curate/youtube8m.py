@@ -1,15 +1,12 @@
-"""What is done to YouTube-8M once, before training: every record checked, lists, class names, pickles made TFRecord."""
+"""Prepare YouTube-8M: check all records, write lists and class names, convert pickles."""
 
 import csv
-import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,92 +14,91 @@ from paddlevideo import log
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.youtube8m import pickles, shards
 from paddlevideo.data.youtube8m.dataset import FeatureDecoder
-from paddlevideo.data.youtube8m.tfrecord import encode_example, printable_id, write_payloads
+from paddlevideo.data.youtube8m.sequence_example import encode_example, printable_id
+from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.processes import Crash, num_cores, run_each
 from paddlevideo.sample import DecodeError, Record
 
-# How a split's shards are called, and the list that is made of them.
-SPLITS = {"train": "train.list", "val": "val.list", "test": "test.list"}
+# First part of a shard's file name -> the list of these shards.
+LISTS = {"train": "train.list", "val": "val.list", "test": "test.list"}
+CRASHED = "the process that read it crashed"
 
 
-def in_processes(
-    work: Callable[[Any], Any], items: Sequence[Any], num_workers: int | None, label: str
-) -> Iterator[tuple[Any, Any]]:
-    """(item, `work(item)`) as they are done, with a progress bar; one worker is this process."""
-    workers = min(num_workers or os.cpu_count() or 1, len(items))
-    with log.progress(total=len(items), label=label) as bar:
-        if workers <= 1:
-            for item in items:
-                yield item, work(item)
-                bar.update()
-            return
-        # Spawned, not forked: a copy of a process whose libraries run threads may hang.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            waiting = {pool.submit(work, item): item for item in items}
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-                bar.update()
+def _num_processes(num_workers: int | None, num_items: int) -> int:
+    """Return the processes for `run_each`, 0 (this process) if one would do.
+
+    Args:
+        num_workers: as given by the user, None or 0 for one per core.
+    """
+    processes = min(num_workers or num_cores(), num_items)
+    return processes if processes > 1 else 0
 
 
-# --- checking --------------------------------------------------------------------------------------------------------
+# --- check ---------------------------------------------------------------------------------------
 
 
 @dataclass
 class ShardReport:
-    """What is in a shard.
+    """The content of a shard.
 
     Args:
-        stamp: None where the file cannot be opened.
-        num_frames: of all its videos.
-        no_frames, cut: videos without frames, and with more than are used.
-        num_labels: of all videos; `unlabelled` have none.
-        ids: bytes [records that could be read].
-        problems: the first of them, with file and byte; `num_problems` is how many there are.
+        stamp: None if the file cannot be opened.
+        offsets: int64 [num_records].
+        num_frames: of all videos.
+        num_without_frames: videos without frames.
+        num_truncated: videos with more frames than are used.
+        num_labels: of all videos.
+        num_unlabeled: videos without labels.
+        max_label: -1 if there are no labels.
+        ids: bytes [number of readable records].
+        problems: the first problems, each with file and byte.
+        num_problems: number of all problems.
     """
 
     path: str
     stamp: shards.ShardStamp | None = None
     offsets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     num_frames: int = 0
-    no_frames: int = 0
-    cut: int = 0
+    num_without_frames: int = 0
+    num_truncated: int = 0
     num_labels: int = 0
-    unlabelled: int = 0
+    num_unlabeled: int = 0
     max_label: int = -1
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, "S1"))
     problems: list[str] = field(default_factory=list)
     num_problems: int = 0
 
-    def wrong(self, text: str) -> None:
+    def add_problem(self, text: str) -> None:
         self.num_problems += 1
         if len(self.problems) < MAX_SHOWN:
             self.problems.append(f"{self.path}: {text}")
 
 
 def check_shard(path: str, decoder: FeatureDecoder) -> ShardReport:
-    """Read every record of a shard as training does, its check sum included."""
+    """Read every record of a shard as training does, and verify its CRC."""
     report, ids = ShardReport(path), []
     try:
         report.stamp = shards.ShardStamp.of(path)
-        report.offsets, problem = shards.look_up(path)
+        report.offsets, problem = shards.find_offsets(path)
     except (DatasetError, OSError) as error:
         report.stamp = None
-        report.wrong(str(error).removeprefix(f"{path}: "))
+        report.add_problem(str(error).removeprefix(f"{path}: "))
         return report
     if not len(report.offsets):
-        report.wrong(problem)
+        report.add_problem(problem)
     for offset in report.offsets.tolist():
         try:
             example = decoder.read(Record(path, offset=offset))
         except DecodeError as error:
-            report.wrong(str(error))
+            report.add_problem(str(error))
             continue
-        count = min(map(len, example.features.values()))
-        report.num_frames += count
-        report.no_frames += count == 0
-        report.cut += count > decoder.max_frames
+        num_frames = min(map(len, example.features.values()))
+        report.num_frames += num_frames
+        report.num_without_frames += num_frames == 0
+        report.num_truncated += num_frames > decoder.max_frames
         report.num_labels += len(example.labels)
-        report.unlabelled += not len(example.labels)
+        report.num_unlabeled += not len(example.labels)
         report.max_label = max(report.max_label, int(example.labels.max(initial=-1)))
         ids.append(example.id)
     report.ids = np.array(ids, "S") if ids else report.ids
@@ -112,82 +108,89 @@ def check_shard(path: str, decoder: FeatureDecoder) -> ShardReport:
 def check(
     paths: Sequence[str], decoder: FeatureDecoder, num_workers: int | None = None
 ) -> list[ShardReport]:
-    """A report of each shard, in the order of `paths`."""
-    done = dict(in_processes(partial(check_shard, decoder=decoder), paths, num_workers, "shards"))
-    return [done[path] for path in paths]
+    """Check all shards; return a report for each, in the order of `paths`."""
+    work, reports = partial(check_shard, decoder=decoder), {}
+    processes = _num_processes(num_workers, len(paths))
+    for index, result in run_each(work, paths, processes, "shards"):
+        if isinstance(result, Crash):
+            result = ShardReport(paths[index])
+            result.add_problem(CRASHED)
+        reports[index] = result
+    return [reports[index] for index in range(len(paths))]
 
 
-def doubled_ids(reports: Sequence[ShardReport]) -> list[str]:
-    """Videos that are in the shards more than once, and where."""
-    every = np.concatenate([report.ids for report in reports]) if reports else np.zeros(0, "S1")
-    names, counts = np.unique(every[every != b""], return_counts=True)
-    twice = names[counts > 1]
-    told = []
-    for name in twice[:MAX_SHOWN]:
-        where = ", ".join([report.path for report in reports if (report.ids == name).any()][:4])
-        told.append(
-            f"{printable_id(bytes(name))} is there {counts[names == name][0]} times: {where}"
-        )
-    rest = len(twice) - len(told)
-    return told + ([f"... and {rest} more videos that are there more than once"] if rest else [])
+def duplicate_ids(reports: Sequence[ShardReport]) -> list[str]:
+    """Describe the videos that occur more than once, one line each."""
+    ids = np.concatenate([report.ids for report in reports]) if reports else np.zeros(0, "S1")
+    names, counts = np.unique(ids[ids != b""], return_counts=True)
+    names, counts = names[counts > 1], counts[counts > 1]
+    lines = []
+    for name, count in zip(names[:MAX_SHOWN], counts.tolist(), strict=False):
+        paths = [report.path for report in reports if (report.ids == name).any()]
+        lines.append(f"{printable_id(bytes(name))} occurs {count} times: {', '.join(paths[:4])}")
+    rest = len(names) - len(lines)
+    return lines + ([f"... and {rest} more videos that occur more than once"] if rest else [])
 
 
 def problems(reports: Sequence[ShardReport]) -> list[str]:
-    """What is wrong, a line each; of a shard the first of it."""
-    told = []
+    """Describe the first problems of each shard and the duplicate videos, one line each."""
+    lines = []
     for report in reports:
-        rest = report.num_problems - len(report.problems)
-        told += report.problems + ([f"{report.path}: ... and {rest} more records"] if rest else [])
-    return told + doubled_ids(reports)
+        lines += report.problems
+        if rest := report.num_problems - len(report.problems):
+            lines.append(f"{report.path}: ... and {rest} more records")
+    return lines + duplicate_ids(reports)
 
 
 def summary(reports: Sequence[ShardReport], max_frames: int) -> list[str]:
-    """Counts over all shards, a line each."""
-    total = Counter()
-    for one in reports:
-        total.update(
-            {
-                "records": len(one.offsets),
-                "read": len(one.ids),
-                "frames": one.num_frames,
-                "none": one.no_frames,
-                "cut": one.cut,
-            }
-        )
-        total.update(
-            {"labels": one.num_labels, "unlabelled": one.unlabelled, "wrong": one.num_problems}
-        )
-    read, top = max(1, total["read"]), max((report.max_label for report in reports), default=-1)
+    """Describe the counts over all shards, one line each."""
+    num_videos = sum(len(report.offsets) for report in reports)
+    num_read = max(1, sum(len(report.ids) for report in reports))
+    num_frames = sum(report.num_frames for report in reports)
+    num_labels = sum(report.num_labels for report in reports)
+    max_label = max((report.max_label for report in reports), default=-1)
+    largest = f", the largest is {max_label}" if max_label >= 0 else ""
     lines = [
-        f"{len(reports)} shards, {total['records']} videos, {total['frames']} frames ({total['frames'] / read:.1f} a video)",
-        f"{total['labels']} labels ({total['labels'] / read:.2f} a video){f', the largest is {top}' if top >= 0 else ''}",
+        f"{len(reports)} shards, {num_videos} videos, {num_frames} frames "
+        f"({num_frames / num_read:.1f} per video)",
+        f"{num_labels} labels ({num_labels / num_read:.2f} per video){largest}",
     ]
-    notes = {
-        "unlabelled": "have no labels, as in a test split",
-        "none": "have no frames: the model answers from its biases alone",
-        "cut": f"have more than {max_frames} frames: the first {max_frames} are used",
-    }
-    return lines + [f"{total[key]} videos {text}" for key, text in notes.items() if total[key]]
+    notes = [
+        (sum(report.num_unlabeled for report in reports), "have no labels, as in a test split"),
+        (
+            sum(report.num_without_frames for report in reports),
+            "have no frames: the model predicts from its biases alone",
+        ),
+        (
+            sum(report.num_truncated for report in reports),
+            f"have more than {max_frames} frames: only the first {max_frames} are used",
+        ),
+    ]
+    return lines + [f"{count} videos {text}" for count, text in notes if count]
 
 
 def write_checked_index(index_file: str, reports: Sequence[ShardReport]) -> None:
-    """Keep where the records are, of the shards that could be opened, so that training need not look them up."""
+    """Write the record offsets of the readable shards, so that training need not find them again.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     usable = [report for report in reports if report.stamp is not None]
     stamps = [report.stamp for report in usable if report.stamp is not None]
     shards.write_index(index_file, [r.path for r in usable], stamps, [r.offsets for r in usable])
 
 
-def check_and_tell(
+def check_and_report(
     file_path: str,
     decoder: FeatureDecoder,
     index_file: str | None = None,
     num_workers: int | None = None,
 ) -> list[str]:
-    """Check shards, print what is in them and write their index; returns what is wrong.
+    """Check shards, print a summary, write their index, and return the problems.
 
     Raises:
-        DatasetError: nothing there.
-        OSError: the index cannot be written; said before the work.
+        DatasetError: no shards.
+        OSError: the index cannot be written; raised before the check starts.
     """
     paths, index_file = shards.find_shards(file_path), index_file or shards.index_name(file_path)
     if index_file:
@@ -196,57 +199,63 @@ def check_and_tell(
     print("\n".join(summary(reports, decoder.max_frames)))
     if index_file:
         write_checked_index(index_file, reports)
-        print(f"where the records are: {index_file}")
+        print(f"index of the records: {index_file}")
     return problems(reports)
 
 
-# --- lists, class names, conversion -------------------------------------------------------------------------------------
+# --- lists and class names -----------------------------------------------------------------------
 
 
 def write_lists(folder: Path, out: Path) -> dict[str, int]:
-    """Lists of a folder's train*, val* and test* shards, with paths relative to the lists; how many shards are in each.
+    """Write train.list, val.list and test.list of the train*, val* and test* shards of a folder.
+
+    The paths in a list are relative to it.
+
+    Returns:
+        list file -> number of shards in it.
 
     Raises:
-        DatasetError: no shards, or none with such names.
+        DatasetError: no shards, or none with such a name.
     """
-    found = shards.find_shards(str(folder))
+    paths = shards.find_shards(str(folder))
     counts = {}
-    for split, name in SPLITS.items():
-        mine = [path for path in found if os.path.basename(path).lower().startswith(split)]
-        if mine:
-            with atomic_write(out / name) as temporary:
-                temporary.write_text(
-                    "".join(f"{os.path.relpath(path, out)}\n" for path in mine), encoding="utf-8"
-                )
-            counts[str(out / name)] = len(mine)
+    for prefix, list_name in LISTS.items():
+        of_split = [path for path in paths if os.path.basename(path).lower().startswith(prefix)]
+        if of_split:
+            lines = "".join(f"{os.path.relpath(path, out)}\n" for path in of_split)
+            with atomic_write(out / list_name) as temporary:
+                temporary.write_text(lines, encoding="utf-8")
+            counts[str(out / list_name)] = len(of_split)
     if not counts:
         raise DatasetError(
-            f"{folder}: no shard's name begins with {', '.join(SPLITS)}; the first is {os.path.basename(found[0])}"
+            f"{folder}: no shard name begins with {', '.join(LISTS)}; "
+            f"the first shard is {os.path.basename(paths[0])}"
         )
     return counts
 
 
 def class_names(vocabulary: Path) -> list[str]:
-    """Class names in the order of their ids, from the data set's vocabulary.csv (columns Index, KnowledgeGraphId, Name).
+    """Read the class names, in the order of their ids, from the vocabulary.csv of the data set.
 
-    A class without a name, and all but the first of those with the same name, carry their knowledge graph id.
+    The file has the columns Index, KnowledgeGraphId and Name. A class without a name gets its
+    knowledge graph id as name. If classes share a name, all but the first get the id appended.
 
     Raises:
-        DatasetError: no such table, or ids that are not 0 .. K - 1.
+        DatasetError: no such table, or ids other than 0 .. K - 1.
     """
     try:
         with vocabulary.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise DatasetError(
-            f"{vocabulary}: no such file; it is the vocabulary.csv of the data set"
+            f"{vocabulary}: no such file; expected the vocabulary.csv of the data set"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{vocabulary}: not a table of text: {error}") from None
+        raise DatasetError(f"{vocabulary}: not a CSV file in UTF-8: {error}") from None
     if not rows or not {"Index", "Name"} <= set(rows[0]):
         came = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise DatasetError(
-            f"{vocabulary}: expected columns Index, KnowledgeGraphId, Name, ...; got {came}"
+            f"{vocabulary}: expected the columns Index, KnowledgeGraphId, Name, ...; got {came}"
         )
     by_id = {row["Index"].strip(): row for row in rows if row["Index"]}
     if len(by_id) != len(rows) or by_id.keys() != {str(number) for number in range(len(rows))}:
@@ -254,17 +263,23 @@ def class_names(vocabulary: Path) -> list[str]:
     names: dict[str, None] = {}
     for number in range(len(rows)):
         row = by_id[str(number)]
-        name, key = (
-            " ".join((row["Name"] or "").split()),
-            row.get("KnowledgeGraphId") or f"class {number}",
-        )
-        name = (f"{name} ({key})" if name in names else name) or key
-        names[f"{name} ({number})" if name in names else name] = None
+        key = row.get("KnowledgeGraphId") or f"class {number}"
+        name = " ".join((row["Name"] or "").split())
+        if name in names:
+            name = f"{name} ({key})"
+        name = name or key
+        if name in names:
+            name = f"{name} ({number})"
+        names[name] = None
     return list(names)
 
 
 def write_class_names(vocabulary: Path, out: Path) -> int:
-    """Write `id name` lines, as DATASET.class_names takes them; returns how many classes there are."""
+    """Write lines `id name` for DATASET.class_names, and return the number of classes.
+
+    Raises:
+        DatasetError: as `class_names`.
+    """
     names = class_names(vocabulary)
     with atomic_write(out) as temporary:
         temporary.write_text(
@@ -273,14 +288,23 @@ def write_class_names(vocabulary: Path, out: Path) -> int:
     return len(names)
 
 
+# --- convert pickles -----------------------------------------------------------------------------
+
+
 def convert_group(job: tuple[str, tuple[str, ...]], features: tuple[str, ...]) -> int | str:
-    """(TFRecord file, pickles) -> how many videos were written, or what was wrong (and then there is no file)."""
+    """Convert the pickles of one TFRecord file.
+
+    Args:
+        job: (TFRecord file, pickles).
+
+    Returns:
+        the number of videos, or the reason why no file was written.
+    """
     target, sources = job
-    examples = (one for source in sources for one in pickles.read_examples(source, features))
+    videos = (video for source in sources for video in pickles.read_examples(source, features))
+    payloads = (encode_example(video.id, video.labels, video.features) for video in videos)
     try:
-        return write_payloads(
-            target, (encode_example(one.id, one.labels, one.features) for one in examples)
-        )
+        return write_payloads(target, payloads)
     except (DecodeError, ValueError, OSError) as error:
         return log.error_text(error)
 
@@ -292,46 +316,49 @@ def convert(
     group: int = 1,
     num_workers: int | None = None,
 ) -> dict[str, int | str]:
-    """Convert pickles: TFRecord file -> number of its videos or what was wrong, of each that is not there yet.
+    """Convert pickles to TFRecord files that do not exist yet.
 
     Args:
-        group: pickles that go into one file; more than one where a pickle is a single video.
+        group: pickles per TFRecord file; use more than 1 if each pickle holds a single video.
+
+    Returns:
+        TFRecord file -> number of videos, or the reason why it was not written.
 
     Raises:
         DatasetError: two pickles would become the same file.
     """
     if group > 1:
-        parts = [tuple(paths[i : i + group]) for i in range(0, len(paths), group)]
-        jobs = [(str(out / f"part{number:05}.tfrecord"), part) for number, part in enumerate(parts)]
+        groups = [tuple(paths[i : i + group]) for i in range(0, len(paths), group)]
+        jobs = [(str(out / f"part{i:05}.tfrecord"), sources) for i, sources in enumerate(groups)]
     else:
         jobs = [(str(out / f"{Path(path).stem}.tfrecord"), (path,)) for path in paths]
     name, count = Counter(target for target, _ in jobs).most_common(1)[0]
     if count > 1:
         raise DatasetError(
-            f"{count} pickles would become {name}; convert one folder at a time, or set a group"
+            f"{count} pickles would become {name}; convert one folder at a time, or set --group"
         )
-    wanted = [job for job in jobs if not os.path.exists(job[0])]
-    done = in_processes(
-        partial(convert_group, features=tuple(features)), wanted, num_workers, "pickles"
-    )
-    return {target: result for (target, _), result in done}
+    missing = [job for job in jobs if not os.path.exists(job[0])]
+    work, results = partial(convert_group, features=tuple(features)), {}
+    processes = _num_processes(num_workers, len(missing))
+    for index, result in run_each(work, missing, processes, "pickles"):
+        results[missing[index][0]] = CRASHED if isinstance(result, Crash) else result
+    return results
 
 
-def convert_and_tell(
+def convert_and_report(
     file_path: str,
     out: Path,
     features: Sequence[str],
     group: int = 1,
     num_workers: int | None = None,
 ) -> list[str]:
-    """Convert pickles and print how many videos there were; returns what is wrong.
+    """Convert pickles, print the number of videos, and return the problems.
 
     Raises:
-        DatasetError: nothing there, or two pickles would become the same file.
+        DatasetError: no pickles, or two of them would become the same file.
     """
     done = convert(shards.find_shards(file_path), out, features, group, num_workers)
     videos = [count for count in done.values() if isinstance(count, int)]
     print(f"{out}: {len(videos)} files with {sum(videos)} videos written")
-    return [
-        f"{target} was not written: {why}" for target, why in done.items() if isinstance(why, str)
-    ]
+    failed = {target: reason for target, reason in done.items() if isinstance(reason, str)}
+    return [f"{target} was not written: {reason}" for target, reason in failed.items()]

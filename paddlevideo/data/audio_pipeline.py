@@ -1,37 +1,17 @@
-"""Audio recognition: lists of sounds, their features, and from a record to what an audio model takes.
-
-    path/of/video_or_sound num_frames label
-
-is a line of a list. The path names a `.npy` feature (tools/data/build_audio_features.py makes them), or a video or an audio
-file whose feature is made on the fly; the number of frames is the video's.
-"""
+"""The pipeline of an audio model: from a record to its input."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from paddlevideo.config.registry import register
-from paddlevideo.data.datasets import (
-    IGNORED,
-    RecordList,
-    Split,
-    check_max_failures,
-    class_folder_rows,
-    make_records,
-    no_class_folders,
-    rows_of_split,
-)
-from paddlevideo.data.lists import Problems, read_rows
-from paddlevideo.data.paths import base_folder, find_audio_files
 from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
-    has_audio_suffix,
     list_video_streams,
     open_container,
 )
@@ -40,70 +20,6 @@ from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 
 MISSING_ROWS = 640  # of what stands in for a missing feature
-
-
-# --- lists -------------------------------------------------------------------------------------------------------------
-
-WITHOUT_EFFECT = IGNORED | {
-    "multi_class": "a record has one label",
-    "num_classes": "the head's num_classes, or the data, says how many there are",
-    "start_index": "SampleFrames has it",
-    "modality": "the format says it",
-}
-
-
-@register("dataset", ignores=WITHOUT_EFFECT)
-@dataclass(frozen=True)
-class AudioFeatureDataset:
-    """Features, sounds, or videos for their sound; a folder may stand in place of the list, with a folder per class.
-
-    Args:
-        file_path: a list of lines `path num_frames label` (`path label` where the path has its suffix), a table with these
-            columns (`num_frames` may be left out), or a folder `root/<class>/**/*.npy` (or any video or audio file).
-        data_prefix: as in VideoDataset.
-        suffix: put behind each path of a list that does not end as a feature, a sound or a video does.
-        max_failures, on_error, split: as in VideoDataset.
-    """
-
-    file_path: str
-    data_prefix: str | None = None
-    suffix: str = ".npy"
-    max_failures: float | int = 0.01
-    on_error: Literal["replace", "fail", "skip"] | None = None
-    split: Split | None = None
-
-    def __post_init__(self):
-        check_max_failures(self.max_failures)
-
-    def load(self, class_names: list[str] | None = None) -> RecordList:
-        """The records; as VideoDataset.load."""
-        root = Path(self.file_path)
-        if root.is_dir():
-            rows = list(class_folder_rows(root, find_audio_files))
-            if not rows:
-                raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
-            return make_records(rows, Problems(str(root)), class_names, str(root))
-        rows, problems = read_rows(
-            root, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
-        )
-        rows = [
-            row if has_audio_suffix(row.path) else row._replace(path=row.path + self.suffix)
-            for row in rows
-        ]
-        rows = rows_of_split(rows, self.split, problems)
-        base = base_folder((row.path for row in rows), root, self.data_prefix)
-        return make_records(rows, problems, class_names, base)
-
-
-@register("dataset", ignores=WITHOUT_EFFECT)
-@dataclass(frozen=True)
-class AudioDataset(AudioFeatureDataset):
-    """As AudioFeatureDataset; a path without a suffix is a wav file."""
-
-    suffix: str = ".wav"
-
-
-# --- from a record to the input of a model -------------------------------------------------------------------------------
 
 
 class AudioPipeline(Pipeline):

@@ -23,9 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from paddlevideo.config.registry import register
-from paddlevideo.data.labels import is_integer as is_integer  # kept for curate/
 from paddlevideo.data.labels import label_ids
-from paddlevideo.data.labels import labels_of as labels_of  # kept for curate/
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.data.paths import (
@@ -95,8 +93,8 @@ class VideoDataset:
         suffix: appended to each path of a list, for example ".mp4".
         max_failures: how many files may fail to decode in training: a share of the records if below
             1, otherwise a count.
-        on_error: replace a file that fails by another one, stop (fail), or leave it out (skip, which
-            a test counts as wrong). None: replace in training, fail in a test.
+        on_error: replace a file that fails by another one, stop (fail), or leave it out (skip;
+            counted as wrong in a test). None: replace in training, fail in a test.
         multi_label: a video has any number of labels: `path 3,17` in a list, a column `labels` in a
             table. Set DATASET.multi_label for all splits.
         split: use the rows of a table with this value in the column `split`. The default is the
@@ -132,7 +130,8 @@ class VideoDataset:
             return make_records(rows, problems, class_names, str(root))
         rows, problems = read_rows(root, with_num_frames=False, multi_label=self.multi_label)
         rows = with_label_lists(rows_of_split(rows, self.split, problems), self.multi_label)
-        rows = [row._replace(path=row.path + self.suffix) for row in rows]
+        if self.suffix:
+            rows = [row._replace(path=row.path + self.suffix) for row in rows]
         base = base_folder((row.path for row in rows), root, self.data_prefix)
         return make_records(rows, problems, class_names, base)
 
@@ -267,9 +266,6 @@ def rows_of_split(rows: list[Row], split: Split | None, problems: Problems) -> l
             f"{problems.source}: no line has split {list_name(split)}; there are {available}"
         )
     return kept
-
-
-rows_of = rows_of_split  # kept for curate/
 
 
 def with_label_lists(rows: list[Row], multi_label: bool) -> list[Row]:

@@ -44,7 +44,7 @@ class Problems:
     """Collects the mistakes of a file, so that one run reports all of them.
 
     Attributes:
-        found: (line, message) of each; line 0 stands for the whole file.
+        found: (line, message) of each; line 0 is the file itself.
     """
 
     def __init__(self, source: str):

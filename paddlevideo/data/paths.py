@@ -28,8 +28,6 @@ SPLIT_OF_ALIAS = {
     "test": "test",
     "testing": "test",
 }
-# Kept until curate/ uses `split_name`: the same with the names on disk.
-SPLIT_NAMES = {alias: "val" if name == "valid" else name for alias, name in SPLIT_OF_ALIAS.items()}
 # Suffixes of the list of a split, tried in this order.
 LIST_SUFFIXES = (".csv", ".jsonl", ".list", ".txt")
 
@@ -78,8 +76,9 @@ def walk_folders(
 ) -> Iterator[tuple[Path, list[str]]]:
     """(folder, sorted names of its files) for a folder and all folders below it.
 
-    Hidden names are left out and symbolic links are followed, but no folder is visited twice, and a
-    link to a folder above is not followed. Files of a folder come before those of its sub-folders.
+    Hidden names are left out. Symbolic links are followed, except a link to a folder above and a
+    link to a folder that was visited before, so no file is listed twice. The files of a folder come
+    before those of its sub-folders.
 
     Args:
         on_error: called with the error of a folder that cannot be read; None ignores it.
@@ -184,15 +183,10 @@ def base_folder(
     return base or ""
 
 
-def resolve_path(path: str, list_file: Path, prefix: str | Path | None = None) -> str:
-    """What one path of a list means; see `base_folder`, which is faster for many paths."""
-    return os.path.join(base_folder([path], list_file, prefix), path)
-
-
 def check_paths(records: Sequence[Record], source: str, base: str) -> None:
-    """Check that at least one of up to 11 records, spread over the list, exists.
+    """Check that at least one of a few records, spread over the list, exists.
 
-    If none does, the folder is wrong rather than a file.
+    If none does, the folder is wrong rather than a single file.
 
     Args:
         base: the folder that the paths start from, as from `base_folder`.

@@ -1,8 +1,9 @@
 """Mixed precision: float16 with loss scaling on a GPU, bfloat16 on a CPU; no-ops when off.
 
-Paddle 3.3 has no bfloat16 kernels for a CPU and its `auto_cast` does nothing there. What bfloat16 hardware computes is the
-product of bfloat16 numbers accumulated in float32, so rounding the inputs and weights of convolutions and linear layers to
-bfloat16 gives the same numbers at float32 speed: good for trying a recipe, not for going faster.
+Paddle 3.3 has no bfloat16 kernels for a CPU, and its `auto_cast` does nothing there. bfloat16
+hardware multiplies bfloat16 numbers and accumulates in float32, so rounding the inputs and weights
+of convolutions and linear layers to bfloat16 gives the same numbers at float32 speed: useful to try
+a recipe, not to go faster.
 """
 
 import contextlib
@@ -27,7 +28,10 @@ def dtype() -> Literal["float16", "bfloat16"]:
 
 
 def prepare(cfg: Config, model: nn.Layer, optimizer):
-    """(model, optimizer, gradient scaler); with `amp_level: O2` on a GPU the weights become float16 with float32 copies."""
+    """(model, optimizer, gradient scaler) for the precision of the config.
+
+    With `amp_level: O2` on a GPU the weights become float16 with float32 copies.
+    """
     scaler = paddle.amp.GradScaler(enable=cfg.amp and on_gpu(), init_loss_scaling=2.0**16)
     if cfg.amp and cfg.amp_level == "O2" and on_gpu():
         model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=dtype())
@@ -36,7 +40,7 @@ def prepare(cfg: Config, model: nn.Layer, optimizer):
 
 @contextlib.contextmanager
 def autocast(cfg: Config, model: nn.Layer) -> Iterator[None]:
-    """Run what is inside in mixed precision where the config says so."""
+    """Inside, the model runs in mixed precision where the config says so."""
     if not cfg.amp:
         yield
     elif on_gpu():

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from paddlevideo.engine.evaluate import Evaluation, Scored, cross_entropy_of
 from paddlevideo.files import atomic_write
+from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.sample import Record
 
 # The same as in report/run_facts.py, which reads the file.
@@ -66,15 +67,12 @@ class HardestClips:
 
 
 def clip_row(scored: Scored, loss: float) -> dict[str, Any]:
-    """What is kept of a clip: location, labels, best classes with probabilities, loss."""
+    """Return a row of the file: record, labels, best classes with probabilities, loss."""
     multi_label = np.ndim(scored.target) > 0
     logits = scored.logits.astype(np.float64)
     with np.errstate(all="ignore"):  # values that are not finite are written as null
-        if multi_label:
-            probabilities = expit(logits)
-        else:
-            probabilities = np.exp(logits - np.logaddexp.reduce(logits))
-    best = np.argsort(-logits, kind="stable")[:TOP_K]
+        probabilities = expit(logits) if multi_label else softmax(logits)
+    best = best_classes(logits, TOP_K)
     labels = np.flatnonzero(scored.target > 0) if multi_label else np.array([int(scored.target)])
     return {
         **record_fields(scored.record),

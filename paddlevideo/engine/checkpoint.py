@@ -1,12 +1,12 @@
-"""Everything that a run needs to go on exactly where it stood.
+"""The files of a run: weights, optimizer state, and the state from which a run resumes exactly.
 
-| file                              | holds                                                | read by                        |
-| ---                               | ---                                                  | ---                            |
-| <name>_epoch_00010.pdparams       | the model after epoch 10, as PaddleVideo writes it   | test, export, fine-tuning      |
-| <name>_epoch_00010.pdopt          | optimizer and progress of the same moment            | -o resume_epoch=10             |
-| <name>_best.pdparams, .pdopt      | the same for the best validation so far              | test, export                   |
-| <name>_best_student.pdparams      | of a distillation: the student, as a model alone     | test, export of that model     |
-| <name>_latest.pdstate             | all of it in one file, so that no kill can split it  | --resume                       |
+| file                         | holds                                          | read by           |
+| ---                          | ---                                            | ---               |
+| <name>_epoch_00010.pdparams  | the model after epoch 10, in PaddleVideo's form | test, export, -w  |
+| <name>_epoch_00010.pdopt     | optimizer and progress after epoch 10          | -o resume_epoch=10|
+| <name>_best.pdparams, .pdopt | the same for the best validation so far        | test, export      |
+| <name>_best_student.pdparams | of a distillation: the student alone           | test, export      |
+| <name>_latest.pdstate        | all of it in one file, which no kill can split | --resume          |
 
 Random numbers need no state: every draw is keyed by seed, epoch and step.
 """
@@ -35,13 +35,13 @@ _SUMS = "sums@@"
 
 @dataclass
 class Progress:
-    """How far a run is: `step` batches of epoch `epoch` (from 0) are done.
+    """How far a run is: `step` batches of epoch `epoch` (counted from 0) are done.
 
     Args:
-        best, best_loss: top-1 and loss of the best validation so far, None before the first.
+        best, best_loss: score and loss of the best validation so far, None before the first.
         stale: validations since the best one.
         sums: running sums of the current epoch's log values.
-        seconds: that the run has taken so far, all its parts together.
+        seconds: duration of the run so far, without interruptions.
     """
 
     epoch: int = 0
@@ -58,10 +58,10 @@ class TrainState:
     """What changes while a run goes on, and how it is written and read.
 
     Args:
-        class_names: travel with the weights.
-        fingerprint: of the settings that must be the same when a run is resumed, in words.
-        average: of the weights, see solver/ema.py; None where the run keeps none.
-        finished: all epochs are done; False while a run goes on, or where it was stopped.
+        class_names: are saved with the weights.
+        fingerprint: the settings that must be the same when a run is resumed, as text.
+        average: of the weights, see solver/ema.py; None without one.
+        finished: all epochs are done; False while a run goes on, or after a stop signal.
     """
 
     model: Recognizer
@@ -74,7 +74,7 @@ class TrainState:
     finished: bool = False
 
     def model_arrays(self) -> Arrays:
-        """The model as a `.pdparams` file holds it: its tensors, and the class names as UTF-8 JSON bytes."""
+        """The content of a `.pdparams` file: tensors, and class names as UTF-8 JSON bytes."""
         return self._with_class_names(state_arrays(self.model))
 
     def _with_class_names(self, arrays: Arrays) -> Arrays:
@@ -91,7 +91,7 @@ class TrainState:
         return arrays
 
     def save_pair(self, stem: Path) -> None:
-        """Write `<stem>.pdparams` and `<stem>.pdopt`, of a distillation `<stem>_student.pdparams` too."""
+        """Write `<stem>.pdparams`, `<stem>.pdopt`; of a distillation also the student alone."""
         write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
         if self.model.evaluated is not self.model:  # a distillation: the student as a model alone
             student = self._with_class_names(state_arrays(self.model.evaluated))
@@ -99,7 +99,10 @@ class TrainState:
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
 
     def save(self, path: Path) -> None:
-        """Write the whole state as one file, from rank 0; other ranks contribute their batch statistics and log sums."""
+        """Write the state as one file from rank 0.
+
+        Other ranks contribute their batch statistics and sums of log values.
+        """
         own = _buffers(self.model)
         averages = {f"ema/{k}": v for k, v in ema.arrays_of(self.average or {}).items() if k in own}
         statistics = dist.gather({**own, **averages, _SUMS: _to_bytes(self.progress.sums)})
@@ -113,23 +116,28 @@ class TrainState:
         write_arrays(path, arrays)
 
     def restore(self, path: Path) -> None:
-        """Put a state written by `save` back, bit for bit.
+        """Restore a state written by `save`, bit for bit.
 
         Raises:
-            WeightsError: the file does not fit this run; the message says in what.
+            WeightsError: the file does not fit this run; the message says why.
         """
         arrays = read_arrays(path)
-        part = {prefix: {k[len(prefix) + 1 :]: v for k, v in arrays.items() if k.startswith(prefix + "/")}
-                for prefix in ("model", "optimizer", "ema", f"rank{dist.rank()}")}  # fmt: skip
+        own_prefix = f"rank{dist.rank()}"
+        part: dict[str, Arrays] = {k: {} for k in ("model", "optimizer", "ema", own_prefix)}
+        for name, array in arrays.items():
+            prefix, _, rest = name.partition("/")
+            if prefix in part:
+                part[prefix][rest] = array
         ranks = 1 + len({m[1] for k in arrays if (m := re.match(r"(rank\d+)/", k))})
         if ranks != dist.world_size():
             raise WeightsError(
-                f"{path}: saved by {ranks} rank(s), this run has {dist.world_size()}; use as many, or -w for weights only"
+                f"{path}: saved by {ranks} rank(s), this run has {dist.world_size()}; "
+                "use as many, or -w for weights only"
             )
         self._restore(part["model"], part["optimizer"], path)
         if self.average is not None:
             self.average = ema.restored(self.model, part["ema"])
-        own = part[f"rank{dist.rank()}"]
+        own = part[own_prefix]
         if own:
             self.progress.sums = _from_bytes(own.pop(_SUMS))
         tensors = self.model.state_dict()
@@ -140,27 +148,28 @@ class TrainState:
                 tensors[name].set_value(array)
 
     def restore_pair(self, stem: Path) -> None:
-        """Put the state of `<stem>.pdparams` and `<stem>.pdopt` back (an epoch's end).
+        """Restore the end of an epoch from `<stem>.pdparams` and `<stem>.pdopt`.
 
         Raises:
             WeightsError: a file is missing, does not fit, or was not written by this project.
         """
         path = stem.with_name(stem.name + ".pdopt")
         self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
-        if self.average is not None:  # a pair holds none: it begins with these weights
+        if self.average is not None:  # the files hold none: it starts from these weights
             self.average = ema.start(self.model)
 
     def _restore(self, model: Arrays, optimizer: Arrays, path: Path) -> None:
         if _PROGRESS not in optimizer:
             raise WeightsError(
-                f"{path}: an optimizer file of another program, its names depend on the process that wrote it; "
-                "start from the weights alone: -w <the .pdparams file>"
+                f"{path}: an optimizer file of another program, whose names depend on the process "
+                "that wrote it; start from the weights alone: -w <the .pdparams file>"
             )
         progress = _from_bytes(optimizer.pop(_PROGRESS))
         fingerprint = progress.pop("fingerprint")
         if fingerprint != self.fingerprint:
             raise WeightsError(
-                f"{path}: saved by a run with {fingerprint}; this run has {self.fingerprint}. Resume with the same settings"
+                f"{path}: saved by a run with {fingerprint}; this run has {self.fingerprint}. "
+                "Resume with the same settings"
             )
         model.pop(CLASS_NAMES, None)
         load_into(self.model, model, str(path))
@@ -175,23 +184,30 @@ class TrainState:
 
 
 def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
-    """(arrays, class names or None) of a weight file; a `.pdstate` gives its model."""
+    """(arrays, class names or None) of a weight file; of a `.pdstate` the model.
+
+    Raises:
+        WeightsError: no such file, damaged, or the state of an optimizer.
+    """
     arrays = read_arrays(path)
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
     if _PROGRESS in arrays:
         raise WeightsError(
-            f"{path}: the state of an optimizer, not a model; give the .pdparams file beside it"
+            f"{path}: the state of an optimizer, not a model; give the .pdparams file next to it"
         )
     names = arrays.pop(CLASS_NAMES, None)
     return arrays, None if names is None else _from_bytes(names)
 
 
 def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
-    """The file to resume from: `auto` looks for the latest state of the run's folder, anything else is a path.
+    """The file to resume from, None where there is none.
+
+    Args:
+        where: "auto" for the latest state in `folder`, or the path of a `.pdstate` or its folder.
 
     Raises:
-        WeightsError: a path was given and holds no state.
+        WeightsError: the path is not a state.
     """
     latest = folder / f"{model_name}_latest.pdstate"
     if where == "auto":
@@ -212,8 +228,10 @@ def _buffers(model: Recognizer) -> Arrays:
 
 
 def average_buffers(model: Recognizer, average: dict[str, paddle.Tensor] | None = None) -> None:
-    """Give all ranks the mean of their running statistics, so that they validate and save one and the same model; those in the
-    average of the weights, too."""
+    """Give all ranks the mean of their running statistics, also in the average of the weights.
+
+    All ranks then validate and save the same model.
+    """
     moving = _moving(model)
     tensors = [
         *moving.values(),
@@ -223,9 +241,12 @@ def average_buffers(model: Recognizer, average: dict[str, paddle.Tensor] | None 
 
 
 def _moving(model: Recognizer) -> dict[str, paddle.Tensor]:
-    """Running statistics: what may differ between ranks inside an epoch. Paddle keeps them as frozen parameters."""
+    """Running statistics: what differs between ranks inside an epoch.
+
+    Paddle keeps them as parameters without gradient.
+    """
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    frozen = model.frozen_prefixes  # the same on all ranks
+    frozen = model.frozen_prefixes  # equal on all ranks
     return {
         n: tensor
         for n, tensor in model.state_dict().items()

@@ -1,4 +1,7 @@
-"""Imports every module that registers a component, so that a config can name it. No list of them is kept."""
+"""Imports every module that registers a component, so that a config can name it.
+
+No list is kept: all modules of the rooms with components are imported.
+"""
 
 import importlib
 import pkgutil

@@ -98,7 +98,7 @@ def mean_scores(
 
     Args:
         run: arrays of the loader, `[n, ...]` -> scores `[n, K]`.
-        inputs: specs of the arrays in `batch` without views; views are one axis more, `[N, V, ...]`.
+        inputs: specs of the arrays in `batch` without views; views are an axis more, `[N, V, ...]`.
         views_per_step: views per call of `run`; videos of one view go through together.
         average: what is averaged; for probabilities the result is their logarithm, whose softmax
             they are.

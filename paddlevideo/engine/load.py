@@ -1,21 +1,21 @@
-"""A trained model: its config, weights and classes together."""
+"""A trained model: config, weights and classes together."""
 
 from pathlib import Path
 
-import paddle
-
 from paddlevideo.config.schema import Config
-from paddlevideo.engine.build import Classes, build_model, known_classes
+from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import Classes, known_classes
 from paddlevideo.log import logger
+from paddlevideo.models.base import Recognizer
 from paddlevideo.weights import load_into
 
 
-def trained_model(cfg: Config, weights: str | Path) -> tuple[paddle.nn.Layer, Classes]:
-    """The model of a config with its weights, in evaluation mode, and its classes; every tensor is accounted for.
+def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes]:
+    """(the model of a config with its weights, in evaluation mode; its classes).
 
     Raises:
-        ConfigError, WeightsError: as in `export`.
+        ConfigError, WeightsError: config and weights do not fit each other.
     """
     arrays, class_names = read_model(weights)
     classes = known_classes(cfg, class_names)

@@ -11,19 +11,22 @@ from paddlevideo.sample import BatchShape, Record
 
 
 def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) -> str:
-    """What the config says to do about a file of this split that fails.
+    """The policy of a split for files that cannot be decoded.
+
+    Args:
+        default: where the config leaves it out.
+        allowed: policies of this split.
 
     Raises:
-        ConfigError: something that this split cannot do.
+        ConfigError: another policy.
     """
     component = getattr(cfg.DATASET, split)
     policy = component.args.get("on_error") or default
     if policy not in allowed:
-        raise ConfigError(
-            [
-                f"{component.where}: DATASET.{split}.on_error is {policy!r}, expected {' or '.join(allowed)} here"
-            ]
-        )
+        raise ConfigError([
+            f"{component.where}: DATASET.{split}.on_error is {policy!r}, "
+            f"expected {' or '.join(allowed)} here"
+        ])  # fmt: skip
     return policy
 
 
@@ -47,10 +50,12 @@ def eval_loader(cfg: Config, split: str, records: list[Record], num_classes: int
 def fitted_loader(
     dataset: ClipDataset, order, num_workers: int, prefetch: int, batches: Sequence[BatchShape]
 ) -> Loader:
-    """A loader whose batches fit the shared memory; says so where that takes fewer workers or batches ahead.
+    """A loader whose batches fit into the shared memory.
+
+    A warning says so where that needs fewer workers or prefetched batches.
 
     Args:
-        batches: all that will be loaded; the largest counts.
+        batches: the shapes of all batches; the largest counts.
     """
     if num_workers:
         bytes_of = {

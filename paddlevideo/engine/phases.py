@@ -1,4 +1,4 @@
-"""A config's phases: the plan made from its MULTIGRID section, and what each phase means for data, model and learning rate."""
+"""The phases of a run: the multigrid plan of a config, and what a phase means for the data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,19 +17,19 @@ from paddlevideo.solver.phases import BaselineRun, Phase, StepShape
 
 
 def phases_of(
-    cfg: Config, rule: Any, model: Recognizer, multigrid: bool
+    cfg: Config, schedule: Any, model: Recognizer, multigrid: bool
 ) -> tuple[list[Phase], Any]:
-    """The phases of a run, one for plain training, and the learning-rate rule over all of them.
+    """(the phases of a run, the learning-rate schedule over all of them).
 
     Args:
-        rule: the learning-rate rule of the config.
-        multigrid: follow the MULTIGRID section; False trains plainly whatever the config says.
+        schedule: of the config.
+        multigrid: follow the MULTIGRID section; False gives one phase.
 
     Raises:
-        ConfigError: there is no such section, or it does not work out with the sections beside it or with the model.
+        ConfigError: there is no such section, or it does not fit other sections or the model.
     """
     if not multigrid:
-        return plan(None, BaselineRun(cfg.epochs, cfg.DATASET.batch_size)), rule
+        return plan(None, BaselineRun(cfg.epochs, cfg.DATASET.batch_size)), schedule
     place, spec = cfg.origin.path, cfg.MULTIGRID
     if spec is None:
         raise ConfigError([
@@ -38,23 +38,27 @@ def phases_of(
         ])  # fmt: skip
     if cfg.GRADIENT_ACCUMULATION is not None or cfg.sync_bn:
         other = "sync_bn" if cfg.sync_bn else "GRADIENT_ACCUMULATION"
-        raise ConfigError(
-            [f"{place}: --multigrid chooses batches and their normalisation itself; remove {other}"]
-        )
+        raise ConfigError([
+            f"{place}: --multigrid chooses batches and their normalization itself; remove {other}"
+        ])  # fmt: skip
     try:
-        phases = plan(spec, plain_of(cfg, build_pipeline(cfg, "train")), rule, model.alpha)
+        baseline = baseline_of(cfg, build_pipeline(cfg, "train"))
+        phases = plan(spec, baseline, schedule, model.alpha)
     except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError([f"{place}: {error}"]) from error
     splits = max(phase.bn_splits for phase in phases)
     if splits > 1 and not set_norm_splits(model, 1):
         raise ConfigError([
-            f"{place}: MULTIGRID normalises batches in {splits} parts, which {cfg.MODEL.name} cannot; "
-            "set MULTIGRID.bn_base_size to the largest batch, or take a network with sub-batch norm (ResNetSlowFast)"
+            f"{place}: MULTIGRID normalizes batches in {splits} parts, which {cfg.MODEL.name} "
+            "cannot; set MULTIGRID.bn_base_size to the largest batch, or use a network with "
+            "sub-batch norm (ResNetSlowFast)"
         ])  # fmt: skip
-    return phases, learning_rate(spec, rule, phases)
+    return phases, learning_rate(spec, schedule, phases)
 
 
-def plain_of(cfg: Config, pipeline: Pipeline) -> BaselineRun:
+def baseline_of(cfg: Config, pipeline: Pipeline) -> BaselineRun:
     """The run without multigrid, as its training pipeline describes it.
 
     Raises:
@@ -72,7 +76,7 @@ def plain_of(cfg: Config, pipeline: Pipeline) -> BaselineRun:
 
 
 def batch_shapes(phase: Phase) -> tuple[BatchShape, ...]:
-    """The batches that the steps of a phase repeat; a plain run leaves the clips to the pipeline."""
+    """The batches that the steps of a phase repeat; plain training leaves clips to the pipeline."""
     return tuple(BatchShape(step.batch_size, _clip(phase, step)) for step in phase.cycle)
 
 
@@ -83,10 +87,9 @@ def _clip(phase: Phase, step: StepShape) -> ClipShape | None:
 
 
 def clip_shapes(phases: Sequence[Phase]) -> list[ClipShape]:
-    """Every shape of clip that the phases train on, once; none for a plain run."""
-    return list(
-        dict.fromkeys(shape.clip for phase in phases for shape in batch_shapes(phase) if shape.clip)
-    )
+    """The different clip shapes of all phases; none for plain training."""
+    shapes = [shape.clip for phase in phases for shape in batch_shapes(phase) if shape.clip]
+    return list(dict.fromkeys(shapes))
 
 
 def order_of(
@@ -95,11 +98,13 @@ def order_of(
     """The batches of this rank in an epoch of the phase.
 
     Args:
-        records: a list of records may have an order of its own, as shards have.
-        short_cycle: False takes batches of the phase's own crop alone.
+        records: decide on the kind of order, as shards have their own.
+        short_cycle: False uses the last step of the cycle alone, the phase's own crop.
 
     Raises:
         ValueError: the records do not fill one batch.
     """
-    cycle = batch_shapes(phase) if short_cycle else batch_shapes(phase)[-1:]
+    cycle = batch_shapes(phase)
+    if not short_cycle:
+        cycle = cycle[-1:]
     return records.order(cycle, cfg.seed, dist.rank(), dist.world_size(), cfg.max_iters)

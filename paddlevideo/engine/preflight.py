@@ -20,7 +20,7 @@ def preflight(
     """Try each split's pipeline on a synthetic clip and compare the result with the model's inputs.
 
     Args:
-        clips: shapes that a multigrid plan gives to training clips, tried besides the pipeline's own.
+        clips: shapes that a multigrid plan gives to training clips, tried besides its own.
 
     Returns:
         per split, the shape of each model input for one sample, with an axis of views in front

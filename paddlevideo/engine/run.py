@@ -7,42 +7,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
 
 from paddlevideo import dist, log
-from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.engine import amp, best_validation
-from paddlevideo.engine.build import (
-    Classes,
-    build_metric,
-    build_model,
-    build_pipeline,
-    load_pretrained,
-    load_records,
-)
+from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
-from paddlevideo.engine.finetune import (
-    apply_finetune,
-    class_weights,
-    load_weights,
-    training_records,
-)
+from paddlevideo.engine.class_weights import class_weights, training_records
+from paddlevideo.engine.classes import Classes, load_records
+from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
+from paddlevideo.engine.plan import Plan, make_plan
 from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.preflight import preflight
+from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.runfile import write_run_file
+from paddlevideo.engine.start_weights import load_weights, random_start_text
 from paddlevideo.engine.stop import StopSignal
-from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
-from paddlevideo.solver.phases import Phase, plan_table
+from paddlevideo.solver.phases import Phase
 
 logger = log.logger
 
@@ -62,43 +52,6 @@ class Options:
     weights: str | None = None
     resume: str | None = None
     multigrid: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What happens when: phases of training, their steps, the learning rate.
-
-    Args:
-        phases: one for plain training.
-        steps: per epoch of each phase.
-        schedule: fractional epoch -> learning rate.
-        lr_scale: factor on the schedule, for the global batch size.
-        accumulate: batches per optimizer step.
-        table: of a multigrid plan, "" for plain training.
-    """
-
-    phases: list[Phase]
-    steps: list[int]
-    schedule: Any
-    lr_scale: float
-    accumulate: int
-    table: str = ""
-
-    @property
-    def num_epochs(self) -> int:
-        return self.phases[-1].end
-
-    def steps_before(self, epoch: int) -> int:
-        """Steps of all epochs before this one, counted from 0."""
-        total = 0
-        for phase, steps in zip(self.phases, self.steps, strict=True):
-            total += steps * min(max(epoch - phase.first, 0), phase.num_epochs)
-        return total
-
-    def lr(self, epoch: int, step: int, num_steps: int) -> float:
-        """The learning rate of a step, one of `num_steps` of its epoch."""
-        at = epoch + step / num_steps if self.schedule.iter_step else epoch
-        return self.lr_scale * self.schedule(at)
 
 
 @dataclass
@@ -194,7 +147,7 @@ def prepare(cfg: Config, options: Options) -> Run:
         logger.info(random_start_text(cfg))
     write_run_file(cfg, folder, classes, run_flags(options))
     progress = state.progress
-    run = Run(
+    return Run(
         cfg=cfg,
         options=options,
         folder=folder,
@@ -213,8 +166,6 @@ def prepare(cfg: Config, options: Options) -> Run:
         precise=PreciseBN(),
         began=time.perf_counter() - progress.seconds,
     )
-    announce(run)
-    return run
 
 
 def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Phase]) -> None:
@@ -240,16 +191,17 @@ def trainable(
     """
     multi_precision = cfg.amp and cfg.amp_level == "O2"
     optimizer = recipe.build(model.named_parameters(), multi_precision=multi_precision)
-    model, optimizer, scaler = amp.prepare(cfg, model, optimizer)
+    prepared: Any
+    prepared, optimizer, scaler = amp.prepare(cfg, model, optimizer)
     if cfg.sync_bn and not amp.on_gpu():
         raise ConfigError([
             f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"
         ])  # fmt: skip
     if cfg.sync_bn and dist.world_size() > 1:
-        model = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    network = paddle.DataParallel(model) if dist.world_size() > 1 else model
-    average = ema.start(model) if cfg.EMA else None
-    return network, TrainState(model, optimizer, scaler, Progress(), classes.names, "", average)
+        prepared = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(prepared)
+    network = paddle.DataParallel(prepared) if dist.world_size() > 1 else prepared
+    average = ema.start(prepared) if cfg.EMA else None
+    return network, TrainState(prepared, optimizer, scaler, Progress(), classes.names, "", average)
 
 
 def load_data(
@@ -273,27 +225,6 @@ def load_data(
         failures=FailureCount(cfg.DATASET.train.args.get("max_failures", 0.01), len(train.records)),
         missing_audio=MissingAudio(train.records),
     )
-
-
-def make_plan(
-    cfg: Config, phases: list[Phase], schedule: Any, records: RecordList, multigrid: bool
-) -> Plan:
-    """How batches, ranks and the learning rate belong together."""
-    steps = [len(order_of(cfg, phase, records)) for phase in phases]
-    accumulate = accumulation(cfg, steps[0])
-    global_batch = cfg.DATASET.batch_size * dist.world_size()
-    schedule = schedule.with_epoch_size(steps[0] * global_batch)
-    # The rates of a multigrid plan are those of the plain batch, whatever the batch of a phase.
-    lr_scale = linear_scale(schedule.reference_batch_size, global_batch * accumulate)
-    table = ""
-    if multigrid:
-        table = plan_table(
-            phases,
-            lambda epoch: lr_scale * schedule(epoch),
-            len(records.records),
-            dist.world_size(),
-        )
-    return Plan(phases, steps, schedule, lr_scale, accumulate, table)
 
 
 def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
@@ -340,57 +271,10 @@ def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: 
     return bool(accounts or weights)
 
 
-def random_start_text(cfg: Config) -> str:
-    """That a run starts from random weights, and how it would start from others."""
-    part = cfg.MODEL.args.get("backbone")
-    backbone = ""
-    if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
-        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE"
-    return (
-        "starting from random weights; those of a trained model are taken with -w FILE" + backbone
-    )
-
-
 def run_flags(options: Options) -> str:
     """The flags of main.py that repeat a run, for run.yaml."""
     flags = "--multigrid " if options.multigrid else ""
     return flags + (f"-w {shlex.quote(options.weights)} " if options.weights else "")
-
-
-def accumulation(cfg: Config, num_steps: int) -> int:
-    """Batches per optimizer step, from GRADIENT_ACCUMULATION.global_batch_size.
-
-    Raises:
-        ConfigError: it is no multiple of ranks x batch size, or an epoch is too short for one step.
-    """
-    if cfg.GRADIENT_ACCUMULATION is None:
-        return 1
-    wanted = cfg.GRADIENT_ACCUMULATION.global_batch_size
-    batch = cfg.DATASET.batch_size * dist.world_size()
-    if wanted % batch or wanted < batch:
-        raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size is {wanted}, expected a "
-            f"multiple of {batch} (batch_size {cfg.DATASET.batch_size} x {dist.world_size()} ranks)"
-        ])  # fmt: skip
-    if wanted // batch > num_steps:
-        raise ConfigError([
-            f"{cfg.origin.path}: GRADIENT_ACCUMULATION.global_batch_size {wanted} needs "
-            f"{wanted // batch} batches, an epoch has {num_steps}; make it smaller"
-        ])  # fmt: skip
-    return wanted // batch
-
-
-def linear_scale(reference: int | None, global_batch: int) -> float:
-    """Factor on the learning rate: real global batch / `reference_batch_size`; 1 without one."""
-    if reference is None:
-        logger.info(
-            f"learning rate as written, for a global batch of {global_batch} "
-            "(reference_batch_size would scale it)"
-        )
-        return 1.0
-    scale = global_batch / reference
-    logger.info(f"learning rate x {scale:g}: global batch {global_batch}, written for {reference}")
-    return scale
 
 
 def restore(
@@ -430,53 +314,3 @@ def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
 
 
 # --- announcing ---------------------------------------------------------------------------------
-
-
-def announce(run: Run) -> None:
-    """Log what will be trained on what."""
-    cfg, model, classes = run.cfg, run.state.model, run.classes
-    for note in cfg.origin.notes:
-        logger.info(note)
-    if cfg.EARLY_STOPPING and run.data.valid is None:
-        logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
-    if classes.num == 1 and not model.multi_label:
-        logger.warning(
-            "there is only one class, so every prediction will be right; add videos of another"
-        )
-    if run.class_weights is not None:
-        logger.info(f"class weights: {class_weights_text(classes, run.class_weights.numpy())}")
-    if cfg.amp and not amp.on_gpu():
-        logger.info(
-            "AMP on a CPU rounds to bfloat16 and computes in float32: "
-            "the numbers of mixed precision, not its speed"
-        )
-    if cfg.onednn and not amp.on_gpu() and onednn.missing():
-        logger.info(f"convolutions are Paddle's own, which are slower: oneDNN {onednn.missing()}")
-    names = f" ({first_names(classes, 6)})" if classes.names else ""
-    logger.info(
-        f"{len(run.data.records.records)} training and {run.data.num_valid} validation records, "
-        f"{classes.num} classes{names}"
-    )
-    size = sum(int(np.prod(p.shape)) for p in model.parameters() if not p.stop_gradient)
-    logger.info(
-        f"{cfg.model_name}: {size / 1e6:.2f} M parameters on {paddle.get_device()}, "
-        f"{dist.world_size()} rank(s), {run.num_steps} steps of {cfg.DATASET.batch_size} clips an "
-        f"epoch, {run.plan.num_epochs} epochs, output in {run.folder}"
-    )
-    if run.plan.table:
-        logger.info(f"multigrid plan:\n{run.plan.table}")
-    elif cfg.MULTIGRID is not None:
-        logger.info("plain training: --multigrid would follow the MULTIGRID section")
-
-
-def class_weights_text(classes: Classes, weights: np.ndarray, limit: int = 12) -> str:
-    """ "a 1.5, b 0.5, ..." """
-    names = [classes.name(number) for number in range(classes.num)]
-    parts = [f"{k} {v:.3g}" for k, v in zip(names[:limit], weights, strict=False)]
-    return ", ".join([*parts, *(["..."] if len(names) > limit else [])])
-
-
-def first_names(classes: Classes, limit: int) -> str:
-    """ "a, b, ..." """
-    names = list(classes.names or ())[:limit]
-    return ", ".join([*names, *(["..."] if classes.num > limit else [])])

@@ -1,4 +1,4 @@
-"""`run.yaml`: the resolved config of a run, with what else is needed to repeat it."""
+"""`run.yaml`: the resolved config of a run, and the facts that are needed to repeat it."""
 
 import platform
 import shlex
@@ -11,7 +11,7 @@ from pathlib import Path
 from paddlevideo import dist
 from paddlevideo.config import yamltree
 from paddlevideo.config.schema import Config
-from paddlevideo.engine.build import Classes
+from paddlevideo.engine.classes import Classes
 from paddlevideo.files import atomic_write
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "av", "decord")
@@ -29,7 +29,11 @@ def versions() -> dict[str, str]:
 
 
 def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "") -> None:
-    """Write `<folder>/run.yaml`; `main.py -c <folder>/run.yaml` repeats the run. Class names go to `labels.txt` beside it."""
+    """Write `<folder>/run.yaml`, which repeats the run, and class names to `labels.txt`.
+
+    Args:
+        flags: of main.py, besides `-c`.
+    """
     if not dist.is_main():
         return
     again = f"{flags}-c {shlex.quote(str(folder / 'run.yaml'))}"

@@ -1,4 +1,4 @@
-"""Stop signals: SIGTERM and SIGINT end a run at the same step on all ranks, with its state saved."""
+"""Stop signals: SIGTERM and SIGINT end a run at the same step on all ranks, state saved."""
 
 import contextlib
 import signal

@@ -7,8 +7,9 @@ from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.failures import refuse
 from paddlevideo.data.loader import Loader
-from paddlevideo.engine.build import build_model, load_records
+from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import mean_scores, to_tensors, views_at_once
 from paddlevideo.engine.loaders import eval_loader
 from paddlevideo.engine.preflight import preflight

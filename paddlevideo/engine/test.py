@@ -9,14 +9,15 @@ from scipy.special import expit
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.engine.build import build_model, load_records
+from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.files import check_writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
-from paddlevideo.metrics.scores import softmax
+from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.weights import load_into
 
@@ -65,7 +66,7 @@ def class_row(scored: Scored) -> dict[str, Any]:
 
 def tag_row(scored: Scored) -> dict[str, Any]:
     """The row of a multi-label video: its labels and its best classes, best first."""
-    best = np.argsort(-scored.logits, kind="stable")[:TAGS]
+    best = best_classes(scored.logits, TAGS)
     scores = [float(f"{expit(scored.logits[k]):.8g}") for k in best]
     labels = np.flatnonzero(scored.target > 0).tolist()
     return {**_where(scored), "labels": labels, "classes": best.tolist(), "scores": scores}

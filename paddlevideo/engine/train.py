@@ -79,7 +79,7 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
         with amp.autocast(cfg, state.model):
             inputs = {name: batch[name] for name in state.model.train_inputs if name in batch}
             losses = state.model.losses(run.network(inputs), batch)
-        loss = losses["loss"].item()
+        loss = float(losses["loss"])
         if not np.isfinite(loss):
             failed = FailedStep(epoch + 1, step, loss, run.lr(epoch, step))
             files = [run.data.records.records[i].location for i in loaded.batch["index"].tolist()]
@@ -89,7 +89,8 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
     # What the last batches of an epoch leave of an accumulation is dropped, as in the reference.
     if updates:
         update_weights(run, epoch, step)
-    return {"loss": loss, **{k: float(v) for k, v in losses.items() if k != "loss"}}
+    others = {name: float(value) for name, value in losses.items() if name != "loss"}
+    return {"loss": loss, **others}
 
 
 def make_batch(run: Run, loaded: Loaded, epoch: int, rng: np.random.Generator) -> dict[str, Any]:

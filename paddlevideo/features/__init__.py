@@ -1,1 +1,1 @@
-"""A recognizer turns videos into frame features in shards, for models that classify those."""
+"""Frame features: a trained recognizer turns videos into shards that a tagger reads."""

@@ -1,7 +1,8 @@
-"""Features of frames as bytes: principal components, whitening and 8 bits, fitted on a training set, applied to any other.
+"""Encode frame features as bytes: principal components, whitening and 8 bits.
 
-YouTube-8M stores its features so: whitened principal components, cut at two deviations, 0 .. 255 for -2 .. 2. Without
-components each value is whitened by itself, with its own mean and deviation.
+A codec is fitted on a training set and applied to all sets. YouTube-8M stores its features in this
+way: whitened principal components, clipped at two standard deviations, with 0 .. 255 for -2 .. 2.
+Without principal components each value is whitened by itself, with its own mean and std.
 """
 
 import io
@@ -16,43 +17,57 @@ import numpy as np
 from paddlevideo.files import atomic_write
 from paddlevideo.sample import DecodeError
 
-LIMIT = 2.0  # what is further from the mean (deviations) is cut there
+LIMIT = 2.0  # values are clipped at this distance from the mean (standard deviations)
 LEVELS = 255 / (2 * LIMIT)
-EPSILON = 1e-4  # added to a deviation, as in the official features
+EPSILON = 1e-4  # added to each std, as in the official features of YouTube-8M
 VERSION = 1
+DAMAGED_FILE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Moments:
-    """Sums over frames from which mean and covariance follow: D x D numbers, however many frames there are."""
+    """Running sums from which the mean and covariance of frames follow, in D x D memory.
 
-    def __init__(self, width: int):
+    Args:
+        size: D, values per frame.
+    """
+
+    def __init__(self, size: int):
         self.count = 0
-        self.shift: np.ndarray | None = (
-            None  # about where the values are; small differences lose no digits
-        )
-        self.sum, self.products = np.zeros(width), np.zeros((width, width))
+        # Subtracted from all frames, because sums of large numbers lose digits.
+        self.shift: np.ndarray | None = None
+        self.sum, self.products = np.zeros(size), np.zeros((size, size))
 
     def add(self, frames: np.ndarray) -> None:
-        """float [T, D]"""
+        """Add frames, float [T, D]."""
+        if not len(frames):
+            return
         frames = frames.astype(np.float64)
-        if self.shift is None and len(frames):
+        if self.shift is None:
             self.shift = frames.mean(axis=0)
-        if len(frames):
-            centered = frames - self.shift
-            self.count += len(frames)
-            self.sum += centered.sum(axis=0)
-            self.products += centered.T @ centered
+        centered = frames - self.shift
+        self.count += len(frames)
+        self.sum += centered.sum(axis=0)
+        self.products += centered.T @ centered
 
     def mean_and_covariance(self) -> tuple[np.ndarray, np.ndarray]:
-        """float64 [D], [D, D]
+        """Return float64 [D] and [D, D].
 
         Raises:
             ValueError: fewer than two frames.
         """
         if self.count < 2 or self.shift is None:
             raise ValueError(f"{self.count} frames to fit on; at least two are needed")
-        off = self.sum / self.count
-        return self.shift + off, self.products / self.count - np.outer(off, off)
+        offset = self.sum / self.count
+        return self.shift + offset, self.products / self.count - np.outer(offset, offset)
 
 
 @dataclass(frozen=True)
@@ -61,8 +76,10 @@ class Codec:
 
     Args:
         mean: float32 [D].
-        components: float32 [D, d], the largest first; None for the values themselves, d = D.
-        scale: float32 [d], deviation of each, plus a little: what undoes the whitening, `whitening` of NeXtVLAD.
+        components: principal components float32 [D, d], largest variance first; None keeps the
+            values themselves, then d = D.
+        scale: std of each stored value plus EPSILON, float32 [d]. Multiplying by it undoes the
+            whitening; it is the `whitening` of NeXtVLAD.
     """
 
     mean: np.ndarray
@@ -70,84 +87,92 @@ class Codec:
     scale: np.ndarray
 
     def __post_init__(self):
-        shapes = (self.mean.shape, np.shape(self.components), self.scale.shape)
-        wide, narrow = self.mean.size, self.scale.size
-        wanted = ((wide,), (wide, narrow) if self.components is not None else (), (narrow,))
-        if shapes != wanted or (self.components is None and wide != narrow):
+        num_values, num_stored = self.mean.size, self.scale.size
+        components_shape = None if self.components is None else self.components.shape
+        shapes = (self.mean.shape, components_shape, self.scale.shape)
+        expected = ((num_values,), (num_values, num_stored), (num_stored,))
+        if self.components is None:
+            expected = ((num_values,), None, (num_values,))
+        if shapes != expected:
             raise ValueError(
-                f"mean, components, scale are {shapes}; expected [D], [D, d] or none, [d]"
+                f"mean, components and scale have shapes {shapes}; "
+                "expected [D], [D, d] or none, and [d]"
             )
-        if (
-            not all(np.isfinite(part).all() for part in (self.mean, self.scale))
-            or self.scale.min(initial=1) <= 0
-        ):
-            raise ValueError("mean or scale holds numbers that are not finite, or a deviation of 0")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
+            raise ValueError("mean or scale holds values that are not finite")
+        if self.scale.min(initial=1) <= 0:
+            raise ValueError("scale holds a standard deviation of 0 or less")
 
     @property
-    def width(self) -> int:
-        """Values of a frame, as stored."""
+    def size(self) -> int:
+        """d, stored values per frame."""
         return len(self.scale)
 
     def encode(self, frames: np.ndarray) -> np.ndarray:
         """float [T, D] -> uint8 [T, d].
 
         Raises:
-            ValueError: frames of another width, or numbers that are not finite.
+            ValueError: another number of values per frame, or values that are not finite.
         """
         if frames.ndim != 2 or frames.shape[1] != len(self.mean):
             raise ValueError(
-                f"frames are {list(frames.shape)}, expected [T, {len(self.mean)}]: features of another network"
+                f"frames are {list(frames.shape)}, expected [T, {len(self.mean)}]: "
+                "they are features of another network"
             )
         if not np.isfinite(frames).all():
-            raise ValueError("the network gave numbers that are not finite")
+            raise ValueError("the network returned values that are not finite")
         values = frames.astype(np.float32) - self.mean
-        values = (values if self.components is None else values @ self.components) / self.scale
-        return np.rint((np.clip(values, -LIMIT, LIMIT) + LIMIT) * LEVELS).astype(np.uint8)
+        if self.components is not None:
+            values = values @ self.components
+        values = np.clip(values / self.scale, -LIMIT, LIMIT)
+        return np.rint((values + LIMIT) * LEVELS).astype(np.uint8)
 
     def decode(self, stored: np.ndarray) -> np.ndarray:
-        """uint8 [T, d] -> float32 [T, D], as near as 8 bits and the components kept allow."""
+        """uint8 [T, d] -> float32 [T, D], as close as 8 bits and the kept components allow."""
         values = (stored / LEVELS - LIMIT).astype(np.float32) * self.scale
-        return (values if self.components is None else values @ self.components.T) + self.mean
+        if self.components is not None:
+            values = values @ self.components.T
+        return values + self.mean
 
 
 def fit(moments: Moments, num_components: int | None = None) -> Codec:
-    """The codec for features with these moments.
+    """Fit a codec.
 
     Args:
-        num_components: how many principal components are kept; None keeps the values as they are.
+        num_components: number of principal components; None keeps the values themselves.
 
     Raises:
-        ValueError: fewer frames than components, or fewer values.
+        ValueError: more components than values per frame, or than frames minus one.
     """
     mean, covariance = moments.mean_and_covariance()
     if num_components is None:
-        deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
-        return Codec(mean.astype(np.float32), None, (deviation + EPSILON).astype(np.float32))
-    if not 1 <= num_components <= min(len(mean), moments.count - 1):
+        std = np.sqrt(np.maximum(np.diag(covariance), 0))
+        return Codec(mean.astype(np.float32), None, (std + EPSILON).astype(np.float32))
+    limit = min(len(mean), moments.count - 1)
+    if not 1 <= num_components <= limit:
+        data = f"{len(mean)} values in {moments.count} frames"
         raise ValueError(
-            f"{num_components} principal components of {len(mean)} values in {moments.count} frames; at most "
-            f"{min(len(mean), moments.count - 1)} can be fitted"
+            f"{num_components} principal components of {data}; at most {limit} can be fitted"
         )
     variance, vectors = np.linalg.eigh(covariance)
     variance, vectors = variance[::-1][:num_components], vectors[:, ::-1][:, :num_components]
-    # Either sign of a component is right: the largest value is made positive, so that every machine takes the same.
+    # The sign of a component is arbitrary. Its largest value is made positive, so that the result
+    # does not depend on the machine.
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(num_components)]
+    components = (vectors * np.sign(largest)).astype(np.float32)
     scale = np.sqrt(np.maximum(variance, 0)) + EPSILON
-    return Codec(
-        mean.astype(np.float32),
-        (vectors * np.sign(largest)).astype(np.float32),
-        scale.astype(np.float32),
-    )
+    return Codec(mean.astype(np.float32), components, scale.astype(np.float32))
 
 
 def write_codecs(path: str | Path, codecs: Mapping[str, Codec], made_by: str) -> None:
-    """Write the codec of each feature, whole or not at all.
+    """Write the codecs of all features to `.npz`, completely or not at all.
 
     Args:
-        made_by: what the features come from, to be compared before others are encoded.
+        codecs: by the name of the feature.
+        made_by: identifies the network; compared before other features are encoded.
     """
-    arrays = {
-        "version": np.int64(VERSION),
+    arrays: dict[str, np.ndarray] = {
+        "version": np.array(VERSION, np.int64),
         "made_by": np.array(made_by),
         "names": np.array(list(codecs)),
     }
@@ -156,36 +181,27 @@ def write_codecs(path: str | Path, codecs: Mapping[str, Codec], made_by: str) ->
         if codec.components is not None:
             arrays[f"{name}/components"] = codec.components
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def read_codecs(path: str | Path) -> tuple[dict[str, Codec], str]:
-    """(the codec of each feature, what the features come from).
+    """Return (codecs by the name of the feature, made_by).
 
     Raises:
-        DecodeError: not such a file, or a damaged one.
+        DecodeError: it is not a file of codecs, or it is damaged.
         OSError: it cannot be read.
     """
     content = io.BytesIO(Path(path).read_bytes())
     try:
-        with np.load(content, allow_pickle=False) as held:
-            if int(held["version"]) != VERSION:
-                raise ValueError(f"of version {held['version']}")
+        with np.load(content, allow_pickle=False) as arrays:
+            version = int(arrays["version"])
+            if version != VERSION:
+                raise ValueError(f"version {version}, expected {VERSION}")
             codecs = {}
-            for name in held["names"].tolist():
-                components = held.get(f"{name}/components")
-                codecs[name] = Codec(held[f"{name}/mean"], components, held[f"{name}/scale"])
-            return codecs, str(held["made_by"])
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        OSError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DecodeError(
-            f"{path}: not what was fitted for features, or damaged ({type(error).__name__}: {error})"
-        ) from error
+            for name in arrays["names"].tolist():
+                components = arrays.get(f"{name}/components")
+                codecs[name] = Codec(arrays[f"{name}/mean"], components, arrays[f"{name}/scale"])
+            return codecs, str(arrays["made_by"])
+    except DAMAGED_FILE as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DecodeError(f"{path}: not a file of feature codecs, or damaged ({reason})") from error

@@ -1,13 +1,13 @@
-"""A trained recognizer -> features of a video's frames, as NeXtVLAD takes them: one picture and one sound vector a second.
+"""Turn videos into frame features with a trained recognizer, as input of NeXtVLAD.
 
-    extract = FeatureExtractor.beside("features/train")    # the folder that tools/extract_features.py has written
-    example = extract(Record("clip.mp4", id="clip"))       # rgb uint8 [T, D], audio uint8 [T, 128]
+    extract = FeatureExtractor.from_folder("features/train")  # of tools/extract_features.py
+    example = extract(Record("clip.mp4", id="clip"))    # rgb uint8 [T, D], audio uint8 [T, 128]
 
-What is taken of a network is what its head gets, averaged over the picture. A network of pictures gives C values of the frame
-in the middle of each second; one of clips gives those of its pathways, behind each other, of its own clip around that moment.
-The sound is no network's: mean and deviation of 64 log-mel bands in that second. The official features of YouTube-8M come from
-an Inception network, and a VGG-like one for sound, that are not ours: their values are others, and so are weights trained on
-them.
+There is one image vector and one audio vector per second. The image vector is the input of the
+recognizer's head, averaged over space: that of the frame in the middle of each second, or, from a
+network that takes clips, the concatenated pathways of a clip around that moment. The audio vector
+comes from no network: it is the mean and std of 64 log-mel bins. The official features of
+YouTube-8M come from other networks, so weights that were trained on them do not fit these.
 """
 
 import json
@@ -23,35 +23,42 @@ import paddle
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.views import Views
-from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.evaluate import to_tensors
 from paddlevideo.engine.load import trained_model
 from paddlevideo.features.codec import Codec, read_codecs
-from paddlevideo.features.video_steps import AUDIO_SIZE, ReadSteps, Steps, steady
+from paddlevideo.features.video_steps import (
+    AUDIO_SIZE,
+    FeatureInput,
+    StepReader,
+    Steps,
+    feature_pipeline,
+)
 from paddlevideo.files import atomic_write
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.models import onednn
+from paddlevideo.models.base import Recognizer
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.weights import checksum, state_arrays
 
-RECIPE, FITTED = "extractor.json", "fitted.npz"
-PART_BYTES = 64 << 20  # of decoded frames that one process holds and sends at once
-RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}  # of float32 input in one run of the network
+RECIPE_FILE, CODEC_FILE = "extractor.json", "fitted.npz"
+PART_BYTES = 64 << 20  # decoded frames that one process holds and sends at once
+BATCH_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}  # float32 input of one run of the network
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes the features; stands beside them as `extractor.json`.
+    """How features are made; stored next to them as `extractor.json`.
 
     Args:
-        config, overrides: of the visual network.
-        weights: its file.
-        frame_rate: steps a second.
-        max_frames: steps of a video; what is behind them is not looked at.
-        audio: whether there are sound vectors.
+        config, overrides: of the recognizer.
+        weights: its weight file.
+        frame_rate: steps per second.
+        max_frames: steps per video; the rest of the video is ignored.
+        audio: also make audio vectors.
     """
 
     config: str
@@ -62,29 +69,34 @@ class Recipe:
     audio: bool = True
 
     def __post_init__(self):
-        if not 0 < self.frame_rate <= 1000 or self.max_frames < 1:
-            raise ValueError(
-                f"frame_rate is {self.frame_rate}, max_frames {self.max_frames}; expected steps a second above 0, and 1 or more"
-            )
+        if not 0 < self.frame_rate <= 1000:
+            raise ValueError(f"frame_rate is {self.frame_rate}, expected above 0, up to 1000 (1/s)")
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames is {self.max_frames}, expected at least 1")
 
 
 @dataclass
 class Vectors:
-    """Features of a video before they become bytes: name -> float32 [T, D]; `silent`: it has no sound."""
+    """Features of one video before encoding.
+
+    Args:
+        features: name -> float32 [T, D].
+        no_audio: the video has no audio; its audio vectors are those of silence.
+    """
 
     features: dict[str, np.ndarray]
-    silent: bool = False
+    no_audio: bool = False
 
 
 class FrameNetwork:
-    """The network of a recipe, ready to make vectors of videos.
+    """A recognizer that makes the vectors of videos, as a recipe describes.
 
     Attributes:
-        widths: values of a frame, by the name of the feature: rgb, and audio where wanted.
-        made_by: text that is equal where vectors are.
+        sizes: feature name -> values per step: `rgb`, and `audio` if the recipe includes it.
+        made_by: identifies network, config and frame rate; equal texts mean equal vectors.
 
     Raises:
-        ConfigError, WeightsError: config or weights are wrong, or give no features of frames.
+        ConfigError, WeightsError: config or weights are wrong, or the model has no frame features.
     """
 
     def __init__(self, recipe: Recipe):
@@ -92,143 +104,152 @@ class FrameNetwork:
         cfg = load_config(recipe.config, recipe.overrides)
         self._onednn = cfg.onednn
         self._model, _ = trained_model(cfg, recipe.weights)
-        self.of_clips = _takes_clips(self._model, cfg)
+        self.feature_input = _feature_input(self._model, cfg)
         split = "valid" if cfg.PIPELINE.valid else "test"
-        self._pipeline = _visual_pipeline(cfg, split, self.of_clips)
-        channels = self._model.backbone.out_channels
-        self.widths = {"rgb": sum(channels.values()) if isinstance(channels, dict) else channels}
+        self._pipeline = _visual_pipeline(cfg, split, self.feature_input)
+        self.sizes = {"rgb": self._model.feature_size}
         if recipe.audio:
-            self.widths["audio"] = AUDIO_SIZE
-        about = json.dumps(
-            [cfg.origin.data["MODEL"], cfg.origin.data["PIPELINE"][split]], sort_keys=True
-        )
-        self.made_by = (
-            f"network {checksum(state_arrays(self._model))}, config {zlib.crc32(about.encode()):08x}, "
-            f"{recipe.frame_rate:g} frames a second"
-        )
-        per_step = self._pipeline.synthetic()["frames"].nbytes
-        if not self.of_clips:
-            per_step //= self._pipeline.sample.num_frames * self._pipeline.num_clips
-        part = max(1, min(recipe.max_frames, PART_BYTES // max(1, per_step)))
-        self._parts = -(-recipe.max_frames // part)
-        self._rows = max(
-            1, RUN_BYTES["gpu" if amp.on_gpu() else "cpu"] // (4 * max(1, per_step))
-        )  # bytes become floats
-        self.reader = ReadSteps(
-            self._pipeline, self.of_clips, recipe.frame_rate, recipe.max_frames, part, recipe.audio
+            self.sizes["audio"] = AUDIO_SIZE
+        self.made_by = _made_by(cfg, split, self._model, recipe.frame_rate)
+        step_bytes = max(1, self._step_bytes())
+        part_size = max(1, min(recipe.max_frames, PART_BYTES // step_bytes))
+        self._num_parts = -(-recipe.max_frames // part_size)
+        # Bytes become float32.
+        batch_bytes = BATCH_BYTES["gpu" if amp.on_gpu() else "cpu"]
+        self._batch_size = max(1, batch_bytes // (4 * step_bytes))
+        self.reader = StepReader(
+            self._pipeline,
+            self.feature_input,
+            recipe.frame_rate,
+            recipe.max_frames,
+            part_size,
+            recipe.audio,
         )
 
     def vectors(
         self, records: Sequence[Record], num_workers: int | None = None, label: str = "videos"
     ) -> Iterator[tuple[int, Vectors | str]]:
-        """(place of the record, its vectors or why there are none), in the order in which they are done.
+        """Yield (index of the record, its vectors or an error text), in the order of completion.
 
-        Videos are decoded in `num_workers` processes, None for one per core, 0 for this one, a few ahead of the network.
+        Args:
+            num_workers: processes that decode, a few videos ahead of the network; None for one
+                per core, 0 to decode in this process.
+            label: of the progress bar.
         """
-        jobs = [(record, part) for record in records for part in range(self._parts)]
-        waiting: dict[int, dict[int, Vectors | str | None]] = {}
-        for number, got in run_each(self.reader, jobs, num_workers, label):
-            place, part = divmod(number, self._parts)
-            mine = waiting.setdefault(place, {})
-            if isinstance(got, Crash):
-                got = "it ended the process that decoded it"
-            mine[part] = self._of(got) if isinstance(got, Steps) else got
-            if len(mine) == self._parts:
-                yield place, _joined([mine[part] for part in range(self._parts)])
-                del waiting[place]
+        jobs = [(record, part) for record in records for part in range(self._num_parts)]
+        pending: dict[int, dict[int, Vectors | str | None]] = {}
+        for job, result in run_each(self.reader, jobs, num_workers, label):
+            index, part = divmod(job, self._num_parts)
+            if isinstance(result, Crash):
+                result = "decoding it ended its process"
+            elif isinstance(result, Steps):
+                result = self._vectors_of(result)
+            parts = pending.setdefault(index, {})
+            parts[part] = result
+            if len(parts) == self._num_parts:
+                yield index, _join([parts[part] for part in range(self._num_parts)])
+                del pending[index]
 
     def __call__(self, record: Record) -> Vectors:
-        """The vectors of one video, in this process.
+        """Return the vectors of one video; decode it in this process.
 
         Raises:
-            DecodeError: there are none.
+            DecodeError: it cannot be decoded.
         """
-        _, got = next(self.vectors([record], num_workers=0, label=""))
-        if isinstance(got, str):
-            raise DecodeError(got)
-        return got
+        _, result = next(self.vectors([record], num_workers=0, label=""))
+        if isinstance(result, str):
+            raise DecodeError(result)
+        return result
 
-    def _of(self, steps: Steps) -> Vectors:
-        features = {"rgb": self._seen(steps)}
-        if steps.sound is not None:
-            features["audio"] = steps.sound
-        return Vectors(features, steps.silent)
+    def _step_bytes(self) -> int:
+        """Bytes of the frames of one step, as they are sent between processes."""
+        num_bytes = self._pipeline.synthetic()["frames"].nbytes
+        if self.feature_input == "clip":
+            return num_bytes
+        return num_bytes // (self._pipeline.sample.num_frames * self._pipeline.num_clips)
 
-    def _seen(self, steps: Steps) -> np.ndarray:
-        """What the network makes of each step, float32 [T, D]; the mean over the crops of one."""
-        frames, count = steps.frames, steps.num_steps
+    def _vectors_of(self, steps: Steps) -> Vectors:
+        features = {"rgb": self._image_vectors(steps)}
+        if steps.audio is not None:
+            features["audio"] = steps.audio
+        return Vectors(features, steps.no_audio)
+
+    def _image_vectors(self, steps: Steps) -> np.ndarray:
+        """Features of each step, float32 [T, D], averaged over crops."""
+        frames, num_steps, is_clip = steps.frames, steps.num_steps, self.feature_input == "clip"
         if not isinstance(frames, Views):
-            inner = 4 if self.of_clips else 3  # axes of one row: a clip, or a picture
-            frames = frames.reshape(-1, *frames.shape[-inner:])
+            # Merge steps and crops: [n, H, W, 3] or [n, num_frames, H, W, 3].
+            frames = frames.reshape(-1, *frames.shape[-4 if is_clip else -3 :])
+        starts = range(0, len(frames), self._batch_size)
         with paddle.no_grad(), onednn.use(self._onednn):
-            parts = [
-                self._run(frames[i : i + self._rows]) for i in range(0, len(frames), self._rows)
-            ]
+            parts = [self._run(frames[start : start + self._batch_size]) for start in starts]
         rows = np.concatenate(parts)
-        # The crops of a clip follow one another; of pictures all of one crop do.
-        return (
-            rows.reshape(count, -1, rows.shape[1]).mean(1)
-            if self.of_clips
-            else rows.reshape(-1, count, rows.shape[1]).mean(0)
-        )
+        if is_clip:  # the crops of a clip follow each other
+            return rows.reshape(num_steps, -1, rows.shape[1]).mean(axis=1)
+        return rows.reshape(-1, num_steps, rows.shape[1]).mean(axis=0)
 
     def _run(self, frames: np.ndarray) -> np.ndarray:
-        """Pictures [n, h, w, 3] or clips [n, T, h, w, 3], uint8 -> float32 [n, D]."""
+        """Frames [n, H, W, 3] or clips [n, num_frames, H, W, 3], uint8 -> float32 [n, D]."""
         inputs = to_tensors(self._pipeline, {"frames": frames})
-        if not self.of_clips:
-            return self._model.backbone(inputs["frames"]).mean([2, 3]).astype("float32").numpy()
-        maps = self._model.backbone(inputs)
-        return (
-            paddle.concat([maps[name].mean([2, 3, 4]) for name in sorted(maps)], 1)
-            .astype("float32")
-            .numpy()
-        )
+        return self._model.frame_features(inputs).numpy()
 
 
-def _takes_clips(model: paddle.nn.Layer, cfg: Config) -> bool:
-    """Whether the network looks at clips in place of single frames.
+def _feature_input(model: Recognizer, cfg: Config) -> FeatureInput:
+    """Return what the network takes per step.
 
     Raises:
-        ConfigError: it takes sound, or features.
+        ConfigError: it has no frame features.
     """
-    inputs, backbone = dict(getattr(model, "inputs", {})), getattr(model, "backbone", None)
-    if set(inputs) == {"frames"} and backbone is not None:
-        return False
-    if inputs and set(inputs) <= {"slow", "fast"} and backbone is not None:
-        return True
-    raise ConfigError([
-        f"{cfg.origin.path}: {cfg.MODEL.name} takes {', '.join(inputs)}; features of frames are made by a network that takes "
-        "frames (Recognizer2D) or slow and fast (Recognizer3D)"
-    ])  # fmt: skip
+    if model.feature_input is None:
+        raise ConfigError([
+            f"{cfg.origin.path}: {cfg.MODEL.name} takes {', '.join(model.inputs)}; frame features "
+            "need a network that takes frames (Recognizer2D) or slow and fast (Recognizer3D)"
+        ])  # fmt: skip
+    return model.feature_input
 
 
-def _visual_pipeline(cfg: Config, split: str, of_clips: bool) -> ClipPipeline:
+def _made_by(cfg: Config, split: str, model: Recognizer, frame_rate: float) -> str:
+    sections = [cfg.origin.data["MODEL"], cfg.origin.data["PIPELINE"][split]]
+    config = zlib.crc32(json.dumps(sections, sort_keys=True).encode())
+    network = checksum(state_arrays(model))
+    return f"network {network}, config {config:08x}, {frame_rate:g} frames a second"
+
+
+def _visual_pipeline(cfg: Config, split: str, feature_input: FeatureInput) -> ClipPipeline:
     pipeline = build_pipeline(cfg, split)
+    if not isinstance(pipeline, ClipPipeline):
+        family = type(pipeline).__name__
+        problem = f"PIPELINE.{split} is a {family}; frame features need frames of videos"
+        raise ConfigError([f"{cfg.origin.path}: {problem}"])
     if isinstance(pipeline.decode, FrameDecoder):
         pipeline.decode = VideoDecoder()
     try:
-        return steady(pipeline, of_clips)
+        return feature_pipeline(pipeline, feature_input)
     except ValueError as error:
         raise ConfigError([f"{cfg.origin.path}: PIPELINE.{split}: {error}"]) from error
 
 
-def _joined(parts: list[Any]) -> Vectors | str:
-    """The parts of one video, in order, as one; None stands for those behind its end."""
-    wrong = [part for part in parts if isinstance(part, str)]
-    if wrong:
-        return wrong[0]
-    there = [part for part in parts if part is not None]
-    features = {"rgb": np.concatenate([part.features["rgb"] for part in there])}
-    return Vectors(
-        features | {k: v for k, v in there[0].features.items() if k != "rgb"}, there[0].silent
-    )
+def _join(parts: Sequence[Vectors | str | None]) -> Vectors | str:
+    """Join the parts of one video; parts after its end are None."""
+    errors = [part for part in parts if isinstance(part, str)]
+    if errors:
+        return errors[0]
+    vectors = [part for part in parts if isinstance(part, Vectors)]
+    rgb = np.concatenate([part.features["rgb"] for part in vectors])
+    # The first part holds the audio vectors of all steps.
+    return Vectors({**vectors[0].features, "rgb": rgb}, vectors[0].no_audio)
 
 
 class FeatureExtractor:
-    """Frame features of any video as bytes, with the network and the codec of a folder of features; or of your own.
+    """Make encoded frame features of any video.
+
+    Args:
+        network: makes the vectors.
+        codecs: encode them, by the name of the feature.
+        made_by: `FrameNetwork.made_by` of the network that the codecs were fitted for.
 
     Raises:
-        ConfigError: the codec belongs to features of another network.
+        ConfigError: the codecs were fitted for another network.
     """
 
     def __init__(self, network: FrameNetwork, codecs: dict[str, Codec], made_by: str):
@@ -236,64 +257,74 @@ class FeatureExtractor:
         self.network, self.codecs = network, codecs
 
     @classmethod
-    def beside(cls, folder: str | Path, **changes) -> "FeatureExtractor":
-        """What made the features in this folder; `changes` replace parts of its recipe, as `weights` where the file has moved.
+    def from_folder(cls, folder: str | Path, **changes: Any) -> "FeatureExtractor":
+        """Return the extractor that made the features in this folder.
+
+        Args:
+            changes: replace fields of its recipe, as `weights` if the file has moved.
 
         Raises:
-            ConfigError, WeightsError, DecodeError: not such a folder, or config or weights are others by now.
+            ConfigError, WeightsError, DecodeError: not a folder of features, or config or weights
+                have changed since.
         """
-        recipe = replace(read_recipe(Path(folder) / RECIPE), **changes)
-        return cls(FrameNetwork(recipe), *read_codecs(Path(folder) / FITTED))
+        recipe = replace(read_recipe(Path(folder) / RECIPE_FILE), **changes)
+        return cls(FrameNetwork(recipe), *read_codecs(Path(folder) / CODEC_FILE))
 
     def __call__(self, record: Record) -> FrameExample:
-        """The features of one video, under the id of its record.
+        """Return the features of one video, with the id of its record.
 
         Raises:
             DecodeError: it cannot be decoded.
         """
-        return FrameExample(
-            record.id.encode(), np.zeros(0, np.int64), self.encode(self.network(record))
-        )
+        features = self.encode(self.network(record))
+        return FrameExample(record.id.encode(), np.zeros(0, np.int64), features)
 
     def encode(self, vectors: Vectors) -> dict[str, np.ndarray]:
-        """name -> uint8 [T, D]"""
+        """Feature name -> uint8 [T, d]."""
         return {name: self.codecs[name].encode(frames) for name, frames in vectors.features.items()}
 
 
-def check_codecs(network: FrameNetwork, codecs: dict[str, Codec], made_by: str, what: str) -> None:
-    """
+def check_codecs(
+    network: FrameNetwork, codecs: dict[str, Codec], made_by: str, source: str
+) -> None:
+    """Check that codecs were fitted for this network.
+
+    Args:
+        source: names the codecs in the message.
+
     Raises:
-        ConfigError: the codecs were fitted on vectors of another network.
+        ConfigError: they were fitted for another network.
     """
-    widths = {name: len(codec.mean) for name, codec in codecs.items()}
-    if made_by != network.made_by or widths != network.widths:
+    sizes = {name: len(codec.mean) for name, codec in codecs.items()}
+    if made_by != network.made_by or sizes != network.sizes:
         raise ConfigError([
-            f"{what} was fitted on features of another kind: {made_by}, widths {widths}; here it is {network.made_by}, widths "
-            f"{network.widths}. Use the config, weights and frame rate that it was fitted with, or fit anew"
+            f"{source} was fitted for other features: {made_by}, sizes {sizes}; these are "
+            f"{network.made_by}, sizes {network.sizes}. Use the config, weights and frame rate "
+            "that it was fitted with, or fit it again"
         ])  # fmt: skip
 
 
 def write_recipe(path: Path, recipe: Recipe, **more: Any) -> None:
+    """Write a recipe, with more keys on request."""
+    text = json.dumps({**asdict(recipe), **more}, indent=1) + "\n"
     with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps({**asdict(recipe), **more}, indent=1) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe beside features.
+    """Read the recipe of a folder of features.
 
     Raises:
         ConfigError: there is none, or it is damaged.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        known = {key: held[key] for key in Recipe.__dataclass_fields__}
-        return Recipe(**{**known, "overrides": tuple(known["overrides"])})
+        content = json.loads(path.read_text(encoding="utf-8"))
+        values = {key: content[key] for key in Recipe.__dataclass_fields__}
+        return Recipe(**{**values, "overrides": tuple(values["overrides"])})
     except FileNotFoundError:
-        told = f"{path}: there is no such file; it stands beside features that tools/extract_features.py has made"
-        raise ConfigError([told]) from None
+        fix = "give a folder of features that tools/extract_features.py has written"
+        raise ConfigError([f"{path}: no such file; {fix}"]) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(
-            [f"{path}: not the recipe of features, or damaged ({type(error).__name__}: {error})"]
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        message = f"{path}: not a recipe of features, or damaged ({reason})"
+        raise ConfigError([message]) from error

@@ -1,65 +1,58 @@
-"""Accuracy of single-label recognition, exact on any number of ranks: counts are summed, division happens once."""
+"""Accuracy of single-label recognition.
+
+The metric counts; `merge` adds the counts of all ranks and `result` divides once, so the numbers
+do not depend on batches and ranks.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from paddlevideo.config.registry import register
+from paddlevideo.metrics.scores import label_ranks
 
-_INSIDE = "the data set and the test loop decide it"
-_IGNORED = {
-    "data_size": _INSIDE,
-    "batch_size": _INSIDE,
+# Keys of PaddleVideo's METRIC sections that have no effect here, and why.
+IGNORED_KEYS = {
+    "data_size": "the data set and the test loop decide it",
+    "batch_size": "the data set and the test loop decide it",
     "log_interval": "progress is the test loop's",
 }
-_VIEWS = "the views of a video are averaged before they are counted; PIPELINE.test or DATASET.test says how many there are"
-
-
-def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many classes stand before the label; below k means a top-k hit.
-
-    Of equal scores the lower class id stands first. A row that holds a NaN has no order: its rank is K, right for no k.
-
-    Args:
-        scores: float [N, K].
-        labels: int [N], each in [0, K).
-
-    Returns:
-        int64 [N].
-    """
-    own = np.take_along_axis(scores, labels[:, None], axis=1)
-    ahead = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < labels[:, None]))
-    return np.where(np.isnan(scores).any(axis=1), scores.shape[1], ahead.sum(axis=1))
-
-
-@register("metric", "CenterCropMetric", "TenCropMetric", ignores=_IGNORED)
-@register(
-    "metric",
-    "MultiCropMetric",
-    ignores=_IGNORED
-    | dict.fromkeys(("num_ensemble_views", "num_spatial_crops"), _VIEWS)
-    | {"num_cls": "the model decides it"},
+_VIEWS = (
+    "the views of a video are averaged before they are counted; "
+    "PIPELINE.test or DATASET.test says how many there are"
 )
+_MULTI_CROP_KEYS = {
+    **IGNORED_KEYS,
+    "num_ensemble_views": _VIEWS,
+    "num_spatial_crops": _VIEWS,
+    "num_cls": "the model decides it",
+}
+
+
+@register("metric", "CenterCropMetric", "TenCropMetric", ignores=IGNORED_KEYS)
+@register("metric", "MultiCropMetric", ignores=_MULTI_CROP_KEYS)
 class RecognitionMetric:
     """Top-k accuracy, and the mean over classes of each class's top-1 accuracy.
 
-    The views of a video are averaged before they come here, so a centre crop and ten crops are the same to it.
+    The test loop averages the views of a video first, so one crop and ten crops count alike.
 
     Args:
         num_classes: K.
-        topk: which k to report; a k above K counts as K.
+        topk: values of k to report; k above K counts as K.
+
+    Attributes:
+        headline: the number that decides which model is the best, and its name for people.
     """
 
-    headline = (
-        "top1",
-        "top1 acc",
-    )  # the number that says how good a model is, and what it is called
+    headline = ("top1", "top1 acc")
     multi_label = False
 
-    def __init__(self, num_classes: int, topk: list[int] = (1, 5)):  # type: ignore[assignment]  # immutable default
+    # The hint is what a config may give; a tuple is a default that nobody can change.
+    def __init__(self, num_classes: int, topk: list[int] = (1, 5)):  # type: ignore[assignment]
         if num_classes < 1 or not topk or min(topk) < 1:
             raise ValueError(
-                f"METRIC: num_classes is {num_classes} and topk {list(topk)}; they must be at least 1"
+                f"METRIC: num_classes is {num_classes} and topk is {list(topk)}; "
+                "all of them must be at least 1"
             )
         self.num_classes = num_classes
         self.topk = sorted({min(k, num_classes) for k in topk})
@@ -76,47 +69,48 @@ class RecognitionMetric:
         """Count a batch.
 
         Args:
-            scores: float [N, K], logits or probabilities. A row with a NaN, or None for all rows, is a sample that gave no
-                scores (a file that could not be decoded): it is counted, as wrong.
-            batch: `label` int [N], -1 where unknown: only counted as unlabelled; and, where there is padding,
-                `weight` [N]: 0 for a row that must not count, else 1.
+            scores: float [N, K], logits or probabilities. A row with a NaN, or None for all rows,
+                is a sample without scores, such as a file that cannot be decoded; it counts as
+                wrong.
+            batch: `label` int [N], -1 for an unknown label, which is only counted as unlabeled.
+                `weight` [N] if the batch is padded: 0 for a row that does not count, else 1.
 
         Raises:
             ValueError: shapes or labels do not fit `num_classes`.
         """
         labels = np.asarray(batch["label"]).reshape(-1).astype(np.int64)
-        scores = (
-            np.full((len(labels), self.num_classes), np.nan)
-            if scores is None
-            else np.asarray(scores)
-        )
+        if scores is None:
+            scores = np.full((len(labels), self.num_classes), np.nan)
+        scores = np.asarray(scores)
         if scores.shape != (len(labels), self.num_classes):
             raise ValueError(
-                f"metric: scores are {list(scores.shape)}, expected [{len(labels)} labels, {self.num_classes} classes]"
+                f"metric: scores are {list(scores.shape)}, expected "
+                f"[{len(labels)} labels, {self.num_classes} classes]"
             )
         counted = np.asarray(batch.get("weight", np.ones(len(labels)))).reshape(-1) > 0
         scores, labels = scores[counted], labels[counted]
-        wrong = labels[(labels < -1) | (labels >= self.num_classes)]
-        if len(wrong):
+        invalid = labels[(labels < -1) | (labels >= self.num_classes)]
+        if len(invalid):
             raise ValueError(
-                f"metric: label {wrong[0]} is not one of {self.num_classes} classes (0 to {self.num_classes - 1})"
+                f"metric: label {invalid[0]} is not one of {self.num_classes} classes "
+                f"(0 to {self.num_classes - 1})"
             )
-        known = labels >= 0
-        self._unlabelled += np.count_nonzero(~known)
-        scores, labels = scores[known], labels[known]
+        labeled = labels >= 0
+        self._unlabelled += np.count_nonzero(~labeled)
+        scores, labels = scores[labeled], labels[labeled]
 
         ranks = label_ranks(scores, labels)
         self._hits += [np.count_nonzero(ranks < k) for k in self.topk]
         self._samples += np.bincount(labels, minlength=self.num_classes)
-        answered = ~np.isnan(scores).any(axis=1)
-        self._failed += np.count_nonzero(~answered)
-        np.add.at(self._confusion, (labels[answered], scores[answered].argmax(axis=1)), 1)
+        scored = ~np.isnan(scores).any(axis=1)
+        self._failed += np.count_nonzero(~scored)
+        np.add.at(self._confusion, (labels[scored], scores[scored].argmax(axis=1)), 1)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Counts as float64 arrays; `merge` joins those of several ranks.
+        """The counts as float64 arrays; `merge` joins those of several ranks.
 
-        `hits` [len(topk)]; `samples` [K] per true class; `confusion` [K, K] true x predicted, without failed samples;
-        `failed` and `unlabelled`, scalars.
+        `hits` [len(topk)]; `samples` [K] per true class; `confusion` [K, K], true x predicted,
+        without failed samples; `failed` and `unlabelled`, scalars.
         """
         return {
             "hits": self._hits.copy(),
@@ -127,16 +121,20 @@ class RecognitionMetric:
         }
 
     @staticmethod
-    def merge(states: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """One state of those of all ranks: counts add up."""
+    def merge(states: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Add the states of all ranks."""
         return {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
 
     def by_class(self, state: Mapping[str, np.ndarray]) -> dict[str, list]:
-        """Of each class, as plain lists: `samples` [K] of each true class, those without scores among them; `confusion`, what
-        is not 0: (true class, predicted class, how many)."""
-        places = np.argwhere(state["confusion"])
+        """Numbers of each class as plain lists.
+
+        Returns:
+            `samples` [K]: samples of each true class, including those without scores.
+            `confusion`: (true class, predicted class, count) of every pair that occurs.
+        """
         confusion = [
-            [int(true), int(said), int(state["confusion"][true, said])] for true, said in places
+            [int(true), int(predicted), int(state["confusion"][true, predicted])]
+            for true, predicted in np.argwhere(state["confusion"])
         ]
         return {"samples": state["samples"].astype(int).tolist(), "confusion": confusion}
 
@@ -144,23 +142,19 @@ class RecognitionMetric:
         """The numbers of a state, merged over ranks or not.
 
         Returns:
-            `top<k>` for each k and `mean_class_accuracy` over the classes that occur, as shares of 1 and only where a labelled
-            sample was counted; `num_samples` labelled, `num_failed` of them without scores, `num_unlabelled`.
+            `top<k>` for each k, and `mean_class_accuracy` over the classes that occur, all in
+            [0, 1]; missing if no labeled sample was counted. `num_samples`: labeled samples;
+            `num_failed`: those without scores; `num_unlabelled`.
         """
         samples, total = state["samples"], float(state["samples"].sum())
-        numbers = {}
+        numbers: dict[str, float] = {}
         if total:
-            numbers = {
-                f"top{k}": float(hits / total)
-                for k, hits in zip(self.topk, state["hits"], strict=True)
-            }
+            for k, hits in zip(self.topk, state["hits"], strict=True):
+                numbers[f"top{k}"] = float(hits / total)
             occurs = samples > 0
-            numbers["mean_class_accuracy"] = float(
-                (state["confusion"].diagonal()[occurs] / samples[occurs]).mean()
-            )
-        counts = {
-            "num_samples": total,
-            "num_failed": state["failed"],
-            "num_unlabelled": state["unlabelled"],
-        }
-        return numbers | {name: int(count) for name, count in counts.items()}
+            accuracies = state["confusion"].diagonal()[occurs] / samples[occurs]
+            numbers["mean_class_accuracy"] = float(accuracies.mean())
+        numbers["num_samples"] = int(total)
+        numbers["num_failed"] = int(state["failed"])
+        numbers["num_unlabelled"] = int(state["unlabelled"])
+        return numbers

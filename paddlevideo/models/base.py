@@ -40,10 +40,10 @@ class Backbone(nn.Layer):
         unused_pretrained: prefixes of the names in a weight file that this backbone does not use.
     """
 
-    inputs: Mapping[str, InputSpec] = {}  # noqa: RUF012
+    inputs: Mapping[str, InputSpec] = {}
     out_channels: Any
     alpha = 1
-    stages: Mapping[str, tuple[str, ...]] = {}  # noqa: RUF012
+    stages: Mapping[str, tuple[str, ...]] = {}
     unused_pretrained: tuple[str, ...] = ()
 
     def pretrained_name(self, name: str) -> str:
@@ -95,7 +95,7 @@ class Recognizer(nn.Layer):
 
     multi_label = False
     view_average: Literal["logits", "probabilities"] = "logits"
-    modalities: Mapping[str, Sequence[str]] = {}  # noqa: RUF012
+    modalities: Mapping[str, Sequence[str]] = {}
     frozen_prefixes: tuple[str, ...] = ()
     feature_input: Literal["frame", "clip"] | None = None
     sync_stages: tuple[str, ...] = ()

@@ -19,8 +19,11 @@ class Recognizer2D(Recognizer):
     S is the number of segments, times the number of crops in a multi-crop test.
     """
 
-    inputs = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}  # noqa: RUF012
     feature_input = "frame"
+
+    @property
+    def inputs(self):
+        return {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}
 
     def forward(self, inputs):
         """{"frames": float32 [N, S, 3, H, W]} -> logits [N, K] before the softmax.

@@ -111,7 +111,7 @@ def open_predictor(args: Namespace) -> Predictor:
         precision=args.precision,
         threads=args.cpu_threads,
         class_names=args.class_names,
-        features=FeatureExtractor.beside(args.features) if args.features else None,
+        features=FeatureExtractor.from_folder(args.features) if args.features else None,
         gpu_mem=args.gpu_mem,
         ir_optim=args.ir_optim,
         onednn=args.enable_mkldnn,

@@ -7,7 +7,7 @@ import numpy as np
 
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, Stage
-from paddlevideo.data.youtube8m.tfrecord import FrameExample
+from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.engine.preflight import batch_of_one
 from paddlevideo.sample import Arrays, InputSpec, Record, Sample
 

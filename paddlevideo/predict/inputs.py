@@ -4,7 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from paddlevideo.data.lists import DatasetError, Row, read_path_list
 from paddlevideo.data.paths import base_folder, list_files
+from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
-from paddlevideo.data.youtube8m.tfrecord import FrameExample
 from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder
@@ -43,7 +43,7 @@ class FrameFolderClip:
 
 @dataclass(frozen=True)
 class AnyDecoder:
-    """Decodes video files with `video`, and folders of frames (records with a `frame_pattern`) as such."""
+    """Decodes video files with `video`, and records with a `frame_pattern` as folders of frames."""
 
     video: Any
 
@@ -156,7 +156,7 @@ def _records_of_path(text: str, rules: InputRules) -> Sequence[Record]:
 def _videos(text: str, rules: InputRules) -> list[Record]:
     """The videos of a path; an empty list if it is anything else."""
     try:
-        records = _files(text, rules)
+        records = _files(text, replace(rules, suffixes=VIDEO_SUFFIXES))
     except ValueError:  # the caller raises a better one
         return []
     return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []

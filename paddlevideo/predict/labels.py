@@ -8,7 +8,7 @@ from paddlevideo.curate.youtube8m import class_names as read_vocabulary
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
-from paddlevideo.engine.build import class_names_file, load_records
+from paddlevideo.engine.classes import class_names_file, load_records
 from paddlevideo.log import logger
 
 

@@ -26,9 +26,8 @@ from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
-from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
-from paddlevideo.metrics.scores import softmax
+from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.models.audiovisual import MIN_VARIANCE, only
 from paddlevideo.predict.feed import Extract, Feed
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
@@ -233,7 +232,7 @@ class Predictor:
                 ]
             )
         scores = expit(logits) if self.multi_label else softmax(logits)
-        best = np.argsort(-logits, kind="stable")[:topk].tolist()
+        best = best_classes(logits, topk).tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result(record.location, best, [float(scores[i]) for i in best], names)
 
@@ -355,9 +354,7 @@ def _input_rules(
         parameters = lookup("dataset", section["format"]).parameters()
         suffix = parameters["suffix"].default if "suffix" in parameters else ""
     naming = {"frame_pattern": suffix} if "{" in suffix else {"suffix": suffix}
-    # A folder without shards may have videos, whose features are extracted.
-    suffixes = VIDEO_SUFFIXES if find_records else pipeline.suffixes
-    return InputRules(suffixes, find_records, features is not None, **naming)
+    return InputRules(pipeline.suffixes, find_records, features is not None, **naming)
 
 
 def _test_section(cfg: Config) -> Mapping[str, Any]:

@@ -250,6 +250,7 @@ def text(facts: Facts) -> str:
 
 
 def system_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    """(name, value) of version, system, memory, GPU driver and encodings."""
     own, machine = facts["paddlevideo"], facts["system"]
     yield "paddlevideo", f"{own['version']} {(own['commit'] or '')[:9]} in {own['path']}"
     yield "system", f"{machine['os']}, Python {machine['python']}"
@@ -269,6 +270,7 @@ def system_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def paddle_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    """(name, value) of Paddle's build, devices and threads."""
     paddle = facts["packages"].get("paddle", {})
     if "works" not in paddle:
         return
@@ -285,6 +287,7 @@ def paddle_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def decoding_rows(facts: Facts) -> Iterator[tuple[str, str]]:
+    """(name, value) of FFmpeg and its codecs."""
     av = facts["packages"].get("av", {})
     if "ffmpeg" in av:
         missing = [*av["no_decoder"], *(f"{name} encoder" for name in av["no_encoder"])]
@@ -293,6 +296,7 @@ def decoding_rows(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def package_lines(packages: Mapping[str, Facts]) -> Iterator[str]:
+    """One line per package: versions, devices, and why it is broken."""
     for name in (*REQUIRED, *OPTIONAL):
         facts = packages.get(name, {})
         installed = facts.get("installed", {}).items()

@@ -18,9 +18,9 @@ from paddlevideo.metrics.fusion import (
     best_coefficients,
     curve,
     fuse,
-    softmax,
 )
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, read_scores, write_scores
+from paddlevideo.metrics.scores import softmax
 from paddlevideo.report.plot import new_figure
 
 # Titles as in MMAction2's report_accuracy.py: users search for "Mean Class Accuracy: 0.7123".

@@ -220,6 +220,7 @@ def classes(facts: RunFacts) -> Iterator[str]:
 
 
 def multi_label_classes(results: Sequence[ClassResult]) -> Iterator[str]:
+    """A table of the average precision of every class."""
     head = ("class", "training videos", "validation videos", "average precision", "")
     rows = []
     for result in results:
@@ -230,6 +231,7 @@ def multi_label_classes(results: Sequence[ClassResult]) -> Iterator[str]:
 
 
 def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]:
+    """Confusion matrix, most frequent confusions, and a table of the accuracy of every class."""
     assert facts.best is not None
     if facts.best["confusion"]:
         title = "Confusion matrix: rows are true classes, blue is correct, orange is wrong"
@@ -275,7 +277,7 @@ def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]
     num_wrong = sum(row["classes"][0] not in row["labels"] for row in rows[: len(cards)])
     about = f"The {len(cards)} clips with the largest loss in that validation, worst first; "
     about += f"{num_wrong} of them are classified wrongly."
-    yield f'<h2>Worst clips</h2><p class="soft">{about}</p>'
+    yield f'<h2>Hardest clips</h2><p class="soft">{about}</p>'
     if len(reasons) == len(rows):
         yield f'<p class="soft">Without frames: {escape(reasons[0])}.</p>'
     yield f'<div class="clips">{"".join(cards)}</div>'

@@ -204,7 +204,7 @@ def plan_table(
         num_records: number of training records, which adds the steps of an epoch.
         world_size: number of ranks; batches are shown per rank.
     """
-    rows = [list(_COLUMNS)]
+    rows: list[list[str]] = [[*_COLUMNS]]
     if num_records is not None:
         rows[0].append("steps")
     for number, phase in enumerate(phases, 1):

@@ -7,10 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from paddlevideo.metrics.fusion import accuracies, fuse, label_ranks
+from paddlevideo.metrics.fusion import accuracies, fuse
+from paddlevideo.metrics.scores import label_ranks
 from paddlevideo.report.fusion import report_accuracy
 
 CASES = [(a, b, soft) for a, b in ((1, 1), (1, 2), (2, 1), (1, 0)) for soft in (False, True)]
+# Name in this package -> in MMAction2.
 NAMES = {"top1": "top1", "top5": "top5", "mean_class_accuracy": "mean_class"}
 
 
@@ -19,8 +21,16 @@ def golden(shared):
     return json.loads((shared / "parity" / "audio" / "fusion_golden.json").read_text())
 
 
-def write_plain(golden, folder, suffix, dtype) -> list[str]:
-    """Both modalities as MMAction2's test writes them (rows without ids), and the list they belong to."""
+def case_name(a, b, soft):
+    return f"coef_{a}_{b}_softmax_{str(soft).lower()}"
+
+
+def renamed(numbers):
+    return {NAMES[key]: numbers[key] for key in NAMES}
+
+
+def write_without_ids(golden, folder, suffix, dtype) -> list[str]:
+    """Write both modalities as MMAction2's test does, and the list of their videos."""
     files = []
     for name in ("audio", "visual"):
         path, rows = folder / f"{name}{suffix}", np.array(golden[name], dtype)
@@ -34,53 +44,49 @@ def write_plain(golden, folder, suffix, dtype) -> list[str]:
     return files
 
 
-def test_every_case_is_tried(golden):
-    named = {f"coef_{a}_{b}_softmax_{str(soft).lower()}" for a, b, soft in CASES}
-    assert named | {"audio_alone", "visual_alone"} == set(golden["metrics"])
+def test_covers_every_case(golden):
+    cases = {case_name(*case) for case in CASES}
+    assert cases | {"audio_alone", "visual_alone"} == set(golden["metrics"])
 
 
 @pytest.mark.parametrize("name", ["audio", "visual"])
-def test_each_alone(golden, name):
+def test_accuracy_of_each_modality_alone(golden, name):
     numbers = accuracies(np.array(golden[name]), np.array(golden["labels"]))
     expected = golden["metrics"][f"{name}_alone"]
-    assert {theirs: numbers[ours] for ours, theirs in NAMES.items()} == pytest.approx(
-        expected, rel=1e-12
-    )
+    assert renamed(numbers) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".json"])
 @pytest.mark.parametrize(("a", "b", "soft"), CASES)
-def test_from_files_to_fused_files(golden, tmp_path, a, b, soft, suffix):
-    """The printed lines are the reference's own; the fused scores, too, to the last bit where the files hold its float32."""
-    files = write_plain(golden, tmp_path, suffix, "float32")
-    expected = golden["metrics"][f"coef_{a}_{b}_softmax_{str(soft).lower()}"]
-    out = tmp_path / "fused.json"
-    text = report_accuracy(
-        files, str(tmp_path / "list.txt"), [a, b], apply_softmax=soft, out=str(out)
-    )
+def test_printed_lines_and_fused_scores(golden, tmp_path, a, b, soft, suffix):
+    """Printed lines are MMAction2's; fused scores have the same bits if the files hold float32."""
+    files = write_without_ids(golden, tmp_path, suffix, "float32")
+    expected = golden["metrics"][case_name(a, b, soft)]
+    out, listed = tmp_path / "fused.json", str(tmp_path / "list.txt")
+    text = report_accuracy(files, listed, [a, b], apply_softmax=soft, out=str(out))
     assert re.findall(r"^(?:Mean Class|Top \d) Accuracy: .*$", text, re.M) == expected["cli_stdout"]
     written = json.loads(out.read_text())
-    assert {theirs: written["numbers"][ours] for ours, theirs in NAMES.items()} == pytest.approx(
-        {name: expected[name] for name in NAMES.values()}, rel=1e-12
-    )
+    numbers = {name: expected[name] for name in NAMES.values()}
+    assert renamed(written["numbers"]) == pytest.approx(numbers, rel=1e-12)
     row = written["results"][0]
     assert (row["id"], row["label"]) == ("video_0", golden["labels"][0])
     if suffix == ".pkl" or not soft:
         assert row["scores"] == expected["fused_row0"]
-    else:  # JSON gives float64, whose softmax is more precise than the float32 one of the golden
+    else:  # JSON gives float64, whose softmax is more precise than the golden's float32
         np.testing.assert_allclose(row["scores"], expected["fused_row0"], rtol=0, atol=1e-7)
 
 
-def test_a_class_that_is_an_answer_but_no_label(golden):
+def test_mean_class_accuracy_includes_a_class_that_is_only_predicted(golden):
     corner = golden["corner_absent_class"]
     numbers = accuracies(np.array(corner["scores"], float), np.array(corner["labels"]))
     assert numbers["mean_class_accuracy"] == corner["mean_class"]
 
 
-def test_equal_scores(golden):
+def test_ties(golden):
+    """MMAction2 ranks the highest class first for top-k, the lowest for the mean class accuracy."""
     corner = golden["corner_ties"]
     scores = np.repeat(np.array(corner["scores"]), 6, axis=0)
-    best = np.flatnonzero(label_ranks(scores, np.arange(6)) == 0)
+    best = np.flatnonzero(label_ranks(scores, np.arange(6), first_of_ties="highest") == 0)
     assert best.tolist() == [corner["top1_class"]]
     for label in range(6):
         numbers = accuracies(scores[:1], np.array([label]))

@@ -1,4 +1,4 @@
-"""Losses and batch accuracies against the reference's numbers."""
+"""Losses and batch accuracies against PaddleVideo's numbers."""
 
 import numpy as np
 import paddle
@@ -6,7 +6,7 @@ import pytest
 
 from paddlevideo import losses
 
-LAM = 0.3  # share of the first labels in the reference's mixed batches
+LAM = 0.3  # share of the first labels in PaddleVideo's mixed batches
 
 
 @pytest.fixture(scope="module")
@@ -27,32 +27,28 @@ def test_cross_entropy(golden, batch, eps, mode):
     logits, _, labels, _ = batch
     loss = losses.cross_entropy(logits, labels, eps if mode == "train" else 0.0)
     top = [losses.top_k_accuracy(logits, labels, k) for k in (1, 5)]
-    np.testing.assert_allclose(
-        [float(x) for x in (loss, *top)], golden[f"ce_eps{eps}_{mode}"], rtol=1e-6
-    )
+    numbers = [float(x) for x in (loss, *top)]
+    np.testing.assert_allclose(numbers, golden[f"ce_eps{eps}_{mode}"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.1])
-def test_mixed(golden, batch, eps):
+def test_mixed_cross_entropy(golden, batch, eps):
     logits, _, labels, others = batch
-    right = [[losses.top_k_accuracy(logits, y, k) for y in (labels, others)] for k in (1, 5)]
-    top = [LAM * first + (1 - LAM) * second for first, second in right]
+    pairs = [[losses.top_k_accuracy(logits, y, k) for y in (labels, others)] for k in (1, 5)]
+    top = [LAM * first + (1 - LAM) * second for first, second in pairs]
     loss = losses.mixed_cross_entropy(logits, labels, others, LAM, eps)
-    np.testing.assert_allclose(
-        [float(x) for x in (loss, *top)], golden[f"mixup_eps{eps}_train"], rtol=1e-6
-    )
+    numbers = [float(x) for x in (loss, *top)]
+    np.testing.assert_allclose(numbers, golden[f"mixup_eps{eps}_train"], rtol=1e-6)
 
 
 def test_mutual_loss(golden, batch):
     logits, other, _, _ = batch
-    assert float(losses.mutual_loss(logits, other)) == pytest.approx(float(golden["dml"]), rel=1e-6)
-    assert float(losses.mutual_loss(other, logits)) == pytest.approx(
-        float(golden["dml_swapped"]), rel=1e-6
-    )
+    for pair, name in (((logits, other), "dml"), ((other, logits), "dml_swapped")):
+        assert float(losses.mutual_loss(*pair)) == pytest.approx(float(golden[name]), rel=1e-6)
 
 
-def test_up_to_the_reference_s_floor(golden):
-    """The reference cuts off at 64; ours agrees at the edge and goes on exactly."""
+def test_cross_entropy_agrees_up_to_paddlevideo_s_cutoff(golden):
+    """PaddleVideo cuts off at 64; this package agrees there and is exact beyond."""
     logits = paddle.to_tensor(golden["cpu_softmax_in"])
     edge, beyond = (
         float(losses.cross_entropy(logits, paddle.to_tensor([label]))) for label in (3, 5)
@@ -61,24 +57,21 @@ def test_up_to_the_reference_s_floor(golden):
     assert beyond == pytest.approx(200, rel=1e-5)
 
 
-def test_distillation(golden, batch):
-    """The loss components of a distillation's config, on the reference's scores."""
+def test_losses_of_a_distillation(golden, batch):
+    """The losses that a distillation config lists, on PaddleVideo's logits."""
     student, teacher, labels, others = batch
     logits, smoothing = {"Student": student, "Teacher": teacher}, {"Student": 0.0, "Teacher": 0.0}
-    plain = {"label": labels.reshape([-1])}
+    unmixed = {"label": labels.reshape([-1])}
     mixed = {
-        **plain,
+        **unmixed,
         "labels_a": labels.reshape([-1]),
         "labels_b": others.reshape([-1]),
         "lam": paddle.full([6], LAM),
     }
     ce = losses.DistillationCELoss(["Student", "GroundTruth"])
-    assert float(ce(logits, plain, smoothing)) == pytest.approx(
-        float(golden["distill_ce"]), rel=1e-6
-    )
-    assert float(ce(logits, mixed, smoothing)) == pytest.approx(
-        float(golden["distill_ce_mixup"]), rel=1e-6
-    )
+    for data, name in ((unmixed, "distill_ce"), (mixed, "distill_ce_mixup")):
+        loss = float(ce(logits, data, smoothing))
+        assert loss == pytest.approx(float(golden[name]), rel=1e-6)
     for pair, name in ((["Student", "Teacher"], "dml"), (["Teacher", "Student"], "dml_swapped")):
-        found = losses.DistillationDMLLoss(pair)(logits, plain, smoothing)
-        assert float(found) == pytest.approx(float(golden[name]), rel=1e-6)
+        loss = losses.DistillationDMLLoss(pair)(logits, unmixed, smoothing)
+        assert float(loss) == pytest.approx(float(golden[name]), rel=1e-6)

@@ -1,4 +1,5 @@
-"""The shards that TensorFlow 2.21 reads and refuses: the same records, the same refusals."""
+"""Shards that TensorFlow 2.21 reads or rejects: this reader gives the same records and rejects the
+same files."""
 
 import json
 import zlib
@@ -6,7 +7,8 @@ import zlib
 import pytest
 
 from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline, YouTube8MDataset
-from paddlevideo.data.youtube8m.tfrecord import encode_example, parse_example, read_payloads
+from paddlevideo.data.youtube8m.sequence_example import encode_example, parse_example
+from paddlevideo.data.youtube8m.tfrecord import read_payloads
 from paddlevideo.sample import DecodeError
 
 
@@ -20,7 +22,7 @@ def expected(folder):
     return json.loads((folder / "tfrecord_expected.json").read_text())["small"]
 
 
-def test_valid_corner_cases(folder, expected):
+def test_reads_the_same_records(folder, expected):
     videos = [parse_example(payload) for _, payload in read_payloads(folder / "small.tfrecord")]
     assert len(videos) == len(expected) == 4
     for video, wanted in zip(videos, expected, strict=True):
@@ -30,31 +32,31 @@ def test_valid_corner_cases(folder, expected):
             assert zlib.crc32(video.features[name].tobytes()) == wanted[f"{name}_crc32"]
 
 
-def test_the_writer_makes_the_same_bytes(folder):
-    """Of the two records in the usual form; the others have unpacked labels, and an empty list of them."""
+def test_encodes_the_same_bytes(folder):
+    """Only the first two records: the others have unpacked labels, or an empty list of them."""
     payloads = [payload for _, payload in read_payloads(folder / "small.tfrecord")][:2]
     for payload in payloads:
         video = parse_example(payload)
-        frames = {
-            name: rows.reshape(len(rows), rows.shape[1] or 1)
-            for name, rows in video.features.items()
+        features = {
+            name: frames.reshape(len(frames), frames.shape[1] or 1)
+            for name, frames in video.features.items()
         }
-        assert encode_example(video.id, video.labels, frames) == payload
+        assert encode_example(video.id, video.labels, features) == payload
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
-        ("flip", r"byte 0: the record fails its check \(CRC-32C\)"),
-        ("trunc", "byte 358267: the record goes on 10 bytes"),
+        ("flip", "byte 0: the payload fails its CRC-32C check"),
+        ("trunc", "byte 358267: the record extends 10 bytes past the end of the file"),
     ],
 )
-def test_damage_is_refused(folder, name, told):
-    with pytest.raises(DecodeError, match=rf"{name}.tfrecord: {told}"):
+def test_rejects_damaged_files(folder, name, message):
+    with pytest.raises(DecodeError, match=rf"{name}.tfrecord: {message}"):
         list(read_payloads(folder / f"{name}.tfrecord"))
 
 
-def test_samples(folder, expected):
+def test_gives_the_same_samples(folder, expected):
     records = YouTube8MDataset(str(folder / "small.tfrecord")).load().records
     pipeline = FeaturePipeline(FeatureDecoder(num_classes=3862))
     for record, wanted in zip(records, expected, strict=True):

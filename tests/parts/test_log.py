@@ -58,6 +58,31 @@ def test_names_an_output_folder_that_cannot_be_written(tmp_path):
         log.setup(tmp_path / "file")
 
 
+def test_a_session_restores_handlers_level_and_filters(tmp_path, capsys):
+    log.setup()
+    other = logging.NullHandler()
+    log.logger.addHandler(other)
+    before, level, filters = list(log.logger.handlers), log.logger.level, list(warnings.filters)
+    with log.session(tmp_path):
+        inside = list(log.logger.handlers)
+        log.logger.info("inside")
+    assert other in inside and before[0] not in inside
+    assert log.logger.handlers == before and log.logger.level == level
+    assert warnings.filters == filters
+    assert capsys.readouterr().out.count("inside") == 1
+    assert (tmp_path / "log.txt").read_text().count("inside") == 1
+
+
+def test_a_session_that_cannot_start_restores_the_handlers(tmp_path):
+    log.setup()
+    before = list(log.logger.handlers)
+    (tmp_path / "file").touch()
+    message = "cannot write to the output folder"
+    with pytest.raises(OSError, match=message), log.session(tmp_path / "file"):
+        pass
+    assert log.logger.handlers == before
+
+
 def test_importing_adds_no_handlers():
     handlers = logging.getLogger("paddlevideo").handlers
     assert not [handler for handler in handlers if isinstance(handler, logging.FileHandler)]

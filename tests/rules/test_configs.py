@@ -13,8 +13,9 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.data.class_names import read_class_names
-from paddlevideo.engine.build import build_model, configured_classes, load_config
+from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import configured_classes
 from paddlevideo.engine.describe import describe
 from paddlevideo.weights import state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio

@@ -12,7 +12,7 @@ import main
 from paddlevideo.api import test as run_test
 from paddlevideo.api import train
 from paddlevideo.curate.audio_files import WriteFeature
-from paddlevideo.curate.batch_jobs import plan, work
+from paddlevideo.curate.batch_jobs import plan_jobs, run_jobs
 from paddlevideo.data.audio_pipeline import LoadAudioFeature
 from paddlevideo.data.failures import TooManyFailures
 from paddlevideo.engine.build import build_model, load_config
@@ -102,8 +102,8 @@ def test_features_sounds_and_videos_are_the_same_to_a_model(small, sounds, tmp_p
     features = tmp_path / "features"
     for split in ("train", "val", "test"):
         out = features / split
-        assert not work(
-            WriteFeature(LoadAudioFeature().feature), plan(sounds / split, out, ".npy"), out, 1
+        assert not run_jobs(
+            WriteFeature(LoadAudioFeature().feature), plan_jobs(sounds / split, out, ".npy"), out, 1
         ).failed
     done = [run_test(cfg, best, str(tmp_path / "a.json"))]
     made = small(

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from paddlevideo.curate.results import CONFIG
-from paddlevideo.engine.build import load_config, load_records
+from paddlevideo.engine.build import load_config
+from paddlevideo.engine.classes import load_records
 from tests.clips import random_frames, write_clip
 
 OUTPUTS = {

@@ -86,10 +86,10 @@ def test_from_other_classes_to_the_names_of_ones_own(
         in said
     )
     assert (
-        "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: blue sky, green"
+        "head.fc is re-initialized: 5 -> 3 classes; rows kept by name: 2 (blue sky, green)"
         in said
     )
-    assert "frozen: stem (9 of 71 tensors that learn); learning rate x 0.1: backbone" in said
+    assert "frozen: stem (9 of 71 trained tensors); learning rate x 0.1: backbone" in said
     before, after = (
         read_model(path)[0] for path in (pretrained, tmp_path / "out" / "ppTSN_best.pdparams")
     )
@@ -127,7 +127,7 @@ def test_names_for_weights_that_hold_none(small, pretrained, tmp_path, told):
         False,
         str(tmp_path / "nameless.pdparams"),
     )
-    assert "the rows of 2 of them are kept by name: blue sky, green" in told()
+    assert "rows kept by name: 2 (blue sky, green)" in told()
     assert "random weights" not in told()
     train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False)
     assert "FINETUNE.class_names has no effect without -w" in told()
@@ -193,7 +193,7 @@ def test_early_stopping_and_a_resume_of_it(small, monkeypatch, told):
         2,
     )
     assert (
-        "stopped early after 4 of 6 epochs: no better validation than 0.60000, 2 validations ago"
+        "stopped early after 4 of 6 epochs: no improvement over 0.60000 in the last 2 validations"
         in told()
     )
     assert (Path(straight.folder) / "ppTSN_epoch_00004.pdparams").exists(), (

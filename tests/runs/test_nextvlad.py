@@ -16,11 +16,13 @@ from paddlevideo.api import test as run_test
 from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
-from paddlevideo.data.youtube8m.tfrecord import parse_example, read_payloads, record_offsets
+from paddlevideo.data.youtube8m.sequence_example import parse_example
+from paddlevideo.data.youtube8m.tfrecord import read_payloads, record_offsets
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.best_validation import HardestClips
-from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
+from paddlevideo.engine.build import build_metric, build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.evaluate import Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader
@@ -419,7 +421,7 @@ def test_videos_that_cannot_be_read(small, weights, shards, tmp_path):
     ]
     with pytest.raises(
         DecodeError,
-        match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the record fails its check.*skip",
+        match=rf"bad.tfrecord@{offsets[2]}: decode: byte {offsets[2]}: the payload fails its CRC-32C check.*skip",
     ):
         run_test(small(*files), weights)
     done = run_test(
@@ -429,7 +431,7 @@ def test_videos_that_cannot_be_read(small, weights, shards, tmp_path):
         "its labels are lost with it"
     )
     rows = json.loads((tmp_path / "s.json").read_text())["results"]
-    assert len(rows) == 5 and "fails its check" in rows[2]["error"] and "scores" not in rows[2]
+    assert len(rows) == 5 and "fails its CRC-32C check" in rows[2]["error"] and "scores" not in rows[2]
     run_test(small(*files, "DATASET.test.on_error=skip"), weights, out=str(tmp_path / "s.npz"))
     held = np.load(tmp_path / "s.npz")
     assert (

@@ -46,7 +46,7 @@ def test_training_ends_with_a_report(small, monkeypatch, capsys):
     assert num_correct / 6 == pytest.approx(row["top1"])
     losses = [clip["loss"] for clip in best["worst"]]
     assert np.mean(losses) == pytest.approx(row["loss"], rel=1e-4)
-    for part in (*CLASSES, f"{row['top1']:.4f}", "Worst clips", "ppTSN"):
+    for part in (*CLASSES, f"{row['top1']:.4f}", "Hardest clips", "ppTSN"):
         assert part in page.text
     assert len(page.images) == 6, "one image per validation clip"
 
@@ -56,7 +56,7 @@ def test_training_without_validation_ends_with_a_report(small, monkeypatch):
     overrides = ("-o", "epochs=1", "-o", "max_iters=1")
     assert run_main(monkeypatch, "-c", cfg.origin.path, *overrides) == 0
     text = read_page(Path(cfg.folder) / "report.html").text
-    assert "Curves" in text and "Worst clips" not in text
+    assert "Curves" in text and "Hardest clips" not in text
 
 
 def test_stopped_training_writes_no_report(small, monkeypatch):

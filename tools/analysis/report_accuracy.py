@@ -1,6 +1,8 @@
-"""Accuracy of score files, each alone and all of them fused by a weighted sum. See docs/fusion.md.
+"""Report the accuracy of score files, each alone and all fused by a weighted sum.
 
-Example: python tools/analysis/report_accuracy.py --scores audio.json visual.json --coefficients 1 2
+See docs/fusion.md.
+
+Example: python tools/analysis/report_accuracy.py --scores audio.json rgb.json --coefficients 1 2
 """
 
 import argparse
@@ -9,53 +11,38 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddlevideo import log
-from paddlevideo.report.fusion import report_accuracy
 
-
-def main() -> int:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        "--scores",
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="one for each modality: .json, .npz or .pkl",
-    )
-    add(
-        "--datalist",
-        metavar="LIST",
-        help="the videos and their labels; needed where the score files do not hold them",
-    )
-    add(
-        "--coefficients",
-        "--coefficient",
-        nargs="+",
-        type=float,
-        metavar="C",
-        help="one for each score file (default: 1 each)",
-    )
-    add(
-        "--apply-softmax",
-        "--apply_softmax",
-        action="store_true",
-        help="make probabilities of each row first",
-    )
-    add("--search", action="store_true", help="find the coefficients that are best on these videos")
-    add(
-        "--plot", metavar="FILE", help="draw the accuracy over the coefficients: .png, .svg or .pdf"
-    )
+    text = "score files, one per modality: .json, .npz or .pkl"
+    add("--scores", nargs="+", required=True, metavar="FILE", help=text)
+    text = "list of the videos with labels; required if the score files do not contain them"
+    add("--datalist", metavar="LIST", help=text)
+    names, text = ("--coefficients", "--coefficient"), "weight of each score file (default: 1 each)"
+    add(*names, nargs="+", type=float, metavar="C", help=text)
+    names = ("--apply-softmax", "--apply_softmax")
+    add(*names, action="store_true", help="turn each row of scores into probabilities first")
+    text = "find the coefficients with the highest top 1 accuracy on these videos"
+    add("--search", action="store_true", help=text)
+    text = "plot the accuracy over the coefficients: .png, .svg or .pdf"
+    add("--plot", metavar="FILE", help=text)
     add("--out", metavar="FILE", help="write the fused scores: .json or .npz")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+
+    from paddlevideo import log
+    from paddlevideo.report.fusion import report_accuracy
+
+    flags = vars(args)
+    files = flags.pop("scores")
     try:
-        print(
-            report_accuracy(
-                **{name.replace("scores", "files"): value for name, value in vars(args).items()}
-            )
-        )
+        print(report_accuracy(files, **flags))
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1

@@ -1,7 +1,9 @@
-"""Write audio features (log-mel, .npy): python tools/data/build_audio_features.py data/k400/audio data/k400/audio_feature
+"""Write log-mel features (.npy) of audio files or videos.
 
-The first argument may hold wav files or the videos themselves. The features are those of `LoadAudioFeature` in a config, which
-makes them on the fly where a list names a video or a sound; give both the same n_fft and hop_length.
+Example: python tools/data/build_audio_features.py data/k400/audio data/k400/audio_feature
+The features equal those that LoadAudioFeature computes on the fly if n_fft and hop_length agree.
+Files keep their relative paths. Existing files are kept, so an interrupted run can be continued.
+Exit code: 0 success, 1 an error or at least one failed file (see failures.tsv).
 """
 
 import argparse
@@ -11,85 +13,58 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddlevideo import log
-from paddlevideo.curate.audio_files import WriteFeature
-from paddlevideo.curate.batch_jobs import plan, tell, work
-from paddlevideo.media.log_mel import DecibelMel
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    source = "folder of audio files or videos, or a list with lines `path [num_frames] [label]`"
+    add("audio_home_path", type=Path, help=source)
+    add("spectrogram_save_path", type=Path, help="output folder")
+    add("--level", type=int, help="use only files this many folders deep, 1: in the folder itself")
+    add("--ext", help="use only files with this suffix, such as wav")
+    names = ("--num-workers", "--num_workers", "--num-worker")
+    workers = min(4, os.cpu_count() or 1)
+    add(*names, type=int, default=workers, help="processes (default: %(default)s)")
+    add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
+    names = ("--list-root", "--list_root")
+    add(*names, type=Path, help="folder that the paths of a list are relative to")
+    add("--sample-rate", type=int, default=16000, help="of the waveform (Hz)")
+    n_fft = "window (samples); PaddleVideo's script has 512, its documentation 1024"
+    add("--n-fft", type=int, default=512, help=n_fft)
+    add("--hop-length", type=int, default=256, help="samples from one time step to the next")
+    add("--num-mels", type=int, default=80, help="mel bins")
+    add("--fmin", type=float, default=125.0, help="lower edge of the filters (Hz)")
+    add("--fmax", type=float, default=7600.0, help="upper edge of the filters (Hz)")
+    add("--stream", type=int, default=0, help="number of the audio stream, counted from 0")
+    backends, backend = ["pyav", "soundfile"], "soundfile reads plain audio files as librosa does"
+    add("--backend", choices=backends, default="pyav", help=backend)
+    add("--overwrite", action="store_true", help="write existing files again")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Files keep their relative paths; those that are there are kept. Exits with 1 if any failed, see failures.tsv.",
-    )
-    add, usual = parser.add_argument, DecibelMel()
-    add(
-        "audio_home_path",
-        type=Path,
-        help="folder of sounds or videos, or a list: `path [num_frames] [label]` a line",
-    )
-    add("spectrogram_save_path", type=Path, help="folder to write to")
-    add(
-        "--level",
-        type=int,
-        help="only files so many folders deep, 1 for the folder itself; any by default",
-    )
-    add("--ext", help="only files with this suffix, as wav; any by default")
-    add(
-        "--num-workers",
-        "--num_workers",
-        "--num-worker",
-        type=int,
-        default=min(4, os.cpu_count() or 1),
-        help="processes",
-    )
-    add(
-        "--part",
-        default="1/1",
-        metavar="I/N",
-        help="only part I of N, to share the work between machines",
-    )
-    add(
-        "--list-root",
-        "--list_root",
-        type=Path,
-        help="folder that the paths of a list are relative to",
-    )
-    add("--sample-rate", type=int, default=usual.sample_rate, help="of the waveform (Hz)")
-    add(
-        "--n-fft",
-        type=int,
-        default=usual.n_fft,
-        help="window (samples); 512 in the published script, 1024 in its table",
-    )
-    add("--hop-length", type=int, default=usual.hop_length, help="samples from row to row")
-    add("--num-mels", type=int, default=usual.num_mels, help="columns")
-    add("--fmin", type=float, default=usual.fmin, help="lower edge of the filters (Hz)")
-    add("--fmax", type=float, default=usual.fmax, help="upper edge of the filters (Hz)")
-    add("--stream", type=int, default=0, help="which audio stream, counted from 0")
-    add(
-        "--backend",
-        choices=["pyav", "soundfile"],
-        default="pyav",
-        help="soundfile: plain audio files as librosa reads them",
-    )
-    add("--overwrite", action="store_true", help="make files again that are there")
-    args = parser.parse_args()
+    args = parse_args()
+
+    from paddlevideo import log
+    from paddlevideo.curate.audio_files import WriteFeature
+    from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs
+    from paddlevideo.media.log_mel import DecibelMel
+
     out = args.spectrogram_save_path
+    sizes = (args.sample_rate, args.n_fft, args.hop_length, args.num_mels, args.fmin, args.fmax)
     try:
-        feature = DecibelMel(
-            args.sample_rate, args.n_fft, args.hop_length, args.num_mels, args.fmin, args.fmax
-        )
-        jobs = plan(args.audio_home_path, out, ".npy", args.ext, args.level, args.list_root)
-        write = WriteFeature(feature, args.stream, args.backend)
-        done = work(write, jobs, out, args.num_workers, args.overwrite, args.part)
+        jobs = plan_jobs(args.audio_home_path, out, ".npy", args.ext, args.level, args.list_root)
+        write = WriteFeature(DecibelMel(*sizes), args.stream, args.backend)
+        done = run_jobs(write, jobs, out, args.num_workers, args.overwrite, args.part)
     except (ValueError, OSError) as error:
-        print(f"build_audio_features: {log.error_text(error)}", file=sys.stderr)
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("build_audio_features: stopped; start it again to go on", file=sys.stderr)
+        print("interrupted; run the command again to continue", file=sys.stderr)
         return 130
-    return tell(done, out)
+    return print_outcome(done, out)
 
 
 if __name__ == "__main__":

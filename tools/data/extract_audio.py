@@ -1,4 +1,9 @@
-"""Write the sound of videos as wav files: python tools/data/extract_audio.py data/k400/videos data/k400/audio"""
+"""Write the audio of videos as wav files.
+
+Example: python tools/data/extract_audio.py data/k400/videos data/k400/audio
+Files keep their relative paths. Existing files are kept, so an interrupted run can be continued.
+Exit code: 0 success, 1 an error or at least one failed video (see failures.tsv).
+"""
 
 import argparse
 import os
@@ -7,63 +12,48 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddlevideo import log
-from paddlevideo.curate.audio_files import WriteWav
-from paddlevideo.curate.batch_jobs import plan, tell, work
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "root", type=Path, help="folder of videos, or a list with lines `path [num_frames] [label]`"
+    )
+    add("dst_root", type=Path, help="output folder")
+    add("--level", type=int, help="use only videos this many folders deep, 1: in the folder itself")
+    add("--ext", help="use only videos with this suffix, such as mp4")
+    workers = min(8, os.cpu_count() or 1)
+    names = ("--num-workers", "--num_workers", "--num-worker")
+    add(*names, type=int, default=workers, help="processes (default: %(default)s)")
+    names = ("--list-root", "--list_root")
+    add(*names, type=Path, help="folder that the paths of a list are relative to")
+    rate = "write mono audio at this rate (Hz); default: rate and channels of each video"
+    add("--sample-rate", type=int, help=rate)
+    add("--stream", type=int, default=0, help="number of the audio stream, counted from 0")
+    add("--overwrite", action="store_true", help="write existing files again")
+    return parser.parse_args()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="Files keep their relative paths; those that are there are kept. Exits with 1 if any failed, see failures.tsv.",
-    )
-    add = parser.add_argument
-    add("root", type=Path, help="folder of videos, or a list: `path [num_frames] [label]` a line")
-    add("dst_root", type=Path, help="folder to write to")
-    add(
-        "--level",
-        type=int,
-        help="only videos so many folders deep, 1 for the folder itself; any by default",
-    )
-    add("--ext", help="only videos with this suffix, as mp4; any by default")
-    add(
-        "--num-workers",
-        "--num_workers",
-        "--num-worker",
-        type=int,
-        default=min(8, os.cpu_count() or 1),
-        help="processes",
-    )
-    add(
-        "--list-root",
-        "--list_root",
-        type=Path,
-        help="folder that the paths of a list are relative to",
-    )
-    add(
-        "--sample-rate",
-        type=int,
-        help="mono at this rate (Hz); by default the rate and channels of each video",
-    )
-    add("--stream", type=int, default=0, help="which audio stream, counted from 0")
-    add("--overwrite", action="store_true", help="make files again that are there")
-    args = parser.parse_args()
+    args = parse_args()
+
+    from paddlevideo import log
+    from paddlevideo.curate.audio_files import WriteWav
+    from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs
+
     try:
-        jobs = plan(args.root, args.dst_root, ".wav", args.ext, args.level, args.list_root)
-        done = work(
-            WriteWav(args.sample_rate, args.stream),
-            jobs,
-            args.dst_root,
-            args.num_workers,
-            args.overwrite,
-        )
+        jobs = plan_jobs(args.root, args.dst_root, ".wav", args.ext, args.level, args.list_root)
+        write = WriteWav(args.sample_rate, args.stream)
+        done = run_jobs(write, jobs, args.dst_root, args.num_workers, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"extract_audio: {log.error_text(error)}", file=sys.stderr)
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("extract_audio: stopped; start it again to go on", file=sys.stderr)
+        print("interrupted; run the command again to continue", file=sys.stderr)
         return 130
-    return tell(done, args.dst_root)
+    return print_outcome(done, args.dst_root)
 
 
 if __name__ == "__main__":

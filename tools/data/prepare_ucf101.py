@@ -1,7 +1,10 @@
-"""Lists of UCF-101's three splits out of the official ones, for videos and for extracted frames; see data/ucf101/README.md.
+"""Make lists of UCF-101 from its official lists, for videos and for extracted frames.
 
-Example: python tools/data/prepare_ucf101.py ucfTrainTestlist --videos data/ucf101/videos --out data/ucf101
-Exit code: 0 all clips are listed, 1 some are missing or damaged (the others are listed), 2 nothing was written.
+Example: python tools/data/prepare_ucf101.py ucfTrainTestlist --videos data/ucf101/videos \\
+             --out data/ucf101
+See data/ucf101/README.md.
+Exit code: 0 all clips are listed, 1 some are missing or damaged (the others are listed), 2 an error
+(nothing is written).
 """
 
 import argparse
@@ -10,59 +13,48 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from paddlevideo import log
-from paddlevideo.curate.known_sets import tell, write
-from paddlevideo.curate.probe import ProbeOptions
-from paddlevideo.curate.ucf101 import SPLITS, prepare
 
-
-def main() -> int:
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        "annotations",
-        type=Path,
-        help="folder with classInd.txt, trainlist01.txt, testlist01.txt, ...",
-    )
-    add("--videos", type=Path, help="folder of the videos: ..._videos.txt")
-    add(
-        "--frames",
-        type=Path,
-        help="folder of what extract_frames.py made of them: ..._rawframes.txt",
-    )
+    annotations = "folder of the official lists: classInd.txt, trainlist01.txt, testlist01.txt, ..."
+    add("annotations", type=Path, help=annotations)
+    add("--videos", type=Path, help="folder of videos, to write lists ..._videos.txt")
+    frames = "folder that extract_frames.py wrote, to write lists ..._rawframes.txt"
+    add("--frames", type=Path, help=frames)
     add("--out", type=Path, required=True, help="folder of the lists, labels.txt and problems.tsv")
-    add(
-        "--splits",
-        type=int,
-        nargs="+",
-        choices=SPLITS,
-        default=SPLITS,
-        help="which; all by default",
-    )
-    add(
-        "--check_frames",
-        type=int,
-        default=3,
-        help="frames to decode of each video, to find damaged ones",
-    )
-    add("--no_check", action="store_true", help="open no video")
-    add("--workers", type=int, help="processes; default: one per core; 0: none")
-    add("--overwrite", action="store_true", help="replace lists that are there")
+    splits = (1, 2, 3)
+    add("--splits", type=int, nargs="+", choices=splits, default=splits, help="default: all")
+    check_frames = "frames to decode of each video, to find damaged ones"
+    add("--check_frames", type=int, default=3, help=check_frames)
+    add("--no_check", action="store_true", help="do not open the videos")
+    add("--workers", type=int, help="processes, 0: only this one; default: one per core")
+    add("--overwrite", action="store_true", help="replace existing lists")
     args = parser.parse_args()
     if args.videos is None and args.frames is None:
         parser.error("give --videos, --frames or both")
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+
+    from paddlevideo import log
+    from paddlevideo.curate.known_sets import print_prepared, write_prepared
+    from paddlevideo.curate.probe import ProbeOptions
+    from paddlevideo.curate.ucf101 import prepare
+
     try:
-        how = None if args.no_check else ProbeOptions(args.check_frames)
-        made = prepare(
-            args.annotations, args.out, args.videos, args.frames, args.splits, args.workers, how
-        )
-        write(made, args.out, args.overwrite)
+        options = None if args.no_check else ProbeOptions(args.check_frames)
+        folders = (args.annotations, args.out, args.videos, args.frames)
+        prepared = prepare(*folders, args.splits, args.workers, options)
+        write_prepared(prepared, args.out, args.overwrite)
     except (ValueError, OSError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 2
-    return tell(made, args.out)
+    return print_prepared(prepared, args.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from paddlevideo.config.registry import register
 from paddlevideo.data.datasets import IGNORED, RecordList, check_max_failures
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, StageError
 from paddlevideo.data.youtube8m import pickles, tfrecord
+from paddlevideo.data.youtube8m.sequence_example import FrameExample, parse_example, printable_id
 from paddlevideo.data.youtube8m.shards import (
     PICKLES,
     ShardOrder,
@@ -30,7 +31,6 @@ from paddlevideo.data.youtube8m.shards import (
     index_shards,
     kind_of,
 )
-from paddlevideo.data.youtube8m.tfrecord import FrameExample, printable_id
 from paddlevideo.sample import BatchShape, DecodeError, InputSpec, Record, Sample
 
 OPEN_FILES = 64  # shards that a process holds open
@@ -295,7 +295,7 @@ class FeatureDecoder:
             if shard.is_pickle:
                 example = self._from_pickle(record.path, offset, names)
             else:
-                example = tfrecord.parse_example(payload, names)
+                example = parse_example(payload, names)
             return self.checked(example)
         except DecodeError as error:
             raise DecodeError(
@@ -306,7 +306,7 @@ class FeatureDecoder:
         videos = self._files.videos(path)
         if not 0 <= number < len(videos):
             raise DecodeError(f"there is no video {number}, the file has {len(videos)}")
-        return pickles.example(videos[number], names)
+        return pickles.parse_video(videos[number], names)
 
     def checked(self, example: FrameExample) -> FrameExample:
         """The same example.

@@ -1,29 +1,33 @@
-"""Frame features in pickles, as PaddleCV's and PaddleVideo's converters write them; read without running what is in them.
+"""Read the frame features in pickles of PaddleCV's and PaddleVideo's converters.
 
-A shard is a list of dicts {video: id, feature: uint8 [T, 1024], audio: uint8 [T, 128], label: [int...], nframes: int}, a file
-of a single video such a dict alone. T may be larger than nframes, which counts what is used. Keys and ids are text or bytes, as
-Python 2 and 3 leave them. Such a file can only be read whole; `tools/data/prepare_youtube8m.py convert` writes it as TFRecord.
+A shard is a list of dicts {video: id, feature: uint8 [T, 1024], audio: uint8 [T, 128],
+label: [int...], nframes: int}. The file of a single video holds one such dict. T may be larger
+than nframes, the number of frames to use. Keys and ids are text or bytes, as written by Python 2
+or 3.
+
+The reader never runs code from a pickle. It has to read the complete file;
+`tools/data/prepare_youtube8m.py convert` writes pickles as TFRecord files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.youtube8m.tfrecord import FrameExample, printable_id
+from paddlevideo.data.youtube8m.sequence_example import FrameExample, printable_id
 from paddlevideo.safe_pickle import WeightsError, read_pickle, unwrap
 from paddlevideo.sample import DecodeError
 
-# The keys of a dict, by our names of the features.
+# Feature name -> the keys that a dict may use for it.
 FEATURES = {"rgb": ("feature", "rgb"), "audio": ("audio",)}
 
 
 def read_videos(path: str | Path) -> list[dict[str, Any]]:
-    """The dicts of a pickle, with text as keys; their values are still to be checked by `example`.
+    """Read the dicts of a pickle, with text keys; `parse_video` checks their values.
 
     Raises:
-        DecodeError: not such a pickle, or one that holds anything else than numbers and text.
+        DecodeError: not such a pickle, or one with other content than arrays, numbers and text.
     """
     try:
         content = read_pickle(path)
@@ -31,75 +35,75 @@ def read_videos(path: str | Path) -> list[dict[str, Any]]:
         raise DecodeError(str(error).removeprefix(f"{path}: ")) from error
     videos = [content] if isinstance(content, dict) else content
     if not isinstance(videos, list) or not all(isinstance(video, dict) for video in videos):
-        inside = (
-            {type(video).__name__ for video in videos[:100]} if isinstance(videos, list) else set()
-        )
-        of = f" of {', '.join(sorted(inside))}" if inside else ""
-        raise DecodeError(
-            f"it holds a {type(content).__name__}{of}, expected a list of dicts, one a video"
-        )
-    return [
-        {
-            k.decode("latin1") if isinstance(k, bytes) else str(k): value
-            for k, value in video.items()
-        }
-        for video in videos
-    ]
+        came = type(content).__name__
+        if isinstance(videos, list):
+            came += f" of {', '.join(sorted({type(video).__name__ for video in videos[:100]}))}"
+        raise DecodeError(f"the pickle holds a {came}, expected a list of dicts, one per video")
+    return [{_text(key): value for key, value in video.items()} for video in videos]
+
+
+def _text(key: Any) -> str:
+    return key.decode("latin1") if isinstance(key, bytes) else str(key)
 
 
 def count_videos(path: str | Path) -> int:
-    """How many videos there are in a pickle; it is read whole for that."""
+    """Return the number of videos in a pickle; reads the complete file.
+
+    Raises:
+        DecodeError: as `read_videos`.
+    """
     return len(read_videos(path))
 
 
-def example(video: dict[str, Any], names=("rgb", "audio")) -> FrameExample:
-    """The features of one of `read_videos`.
+def parse_video(video: dict[str, Any], names: Sequence[str] = ("rgb", "audio")) -> FrameExample:
+    """Check one dict of `read_videos` and return its features.
 
     Raises:
-        DecodeError: a key is missing or holds something else.
+        DecodeError: a missing key, or a value of another type.
     """
-    known = unwrap(video.get("video", b""))
-    video_id = known.encode("latin1", "replace") if isinstance(known, str) else known
+    video_id = unwrap(video.get("video", b""))
+    if isinstance(video_id, str):
+        video_id = video_id.encode("latin1", "replace")
     if not isinstance(video_id, bytes):
-        raise DecodeError(f"the id 'video' is a {type(known).__name__}, expected text")
-    labels = unwrap(video.get("label", []))
+        raise DecodeError(f"the id 'video' is of type {type(video_id).__name__}, expected text")
     try:
-        labels = np.array(
-            [int(unwrap(label)) for label in (labels if labels is not None else [])], np.int64
-        )
-        num_frames = None if unwrap(video.get("nframes")) is None else int(unwrap(video["nframes"]))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DecodeError(
-            f"{printable_id(video_id)}: label or nframes is no number: {error}"
-        ) from None
-    features = {}
-    for name in names:
-        key = next((key for key in FEATURES.get(name, (name,)) if key in video), None)
-        array = None if key is None else unwrap(video[key])
-        if key is None:
-            raise DecodeError(
-                f"{printable_id(video_id)}: there is no feature {name!r}; keys: {', '.join(sorted(video)[:8])}"
-            )
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2:
-            came = (
-                f"{array.dtype} {list(array.shape)}"
-                if isinstance(array, np.ndarray)
-                else type(array).__name__
-            )
-            raise DecodeError(f"{printable_id(video_id)}: {key} is {came}, expected uint8 [T, D]")
-        if num_frames is not None and not 0 <= num_frames <= len(array):
-            raise DecodeError(
-                f"{printable_id(video_id)}: nframes is {num_frames}, {key} has {len(array)} frames"
-            )
-        features[name] = array[:num_frames]
+        labels, num_frames = _labels_and_num_frames(video)
+        features = {name: _feature(video, name, num_frames) for name in names}
+    except DecodeError as error:
+        raise DecodeError(f"{printable_id(video_id)}: {error}") from None
     return FrameExample(video_id, labels, features)
 
 
-def read_examples(path: str | Path, names=("rgb", "audio")) -> Iterator[FrameExample]:
-    """The videos of a pickle in turn.
+def _labels_and_num_frames(video: dict[str, Any]) -> tuple[np.ndarray, int | None]:
+    labels, num_frames = unwrap(video.get("label", [])), unwrap(video.get("nframes"))
+    try:
+        ids = [int(unwrap(label)) for label in (labels if labels is not None else [])]
+        return np.array(ids, np.int64), None if num_frames is None else int(num_frames)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DecodeError(f"label or nframes is not an integer: {error}") from None
+
+
+def _feature(video: dict[str, Any], name: str, num_frames: int | None) -> np.ndarray:
+    key = next((key for key in FEATURES.get(name, (name,)) if key in video), None)
+    if key is None:
+        raise DecodeError(f"feature {name!r} is missing; keys: {', '.join(sorted(video)[:8])}")
+    array = unwrap(video[key])
+    if not isinstance(array, np.ndarray):
+        raise DecodeError(f"{key} is of type {type(array).__name__}, expected uint8 [T, D]")
+    if array.dtype != np.uint8 or array.ndim != 2:
+        raise DecodeError(f"{key} is {array.dtype} {list(array.shape)}, expected uint8 [T, D]")
+    if num_frames is not None and not 0 <= num_frames <= len(array):
+        raise DecodeError(f"nframes is {num_frames}, but {key} has {len(array)} frames")
+    return array[:num_frames]
+
+
+def read_examples(
+    path: str | Path, names: Sequence[str] = ("rgb", "audio")
+) -> Iterator[FrameExample]:
+    """Yield the videos of a pickle.
 
     Raises:
-        DecodeError: naming the file, and the number of the video that is wrong.
+        DecodeError: the message names the file, and the number of the video in it.
     """
     try:
         videos = read_videos(path)
@@ -107,6 +111,6 @@ def read_examples(path: str | Path, names=("rgb", "audio")) -> Iterator[FrameExa
         raise DecodeError(f"{path}: {error}") from error
     for number, video in enumerate(videos):
         try:
-            yield example(video, names)
+            yield parse_video(video, names)
         except DecodeError as error:
             raise DecodeError(f"{path}@{number}: {error}") from error

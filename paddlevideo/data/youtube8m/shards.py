@@ -1,14 +1,14 @@
-"""Shards, files of many records: finding them, where each record is, and an order that reads them nearly in sequence.
+"""Shards are files of many records: find them, locate their records, and order an epoch.
 
 `file_path` is one of
 - a list: the path of a shard on each line, as in PaddleCV's train.list;
-- a folder: its *.tfrecord files, or where it has none its *.pkl files, as deep as it goes;
-- a glob, as "data/yt8m/train*.tfrecord";
+- a folder: its *.tfrecord files at any depth, or its *.pkl files if there are no *.tfrecord files;
+- a glob such as "data/yt8m/train*.tfrecord";
 - one shard.
 
-A shard is a TFRecord file or a pickle of PaddleCV's converter; its first bytes tell which. Every record has a number, as
-videos of a list have, counted through the shards in their order. Where the records begin is read once from their headers
-and kept in an index file beside the list.
+A shard is a TFRecord file or a pickle of PaddleCV's converter; its first bytes decide which. The
+records of all shards are numbered consecutively, like the videos of a list. Their byte offsets are
+read once from the record headers, and kept in an index file next to the list.
 """
 
 import glob
@@ -33,19 +33,24 @@ from paddlevideo.sample import DecodeError, Record
 
 SUFFIXES = (".tfrecord", ".tfrecords")
 PICKLES = (".pkl", ".pickle")
-THREADS = 8  # that read headers; they wait for the disk
+# Threads that read record headers. They mostly wait for the disk.
+NUM_THREADS = 8
 INDEX_VERSION = 1
-COMPRESSED = "compressed with gzip; records inside cannot be read one by one: unpack it with gunzip"
+COMPRESSED = "compressed with gzip, so single records cannot be read; unpack it with gunzip"
 
 
-# --- finding shards --------------------------------------------------------------------------------------------------
+# --- find shards ---------------------------------------------------------------------------------
 
 
 def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
-    """The paths of the shards, in the order of a list, otherwise sorted.
+    """Return the paths of the shards, in the order of a list, otherwise sorted.
+
+    Args:
+        file_path: a list, a folder, a glob or a shard.
+        data_prefix: folder that the paths of a list are relative to; None as in `base_folder`.
 
     Raises:
-        DatasetError: no shards; for a list, every line that is wrong.
+        DatasetError: no shards. For a list, the message names every wrong line.
     """
     path = Path(file_path)
     if path.is_dir():
@@ -73,6 +78,7 @@ def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
+    """Return the TFRecord files of a folder, or its pickles if there are no TFRecord files."""
     paths = list(list_files(folder, SUFFIXES + PICKLES))
     tfrecords = [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
     pickles = [str(path) for path in paths if path.suffix.lower() in PICKLES]
@@ -87,12 +93,13 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _in_list(file: Path, data_prefix: str | None) -> list[str]:
-    """The shards of a list with a path on each line."""
+    """Read a list with the path of a shard on each line."""
     lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
     if not lines:
         raise DatasetError(f"{file}: no shards in this list; write the path of one on each line")
     base = base_folder([path for _, path in lines], file, data_prefix)
-    problems, line_of_path = Problems(str(file)), dict[str, int]()
+    problems = Problems(str(file))
+    line_of_path: dict[str, int] = {}
     for line, written in lines:
         path = os.path.join(base, written)
         if path in line_of_path:
@@ -112,31 +119,33 @@ def _in_list(file: Path, data_prefix: str | None) -> list[str]:
 
 
 def kind_of(first: bytes) -> str:
-    """What begins with these bytes: "tfrecord", "pickle", or why it is no shard."""
+    """Identify a file by its first bytes: "tfrecord", "pickle", or why it is not a shard."""
     if len(first) >= tfrecord.HEADER.size:
-        check = tfrecord.HEADER.unpack_from(first)[1]
-        if tfrecord.masked_crc(first[:8]) == check:
+        crc = tfrecord.HEADER.unpack_from(first)[1]
+        if tfrecord.masked_crc(first[:8]) == crc:
             return "tfrecord"
     if first[:2] == b"\x1f\x8b":
         return COMPRESSED
     if (first[:1] == b"\x80" and first[1:2] in b"\2\3\4\5") or first[:3] in (b"(lp", b"(dp"):
         return "pickle"
+    # The last character may be cut off, so up to 3 bytes may be missing from the text.
     text = first[:40].decode("utf-8", "ignore")
     if len(text.encode()) > len(first[:40]) - 4 and "".join(text.split()).isprintable():
-        return f"not a TFRecord file but text, {text[:20]!r}"
+        return f"not a TFRecord file but text that begins with {text[:20]!r}"
     return "not a TFRecord file, or its first record's header is damaged"
 
 
-# --- where the records are --------------------------------------------------------------------------------------------
+# --- locate the records --------------------------------------------------------------------------
 
 
 class ShardRecords(Sequence):
-    """The records of shards, numbered through: a `Record` of one is made when it is asked for, with path and offset.
+    """The consecutively numbered records of all shards; each `Record` is created on access.
 
     Args:
         paths: of the shards.
-        counts: records in each.
-        offsets: of all records one shard after another, int64: bytes in a TFRecord file, numbers in a pickle.
+        counts: number of records in each shard.
+        offsets: int64 [num_records], of all shards one after another: byte offsets in a TFRecord
+            file, numbers of videos in a pickle.
     """
 
     def __init__(self, paths: Sequence[str], counts: Sequence[int], offsets: np.ndarray):
@@ -150,30 +159,36 @@ class ShardRecords(Sequence):
     def __getitem__(self, number: int) -> Record:
         number = range(len(self))[number]
         shard = int(np.searchsorted(self.starts, number, "right")) - 1
-        path, inside = self.paths[shard], number - int(self.starts[shard])
-        return Record(
-            path, id=f"{os.path.basename(path)}:{inside}", offset=int(self.offsets[number])
-        )
+        path, number_in_shard = self.paths[shard], number - int(self.starts[shard])
+        record_id = f"{os.path.basename(path)}:{number_in_shard}"
+        return Record(path, id=record_id, offset=int(self.offsets[number]))
 
 
 @dataclass(frozen=True)
 class ShardStamp:
-    """A shard as it was when its records were looked up: size (bytes) and time of its last change (ns)."""
+    """The state of a shard when its offsets were read: size (bytes), modification time (ns)."""
 
     size: int
     mtime: int
 
     @classmethod
     def of(cls, path: str) -> "ShardStamp":
-        about = os.stat(path)
-        return cls(about.st_size, about.st_mtime_ns)
+        """
+        Raises:
+            OSError: the file does not exist.
+        """
+        stat = os.stat(path)
+        return cls(stat.st_size, stat.st_mtime_ns)
 
 
-def look_up(path: str) -> tuple[np.ndarray, str]:
-    """(int64 offsets of a shard's records, what is wrong with the last of them or "").
+def find_offsets(path: str) -> tuple[np.ndarray, str]:
+    """Find the records of a shard.
+
+    Returns:
+        (int64 [num_records] offsets, the problem with the last record or "").
 
     Raises:
-        DatasetError: the file is no shard at all.
+        DatasetError: the file is not a shard.
     """
     try:
         with open(path, "rb") as file:
@@ -189,79 +204,83 @@ def look_up(path: str) -> tuple[np.ndarray, str]:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
         return np.arange(count_videos(path), dtype=np.int64), ""
-    except DecodeError as error:  # one record that fails when it is read, as a damaged video does
+    except DecodeError as error:
+        # Count the pickle as one record, which fails when it is read, like a damaged video.
         return np.zeros(1, np.int64), str(error)
 
 
 def index_shards(paths: Sequence[str], index_file: str | Path | None = None) -> ShardRecords:
-    """The records of these shards, from the index file as far as it is true of them; what it lacks is looked up and added.
+    """Find the records of all shards; read the index file first, and add to it what it lacks.
 
-    A damaged header hides the records behind it: they are told in the log, and count as one record, which fails.
+    A damaged header hides the records after it. The log reports it, and the hidden records count as
+    one record, which fails when it is read.
 
     Raises:
-        DatasetError: files that are no shards, all of them; or no records at all.
+        DatasetError: files that are not shards (the message names all of them), or no records.
     """
     stamps = [ShardStamp.of(path) for path in paths]
     known = read_index(index_file) if index_file else {}
-    names = [_name_in(index_file, path) for path in paths]
-    new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[i]]
-    if new and len(new) < len(paths) and index_file:
-        logger.info(
-            "%s: %d of %d shards are new or have changed: looking them up",
-            index_file,
-            len(new),
-            len(paths),
-        )
-    wrong: list[str] = []
+    names = [_relative_name(index_file, path) for path in paths]
     offsets = {i: known[name][1] for i, name in enumerate(names) if name in known}
-
-    def one(place: int) -> tuple[np.ndarray, str] | DatasetError:
+    new = [i for i, name in enumerate(names) if name not in known or known[name][0] != stamps[i]]
+    if new and len(new) < len(paths):
+        message = "%s: %d of %d shards are new or changed; reading their record offsets"
+        logger.info(message, index_file, len(new), len(paths))
+    for i, result in zip(new, _find_all_offsets([paths[i] for i in new]), strict=True):
+        offsets[i], problem = result
+        if problem:
+            logger.warning("%s: %s", paths[i], problem)
+    in_order = [offsets[i] for i in range(len(paths))]
+    if not sum(map(len, in_order)):
+        more = ", ..." if len(paths) > 1 else ""
+        raise DatasetError(f"{paths[0]}{more}: no records in {len(paths)} shard(s)")
+    if new and index_file:
         try:
-            return look_up(paths[place])
+            write_index(index_file, paths, stamps, in_order)
+        except OSError as error:
+            logger.info("%s; the next run reads the record offsets again", error.strerror)
+    return ShardRecords(paths, [len(part) for part in in_order], np.concatenate(in_order))
+
+
+def _find_all_offsets(paths: Sequence[str]) -> list[tuple[np.ndarray, str]]:
+    """Call `find_offsets` for each path in threads, and raise all its errors as one.
+
+    Raises:
+        DatasetError: files that are not shards.
+    """
+
+    def find(path: str) -> tuple[np.ndarray, str] | DatasetError:
+        try:
+            return find_offsets(path)
         except DatasetError as error:
             return error
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for place, found in zip(new, pool.map(one, new), strict=True):
-            if isinstance(found, DatasetError):
-                wrong.append(str(found))
-                continue
-            offsets[place], problem = found
-            if problem:
-                logger.warning("%s: %s", paths[place], problem)
-    if wrong:
-        rest = [f"... and {len(wrong) - MAX_SHOWN} more"] if len(wrong) > MAX_SHOWN else []
-        raise DatasetError("\n".join(wrong[:MAX_SHOWN] + rest))
-    every = [offsets[i] for i in range(len(paths))]
-    if not sum(map(len, every)):
-        raise DatasetError(
-            f"{paths[0]}{', ...' if len(paths) > 1 else ''}: no records in {len(paths)} shard(s)"
-        )
-    if new and index_file:
-        try:
-            write_index(index_file, paths, stamps, every)
-        except OSError as error:
-            logger.info("%s; the records are looked up again next time", error.strerror)
-    return ShardRecords(paths, [len(part) for part in every], np.concatenate(every))
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        results = list(pool.map(find, paths))
+    errors = [str(result) for result in results if isinstance(result, DatasetError)]
+    if errors:
+        rest = [f"... and {len(errors) - MAX_SHOWN} more"] if len(errors) > MAX_SHOWN else []
+        raise DatasetError("\n".join(errors[:MAX_SHOWN] + rest))
+    return [result for result in results if not isinstance(result, DatasetError)]
+
+
+# --- the index file ------------------------------------------------------------------------------
 
 
 def index_name(file_path: str) -> str | None:
-    """The index file of a list or a folder; a glob and a single shard have none."""
+    """Return the default index file of a list or a folder, None for a glob or a single shard."""
     path = Path(file_path)
     if path.is_dir():
         return str(path / "shards.index.npz")
-    return (
-        f"{file_path}.index.npz"
-        if path.is_file() and path.suffix.lower() not in SUFFIXES + PICKLES
-        else None
-    )
+    is_list = path.is_file() and path.suffix.lower() not in SUFFIXES + PICKLES
+    return f"{file_path}.index.npz" if is_list else None
 
 
-def _name_in(index_file: str | Path | None, path: str) -> str:
-    """How an index calls a shard: relative to itself, so that both can move together."""
-    return (
-        os.path.relpath(path, os.path.dirname(os.path.abspath(index_file))) if index_file else path
-    )
+def _relative_name(index_file: str | Path | None, path: str) -> str:
+    """Return the path of a shard relative to the index file, so that both can move together."""
+    if not index_file:
+        return path
+    return os.path.relpath(path, os.path.dirname(os.path.abspath(index_file)))
 
 
 def write_index(
@@ -270,88 +289,89 @@ def write_index(
     stamps: Sequence[ShardStamp],
     offsets: Sequence[np.ndarray],
 ) -> None:
-    """Write where the records of the shards are, whole or not at all."""
+    """Write the record offsets of the shards atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    sizes_and_times = np.array([(stamp.size, stamp.mtime) for stamp in stamps], np.int64)
     with atomic_write(index_file) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
             version=np.int64(INDEX_VERSION),
-            names=np.array([_name_in(index_file, path) for path in paths]),
-            stamps=np.array([(stamp.size, stamp.mtime) for stamp in stamps], np.int64).reshape(
-                -1, 2
-            ),
+            names=np.array([_relative_name(index_file, path) for path in paths]),
+            stamps=sizes_and_times.reshape(-1, 2),
             counts=np.array([len(part) for part in offsets], np.int64),
             offsets=np.concatenate(offsets) if offsets else np.zeros(0, np.int64),
         )
 
 
 def read_index(index_file: str | Path) -> dict[str, tuple[ShardStamp, np.ndarray]]:
-    """Name -> (stamp, offsets) of the shards in an index; empty where there is none, or one that cannot be used (logged)."""
+    """Read an index file: shard name -> (stamp, offsets).
+
+    A missing file gives an empty dict. So does an unusable one, which the log reports.
+    """
+    unusable = (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile)
     try:
-        with np.load(index_file, allow_pickle=False) as held:
-            if int(held["version"]) != INDEX_VERSION:
-                raise ValueError(f"of version {held['version']}")
-            names, stamps, counts, offsets = (
-                held[key] for key in ("names", "stamps", "counts", "offsets")
-            )
-        if (
-            not len(names) == len(stamps) == len(counts)
-            or counts.sum() != len(offsets)
-            or (counts < 0).any()
-        ):
-            raise ValueError("its parts do not belong together")
+        with np.load(index_file, allow_pickle=False) as file:
+            if int(file["version"]) != INDEX_VERSION:
+                raise ValueError(f"version {file['version']}, expected {INDEX_VERSION}")
+            names, stamps, counts = file["names"], file["stamps"], file["counts"]
+            offsets = file["offsets"]
+        same_length = len(names) == len(stamps) == len(counts)
+        if not same_length or counts.sum() != len(offsets) or (counts < 0).any():
+            raise ValueError("its arrays do not fit together")
     except FileNotFoundError:
         return {}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        logger.warning(
-            "%s: not used and written anew (%s: %s)", index_file, type(error).__name__, error
-        )
+    except (*unusable, zlib.error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        logger.warning("%s: the index cannot be used and is rewritten (%s)", index_file, reason)
         return {}
     parts = np.split(offsets, np.cumsum(counts)[:-1])
-    marks = [ShardStamp(int(size), int(mtime)) for size, mtime in stamps]
-    return {str(name): entry for name, *entry in zip(names, marks, parts, strict=True)}
+    return {
+        str(name): (ShardStamp(int(size), int(mtime)), part)
+        for name, (size, mtime), part in zip(names, stamps, parts, strict=True)
+    }
 
 
-# --- the order of an epoch --------------------------------------------------------------------------------------------
+# --- the order of an epoch -----------------------------------------------------------------------
 
 
 def shuffled(starts: np.ndarray, buffer: int, rng: np.random.Generator) -> np.ndarray:
-    """Record numbers of an epoch: the shards in a random order, and their records mixed over a distance of `buffer`.
+    """Return the record numbers of an epoch in an order that reads shards nearly sequentially.
 
-    What leaves a shuffle buffer of that many records that is filled from one shard after another: a record comes out less
-    than `buffer` places later or earlier than it went in. But it is an array of numbers, and no record waits in memory.
+    The result is that of a shuffle buffer of `buffer` records, which is filled from the shards in
+    random order: each record moves by less than `buffer` positions. No record is held in memory.
 
     Args:
-        starts: int64 [S + 1], the first record of each shard, and the number of all.
-        buffer: records; as many as there are mix all of them, 1 none.
+        starts: int64 [num_shards + 1], the number of the first record of each shard, and the total.
+        buffer: records; 1 keeps the order within each shard, the total shuffles all records.
+
+    Returns:
+        int64 [num_records].
     """
-    shards = rng.permutation(len(starts) - 1)
+    shards = rng.permutation(len(starts) - 1).tolist()
     if buffer >= starts[-1]:
         return rng.permutation(starts[-1])
-    order = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in shards])
-    return order[np.argsort(np.arange(len(order)) + rng.random(len(order)) * buffer, kind="stable")]
+    bounds = starts.tolist()
+    order = np.concatenate([np.arange(bounds[shard], bounds[shard + 1]) for shard in shards])
+    positions = np.arange(len(order)) + rng.random(len(order)) * buffer
+    return order[np.argsort(positions, kind="stable")]
 
 
 @dataclass(frozen=True)
 class ShardOrder(TrainOrder):
-    """As `TrainOrder`, for records in shards: those read at about the same time are near to each other on the disk.
+    """A `TrainOrder` for shards: records that are read together are close to each other on disk.
 
     Args:
-        starts: the first record of each shard, and the number of all.
-        shuffle_buffer: over how many records one is moved, see `shuffled`.
+        starts: the number of the first record of each shard, and the total.
+        shuffle_buffer: see `shuffled`.
     """
 
     starts: tuple[int, ...] = ()
     shuffle_buffer: int = 1 << 14
 
     def shuffled(self, epoch: int) -> np.ndarray:
-        return shuffled(
-            np.array(self.starts), self.shuffle_buffer, np.random.default_rng((self.seed, epoch))
-        )
+        """Return the record numbers of an epoch: int64 [num_records]."""
+        rng = np.random.default_rng((self.seed, epoch))
+        return shuffled(np.array(self.starts), self.shuffle_buffer, rng)

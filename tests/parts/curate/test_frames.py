@@ -1,4 +1,4 @@
-"""Frames of videos: the decoder's pictures under FrameDataset's names, whole folders or none, runs that go on, and the list."""
+"""Frame extraction: decoded frames in JPEG files, complete folders, continued runs, lists."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from paddlevideo.curate import frames
-from paddlevideo.curate.batch_jobs import Job, clear_leftovers, work
+from paddlevideo.curate.batch_jobs import Job, remove_leftovers, run_jobs
 from paddlevideo.curate.frames import WriteFrames, plan_frames
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import FrameDataset
@@ -24,7 +24,7 @@ SCRIPT = "tools/data/extract_frames.py"
 
 @pytest.fixture
 def videos(tmp_path) -> Path:
-    """Three good videos in two classes, one that is none, one beside the classes."""
+    """Three good videos and a broken one in two class folders, and a video next to the folders."""
     root = tmp_path / "my videos"
     write_clip(root / "a b" / "one.mp4", 6, height=72, width=96)
     write_clip(root / "a b" / "deep" / "two three.avi", 5, codec="mpeg4")
@@ -34,216 +34,223 @@ def videos(tmp_path) -> Path:
     return root
 
 
+@pytest.fixture
+def extract(monkeypatch, capsys):
+    """`extract(*arguments)` -> (exit code, standard output, standard error) of the command."""
+
+    def run(*arguments):
+        return run_script(monkeypatch, capsys, SCRIPT, *arguments, "--num-workers", 1)
+
+    return run
+
+
 def names(folder: Path) -> list[str]:
-    return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    )
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
-def decoded(path: Path, **part) -> np.ndarray:
-    with VideoDecoder().open(Record(str(path), **part)) as clip:
+def decoded(path: Path, **span) -> np.ndarray:
+    with VideoDecoder().open(Record(str(path), **span)) as clip:
         return clip.read(np.arange(clip.num_frames))
 
 
-def test_the_pictures_are_those_of_the_decoder(tmp_path):
+# --- one video -----------------------------------------------------------------------------------
+
+
+def test_writes_the_decoded_frames(tmp_path):
     video = write_clip(tmp_path / "a.mp4", 20, height=64, width=96, options={"bf": "2", "g": "8"})
     WriteFrames(quality=100)(str(video), str(tmp_path / "out"))
     assert names(tmp_path / "out") == [f"img_{number:05}.jpg" for number in range(1, 21)]
     with FrameDecoder().open(Record(str(tmp_path / "out"), frame_pattern="img_{:05}.jpg")) as clip:
-        seen = clip.read(np.arange(20)).astype(int)
-    wanted = decoded(video).astype(int)
-    # Next frames differ by tens; JPEG halves the colours' resolution, so brightness is what to compare.
-    errors = np.abs(seen.mean(-1)[:, None] - wanted.mean(-1)[None]).mean((2, 3))
+        written = clip.read(np.arange(20)).astype(int)
+    expected = decoded(video).astype(int)
+    # Compare the brightness, because JPEG halves the color resolution. Neighboring frames differ
+    # by tens.
+    errors = np.abs(written.mean(-1)[:, None] - expected.mean(-1)[None]).mean((2, 3))
     assert (errors.argmin(1) == np.arange(20)).all() and errors.diagonal().max() < 3
 
 
-def test_a_decoder_that_begins_again_does_not_shift_numbers(tmp_path, monkeypatch):
-    """Time stamps that lie make the reader start anew after it gave some frames."""
+def test_frame_numbers_are_right_if_the_decoder_starts_over(tmp_path, monkeypatch):
+    """With wrong time stamps, the reader starts over after it returned some frames."""
     video = write_clip(tmp_path / "a.mp4", 12, options={"g": "4"})
-    wanted, failed = decoded(video), []
+    expected, started_over = decoded(video), []
 
-    def give_up_half_way(self, canvas, table):
+    def return_some_frames(self, canvas, table):
         for number in (0, 1, 2):
-            canvas.put(number, wanted[number])
-        failed.append(True)
+            canvas.put(number, expected[number])
+        started_over.append(True)
         return False
 
     WriteFrames()(str(video), str(tmp_path / "plain"))
-    monkeypatch.setattr(PyAVReader, "_fill_by_seeking", give_up_half_way)
+    monkeypatch.setattr(PyAVReader, "_fill_by_seeking", return_some_frames)
     WriteFrames()(str(video), str(tmp_path / "twice"))
-    assert failed and names(tmp_path / "twice") == names(tmp_path / "plain")
+    assert started_over and names(tmp_path / "twice") == names(tmp_path / "plain")
     for name in names(tmp_path / "plain"):
         assert (tmp_path / "twice" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
 def test_short_side_and_quality(tmp_path):
     video = write_clip(tmp_path / "a.mp4", 2, height=72, width=128)
-    sizes = {}
+    shapes, num_bytes = {}, {}
     for side, quality in ((36, 95), (36, 30), (500, 95), (None, 95)):
         out = tmp_path / f"{side} {quality}"
         WriteFrames(side, quality)(str(video), str(out))
-        picture = out / "img_00001.jpg"
-        sizes[side, quality] = (*cv2.imread(str(picture)).shape[:2], picture.stat().st_size)
-    assert sizes[36, 95][:2] == sizes[36, 30][:2] == (36, 64), "the aspect is kept"
-    assert sizes[500, 95][:2] == sizes[None, 95][:2] == (72, 128), "nothing is enlarged"
-    assert sizes[36, 30][2] < sizes[36, 95][2] * 0.7
-    shrunk = WriteFrames(24, 100).encode(random_frames(1, 48, 96)[0])
-    area = cv2.resize(random_frames(1, 48, 96)[0], (48, 24), interpolation=cv2.INTER_AREA)
-    image = cv2.cvtColor(
-        cv2.imdecode(np.frombuffer(shrunk, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB
-    )
-    assert np.abs(image.mean(-1) - area.mean(-1)).mean() < 2
-    for wrong in ({"short_side": 0}, {"quality": 0}, {"quality": 101}):
-        with pytest.raises(ValueError, match="expected"):
-            WriteFrames(**wrong)
+        file = out / "img_00001.jpg"
+        shapes[side, quality] = cv2.imread(str(file)).shape[:2]
+        num_bytes[side, quality] = file.stat().st_size
+    assert shapes[36, 95] == shapes[36, 30] == (36, 64), "keeps the aspect ratio"
+    assert shapes[500, 95] == shapes[None, 95] == (72, 128), "does not enlarge frames"
+    assert num_bytes[36, 30] < num_bytes[36, 95] * 0.7
 
 
-def test_a_folder_is_whole_or_absent(tmp_path, monkeypatch):
+def test_resizes_by_area(tmp_path):
+    frame = random_frames(1, 48, 96)[0]
+    data = np.frombuffer(WriteFrames(24, 100).encode(frame), np.uint8)
+    written = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    expected = cv2.resize(frame, (48, 24), interpolation=cv2.INTER_AREA)
+    assert np.abs(written.mean(-1) - expected.mean(-1)).mean() < 2
+
+
+@pytest.mark.parametrize("settings", [{"short_side": 0}, {"quality": 0}, {"quality": 101}])
+def test_rejects_wrong_settings(settings):
+    with pytest.raises(ValueError, match="expected"):
+        WriteFrames(**settings)
+
+
+# --- runs ----------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_no_partial_folder(tmp_path, monkeypatch):
     video = write_clip(tmp_path / "a.mp4", 10)
-    target, left = tmp_path / "out" / "a", WriteFrames.encode
-    count = []
+    real_encode, calls = WriteFrames.encode, []
 
     def full_disk(self, image):
-        count.append(1)
-        if len(count) > 5:
+        calls.append(1)
+        if len(calls) > 5:
             raise OSError(28, "No space left on device")
-        return left(self, image)
+        return real_encode(self, image)
 
     monkeypatch.setattr(WriteFrames, "encode", full_disk)
-    done = work(WriteFrames(), [Job(str(video), str(target))], tmp_path / "out", 1)
-    assert done.failed == [(str(video), "No space left on device")] and len(count) == 6
-    assert names(tmp_path / "out") == ["failures.tsv", "made_with.json"]
-    monkeypatch.undo()
-    assert (
-        work(WriteFrames(), [Job(str(video), str(target))], tmp_path / "out", 1).made == 1
-        and len(names(target)) == 10
-    )
-    # Made again: the new one takes the place of the old one.
-    (target / "img_00099.jpg").write_bytes(b"old")
-    assert (
-        work(
-            WriteFrames(), [Job(str(video), str(target))], tmp_path / "out", 1, overwrite=True
-        ).made
-        == 1
-    )
-    assert len(names(target)) == 10 and sorted(os.listdir(tmp_path / "out")) == [
-        "a",
-        "made_with.json",
-    ]
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(video.read_bytes()[:-400])
+    out = tmp_path / "out"
+    done = run_jobs(WriteFrames(), [Job(str(video), str(out / "a"))], out, 1)
+    assert done.failed == [(str(video), "No space left on device")] and len(calls) == 6
+    assert names(out) == ["failures.tsv", "made_with.json"]
+
+
+def test_overwrite_replaces_complete_folders(tmp_path):
+    video, out = write_clip(tmp_path / "a.mp4", 10), tmp_path / "out"
+    jobs = [Job(str(video), str(out / "a"))]
+    assert run_jobs(WriteFrames(), jobs, out, 1).num_made == 1 and len(names(out / "a")) == 10
+    (out / "a" / "img_00099.jpg").write_bytes(b"old")
+    assert run_jobs(WriteFrames(), jobs, out, 1, overwrite=True).num_made == 1
+    assert len(names(out / "a")) == 10
+    assert sorted(os.listdir(out)) == ["a", "made_with.json"]
+
+
+def test_a_truncated_video_leaves_nothing(tmp_path):
+    video, truncated = write_clip(tmp_path / "a.mp4", 10), tmp_path / "cut.mp4"
+    truncated.write_bytes(video.read_bytes()[:-400])
     with pytest.raises(DecodeError, match=r"cut short|no moov"):
-        WriteFrames()(str(cut), str(tmp_path / "cut"))
+        WriteFrames()(str(truncated), str(tmp_path / "cut"))
     assert not (tmp_path / "cut").exists()
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path):
-    gone = 2**22 + 1  # above the largest number of a process
-    for name in (f".a.{gone}.tmp", f".b.{os.getppid()}.tmp", f".other.{gone}.tmp", ".a.notes.tmp"):
+def test_removes_the_leftovers_of_killed_runs(tmp_path):
+    ended = 2**22 + 1  # above the largest process id
+    running = os.getppid()
+    folders = [f".a.{ended}.tmp", f".b.{running}.tmp", f".other.{ended}.tmp", ".a.notes.tmp"]
+    for name in folders:
         (tmp_path / name).mkdir()
         (tmp_path / name / "0").write_bytes(b"half")
-    (tmp_path / f".c.{gone}.tmp").write_bytes(b"half")
-    clear_leftovers([Job("x", str(tmp_path / name)) for name in "abc"])
-    assert sorted(os.listdir(tmp_path)) == sorted(
-        [".a.notes.tmp", f".b.{os.getppid()}.tmp", f".other.{gone}.tmp"]
-    )
+    (tmp_path / f".c.{ended}.tmp").write_bytes(b"half")
+    remove_leftovers([Job("x", str(tmp_path / name)) for name in "abc"])
+    assert sorted(os.listdir(tmp_path)) == sorted(folders[1:])
 
 
-def test_the_command_on_a_folder(videos, tmp_path, monkeypatch, capsys):
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_writes_frames_list_and_class_names(videos, tmp_path, extract):
     out = tmp_path / "my frames"
-    code, said, _ = run_script(
-        monkeypatch, capsys, SCRIPT, videos, out, "--short_side", 24, "--num-workers", 1
-    )
-    assert (
-        code == 1
-        and "4 made, 0 already there, 1 failed" in said
-        and "broken.mp4: no known video format" in said
-    )
-    assert (
-        "1 videos lie in no class folder and are not listed" in said
-        and "frames.list: 3 folders" in said
-    )
-    assert (out / "frames.list").read_text().splitlines() == [
-        "a b/one 6 0",
-        "a b/deep/two three 5 0",
-        "c/four 4 1",
-    ]
+    code, printed, _ = extract(videos, out, "--short_side", 24)
+    assert code == 1 and "4 made, 0 kept, 1 failed" in printed
+    assert "broken.mp4: no known video format" in printed
+    assert "not listed: 1 videos outside of the class folders, such as" in printed
+    assert "frames.list: 3 folders" in printed
+    lines = ["a b/one 6 0", "a b/deep/two three 5 0", "c/four 4 1"]
+    assert (out / "frames.list").read_text().splitlines() == lines
     assert read_class_names(out / "labels.txt") == ["a b", "c"]
     assert json.loads((out / "made_with.json").read_text())["short_side"] == 24
     records = FrameDataset(str(out / "frames.list")).load(["a b", "c"]).records
     for record, shape in zip(records, [(24, 32), (24, 32), (32, 24)], strict=True):
         with FrameDecoder().open(record) as clip:
             assert clip.read(np.arange(record.num_frames)).shape[1:3] == shape
-    # It goes on where it stopped.
+
+
+def test_the_command_continues_with_the_same_settings(videos, tmp_path, extract):
+    out = tmp_path / "my frames"
+    extract(videos, out, "--short_side", 24)
     stamp = (out / "c" / "four").stat().st_mtime_ns
     write_clip(videos / "c" / "broken.mp4", 7)
-    code, said, _ = run_script(
-        monkeypatch, capsys, SCRIPT, videos, out, "--short_side", 24, "--num-workers", 1
-    )
-    assert (
-        code == 0
-        and "1 made, 4 already there, 0 failed" in said
-        and "frames.list: 4 folders" in said
-    )
-    assert (out / "c" / "four").stat().st_mtime_ns == stamp and not (out / "failures.tsv").exists()
-    code, _, err = run_script(
-        monkeypatch, capsys, SCRIPT, videos, out, "--short_side", 32, "--num-workers", 1
-    )
-    assert (
-        code == 2 and "were made with" in err and "'short_side': 24" in err and "--overwrite" in err
-    )
+    code, printed, _ = extract(videos, out, "--short_side", 24)
+    assert code == 0 and "1 made, 4 kept, 0 failed" in printed
+    assert "frames.list: 4 folders" in printed
+    assert (out / "c" / "four").stat().st_mtime_ns == stamp
+    assert not (out / "failures.tsv").exists()
+    code, _, error = extract(videos, out, "--short_side", 32)
+    assert code == 2
+    assert "were made with {'short_side': 24}, not with" in error and "--overwrite" in error
 
 
 def test_two_processes(videos, tmp_path, monkeypatch, capsys):
-    code, said, _ = run_script(
-        monkeypatch, capsys, SCRIPT, videos, tmp_path / "out", "--num-workers", 2
-    )
-    assert code == 1 and "4 made, 0 already there, 1 failed" in said
+    arguments = (SCRIPT, videos, tmp_path / "out", "--num-workers", 2)
+    code, printed, _ = run_script(monkeypatch, capsys, *arguments)
+    assert code == 1 and "4 made, 0 kept, 1 failed" in printed
     assert len([name for name in names(tmp_path / "out") if name.endswith(".jpg")]) == 18
 
 
-def test_lists_and_tables(videos, tmp_path, monkeypatch, capsys):
+def test_a_list_of_ids_gives_a_list_of_ids(videos, tmp_path, extract):
     (videos / "some.list").write_text("a b/one.mp4 7\nc/four.mp4 12\n", encoding="utf-8")
-    code, said, _ = run_script(
-        monkeypatch, capsys, SCRIPT, videos / "some.list", tmp_path / "f", "--num-workers", 1
-    )
-    assert (
-        code == 0 and (tmp_path / "f" / "frames.list").read_text() == "a b/one 6 7\nc/four 4 12\n"
-    ), said
+    code, printed, _ = extract(videos / "some.list", tmp_path / "f")
+    assert code == 0, printed
+    assert (tmp_path / "f" / "frames.list").read_text() == "a b/one 6 7\nc/four 4 12\n"
     assert not (tmp_path / "f" / "labels.txt").exists(), "ids have no names"
-    (videos / "parts.csv").write_text(
-        "path,label,start_sec,end_sec\na b/one.mp4,long serve,0,0.1\na b/one.mp4,rally,0.1,\n"
-    )
-    plan = plan_frames(videos / "parts.csv", tmp_path / "p")
+
+
+@pytest.fixture
+def table(videos) -> Path:
+    """A table of two parts of the same video."""
+    rows = ["a b/one.mp4,long serve,0,0.1", "a b/one.mp4,rally,0.1,"]
+    file = videos / "parts.csv"
+    file.write_text("\n".join(["path,label,start_sec,end_sec", *rows]) + "\n")
+    return file
+
+
+def test_parts_of_a_video_have_their_own_folders(videos, tmp_path, table):
+    out = tmp_path / "p"
+    plan = plan_frames(table, out)
     assert plan.class_names == ["long serve", "rally"] and plan.labels == ["0", "1"]
-    assert work(WriteFrames(), plan.jobs, tmp_path / "p", 1).made == 2
-    assert frames.write_list(plan, tmp_path / "p" / "x.list") == 2
-    assert (tmp_path / "p" / "x.list").read_text() == "a b/one_0.0_0.1 3 0\na b/one_0.1_end 3 1\n"
+    assert run_jobs(WriteFrames(), plan.jobs, out, 1).num_made == 2
+    assert frames.write_list(plan, out / "x.list") == 2
+    assert (out / "x.list").read_text() == "a b/one_0.0_0.1 3 0\na b/one_0.1_end 3 1\n"
     assert len(decoded(videos / "a b" / "one.mp4", start_sec=0.1)) == 3
+
+
+def test_rejects_unknown_class_names(tmp_path, table, extract):
     names_file = tmp_path / "names.txt"
     names_file.write_text("rally\nout\n")
-    code, _, err = run_script(
-        monkeypatch,
-        capsys,
-        SCRIPT,
-        videos / "parts.csv",
-        tmp_path / "q",
-        "--class_names",
-        names_file,
-    )
-    assert (
-        code == 2
-        and "not among the 2 class names: 'long serve'" in err
-        and not (tmp_path / "q").exists()
-    )
-    (tmp_path / "twins.list").write_text(
-        f"{videos}/a b/one.mp4 0\n{videos}/a b/one.avi 0\n", encoding="utf-8"
-    )
-    with pytest.raises(
-        ValueError, match=r"twins.list:2: .*one.mp4 and .*one.avi would both become"
-    ):
-        plan_frames(tmp_path / "twins.list", tmp_path / "t", videos)
+    code, _, error = extract(table, tmp_path / "q", "--class_names", names_file)
+    assert code == 2 and "not among the 2 class names: 'long serve' (1 in total)" in error
+    assert not (tmp_path / "q").exists()
+
+
+def test_rejects_wrong_lists(videos, tmp_path):
+    file = tmp_path / "twins.list"
+    file.write_text(f"{videos}/a b/one.mp4 0\n{videos}/a b/one.avi 0\n", encoding="utf-8")
+    message = r"twins.list:2: .*one.mp4 and .*one.avi would both become"
+    with pytest.raises(ValueError, match=message):
+        plan_frames(file, tmp_path / "t", videos)
     with pytest.raises(ValueError, match="no such folder or list"):
         plan_frames(tmp_path / "none.list", tmp_path / "t")
     with pytest.raises(ValueError, match=r"is not below .*; set --list-root"):
-        plan_frames(tmp_path / "twins.list", tmp_path / "t", tmp_path / "elsewhere")
+        plan_frames(file, tmp_path / "t", tmp_path / "elsewhere")

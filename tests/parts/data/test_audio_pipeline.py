@@ -7,15 +7,9 @@ import pytest
 
 from benchmarks import audio as benchmark
 from paddlevideo.config.registry import lookup
-from paddlevideo.data.audio_pipeline import (
-    AudioDataset,
-    AudioFeatureDataset,
-    AudioPipeline,
-    LoadAudioFeature,
-)
+from paddlevideo.data.audio_pipeline import AudioPipeline, LoadAudioFeature
 from paddlevideo.data.audio_transforms import AudioFeatureSelector, FormatAudioShape, SampleFrames
 from paddlevideo.data.failures import MissingAudio
-from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.pipeline import StageError
@@ -202,53 +196,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write_list(folder, *lines):
-    path = folder / "all.list"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(path)
-
-
-def test_lines_are_path_num_frames_label(folder):
-    path = write_list(folder, "a b/clip 1 100 3", "a b/clip 1.wav 100 1", "clip2.mkv 100 0")
-    records = AudioFeatureDataset(path).load().records
-    assert [(r.id, r.num_frames, r.label) for r in records] == [
-        ("a b/clip 1.npy", 100, 3), ("a b/clip 1.wav", 100, 1), ("clip2.mkv", 100, 0),
-    ]  # fmt: skip
-    assert AudioDataset(path).load().records[0].id == "a b/clip 1.wav"
-    assert AudioFeatureDataset(path, str(folder)).load().records[1].path == str(
-        folder / "a b" / "clip 1.wav"
-    )
-    # A list of videos, as the networks of pictures take it; without its suffix a path cannot be told from a number.
-    records = (
-        AudioFeatureDataset(
-            write_list(folder, "clip2.mkv 0", "a b/clip 1.wav\t2", "clip2.mkv 100 1")
-        )
-        .load()
-        .records
-    )
-    assert [(r.id, r.num_frames, r.label) for r in records] == [
-        ("clip2.mkv", None, 0), ("a b/clip 1.wav", None, 2), ("clip2.mkv", 100, 1),
-    ]  # fmt: skip
-    with pytest.raises(DatasetError, match=r"all.list:1: 'clip2 0' is not 'path num_frames label'"):
-        AudioFeatureDataset(write_list(folder, "clip2 0")).load()
-    (folder / "t.csv").write_text("path,label\nclip2.mkv,0\n", encoding="utf-8")
-    assert AudioFeatureDataset(str(folder / "t.csv")).load().records[0].num_frames is None
-
-
-def test_a_folder_per_class(folder, tmp_path):
-    found = AudioFeatureDataset(str(folder)).load()
-    assert found.class_names == ["a b"] and [r.id for r in found.records] == [
-        "a b/clip 1.npy",
-        "a b/clip 1.wav",
-    ]
-    (tmp_path / "none").mkdir()
-    with pytest.raises(DatasetError, match="expected none/<class>"):
-        AudioFeatureDataset(str(tmp_path / "none")).load()
-
-
 def test_names_of_the_reference():
-    assert lookup("dataset", "AudioFeatureDataset").make is AudioFeatureDataset
-    assert lookup("dataset", "AudioDataset").make("x").suffix == ".wav"
     for kind, name in (
         ("decode", "LoadAudioFeature"),
         ("sample", "SampleFrames"),
@@ -312,12 +260,11 @@ def test_as_loader_and_engine_use_it(folder):
         assert loaded.batch["audio"].shape == (2, 2, 1, 128, 80) and loaded.batch[
             "label"
         ].tolist() == [0, 1]
-        done = pipeline(2).finish({name: loaded.batch[name] for name in AudioPipeline.batch_specs})
-        assert (
-            done["audio"].dtype == np.float32
-            and len(AudioPipeline.batch_specs["audio"].shape) == done["audio"].ndim
-        )
-    with pytest.raises(ValueError, match="clips of sound have one shape"):
+        specs = pipeline(2).batch_specs
+        done = pipeline(2).finish({name: loaded.batch[name] for name in specs})
+        assert done["audio"].dtype == np.float32
+        assert len(specs["audio"].shape) == done["audio"].ndim
+    with pytest.raises(ValueError, match="AudioPipeline has no clip shape"):
         pipeline().shaped(None)
 
 

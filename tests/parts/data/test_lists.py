@@ -66,7 +66,7 @@ def test_rejects_path_lists_that_are_not_text(tmp_path):
         read_path_list(Path(tmp_path, "x.list"), "a list")
 
 
-def test_tells_a_table_from_a_list_by_its_first_line():
+def test_distinguishes_a_table_from_a_list_by_its_first_line():
     assert header("path,label") == ["path", "label"]
     assert header('"path" , "label"') == ["path", "label"]
     assert header("path label") is None

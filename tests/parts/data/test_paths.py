@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.curate.batch_jobs import plan
-from paddlevideo.curate.inventory import Inputs, take_inventory
+from paddlevideo.curate.batch_jobs import plan_jobs
+from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.known_sets import jobs_of_list
+from paddlevideo.curate.read_inputs import read_inputs
 from paddlevideo.curate.tagged_videos import find_tagged
 from paddlevideo.data.datasets import FrameDataset, VideoDataset
 from paddlevideo.data.lists import DatasetError
@@ -146,16 +147,16 @@ def predict(file):
 
 
 def check(file):
-    return [item.record.path for item in take_inventory(Inputs(Path(file))).items]
+    return [clip.record.path for clip in read_inputs(Inputs(Path(file))).clips]
 
 
 def resize_or_extract_frames(file):
-    _, jobs = jobs_of_list(Path(file), Path("out"), ".mp4", None, parts=False)
+    _, jobs = jobs_of_list(Path(file), Path("out"), ".mp4", None, use_spans=False)
     return [job.source for job in jobs]
 
 
 def extract_audio(file):
-    return [job.source for job in plan(Path(file), Path("out"), ".wav")]
+    return [job.source for job in plan_jobs(Path(file), Path("out"), ".wav")]
 
 
 def extract_features(file):
@@ -217,12 +218,12 @@ def test_a_given_folder_wins():
     expected = ["videos/b.mp4", "videos/c d/e f.mp4"]
     records = VideoDataset("lists/l.list", data_prefix="videos").load().records
     assert [record.path for record in records] == expected
-    items = take_inventory(Inputs(Path("lists/l.list"), data_prefix="videos")).items
-    assert [item.record.path for item in items] == expected
+    clips = read_inputs(Inputs(Path("lists/l.list"), data_prefix="videos")).clips
+    assert [clip.record.path for clip in clips] == expected
     list_file, out = Path("lists/l.list"), Path("out")
-    _, jobs = jobs_of_list(list_file, out, ".mp4", Path("videos"), parts=False)
+    _, jobs = jobs_of_list(list_file, out, ".mp4", Path("videos"), use_spans=False)
     assert [job.source for job in jobs] == expected
-    jobs = plan(list_file, out, ".wav", root=Path("videos"))
+    jobs = plan_jobs(list_file, out, ".wav", root=Path("videos"))
     assert [job.source for job in jobs] == expected
 
 

@@ -8,16 +8,10 @@ import pytest
 from paddle import nn
 
 from paddlevideo.config.schema import ConfigError
-from paddlevideo.engine.build import (
-    Classes,
-    build_model,
-    build_pipeline,
-    known_classes,
-    load_config,
-    load_pretrained,
-    load_records,
-)
+from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.engine.classes import Classes, known_classes, load_records
 from paddlevideo.engine.preflight import preflight
+from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
@@ -78,7 +72,7 @@ def test_classes_come_from_data_config_or_checkpoint(small):
     assert known_classes(cfg, ["a", "b"]).num == 2
     assert known_classes(small("MODEL.head.num_classes=7"), None) == Classes(7)
     with pytest.raises(
-        ValueError, match=r"num_classes 7, the data has 3 classes \(blue sky, green, 红色\)"
+        ValueError, match=r"num_classes is 7 in the config, but the data has 3 classes \(blue sky, green, 红色\)"
     ):
         load_records(small("MODEL.head.num_classes=7"), ("train",))
 
@@ -269,7 +263,7 @@ def test_pathways_that_do_not_fit(small, override, told):
 
 def test_a_pipeline_of_frames_needs_a_sampler(small):
     with pytest.raises(
-        ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it says which frames"
+        ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it selects the frames"
     ):
         build_pipeline(small("PIPELINE.valid.sample=null"), "valid")
 

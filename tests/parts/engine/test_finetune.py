@@ -12,16 +12,14 @@ from paddlevideo.data.datasets import FrameDataset, VideoDataset
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.loader import ClipDataset
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
-from paddlevideo.engine.build import build_metric, build_model, load_config, load_records
+from paddlevideo.engine.build import build_metric, build_model, load_config
+from paddlevideo.engine.class_weights import class_weights, training_records
+from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.evaluate import Scored
-from paddlevideo.engine.finetune import (
-    apply_finetune,
-    class_weights,
-    load_weights,
-    training_records,
-)
+from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.precise_bn import batch_norms
+from paddlevideo.engine.start_weights import load_weights
 from paddlevideo.engine.test import tag_row
 from paddlevideo.losses import cross_entropy, mixed_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.layers import SubBatchNorm3D
@@ -51,12 +49,12 @@ THEIRS = ["swim", "run", "row", "dive", "跳"]
 W, B = "head.fc.weight", "head.fc.bias"
 
 
-def test_a_head_of_other_classes_starts_anew(demo, released):
+def test_a_head_of_other_classes_is_reinitialized(demo, released):
     paddle.seed(1)
     model = build_model(demo(), 3)
     before = state_arrays(model)
     account, why = load_weights(model, released, "k5.pdparams", None, ["run", "jump", "跳"])
-    assert why == "head.fc starts anew: 5 -> 3 classes"
+    assert why == "head.fc is re-initialized: 5 -> 3 classes"
     assert account.startswith(
         "k5.pdparams: 115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the"
     )
@@ -72,7 +70,7 @@ def test_rows_are_kept_by_name(demo, released):
     lines = load_weights(model, released, "k5.pdparams", THEIRS, ["run", "jump", "跳"])
     assert (
         lines[1]
-        == "head.fc starts anew: 5 -> 3 classes; the rows of 2 of them are kept by name: run, 跳"
+        == "head.fc is re-initialized: 5 -> 3 classes; rows kept by name: 2 (run, 跳)"
     )
     after = state_arrays(model)
     for ours, theirs in ((0, 1), (2, 4)):
@@ -106,7 +104,7 @@ def test_names_may_be_written_as_folders_are(demo, released):
     names = ["air drumming", "Run", "run", "push up", "跳"]
     model = build_model(demo(KEEP), 4)
     lines = load_weights(model, released, "x", names, ["Air_Drumming", "run", "push-up", "running"])
-    assert lines[1].endswith("the rows of 3 of them are kept by name: Air_Drumming, run, push-up")
+    assert lines[1].endswith("rows kept by name: 3 (Air_Drumming, run, push-up)")
     for ours, theirs in ((0, 0), (1, 2), (2, 3)):
         assert (state_arrays(model)[W][:, ours] == released[W][:, theirs]).all()
     with pytest.raises(
@@ -126,7 +124,7 @@ def test_as_many_classes_may_still_be_others(demo, released):
     turned = THEIRS[::-1]
     (_, why) = load_weights(model, released, "x", THEIRS, turned)
     assert why.startswith(
-        "head.fc starts anew: 5 other classes (swim, run, row, dive, 跳 -> 跳, dive, row, run, swim); the rows of 5"
+        "head.fc is re-initialized: 5 other classes (swim, run, row, dive, 跳 -> 跳, dive, row, run, swim); rows kept by name: 5"
     )
     assert (state_arrays(model)[W] == released[W][:, ::-1]).all()
     plain = build_model(demo(), 5)
@@ -151,7 +149,7 @@ def test_any_other_misfit_is_an_error(demo, released):
         load_weights(model, narrow, "x", None, None)
     backbone = {k.removeprefix("backbone."): v for k, v in released.items() if k not in (W, B)}
     with pytest.raises(
-        WeightsError, match=r"-o MODEL.backbone.pretrained=imagenet.pdparams in place of -w"
+        WeightsError, match=r"-o MODEL.backbone.pretrained=imagenet.pdparams instead of -w"
     ):
         load_weights(model, backbone, "imagenet.pdparams", None, None)
     after = state_arrays(model)
@@ -182,7 +180,7 @@ def test_heads_of_all_families(name):
         for k, v in ours.items()
     }
     _, why = load_weights(model, theirs, "x", list("abcd"), ["z", "b"])
-    assert why == f"{layer} starts anew: 4 -> 2 classes; the rows of 1 of them are kept by name: b"
+    assert why == f"{layer} is re-initialized: 4 -> 2 classes; rows kept by name: 1 (b)"
     weight = state_arrays(model)[f"{layer}.weight"]
     assert (weight[:, 1] == 0.5).all() and (weight[:, 0] != 0.5).all()
 
@@ -201,7 +199,7 @@ def stepped(model, optimizer, frames):
 def test_frozen_stages_do_not_move(demo, words):
     cfg = demo(f"FINETUNE.freeze={json.dumps(words)}")
     model = build_model(cfg, 2)
-    assert apply_finetune(cfg, model) == f"frozen: {', '.join(words)} (24 of 71 tensors that learn)"
+    assert apply_finetune(cfg, model) == f"frozen: {', '.join(words)} (24 of 71 trained tensors)"
     frames = paddle.to_tensor(
         np.random.default_rng(0).standard_normal((2, 2, 3, 64, 64), np.float32)
     )
@@ -578,7 +576,7 @@ def test_one_switch_for_data_model_and_metric(demo, small):
     ):
         build_model(load_config("configs/demo/audio.yaml", ["DATASET.multi_label=true"]), 2)
     with pytest.raises(
-        ConfigError, match="DATASET.multi_label: AudioDataset has no lists of several labels"
+        ConfigError, match="DATASET.multi_label: AudioDataset has no multi-label lists"
     ):
         load_records(
             load_config("configs/demo/audio.yaml", ["DATASET.multi_label=true"]), ("train",)

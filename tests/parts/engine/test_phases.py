@@ -5,7 +5,7 @@ import pytest
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
-from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of, plain_of
+from paddlevideo.engine.phases import baseline_of, batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.sample import BatchShape, ClipShape, Record
 from paddlevideo.solver.phases import BaselineRun, steps_per_epoch
@@ -24,9 +24,9 @@ def found(cfg, multigrid=True):
 
 
 def test_the_plain_run_is_read_from_the_pipeline(cfg, small):
-    assert plain_of(cfg, build_pipeline(cfg, "train")) == BaselineRun(239, 8, 32, 224, 2, (256, 320))
+    assert baseline_of(cfg, build_pipeline(cfg, "train")) == BaselineRun(239, 8, 32, 224, 2, (256, 320))
     flat = small()
-    assert plain_of(flat, build_pipeline(flat, "train")) == BaselineRun(2, 3, 2), (
+    assert baseline_of(flat, build_pipeline(flat, "train")) == BaselineRun(2, 3, 2), (
         "segments have no rate, other crops no shape"
     )
 
@@ -84,7 +84,7 @@ def test_a_network_without_sub_batch_norm_is_refused(root, monkeypatch, small):
     flat = small()
     with pytest.raises(
         ConfigError,
-        match=r"normalises batches in 7 parts, which Recognizer3D cannot.*ResNetSlowFast",
+        match=r"normalizes batches in 7 parts, which Recognizer3D cannot.*ResNetSlowFast",
     ):
         phases_of(cfg, cfg.OPTIMIZER.make().learning_rate, build_model(flat, 3), True)
 

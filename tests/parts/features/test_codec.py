@@ -1,4 +1,4 @@
-"""Features as bytes: components, whitening, 8 bits; the file they are kept in."""
+"""The feature codec: principal components, whitening, 8 bits, and its file."""
 
 import numpy as np
 import pytest
@@ -16,126 +16,147 @@ from paddlevideo.sample import DecodeError
 
 RNG = np.random.default_rng(0)
 MIX = RNG.standard_normal((6, 6)) * [9, 5, 3, 1, 0.5, 0.1]
-FRAMES = (RNG.standard_normal((500, 6)) @ MIX.T + 1000).astype(
-    np.float32
-)  # far from 0: small differences of large numbers
+# Far from 0, so that small differences of large numbers matter.
+FRAMES = (RNG.standard_normal((500, 6)) @ MIX.T + 1000).astype(np.float32)
 
 
-def moments(frames=FRAMES, parts=7):
-    held = Moments(frames.shape[1])
+def moments_of(frames=FRAMES, parts=7):
+    moments = Moments(frames.shape[1])
     for part in np.array_split(frames, parts):
-        held.add(part)
-    return held
+        moments.add(part)
+    return moments
 
 
-def test_moments_are_those_of_all_frames():
-    mean, covariance = moments().mean_and_covariance()
+def test_moments_equal_those_of_all_frames():
+    mean, covariance = moments_of().mean_and_covariance()
     exact = FRAMES.astype(np.float64)
     np.testing.assert_allclose(mean, exact.mean(0), rtol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(exact.T, bias=True), rtol=1e-9)
-    held = moments()
-    held.add(np.zeros((0, 6)))
-    assert held.count == 500
+
+
+def test_moments_ignore_empty_videos():
+    moments = moments_of()
+    moments.add(np.zeros((0, 6)))
+    assert moments.count == 500
+
+
+def test_moments_need_two_frames():
     with pytest.raises(ValueError, match="1 frames to fit on; at least two"):
-        moments(FRAMES[:1], 1).mean_and_covariance()
+        moments_of(FRAMES[:1], 1).mean_and_covariance()
 
 
-def test_values_are_whitened_each_by_itself():
-    codec = fit(moments())
+def test_whitens_each_value_without_components():
+    codec = fit(moments_of())
     stored = codec.encode(FRAMES)
-    assert stored.dtype == np.uint8 and stored.shape == (500, 6) and codec.width == 6
-    values = (FRAMES.astype(np.float64) - FRAMES.mean(0, dtype=np.float64)) / (
-        FRAMES.std(0, dtype=np.float64) + EPSILON
-    )
+    assert stored.dtype == np.uint8 and stored.shape == (500, 6) and codec.size == 6
+    exact = FRAMES.astype(np.float64)
+    values = (exact - exact.mean(0)) / (exact.std(0) + EPSILON)
     np.testing.assert_allclose(stored * 4.0 / 255 - 2, values.clip(-2, 2), atol=0.5 / LEVELS + 1e-3)
-    assert stored.min() == 0 and stored.max() == 255, (
-        "what is further than two deviations is cut there"
-    )
+    assert stored.min() == 0 and stored.max() == 255, "values beyond two std are clipped"
 
 
-def test_components_are_uncorrelated_largest_first_and_the_same_everywhere():
-    codec = fit(moments(), 4)
+def test_components_are_uncorrelated_and_sorted():
+    codec = fit(moments_of(), 4)
     values = (FRAMES - codec.mean) @ codec.components
     covariance = np.cov(values.astype(np.float64).T, bias=True)
-    np.testing.assert_allclose(np.sqrt(np.diag(covariance)) + EPSILON, codec.scale, rtol=1e-3)
-    assert (np.diff(codec.scale) < 0).all() and np.abs(
-        covariance - np.diag(np.diag(covariance))
-    ).max() < 1e-2
+    variance = np.diag(covariance)
+    np.testing.assert_allclose(np.sqrt(variance) + EPSILON, codec.scale, rtol=1e-3)
+    assert (np.diff(codec.scale) < 0).all()
+    assert np.abs(covariance - np.diag(variance)).max() < 1e-2
+
+
+def test_components_do_not_depend_on_the_order_of_summation():
+    codec = fit(moments_of(), 4)
     strongest = np.abs(codec.components).argmax(0)
-    assert (codec.components[strongest, np.arange(4)] > 0).all(), "the sign is settled"
-    again = fit(moments(parts=3), 4)
+    assert (codec.components[strongest, np.arange(4)] > 0).all(), "the sign is fixed"
+    again = fit(moments_of(parts=3), 4)
     np.testing.assert_allclose(again.components, codec.components, atol=1e-5)
 
 
 @pytest.mark.parametrize("components", [None, 6])
-def test_what_is_stored_comes_back(components):
-    codec, frames = fit(moments(), components), FRAMES[:50]
-    inside = (
-        np.abs(codec.encode(frames).astype(int) - 127.5).max(1) < 127
-    )  # frames of which nothing was cut
-    error = np.abs(codec.decode(codec.encode(frames)) - frames)[inside]
-    assert inside.sum() > 10 and error.max() < np.abs(codec.scale).sum() / LEVELS
+def test_decodes_what_was_encoded(components):
+    codec, frames = fit(moments_of(), components), FRAMES[:50]
+    stored = codec.encode(frames)
+    not_clipped = np.abs(stored.astype(int) - 127.5).max(1) < 127
+    error = np.abs(codec.decode(stored) - frames)[not_clipped]
+    assert not_clipped.sum() > 10 and error.max() < np.abs(codec.scale).sum() / LEVELS
 
 
-def test_the_whitening_is_what_nextvlad_undoes():
-    """The model multiplies what it reads by `scale`: the deviations of the components come back."""
-    codec = fit(moments(), 3)
-    undone = (codec.encode(FRAMES) * 4.0 / 255 - 2) * codec.scale
+def test_nextvlad_undoes_the_whitening_with_scale():
+    """The model multiplies its input by `scale`, which restores the std of the components."""
+    codec = fit(moments_of(), 3)
+    restored = (codec.encode(FRAMES) * 4.0 / 255 - 2) * codec.scale
     exact = (FRAMES - codec.mean) @ codec.components
-    near = np.abs(exact) < 1.9 * codec.scale
-    assert np.abs(undone - exact)[near].max() <= 0.51 * codec.scale.max() / LEVELS + 1e-3
+    not_clipped = np.abs(exact) < 1.9 * codec.scale
+    error = np.abs(restored - exact)[not_clipped]
+    assert error.max() <= 0.51 * codec.scale.max() / LEVELS + 1e-3
 
 
-def test_refuses():
-    with pytest.raises(
-        ValueError, match="9 principal components of 6 values in 500 frames; at most 6"
-    ):
-        fit(moments(), 9)
+def test_rejects_too_many_components():
+    message = "9 principal components of 6 values in 500 frames; at most 6"
+    with pytest.raises(ValueError, match=message):
+        fit(moments_of(), 9)
     with pytest.raises(ValueError, match="at most 3 can be fitted"):
-        fit(moments(FRAMES[:4], 1), 4)
-    codec = fit(moments())
-    with pytest.raises(
-        ValueError, match=r"frames are \[5, 4\], expected \[T, 6\]: features of another network"
-    ):
-        codec.encode(FRAMES[:5, :4])
-    with pytest.raises(ValueError, match="not finite"):
-        codec.encode(np.full((2, 6), np.nan))
-    with pytest.raises(ValueError, match="expected"):
+        fit(moments_of(FRAMES[:4], 1), 4)
+
+
+def test_rejects_features_of_another_network():
+    message = r"frames are \[5, 4\], expected \[T, 6\]: they are features of another network"
+    with pytest.raises(ValueError, match=message):
+        fit(moments_of()).encode(FRAMES[:5, :4])
+
+
+def test_rejects_values_that_are_not_finite():
+    with pytest.raises(ValueError, match="returned values that are not finite"):
+        fit(moments_of()).encode(np.full((2, 6), np.nan))
+
+
+def test_rejects_inconsistent_arrays():
+    with pytest.raises(ValueError, match=r"shapes \(\(6,\), None, \(5,\)\); expected \[D\]"):
         Codec(np.zeros(6), None, np.ones(5))
-    with pytest.raises(ValueError, match="deviation of 0"):
+    with pytest.raises(ValueError, match="standard deviation of 0"):
         Codec(np.zeros(6), None, np.zeros(6))
+    with pytest.raises(ValueError, match="not finite"):
+        Codec(np.full(6, np.inf), None, np.ones(6))
 
 
-def test_a_file_keeps_them(tmp_path):
-    codecs = {"rgb": fit(moments(), 4), "audio": fit(moments())}
+# --- the file -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path):
+    codecs = {"rgb": fit(moments_of(), 4), "audio": fit(moments_of())}
     write_codecs(tmp_path / "fitted.npz", codecs, "network 1")
-    again, made_by = read_codecs(tmp_path / "fitted.npz")
-    assert (
-        made_by == "network 1"
-        and list(again) == ["rgb", "audio"]
-        and again["audio"].components is None
-    )
-    for name, codec in codecs.items():
-        np.testing.assert_array_equal(again[name].encode(FRAMES), codec.encode(FRAMES))
-    whole = (tmp_path / "fitted.npz").read_bytes()
-    rng = np.random.default_rng(1)
-    for content in (b"", b"text", whole[:-200], *(_flipped(whole, rng) for _ in range(60))):
-        (tmp_path / "bad.npz").write_bytes(content)
-        try:
+    return tmp_path / "fitted.npz"
+
+
+def test_reads_what_was_written(file):
+    codecs, made_by = read_codecs(file)
+    assert made_by == "network 1" and list(codecs) == ["rgb", "audio"]
+    assert codecs["audio"].components is None
+    for name, num_components in (("rgb", 4), ("audio", None)):
+        expected = fit(moments_of(), num_components).encode(FRAMES)
+        np.testing.assert_array_equal(codecs[name].encode(FRAMES), expected)
+
+
+def test_rejects_damaged_files(file, tmp_path):
+    content, rng = file.read_bytes(), np.random.default_rng(1)
+    for damaged in (b"", b"text", content[:-200]):
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        with pytest.raises(DecodeError, match=r"bad\.npz: not a file of feature codecs"):
+            read_codecs(tmp_path / "bad.npz")
+    for _ in range(60):
+        changed = bytearray(content)
+        changed[int(rng.integers(len(changed)))] ^= int(rng.integers(1, 256))
+        (tmp_path / "bad.npz").write_bytes(changed)
+        try:  # some bytes do not matter
             read_codecs(tmp_path / "bad.npz")
         except DecodeError as error:
-            assert "bad.npz: not what was fitted" in str(error)
-    np.savez(
-        tmp_path / "bad.npz",
-        version=np.int64(1),
-        made_by=np.array("x"),
-        names=np.array([{"a": 1}], object),
-    )
+            assert "bad.npz: not a file of feature codecs" in str(error)
+
+
+def test_never_reads_pickled_objects(tmp_path):
+    names = np.array([{"a": 1}], object)
+    np.savez(tmp_path / "bad.npz", version=np.int64(1), made_by=np.array("x"), names=names)
     with pytest.raises(DecodeError, match="damaged"):
         read_codecs(tmp_path / "bad.npz")
-
-
-def _flipped(content: bytes, rng) -> bytes:
-    changed = bytearray(content)
-    changed[int(rng.integers(len(changed)))] ^= int(rng.integers(1, 256))
-    return bytes(changed)

@@ -1,4 +1,4 @@
-"""One picture or clip and one sound a second: which frames, which rows, what has no sound."""
+"""One frame or clip and one audio vector per step: which frames, which audio, missing audio."""
 
 import pickle
 import wave
@@ -14,12 +14,12 @@ from paddlevideo.data.views import Views
 from paddlevideo.features import video_steps
 from paddlevideo.features.video_steps import (
     AUDIO_SIZE,
-    LOUDNESS,
-    ReadSteps,
+    LOG_MEL,
+    StepReader,
     audio_vectors,
     count_steps,
-    shown_at,
-    steady,
+    feature_pipeline,
+    frames_at,
 )
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.media.waveform import read_waveform
@@ -30,161 +30,182 @@ SEGMENTS = Sampler(num_seg=2, seg_len=1, valid_mode=True, select_left=True)
 CLIPS = DecodeSampler(num_frames=4, sampling_rate=2, target_fps=25, valid_mode=True)
 
 
-def pictures_of(*crop):
-    return steady(ClipPipeline(VideoDecoder(), SEGMENTS, crop), of_clips=False)
+def frame_pipeline(*crop):
+    return feature_pipeline(ClipPipeline(VideoDecoder(), SEGMENTS, crop), "frame")
+
+
+def clip_pipeline(*crop):
+    return feature_pipeline(ClipPipeline(VideoDecoder(), CLIPS, crop), "clip")
+
+
+@pytest.fixture
+def read():
+    return StepReader(frame_pipeline(CenterCrop(32)))
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """2.4 s, 25 frames a second; frame n is grey 4 n."""
-    frames = np.repeat(np.arange(60, dtype=np.uint8)[:, None] * 4, 32 * 48 * 3, 1).reshape(
-        60, 32, 48, 3
-    )
-    path = tmp_path_factory.mktemp("steps") / "grey.mp4"
+    """A video of 2.4 s at 25 frames per second; frame n has the gray value 4 n."""
+    gray = np.arange(60, dtype=np.uint8)[:, None] * 4
+    frames = np.repeat(gray, 32 * 48 * 3, 1).reshape(60, 32, 48, 3)
+    path = tmp_path_factory.mktemp("steps") / "gray.mp4"
     return str(write_clip(path, 60, 32, 48, frames=frames, tone=440.0, options={"crf": "4"}))
 
 
-def numbers(frames):
-    """Which frames of the grey clip these are."""
-    return (
-        np.rint(np.asarray(frames)[..., 8:24, 8:24, :].mean((-3, -2, -1)) / 4).astype(int).tolist()
-    )
+def indices_of(frames):
+    """Indices of frames of the gray video."""
+    means = np.asarray(frames)[..., 8:24, 8:24, :].mean((-3, -2, -1))
+    return np.rint(means / 4).astype(int).tolist()
 
 
-def test_steps_of_a_video():
+# --- times --------------------------------------------------------------------------------------
+
+
+def test_counts_the_steps_of_a_video():
     times = np.arange(60) / 25
-    assert (
-        count_steps(times, 25, 1, 300) == 3
-        and count_steps(times, 25, 5, 300) == 12
-        and count_steps(times, 25, 5, 7) == 7
-    )
-    assert count_steps(times[:25], 25, 1, 300) == 1 and count_steps(times[:26], 25, 1, 300) == 2, (
-        "a whole second is one"
-    )
+    assert count_steps(times, 25, 1, 300) == 3
+    assert count_steps(times, 25, 5, 300) == 12
+    assert count_steps(times, 25, 5, 7) == 7
+    assert count_steps(times[:25], 25, 1, 300) == 1, "exactly one second is one step"
+    assert count_steps(times[:26], 25, 1, 300) == 2
     assert count_steps(np.zeros(1), 25, 1, 300) == 1
-    assert shown_at(times, np.array([-1, 0, 0.039, 0.04, 0.5, 9])).tolist() == [0, 0, 0, 1, 12, 59]
 
 
-def test_pictures_are_those_of_the_middle_of_each_second(clip):
-    steps = ReadSteps(pictures_of(CenterCrop(32)))((Record(clip), 0))
+def test_finds_the_frame_at_a_time():
+    times, moments = np.arange(60) / 25, np.array([-1, 0, 0.039, 0.04, 0.5, 9])
+    assert frames_at(times, moments).tolist() == [0, 0, 0, 1, 12, 59]
+
+
+# --- frames -------------------------------------------------------------------------------------
+
+
+def test_reads_the_frame_in_the_middle_of_each_second(clip, read):
+    steps = read((Record(clip), 0))
     assert steps.frames.shape == (3, 32, 32, 3) and steps.num_steps == 3
-    assert numbers(steps.frames) == [12, 37, 59], (
-        "the last second ends before its middle: the last frame"
-    )
-    assert steps.sound.shape == (3, AUDIO_SIZE) and not steps.silent
-    steps = ReadSteps(pictures_of(CenterCrop(32)), frame_rate=5, max_steps=4)((Record(clip), 0))
-    assert numbers(steps.frames) == [2, 7, 12, 17]
+    assert indices_of(steps.frames) == [12, 37, 59], "the last second ends before its middle"
+    assert steps.audio.shape == (3, AUDIO_SIZE) and not steps.no_audio
 
 
-def test_crops_and_parts_of_a_video(clip):
-    read = ReadSteps(pictures_of(TenCrop(24)), frame_rate=5, part=5)
-    parts = [read((Record(clip), number)) for number in range(3)]
-    assert [np.asarray(part.frames).shape[:2] for part in parts] == [(10, 5), (10, 5), (10, 2)]
-    assert read((Record(clip), 3)) is None, "behind the end"
-    assert [part.sound is None for part in parts] == [False, True, True] and len(
-        parts[0].sound
-    ) == 12
+def test_reads_at_another_frame_rate(clip):
+    read = StepReader(frame_pipeline(CenterCrop(32)), frame_rate=5, max_steps=4)
+    assert indices_of(read((Record(clip), 0)).frames) == [2, 7, 12, 17]
 
 
-def test_clips_around_each_moment(clip):
-    pipeline = steady(ClipPipeline(VideoDecoder(), CLIPS, ()), of_clips=True)
-    steps = ReadSteps(pipeline, of_clips=True)((Record(clip), 0))
-    shown = numbers(steps.frames)
-    assert len(shown) == 3 and shown[:2] == [[8, 10, 13, 15], [33, 35, 38, 40]], (
-        "0.32 s around 0.5 and 1.5 s"
-    )
-    assert shown[2] == [58, 59, 59, 59], "cut at the end of the video"
-    short = ReadSteps(pipeline, of_clips=True, max_steps=1)((Record(clip), 0))
-    assert numbers(short.frames) == [8, 10, 13, 15]
-    crops = steady(
-        ClipPipeline(VideoDecoder(), CLIPS, (MultiCrop(16, test_mode=True, num_spatial_crops=3),)),
-        of_clips=True,
-    )
-    steps = ReadSteps(crops, of_clips=True)((Record(clip), 0))
-    assert isinstance(steps.frames, Views) and steps.frames.shape == (9, 4, 16, 16, 3)
+def test_reads_a_video_in_parts(clip):
+    read = StepReader(frame_pipeline(TenCrop(24)), frame_rate=5, part_size=5)
+    parts = [read((Record(clip), part)) for part in range(3)]
+    shapes = [np.asarray(part.frames).shape[:2] for part in parts]
+    assert shapes == [(10, 5), (10, 5), (10, 2)]
+    assert read((Record(clip), 3)) is None, "after the end"
+    assert [part.audio is None for part in parts] == [False, True, True]
+    assert len(parts[0].audio) == 12
 
 
-def test_a_part_of_a_video_between_two_times(clip):
-    steps = ReadSteps(pictures_of(CenterCrop(32)))((Record(clip, start_sec=1.0, end_sec=2.0), 0))
-    assert numbers(steps.frames) == [37] and len(steps.sound) == 1
-    np.testing.assert_allclose(steps.sound[0], audio_vectors(clip, 1.0, 1, 1.0)[0][0], atol=1e-5)
+def test_reads_a_clip_around_each_middle(clip):
+    read = StepReader(clip_pipeline(), "clip")
+    first, second, last = indices_of(read((Record(clip), 0)).frames)
+    assert first == [8, 10, 13, 15] and second == [33, 35, 38, 40], "0.32 s around 0.5 and 1.5 s"
+    assert last == [58, 59, 59, 59], "cut at the end of the video"
+    read = StepReader(clip_pipeline(), "clip", max_steps=1)
+    assert indices_of(read((Record(clip), 0)).frames) == [8, 10, 13, 15]
 
 
-def test_sound_of_each_step(tmp_path):
-    """A second of a tone between two of silence: its band and its level are found in the second where it is."""
-    time = np.arange(16000) / 16000
-    sound = np.concatenate(
-        [np.zeros(16000), 0.5 * np.sin(2 * np.pi * 440 * time), np.zeros(8000)]
-    ).astype(np.float32)
-    path = str(_wav(tmp_path / "a.wav", sound))
-    vectors, silent = audio_vectors(path, 0.0, 3, 1.0)
-    assert not silent and vectors.shape == (3, AUDIO_SIZE) and vectors.dtype == np.float32
-    rows = LOUDNESS(read_waveform(path))
-    begins = np.arange(len(rows)) * LOUDNESS.hop_length / LOUDNESS.sample_rate
+def test_reads_crops_of_clips_as_views(clip):
+    crops = MultiCrop(16, test_mode=True, num_spatial_crops=3)
+    frames = StepReader(clip_pipeline(crops), "clip")((Record(clip), 0)).frames
+    assert isinstance(frames, Views) and frames.shape == (9, 4, 16, 16, 3)
+
+
+def test_reads_a_time_span_of_a_video(clip, read):
+    steps = read((Record(clip, start_sec=1.0, end_sec=2.0), 0))
+    assert indices_of(steps.frames) == [37] and len(steps.audio) == 1
+    expected = audio_vectors(clip, 1.0, 1, 1.0)[0][0]
+    np.testing.assert_allclose(steps.audio[0], expected, atol=1e-5)
+
+
+# --- audio --------------------------------------------------------------------------------------
+
+
+def write_wav(path, samples):
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return str(path)
+
+
+def test_computes_audio_vectors_per_step(tmp_path):
+    """One second of a tone after one of silence raises the level of the second step."""
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    samples = np.concatenate([np.zeros(16000), tone, np.zeros(8000)]).astype(np.float32)
+    path = write_wav(tmp_path / "a.wav", samples)
+    vectors, no_audio = audio_vectors(path, 0.0, 3, 1.0)
+    assert not no_audio and vectors.shape == (3, AUDIO_SIZE) and vectors.dtype == np.float32
+    spectrogram = LOG_MEL(read_waveform(path))
+    times = np.arange(len(spectrogram)) * LOG_MEL.hop_length / LOG_MEL.sample_rate
     for step in range(3):
-        own = rows[(begins >= step) & (begins < step + 1)]
-        np.testing.assert_allclose(
-            vectors[step], np.concatenate([own.mean(0), own.std(0)]), atol=1e-6
-        )
+        part = spectrogram[(times >= step) & (times < step + 1)]
+        expected = np.concatenate([part.mean(0), part.std(0)])
+        np.testing.assert_allclose(vectors[step], expected, atol=1e-6)
     assert vectors[1, :64].max() > vectors[0, :64].max() + 2
 
 
-def _wav(path, sound):
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes((sound * 32767).astype("<i2").tobytes())
-    return path
-
-
-def test_no_sound_is_silence_and_is_told(tmp_path):
+def test_uses_silence_for_a_video_without_audio(tmp_path, read):
     path = str(write_clip(tmp_path / "mute.mp4", 30))
-    steps = ReadSteps(pictures_of(CenterCrop(32)))((Record(path), 0))
-    assert steps.silent and np.isfinite(steps.sound).all() and (steps.sound[:, 64:] == 0).all()
-    assert ReadSteps(pictures_of(CenterCrop(32)), with_sound=False)((Record(path), 0)).sound is None
-    # Sound that ends earlier than the picture: silence from there on.
-    short = str(write_clip(tmp_path / "short.mp4", 75, tone=300.0))
-    full, _ = audio_vectors(short, 0.0, 3, 1.0)
-    longer, silent = audio_vectors(short, 0.0, 5, 1.0)
-    assert (
-        not silent
-        and np.array_equal(longer[4], steps.sound[0])
-        and np.allclose(longer[:2], full[:2], atol=1e-5)
-    )
+    steps = read((Record(path), 0))
+    assert steps.no_audio and np.isfinite(steps.audio).all()
+    assert (steps.audio[:, 64:] == 0).all(), "the std of silence is 0"
+    read = StepReader(frame_pipeline(CenterCrop(32)), with_audio=False)
+    assert read((Record(path), 0)).audio is None
 
 
-def test_what_fails_is_text(tmp_path, clip, monkeypatch):
-    read = ReadSteps(pictures_of(CenterCrop(32)))
+def test_uses_silence_after_the_end_of_the_audio(tmp_path):
+    path = str(write_clip(tmp_path / "short.mp4", 75, tone=300.0))
+    mute = str(write_clip(tmp_path / "mute.mp4", 30))
+    vectors, _ = audio_vectors(path, 0.0, 3, 1.0)
+    longer, no_audio = audio_vectors(path, 0.0, 5, 1.0)
+    silence, _ = audio_vectors(mute, 0.0, 1, 1.0)
+    assert not no_audio and np.array_equal(longer[4], silence[0])
+    np.testing.assert_allclose(longer[:2], vectors[:2], atol=1e-5)
+
+
+# --- errors, determinism ------------------------------------------------------------------------
+
+
+def test_returns_errors_as_text(tmp_path, clip, read, monkeypatch):
     (tmp_path / "text.mp4").write_text("no video at all")
     assert "no known video format" in read((Record(str(tmp_path / "text.mp4")), 0))
     assert "no such file" in read((Record("gone.mp4"), 0))
-    assert "CenterCrop" in ReadSteps(pictures_of(CenterCrop(64)))((Record(clip), 0))
-    folder = tmp_path / "frames"
-    folder.mkdir()
-    frames = ReadSteps(steady(ClipPipeline(FrameDecoder(), SEGMENTS, ()), False))
-    assert "no such folder" in frames((Record("gone", frame_pattern="img_{:05}.jpg"), 0))
+    assert "CenterCrop" in StepReader(frame_pipeline(CenterCrop(64)))((Record(clip), 0))
+    frames = ClipPipeline(FrameDecoder(), SEGMENTS, ())
+    read_folder = StepReader(feature_pipeline(frames, "frame"))
+    record = Record("gone", frame_pattern="img_{:05}.jpg")
+    assert "no such folder" in read_folder((record, 0))
     monkeypatch.setattr(video_steps, "count_steps", lambda *_: 1 / 0)
     assert read((Record(clip), 0)) == "ZeroDivisionError: division by zero"
 
 
-def test_it_can_be_sent_and_stays_the_same(clip):
-    read = ReadSteps(pictures_of(CenterCrop(32)))
-    one, two = read((Record(clip), 0)), pickle.loads(pickle.dumps(read))((Record(clip), 0))
-    assert np.array_equal(one.frames, two.frames) and np.array_equal(one.sound, two.sound)
+def test_reads_the_same_after_pickling(clip, read):
+    first, second = read((Record(clip), 0)), pickle.loads(pickle.dumps(read))((Record(clip), 0))
+    assert np.array_equal(first.frames, second.frames)
+    assert np.array_equal(first.audio, second.audio)
 
 
-def test_a_pipeline_must_be_steady():
-    with pytest.raises(
-        ValueError, match="RandomFlip draws random numbers; features must be the same"
-    ):
-        steady(ClipPipeline(VideoDecoder(), SEGMENTS, (RandomFlip(),)), of_clips=False)
-    drawn = DecodeSampler(num_frames=4, sampling_rate=2)
-    with pytest.raises(ValueError, match="DecodeSampler draws"):
-        steady(ClipPipeline(VideoDecoder(), drawn, ()), of_clips=True)
-    assert steady(ClipPipeline(VideoDecoder(), drawn, ()), of_clips=False), (
-        "its places are not asked for"
-    )
-    views = DecodeSampler(num_frames=4, sampling_rate=2, test_mode=True, num_ensemble_views=3)
-    assert steady(ClipPipeline(VideoDecoder(), views, ()), of_clips=True).num_clips == 1
+def test_rejects_random_transforms():
+    pipeline = ClipPipeline(VideoDecoder(), SEGMENTS, (RandomFlip(),))
+    with pytest.raises(ValueError, match="RandomFlip draws random numbers; features must be"):
+        feature_pipeline(pipeline, "frame")
+
+
+def test_rejects_random_samplers_of_clips_only():
+    pipeline = ClipPipeline(VideoDecoder(), DecodeSampler(num_frames=4, sampling_rate=2), ())
+    with pytest.raises(ValueError, match="DecodeSampler draws random numbers"):
+        feature_pipeline(pipeline, "clip")
+    assert feature_pipeline(pipeline, "frame"), "single frames do not use the sampler"
+
+
+def test_uses_one_clip_per_video():
+    sampler = DecodeSampler(num_frames=4, sampling_rate=2, test_mode=True, num_ensemble_views=3)
+    assert feature_pipeline(ClipPipeline(VideoDecoder(), sampler, ()), "clip").num_clips == 1
     dense = Sampler(num_seg=4, seg_len=1, valid_mode=True, dense_sample=True)
-    with pytest.raises(ValueError, match="Sampler samples 10 clips of a video, expected one"):
-        steady(ClipPipeline(VideoDecoder(), dense, ()), of_clips=True)
+    with pytest.raises(ValueError, match="Sampler samples 10 clips per video, expected one"):
+        feature_pipeline(ClipPipeline(VideoDecoder(), dense, ()), "clip")

@@ -7,9 +7,10 @@ from scipy.special import rel_entr, softmax
 
 from paddlevideo import losses
 from paddlevideo.config.schema import ConfigError
-from paddlevideo.engine.build import build_model, load_pretrained
+from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState, average_buffers, read_model
 from paddlevideo.engine.describe import describe
+from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.models.distillation import clip_for
 from paddlevideo.models.recognizer import Recognizer2D
 from paddlevideo.models.slowfast import ResNetSlowFast

@@ -14,7 +14,8 @@ import yaml
 from paddlevideo.api import test as run_test
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
-from paddlevideo.data.youtube8m.tfrecord import FrameExample, encode_example, write_payloads
+from paddlevideo.data.youtube8m.sequence_example import FrameExample, encode_example
+from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.load import trained_model

@@ -12,7 +12,7 @@ import pytest
 
 from paddlevideo.engine.best_validation import HardestClips, write_best_validation
 from paddlevideo.engine.evaluate import Evaluation, Scored
-from paddlevideo.metrics.multilabel import MultiLabelMetric
+from paddlevideo.metrics.multi_label import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
 from paddlevideo.report.run_facts import read_run
@@ -55,7 +55,7 @@ def test_shows_all_sections(run):
     for part in (
         *("tiny", "best validation top1 acc", "4 of 4 best epoch", "25% of the step time"),
         *("Loss", "Learning rate", "Time of a step", "Parts of the training loss"),
-        *("Every class, worst first", "Most frequent confusions", "Worst clips"),
+        *("Every class, worst first", "Most frequent confusions", "Hardest clips"),
         *("Clips per class", "python 3.11, numpy 2.4", "run.yaml", "model_name: tiny"),
     ):
         assert part in page.text, part
@@ -196,7 +196,7 @@ def test_stays_small_with_many_classes(tmp_path):
 def test_reports_a_run_without_validation(tmp_path, no_charts):
     rows = [row for row in make_metrics() if row["split"] != "valid"]
     text = read_page(write_report(make_run(tmp_path / "run", rows))).text
-    assert "train with --validate" in text and "Worst clips" not in text
+    assert "train with --validate" in text and "Hardest clips" not in text
 
 
 def test_reports_a_run_killed_in_its_first_steps(tmp_path, no_charts):

@@ -1,0 +1,51 @@
+"""The command `tools/extract_features.py`: flags -> a feature set, and a summary of it."""
+
+import sys
+from argparse import Namespace
+
+from paddlevideo import dist, log
+from paddlevideo.features.extract import Recipe
+from paddlevideo.features.feature_sets import extract_set, print_summary
+from paddlevideo.features.feature_shards import SetOptions
+
+
+def run_command(args: Namespace) -> int:
+    """Extract features; return the exit code: 1 after an error or if a video failed."""
+    log.setup()
+    try:
+        device, note = dist.choose_device(args.use_gpu)
+        log.logger.info(note or f"{device}, {dist.use_threads()} compute thread(s)")
+        recipe = Recipe(
+            args.config,
+            args.weights,
+            tuple(args.override),
+            args.frame_rate,
+            args.max_frames,
+            audio=not args.no_audio,
+        )
+        options = SetOptions(
+            args.output,
+            args.fitted,
+            args.pca,
+            args.fit_videos,
+            args.per_shard,
+            args.retry_failed,
+            args.overwrite,
+        )
+        summary = extract_set(
+            recipe,
+            options,
+            args.input_file,
+            args.class_names,
+            not args.no_labels,
+            args.num_workers,
+            args.split,
+        )
+    except (ValueError, OSError) as error:  # of the user or the machine: no traceback
+        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to continue", file=sys.stderr)
+        return 130
+    print_summary(summary, args.output)
+    return 1 if summary.failed else 0
