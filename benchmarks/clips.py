@@ -49,7 +49,8 @@ def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, see
     rng = np.random.default_rng(seed)
     width, height = size
     texture = rng.integers(0, 256, (height * 2, width * 2, 3), np.uint8)
-    texture = cv2.normalize(cv2.GaussianBlur(texture, (0, 0), 3), None, 0, 255, cv2.NORM_MINMAX)
+    texture = cv2.GaussianBlur(texture, (0, 0), 3)
+    texture = cv2.normalize(texture, texture, 0, 255, cv2.NORM_MINMAX)
     angles = np.arange(num_frames) / 40 + rng.uniform(0, 6)
     top = ((1 + np.sin(angles * 1.3)) * (height - 1) / 2).astype(int)
     left = ((1 + np.cos(angles)) * (width - 1) / 2).astype(int)

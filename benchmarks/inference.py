@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -23,7 +24,7 @@ from paddlevideo.sample import Arrays
 from paddlevideo.weights import state_arrays, write_arrays
 
 # (label, kind, suffix of the program, options); the first is the baseline.
-BACKENDS = (
+BACKENDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("paddle", "paddle", ".pdmodel", {}),
     ("paddle, no oneDNN", "paddle", ".pdmodel", {"onednn": False}),
     ("paddle, PIR", "paddle", ".json", {}),

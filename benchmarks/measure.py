@@ -102,7 +102,7 @@ class Group:
     def text(self) -> str:
         """The group as an aligned table."""
         head = ("", "ratio", "lowest - highest", f"{self.unit}s/s", f"ms/{self.unit}", "")
-        lines = [head]
+        lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             milliseconds = _short(row.median / self.count * 1000)
             spread = f"{row.lowest:.2f} - {row.highest:.2f}"

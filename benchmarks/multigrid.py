@@ -14,7 +14,7 @@ import paddle
 
 from benchmarks.clips import records_of
 from benchmarks.measure import Group, Row, Variant, measure
-from benchmarks.train import multiplications
+from benchmarks.train import multiplications, optimizer_of
 from paddlevideo import dist
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import TrainOrder
@@ -49,7 +49,7 @@ def run(
     cfg = load_config(config, [*overrides, f"DATASET.batch_size={batch_size}"])
     paddle.seed(0)
     model = build_model(cfg)
-    phases, _ = phases_of(cfg, cfg.OPTIMIZER.make().learning_rate, model, True)
+    phases, _ = phases_of(cfg, optimizer_of(cfg).learning_rate, model, True)
     largest = max(sum(shape.size for shape in batch_shapes(phase)) for phase in phases)
     trial = Trial(cfg, model, records * -(-largest // len(records)), workers)
     by_shape = {(phase.num_frames, phase.crop_size): phase for phase in phases}.values()
@@ -75,7 +75,7 @@ class Trial:
 
     def __init__(self, cfg, model, records: list[Record], workers: int):
         self.cfg, self.model = cfg, model
-        self.optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
+        self.optimizer = optimizer_of(cfg).build(model.named_parameters())
         self.optimizer.set_lr(1e-5)  # training on noise must not diverge
         self.dataset = ClipDataset(records, build_pipeline(cfg, "train"), cfg.seed)
         order = TrainOrder(len(records), (BatchShape(1),))

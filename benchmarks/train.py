@@ -162,7 +162,7 @@ def jobs(
     matrix = paddle.to_tensor(noise.astype(np.float32))
     paddle.seed(0)
     model = build_model(cfg)
-    optimizer = cfg.OPTIMIZER.make().build(model.named_parameters())
+    optimizer = optimizer_of(cfg).build(model.named_parameters())
     optimizer.set_lr(1e-5)  # training on noise must not diverge
     network = paddle.jit.to_static(model) if static else model
     arrays = synthetic_inputs(cfg, batch_size)
@@ -192,6 +192,17 @@ def jobs(
     }
 
 
+def optimizer_of(cfg: Config) -> Any:
+    """The optimizer settings of a config.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if cfg.OPTIMIZER is None:
+        raise ValueError(f"{cfg.origin.path}: no OPTIMIZER section, which a training step needs")
+    return cfg.OPTIMIZER.make()
+
+
 def synthetic_inputs(cfg: Config, batch_size: int) -> Arrays:
     """Model inputs [batch_size, ...], as PIPELINE.train makes them of a synthetic clip."""
     pipeline = build_pipeline(cfg, "train")
@@ -204,7 +215,7 @@ def multiplications(model: nn.Layer, inputs: Mapping[str, np.ndarray]) -> float:
     """Multiply-adds of the convolutions and linear layers in one forward pass."""
     total = 0.0
 
-    def count(layer: Any, _, output: paddle.Tensor) -> None:
+    def count(layer: Any, _, output: Any) -> None:
         nonlocal total
         # Multiply-adds of one output value: the weight is [in, out] of a linear layer, and
         # [out, in, ...] of a convolution.

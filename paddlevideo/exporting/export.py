@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -81,7 +82,8 @@ def export(
     with _workspace(folder) as work:
         job = Job.of(cfg.origin.data, cfg.origin.path, classes.num, weights, inputs, work / name)
         _write_programs(formats, job)
-        np.savez_compressed(work / GOLDEN, **golden, logits=logits)
+        arrays: dict[str, Any] = {**golden, "logits": logits}
+        np.savez_compressed(work / GOLDEN, **arrays)
         programs = [f"{name}{PROGRAM_FILES[kind][0]}" for kind in formats]
         differences = {file: _verify(work / file, golden, logits) for file in programs}
         written = _publish(work, folder, earlier, replace(manifest, differences=differences))
@@ -124,10 +126,9 @@ def program_inputs(cfg: Config, model: Recognizer) -> tuple[dict[str, InputSpec]
     preflight(cfg, model, ("test",))
     pipeline = build_pipeline(cfg, "test")
     # Sizes that differ between a wide and a tall clip depend on the video.
-    wide, tall = (
-        batch_of_one(pipeline, pipeline.synthetic(size))
-        for size in (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1])
-    )
+    height, width = SYNTHETIC_SIZE
+    wide = batch_of_one(pipeline, pipeline.synthetic((height, width)))
+    tall = batch_of_one(pipeline, pipeline.synthetic((width, height)))
     inputs = {}
     for name, spec in model.inputs.items():
         sizes = zip(wide[name].shape[1:], tall[name].shape[1:], strict=True)

@@ -39,7 +39,7 @@ class Job:
         source: names the config in error messages.
         weights: the weight file.
         inputs: shape of each input, by name; None for a free size.
-        dtypes: type of each input, by name.
+        dtypes: name of the type of each input, by name.
         stem: path of the files, without suffix.
         onnx: also convert the program to `<stem>.onnx`.
     """
@@ -49,7 +49,7 @@ class Job:
     num_classes: int
     weights: str
     inputs: dict[str, list[int | None]]
-    dtypes: dict[str, str]
+    dtypes: dict[str, Any]
     stem: str
     onnx: bool = False
 
@@ -65,7 +65,7 @@ class Job:
     ) -> "Job":
         """A job as plain data, which can be written as YAML."""
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
-        dtypes = {name: spec.dtype for name, spec in inputs.items()}
+        dtypes: dict[str, Any] = {name: spec.dtype for name, spec in inputs.items()}
         return cls(config, str(source), num_classes, str(weights), shapes, dtypes, str(stem))
 
 

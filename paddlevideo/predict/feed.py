@@ -46,9 +46,10 @@ class Feed:
         self._extract = extract
         self.num_views = pipeline.num_views
         self.batch_specs = pipeline.batch_specs
+        height, width = SYNTHETIC_SIZE
         wide, tall = (
             {name: sample[name] for name in self.batch_specs}
-            for sample in map(pipeline.synthetic, (SYNTHETIC_SIZE, SYNTHETIC_SIZE[::-1]))
+            for sample in map(pipeline.synthetic, ((height, width), (width, height)))
         )
         self.fixed_size = all(wide[name].shape == tall[name].shape for name in wide)
         self.sample_bytes = sum(array.nbytes for array in wide.values())

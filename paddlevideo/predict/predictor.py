@@ -343,7 +343,7 @@ def _input_rules(
     Raises:
         ConfigError: `features` is given for a model that takes no frame features.
     """
-    find_records = pipeline.find_records
+    find_records: Any = pipeline.find_records
     if features and not find_records:
         raise ConfigError(
             ["features are for a model of frame features; this one takes videos or audio itself"]

@@ -40,9 +40,13 @@ def _find_runtimes() -> dict[str, type[Backend]]:
         if module.name != __name__:
             values = vars(importlib.import_module(module.name)).values()
             classes += [value for value in values if isinstance(value, type)]
-    found = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
-    last = len(found) + 1
-    return dict(sorted(found.items(), key=lambda item: (item[1].auto_priority or last, item[0])))
+    by_kind = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
+
+    def order(kind: str) -> tuple[bool, int, str]:
+        priority = by_kind[kind].auto_priority
+        return priority is None, priority or 0, kind
+
+    return {kind: by_kind[kind] for kind in sorted(by_kind, key=order)}
 
 
 RUNTIMES = _find_runtimes()

@@ -1,5 +1,7 @@
 """Eager execution of a built model."""
 
+from typing import Literal
+
 import numpy as np
 import paddle
 
@@ -26,7 +28,8 @@ class EagerBackend(Backend):
         self._model = program
         self._half = options.precision == "fp16"
         self._onednn = options.onednn is not False
-        self._half_dtype = "float16" if paddle.get_device().startswith("gpu") else "bfloat16"
+        on_gpu = paddle.get_device().startswith("gpu")
+        self._half_dtype: Literal["float16", "bfloat16"] = "float16" if on_gpu else "bfloat16"
         self.name = f"eager on {paddle.get_device()}"
         self.inputs = dict(program.inputs)
 

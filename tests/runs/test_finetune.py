@@ -149,7 +149,7 @@ def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
     assert main.main() == 1
     said = capsys.readouterr().err
     assert (
-        f"error: training is done, its checkpoints are in {tmp_path / 'out'}; the export failed: no space for a program"
+        f"error: the training is done, and its checkpoints are in {tmp_path / 'out'}; the export failed: no space for a program"
         in said
     )
     assert (

@@ -33,7 +33,7 @@ from paddlevideo.weights import write_arrays
 from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames, write_clip
 
-FAMILIES = ("tags", "sound", "both")
+FAMILIES = ("tags", "audio", "both")
 NUM_CLASSES = 5
 NAMES = [f"thing {number}" for number in range(NUM_CLASSES)]
 WIDTHS = {"rgb": 16, "audio": 8}
@@ -51,7 +51,7 @@ PIPELINE:
 INFERENCE: {top_k: 3}
 model_name: tags
 """,
-    "sound": """
+    "audio": """
 MODEL:
   framework: AudioRecognizer
   backbone: {name: ResNetAudio, base_channels: 2}
@@ -65,7 +65,7 @@ PIPELINE:
     transform:
       - AudioFeatureSelector: {fixed_length: 24}
       - FormatAudioShape: {input_format: NCTF}
-model_name: sound
+model_name: audio
 """,
     "both": """
 MODEL:
@@ -138,7 +138,7 @@ def make_data(name: str, folder: Path) -> tuple[Path, Path]:
             path.unlink()
         return data / "test.list", data
     lines = []
-    if name == "sound":
+    if name == "audio":
         data.mkdir()
         for number, time_steps in enumerate((60, 200)):
             feature = np.random.default_rng(number).random((time_steps, 80), np.float32)
@@ -229,14 +229,14 @@ INPUTS = {
         "audio": ([None, 12, 8], "uint8"),
         "num_frames": ([None], "int64"),
     },
-    "sound": {"audio": ([None, 2, 1, 24, 80], "float32")},
+    "audio": {"audio": ([None, 2, 1, 24, 80], "float32")},
     "both": {
         "slow": ([None, 3, 2, 32, 32], "float32"),
         "fast": ([None, 3, 8, 32, 32], "float32"),
         "audio": ([None, 1, 32, 80], "float32"),
     },
 }
-SCORES = {"tags": "sigmoid", "sound": "mean", "both": "mean"}
+SCORES = {"tags": "sigmoid", "audio": "mean", "both": "mean"}
 
 
 def test_model_yaml_has_inputs_scores_and_modalities(family):
@@ -253,7 +253,7 @@ def test_model_yaml_has_inputs_scores_and_modalities(family):
 
 
 def test_reads_an_export_without_the_newer_keys(families, tmp_path):
-    content = yaml.safe_load((families("sound").folder / "model.yaml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((families("audio").folder / "model.yaml").read_text(encoding="utf-8"))
     (tmp_path / "model.yaml").write_text(
         yaml.safe_dump({k: v for k, v in content.items() if k not in ("multilabel", "modalities")})
     )
@@ -482,7 +482,7 @@ def test_features_are_extracted_from_videos_only(families, tmp_path):
     with pytest.raises(
         ConfigError, match="features are for a model of frame features; this one takes"
     ):
-        Predictor(families("sound").folder, features=features, device="cpu")
+        Predictor(families("audio").folder, features=features, device="cpu")
 
 
 def test_takes_records_without_labels_or_id(predictors, tmp_path):
@@ -496,7 +496,7 @@ def test_takes_records_without_labels_or_id(predictors, tmp_path):
 
 
 def test_takes_audio_features_and_videos_of_a_folder(families, predictors):
-    family, predictor = families("sound"), predictors("sound")
+    family, predictor = families("audio"), predictors("audio")
     results = list(predictor.predict(family.data, topk=NUM_CLASSES))
     assert [Path(r.input_path).name for r in results] == ["0.npy", "1.npy", "c.wav", "d e.mp4"]
     for result in results[2:]:  # the list has no number of frames for these
@@ -510,22 +510,22 @@ def test_takes_audio_features_and_videos_of_a_folder(families, predictors):
 
 def test_silence_replaces_missing_audio_for_an_audio_model(families, predictors, tmp_path):
     write_clip(tmp_path / "silent.mp4", 12)
-    (tmp_path / "text.wav").write_text("no sound at all " * 50)
-    silent, text = predictors("sound").predict([tmp_path / "silent.mp4", tmp_path / "text.wav"])
+    (tmp_path / "text.wav").write_text("no audio at all " * 50)
+    silent, text = predictors("audio").predict([tmp_path / "silent.mp4", tmp_path / "text.wav"])
     assert silent.note == "no audio: replaced by silence (missing_audio: zeros)"
     assert silent.error is None
     assert text.error.startswith("decode: ")
-    cfg = load_config(families("sound").config, ["PIPELINE.test.decode.missing_audio=error"])
-    predictor = Predictor(families("sound").folder, cfg, device="cpu")
+    cfg = load_config(families("audio").config, ["PIPELINE.test.decode.missing_audio=error"])
+    predictor = Predictor(families("audio").folder, cfg, device="cpu")
     (failed,) = predictor.predict(tmp_path / "silent.mp4")
     assert "missing_audio: zeros uses silence instead" in failed.error
     (tmp_path / "empty").mkdir()
     message = r"empty: no video or audio file in this folder; known suffixes: .*\.wav"
     with pytest.raises(ValueError, match=message):
-        predictors("sound").predict(tmp_path / "empty")
+        predictors("audio").predict(tmp_path / "empty")
     message = r"a\.tfrecord: a shard of frame features, but this model takes"
     with pytest.raises(ValueError, match=message):
-        predictors("sound").predict("a.tfrecord")
+        predictors("audio").predict("a.tfrecord")
 
 
 # --- frames with audio ----------------------------------------------------------------------------
@@ -585,7 +585,7 @@ def test_frames_in_memory_and_in_folders_have_no_audio(families, predictors, tmp
 
 def test_rejects_modalities_of_a_model_with_one(predictors):
     with pytest.raises(ValueError, match="this one has a single modality"):
-        predictors("sound").predict("a.wav", modalities=True)
+        predictors("audio").predict("a.wav", modalities=True)
 
 
 # --- files of results, the command ----------------------------------------------------------------
@@ -668,13 +668,13 @@ def test_modalities_on_the_command_line(families, tool, tmp_path, capsys):
     ("name", "flags", "message"),
     [
         (
-            "sound",
+            "audio",
             ["--out", "x.csv"],
             "--out x.csv: .csv is for multi-label models; use .json or .jsonl",
         ),
-        ("sound", ["--out", "x.txt"], "ends in .json, .jsonl, .csv"),
-        ("sound", ["--quiet"], "--quiet prints no results; give --out FILE to write them"),
-        ("sound", ["--modalities"], "this one has a single modality"),
+        ("audio", ["--out", "x.txt"], "ends in .json, .jsonl, .csv"),
+        ("audio", ["--quiet"], "--quiet prints no results; give --out FILE to write them"),
+        ("audio", ["--modalities"], "this one has a single modality"),
         ("tags", ["-i", "a.mp4"], "make them with tools/extract_features.py"),
     ],
 )
