@@ -14,7 +14,7 @@ from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.youtube8m import sequence_example, tfrecord
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.shards import index_shards
 from paddlevideo.sample import DecodeError
 

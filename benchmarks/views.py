@@ -12,7 +12,7 @@ from benchmarks.clips import records_of
 from benchmarks.loader import check, clip_pipeline
 from benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.clip_transforms import MultiCrop
+from paddlevideo.data.crops import MultiCrop
 from paddlevideo.data.loader import ClipDataset, load_batch
 from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.engine.build import build_pipeline, load_config

@@ -13,7 +13,7 @@ import numpy as np
 from paddlevideo import log
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.youtube8m import pickles, shards
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder
 from paddlevideo.data.youtube8m.sequence_example import encode_example, printable_id
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write, check_writable

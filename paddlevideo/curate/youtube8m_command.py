@@ -4,7 +4,7 @@ import argparse
 
 from paddlevideo.curate import youtube8m
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder
 
 
 def run(args: argparse.Namespace) -> list[str]:

@@ -19,7 +19,7 @@ from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 
-MISSING_ROWS = 640  # of what stands in for a missing feature
+MISSING_STEPS = 640  # time steps of the silence that replaces a missing feature
 
 
 class AudioPipeline(Pipeline):
@@ -28,9 +28,9 @@ class AudioPipeline(Pipeline):
     Args:
         decode: has `open(record)`, a context manager that gives an `AudioClip`; LoadAudioFeature.
         sample: SampleFrames.
-        transforms: in order; AudioFeatureSelector, FormatAudioShape.
+        transforms: a sequence of transforms; AudioFeatureSelector, FormatAudioShape.
 
-    The clips of a video are one input, so a sample has one view.
+    The clips of a video form one input, so a sample has one view.
     """
 
     suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
@@ -40,6 +40,7 @@ class AudioPipeline(Pipeline):
 
     @property
     def batch_specs(self) -> dict[str, InputSpec]:
+        """The audio of all clips; a sample has no further axis of views."""
         return {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}
 
     @property
@@ -49,33 +50,41 @@ class AudioPipeline(Pipeline):
 
     @property
     def num_clips(self) -> int:
-        """Clips that are sampled of one video."""
+        """Clips that are sampled from one video."""
         return self.sample.num_views
 
     def __call__(
         self, record: Record, rng: np.random.Generator, source: "AudioClip | None" = None
     ) -> Sample:
-        """{"audio": float32 [clips, 1, T, mels], "label": int64, -1 where unknown, "missing_audio": bool}.
+        """The sample of a record; this part runs in a worker process.
 
         Args:
-            source: a clip that is open already; None opens the record.
+            record: which video or audio file.
+            rng: the sample's own generator.
+            source: an open clip to use in place of the record.
+
+        Returns:
+            audio: float32 [clips, 1, time steps, mel bins].
+            label: int64, -1 if unknown.
+            missing_audio: bool, whether silence replaces the audio.
 
         Raises:
             StageError: at the first stage that fails.
         """
         with Stage("decode"):
             if source is not None:
-                sample = self._cut(source, rng)
+                sample = self._transform(source, rng)
             else:
                 with self.decode.open(record) as clip:
-                    sample = self._cut(clip, rng)
+                    sample = self._transform(clip, rng)
         return {**sample, "label": np.int64(-1 if record.label is None else record.label)}
 
-    def _cut(self, clip: "AudioClip", rng) -> Sample:
+    def _transform(self, clip: "AudioClip", rng) -> Sample:
+        """Sample frames, and cut the feature to them."""
         with Stage("sample"):
             numbers = self.sample(clip.num_frames, clip.fps, rng).reshape(self.num_clips, -1)
         sample: Sample = {
-            "feature": clip.rows,
+            "feature": clip.feature,
             "frame_inds": numbers,
             "total_frames": clip.num_frames,
         }
@@ -84,45 +93,46 @@ class AudioPipeline(Pipeline):
                 sample = transform(sample, rng)
         audio = sample.get("audio")
         if audio is None or audio.ndim != 4:
-            given = (
-                f"audio {list(audio.shape)}"
-                if audio is not None
-                else f"no audio but {', '.join(sample)}"
-            )
-            steps = "'- AudioFeatureSelector: {fixed_length: 128}' and '- FormatAudioShape: {input_format: NCTF}'"
+            if audio is None:
+                given = f"no audio but {', '.join(sample)}"
+            else:
+                given = f"audio {list(audio.shape)}"
             raise ValueError(
-                f"the pipeline gives {given}, expected audio [clips, 1, rows, mels]; end it with {steps}"
+                f"the pipeline gives {given}, expected audio [clips, 1, time steps, mel bins]; "
+                "end it with '- AudioFeatureSelector: {fixed_length: 128}' and "
+                "'- FormatAudioShape: {input_format: NCTF}'"
             )
         if not np.isfinite(audio).all():
-            raise ValueError("the feature holds numbers that are not finite")
+            raise ValueError("the feature has values that are not finite")
         return {
             "audio": np.ascontiguousarray(audio, np.float32),
             "missing_audio": np.bool_(clip.missing),
         }
 
     def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
-        """What the pipeline makes of ten seconds of noise, for a try without data.
+        """The sample of ten seconds of noise, to try a model without data.
+
+        Args:
+            size: not used; there are no frames.
 
         Raises:
-            StageError: a part of it failed.
+            StageError: a part of the pipeline failed.
         """
         rng = np.random.default_rng(0)
-        rows = rng.random((626, self.decode.num_mels), np.float32)
-        return self(Record("a made-up sound"), rng, AudioClip(rows, 300, NOMINAL_FPS))
+        feature = rng.random((626, self.decode.num_mels), np.float32)
+        return self(Record("synthetic audio"), rng, AudioClip(feature, 300, NOMINAL_FPS))
 
     def finish(self, sample: Sample) -> Sample:
-        """For a sample or a batch: nothing is left to do."""
-        return {
-            **sample,
-            **{name: np.ascontiguousarray(sample[name], np.float32) for name in self.batch_specs},
-        }
+        """The same sample or batch; all transforms have run already."""
+        inputs = {name: np.ascontiguousarray(sample[name], np.float32) for name in self.batch_specs}
+        return {**sample, **inputs}
 
     def finish_on_device(self, sample: Sample) -> Sample:
-        """`finish` for paddle tensors."""
+        """`finish` for Paddle tensors, on their device."""
         return {name: tensor.astype("float32") for name, tensor in sample.items()}
 
 
-# --- features ------------------------------------------------------------------------------------------------------
+# --- features ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -130,13 +140,13 @@ class AudioClip:
     """The feature of one record.
 
     Args:
-        rows: float32 [L, num_mels], the whole sound.
-        num_frames: of the video that it belongs to.
-        fps: of that video, 0.0 where unknown.
-        missing: whether there is no sound, and `rows` are the zeros of silence.
+        feature: float32 [time steps, mel bins] of the complete audio.
+        num_frames: frames of the video that it belongs to.
+        fps: frame rate of that video, 0.0 if unknown.
+        missing: whether there is no audio, and `feature` is silence, all zeros.
     """
 
-    rows: np.ndarray
+    feature: np.ndarray
     num_frames: int
     fps: float = 0.0
     missing: bool = False
@@ -145,22 +155,22 @@ class AudioClip:
 @register(
     "decode",
     ignores={
-        "pad_method": "a feature that is not there is an error, or silence and counted: missing_audio"
+        "pad_method": "missing_audio decides whether a missing feature is an error or silence"
     },
 )
 @dataclass(frozen=True)
 class LoadAudioFeature:
-    """A `.npy` feature, or one made on the fly of a video or an audio file; see `audio.DecibelMel`.
+    """Loads a `.npy` feature, or computes one from a video or audio file; see `log_mel.DecibelMel`.
 
     Args:
         sample_rate: of the waveform (Hz).
         n_fft, hop_length: window and step (samples).
-        num_mels: columns of the feature.
-        fmin, fmax: lower and upper edge of the filters (Hz).
+        num_mels: mel bins of the feature.
+        fmin, fmax: lowest and highest frequency of the mel filters (Hz).
         stream: which audio stream of a container, counted from 0; None is the first.
         backend: pyav or soundfile, see `waveform.read_waveform`.
-        missing_audio: what a file without sound, or a `.npy` that is not there, is: an error, or zeros, which are counted and
-            logged. A damaged file is an error either way.
+        missing_audio: what a file without audio, or a missing `.npy` file, is: an error, or zeros
+            (silence), which are counted and logged. A damaged file is an error in both cases.
     """
 
     sample_rate: int = 16000
@@ -173,48 +183,54 @@ class LoadAudioFeature:
     backend: Backend = "pyav"
     missing_audio: Literal["error", "zeros"] = "error"
 
-    pipeline: ClassVar[type] = AudioPipeline  # what its clips go through
+    pipeline: ClassVar[type[Pipeline]] = AudioPipeline
 
     def __post_init__(self):
-        self.feature  # noqa: B018, its sizes are checked there
+        self.feature  # noqa: B018, checks the sizes
 
     @property
     def feature(self) -> DecibelMel:
+        """Computes the feature of a waveform."""
         return DecibelMel(
             self.sample_rate, self.n_fft, self.hop_length, self.num_mels, self.fmin, self.fmax
         )
 
     @contextmanager
     def open(self, record: Record) -> Iterator[AudioClip]:
-        """The record's feature. Without `num_frames` in the list, it is counted as the video's frame rate has it.
+        """Give the clip of a record.
+
+        If the list has no `num_frames`, they follow from the file, or from its duration.
 
         Raises:
-            NoAudioError: no sound in it, and `missing_audio` is error.
-            DecodeError: damaged, or a feature of another shape.
+            NoAudioError: there is no audio, and `missing_audio` is error.
+            DecodeError: the file is damaged, or the feature has another shape.
         """
         try:
-            rows, fps, num_frames = self._load(record)
-            clip = AudioClip(rows, record.num_frames or num_frames, fps)
+            feature, fps, num_frames = self._load(record)
+            clip = AudioClip(feature, record.num_frames or num_frames, fps)
         except NoAudioError as error:
             if self.missing_audio == "error":
-                raise NoAudioError(
-                    f"{error}; missing_audio: zeros uses silence instead"
-                ) from error
-            rows = np.zeros((MISSING_ROWS, self.num_mels), np.float32)
-            num_frames = round(MISSING_ROWS / self.feature.steps_per_sec * NOMINAL_FPS)
-            clip = AudioClip(rows, record.num_frames or num_frames, missing=True)
+                raise NoAudioError(f"{error}; missing_audio: zeros uses silence instead") from error
+            silence = np.zeros((MISSING_STEPS, self.num_mels), np.float32)
+            num_frames = self._num_frames(MISSING_STEPS)
+            clip = AudioClip(silence, record.num_frames or num_frames, missing=True)
         yield clip
 
+    def _num_frames(self, num_steps: int) -> int:
+        """Frames of a video with nominal frame rate that lasts this many time steps."""
+        return max(1, round(num_steps / self.feature.steps_per_sec * NOMINAL_FPS))
+
     def _load(self, record: Record) -> tuple[np.ndarray, float, int]:
-        """(rows, fps, number of frames) of a record."""
+        """Return (feature, fps, number of frames) of a record."""
+        is_part = record.start_sec is not None or record.end_sec is not None
         if record.path.lower().endswith(".npy"):
-            if record.start_sec is not None or record.end_sec is not None:
+            if is_part:
                 raise DecodeError(
-                    "start_sec and end_sec are for videos and audio files; a feature is taken whole"
+                    "start_sec and end_sec are for videos and audio files; "
+                    "a feature file is used completely"
                 )
-            rows = read_feature(record.path, self.num_mels)
-            return rows, 0.0, max(1, round(len(rows) / self.feature.steps_per_sec * NOMINAL_FPS))
-        part = record.start_sec is not None or record.end_sec is not None
+            feature = read_feature(record.path, self.num_mels)
+            return feature, 0.0, self._num_frames(len(feature))
         wave = read_waveform(
             record.path,
             self.sample_rate,
@@ -224,52 +240,51 @@ class LoadAudioFeature:
             self.backend,
         )
         fps, num_frames = (NOMINAL_FPS, 0) if record.num_frames else video_length(record.path)
-        if part or not num_frames:
+        if is_part or not num_frames:
             num_frames = max(1, round(len(wave) / self.sample_rate * fps))
         return self.feature(wave), fps, num_frames
 
 
 def read_feature(path: str, num_mels: int) -> np.ndarray:
-    """A feature file, float [L, num_mels]; rows are read when they are used.
+    """Return the feature in a file, float [time steps, num_mels]; values are read when used.
 
     Raises:
-        NoAudioError: no such file, or no rows in it.
-        DecodeError: no NumPy array, cut short, or of another shape.
+        NoAudioError: there is no such file, or it has no time steps.
+        DecodeError: the file is not a NumPy array, is truncated, or has another shape.
     """
     try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        feature = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise NoAudioError("no such feature file") from error
     except (OSError, ValueError, EOFError) as error:
         raise DecodeError(
-            f"no NumPy feature, or cut short ({str(error).splitlines()[0]})"
+            f"not a NumPy feature, or truncated ({str(error).splitlines()[0]})"
         ) from error
-    if (
-        not isinstance(rows, np.ndarray)
-        or rows.ndim != 2
-        or rows.dtype.kind != "f"
-        or rows.shape[1] != num_mels
-    ):
-        given = (
-            f"{rows.dtype} {list(rows.shape)}"
-            if isinstance(rows, np.ndarray)
-            else "an archive of arrays"
-        )
+    if not isinstance(feature, np.ndarray):
+        given = "an archive of arrays"
+    elif feature.ndim != 2 or feature.dtype.kind != "f" or feature.shape[1] != num_mels:
+        given = f"{feature.dtype} {list(feature.shape)}"
+    else:
+        given = ""
+    if given:
         raise DecodeError(
-            f"the feature is {given}, expected float [rows, {num_mels}] (num_mels: {num_mels})"
+            f"the feature is {given}, expected float [time steps, {num_mels}] "
+            f"(num_mels: {num_mels})"
         )
-    if not len(rows):
-        raise NoAudioError("the feature has no rows")
-    return rows
+    if not len(feature):
+        raise NoAudioError("the feature has no time steps")
+    return feature
 
 
 def video_length(path: str) -> tuple[float, int]:
-    """(frames per second, frames as the file announces them) of a file's first video; 30, 0 where it has none."""
+    """Return (fps, number of frames) of the first video stream, as the file states them.
+
+    (NOMINAL_FPS, 0) if there is none.
+    """
     with open_container(path) as container:
         for stream in list_video_streams(container):
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             if fps:
-                return fps, stream.frames or round(
-                    float((stream.duration or 0) * (stream.time_base or 0)) * fps
-                )
+                seconds = float((stream.duration or 0) * (stream.time_base or 0))
+                return fps, stream.frames or round(seconds * fps)
     return NOMINAL_FPS, 0

@@ -1,4 +1,8 @@
-"""From a record to what a model takes: decode, sample, transform; the cheap last steps wait until a batch is together."""
+"""The pipeline of frame models: decode, sample and transform, with or without audio.
+
+The last transforms, where they are elementwise or only move axes, run on complete batches in
+`finish`. Until then frames are uint8, which makes batches small to send.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +16,14 @@ from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
 
 
 class ClipPipeline(Pipeline):
-    """Turns a record into a sample, and a sample or a batch into a model's input.
+    """Turns a record into clips of frames.
 
     Args:
-        decode: has `open(record)`, a context manager that gives a clip with `num_frames`, `fps` and
-            `read(indices, each=None) -> uint8 [len(indices), H, W, 3]` RGB, see `decode.Clip`.
-        sample: `(num_frames, fps, rng) -> indices`, see sampling.py.
-        transforms: in order, see transforms.py. Those at the end that are `late` run in `finish`, the others in the worker.
-        audio: makes the sound of the clips that were sampled, see audio_clips.py; None for pictures alone.
+        decode: has `open(record)`, a context manager that gives a `media.clip.Clip`.
+        sample: a `FrameSampler`, see sampling.py.
+        transforms: a sequence of `Transform`. Those at the end with `on_batch` run in `finish`, the
+            others in the worker process.
+        audio: `ClipAudio` adds the audio of the sampled clips; None for frames alone.
     """
 
     suffixes = VIDEO_SUFFIXES
@@ -29,40 +33,53 @@ class ClipPipeline(Pipeline):
         last = max((i for i, t in enumerate(transforms) if not t.on_batch), default=-1)
         self.worker_transforms = tuple(transforms[: last + 1])
         self.batch_transforms = tuple(transforms[last + 1 :])
-        # Frames shrink as they are decoded, where that comes first.
+        # A first transform that works frame by frame runs while frames are decoded.
         first = self.worker_transforms[0] if self.worker_transforms else None
-        self._shrink = first if first is not None and first.frame_transform else None
-        self._cuts = self.worker_transforms[1:] if self._shrink else self.worker_transforms
+        has_frame_transform = first is not None and first.frame_transform is not None
+        self._decode_transform = first if has_frame_transform else None
+        self._clip_transforms = self.worker_transforms[1 if has_frame_transform else 0 :]
+
+    @property
+    def transforms(self) -> tuple[Any, ...]:
+        """All transforms, in order."""
+        return (*self.worker_transforms, *self.batch_transforms)
 
     @property
     def batch_specs(self) -> dict[str, InputSpec]:
-        """What goes from the worker to `finish`, by name; views of a video are one axis more. A late transform may put other
-        names in the place of `frames`, those that the model takes."""
+        """Arrays that are sent to `finish`: frames, and audio where the pipeline adds it.
+
+        `finish` may replace `frames` by other names, those of the model's inputs.
+        """
         frames = {"frames": InputSpec((None, None, None, None, 3), "uint8", "N T H W C")}
         return frames | (self.audio.outputs if self.audio else {})
 
     def clip_settings(self) -> ClipSettings:
-        transforms = (*self.worker_transforms, *self.batch_transforms)
-        crop_size = next((t.crop_size for t in transforms if t.crop_size), None)
-        jitter = next((t.jitter for t in transforms if t.jitter), None)
+        """The clips of training, from which a multigrid plan starts."""
+        crop_size = next((t.crop_size for t in self.transforms if t.crop_size), None)
+        jitter = next((t.jitter for t in self.transforms if t.jitter), None)
         sampler = self.sample
         return ClipSettings(sampler.num_frames, sampler.sampling_rate, crop_size, jitter)
 
     def shaped(self, shape: ClipShape) -> "ClipPipeline":
         """The same pipeline for clips of another shape; each part adapts itself."""
-        transforms = (*self.worker_transforms, *self.batch_transforms)
         return self.with_parts(
-            sample=self.sample.at(shape), transforms=[t.at(shape) for t in transforms]
+            sample=self.sample.at(shape), transforms=[t.at(shape) for t in self.transforms]
         )
 
     def with_parts(self, **parts: Any) -> "ClipPipeline":
         """The same pipeline with other parts: decode, sample, transforms, audio."""
-        transforms = (*self.worker_transforms, *self.batch_transforms)
         own = {"decode": self.decode, "sample": self.sample, "audio": self.audio}
-        return ClipPipeline(**{**own, "transforms": transforms, **parts})
+        return ClipPipeline(**{**own, "transforms": self.transforms, **parts})
 
     def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
-        """What the pipeline makes of a synthetic clip, up to the transforms that run on batches."""
+        """The sample of a synthetic clip, to try a model without data.
+
+        Args:
+            size: height and width of its frames (pixels).
+
+        Raises:
+            StageError: a transform failed.
+        """
         rng = np.random.default_rng(0)
         num_frames = self.sample.num_frames * self.sample.num_views
         frames = rng.integers(0, 256, (num_frames, *size, 3), np.uint8)
@@ -71,14 +88,12 @@ class ClipPipeline(Pipeline):
     @property
     def random(self) -> bool:
         """Whether two calls with different generators may differ."""
-        return any(
-            part.random
-            for part in (self.sample, *self.worker_transforms, *filter(None, [self.audio]))
-        )
+        parts = (self.sample, *self.worker_transforms, *filter(None, [self.audio]))
+        return any(part.random for part in parts)
 
     @property
     def num_clips(self) -> int:
-        """Clips that are sampled of one video."""
+        """Clips that are sampled from one video."""
         return self.sample.num_views
 
     @property
@@ -90,14 +105,20 @@ class ClipPipeline(Pipeline):
         return views
 
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
-        """The worker's part: {"frames": uint8 [T, H, W, 3] or [V, T, H, W, 3], "label": int64, -1 where unknown}, and sound.
+        """The sample of a record; this part runs in a worker process.
 
-        Several clips of a video are decoded and resized together, each frame once, and may come as `Views` of them.
+        All clips of a video are decoded and resized together, each frame once. They may come as
+        `Views` of shared frames.
 
         Args:
             record: which video.
             rng: the sample's own generator.
-            source: a clip that is open already (it stays open); None opens the record.
+            source: an open clip to use in place of the record; it stays open.
+
+        Returns:
+            frames: uint8 [T, H, W, 3], or [V, T, H, W, 3] with views.
+            label: int64, -1 if unknown.
+            audio, audio_negative, missing_audio: with `audio`, see `ClipAudio`.
 
         Raises:
             StageError: at the first stage that fails.
@@ -109,90 +130,101 @@ class ClipPipeline(Pipeline):
                 with self.decode.open(record) as clip:
                     frames, times, numbers, fps = self._read(clip, rng)
         sample = {
-            **self._cut(frames, rng),
+            **self._transform(frames, rng),
             "label": np.int64(-1 if record.label is None else record.label),
         }
-        if self.audio:  # after all else is drawn: sound changes no crop
+        # Audio draws last, so that a pipeline with audio makes the same crops as one without.
+        if self.audio:
             with Stage("audio"):
-                sample |= self._sound(record, times, numbers, fps, rng)
+                sample |= self._read_audio(record, times, numbers, fps, rng)
         return sample
 
-    def _sound(
+    def _read_audio(
         self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng
     ) -> Sample:
-        """The sound of the clips, for each of their views; silence where frames have no times, as in memory."""
+        """The audio of each view; silence where frames have no times, as frames in memory."""
         if times is None:
             return self.audio.silent(self.num_views)
         seconds, crops = self.sample.seconds, self.num_views // self.num_clips
         return self.audio(record, times, numbers, fps or NOMINAL_FPS, rng, seconds, crops)
 
     def _read(self, clip, rng) -> tuple[np.ndarray | Views, np.ndarray | None, np.ndarray, float]:
-        """(frames, times of the video's frames where sound is wanted and they are known, numbers of each clip, fps); what fails
-        here belongs to decoding, but for the sampler and the shrinking themselves."""
+        """Read the sampled frames of an open clip.
+
+        Runs inside the stage `decode`; the sampler and the frame transform have their own stages.
+
+        Returns:
+            the frames; the times of all frames of the video, None without audio or where they are
+            unknown; the frame numbers of each clip, int64 [clips, T]; and the frame rate.
+        """
         with Stage("sample"):
             indices = self.sample(clip.num_frames, clip.fps, rng)
-        picked, numbers = indices.reshape(self.num_clips, -1), None
+        clip_numbers, positions = indices.reshape(self.num_clips, -1), None
         times = clip.times() if self.audio else None
         if self.num_clips > 1:
-            indices, numbers = np.unique(indices, return_inverse=True)
-        each = self._each(rng)
-        frames = clip.read(indices) if each is None else clip.read(indices, each)
+            indices, positions = np.unique(indices, return_inverse=True)
+        change_frame = self._frame_function(rng)
+        options = () if change_frame is None else (change_frame,)
+        frames = clip.read(indices, *options)
         if len(frames) != len(indices):
-            raise ValueError(f"{len(indices)} frames were asked for, {len(frames)} came")
-        _check(frames)
-        if numbers is not None:
-            frames = Views.of(frames, numbers.reshape(self.num_clips, -1))
-        return frames, times, picked, clip.fps
+            raise ValueError(f"the decoder returned {len(frames)} of {len(indices)} frames")
+        _check_frames(frames)
+        if positions is not None:
+            frames = Views.of(frames, positions.reshape(self.num_clips, -1))
+        return frames, times, clip_numbers, clip.fps
 
-    def _each(self, rng) -> Callable[[np.ndarray], np.ndarray] | None:
-        """What shrinks a frame, None where nothing does; it draws its numbers now."""
-        if self._shrink is None:
+    def _frame_function(self, rng) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The function that changes each decoded frame, None without one; it draws now."""
+        if self._decode_transform is None:
             return None
-        stage = Stage(type(self._shrink).__name__)
+        stage = Stage(type(self._decode_transform).__name__)
         with stage:
-            shrink = self._shrink.frame_transform(rng)
+            function = self._decode_transform.frame_transform(rng)
 
-        def each(frame: np.ndarray) -> np.ndarray:
+        def change_frame(frame: np.ndarray) -> np.ndarray:
             with stage:
-                return shrink(frame)
+                return function(frame)
 
-        return each
+        return change_frame
 
     def apply(self, frames: np.ndarray, rng: np.random.Generator) -> Sample:
-        """The worker's part for frames that are decoded and picked already: uint8 [T, H, W, 3] RGB -> {"frames": ...}.
+        """The worker's part for frames that are decoded and sampled already.
+
+        Args:
+            frames: uint8 [T, H, W, 3] RGB; of several clips, one clip after the other.
+
+        Returns:
+            frames, as `__call__` returns them, and silence as audio. There is no label.
 
         Raises:
-            StageError: a transform failed, or the frames are of another type or shape.
+            StageError: a transform failed, or the frames have another dtype or shape.
         """
         with Stage("decode"):
-            _check(frames)
-        each = self._each(rng)
-        frames = frames if each is None else each(frames)
+            _check_frames(frames)
+        change_frame = self._frame_function(rng)
+        changed: np.ndarray | Views = frames if change_frame is None else change_frame(frames)
         if self.num_clips > 1:
             with Stage("sample"):
-                numbers = np.arange(len(frames)).reshape(self.num_clips, -1)
-            frames = Views.of(frames, numbers)
-        return self._cut(frames, rng) | (self.audio.silent(self.num_views) if self.audio else {})
+                numbers = np.arange(len(changed)).reshape(self.num_clips, -1)
+            changed = Views.of(np.asarray(changed), numbers)
+        silence = self.audio.silent(self.num_views) if self.audio else {}
+        return self._transform(changed, rng) | silence
 
-    def _cut(self, frames: np.ndarray | Views, rng) -> Sample:
-        """The early transforms but the one that has shrunk the frames."""
+    def _transform(self, frames: np.ndarray | Views, rng) -> Sample:
+        """Run the worker transforms, except the one that ran while frames were decoded."""
         sample: Sample = {"frames": frames}
-        for transform in self._cuts:
+        for transform in self._clip_transforms:
             with Stage(type(transform).__name__):
                 if not transform.supports_views:
                     sample = {**sample, "frames": np.asarray(sample["frames"])}
                 sample = transform(sample, rng)
-        # A cut is a window into larger frames, which would travel along.
-        left = sample["frames"]
-        return {
-            **sample,
-            "frames": left.compact() if isinstance(left, Views) else np.ascontiguousarray(left),
-        }
+        # A crop is a window into larger frames; the copy leaves out the rest of them.
+        crop = sample["frames"]
+        copy = crop.compact() if isinstance(crop, Views) else np.ascontiguousarray(crop)
+        return {**sample, "frames": copy}
 
     def finish(self, sample: Sample) -> Sample:
-        """The late transforms, for a sample or a batch of any leading axes: uint8 -> float32, contiguous.
-
-        What does not travel to the model (label, index) stays as it is.
+        """The model's inputs of a sample or a batch, float32; other entries stay unchanged.
 
         Raises:
             StageError: a transform failed.
@@ -207,7 +239,7 @@ class ClipPipeline(Pipeline):
         }
 
     def finish_on_device(self, sample: Sample) -> Sample:
-        """`finish` for paddle tensors, on the device that holds them: those that travel -> the model's inputs."""
+        """`finish` for Paddle tensors, on their device."""
         inputs = {"frames": sample["frames"]}
         for transform in self.batch_transforms:
             with Stage(type(transform).__name__):
@@ -216,7 +248,7 @@ class ClipPipeline(Pipeline):
         return others | {name: tensor.astype("float32") for name, tensor in inputs.items()}
 
 
-def _check(frames: np.ndarray) -> None:
+def _check_frames(frames: np.ndarray) -> None:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(
             f"frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]"

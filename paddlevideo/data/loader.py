@@ -1,7 +1,8 @@
-"""Records -> batches: which record stands where in an epoch, worker processes, and what becomes of files that fail.
+"""Loads batches, in the process itself or ahead of time in worker processes.
 
-Every draw is keyed by (seed, epoch, record index), so neither the number of workers or ranks nor a restart changes a
-sample. Workers never raise: a file that fails batch_specs back as a `Failure`, is counted and named in the main process.
+Every random draw depends only on (seed, epoch, record index, attempt). So neither the number of
+workers or ranks nor a restart changes a sample. Workers do not raise: a record that fails comes
+back as a `Failure`, which the main process counts and logs.
 """
 
 import collections
@@ -13,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker, shared_memory
@@ -23,57 +24,63 @@ from typing import Any
 import cv2
 import numpy as np
 
-from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.orders import EvalOrder, TrainOrder
-from paddlevideo.data.pipeline import StageError
+from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.data.views import Views, stack
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
 
-# Records tried in place of one that fails before a training batch is given up.
+# Records tried in place of a failed one before the index counts as lost.
 REPLACEMENTS = 5
 
 
 class ClipDataset:
-    """Records behind a pipeline: `sample(epoch, draw)` decodes and transforms one of them.
+    """Records and the pipeline that turns them into samples.
 
     Args:
-        replace: put another record, drawn from the same key, in the place of one that fails; a test must not.
-        num_classes: K; needed where records may have several labels.
+        records: a list, or another sequence of records.
+        seed: of the run.
+        replace: replace a record that fails by another one, drawn with the same seed; a test must
+            not.
+        num_classes: K; needed for multi-label records.
     """
 
     def __init__(
         self,
-        records: list[Record],
-        pipeline: ClipPipeline,
+        records: Sequence[Record],
+        pipeline: Pipeline,
         seed: int = 0,
         replace: bool = False,
         num_classes: int = 0,
     ):
         self.records, self.pipeline, self.seed, self.replace = records, pipeline, seed, replace
         self.num_classes = num_classes
-        self._shaped: dict[ClipShape | None, ClipPipeline] = {None: pipeline}
+        self._shaped: dict[ClipShape | None, Pipeline] = {None: pipeline}
 
     def __len__(self):
         return len(self.records)
 
-    def at(self, shape: ClipShape | None) -> ClipPipeline:
-        """The pipeline for clips of this shape; None is the pipeline as it is."""
-        if shape not in self._shaped:
+    def at(self, shape: ClipShape | None) -> Pipeline:
+        """The pipeline for clips of this shape; None keeps the shape of the pipeline."""
+        if shape is not None and shape not in self._shaped:
             self._shaped[shape] = self.pipeline.shaped(shape)
         return self._shaped[shape]
 
     def sample(self, epoch: int, draw: Draw) -> tuple[Sample | None, list[Failure]]:
-        """The sample (None where nothing could be decoded) and the failures on the way to it."""
-        index, pipeline = draw.index, self.at(draw.clip)
-        again = (draw.repeat,) if draw.repeat else ()
+        """Decode and transform one record.
+
+        Returns:
+            the sample, None if no record could be decoded; and the failures before it.
+        """
+        pipeline = self.at(draw.clip)
+        repeat = (draw.repeat,) if draw.repeat else ()
         failures: list[Failure] = []
         for attempt in range(1 + REPLACEMENTS * self.replace):
-            rng = np.random.default_rng((self.seed, epoch, index, attempt, *again))
-            place = index if attempt == 0 else int(rng.integers(len(self.records)))
-            record = self.records[place]
+            rng = np.random.default_rng((self.seed, epoch, draw.index, attempt, *repeat))
+            index = draw.index if attempt == 0 else int(rng.integers(len(self.records)))
+            record = self.records[index]
             try:
                 sample = pipeline(record, rng)
-                sample["index"] = np.int64(place)
+                sample["index"] = np.int64(index)
                 if record.labels is not None:
                     sample["label"] = multi_hot(record.labels, self.num_classes)
                 return sample, failures
@@ -91,7 +98,13 @@ def multi_hot(labels: Sequence[int], num_classes: int) -> np.ndarray:
 
 @dataclass
 class Loaded:
-    """One step's worth of data: arrays stacked over the samples, the failures met, and the indices that gave nothing."""
+    """The data of one step.
+
+    Args:
+        batch: arrays stacked over the samples.
+        failures: of records that failed.
+        lost: indices for which no record could be decoded.
+    """
 
     batch: Batch
     failures: list[Failure] = field(default_factory=list)
@@ -99,10 +112,10 @@ class Loaded:
 
 
 def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
-    """Load and stack records; all samples of a batch must have equal shapes.
+    """Load and stack records.
 
     Raises:
-        ValueError: samples of different shapes, naming two files and what to add to the pipeline.
+        ValueError: samples have different shapes; the message names two files and what to change.
     """
     samples, loaded = [], Loaded({})
     for draw in draws:
@@ -121,58 +134,59 @@ def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
             if array.shape != arrays[0].shape:
                 first, other = (dataset.records[int(s["index"])].path for s in (samples[0], sample))
                 raise ValueError(
-                    f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: one batch needs one shape; "
+                    f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: "
+                    "one batch needs one shape; "
                     "end the pipeline with a crop, or use batch size 1"
                 )
         loaded.batch[key] = stack(arrays)
     return loaded
 
 
-# --- the order of an epoch -----------------------------------------------------------------------------------------
+# --- workers -------------------------------------------------------------------------------------
 
-
-# --- workers ---------------------------------------------------------------------------------------------------------
-
-_dataset: ClipDataset | None = None
+_dataset: ClipDataset | None = None  # of this worker process
 
 
 def _start_worker(dataset: ClipDataset, parent: int) -> None:
-    """Make a fork a worker: no life after its parent, and no signals of the group, which the parent answers."""
+    """Prepare a worker process: it ends with its parent, which alone handles signals."""
     global _dataset
     _dataset = dataset
 
-    def watch():
+    def end_with_parent():
         while os.getppid() == parent:
             time.sleep(1)
         os._exit(1)  # the parent was killed: nobody will read the results
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _load_in_worker(epoch: int, draws: list[Draw]) -> Loaded:
-    """Load a batch; its arrays go to shared memory and only their names travel through the pipe."""
+    """Load a batch into shared memory; only the names of its blocks go through the pipe."""
     assert _dataset is not None
     loaded = load_batch(_dataset, epoch, draws)
-    loaded.batch = {key: _share(array) for key, array in loaded.batch.items()}
+    loaded.batch = {key: _to_shared(array) for key, array in loaded.batch.items()}
     return loaded
 
 
-def _share(array: Any) -> Any:
-    """(name, shape, dtype) of shared memory that holds the array; of views, the frames lie there."""
+def _to_shared(array: Any) -> Any:
+    """Copy an array to shared memory and return its (name, shape, dtype).
+
+    Of `Views`, the frames are copied.
+    """
     if isinstance(array, Views):
-        return array.with_frames(_share)
+        return array.with_frames(_to_shared)
     memory = shared_memory.SharedMemory(create=True, size=max(1, array.nbytes))
     np.ndarray(array.shape, array.dtype, memory.buf)[...] = array
     memory.close()
     return memory.name, array.shape, array.dtype.str
 
 
-def _take(shared: Any) -> Any:
-    """What `_share` gave, as an array of its own; the shared memory is given back."""
+def _from_shared(shared: Any) -> Any:
+    """Copy what `_to_shared` wrote to an ordinary array, and free the shared memory."""
     if isinstance(shared, Views):
-        return shared.with_frames(_take)
+        return shared.with_frames(_from_shared)
     name, shape, dtype = shared
     memory = shared_memory.SharedMemory(name)
     array = np.ndarray(shape, dtype, memory.buf).copy()
@@ -182,10 +196,11 @@ def _take(shared: Any) -> Any:
 
 
 class Loader:
-    """Batches of an order, loaded ahead by `num_workers` processes that live as long as the loader.
+    """Batches of an order, loaded ahead by worker processes that live as long as the loader.
 
     Args:
-        order: `TrainOrder` or `EvalOrder`; another may take its place between epochs.
+        order: `TrainOrder` or `EvalOrder`; it may be replaced between epochs.
+        num_workers: worker processes; 0 loads in this process.
         prefetch: batches held ready per worker.
     """
 
@@ -196,12 +211,8 @@ class Loader:
         num_workers: int = 0,
         prefetch: int = 2,
     ):
-        self.dataset, self.order, self.num_workers, self.prefetch = (
-            dataset,
-            order,
-            num_workers,
-            max(1, prefetch),
-        )
+        self.dataset, self.order, self.num_workers = dataset, order, num_workers
+        self.prefetch = max(1, prefetch)
         self._pool: ProcessPoolExecutor | None = None
         self._processes: list[Any] = []
 
@@ -219,45 +230,43 @@ class Loader:
             for draws in jobs:
                 yield load_batch(self.dataset, epoch, draws)
             return
-        pool = self._workers()
-        ahead: collections.deque = collections.deque()
+        pool = self._start_pool()
+        ahead: collections.deque[Future[Loaded]] = collections.deque()
         try:
             while True:
-                while (
-                    len(ahead) < self.num_workers * self.prefetch
-                    and (draws := next(jobs, None)) is not None
-                ):
+                free = self.num_workers * self.prefetch - len(ahead)
+                for draws in itertools.islice(jobs, free):
                     ahead.append(pool.submit(_load_in_worker, epoch, draws))
                 self._processes = list((pool._processes or {}).values()) or self._processes
                 if not ahead:
                     return
                 loaded = ahead.popleft().result()
-                loaded.batch = {key: _take(place) for key, place in loaded.batch.items()}
+                loaded.batch = {key: _from_shared(array) for key, array in loaded.batch.items()}
                 yield loaded
         except BrokenProcessPool as error:
-            for (
-                process
-            ) in self._processes:  # one of them may wait for ever for a lock that the dead one held
+            # Another worker may wait forever for a lock that the killed one held.
+            for process in self._processes:
                 process.kill()
             self._pool = None
             raise ChildProcessError(
-                "a loader process was ended from outside, usually for lack of memory; use fewer workers or a smaller batch "
-                "(-o DATASET.num_workers=..., DATASET.batch_size=...)"
+                "a loader process was killed from outside, usually for lack of memory; use fewer "
+                "workers or a smaller batch (-o DATASET.num_workers=..., DATASET.batch_size=...)"
             ) from error
         finally:
-            for (
-                future
-            ) in ahead:  # what was loaded ahead and is not wanted gives its shared memory back
+            # Free the shared memory of batches that were loaded ahead and are not used.
+            for future in ahead:
                 if not future.cancel() and future.exception() is None:
-                    for place in future.result().batch.values():
-                        _take(place)
+                    for array in future.result().batch.values():
+                        _from_shared(array)
 
-    def _workers(self) -> ProcessPoolExecutor:
+    def _start_pool(self) -> ProcessPoolExecutor:
+        """Start the worker processes, if they do not run yet."""
         if self._pool is None:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-            # A pool of OpenCV's threads does not survive a fork: ending it in the child would wait for ever.
+            # OpenCV's thread pool does not survive a fork: ending it in the child would hang.
             cv2.setNumThreads(1)
-            resource_tracker.ensure_running()  # before the fork, so that one tracker knows all shared memory
+            # Started before the fork, so that one tracker knows all shared memory.
+            resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
                 self.num_workers,
                 mp_context=multiprocessing.get_context(method),
@@ -267,38 +276,41 @@ class Loader:
         return self._pool
 
     def close(self) -> None:
+        """End the worker processes."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 
 
 def fit_prefetch(
-    batch_bytes: int, num_workers: int, prefetch: int, sharers: int = 1, folder: str = "/dev/shm"
+    batch_bytes: int, num_workers: int, prefetch: int, num_ranks: int = 1, folder: str = "/dev/shm"
 ) -> tuple[int, int, str]:
-    """(workers, batches ahead per worker, message) so that what is loaded ahead fits 80 % of the free shared memory.
+    """Reduce prefetching so that batches loaded ahead fit in 80 % of the free shared memory.
 
     Args:
-        batch_bytes: of one batch as it batch_specs.
-        sharers: ranks on this machine, which share the memory.
-        folder: where shared memory lives.
+        batch_bytes: size of a batch between worker and main process.
+        num_workers, prefetch: as the config sets them.
+        num_ranks: ranks on this machine, which share the memory.
+        folder: where shared memory is mounted.
+
+    Returns:
+        workers, batches ahead per worker, and a message; the message is "" if nothing changes.
     """
     if num_workers == 0 or not Path(folder).is_dir():
         return num_workers, prefetch, ""
-    room = int(shutil.disk_usage(folder).free * 0.8 / sharers / max(1, batch_bytes))
-    if room >= num_workers * prefetch:
+    free_bytes = shutil.disk_usage(folder).free
+    num_batches = int(free_bytes * 0.8 / num_ranks / max(1, batch_bytes))
+    if num_batches >= num_workers * prefetch:
         return num_workers, prefetch, ""
-    if room == 0:
+    if num_batches == 0:
         workers, ahead = 0, prefetch
     else:
-        workers = min(num_workers, room)
-        ahead = max(1, room // workers)
-    free = shutil.disk_usage(folder).free / 2**20
+        workers = min(num_workers, num_batches)
+        ahead = max(1, num_batches // workers)
     wanted = f"{num_workers} workers x {prefetch} batches of {batch_bytes / 2**20:.0f} MB"
     message = (
-        f"{folder} has {free:.0f} MB free for {sharers} rank(s), too little for {wanted}: using {workers} workers x {ahead}. "
+        f"{folder} has {free_bytes / 2**20:.0f} MB free for {num_ranks} rank(s), too little for "
+        f"{wanted}: using {workers} workers x {ahead}. "
         f"A larger {folder} (docker: --shm-size) or a smaller batch avoids this"
     )
     return workers, ahead, message
-
-
-# --- failures -------------------------------------------------------------------------------------------------------

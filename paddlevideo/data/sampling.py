@@ -1,8 +1,9 @@
-"""Which frames of a video to look at: pure integers, no decoding.
+"""Samplers: which frames of a video a clip has. They compute integers and decode nothing.
 
-A sampler is called with the number of frames that a video has and returns frame numbers, counted from 0, all of which exist.
-Segments as in Temporal Segment Networks (Wang et al., ECCV 2016), dense clips as in SlowFast (Feichtenhofer et al., ICCV 2019);
-the rules below are PaddleVideo's, number for number.
+A sampler is called with the number of frames of a video and returns frame numbers, counted from 0,
+all of which exist. Segments follow Temporal Segment Networks (Wang et al., ECCV 2016), dense clips
+follow SlowFast (Feichtenhofer et al., ICCV 2019). The numbers equal those of PaddleVideo, except
+where a docstring states a difference.
 """
 
 import math
@@ -20,39 +21,41 @@ DENSE_CLIPS = 10  # dense clips of a video in validation and test
 
 @register(
     "sample",
-    ignores={"use_pil": "frames are always RGB arrays; each transform chooses its own backend"},
+    ignores={"use_pil": "frames are always RGB arrays; each transform has its own backend"},
 )
 @dataclass(frozen=True)
 class Sampler(FrameSampler):
-    """`num_seg` places spread over the video, `seg_len` consecutive frames at each.
+    """Samples `num_seg` segments spread over the video, `seg_len` consecutive frames of each.
 
     With N frames, avg = N // num_seg, and i = 0 .. num_seg - 1, the first frame of segment i is
 
-    | mode              | valid_mode True                             | valid_mode False                          |
-    | ---               | ---                                         | ---                                       |
-    | default           | (avg - 1) // 2 + i * avg                    | i * avg + random in [0, avg - seg_len]    |
-    |                   | i * avg where avg < seg_len; i where avg is 0                                           |
-    | select_left       | int(d / 2 + d * i), d = N / num_seg;        | i * avg + random in [0, avg - 1];         |
-    |                   | 0 where N <= num_seg                        | 0 where avg is 0                          |
-    | linspace_sample   | num_seg points from 0 to N - 1, both ends included                                      |
-    | dense_sample      | s + i * (64 // num_seg): 10 clips, s from   | the same, one clip, s random in           |
-    |                   | 0 to N - 64                                 | [0, N - 65]                               |
-    | frame_interval k  | int(i * a + a / 2), a = (N - seg_len * k + 1) / num_seg; frames k apart  | floor(a) * i + random |
+    | mode            | valid_mode True                   | valid_mode False                       |
+    | ---             | ---                               | ---                                    |
+    | default         | (avg - 1) // 2 + i * avg          | i * avg + random in [0, avg - seg_len] |
+    | - avg < seg_len | i * avg; i if avg is 0            | the same                               |
+    | select_left     | int(d * i + d / 2), d = N/num_seg | i * avg + random in [0, avg - 1]       |
+    | - few frames    | 0 if N <= num_seg                 | 0 if avg is 0                          |
+    | linspace        | num_seg points from 0 to N - 1    | the same                               |
+    | dense           | s + i * (64 // num_seg)           | the same                               |
+    | - clips, s      | 10, s from 0 to N - 64            | 1, s random in [0, N - 65]             |
+    | frame_interval  | int(i * a + a / 2)                | floor(a) * i + random                  |
 
-    Numbers past the end wrap around to the beginning. Where several modes are set the first of frame_interval, linspace_sample,
-    select_left, dense_sample holds. In three places the reference asks for frames that do not exist or for the wrong ones, and
-    this does not: frame folders wrap as videos do, dense clips of a video are not shifted by one frame, and select_left reads
-    frame 0 where there are too few.
+    where linspace and dense are linspace_sample and dense_sample, and a segment with frame_interval
+    k has frames k apart and a = (N - seg_len * k + 1) / num_seg. Numbers past the end wrap around
+    to the beginning. If several modes are set, the first one of frame_interval, linspace_sample,
+    select_left, dense_sample applies. The reference asks for missing or wrong frames in three
+    cases, where this sampler differs: frame folders wrap around as videos do, dense clips of a
+    video are not shifted by one frame, and select_left reads frame 0 if there are too few frames.
 
     Args:
         num_seg: segments of a video.
         seg_len: frames of a segment; 1 in the modes linspace_sample, select_left and dense_sample.
         frame_interval: distance of a segment's frames (frames); None for consecutive ones.
-        valid_mode: the same frames each time; False draws them (training).
+        valid_mode: sample the same frames each time; False draws them (training).
         select_left, linspace_sample, dense_sample: the mode, see above.
 
     Raises:
-        ValueError: a size below 1, or one that the mode cannot use.
+        ValueError: a size is below 1, or the mode cannot use it.
     """
 
     num_seg: int
@@ -70,16 +73,18 @@ class Sampler(FrameSampler):
                 raise ValueError(f"Sampler: {key} is {value}, expected at least 1")
         if self.seg_len > 1 and self.mode not in ("default", "frame_interval"):
             raise ValueError(
-                f"Sampler: {self.mode} takes one frame of each segment, but seg_len is {self.seg_len}; "
-                f"set seg_len: 1 and raise num_seg, or use frame_interval"
+                f"Sampler: {self.mode} samples one frame per segment, but seg_len is "
+                f"{self.seg_len}; set seg_len: 1 and raise num_seg, or use frame_interval"
             )
         if self.mode == "dense_sample" and self.num_seg > DENSE_WINDOW:
             raise ValueError(
-                f"Sampler: a dense clip spans {DENSE_WINDOW} frames, num_seg is {self.num_seg}; lower num_seg"
+                f"Sampler: a dense clip spans {DENSE_WINDOW} frames, but num_seg is "
+                f"{self.num_seg}; lower num_seg"
             )
 
     @property
     def mode(self) -> str:
+        """The mode that applies."""
         if self.frame_interval is not None:
             return "frame_interval"
         for key in ("linspace_sample", "select_left", "dense_sample"):
@@ -89,32 +94,35 @@ class Sampler(FrameSampler):
 
     @property
     def random(self) -> bool:
-        """Whether it draws from the generator."""
+        """Whether the sampler draws from the generator."""
         return not self.valid_mode and self.mode != "linspace_sample"
 
     @property
     def num_frames(self) -> int:
-        """Frames of one view."""
+        """Frames of a clip."""
         return self.num_seg * self.seg_len
 
     @property
     def num_views(self) -> int:
-        """Clips cut from a video; more than one only for dense sampling in valid_mode."""
+        """Clips of a video; more than one only for dense sampling in valid_mode."""
         return DENSE_CLIPS if self.mode == "dense_sample" and self.valid_mode else 1
 
     def __call__(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """Frame numbers int64 [num_views * num_seg * seg_len] in [0, num_frames), segment by segment.
+        """Return the frame numbers of all clips, one segment after the other.
 
         Args:
             num_frames: frames of the video, at least 1.
-            fps: frames per second; segment sampling does not depend on it.
-            rng: drawn from only where `random` says so.
+            fps: not used.
+            rng: used only if `random` is true.
+
+        Returns:
+            int64 [num_views * num_seg * seg_len], in [0, num_frames).
 
         Raises:
             ValueError: the video has no frame.
         """
         if num_frames < 1:
-            raise ValueError(f"Sampler: the video has {num_frames} frames, at least 1 is needed")
+            raise ValueError(f"Sampler: the video has {num_frames} frames, expected at least 1")
         starts = getattr(self, f"_{self.mode}")(num_frames, rng)
         within = np.arange(self.seg_len) * (self.frame_interval or 1)
         return ((starts.astype(np.int64)[:, None] + within) % num_frames).reshape(-1)
@@ -145,59 +153,58 @@ class Sampler(FrameSampler):
             clips = np.linspace(0, last, DENSE_CLIPS, dtype=np.int64)
         else:
             clips = np.array([rng.integers(0, last) if last else 0])
-        return (clips[:, None] + np.arange(self.num_seg) * (DENSE_WINDOW // self.num_seg)).reshape(
-            -1
-        )
+        within = np.arange(self.num_seg) * (DENSE_WINDOW // self.num_seg)
+        return (clips[:, None] + within).reshape(-1)
 
     def _frame_interval(self, total: int, rng) -> np.ndarray:
         segments = np.arange(self.num_seg)
         span = self.seg_len * (self.frame_interval or 1)
-        room = total - span + 1  # places where a whole segment fits
+        num_starts = total - span + 1  # first frames with which a complete segment fits
+        width = num_starts / self.num_seg
         if self.valid_mode:
-            return (
-                segments * (room / self.num_seg) + room / self.num_seg / 2
-                if room > 0
-                else 0 * segments
-            )
-        avg = room // self.num_seg
+            return segments * width + width / 2 if num_starts > 0 else 0 * segments
+        avg = num_starts // self.num_seg
         if avg > 0:
             return segments * avg + rng.integers(0, avg, size=self.num_seg)
         if total > max(self.num_seg, span):
-            return np.sort(rng.integers(0, room, size=self.num_seg))
-        return np.round(segments * (room / self.num_seg)) if room > 0 else 0 * segments
+            return np.sort(rng.integers(0, num_starts, size=self.num_seg))
+        return np.round(segments * width) if num_starts > 0 else 0 * segments
 
 
 @register(
     "sample",
-    ignores={"default_sampling_rate": "the plan made from MULTIGRID says the rates of each phase"},
+    ignores={"default_sampling_rate": "the plan made from MULTIGRID sets the rates of each phase"},
 )
 @dataclass(frozen=True)
 class DecodeSampler(FrameSampler):
-    """A clip of frames that are evenly apart, or several clips spread over the video.
+    """Samples clips of evenly spaced frames: one clip, or several spread over the video.
 
-    A clip spans L = num_frames * sampling_rate * fps / target_fps frames of a video with N frames, so that it shows the same
-    time at any frame rate. It begins at s, and its frames are the whole parts of num_frames numbers from s to s + L - 1:
+    A clip spans L = num_frames * sampling_rate * fps / target_fps frames of a video with N frames,
+    so that it covers the same time at any frame rate. It begins at s. Its frames are num_frames
+    points from s to s + L - 1, rounded down:
 
-    | mode       | s, with room = max(N - L, 0)                                                |
-    | ---        | ---                                                                         |
-    | train      | drawn from [0, room)                                                        |
-    | valid_mode | room / 2                                                                    |
-    | test_mode  | room * k / num_ensemble_views for clip k; the last one ends before the end  |
+    | mode       | s, with room = max(N - L, 0)                                               |
+    | ---        | ---                                                                        |
+    | train      | random in [0, room)                                                        |
+    | valid_mode | room / 2                                                                   |
+    | test_mode  | room * k / num_ensemble_views for clip k; the last clip ends before N        |
 
-    Where a video is shorter than a clip its last frame is repeated (the reference asks for a frame that is not there). A video
-    of unknown frame rate counts as one of target_fps; a rate that varies counts as its mean.
+    If a video is shorter than a clip, its last frame is repeated (the reference asks for a frame
+    that does not exist). An unknown frame rate counts as target_fps, a variable one as its mean.
 
     Args:
         num_frames: frames of a clip.
         sampling_rate: distance of a clip's frames, in frames of a video with target_fps.
         target_fps: frames per second.
-        test_mode: clips spread over the video, the same each time.
-        valid_mode: one clip from the middle, the same each time.
-        num_ensemble_views: clips of a test. Where the config leaves it out, the data set's own number is taken.
-        max_sampling_rate: in training, draw the rate from sampling_rate .. max_sampling_rate, both included; None for no draw.
+        test_mode: sample clips spread over the video, the same each time.
+        valid_mode: sample one clip from the middle, the same each time.
+        num_ensemble_views: clips of a test. If the config does not set it, the section of the data
+            set may.
+        max_sampling_rate: in training, draw the rate from sampling_rate .. max_sampling_rate, both
+            included; None keeps sampling_rate.
 
     Raises:
-        ValueError: a number below 1, or modes that contradict each other.
+        ValueError: a number is below 1, or modes contradict each other.
     """
 
     num_frames: int
@@ -216,65 +223,73 @@ class DecodeSampler(FrameSampler):
                 )
         if not (self.target_fps > 0 and math.isfinite(self.target_fps)):
             raise ValueError(
-                f"DecodeSampler: target_fps is {self.target_fps}, expected frames per second above 0"
+                f"DecodeSampler: target_fps is {self.target_fps}, "
+                "expected frames per second above 0"
             )
         if self.test_mode and self.valid_mode:
             raise ValueError(
-                "DecodeSampler: test_mode spreads clips over the video, valid_mode takes the middle one; keep one"
+                "DecodeSampler: test_mode and valid_mode are both set; remove test_mode for the "
+                "middle clip, or valid_mode for clips spread over the video"
             )
         if self.num_ensemble_views > 1 and not self.test_mode:
             raise ValueError(
-                f"DecodeSampler: {self.num_ensemble_views} ensemble views are a test's; set test_mode: True"
+                f"DecodeSampler: num_ensemble_views is {self.num_ensemble_views}, but only a test "
+                "samples several clips; set test_mode: True"
             )
         if self.max_sampling_rate is not None and self.max_sampling_rate < self.sampling_rate:
             raise ValueError(
-                f"DecodeSampler: max_sampling_rate is {self.max_sampling_rate}, below the sampling_rate {self.sampling_rate}"
+                f"DecodeSampler: max_sampling_rate is {self.max_sampling_rate}, "
+                f"below sampling_rate, which is {self.sampling_rate}"
             )
 
     @property
     def random(self) -> bool:
-        """Whether it draws from the generator."""
+        """Whether the sampler draws from the generator."""
         return not (self.test_mode or self.valid_mode)
 
     @property
     def num_views(self) -> int:
-        """Clips cut from a video."""
+        """Clips of a video."""
         return self.num_ensemble_views
 
     @property
     def seconds(self) -> float | None:
-        """That a clip lasts, None where its rate is drawn."""
-        return (
-            None
-            if self.max_sampling_rate
-            else self.num_frames * self.sampling_rate / self.target_fps
-        )
+        """Duration of a clip; None if its rate is drawn."""
+        if self.max_sampling_rate:
+            return None
+        return self.num_frames * self.sampling_rate / self.target_fps
 
     def single_view(self) -> "DecodeSampler":
+        """The same sampler with one clip per video."""
         return replace(self, num_ensemble_views=1)
 
     def at(self, shape: ClipShape) -> "DecodeSampler":
-        """The same for clips of another shape."""
-        slowest, fastest = shape.stride
-        drawn = None if slowest == fastest else fastest
+        """The same sampler for clips of another shape."""
+        smallest, largest = shape.stride
         return replace(
-            self, num_frames=shape.num_frames, sampling_rate=slowest, max_sampling_rate=drawn
+            self,
+            num_frames=shape.num_frames,
+            sampling_rate=smallest,
+            max_sampling_rate=None if smallest == largest else largest,
         )
 
     def __call__(self, num_frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-        """Frame numbers int64 [num_views * self.num_frames] in [0, num_frames), clip by clip.
+        """Return the frame numbers of all clips, one clip after the other.
 
         Args:
             num_frames: frames of the video, N, at least 1.
-            fps: its mean frames per second; 0.0 where unknown.
-            rng: drawn from only where `random` says so.
+            fps: its mean frames per second; 0.0 if unknown.
+            rng: used only if `random` is true.
+
+        Returns:
+            int64 [num_views * self.num_frames], in [0, num_frames).
 
         Raises:
             ValueError: the video has no frame.
         """
         if num_frames < 1:
             raise ValueError(
-                f"DecodeSampler: the video has {num_frames} frames, at least 1 is needed"
+                f"DecodeSampler: the video has {num_frames} frames, expected at least 1"
             )
         rate = self.sampling_rate
         if self.random and self.max_sampling_rate is not None:
@@ -286,5 +301,6 @@ class DecodeSampler(FrameSampler):
             starts = [room * k / self.num_ensemble_views for k in range(self.num_ensemble_views)]
         else:
             starts = [room / 2 if self.valid_mode else rng.uniform(0, room)]
-        places = [np.linspace(start, start + max(span - 1, 0), self.num_frames) for start in starts]
-        return np.concatenate(places).astype(np.int64).clip(0, num_frames - 1)
+        length = max(span - 1, 0)
+        points = [np.linspace(start, start + length, self.num_frames) for start in starts]
+        return np.concatenate(points).astype(np.int64).clip(0, num_frames - 1)

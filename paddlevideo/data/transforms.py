@@ -1,14 +1,7 @@
-"""What is done to the frames of a clip, one small class each: `__call__(sample, rng) -> sample`.
+"""Transforms of frames: scaling, flipping, axes and normalization. Crops are in crops.py.
 
-`sample["frames"]` is uint8 [..., T, H, W, 3] RGB; the input is never written to. What a class says about itself:
-
-- `random`: it draws from `rng`. The others never touch it.
-- `late`: elementwise or a change of axes only, so it may run on a whole batch [N, ...]; frames travel as uint8.
-- `views`: clips it makes out of one, as a new leading axis.
-- `frame_transform(rng)`: it changes frame by frame, by the function that this gives; where it comes first, frames are changed as
-  they are decoded, and the large ones never lie side by side.
-- `shares`: it takes `Views` (see views.py) in place of an array.
-- `at(shape)`: it depends on the shape of a clip that a training plan changes; gives the same for another `ClipShape`.
+A transform changes `sample["frames"]`, uint8 [..., T, H, W, 3] RGB, and never writes to its input;
+`data.pipeline.Transform` states what each of its attributes means.
 
 Sizes and rounding are PaddleVideo's, so that released weights see the pixels they were trained on.
 """
@@ -23,59 +16,66 @@ from PIL import Image
 
 from paddlevideo.config.registry import register
 from paddlevideo.data.pipeline import Transform
-from paddlevideo.sample import ClipShape, Sample
+from paddlevideo.sample import Sample
 
 Backend = Literal["pillow", "cv2"]
 
 
 def resize(frames: np.ndarray, width: int, height: int, backend: Backend) -> np.ndarray:
-    """Bilinear: uint8 [..., H, W, 3] -> [..., height, width, 3]. pillow smooths what it shrinks, cv2 does not."""
+    """Resize frames bilinearly: uint8 [..., H, W, 3] -> [..., height, width, 3].
+
+    Args:
+        backend: pillow applies an antialiasing filter when it makes frames smaller, cv2 does not.
+    """
     out = np.empty((*frames.shape[:-3], height, width, 3), np.uint8)
-    for at in np.ndindex(frames.shape[:-3]):
+    for index in np.ndindex(frames.shape[:-3]):
         if backend == "cv2":
-            cv2.resize(frames[at], (width, height), dst=out[at], interpolation=cv2.INTER_LINEAR)
+            cv2.resize(
+                frames[index], (width, height), dst=out[index], interpolation=cv2.INTER_LINEAR
+            )
         else:
-            out[at] = Image.fromarray(frames[at]).resize((width, height), Image.Resampling.BILINEAR)
+            image = Image.fromarray(frames[index])
+            out[index] = image.resize((width, height), Image.Resampling.BILINEAR)
     return out
 
 
-def resizer(
-    size: Callable[[int, int], tuple[int, int]], backend: Backend
+def make_resize(
+    size_for: Callable[[int, int], tuple[int, int]], backend: Backend
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Resizes uint8 [..., H, W, 3] to the (width, height) that `size` makes of theirs; frames of that size stay as they are."""
+    """Return a function that resizes frames uint8 [..., H, W, 3].
 
-    def resized(frames: np.ndarray) -> np.ndarray:
+    Args:
+        size_for: (width, height) of frames -> their new (width, height). Frames whose size stays
+            the same are returned unchanged.
+    """
+
+    def resize_frames(frames: np.ndarray) -> np.ndarray:
         height, width = frames.shape[-3:-1]
-        new = size(width, height)
-        return frames if new == (width, height) else resize(frames, *new, backend)
+        new_size = size_for(width, height)
+        return frames if new_size == (width, height) else resize(frames, *new_size, backend)
 
-    return resized
+    return resize_frames
 
 
 def flip(frames: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Mirrored left to right, uint8 [..., H, W, 3]."""
+    """Mirror frames left to right, uint8 [..., H, W, 3]."""
     out = np.empty(frames.shape, np.uint8) if out is None else out
-    for at in np.ndindex(frames.shape[:-3]):
-        cv2.flip(frames[at], 1, dst=out[at])
+    for index in np.ndindex(frames.shape[:-3]):
+        cv2.flip(frames[index], 1, dst=out[index])
     return out
 
 
 def with_frames(sample: Sample, frames: Any) -> Sample:
+    """The same sample with other frames."""
     return {**sample, "frames": frames}
 
 
-def need(name: str, frames, size: int) -> tuple[int, int]:
-    """(height, width) of frames that a square of `size` pixels can be cut from."""
-    height, width = frames.shape[-3:-1]
-    if min(height, width) < size:
-        raise ValueError(
-            f"{name} needs frames of at least {size}x{size}, these are {width}x{height} (width x height); "
-            f"put '- Scale: {{short_size: {size}}}' (or larger) before it"
-        )
-    return height, width
+def check_sizes(name: str, **sizes: float) -> None:
+    """Check the sizes (pixels) among the arguments of the transform `name`.
 
-
-def positive(name: str, **sizes: float) -> None:
+    Raises:
+        ValueError: a size is below 1.
+    """
     for key, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}: {key} is {value}, expected at least 1 (pixels)")
@@ -84,14 +84,18 @@ def positive(name: str, **sizes: float) -> None:
 @register("transform")
 @dataclass(frozen=True)
 class Scale(Transform):
-    """Resize so that the short side has `short_size` pixels; frames that have it already stay as they are.
+    """Resizes frames so that their short side has `short_size` pixels.
+
+    Frames whose short side has this size already stay unchanged.
 
     Args:
-        short_size: the new short side (pixels).
-        fixed_ratio: make the long side 4/3 of the short one, whatever it was, which distorts; False keeps the shape.
-        keep_ratio: with fixed_ratio False, False makes a square, True or None keeps the shape.
+        short_size: new short side (pixels).
+        fixed_ratio: make the long side 4/3 of the short one, whatever the aspect ratio was, which
+            distorts frames; False keeps the aspect ratio.
+        keep_ratio: with fixed_ratio False: False makes frames square, True or None keeps the aspect
+            ratio.
         do_round: round the long side to the nearest pixel instead of down.
-        backend: whose bilinear filter, pillow (smooths) or cv2 (does not).
+        backend: library that interpolates bilinearly; pillow applies antialiasing, cv2 does not.
     """
 
     short_size: int
@@ -101,10 +105,11 @@ class Scale(Transform):
     backend: Backend = "pillow"
 
     def __post_init__(self):
-        positive("Scale", short_size=self.short_size)
+        check_sizes("Scale", short_size=self.short_size)
         if self.fixed_ratio and self.keep_ratio:
             raise ValueError(
-                "Scale: fixed_ratio and keep_ratio are both True; set fixed_ratio: False to keep the frames' shape"
+                "Scale: fixed_ratio and keep_ratio are both True; "
+                "set fixed_ratio: False to keep the aspect ratio of frames"
             )
 
     def size(self, width: int, height: int) -> tuple[int, int]:
@@ -126,173 +131,14 @@ class Scale(Transform):
         return with_frames(sample, self.frame_transform(rng)(sample["frames"]))
 
     def frame_transform(self, rng) -> Callable[[np.ndarray], np.ndarray]:
-        """The resizing of frames uint8 [..., H, W, 3]."""
-        return resizer(self.size, self.backend)
-
-
-@register("transform")
-@dataclass(frozen=True)
-class MultiScaleCrop(Transform):
-    """Cut a random rectangle of the clip and resize it to a square: the scale jittering of TSN.
-
-    Args:
-        target_size: side of the result (pixels).
-        scales: possible sides as parts of the short side; None for 1, 0.875, 0.75, 0.66.
-        max_distort: how many places in `scales` width and height may differ by; 0 cuts squares only.
-        fix_crop: corners from a fixed set (4 corners and the centre); False: any place.
-        allow_duplication: keep a place in the set that coincides with another, so that it is drawn more often.
-        more_fix_crop: eight further places in the set.
-        backend: whose bilinear filter resizes the cut, pillow or cv2.
-    """
-
-    target_size: int
-    scales: list[float] | None = None
-    max_distort: int = 1
-    fix_crop: bool = True
-    allow_duplication: bool = False
-    more_fix_crop: bool = True
-    backend: Backend = "pillow"
-
-    random: ClassVar[bool] = True
-
-    def __post_init__(self):
-        positive("MultiScaleCrop", target_size=self.target_size)
-        bad = [s for s in self.scales or () if not 0 < s <= 1]
-        if bad:
-            raise ValueError(
-                f"MultiScaleCrop: scales holds {bad[0]}, expected parts of the short side in (0, 1]"
-            )
-
-    def sizes(self, width: int, height: int) -> list[tuple[int, int]]:
-        """The (width, height) pairs to draw from, in the reference's order."""
-        base = min(width, height)
-        sides = [max(1, int(base * scale)) for scale in self.scales or (1, 0.875, 0.75, 0.66)]
-        # A side that is nearly the target becomes it, which spares the resize; never more than there is.
-        sides = [
-            self.target_size if abs(s - self.target_size) < 3 and self.target_size <= base else s
-            for s in sides
-        ]
-        return [
-            (w, h)
-            for i, h in enumerate(sides)
-            for j, w in enumerate(sides)
-            if abs(i - j) <= self.max_distort
-        ]
-
-    def offsets(
-        self, width: int, height: int, crop_width: int, crop_height: int
-    ) -> list[tuple[float, float]]:
-        """The upper left corners (x, y) to draw from, in the reference's order; quarters of a pixel occur."""
-        x, y = (width - crop_width) / 4, (height - crop_height) / 4
-        apart = [((0, 0), True), ((4, 0), x), ((0, 4), y), ((4, 4), x and y), ((2, 2), x or y)]
-        places = [place for place, distinct in apart if distinct or self.allow_duplication]
-        if self.more_fix_crop:
-            places += [(0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)]
-        return [(i * x, j * y) for i, j in places]
-
-    @staticmethod
-    def box(x: float, y: float, width: int, height: int) -> tuple[int, int, int, int]:
-        """Pixel edges left, top, right, bottom, each rounded half to even by itself as in pillow: a side may vary by 1."""
-        left, top = round(x), round(y)
-        return left, top, max(round(x + width), left + 1), max(round(y + height), top + 1)
-
-    def __call__(self, sample: Sample, rng) -> Sample:
-        frames = sample["frames"]
-        height, width = frames.shape[-3:-1]
-        pairs = self.sizes(width, height)
-        crop_width, crop_height = pairs[rng.integers(len(pairs))]
-        if self.fix_crop:
-            places = self.offsets(width, height, crop_width, crop_height)
-            x, y = places[rng.integers(len(places))]
-        else:
-            x = rng.integers(0, width - crop_width, endpoint=True)
-            y = rng.integers(0, height - crop_height, endpoint=True)
-        left, top, right, bottom = self.box(x, y, crop_width, crop_height)
-        cut = frames[..., top:bottom, left:right, :]
-        if cut.shape[-3:-1] == (self.target_size, self.target_size):
-            return with_frames(sample, cut)
-        return with_frames(sample, resize(cut, self.target_size, self.target_size, self.backend))
-
-
-@register("transform")
-@dataclass(frozen=True)
-class RandomCrop(Transform):
-    """Cut a square of `target_size` pixels at a random place, the same for all frames of the clip."""
-
-    target_size: int
-
-    random: ClassVar[bool] = True
-
-    def __post_init__(self):
-        positive("RandomCrop", target_size=self.target_size)
-
-    @property
-    def crop_size(self) -> int:
-        return self.target_size
-
-    def at(self, shape: ClipShape) -> "RandomCrop":
-        """The same for clips of another shape."""
-        return RandomCrop(shape.crop_size)
-
-    def __call__(self, sample: Sample, rng) -> Sample:
-        frames, size = sample["frames"], self.target_size
-        height, width = need("RandomCrop", frames, size)
-        x, y = (rng.integers(0, n - size, endpoint=True) for n in (width, height))
-        return with_frames(sample, frames[..., y : y + size, x : x + size, :])
-
-
-@register("transform", ignores={"backend": "a cut has the same pixels with every backend"})
-@dataclass(frozen=True)
-class CenterCrop(Transform):
-    """Cut the middle square of `target_size` pixels; `do_round` rounds its corner half to even instead of down."""
-
-    target_size: int
-    do_round: bool = True
-
-    def __post_init__(self):
-        positive("CenterCrop", target_size=self.target_size)
-
-    def __call__(self, sample: Sample, rng) -> Sample:
-        frames, size = sample["frames"], self.target_size
-        height, width = need("CenterCrop", frames, size)
-        y, x = (
-            round((n - size) / 2) if self.do_round else (n - size) // 2 for n in (height, width)
-        )
-        return with_frames(sample, frames[..., y : y + size, x : x + size, :])
-
-
-@register("transform")
-@dataclass(frozen=True)
-class TenCrop(Transform):
-    """Five squares (upper left, upper right, lower left, lower right, centre), each also mirrored: ten views.
-
-    frames [T, H, W, 3] -> [10, T, s, s, 3], each crop followed by its mirror image. Views that are there already stay in
-    front: [V, T, H, W, 3] -> [V * 10, T, s, s, 3].
-    """
-
-    target_size: int
-
-    views: ClassVar[int] = 10
-
-    def __post_init__(self):
-        positive("TenCrop", target_size=self.target_size)
-
-    def __call__(self, sample: Sample, rng) -> Sample:
-        frames, size = sample["frames"], self.target_size
-        height, width = need("TenCrop", frames, size)
-        x, y = (width - size) // 4, (height - size) // 4
-        out = np.empty((*frames.shape[:-4], 10, frames.shape[-4], size, size, 3), np.uint8)
-        for k, (i, j) in enumerate(((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))):
-            crop = frames[..., j * y : j * y + size, i * x : i * x + size, :]
-            out[..., 2 * k, :, :, :, :] = crop
-            flip(crop, out[..., 2 * k + 1, :, :, :, :])
-        return with_frames(sample, out.reshape(-1, *out.shape[-4:]))
+        """The function that resizes frames uint8 [..., H, W, 3]."""
+        return make_resize(self.size, self.backend)
 
 
 @register("transform")
 @dataclass(frozen=True)
 class RandomFlip(Transform):
-    """Mirror the whole clip left to right with probability `p`."""
+    """Mirrors the complete clip left to right with probability `p`."""
 
     p: float = 0.5
 
@@ -309,13 +155,14 @@ class RandomFlip(Transform):
 @register("transform")
 @dataclass(frozen=True)
 class Image2Array(Transform):
-    """Move the colour axis: [..., T, H, W, 3] -> [..., T, 3, H, W] ('tchw') or [..., 3, T, H, W] ('cthw').
+    """Moves the channel axis: [..., T, H, W, 3] -> [..., T, 3, H, W] or [..., 3, T, H, W].
 
-    The values and their type stay (the reference makes float32 of them here; Normalization, or the end of the pipeline, does).
+    Values and dtype stay unchanged. (The reference converts to float32 here; in this project
+    Normalization does, or the end of the pipeline.)
 
     Args:
-        transpose: False leaves the axes alone.
-        data_format: the new order.
+        transpose: False leaves the axes unchanged.
+        data_format: tchw puts channels after time, cthw before time.
     """
 
     transpose: bool = True
@@ -327,29 +174,30 @@ class Image2Array(Transform):
         return self.on_device(sample)
 
     def on_device(self, sample: Sample) -> Sample:
-        """The same for paddle tensors, where they are."""
+        """`__call__` for Paddle tensors, on their device."""
         if not self.transpose:
             return sample
         frames = sample["frames"]
         n = len(frames.shape)
-        moved = (
-            (n - 4, n - 1, n - 3, n - 2)
-            if self.data_format == "tchw"
-            else (n - 1, n - 4, n - 3, n - 2)
-        )
+        time, height, width, channel = n - 4, n - 3, n - 2, n - 1
+        if self.data_format == "tchw":
+            moved = (time, channel, height, width)
+        else:
+            moved = (channel, time, height, width)
         return with_frames(sample, frames.transpose([*range(n - 4), *moved]))
 
 
 @register("transform")
 @dataclass(frozen=True)
 class Normalization(Transform):
-    """(x / 255 - mean) / std, step by step in float32.
+    """Computes (x / 255 - mean) / std, operation by operation in float32.
 
     Args:
-        mean, std: of each colour, for values in [0, 1].
-        tensor_shape: how mean and std lie against the last axes of the frames: [3, 1, 1] for [..., 3, H, W], [3, 1, 1, 1] for
-            [..., 3, T, H, W], [1, 1, 1, 3] for [..., T, H, W, 3].
-        inplace: only False. The reference takes mean and std in 0..255 where it is True.
+        mean, std: of each channel, for values in [0, 1].
+        tensor_shape: how mean and std broadcast against the last axes of the frames: [3, 1, 1] for
+            [..., 3, H, W], [3, 1, 1, 1] for [..., 3, T, H, W], [1, 1, 1, 3] for [..., T, H, W, 3].
+        inplace: must be False. With True, the reference expects mean and std for values in
+            [0, 255].
     """
 
     mean: list[float]
@@ -364,15 +212,18 @@ class Normalization(Transform):
         if sorted(shape) != [1] * (len(shape) - 1) + [channels] or len(self.std) != channels:
             given = f"mean has {channels} values, std {len(self.std)}, tensor_shape is {shape}"
             raise ValueError(
-                f"Normalization: {given}; expected one value per channel and a shape such as [3, 1, 1]"
+                f"Normalization: {given}; "
+                "expected one value per channel and a shape such as [3, 1, 1]"
             )
         if 0 in self.std:
             raise ValueError(
-                f"Normalization: std is {list(self.std)}; a channel would be divided by 0"
+                f"Normalization: std is {list(self.std)}, which divides a channel by 0; "
+                "give values above 0"
             )
         if self.inplace:
             raise ValueError(
-                "Normalization: inplace: True is not supported; leave it out and give mean and std in [0, 1]"
+                "Normalization: inplace: True is not supported; "
+                "remove it and give mean and std for values in [0, 1]"
             )
 
     def __call__(self, sample: Sample, rng=None) -> Sample:
@@ -380,11 +231,12 @@ class Normalization(Transform):
         axis = frames.ndim - len(self.tensor_shape) + int(np.argmax(self.tensor_shape))
         if axis < 0 or frames.shape[axis] != len(self.mean):
             raise ValueError(
-                f"Normalization: frames are {list(frames.shape)}, tensor_shape {list(self.tensor_shape)} expects "
-                f"{len(self.mean)} channels at axis {axis - frames.ndim}; is '- Image2Array' before it?"
+                f"Normalization: frames are {list(frames.shape)}, tensor_shape "
+                f"{list(self.tensor_shape)} expects {len(self.mean)} channels at axis "
+                f"{axis - frames.ndim}; is '- Image2Array' before it?"
             )
         if frames.dtype == np.uint8:
-            return with_frames(sample, self._by_table(frames, axis))
+            return with_frames(sample, self._normalize_bytes(frames, axis))
         mean, std = (values.reshape(self.tensor_shape) for values in self._float32())
         return with_frames(sample, (frames.astype(np.float32) / np.float32(255) - mean) / std)
 
@@ -392,29 +244,36 @@ class Normalization(Transform):
         return np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
 
     def on_device(self, sample: Sample) -> Sample:
-        """The same arithmetic on paddle tensors, where they are: [..., 3, H, W] (or as tensor_shape says) -> float32."""
-        import paddle  # the workers that decode have no use for it
+        """`__call__` for Paddle tensors, on their device; the result is float32."""
+        import paddle  # decoding workers must not load it
 
         frames = sample["frames"]
         mean, std = (
-            paddle.to_tensor(v.reshape(self.tensor_shape), place=frames.place)
-            for v in self._float32()
+            paddle.to_tensor(values.reshape(self.tensor_shape), place=frames.place)
+            for values in self._float32()
         )
         return with_frames(sample, (frames.astype("float32") / 255 - mean) / std)
 
-    def _by_table(self, frames: np.ndarray, axis: int) -> np.ndarray:
-        """A byte has 256 values: compute those, look the rest up. The same numbers as pixel by pixel, several times as fast."""
-        steps = np.arange(256, dtype=np.float32)
+    def _normalize_bytes(self, frames: np.ndarray, axis: int) -> np.ndarray:
+        """Normalize uint8 frames with a table of all 256 values for each channel.
+
+        The result equals the arithmetic on each pixel, and takes a fraction of the time.
+
+        Args:
+            axis: the channel axis.
+        """
+        values = np.arange(256, dtype=np.float32)
         tables = [
-            (steps / np.float32(255) - mean) / std
+            (values / np.float32(255) - mean) / std
             for mean, std in zip(*self._float32(), strict=True)
         ]
         out = np.empty(frames.shape, np.float32)
-        # With the colours last, an image of either layout is [A, B, C]; its planes are cut out before the look-up.
+        # With channels last, an image of either layout is [A, B, C], and each channel is a plane.
         images, targets = np.moveaxis(frames, axis, -1), np.moveaxis(out, axis, -1)
-        for at in np.ndindex(images.shape[:-3]):
-            image = images[at]
+        for index in np.ndindex(images.shape[:-3]):
+            image = images[index]
             planes = cv2.split(image) if image.strides[-1] == 1 else np.moveaxis(image, -1, 0)
-            for c, plane in enumerate(planes):
-                targets[at][..., c] = cv2.LUT(np.ascontiguousarray(plane), tables[c])
+            for channel, plane in enumerate(planes):
+                table = tables[channel]
+                targets[index][..., channel] = cv2.LUT(np.ascontiguousarray(plane), table)
         return out

@@ -1,4 +1,4 @@
-"""Frames and rows of audio clips against MMAction2's, and what this does where that gives an input of zeros."""
+"""Frames and time steps of audio clips against MMAction2, and clips for which it gives zeros."""
 
 import json
 
@@ -28,7 +28,7 @@ def rows_of(golden):
     return [row for row in golden["rows"] if row["gen"] in ("0.x", "1.x")]
 
 
-def test_frames(golden):
+def test_samples_the_same_frames(golden):
     for row in rows_of(golden):
         clips = clips_of(row)
         assert (
@@ -38,7 +38,7 @@ def test_frames(golden):
     assert len(rows_of(golden)) == 52
 
 
-def test_rows(golden):
+def test_cuts_the_same_time_steps(golden):
     same = 0
     for row in rows_of(golden):
         for clip, first, kept in zip(
@@ -48,14 +48,14 @@ def test_rows(golden):
             if kept == FIXED:
                 assert (start, end - start) == (first, kept), row
                 same += 1
-            else:  # the reference fills up with zeros, or has nothing else: its clip begins anew before the end
+            else:  # the reference pads a clip that loops over its video with zeros
                 assert row["total_frames"] < 64 and end - start == FIXED, row
                 assert first is None or start == first, row
     assert same == 198
 
 
-def test_training_draws(golden):
-    class Legacy:  # the reference's generator, asked as ours is
+def test_draws_the_same_training_clips(golden):
+    class Legacy:  # NumPy's old generator, which the reference uses
         def __init__(self, seed):
             self.state = np.random.RandomState(seed)
 

@@ -1,4 +1,4 @@
-"""The data path of SlowFast against PaddleVideo's numbers: which frames, which crops, and both pathways bit for bit."""
+"""SlowFast data against PaddleVideo's numbers: frames, crops, and both pathways bit for bit."""
 
 import json
 import re
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
+from paddlevideo.data.clip_transforms import JitterScale, PackOutput
+from paddlevideo.data.crops import MultiCrop
+from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.data.sampling import DecodeSampler
 from paddlevideo.data.transforms import Image2Array, Normalization
 from paddlevideo.sample import Record
@@ -23,14 +25,14 @@ def rows(golden, key):
     return json.loads(str(golden[key]))
 
 
-def test_frame_numbers(golden):
+def test_samples_the_same_frames(golden):
     outside = 0
     for row in rows(golden, "decode_sampler"):
         sampler = DecodeSampler(
             row["num_frames"], row["sampling_rate"], test_mode=True, num_ensemble_views=row["views"]
         )
         clips = sampler(row["frames_len"], row["fps"], None).reshape(row["views"], -1)
-        # The reference clips to N, a frame that is not there; the last one is N - 1.
+        # The reference clips to N, which does not exist; the last frame is N - 1.
         assert (
             clips[row["index"]].tolist()
             == np.minimum(row["frames"], row["frames_len"] - 1).tolist()
@@ -40,20 +42,20 @@ def test_frame_numbers(golden):
     assert (len(rows(golden, "decode_sampler")), outside) == (420, 75)
 
 
-def test_crop_corners(golden):
+def test_crops_at_the_same_corners(golden):
     cases = rows(golden, "multicrop_offsets")
     outside = 0
     for case in cases:
         size, width, height = case["crop"], case["w"], case["h"]
         crop = MultiCrop(size, test_mode=True, num_spatial_crops=case["spatial_num_clips"])
-        # Of many crops along a few pixels the reference cuts some beyond the edge, and too small.
+        # With many crops of a few pixels, some of the reference cross the edge and are too small.
         inside = min(case["y"], height - size), min(case["x"], width - size)
         assert crop.corners(width, height)[case["index"]] == inside, case
         outside += inside != (case["y"], case["x"])
     assert (len(cases), outside) == (96, 2)
 
 
-class Held:
+class ClipInMemory:
     """A clip in memory."""
 
     fps, num_frames = 30.0, 8
@@ -65,10 +67,10 @@ class Held:
         return np.stack([each(self.frames[number]) for number in indices])
 
 
-class Again:
-    """Every frame, `num_views` times."""
+class AllFrames(FrameSampler):
+    """Samples every frame, `num_views` times."""
 
-    random, num_frames = False, 8
+    num_frames = 8
 
     def __init__(self, num_views):
         self.num_views = num_views
@@ -78,8 +80,8 @@ class Again:
 
 
 @pytest.mark.parametrize("num_clips", [1, 2])
-def test_both_pathways(golden, num_clips):
-    """One clip, whose crops are arrays, and two, whose crops are cut from shared frames."""
+def test_both_pathways_equal_the_reference(golden, num_clips):
+    """Crops of one clip are arrays; crops of two clips are views of shared frames."""
     clip = np.random.default_rng(7).integers(0, 256, (8, 90, 120, 3), np.uint8)
     seen = 0
     for key, expected in golden.items():
@@ -94,8 +96,8 @@ def test_both_pathways(golden, num_clips):
                 Normalization([0.45] * 3, [0.225] * 3, (1, 1, 1, 3)),
                 PackOutput(alpha),
             ]
-            pipeline = ClipPipeline(None, Again(num_clips), steps)
-            got = pipeline.finish(pipeline(Record("a clip"), None, Held(clip)))[match[5]]
+            pipeline = ClipPipeline(None, AllFrames(num_clips), steps)
+            got = pipeline.finish(pipeline(Record("a clip"), None, ClipInMemory(clip)))[match[5]]
             assert got.dtype == np.float32 and len(got) == 3 * num_clips
             for first in range(0, 3 * num_clips, 3):
                 assert np.array_equal(got[first + view], expected), key

@@ -6,7 +6,8 @@ import zlib
 
 import pytest
 
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline, YouTube8MDataset
+from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.sequence_example import encode_example, parse_example
 from paddlevideo.data.youtube8m.tfrecord import read_payloads
 from paddlevideo.sample import DecodeError

@@ -9,8 +9,10 @@ import pytest
 from paddlevideo.config.registry import lookup
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale
+from paddlevideo.data.crops import MultiScaleCrop
 from paddlevideo.data.mixing import mix
-from paddlevideo.data.transforms import MultiScaleCrop, Scale
+from paddlevideo.data.pipeline import FrameSampler
+from paddlevideo.data.transforms import Scale
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")
 
@@ -29,23 +31,23 @@ def clips():
 
 @pytest.mark.parametrize("shape", ["clip", "portrait"])
 @pytest.mark.parametrize("name", CHAINS)
-def test_chain(golden, clips, name, shape):
+def test_chains_equal_the_reference(golden, clips, name, shape):
     steps = [
         lookup("transform", op).make(**args)
         for op, args in json.loads(str(golden[f"chain/{name}/spec"]))
     ]
-    pipeline = ClipPipeline(None, None, steps)
+    pipeline = ClipPipeline(None, FrameSampler(), steps)
     expected = golden[f"chain/{name}/{shape}"]
     got = pipeline.finish(pipeline.apply(clips[shape], None))["frames"]
     assert got.dtype == np.float32
     assert np.array_equal(got.reshape(-1, *got.shape[-3:]), expected)
 
 
-def test_every_chain_is_tested(golden):
+def test_covers_every_chain(golden):
     assert {key.split("/")[1] for key in golden if key.startswith("chain/")} == set(CHAINS)
 
 
-def test_scale(golden, clips):
+def test_scales_equal_the_reference(golden, clips):
     seen = 0
     for key, expected in golden.items():
         if match := re.fullmatch(r"scale/(\w+)\((\d+),(.*)\)/(\w+)", key):
@@ -61,20 +63,20 @@ def test_scale(golden, clips):
     assert seen == 22
 
 
-def test_multiscale_crop_cuts_the_same_boxes(golden):
+def test_multiscale_crop_uses_the_same_boxes(golden):
     cases = json.loads(str(golden["multiscale_crop"]))
     assert len(cases) == 24
     for case in cases:
         crop = MultiScaleCrop(case["target_size"], **case["flags"])
         sizes = crop.sizes(case["w"], case["h"])
-        ours = []
+        boxes = []
         for pair, (width, height) in enumerate(sizes):
-            for place, (x, y) in enumerate(crop.offsets(case["w"], case["h"], width, height)):
+            for corner, (x, y) in enumerate(crop.offsets(case["w"], case["h"], width, height)):
                 left, top, right, bottom = crop.box(x, y, width, height)
-                ours.append(
+                boxes.append(
                     [
                         pair,
-                        place,
+                        corner,
                         x,
                         y,
                         x + width,
@@ -86,10 +88,10 @@ def test_multiscale_crop_cuts_the_same_boxes(golden):
                     ]
                 )
         assert len(sizes) == case["n_pairs"]
-        assert ours == case["boxes"], case["flags"]
+        assert boxes == case["boxes"], case["flags"]
 
 
-def test_mixup(golden):
+def test_mixup_equals_the_reference(golden):
     x = np.stack(
         [
             np.random.default_rng(i).standard_normal((3, 3, 4, 4)).astype(np.float32)

@@ -1,6 +1,9 @@
 """Who may import whom: floors only look down, rooms of one floor do not know each other, imports stand at the top."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,3 +209,16 @@ def test_the_rule_sees(name, text, said):
 )
 def test_the_rule_lets_pass(name, text):
     assert violations(name, text) == []
+
+
+def test_sampling_loads_few_modules(root):
+    code = (
+        "import sys, paddlevideo.data.sampling; "
+        "print(*(m for m in sys.modules if m.split('.')[0] in ('paddlevideo', 'paddle', 'cv2')))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    modules = printed.stdout.split()
+    assert all(module.startswith("paddlevideo") for module in modules), modules
+    assert "paddlevideo.data.sampling" in modules and len(modules) <= 12, modules

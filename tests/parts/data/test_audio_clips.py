@@ -8,7 +8,8 @@ import pytest
 
 from paddlevideo.data.audio_clips import ClipAudio, clip_spans, misaligned_start
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
+from paddlevideo.data.clip_transforms import JitterScale, PackOutput
+from paddlevideo.data.crops import MultiCrop
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import TrainOrder
 from paddlevideo.data.pipeline import StageError

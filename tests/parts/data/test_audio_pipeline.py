@@ -1,4 +1,4 @@
-"""Audio data: front ends, lists, and the pipeline of an audio model."""
+"""Audio data: features, lists, and the pipeline of an audio model."""
 
 import logging
 
@@ -22,13 +22,13 @@ from tests.clips import write_clip
 RNG = np.random.default_rng
 
 
-# --- front ends -------------------------------------------------------------------------------------------------------
+# --- features ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "feature", [DecibelMel(), LogMel(), DecibelMel(n_fft=1024, hop_length=160), LogMel(n_fft=400)]
 )
-def test_a_row_each_hop(feature):
+def test_computes_a_time_step_per_hop(feature):
     for seconds in (0.5, 2.048, 10.0):
         rows = feature(chirps(seconds))
         assert rows.dtype == np.float32 and rows.flags["C_CONTIGUOUS"] and np.isfinite(rows).all()
@@ -40,14 +40,14 @@ def test_a_row_each_hop(feature):
         assert len(feature(np.full(number, 0.1, np.float32))) >= 1
 
 
-def test_a_tone_stands_where_it_sounds():
+def test_locates_a_tone_in_time_and_frequency():
     sound = np.concatenate(
         [np.zeros(16000, np.float32), tone(1, hertz=1000), np.zeros(16000, np.float32)]
     )
     for feature in (DecibelMel(), LogMel()):
         rows = feature(sound)
         loud = np.flatnonzero(rows.max(axis=1) > rows.min() + 0.5 * np.ptp(rows))
-        # Rows of windows that hold a part of it, one window of 32 ms at both ends.
+        # Time steps whose window overlaps the tone, one window of 32 ms at both ends.
         assert (
             abs(loud[0] / feature.steps_per_sec - 1.0) < 0.04
             and abs(loud[-1] / feature.steps_per_sec - 2.0) < 0.04
@@ -58,19 +58,19 @@ def test_a_tone_stands_where_it_sounds():
         assert rows[len(rows) // 2].argmax() == filters[32].argmax()  # bin 32 is 1 kHz
 
 
-def test_level_counts_for_one_and_not_for_the_other():
+def test_only_log_mel_depends_on_the_level():
     quiet, loud = chirps(1) * np.float32(0.1), chirps(1)
     assert np.abs(DecibelMel()(quiet) - DecibelMel()(loud)).max() < 1e-5
     assert np.abs((LogMel()(loud) - LogMel()(quiet)).mean() - np.log(100) / 4.66) < 1e-2
 
 
-def test_windows_overlap_to_one():
+def test_squared_windows_sum_to_one():
     for n_fft, hop in ((512, 256), (1024, 256), (1280, 320), (400, 160)):
         squares = overlap_window(n_fft, hop) ** 2
         assert np.allclose([squares[place::hop].sum() for place in range(hop)], 1)
 
 
-def test_what_is_shared_cannot_be_written():
+def test_shares_read_only_filters():
     with pytest.raises(ValueError, match="read-only"):
         mel_filters(16000, 512, 80, 0, 8000, "htk")[0, 0] = 1
     assert mel_filters(16000, 512, 80, 0, 8000, "htk") is mel_filters(
@@ -79,7 +79,7 @@ def test_what_is_shared_cannot_be_written():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: DecibelMel(hop_length=0), "DecibelMel: hop_length is 0, expected at least 1"),
         (
@@ -99,12 +99,12 @@ def test_what_is_shared_cannot_be_written():
         (lambda: DecibelMel()(np.zeros(0, np.float32)), "at least one"),
     ],
 )
-def test_front_ends_refuse(make, said):
-    with pytest.raises(ValueError, match=said):
+def test_features_reject_invalid_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_the_benchmark_runs(monkeypatch):
+def test_runs_the_benchmark(monkeypatch):
     """librosa is no dependency; where it is installed the numbers are compared before the times."""
     monkeypatch.setattr(benchmark, "REPEATS", 1)
     groups = list(benchmark.run(1))
@@ -112,31 +112,35 @@ def test_the_benchmark_runs(monkeypatch):
         [1, 1],
         [3, 3],
     ) and "10 s at 16000 Hz" in groups[0].text()
-    ours, wave = LogMel(), chirps(1.0)
-    ways = {"librosa": ours, "librosa, filters kept": lambda sound: ours(sound) + 1e-4}
-    group = benchmark.comparison("log-mel", ours, ways, wave, 1)
-    assert [row.name for row in group.rows] == [*ways, "paddlevideo"]
+    log_mel, wave = LogMel(), chirps(1.0)
+    variants = {"librosa": log_mel, "librosa, filters kept": lambda sound: log_mel(sound) + 1e-4}
+    group = benchmark.comparison("log-mel", log_mel, variants, wave, 1)
+    assert [row.name for row in group.rows] == [*variants, "paddlevideo"]
     with pytest.raises(
         ValueError, match=r"log-mel: librosa, louder and paddlevideo differ by 1.0e-02"
     ):
         benchmark.comparison(
-            "log-mel", ours, ways | {"librosa, louder": lambda sound: ours(sound) + 0.01}, wave, 1
+            "log-mel",
+            log_mel,
+            variants | {"librosa, louder": lambda sound: log_mel(sound) + 0.01},
+            wave,
+            1,
         )
 
 
-def test_nearest_rows():
+def test_picks_the_nearest_time_steps():
     rows = np.arange(10)
     assert nearest_steps(rows, 0, 9.0, 4).tolist() == [0, 3, 6, 9]
     assert nearest_steps(rows, 8, 20, 4).tolist() == [8, 9, 9, 9]
     assert nearest_steps(rows, 2, 4, 5).tolist() == [2, 2, 3, 3, 4]
 
 
-# --- frames and rows ---------------------------------------------------------------------------------------------------
+# --- frames and time steps -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clips", [1, 3, 10])
 @pytest.mark.parametrize("total", [1, 2, 50, 63, 64, 65, 100, 300])
-def test_frames_exist(total, clips):
+def test_samples_existing_frames(total, clips):
     for sample in (
         SampleFrames(64, 1, clips),
         SampleFrames(64, 1, clips, True),
@@ -153,7 +157,7 @@ def test_frames_exist(total, clips):
         )
 
 
-def test_no_clip_is_empty():
+def test_gives_every_clip_audio():
     select = AudioFeatureSelector(128)
     for total in (1, 2, 5, 20, 63, 64, 100, 300):
         for length in (1, 2, 40, 127, 128, 129, 626):
@@ -161,10 +165,10 @@ def test_no_clip_is_empty():
                 start, end = select.span(clip, total, length)
                 assert 0 <= start < end <= min(length, start + 128)
                 if total < 64:
-                    assert end - start == min(128, length)  # a short video is heard whole
+                    assert end - start == min(128, length)  # all audio of a short video is used
 
 
-def test_rows_are_cut_and_filled_up():
+def test_cuts_and_pads_time_steps():
     rows = RNG(0).random((300, 80), np.float32)
     frames = np.stack([np.arange(64), np.arange(236, 300)])
     out = AudioFeatureSelector(128)(
@@ -179,12 +183,12 @@ def test_rows_are_cut_and_filled_up():
         FormatAudioShape()(shaped, None)
 
 
-# --- lists --------------------------------------------------------------------------------------------------------------
+# --- lists ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A feature, a wav and a video of the same sound, one video without sound."""
+    """A feature, a wav file and a video of the same audio, and a video without audio."""
     (tmp_path / "a b").mkdir()
     write_audio(tmp_path / "a b" / "clip 1.wav", chirps(4))
     np.save(
@@ -192,11 +196,11 @@ def folder(tmp_path):
         DecibelMel()(read_waveform(str(tmp_path / "a b" / "clip 1.wav"))),
     )
     write_audio(tmp_path / "clip2.mkv", chirps(4), video={"num_frames": 100})
-    write_clip(tmp_path / "mute.mp4", num_frames=8)
+    write_clip(tmp_path / "silent.mp4", num_frames=8)
     return tmp_path
 
 
-def test_names_of_the_reference():
+def test_registers_the_names_of_the_reference():
     for kind, name in (
         ("decode", "LoadAudioFeature"),
         ("sample", "SampleFrames"),
@@ -206,7 +210,7 @@ def test_names_of_the_reference():
     assert "pad_method" in lookup("decode", "LoadAudioFeature").ignores
 
 
-# --- pipeline -------------------------------------------------------------------------------------------------------------
+# --- pipeline ------------------------------------------------------------------------------------
 
 
 def pipeline(clips: int = 1, test: bool = True, **decode) -> AudioPipeline:
@@ -216,28 +220,28 @@ def pipeline(clips: int = 1, test: bool = True, **decode) -> AudioPipeline:
     )
 
 
-def test_a_feature_a_wav_and_a_video_give_the_same(folder):
+def test_feature_wav_and_video_give_equal_samples(folder):
     feature = pipeline()(Record(str(folder / "a b" / "clip 1.npy"), 2, num_frames=100), RNG(0))
     assert feature["audio"].shape == (1, 1, 128, 80) and feature["audio"].dtype == np.float32
     assert feature["label"] == 2 and not feature["missing_audio"]
     for name in ("a b/clip 1.wav", "clip2.mkv"):
         sample = pipeline()(Record(str(folder / name), num_frames=100), RNG(0))
         assert np.array_equal(sample["audio"], feature["audio"]) and sample["label"] == -1
-    # Without a number in the list: the video's own; 30 a second where there is none.
+    # Without a number in the list: that of the video, or 30 per second without a video.
     assert np.array_equal(
         pipeline()(Record(str(folder / "clip2.mkv")), RNG(0))["audio"], feature["audio"]
     )
     with LoadAudioFeature().open(Record(str(folder / "a b" / "clip 1.wav"))) as clip:
-        assert clip.num_frames == 120 and clip.rows.shape == (251, 80)
+        assert clip.num_frames == 120 and clip.feature.shape == (251, 80)
     part = pipeline()(Record(str(folder / "clip2.mkv"), start_sec=1.0, end_sec=3.0), RNG(0))
     assert not np.array_equal(part["audio"], feature["audio"])
     with LoadAudioFeature().open(
         Record(str(folder / "clip2.mkv"), start_sec=1.0, end_sec=3.0)
     ) as clip:
-        assert clip.num_frames == 50 and clip.rows.shape == (126, 80)
+        assert clip.num_frames == 50 and clip.feature.shape == (126, 80)
 
 
-def test_clips_and_draws(folder):
+def test_samples_clips_and_draws_in_training(folder):
     record = Record(str(folder / "clip2.mkv"), 0, num_frames=100)
     assert pipeline(10)(record, RNG(0))["audio"].shape == (10, 1, 128, 80)
     train = pipeline(1, test=False)
@@ -246,7 +250,7 @@ def test_clips_and_draws(folder):
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
 
 
-def test_as_loader_and_engine_use_it(folder):
+def test_loads_batches_and_finishes_them(folder):
     records = [
         Record(str(folder / "clip2.mkv"), 0, num_frames=100),
         Record(str(folder / "a b" / "clip 1.npy"), 1, num_frames=100),
@@ -264,14 +268,14 @@ def test_as_loader_and_engine_use_it(folder):
         done = pipeline(2).finish({name: loaded.batch[name] for name in specs})
         assert done["audio"].dtype == np.float32
         assert len(specs["audio"].shape) == done["audio"].ndim
-    with pytest.raises(ValueError, match="AudioPipeline has no clip shape"):
+    with pytest.raises(ValueError, match="no clip shape .* without --multigrid"):
         pipeline().shaped(None)
 
 
 def test_missing_audio_is_an_error_or_counted(folder, caplog):
     caplog.set_level(logging.WARNING, "paddlevideo")
     records = [
-        Record(str(folder / "mute.mp4"), 0, num_frames=8),
+        Record(str(folder / "silent.mp4"), 0, num_frames=8),
         Record(str(folder / "none.npy"), 1, num_frames=8),
         Record(str(folder / "clip2.mkv"), 1, num_frames=100),
     ]
@@ -299,7 +303,7 @@ def test_missing_audio_is_an_error_or_counted(folder, caplog):
     ]
 
 
-def test_damage_is_an_error_either_way(folder):
+def test_rejects_damaged_files(folder):
     (folder / "broken.wav").write_bytes(b"RIFF" + bytes(100))
     (folder / "broken.npy").write_bytes((folder / "a b" / "clip 1.npy").read_bytes()[:1000])
     (folder / "empty.npy").touch()
@@ -310,21 +314,21 @@ def test_damage_is_an_error_either_way(folder):
     np.save(folder / "nan.npy", np.full((300, 80), np.nan, np.float32))
     wrong = {
         "broken.wav": "decode: ",
-        "broken.npy": "decode: no NumPy feature, or cut short",
-        "empty.npy": "decode: no NumPy feature, or cut short",
-        "turned.npy": r"decode: the feature is float32 \[80, 300\], expected float \[rows, 80\]",
-        "objects.npy": "decode: no NumPy feature, or cut short .*Python objects in dtype",
+        "broken.npy": "decode: not a NumPy feature, or truncated",
+        "empty.npy": "decode: not a NumPy feature, or truncated",
+        "turned.npy": r"the feature is float32 \[80, 300\], expected float \[time steps, 80\]",
+        "objects.npy": "decode: not a NumPy feature, or truncated .*Python objects in dtype",
         "many.npy": "decode: the feature is an archive of arrays",
-        "nan.npy": "numbers that are not finite",
+        "nan.npy": "values that are not finite",
     }
     for name, why in wrong.items():
         with pytest.raises(StageError, match=why):
             pipeline(missing_audio="zeros")(Record(str(folder / name), num_frames=100), RNG(0))
-    with pytest.raises(StageError, match="a feature is taken whole"):
+    with pytest.raises(StageError, match="a feature file is used completely"):
         pipeline()(Record(str(folder / "a b" / "clip 1.npy"), start_sec=1.0), RNG(0))
 
 
-def test_steps_that_are_missing_are_named(folder):
+def test_names_missing_transforms(folder):
     record = Record(str(folder / "clip2.mkv"), num_frames=100)
     with pytest.raises(StageError, match="gives no audio but feature, .*AudioFeatureSelector"):
         AudioPipeline(LoadAudioFeature(), SampleFrames(64, test_mode=True), [])(record, RNG(0))

@@ -1,4 +1,4 @@
-"""The loader: same samples whatever the workers and ranks, failures counted and named, nothing leaked."""
+"""The loader: equal samples for any number of workers and ranks, counted failures, no leaks."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from paddlevideo.data.loader import (
     load_batch,
 )
 from paddlevideo.data.orders import EvalOrder, TrainOrder
-from paddlevideo.data.pipeline import StageError
+from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.sample import (
     BatchShape,
     ClipShape,
@@ -32,10 +32,10 @@ from paddlevideo.sample import (
 )
 
 
-class MadeUp:
-    """A pipeline without files: random frames from the sample's own generator; paths that say so fail."""
+class FakePipeline(Pipeline):
+    """Makes random frames with the sample's own generator; fails for paths with "bad"."""
 
-    def __call__(self, record, rng):
+    def __call__(self, record, rng, source=None):
         if "bad" in record.path:
             raise StageError("decode", "not a video")
         if "kill" in record.path:
@@ -49,7 +49,7 @@ class MadeUp:
 
 def dataset(names, replace=False, seed=3):
     return ClipDataset(
-        [Record(name, i, name) for i, name in enumerate(names)], MadeUp(), seed, replace
+        [Record(name, i, name) for i, name in enumerate(names)], FakePipeline(), seed, replace
     )
 
 
@@ -63,7 +63,7 @@ def everything(loader, epoch=0, start=0):
     ]
 
 
-def test_workers_see_the_same_samples():
+def test_workers_load_the_same_samples():
     data = dataset([f"v{i}" for i in range(13)])
     order = TrainOrder(13, (BatchShape(3),), seed=5)
     inline = Loader(data, order, 0)
@@ -77,7 +77,7 @@ def test_workers_see_the_same_samples():
         pool.close()
 
 
-def test_ranks_share_global_batches():
+def test_splits_global_batches_between_ranks():
     one = list(TrainOrder(22, (BatchShape(4),), seed=1).batches(2))
     ranks = [
         list(TrainOrder(22, (BatchShape(2),), seed=1, rank=r, world_size=2).batches(2))
@@ -89,18 +89,18 @@ def test_ranks_share_global_batches():
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
-def test_evaluation_takes_every_record_once(world):
+def test_evaluation_loads_every_record_once(world):
     orders = [EvalOrder(7, 2, r, world) for r in range(world)]
     batches = [list(order.batches(0)) for order in orders]
     assert [len(order) for order in orders] == [len(b) for b in batches]
     assert sorted(i for rank in batches for batch in rank for i, *_ in batch) == list(range(7))
 
 
-def test_more_ranks_than_records_leave_some_idle():
+def test_leaves_ranks_idle_without_records():
     assert len(EvalOrder(1, 2, rank=1, world_size=2)) == 0
 
 
-def test_a_data_set_smaller_than_a_batch_says_what_to_type():
+def test_rejects_a_data_set_smaller_than_a_batch():
     with pytest.raises(
         ValueError,
         match=r"7 training records do not fill one batch of 8 on 1 rank.*batch_size=7 or less",
@@ -116,7 +116,7 @@ CYCLE = (
 )
 
 
-def test_a_cycle_gives_shapes_in_turn_and_no_record_twice():
+def test_repeats_a_cycle_of_shapes_and_no_record():
     order = TrainOrder(15, CYCLE, seed=1)
     batches = list(order.batches(3))
     assert [len(batch) for batch in batches] == [4, 2, 4, 2] and len(order) == 4
@@ -148,7 +148,7 @@ def test_num_full_batches(sizes, records, steps):
     assert num_full_batches(sizes, records) == steps
 
 
-def test_a_phase_that_records_do_not_fill_says_so():
+def test_rejects_a_phase_with_too_few_records():
     with pytest.raises(
         ValueError,
         match=r"3 training records do not fill one batch of 4 .*smaller -o DATASET.batch_size",
@@ -156,11 +156,11 @@ def test_a_phase_that_records_do_not_fill_says_so():
         TrainOrder(3, CYCLE)
 
 
-def test_max_batches_cuts_an_epoch():
+def test_max_batches_shortens_an_epoch():
     assert len(list(TrainOrder(20, (BatchShape(2),), max_batches=3).batches(0))) == 3
 
 
-def test_training_replaces_counts_and_names(caplog):
+def test_training_replaces_and_logs_failures(caplog):
     data = dataset(["bad1", *[f"v{i}" for i in range(9)]], replace=True)
     loaded = load_batch(data, 0, draws(0, 1, 2))
     assert len(loaded.batch["label"]) == 3 and not loaded.lost
@@ -174,7 +174,7 @@ def test_training_replaces_counts_and_names(caplog):
     assert again.batch["index"].tolist() == loaded.batch["index"].tolist()
 
 
-def test_too_many_failures_stop_the_run():
+def test_stops_after_too_many_failures():
     count = FailureCount(0.1, 20)
     failures = [Failure(f"bad{i}", "decode", "cut short") for i in range(3)]
     count.add(Loaded({}, failures[:2]))
@@ -183,10 +183,10 @@ def test_too_many_failures_stop_the_run():
         match=r"3 of 20 files failed, max_failures allows 2 \(0.1\).*\n.*bad0: decode: cut short",
     ):
         count.add(Loaded({}, failures))
-    FailureCount(3, 20).add(Loaded({}, failures))  # a whole number counts files
+    FailureCount(3, 20).add(Loaded({}, failures))  # an integer counts files
 
 
-def test_everything_broken_stops_at_once():
+def test_stops_at_once_if_every_record_fails():
     data = dataset([f"bad{i}" for i in range(8)], replace=True)
     loaded = load_batch(data, 0, draws(0, 1))
     assert loaded.lost == [0, 1] and not loaded.batch
@@ -194,43 +194,43 @@ def test_everything_broken_stops_at_once():
         FailureCount(1000, 8).add(loaded)
 
 
-def test_testing_never_replaces():
+def test_a_test_replaces_no_record():
     loaded = load_batch(dataset(["v0", "bad", "v2"]), 0, draws(0, 1, 2))
     assert loaded.batch["label"].tolist() == [0, 2] and loaded.lost == [1]
     with pytest.raises(DecodeError, match="bad: decode: not a video.*on_error: skip"):
         refuse(loaded, "on_error: skip")
 
 
-def test_shapes_that_differ_name_two_files():
+def test_names_two_files_of_different_shapes():
     with pytest.raises(
         ValueError, match=r"frames of v0 is \[2, 4, 4, 3\], of wide \[2, 4, 6, 3\].*crop"
     ):
         load_batch(dataset(["v0", "wide"]), 0, draws(0, 1))
 
 
-def test_a_worker_error_keeps_its_text():
+def test_keeps_the_message_of_a_worker_error():
     loader = Loader(dataset(["v0", "wide"]), EvalOrder(2, 2), 1)
     with pytest.raises(ValueError, match="one batch needs one shape"):
         everything(loader)
     loader.close()
 
 
-def test_a_killed_worker_is_said_and_does_not_hang():
+def test_reports_a_killed_worker():
     loader = Loader(dataset(["v0", "kill", "v2"]), EvalOrder(3, 1), 1)
-    with pytest.raises(ChildProcessError, match=r"ended from outside.*num_workers"):
+    with pytest.raises(ChildProcessError, match=r"killed from outside.*num_workers"):
         everything(loader)
     loader.close()
 
 
-class Resizing(MadeUp):
-    """Uses OpenCV on pictures that are large enough for its threads."""
+class Resizing(FakePipeline):
+    """Uses OpenCV on images that are large enough for its threads."""
 
-    def __call__(self, record, rng):
+    def __call__(self, record, rng, source=None):
         cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
-        return super().__call__(record, rng)
+        return super().__call__(record, rng, source)
 
 
-def test_workers_start_after_opencv_used_its_threads():
+def test_starts_workers_after_opencv_used_its_threads():
     cv2.setNumThreads(2)
     cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
     data = ClipDataset([Record("v0", 0), Record("v1", 1)], Resizing(), 0)
@@ -247,7 +247,7 @@ def test_workers_start_after_opencv_used_its_threads():
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm on this system")
-def test_leaving_early_gives_shared_memory_back():
+def test_frees_shared_memory_of_an_unfinished_epoch():
     before = set(os.listdir("/dev/shm"))
     loader = Loader(dataset([f"v{i}" for i in range(20)]), EvalOrder(20, 1), 2)
     batches = loader.epoch(0)
@@ -259,7 +259,7 @@ def test_leaving_early_gives_shared_memory_back():
     } == set()
 
 
-def test_prefetch_shrinks_to_the_shared_memory(tmp_path, monkeypatch):
+def test_reduces_prefetch_to_the_shared_memory(tmp_path, monkeypatch):
     def free(megabytes):
         usage = type("usage", (), {"free": megabytes * 2**20})
         monkeypatch.setattr("paddlevideo.data.loader.shutil.disk_usage", lambda folder: usage)
@@ -275,7 +275,7 @@ def test_prefetch_shrinks_to_the_shared_memory(tmp_path, monkeypatch):
     )
     free(30)
     assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[:2] == (2, 1)
-    assert fit_prefetch(10 * 2**20, 2, 1, sharers=2, folder=str(tmp_path))[:2] == (1, 1)
+    assert fit_prefetch(10 * 2**20, 2, 1, num_ranks=2, folder=str(tmp_path))[:2] == (1, 1)
     free(5)
     assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path))[0] == 0
     assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path / "missing")) == (4, 2, "")
@@ -290,13 +290,13 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-def test_a_killed_one_of_three_workers_ends_the_others(victim):
+def test_ends_all_workers_if_one_is_killed(victim):
     loader = Loader(dataset([f"v{i}" for i in range(400)]), EvalOrder(400, 1), 3)
     batches = loader.epoch(0)
     next(batches)
     workers = loader._processes
     workers[victim].kill()
-    with pytest.raises(ChildProcessError, match="ended from outside"):
+    with pytest.raises(ChildProcessError, match="killed from outside"):
         list(batches)
     deadline = time.time() + 20  # the pool's own thread reaps them
     while any(running(worker.pid) for worker in workers) and time.time() < deadline:

@@ -1,34 +1,30 @@
+"""The pipeline of frames: samples, batches, views, and failures that name their stage."""
+
 import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.pipeline import StageError
+from paddlevideo.data.crops import CenterCrop, RandomCrop, TenCrop
+from paddlevideo.data.pipeline import FrameSampler, StageError, Transform
 from paddlevideo.data.sampling import Sampler
-from paddlevideo.data.transforms import (
-    CenterCrop,
-    Image2Array,
-    Normalization,
-    RandomCrop,
-    RandomFlip,
-    TenCrop,
-)
+from paddlevideo.data.transforms import Image2Array, Normalization, RandomFlip
 from paddlevideo.sample import DecodeError, Record
 
-LATE = [Image2Array(), Normalization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
+ON_BATCH = [Image2Array(), Normalization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
 
 
-class Film:
-    """A decoder of one film, and the clip that it opens."""
+class FakeVideo:
+    """A decoder of one synthetic video, and the clip that it opens."""
 
     fps = 25.0
+    pipeline = None
 
     def __init__(self, num_frames=30, error=None, short=0):
-        self.pictures = np.random.default_rng(0).integers(0, 256, (num_frames, 24, 32, 3), np.uint8)
+        self.frames = np.random.default_rng(0).integers(0, 256, (num_frames, 24, 32, 3), np.uint8)
         self.num_frames, self.error, self.short, self.open_now = num_frames, error, short, 0
         self.decoded = []
 
@@ -44,14 +40,12 @@ class Film:
         if self.error:
             raise self.error
         self.decoded += indices.tolist()
-        pictures = self.pictures[indices[self.short :]]
-        return pictures if each is None else np.stack([each(picture) for picture in pictures])
+        frames = self.frames[indices[self.short :]]
+        return frames if each is None else np.stack([each(frame) for frame in frames])
 
 
 @dataclass(frozen=True)
-class Broken:
-    random: ClassVar[bool] = False
-
+class Broken(Transform):
     def __call__(self, sample, rng):
         return sample["no such key"]
 
@@ -60,10 +54,10 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def test_a_training_sample():
-    film = Film()
+def test_makes_a_training_sample():
+    video = FakeVideo()
     pipeline = ClipPipeline(
-        film, Sampler(3, 1, valid_mode=False), [RandomCrop(16), RandomFlip(), *LATE]
+        video, Sampler(3, 1, valid_mode=False), [RandomCrop(16), RandomFlip(), *ON_BATCH]
     )
     sample = pipeline(Record("a.mp4", 7), rng(1))
     assert set(sample) == {"frames", "label"}
@@ -73,43 +67,45 @@ def test_a_training_sample():
     assert sample["frames"].base is None or sample["frames"].base.nbytes == sample["frames"].nbytes
     assert (sample["label"].dtype, sample["label"]) == (np.int64, 7)
     assert pipeline.random
-    assert film.open_now == 0
+    assert video.open_now == 0
 
 
-def test_the_generator_decides_everything():
+def test_draws_only_from_the_generator():
     pipeline = ClipPipeline(
-        Film(), Sampler(3, 1, valid_mode=False), [RandomCrop(16), RandomFlip(), *LATE]
+        FakeVideo(), Sampler(3, 1, valid_mode=False), [RandomCrop(16), RandomFlip(), *ON_BATCH]
     )
     first, again, other = (pipeline(Record("a.mp4"), rng(seed))["frames"] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
-def test_an_unknown_label_is_minus_one():
+def test_replaces_an_unknown_label_by_minus_one():
     assert (
-        ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [])(Record("a.mp4"), rng())["label"]
+        ClipPipeline(FakeVideo(), Sampler(3, 1, valid_mode=True), [])(Record("a.mp4"), rng())[
+            "label"
+        ]
         == -1
     )
 
 
-def test_the_frames_are_the_sampled_ones():
-    film = Film()
-    sample = ClipPipeline(film, Sampler(3, 2, valid_mode=True), [CenterCrop(24)])(
+def test_reads_the_sampled_frames():
+    video = FakeVideo()
+    sample = ClipPipeline(video, Sampler(3, 2, valid_mode=True), [CenterCrop(24)])(
         Record("a.mp4"), rng()
     )
-    assert np.array_equal(sample["frames"], film.pictures[[4, 5, 14, 15, 24, 25], :, 4:28])
+    assert np.array_equal(sample["frames"], video.frames[[4, 5, 14, 15, 24, 25], :, 4:28])
 
 
-def test_an_open_clip_is_used_and_left_open():
-    film = Film()
+def test_uses_an_open_clip_and_leaves_it_open():
+    video = FakeVideo()
     sample = ClipPipeline(None, Sampler(3, 1, valid_mode=True), [])(
-        Record("a.mp4"), rng(), source=film
+        Record("a.mp4"), rng(), source=video
     )
-    assert np.array_equal(sample["frames"], film.pictures[[4, 14, 24]])
+    assert np.array_equal(sample["frames"], video.frames[[4, 14, 24]])
 
 
-def test_late_steps_run_on_a_batch():
-    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [TenCrop(16), *LATE])
+def test_runs_the_last_transforms_on_a_batch():
+    pipeline = ClipPipeline(FakeVideo(), Sampler(3, 1, valid_mode=True), [TenCrop(16), *ON_BATCH])
     assert (len(pipeline.worker_transforms), len(pipeline.batch_transforms)) == (1, 2)
     sample = pipeline(Record("a.mp4", 1), rng())
     one = pipeline.finish(sample)
@@ -122,21 +118,27 @@ def test_late_steps_run_on_a_batch():
     assert not pipeline.random
 
 
-def test_late_steps_before_another_run_in_the_worker():
-    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [LATE[0], Broken(), LATE[1]])
-    assert pipeline.worker_transforms == (LATE[0], Broken())
-    assert pipeline.batch_transforms == (LATE[1],)
+def test_runs_batch_transforms_before_others_in_the_worker():
+    pipeline = ClipPipeline(
+        FakeVideo(), Sampler(3, 1, valid_mode=True), [ON_BATCH[0], Broken(), ON_BATCH[1]]
+    )
+    assert pipeline.worker_transforms == (ON_BATCH[0], Broken())
+    assert pipeline.batch_transforms == (ON_BATCH[1],)
 
 
-def test_nothing_late_still_ends_in_float32():
-    done = ClipPipeline(None, None, []).finish({"frames": np.full((1, 2, 2, 3), 9, np.uint8)})
+def test_finishes_in_float32_without_batch_transforms():
+    done = ClipPipeline(None, FrameSampler(), []).finish(
+        {"frames": np.full((1, 2, 2, 3), 9, np.uint8)}
+    )
     assert done["frames"].dtype == np.float32
     assert np.all(done["frames"] == 9)
 
 
-def test_finishing_on_the_device():
+def test_finishes_on_the_device():
     paddle = pytest.importorskip("paddle")
-    pipeline = ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(16), *LATE])
+    pipeline = ClipPipeline(
+        FakeVideo(), Sampler(3, 1, valid_mode=True), [CenterCrop(16), *ON_BATCH]
+    )
     sample = pipeline(Record("a.mp4"), rng())
     on_device = pipeline.finish_on_device({"frames": paddle.to_tensor(sample["frames"])})
     assert np.array_equal(on_device["frames"].numpy(), pipeline.finish(sample)["frames"])
@@ -145,14 +147,14 @@ def test_finishing_on_the_device():
 @pytest.mark.parametrize(
     ("sampler", "transforms", "views"),
     [
-        (Sampler(3, 1, valid_mode=True), LATE, 1),
-        (Sampler(3, 1, valid_mode=True), [TenCrop(16), *LATE], 10),
-        (Sampler(4, 1, valid_mode=True, dense_sample=True), LATE, 10),
-        (Sampler(4, 1, valid_mode=True, dense_sample=True), [TenCrop(16), *LATE], 100),
+        (Sampler(3, 1, valid_mode=True), ON_BATCH, 1),
+        (Sampler(3, 1, valid_mode=True), [TenCrop(16), *ON_BATCH], 10),
+        (Sampler(4, 1, valid_mode=True, dense_sample=True), ON_BATCH, 10),
+        (Sampler(4, 1, valid_mode=True, dense_sample=True), [TenCrop(16), *ON_BATCH], 100),
     ],
 )
-def test_views(sampler, transforms, views):
-    pipeline = ClipPipeline(Film(80), sampler, transforms)
+def test_counts_views(sampler, transforms, views):
+    pipeline = ClipPipeline(FakeVideo(80), sampler, transforms)
     shape = pipeline(Record("a.mp4"), rng())["frames"].shape
     assert (pipeline.num_views, pipeline.view_axis) == (views, views > 1)
     assert shape[:-3] == ((views, sampler.num_frames) if views > 1 else (sampler.num_frames,))
@@ -162,44 +164,46 @@ def test_views(sampler, transforms, views):
     ("pipeline", "stage", "reason", "cause"),
     [
         (
-            ClipPipeline(Film(error=DecodeError("no frames")), Sampler(3, 1, valid_mode=True), []),
+            ClipPipeline(
+                FakeVideo(error=DecodeError("no frames")), Sampler(3, 1, valid_mode=True), []
+            ),
             "decode",
             "no frames",
             DecodeError,
         ),
         (
-            ClipPipeline(Film(error=OSError(5, "disk")), Sampler(3, 1, valid_mode=True), []),
+            ClipPipeline(FakeVideo(error=OSError(5, "disk")), Sampler(3, 1, valid_mode=True), []),
             "decode",
             "OSError: [Errno 5] disk",
             OSError,
         ),
         (
-            ClipPipeline(Film(short=1), Sampler(3, 1, valid_mode=True), []),
+            ClipPipeline(FakeVideo(short=1), Sampler(3, 1, valid_mode=True), []),
             "decode",
-            "3 frames were asked for, 2 came",
+            "the decoder returned 2 of 3 frames",
             ValueError,
         ),
         (
-            ClipPipeline(Film(0), Sampler(3, 1, valid_mode=True), []),
+            ClipPipeline(FakeVideo(0), Sampler(3, 1, valid_mode=True), []),
             "sample",
             "the video has 0 frames",
             ValueError,
         ),
         (
-            ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [CenterCrop(64)]),
+            ClipPipeline(FakeVideo(), Sampler(3, 1, valid_mode=True), [CenterCrop(64)]),
             "CenterCrop",
             "at least 64x64",
             ValueError,
         ),
         (
-            ClipPipeline(Film(), Sampler(3, 1, valid_mode=True), [Broken()]),
+            ClipPipeline(FakeVideo(), Sampler(3, 1, valid_mode=True), [Broken()]),
             "Broken",
             "KeyError: 'no such key'",
             KeyError,
         ),
     ],
 )
-def test_a_failure_names_its_stage(pipeline, stage, reason, cause):
+def test_names_the_stage_of_a_failure(pipeline, stage, reason, cause):
     with pytest.raises(StageError) as caught:
         pipeline(Record("a.mp4", 1), rng())
     assert caught.value.stage == stage
@@ -209,14 +213,14 @@ def test_a_failure_names_its_stage(pipeline, stage, reason, cause):
     assert pipeline.decode.open_now == 0
 
 
-def test_an_interrupt_is_no_failure():
+def test_passes_an_interrupt_on():
     with pytest.raises(KeyboardInterrupt):
-        ClipPipeline(Film(error=KeyboardInterrupt()), Sampler(3, 1, valid_mode=True), [])(
+        ClipPipeline(FakeVideo(error=KeyboardInterrupt()), Sampler(3, 1, valid_mode=True), [])(
             Record("a.mp4"), rng()
         )
 
 
-def test_a_stage_error_leaves_a_worker():
+def test_pickles_a_stage_error():
     error = pickle.loads(pickle.dumps(StageError("decode", "broken")))
     assert (error.stage, error.reason) == ("decode", "broken")
 
@@ -229,6 +233,6 @@ def test_a_stage_error_leaves_a_worker():
         np.zeros((0, 4, 4, 3), np.uint8),
     ],
 )
-def test_frames_of_the_wrong_kind(bad):
+def test_rejects_frames_of_another_dtype_or_shape(bad):
     with pytest.raises(StageError, match=r"expected uint8 \[T, H, W, 3\]"):
-        ClipPipeline(None, None, []).apply(bad, rng())
+        ClipPipeline(None, FrameSampler(), []).apply(bad, rng())

@@ -1,3 +1,5 @@
+"""Transforms and crops of frames: sizes, locations, randomness, and equal results on a device."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,17 +8,9 @@ from PIL import Image
 
 from paddlevideo.config.registry import known, lookup
 from paddlevideo.data import transforms
-from paddlevideo.data.clip_transforms import JitterScale, MultiCrop
-from paddlevideo.data.transforms import (
-    CenterCrop,
-    Image2Array,
-    MultiScaleCrop,
-    Normalization,
-    RandomCrop,
-    RandomFlip,
-    Scale,
-    TenCrop,
-)
+from paddlevideo.data.clip_transforms import JitterScale
+from paddlevideo.data.crops import CenterCrop, MultiCrop, MultiScaleCrop, RandomCrop, TenCrop
+from paddlevideo.data.transforms import Image2Array, Normalization, RandomFlip, Scale
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 MAKE = {
@@ -41,25 +35,27 @@ def run(transform, clip, seed=0):
     return transform({"frames": clip}, np.random.default_rng(seed))["frames"]
 
 
-class Untouchable:
+class UnusedGenerator:
+    """A generator that must not be used."""
+
     def __getattr__(self, name):
         raise AssertionError(f"rng.{name} was used")
 
 
-def test_all_names_of_the_tsn_files_are_known():
+def test_registers_the_transforms_of_the_tsn_configs():
     assert set(MAKE) <= set(known("transform"))
     assert all(isinstance(MAKE[name], lookup("transform", name).make) for name in MAKE)
 
 
 @pytest.mark.parametrize("name", MAKE)
 @pytest.mark.parametrize("lead", [(), (2,)])
-def test_input_is_left_alone_and_rng_follows_the_promise(name, lead):
+def test_leaves_its_input_unchanged_and_draws_only_if_random(name, lead):
     transform, clip = MAKE[name], frames(*lead, 3, 32, 40, 3)
     before = clip.copy()
     clip.setflags(write=False)
     sample = {"frames": clip, "other": 1}
     results = [
-        transform(sample, np.random.default_rng(s) if transform.random else Untouchable())
+        transform(sample, np.random.default_rng(s) if transform.random else UnusedGenerator())
         for s in range(12)
     ]
     assert np.array_equal(clip, before)
@@ -69,13 +65,13 @@ def test_input_is_left_alone_and_rng_follows_the_promise(name, lead):
 
 
 @pytest.mark.parametrize("name", ["MultiScaleCrop", "RandomCrop", "CenterCrop", "RandomFlip"])
-def test_leading_axes_are_frames_too(name):
+def test_treats_leading_axes_as_frames(name):
     clip = frames(2, 3, 32, 40, 3)
     whole = run(MAKE[name], clip, seed=5)
     assert np.array_equal(whole[1], run(MAKE[name], clip[1], seed=5))
 
 
-def test_all_frames_of_a_clip_are_treated_alike():
+def test_treats_all_frames_of_a_clip_alike():
     still = np.repeat(frames(1, 32, 40, 3), 4, axis=0)
     for transform in MAKE.values():
         got = run(transform, still, seed=3)
@@ -93,20 +89,20 @@ def test_all_frames_of_a_clip_are_treated_alike():
         ({"fixed_ratio": False, "keep_ratio": False}, (256, 256)),
     ],
 )
-def test_scale_sizes(arguments, size):
+def test_scales_to_the_expected_size(arguments, size):
     assert Scale(256, **arguments).size(1920, 1080) == size
     assert Scale(256, **arguments).size(1080, 1920) == size[::-1]
     assert Scale(1080, **arguments).size(1920, 1080) == (1920, 1080)  # already there
 
 
 @given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 500), st.booleans())
-def test_scaled_short_side(width, height, short, do_round):
+def test_scales_the_short_side(width, height, short, do_round):
     new = Scale(short, fixed_ratio=False, do_round=do_round).size(width, height)
     assert min(new) == short
     assert (new[0] <= new[1]) == (width <= height) or new[0] == new[1]
 
 
-def test_pillow_is_pillow():
+def test_resizes_as_pillow_does():
     clip = frames(2, 30, 50, 3)
     expected = np.asarray(Image.fromarray(clip[1]).resize((40, 24), Image.Resampling.BILINEAR))
     assert np.array_equal(transforms.resize(clip, 40, 24, "pillow")[1], expected)
@@ -124,7 +120,7 @@ def test_jitter_scale_draws_every_size():
     st.integers(1, 300), st.integers(1, 300), st.integers(1, 64), st.booleans(), st.integers(0, 50)
 )
 @settings(max_examples=60, deadline=None)
-def test_multiscale_crop_of_any_frame(width, height, target, fix_crop, seed):
+def test_multiscale_crop_accepts_any_frame(width, height, target, fix_crop, seed):
     crop = MultiScaleCrop(target, fix_crop=fix_crop, backend="cv2")
     assert run(crop, frames(1, height, width, 3), seed).shape == (1, target, target, 3)
     for w, h in crop.sizes(width, height):
@@ -134,7 +130,7 @@ def test_multiscale_crop_of_any_frame(width, height, target, fix_crop, seed):
             assert 0 <= top < bottom <= height
 
 
-def test_multiscale_crop_draws_every_pair_and_place():
+def test_multiscale_crop_draws_every_corner():
     crop = MultiScaleCrop(10, scales=[0.5], more_fix_crop=False, allow_duplication=True)
     clip = frames(1, 20, 28, 3)
     places = {(0, 0), (18, 0), (0, 10), (18, 10), (9, 5)}
@@ -143,7 +139,7 @@ def test_multiscale_crop_draws_every_pair_and_place():
     assert {run(crop, clip, s).tobytes() for s in range(80)} == cuts
 
 
-def test_random_crop_reaches_every_place():
+def test_random_crop_draws_every_location():
     clip = frames(2, 6, 7, 3)
     expected = {clip[:, y : y + 4, x : x + 4].tobytes() for y in range(3) for x in range(4)}
     assert {run(RandomCrop(4), clip, s).tobytes() for s in range(200)} == expected
@@ -155,7 +151,7 @@ def test_center_crop_rounds_half_to_even():
     assert np.array_equal(run(CenterCrop(4, do_round=False), clip), clip[:, 2:6, 3:7])
 
 
-def test_ten_crop_order():
+def test_ten_crop_orders_its_views():
     clip = frames(3, 10, 12, 3)
     views = run(TenCrop(4), clip)
     assert views.shape == (10, 3, 4, 4, 3)
@@ -173,7 +169,7 @@ def test_ten_crop_multiplies_views():
     assert np.array_equal(views[10:], run(TenCrop(4), clips[1]))
 
 
-def test_random_flip():
+def test_random_flip_mirrors_with_its_probability():
     clip = frames(2, 5, 6, 3)
     assert np.array_equal(run(RandomFlip(1), clip), clip[:, :, ::-1])
     assert np.array_equal(run(RandomFlip(0), clip), clip)
@@ -182,10 +178,13 @@ def test_random_flip():
 
 
 @pytest.mark.parametrize("crop", [RandomCrop(20), CenterCrop(20), TenCrop(20)])
-def test_frames_smaller_than_the_crop(crop):
+def test_rejects_frames_smaller_than_the_crop(crop):
     name = type(crop).__name__
-    told = rf"{name} needs frames of at least 20x20, these are 30x19 \(width x height\); put '- Scale: {{short_size: 20}}'"
-    with pytest.raises(ValueError, match=told):
+    message = (
+        rf"{name} needs frames of at least 20x20, these are 30x19 \(width x height\); "
+        r"put '- Scale: {short_size: 20}'"
+    )
+    with pytest.raises(ValueError, match=message):
         run(crop, frames(1, 19, 30, 3))
 
 
@@ -200,7 +199,7 @@ def test_image2array_moves_axes_only(lead):
 
 
 def plain(clip, shape):
-    """The reference's three steps."""
+    """Normalize in the reference's three operations."""
     values = clip.astype(np.float32) / np.float32(255)
     values -= np.array(MEAN).reshape(shape).astype(np.float32)
     values /= np.array(STD).reshape(shape).astype(np.float32)
@@ -217,7 +216,7 @@ LAYOUTS = [
 @pytest.mark.parametrize(("layout", "shape"), LAYOUTS)
 @pytest.mark.parametrize("lead", [(), (2,), (2, 4)])
 @pytest.mark.parametrize("copy", [False, True])
-def test_normalization_is_the_plain_arithmetic(layout, shape, lead, copy):
+def test_normalization_equals_the_plain_arithmetic(layout, shape, lead, copy):
     clip = run(layout, frames(*lead, 3, 16, 17, 3))
     clip = np.ascontiguousarray(clip) if copy else clip
     step = Normalization(MEAN, STD, shape)
@@ -228,7 +227,7 @@ def test_normalization_is_the_plain_arithmetic(layout, shape, lead, copy):
     assert np.array_equal(run(step, clip.astype(np.float32)), got)
 
 
-def test_normalization_of_every_byte():
+def test_normalizes_every_byte():
     clip = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16), (1, 3, 16, 16))
     assert np.array_equal(run(Normalization(MEAN, STD), clip), plain(clip, (3, 1, 1)))
 
@@ -242,7 +241,7 @@ def test_on_device_equals_on_arrays(layout, shape):
     assert np.array_equal(got["frames"].numpy(), run(step, run(layout, clip)))
 
 
-def test_normalization_without_image2array():
+def test_normalization_rejects_channels_last():
     with pytest.raises(
         ValueError,
         match=r"frames are \[2, 5, 6, 3\].*3 channels at axis -3; is '- Image2Array' before it",
@@ -251,14 +250,14 @@ def test_normalization_without_image2array():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: Scale(0), "short_size is 0, expected at least 1"),
         (lambda: Scale(256, fixed_ratio=True, keep_ratio=True), "set fixed_ratio: False"),
         (lambda: JitterScale(30, 20), "min_size 30 is larger than max_size 20"),
         (
             lambda: MultiScaleCrop(224, scales=[1, 1.5]),
-            r"scales holds 1.5, expected parts of the short side in \(0, 1\]",
+            r"scales has 1.5, expected fractions of the short side in \(0, 1\]",
         ),
         (lambda: RandomFlip(1.5), r"p is 1.5, expected a probability"),
         (lambda: TenCrop(-1), "target_size is -1"),
@@ -266,10 +265,10 @@ def test_normalization_without_image2array():
             lambda: Normalization([0.5], STD),
             r"mean has 1 values, std 3, tensor_shape is \[3, 1, 1\]",
         ),
-        (lambda: Normalization(MEAN, [1, 0, 1]), "divided by 0"),
+        (lambda: Normalization(MEAN, [1, 0, 1]), "divides a channel by 0"),
         (lambda: Normalization(MEAN, STD, inplace=True), "inplace: True is not supported"),
     ],
 )
-def test_impossible_arguments(make, told):
-    with pytest.raises(ValueError, match=told):
+def test_rejects_invalid_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Views that share frames are the views that one would cut one by one."""
+"""Views that share frames equal views that are cropped one by one."""
 
 import pickle
 import tracemalloc
@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.clip_transforms import JitterScale, MultiCrop, PackOutput
+from paddlevideo.data.clip_transforms import JitterScale, PackOutput
+from paddlevideo.data.crops import CenterCrop, MultiCrop, TenCrop
 from paddlevideo.data.loader import ClipDataset, Loader, load_batch
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.sampling import DecodeSampler
-from paddlevideo.data.transforms import CenterCrop, Image2Array, Normalization, TenCrop
+from paddlevideo.data.transforms import Image2Array, Normalization
 from paddlevideo.data.views import Views, stack
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.media.clip import VideoClip
@@ -22,7 +23,7 @@ from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Draw, Record
 from tests.clips import write_clip
 
-LATE = [
+ON_BATCH = [
     Image2Array(transpose=False),
     Normalization([0.45] * 3, [0.225] * 3, (1, 1, 1, 3)),
     PackOutput(4),
@@ -42,13 +43,13 @@ def example(seed=0, height=9, width=14):
     return Views.of(frames, numbers).crop(corners, 6, 7), np.stack(plain)
 
 
-# --- the stand-in for an array ------------------------------------------------------------------------------------------
+# --- views as an array ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "change", [lambda v: v, Views.compact, lambda v: pickle.loads(pickle.dumps(v))]
 )
-def test_views_stand_for_an_array(change):
+def test_views_equal_an_array(change):
     views, plain = example()
     views = change(views)
     assert (views.shape, views.ndim, len(views), views.dtype) == (plain.shape, 5, 6, np.uint8)
@@ -58,7 +59,7 @@ def test_views_stand_for_an_array(change):
     assert np.asarray(views, np.float32).dtype == np.float32
 
 
-def test_a_batch_of_videos_of_different_sizes():
+def test_stacks_videos_of_different_sizes():
     examples = [example(0), example(1, 12, 8), example(2)]
     batch = stack([views for views, _ in examples])
     plain = stack([array for _, array in examples])
@@ -67,14 +68,15 @@ def test_a_batch_of_videos_of_different_sizes():
     flat = batch.reshape(18, 4, 6, 7, 3)
     assert np.array_equal(flat[4:14], plain.reshape(18, 4, 6, 7, 3)[4:14])
     with pytest.raises(
-        ValueError, match=r"views \[3, 6, 4, 6, 7, 3\] become \[18, 4, 6, 7, 3\] only, not \[3, 2"
+        ValueError,
+        match=r"views \[3, 6, 4, 6, 7, 3\] can be reshaped to \[18, 4, 6, 7, 3\] only, not",
     ):
         batch.reshape(3, 24, 6, 7, 3)
-    with pytest.raises(IndexError, match="after reshape"):
+    with pytest.raises(IndexError, match="reshape a batch"):
         batch[0:1]
 
 
-def test_a_crop_of_crops():
+def test_crops_crops():
     views, plain = example()
     nested = views.crop([(0, 0), (2, 3)], 3, 4)
     expected = np.stack(
@@ -85,7 +87,7 @@ def test_a_crop_of_crops():
 
 @given(st.integers(20, 400), st.integers(20, 400), st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
-def test_memory_is_bounded_whatever_the_shape(height, width, count):
+def test_bounds_memory_for_any_shape(height, width, count):
     views = Views.of(np.broadcast_to(np.uint8(7), (2, height, width, 3)), np.array([[0, 1]]))
     corners = MultiCrop(20, True, count).corners(width, height)
     compact = views.crop(corners, 20, 20).compact()
@@ -94,7 +96,7 @@ def test_memory_is_bounded_whatever_the_shape(height, width, count):
     assert compact.shape == (count, 2, 20, 20, 3)
 
 
-def test_frames_of_which_all_is_shown_are_not_copied():
+def test_does_not_copy_frames_that_crops_cover():
     frames = pixels(3, 8, 20, 3)
     views = Views.of(frames, np.array([[0, 1, 2]])).crop([(0, 0), (0, 6), (0, 12)], 8, 8)
     assert views.compact().frames[0] is frames
@@ -103,7 +105,7 @@ def test_frames_of_which_all_is_shown_are_not_copied():
     assert np.array_equal(np.asarray(thin)[1], frames[:, :, 12:])
 
 
-# --- a video's views ------------------------------------------------------------------------------------------------------
+# --- views of a video ----------------------------------------------------------------------------
 
 
 class Counting(VideoDecoder):
@@ -128,11 +130,11 @@ def pipeline(views=5, crops=3, num_frames=8, rate=2, decode=None, transforms=Non
         if transforms is None
         else transforms
     )
-    return ClipPipeline(decode or VideoDecoder(), sampler, [*steps, *LATE])
+    return ClipPipeline(decode or VideoDecoder(), sampler, [*steps, *ON_BATCH])
 
 
 def one_by_one(record, views, crops, num_frames=8, rate=2):
-    """Each view decoded and cut by itself, as the reference does: float32 slow and fast, clip-major."""
+    """Decode and crop each view by itself, as the reference does; (slow, fast), float32."""
     slow, fast = [], []
     for k in range(views):
         with VideoDecoder().open(record) as clip:
@@ -142,7 +144,7 @@ def one_by_one(record, views, crops, num_frames=8, rate=2):
         for crop in range(crops):
             steps = [JitterScale(32, 32), MultiCrop(32, test_mode=True, num_spatial_crops=crops)]
             alone = ClipPipeline(
-                None, DecodeSampler(num_frames, rate, test_mode=True), [*steps, *LATE]
+                None, DecodeSampler(num_frames, rate, test_mode=True), [*steps, *ON_BATCH]
             )
             done = alone.finish(alone.apply(whole, None))
             slow.append(done["slow"].reshape(crops, *done["slow"].shape[-4:])[crop])
@@ -163,7 +165,7 @@ def test_shared_views_equal_those_decoded_one_by_one(video, views, crops):
     assert np.array_equal(done["slow"], slow) and np.array_equal(done["fast"], fast)
 
 
-def test_a_video_is_decoded_once_and_only_where_a_view_looks(video, monkeypatch):
+def test_decodes_a_video_once_and_only_needed_frames(video, monkeypatch):
     reads, plain = [], VideoClip.read
 
     def read(self, indices, each=None):
@@ -181,13 +183,13 @@ def test_a_video_is_decoded_once_and_only_where_a_view_looks(video, monkeypatch)
     )
 
 
-def test_one_view_needs_no_axis(video):
+def test_one_view_adds_no_axis(video):
     path = pipeline(1, 1)
     assert (path.num_views, path.view_axis) == (1, False)
     assert path.finish(path(video, None))["fast"].shape == (3, 8, 32, 32)
 
 
-def test_transforms_that_know_no_views_get_arrays(video):
+def test_gives_arrays_to_transforms_without_views(video):
     for crop, each in ((CenterCrop(32), 1), (TenCrop(24), 10)):
         path = pipeline(3, transforms=[JitterScale(32, 32), crop])
         sample = path(video, None)
@@ -202,7 +204,7 @@ def test_transforms_that_know_no_views_get_arrays(video):
         assert np.array_equal(sample["frames"][each : 2 * each], second)
 
 
-def test_videos_of_any_length_and_size_make_one_batch(tmp_path):
+def test_batches_videos_of_any_length_and_size(tmp_path):
     shapes = [(3, 40, 64), (60, 64, 36), (25, 36, 36), (1, 64, 200)]
     records = [
         Record(str(write_clip(tmp_path / f"{n}.mp4", n, height=h, width=w)), 0)
@@ -211,9 +213,9 @@ def test_videos_of_any_length_and_size_make_one_batch(tmp_path):
     dataset = ClipDataset(records, pipeline(3))
     batch = load_batch(dataset, 0, [Draw(i) for i in range(4)]).batch
     assert batch["frames"].shape == (4, 9, 8, 32, 32, 3)
-    for place in range(4):
-        (alone,) = np.asarray(load_batch(dataset, 0, [Draw(place)]).batch["frames"])
-        assert np.array_equal(np.asarray(batch["frames"])[place], alone)
+    for position in range(4):
+        (alone,) = np.asarray(load_batch(dataset, 0, [Draw(position)]).batch["frames"])
+        assert np.array_equal(np.asarray(batch["frames"])[position], alone)
 
 
 def test_workers_send_the_shared_frames(video, tmp_path):
@@ -239,7 +241,7 @@ def test_workers_send_the_shared_frames(video, tmp_path):
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 100])
-def test_scores_are_the_mean_over_a_videos_views(video, tmp_path, at_once):
+def test_averages_scores_over_the_views_of_a_video(video, tmp_path, at_once):
     records = [video, Record(str(write_clip(tmp_path / "b.mp4", 20, height=60, width=36)), 1)]
     path = pipeline(2)
     batch = load_batch(ClipDataset(records, path), 0, [Draw(0), Draw(1)]).batch
@@ -260,7 +262,7 @@ def test_scores_are_the_mean_over_a_videos_views(video, tmp_path, at_once):
         )
 
 
-def test_a_long_large_video_stays_small_in_memory(tmp_path):
+def test_keeps_a_long_video_small_in_memory(tmp_path):
     record = Record(str(write_clip(tmp_path / "long.mp4", 300, height=240, width=426, fps=30)), 0)
     path = pipeline(10, 3, num_frames=16)
     tracemalloc.start()
@@ -276,7 +278,7 @@ def test_a_long_large_video_stays_small_in_memory(tmp_path):
     )
 
 
-def test_a_frame_rate_that_varies_counts_as_its_mean(tmp_path):
+def test_uses_the_mean_of_a_variable_frame_rate(tmp_path):
     steps = np.concatenate(
         [np.full(30, 1000), np.full(30, 3000)]
     )  # 25 frames a second, then a third of it
@@ -292,10 +294,10 @@ def test_a_frame_rate_that_varies_counts_as_its_mean(tmp_path):
         )
 
 
-# --- what goes wrong ------------------------------------------------------------------------------------------------------
+# --- failures ------------------------------------------------------------------------------------
 
 
-def test_a_failing_resize_names_itself(video):
+def test_names_a_failing_frame_transform(video):
     class Shrink(JitterScale):
         def frame_transform(self, rng):
             def fail(frame):
@@ -310,14 +312,14 @@ def test_a_failing_resize_names_itself(video):
     assert (caught.value.stage, caught.value.reason) == ("Shrink", "MemoryError: 80 wide")
 
 
-def test_frames_smaller_than_the_crops(video):
+def test_rejects_frames_smaller_than_the_crops(video):
     with pytest.raises(
         StageError, match=r"MultiCrop needs frames of at least 64x64, these are 53x32"
     ):
         pipeline(3, transforms=[JitterScale(32, 32), MultiCrop(64, True, 3)])(video, None)
 
 
-def test_frames_that_the_pathways_cannot_share(video):
+def test_rejects_frames_that_alpha_does_not_divide(video):
     path = pipeline(3, num_frames=6)
     with pytest.raises(
         StageError, match=r"PackOutput: alpha 4 does not divide 6 frames; set num_frames to 8"
@@ -325,7 +327,7 @@ def test_frames_that_the_pathways_cannot_share(video):
         path.finish(path(video, None))
 
 
-def test_probabilities_are_averaged_where_the_model_says_so():
+def test_averages_probabilities_if_the_model_asks():
     logits = np.array([[[9.0, 0.0, 0.0], [0.0, 2.0, 0.0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]])
     batch = {"frames": np.zeros((2, 2, 1, 1, 1, 3), np.uint8)}
     rows = iter(logits.reshape(4, 3))

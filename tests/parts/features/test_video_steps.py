@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from paddlevideo.data.clip_pipeline import ClipPipeline
-from paddlevideo.data.clip_transforms import MultiCrop
+from paddlevideo.data.crops import CenterCrop, MultiCrop, TenCrop
 from paddlevideo.data.sampling import DecodeSampler, Sampler
-from paddlevideo.data.transforms import CenterCrop, RandomFlip, TenCrop
+from paddlevideo.data.transforms import RandomFlip
 from paddlevideo.data.views import Views
 from paddlevideo.features import video_steps
 from paddlevideo.features.video_steps import (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline, YouTube8MDataset
+from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.sequence_example import encode_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from paddlevideo.data.pipeline import StageError
-from paddlevideo.data.youtube8m.dataset import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.pickles import parse_video, read_examples, read_videos
+from paddlevideo.data.youtube8m.pipeline import FeatureDecoder, FeaturePipeline
 from paddlevideo.sample import DecodeError
 from tests.parts.data.youtube8m.shard_files import (
     DECODER,

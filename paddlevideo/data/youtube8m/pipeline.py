@@ -1,0 +1,251 @@
+"""The pipeline of frame features: from a record in a shard to a model's input.
+
+Features stay bytes, as they are stored; the model converts them to numbers. A damaged record fails
+as a video that cannot be decoded does, and its message names the byte in the file.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+
+from paddlevideo.config.registry import register
+from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, StageError
+from paddlevideo.data.youtube8m import pickles, tfrecord
+from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
+from paddlevideo.data.youtube8m.sequence_example import FrameExample, parse_example, printable_id
+from paddlevideo.data.youtube8m.shards import ShardRecords, kind_of
+from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
+
+OPEN_FILES = 64  # shards that a process keeps open
+OPEN_PICKLES = 2  # pickles that a process keeps in memory
+
+
+class FeaturePipeline(Pipeline):
+    """Turns a record in a shard into frame features, the stored bytes.
+
+    It is deterministic and changes no values. A sample has `max_frames` frames; zeros replace those
+    that the video does not have.
+
+    Raises:
+        ValueError: the config names a sampler or transforms, or the number of classes is unknown.
+    """
+
+    needs_sampler = False
+
+    def __init__(
+        self, decode: "FeatureDecoder", sample: Any = None, transforms: Sequence[Any] = ()
+    ):
+        if sample is not None or transforms:
+            raise ValueError(
+                "FeatureDecoder gives features as the model takes them; remove sample and transform"
+            )
+        if decode.num_classes is None:
+            raise ValueError(
+                "num_classes is unknown; set it in the model's head, or in FeatureDecoder"
+            )
+        self.decode, self.sample, self.num_classes = decode, None, decode.num_classes
+
+    @staticmethod
+    def find_records(file_path: str) -> ShardRecords:
+        """The records of a shard, or of a list, folder or glob of shards; see YouTube8MDataset.
+
+        Raises:
+            DatasetError: see `YouTube8MDataset.load`.
+        """
+        return YouTube8MDataset(file_path).load().records
+
+    @property
+    def batch_specs(self) -> dict[str, InputSpec]:
+        """The features, and how many frames of them the video has."""
+        max_frames = self.decode.max_frames
+        inputs = {
+            name: InputSpec((None, max_frames, width), "uint8", "N T D")
+            for name, width in self.decode.features.items()
+        }
+        return inputs | {"num_frames": InputSpec((None,), "int64", "N")}
+
+    def __call__(
+        self,
+        record: Record,
+        rng: np.random.Generator | None = None,
+        source: FrameExample | None = None,
+    ) -> Sample:
+        """The sample of a record; this part runs in a worker process.
+
+        Args:
+            record: which video.
+            rng: not used.
+            source: features to use in place of those of the record.
+
+        Returns:
+            rgb, audio, or as `features` names them: uint8 [max_frames, width].
+            num_frames: int64, frames that are not padding.
+            label: uint8 [num_classes], 1 for each label of the video; all 0 without labels.
+            id: bytes; of a record without an id, its shard and number.
+
+        Raises:
+            StageError: the record is damaged, or does not fit `features` and `num_classes`.
+        """
+        try:
+            example = self.decode.read(record) if source is None else self.decode.checked(source)
+        except DecodeError as error:
+            raise StageError("decode", str(error)) from error
+        except OSError as error:
+            raise StageError("decode", f"{type(error).__name__}: {error}") from error
+        max_frames = self.decode.max_frames
+        num_frames = min(max_frames, min(map(len, example.features.values())))
+        sample: dict[str, Any] = {}
+        for name, width in self.decode.features.items():
+            frames = np.empty((max_frames, width), np.uint8)
+            if num_frames:
+                frames[:num_frames] = example.features[name][:num_frames]
+            frames[num_frames:] = 0
+            sample[name] = frames
+        label = np.zeros(self.num_classes, np.uint8)
+        label[example.labels] = 1
+        return {
+            **sample,
+            "num_frames": np.int64(num_frames),
+            "label": label,
+            "id": np.bytes_(example.id or record.id.encode()),
+        }
+
+    def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
+        """The sample of synthetic features, to try a model without data.
+
+        Args:
+            size: not used; there are no frames.
+        """
+        rng, num_frames = np.random.default_rng(0), max(1, self.decode.max_frames * 2 // 3)
+        features = {
+            name: rng.integers(0, 256, (num_frames, width), np.uint8)
+            for name, width in self.decode.features.items()
+        }
+        example = FrameExample(b"synthetic", np.zeros(1, np.int64), features)
+        return self(Record("", id="synthetic"), rng, example)
+
+
+# --- reading a record ----------------------------------------------------------------------------
+
+
+class _OpenFile:
+    """A shard that stays open until the last reference to it is gone."""
+
+    descriptor: int | None = None
+
+    def __init__(self, path: str):
+        self.descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self.descriptor).st_size
+        self.is_pickle = kind_of(os.pread(self.descriptor, 64, 0)) == "pickle"
+
+    def __del__(self):
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+
+class _Files:
+    """The shards that were used last, kept open.
+
+    Reads name their position, so a forked process can use the same open files.
+    """
+
+    def __init__(self):
+        self.open: Callable[[str], _OpenFile] = lru_cache(OPEN_FILES)(_OpenFile)
+        self.videos: Callable[[str], list[dict]] = lru_cache(OPEN_PICKLES)(pickles.read_videos)
+
+    def __reduce__(self):
+        return _Files, ()  # a spawned process opens the files itself
+
+
+@register("decode")
+@dataclass(frozen=True)
+class FeatureDecoder:
+    """Reads the frame features of a video from the shards of YouTube8MDataset.
+
+    Args:
+        max_frames: use at most this many frames, from the first on.
+        features: name of each feature list, and its values per frame.
+        num_classes: labels are 0 .. num_classes - 1; by default that of the model's head.
+    """
+
+    max_frames: int = 300
+    features: dict[str, int] = field(default_factory=lambda: {"rgb": 1024, "audio": 128})
+    num_classes: int | None = None
+
+    pipeline: ClassVar[type[Pipeline]] = FeaturePipeline
+
+    _files: _Files = field(default_factory=_Files, init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        if self.max_frames < 1:
+            raise ValueError(f"max_frames is {self.max_frames}, expected at least 1")
+        widths = self.features.values()
+        is_valid = all(isinstance(width, int) and width >= 1 for width in widths)
+        if not self.features or not is_valid:
+            raise ValueError(
+                f"features is {self.features}, expected names and values per frame, "
+                "as {rgb: 1024, audio: 128}"
+            )
+
+    def read(self, record: Record) -> FrameExample:
+        """The example of a record with all its frames, checked by `checked`.
+
+        Raises:
+            DecodeError: the message names the byte in the file, and the video's id if known.
+            OSError: the file cannot be opened.
+        """
+        shard = self._files.open(record.path)
+        offset, names, payload = record.offset or 0, tuple(self.features), b""
+        if not shard.is_pickle:
+            # Not inside the try block: the messages of read_payload name the byte already.
+            payload = tfrecord.read_payload(shard.descriptor, offset, shard.size)
+        try:
+            if shard.is_pickle:
+                example = self._from_pickle(record.path, offset, names)
+            else:
+                example = parse_example(payload, names)
+            return self.checked(example)
+        except DecodeError as error:
+            location = f"{'number' if shard.is_pickle else 'byte'} {offset}"
+            raise DecodeError(f"{location}: {error}") from error
+
+    def _from_pickle(self, path: str, number: int, names: tuple[str, ...]) -> FrameExample:
+        videos = self._files.videos(path)
+        if not 0 <= number < len(videos):
+            raise DecodeError(f"there is no video {number}; the file has {len(videos)} videos")
+        return pickles.parse_video(videos[number], names)
+
+    def checked(self, example: FrameExample) -> FrameExample:
+        """Return the example if it fits `features` and `num_classes`.
+
+        Raises:
+            DecodeError: names, widths, numbers of frames or labels do not fit.
+        """
+        name_of_video = printable_id(example.id)
+        missing = [name for name in self.features if name not in example.features]
+        if missing:
+            raise DecodeError(f"{name_of_video} has no feature list {', '.join(missing)}")
+        counts = {name: len(frames) for name, frames in example.features.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} frames of {name}" for name, count in counts.items())
+            raise DecodeError(f"{name_of_video} has {listed}; expected equal numbers")
+        for name, frames in example.features.items():
+            if len(frames) and frames.shape[1] != self.features[name]:
+                raise DecodeError(
+                    f"{name_of_video}: a frame of {name} has {frames.shape[1]} values, "
+                    f"expected {self.features[name]}; 'features' of the decoder must match the "
+                    "shards"
+                )
+        limit = self.num_classes
+        if limit is not None and len(example.labels):
+            wrong = example.labels[(example.labels < 0) | (example.labels >= limit)].tolist()
+            if wrong:
+                raise DecodeError(
+                    f"{name_of_video}: label {wrong[0]}, but num_classes is {limit}: "
+                    f"labels end at {limit - 1}"
+                )
+        return example
