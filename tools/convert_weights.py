@@ -1,6 +1,7 @@
-"""Translate the weights of another project into a `.pdparams` or `.safetensors` file of this one.
+"""Convert weights of another project to a `.pdparams` or `.safetensors` file for this one.
 
-Example: python tools/convert_weights.py --source paddlecv_nextvlad -w NEXTVLAD.pdparams -o nextvlad.pdparams
+Example:
+  python tools/convert_weights.py --source paddlecv_nextvlad -w NEXTVLAD.pdparams -o out.pdparams
 """
 
 import argparse
@@ -15,7 +16,7 @@ from paddlevideo.models.convert import convert, sources
 from paddlevideo.models.convert.files import read_weights
 from paddlevideo.weights import write_arrays
 
-WRITES = (".pdparams", ".safetensors")
+OUTPUT_SUFFIXES = (".pdparams", ".safetensors")
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -23,35 +24,36 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--source", required=True, choices=sources(), help="where the weights come from")
+    add("--source", required=True, choices=sources(), help="origin of the weights")
     add(
         "-w",
         "--weights",
         required=True,
-        help="their file: .pdparams, .safetensors, .npz, .pth, or a TensorFlow checkpoint",
+        help="file to read: .pdparams, .safetensors, .npz, .pth, or a TensorFlow checkpoint",
     )
-    add("-o", "--output", required=True, help="our file, .pdparams or .safetensors")
-    add("-q", "--quiet", action="store_true", help="leave out the line for each tensor")
+    add("-o", "--output", required=True, help="file to write: .pdparams or .safetensors")
+    add("-q", "--quiet", action="store_true", help="do not print a line for each tensor")
     return parser.parse_args(argv)
 
 
 def main(argv=None) -> int:
     args = parse_args(argv)
     try:
-        if Path(args.output).suffix not in WRITES:
-            raise ValueError(f"-o {args.output}: expected a {' or '.join(WRITES)} file")
+        if Path(args.output).suffix not in OUTPUT_SUFFIXES:
+            raise ValueError(f"-o {args.output}: expected a {' or '.join(OUTPUT_SUFFIXES)} file")
         check_writable(args.output)
         arrays = read_weights(args.weights)
-        done = convert(arrays, args.source)
+        conversion = convert(arrays, args.source)
         if not args.quiet:
-            print("\n".join(done.lines))
-        write_arrays(args.output, done.arrays)
-    except (ValueError, OSError) as error:  # mistakes of a user or a file: a message, not a trace
+            print("\n".join(conversion.lines))
+        write_arrays(args.output, conversion.arrays)
+    except (ValueError, OSError) as error:  # wrong arguments or files: no traceback
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1
-    values = sum(array.size for array in done.arrays.values())
+    values = sum(array.size for array in conversion.arrays.values())
     print(
-        f"{args.weights}: {len(arrays)} tensors read; {args.output}: {len(done.arrays)} tensors, {values:,} values written"
+        f"{args.weights}: {len(arrays)} tensors read; "
+        f"{args.output}: {len(conversion.arrays)} tensors, {values:,} values written"
     )
     return 0
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
 
-NOMINAL_FPS = 30.0  # of a video without a frame rate
+NOMINAL_FPS = 30.0  # frame rate of a video whose file states none
 SYNTHETIC_SIZE = (240, 320)  # height, width of a synthetic clip (pixels)
 
 
@@ -24,7 +24,7 @@ class StageError(Exception):
 
     Args:
         stage: decode, sample, audio, or the name of a transform.
-        reason: what was wrong.
+        reason: why it failed.
     """
 
     def __init__(self, stage: str, reason: str):
@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """What a training pipeline says about its clips; None where no part says it.
+    """The clips of a training pipeline; a field is None if no part of the pipeline sets it.
 
     Args:
         num_frames: frames of a clip.
@@ -77,8 +77,8 @@ class FrameSampler:
         random: whether it draws from `rng`.
         num_views: clips per video.
         num_frames: frames per clip.
-        sampling_rate: distance of the frames (frames); None if not fixed.
-        seconds: duration of a clip; None if not fixed.
+        sampling_rate: distance of the frames (frames); None if it is drawn.
+        seconds: duration of a clip; None if it is drawn or depends on the video.
     """
 
     random: Any = False
@@ -95,7 +95,7 @@ class FrameSampler:
         return self
 
     def single_view(self) -> "FrameSampler":
-        """The same sampler with one clip per video, where it can be chosen."""
+        """The same sampler with one clip per video, if its number of clips is an option."""
         return self
 
 
@@ -108,8 +108,8 @@ class Transform:
             frames are then sent between processes as uint8. It also has `on_device(sample)`.
         views: clips made of one clip, as a new leading axis.
         supports_views: accepts `Views` (views.py) in place of an array of frames.
-        crop_size: side of the square that a training plan may change; None without one.
-        jitter: smallest and largest short side that a training plan may change; None without.
+        crop_size: side of the crop (pixels), which a multigrid plan may change; else None.
+        jitter: smallest and largest short side (pixels), which a plan may change; else None.
     """
 
     random: Any = False
@@ -119,8 +119,9 @@ class Transform:
     crop_size: Any = None
     jitter: Any = None
 
-    # (rng) -> function of frames [..., H, W, 3], for a transform that changes frame by frame: where
-    # it comes first, frames are changed while they are decoded, and large frames are never stacked.
+    # A transform that changes each frame by itself has the method `frame_transform(rng)`. It draws
+    # now and returns a function of frames [..., H, W, 3]. As the first transform it runs while
+    # frames are decoded, so that frames of the original size are never stacked.
     frame_transform: ClassVar[Callable[..., Callable[[np.ndarray], np.ndarray]] | None] = None
 
     def __call__(self, sample: Sample, rng: Any) -> Sample:
@@ -157,7 +158,7 @@ class Pipeline:
     def batch_specs(self) -> dict[str, InputSpec]:
         """Arrays of a sample that are sent to `finish`, by name, with a batch axis in front.
 
-        Samples with several views have one axis more.
+        Samples with more than one view have one more axis, after the batch axis.
         """
         raise NotImplementedError
 

@@ -35,7 +35,8 @@ def resize(frames: np.ndarray, width: int, height: int, backend: Backend) -> np.
             )
         else:
             image = Image.fromarray(frames[index])
-            out[index] = image.resize((width, height), Image.Resampling.BILINEAR)
+            resized = image.resize((width, height), Image.Resampling.BILINEAR)
+            out[index] = np.asarray(resized)
     return out
 
 

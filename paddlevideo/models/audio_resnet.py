@@ -1,25 +1,36 @@
-"""Audio recognition on log-mel features: a ResNet of one channel, or ResNetAudio, which sees time and frequency apart.
+"""Audio recognition on log-mel spectrograms: a one-channel ResNet, and ResNetAudio.
 
-Papers: He et al. 2016, "Deep Residual Learning for Image Recognition"; Xiao et al. 2020, "Audiovisual SlowFast Networks for
-Video Recognition", whose audio pathway ResNetAudio follows.
-Published: 19.7 % top-1, 35.75 % top-5 on Kinetics-400 for the ResNet-18 on sound alone (MMAction2), not reproduced.
-Weights: those of MMAction2, translated by `convert/mmaction2.py`; each of its tensors has one place here.
-Differs from the papers, as MMAction2 does: ResNetAudio's blocks have a 1x1 convolution before the time and frequency ones, and
-in the last two stages neither batch norm nor ReLU after the 3x3.
+Papers: He et al. 2016, "Deep Residual Learning for Image Recognition"; Xiao et al. 2020,
+"Audiovisual SlowFast Networks for Video Recognition", whose audio pathway ResNetAudio follows: it
+convolves over time and frequency separately.
+Published: 19.7 % top-1, 35.75 % top-5 on Kinetics-400 for the ResNet-18 on audio alone (MMAction2);
+not reproduced.
+Weights: `convert/mmaction2.py` translates those of MMAction2; the tensors map one to one.
+Differs from the papers, as MMAction2 does: ResNetAudio's blocks have a 1x1 convolution before those
+over time and frequency, and the last two stages have no batch norm or ReLU after the 3x3.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, cast
 
 import paddle
 import paddle.nn.functional as F
-from paddle import ParamAttr, nn
-from paddle.nn.initializer import Constant, KaimingNormal, Normal
+from paddle import nn
+from paddle.nn.initializer import Constant, KaimingNormal
 
 from paddlevideo.config.registry import Kind, register
 from paddlevideo.models.base import Backbone, Head, Recognizer
-from paddlevideo.models.layers import RESNET_DEPTHS, STAGE_WIDTHS, ConvBN, ResidualBlock
-from paddlevideo.models.slowfast import log_mean_probability
+from paddlevideo.models.layers import (
+    RESNET_DEPTHS,
+    STAGE_WIDTHS,
+    ConvBN,
+    ResidualBlock,
+    linear_classifier,
+)
+from paddlevideo.models.pooling import log_mean_probability
 from paddlevideo.sample import InputSpec
+
+AUDIO = {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}
 
 
 @register("framework")
@@ -27,18 +38,11 @@ class AudioRecognizer(Recognizer):
     """A network over log-mel clips.
 
     Args:
-        backbone: clips [N*S, 1, T, F] -> features [N*S, C, t, f]; has `out_channels`.
-        head: features -> logits [N*S, K] of each clip; has `connect(channels)`, `num_classes`, `label_smoothing`.
-        average_clips: what evaluation averages over the S clips of a sample: "prob" their probabilities, "score" their logits.
-
-    Attributes:
-        inputs: what `forward` takes, by name; S is the number of clips, T of rows in time, F of mel bands.
-        num_classes: K.
-        label_smoothing: of the training loss; evaluation takes the plain cross entropy.
-        view_average: what a test averages over the views of a file, as `average_clips` within one.
+        backbone: clips [N*S, 1, T, F] -> features [N*S, C, t, f], with T time steps and F mel bins.
+        head: features -> logits [N*S, K] of each clip.
+        average_clips: what evaluation averages over the S clips of a sample, and a test over the
+            views of a file: "prob" their probabilities, "score" their logits.
     """
-
-    inputs = {"audio": InputSpec((None, None, 1, None, None), "float32", "N S C T F")}  # noqa: RUF012
 
     def __init__(
         self,
@@ -49,24 +53,26 @@ class AudioRecognizer(Recognizer):
         super().__init__(backbone, head)
         self.view_average = "probabilities" if average_clips == "prob" else "logits"
 
-    def forward(self, inputs):
-        """inputs: {"audio": float32 [N, S, 1, T, F]} -> logits [N, K].
+    @property
+    def inputs(self) -> Mapping[str, InputSpec]:
+        return AUDIO
 
-        Training averages the clips' logits. Evaluation with "prob" gives log-probabilities, whose softmax is the mean of the
-        clips' softmax, so that losses, metrics and averages take them as any logits.
+    def forward(self, inputs):
+        """{"audio": float32 [N, S, 1, T, F]} -> logits [N, K].
+
+        Training averages the logits of the S clips. Evaluation with "prob" returns
+        log-probabilities, whose softmax is the mean of the clips' softmax; losses, metrics and
+        averages treat them like other logits.
 
         Raises:
             ValueError: `audio` is missing or has another number of axes.
         """
+        message = "AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given"
         if "audio" not in inputs:
-            raise ValueError(
-                f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given {', '.join(inputs) or 'nothing'}"
-            )
+            raise ValueError(f"{message} {', '.join(inputs) or 'nothing'}")
         audio = inputs["audio"]
         if audio.ndim != 5:
-            raise ValueError(
-                f"AudioRecognizer takes 'audio' [N, S, 1, T, F]; it was given shape {list(audio.shape)}"
-            )
+            raise ValueError(f"{message} shape {list(audio.shape)}")
         logits = self.head(self.backbone(audio.flatten(0, 1)))  # [N*S, K]
         logits = logits.reshape([-1, audio.shape[1], self.num_classes])  # [N, S, K]
         if self.training or self.view_average == "logits":
@@ -76,18 +82,15 @@ class AudioRecognizer(Recognizer):
 
 @register("audio_backbone", "ResNet")
 class AudioResNet(Backbone):
-    """ResNet of one input channel; time stands where a picture has its height, frequency where it has its width.
+    """ResNet with one input channel; height is time, width is frequency.
 
-    Differs from `tsn.ResNet`: a shortcut is projected only where the size changes, as MMAction2's and torchvision's are.
+    Differs from `tsn.ResNet`: a shortcut is projected only where the size changes, as in MMAction2
+    and torchvision.
 
     Args:
         depth: 18 and 34 have basic blocks and 512 output channels, 50 and 101 bottlenecks and 2048.
-        in_channels: 1; the key is there for those who write it, as MMAction2's configs do.
-        pretrained: weights of an audio ResNet to start from (`.pdparams`), loaded by the engine; empty for none.
-
-    Attributes:
-        out_channels: channels of the feature map.
-        unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
+        in_channels: must be 1; accepted because MMAction2's configs have it.
+        pretrained: weights of an audio ResNet to start from (`.pdparams`); empty for none.
     """
 
     unused_pretrained = ("head.",)
@@ -118,38 +121,26 @@ class AudioResNet(Backbone):
         """x: float32 [N, 1, T, F] -> [N, out_channels, T/32, F/32], sizes rounded up."""
         x = self.max_pool(F.relu(self.conv(x)))  # [N, 64, T/4, F/4]
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)  # T/4, T/8, T/16, T/32
+            x = stage(x)  # stages end at T/4, T/8, T/16, T/32
         return x
 
 
 class TimeFrequencyConv(nn.Layer):
-    """A convolution over time beside one over frequency, each with batch norm and ReLU.
+    """Parallel convolutions over time and over frequency, each with batch norm and ReLU.
 
     Args:
-        size: rows, and bands, that they see.
-        join: "sum" of the two, then a batch norm and ReLU of its own, or "concat" of their channels.
+        size: kernel size over time, and over frequency.
+        join: "sum" adds both, followed by another batch norm and ReLU; "concat" concatenates their
+            channels.
     """
 
     def __init__(self, in_channels, out_channels, size, stride, join: Literal["sum", "concat"]):
         super().__init__()
-        arguments = {"stride": stride, "bias_attr": False}
-        self.time = nn.Conv2D(
-            in_channels,
-            out_channels,
-            (size, 1),
-            padding=(size // 2, 0),
-            weight_attr=KaimingNormal(),
-            **arguments,
-        )
+        channels = (in_channels, out_channels)
+        same = size // 2
+        self.time = _conv(*channels, (size, 1), stride, padding=(same, 0))
         self.time_norm = nn.BatchNorm2D(out_channels)
-        self.frequency = nn.Conv2D(
-            in_channels,
-            out_channels,
-            (1, size),
-            padding=(0, size // 2),
-            weight_attr=KaimingNormal(),
-            **arguments,
-        )
+        self.frequency = _conv(*channels, (1, size), stride, padding=(0, same))
         self.frequency_norm = nn.BatchNorm2D(out_channels)
         self._batch_norm = nn.BatchNorm2D(out_channels) if join == "sum" else None
 
@@ -161,29 +152,40 @@ class TimeFrequencyConv(nn.Layer):
         return F.relu(self._batch_norm(time + frequency))
 
 
+def _conv(in_channels, out_channels, kernel, stride, padding):
+    return nn.Conv2D(
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+        weight_attr=KaimingNormal(),
+        bias_attr=False,
+    )
+
+
 class AudioBlock(nn.Layer):
-    """Bottleneck of ResNetAudio; the middle is factorised into time and frequency, or a plain 3x3.
+    """Bottleneck of ResNetAudio; its middle is factorized into time and frequency, or a plain 3x3.
 
     Args:
-        width: channels inside; 4 * width come out.
-        factorised: the middle is a `TimeFrequencyConv` with twice the channels; otherwise 3x3 alone, without norm and ReLU.
+        width: inner channels; the block has 4 * width output channels.
+        factorized: the middle is a `TimeFrequencyConv` with twice the channels; otherwise a 3x3
+            without batch norm and ReLU.
         project: the shortcut is a 1x1 convolution.
     """
 
-    def __init__(self, in_channels, width, stride, factorised, project):
+    def __init__(self, in_channels, width, stride, factorized, project):
         super().__init__()
         self.out_channels = 4 * width
-        self.factorised = factorised
         self.conv0 = ConvBN(in_channels, width, 1)
-        if factorised:
+        if factorized:
             self.conv1 = TimeFrequencyConv(width, width, 3, stride, "concat")
         else:
-            conv = nn.Conv2D(
-                width, width, 3, stride, padding=1, weight_attr=KaimingNormal(), bias_attr=False
-            )
-            self.conv1 = nn.Sequential(("_conv", conv))  # named as in a ConvBN
-        self.conv2 = ConvBN(2 * width if factorised else width, self.out_channels, 1)
-        Constant(0.0)(self.conv2._batch_norm.weight)  # a block starts as its shortcut
+            # The sublayer has the name that it has in a ConvBN.
+            self.conv1 = nn.Sequential(("_conv", _conv(width, width, 3, stride, padding=1)))
+        self.conv2 = ConvBN(2 * width if factorized else width, self.out_channels, 1)
+        # With scale 0 a block starts as its shortcut.
+        Constant(0.0)(cast(paddle.Tensor, self.conv2._batch_norm.weight))
         self.short = ConvBN(in_channels, self.out_channels, 1, stride) if project else None
 
     def forward(self, x):
@@ -193,17 +195,18 @@ class AudioBlock(nn.Layer):
 
 @register("audio_backbone")
 class ResNetAudio(Backbone):
-    """The audio pathway of AVSlowFast as a network of its own: no pooling, half of ResNet's channels.
+    """The audio pathway of AVSlowFast as a separate network: no pooling, half of ResNet's channels.
 
     Args:
-        depth: 50 and 101 exist.
-        in_channels: 1; the key is there for those who write it, as MMAction2's configs do.
-        base_channels: width of the stem and of the first stage's blocks.
-        pretrained: weights of a ResNetAudio of this depth to start from (`.pdparams`), loaded by the engine; empty for none.
+        depth: 50 or 101.
+        in_channels: must be 1; accepted because MMAction2's configs have it.
+        base_channels: width of the stem and of the blocks of the first stage; the network has
+            32 * base_channels output channels.
+        pretrained: weights of a ResNetAudio of this depth to start from (`.pdparams`); empty for
+            none.
 
-    Attributes:
-        out_channels: channels of the feature map, 32 * base_channels.
-        unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
+    Raises:
+        ValueError: base_channels is less than 1.
     """
 
     unused_pretrained = ("head.",)
@@ -225,17 +228,10 @@ class ResNetAudio(Backbone):
         channels = base_channels
         for stage, num_blocks in enumerate(RESNET_DEPTHS[depth][1]):
             blocks = []
+            width = base_channels * 2**stage
             for i in range(num_blocks):
                 stride = 2 if i == 0 and stage > 0 else 1
-                blocks.append(
-                    AudioBlock(
-                        channels,
-                        base_channels * 2**stage,
-                        stride,
-                        factorised=stage < 2,
-                        project=i == 0,
-                    )
-                )
+                blocks.append(AudioBlock(channels, width, stride, stage < 2, project=i == 0))
                 channels = blocks[-1].out_channels
             self.add_sublayer(f"layer{stage + 1}", nn.Sequential(*blocks))
         self.out_channels = channels
@@ -244,7 +240,7 @@ class ResNetAudio(Backbone):
         """x: float32 [N, 1, T, F] -> [N, out_channels, T/8, F/8], sizes rounded up."""
         x = self.conv(x)  # [N, base_channels, T, F]
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)  # T, T/2, T/4, T/8
+            x = stage(x)  # stages end at T, T/2, T/4, T/8
         return x
 
 
@@ -253,12 +249,15 @@ class TSNAudioHead(Head):
     """Mean over time and frequency, dropout, linear classifier.
 
     Args:
-        num_classes: width of the logits; given by the data set where the config does not say it.
-        in_channels: channels of the feature map, the backbone's by default.
+        num_classes: width of the logits; by default the number of classes of the data set.
+        in_channels: channels of the feature map; by default the backbone's.
         dropout_ratio: dropout before the classifier.
         init_std: standard deviation of the classifier's initial weights; the bias starts at 0.
         ls_eps: label smoothing of the training loss.
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
+
+    Raises:
+        ValueError: a share is not in [0, 1).
     """
 
     class_layer = "fc"
@@ -291,17 +290,11 @@ class TSNAudioHead(Head):
         channels = backbone.out_channels
         if self._in_channels not in (None, channels):
             raise ValueError(
-                f"MODEL.head: in_channels is {self._in_channels}, but the backbone gives {channels} channels; "
-                f"set in_channels: {channels} or leave it out"
+                f"MODEL.head: in_channels is {self._in_channels}, but the backbone gives "
+                f"{channels} channels; set in_channels: {channels} or leave it out"
             )
-        weight_attr, bias_attr = (
-            ParamAttr(initializer=Normal(std=self._std)),
-            ParamAttr(initializer=Constant(0.0)),
-        )
-        self.fc = nn.Linear(
-            channels, self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
-        )
+        self.fc = linear_classifier(channels, self.num_classes, self._std)
 
     def forward(self, features):
-        """features: float [N, C, T, F] -> logits [N, num_classes]."""
+        """float [N, C, T, F] -> logits [N, num_classes]."""
         return self.fc(self.dropout(features.mean([2, 3])))

@@ -1,4 +1,4 @@
-"""A recognizer of pictures and sound, and what decides which sounds are learnt from: masks, wrong sounds, their order."""
+"""The recognizer of frames and audio, and the negative audio of its synchronization loss."""
 
 from typing import Annotated
 
@@ -12,32 +12,37 @@ from paddlevideo.losses import synchronisation_loss
 from paddlevideo.models.base import Recognizer
 from paddlevideo.models.recognizer import pathway_problems
 
-MIN_VARIANCE = 0.01  # of a log-mel clip with sound in it
-MAX_COSINE = 0.99999  # between a log-mel clip and one that can be told from it
+MIN_VARIANCE = 0.01  # of a log-mel clip that is not silent
+MAX_COSINE = 0.99999  # between two log-mel clips that can be distinguished
 SYNC_INPUTS = ("audio_negative", "epoch")
 
 
 @register("framework")
 class AudioVisualRecognizer(Recognizer):
-    """A network over clips with sound, which may also learn whether picture and sound belong together.
+    """A network over clips with audio, which may also learn whether frames and audio match.
 
-    A clip without sound (see `has_audio`) is classified by its pictures alone: nothing of the audio pathway reaches its
-    logits. One whose pictures are all zeros is classified by its sound alone. So a program scores each modality of a clip
-    where the inputs of the other are set to zeros; `only` does that, for the names in `modalities`.
+    A clip without audio (see `has_audio`) is classified by its frames alone: nothing of the audio
+    pathway reaches its logits. A clip whose frames are all zero is classified by its audio alone.
+    A program therefore scores one modality when the inputs of the other are zero; `keep_only` does
+    this for the names in `modalities`.
 
-    Training with `audio_negative` takes embeddings as well, for the loss `losses.synchronisation_loss`. Wrong sounds follow a
-    curriculum: easy ones, of other clips in the batch, and after `hard_from_epoch` in part hard ones, of the same video.
+    Training with `audio_negative` also computes embeddings for `losses.synchronisation_loss`. The
+    negative audio follows a curriculum: easy negatives come from other clips of the batch; from
+    `hard_from_epoch` on, some are hard negatives, which come from the same video.
 
     Args:
-        backbone: clips and sounds by name -> (features, embeddings); has `inputs`, `out_channels`, `alpha`, `audio_alpha`.
-        head: features -> logits [N, K]; has `connect(channels)`, `num_classes`, `label_smoothing`.
-        sync_weight: of the synchronisation losses, each against the classification loss.
-        label_weight: of the classification loss; 0 learns without labels.
-        sync_margin: distance, at most 1, from which on a wrong sound is far enough.
-        hard_from_epoch: the first epoch, from 0, with hard wrong sounds.
-        hard_share: of the batch, from then on.
-        train_backbone: False keeps the backbone as it was loaded, batch norms too, and trains the head alone (linear probe).
+        backbone: clips and audio by name -> (features, embeddings).
+        head: features -> logits [N, K].
+        sync_weight: weight of each synchronization loss relative to the classification loss.
+        label_weight: weight of the classification loss; 0 trains without labels.
+        sync_margin: distance, at most 1, beyond which negative audio adds no loss.
+        hard_from_epoch: first epoch with hard negatives, from 0.
+        hard_share: share of hard negatives in a batch from then on.
+        train_backbone: False freezes the backbone, batch norms included, and trains the head alone
+            (linear probe).
 
+    Raises:
+        ValueError: a weight, a share or the margin is out of range.
     """
 
     view_average = "probabilities"
@@ -58,15 +63,13 @@ class AudioVisualRecognizer(Recognizer):
             raise ValueError(f"MODEL: hard_share is {hard_share}; it must be in [0, 1]")
         if min(sync_weight, label_weight) < 0 or not 0 < sync_margin <= 1:
             raise ValueError(
-                f"MODEL: sync_weight is {sync_weight}, label_weight {label_weight}, sync_margin {sync_margin}; expected "
-                "weights of at least 0 and a margin in (0, 1], the largest distance there is"
+                f"MODEL: sync_weight is {sync_weight}, label_weight {label_weight}, sync_margin "
+                f"{sync_margin}; expected weights of at least 0 and a margin in (0, 1], where 1 is "
+                "the largest distance"
             )
         super().__init__(backbone, head)
-        self.sync_weight, self.label_weight, self.sync_margin = (
-            sync_weight,
-            label_weight,
-            sync_margin,
-        )
+        self.sync_weight, self.label_weight = sync_weight, label_weight
+        self.sync_margin = sync_margin
         self.hard_from_epoch, self.hard_share = hard_from_epoch, hard_share
         self.train_backbone = train_backbone
         if not train_backbone:
@@ -112,25 +115,26 @@ class AudioVisualRecognizer(Recognizer):
         return problems
 
     def forward(self, inputs):
-        """Logits [N, K]; in evaluation they are log-probabilities, as those of `Recognizer3D`.
+        """Clips and audio -> logits [N, K]; in evaluation log-probabilities, as of `Recognizer3D`.
 
         Args:
-            inputs: by the names of `inputs`. In training also, for the embeddings: `audio_negative` float32 [N, 1, T, F], a
-                sound of the same video at another time (the clip's own sound where there is none: such a pair does not
-                count), and `epoch`, a number from 0.
+            inputs: by the names of `inputs`. In training, the embeddings also need
+                `audio_negative` float32 [N, 1, T, F], audio of the same video at another time, and
+                `epoch`, from 0. A video without audio at another time repeats the clip's own audio,
+                and the pair does not count.
 
         Returns:
-            in evaluation logits; in training (logits, embeddings) with the embeddings of
-            `AVSlowFast.forward`, none without `audio_negative`.
+            in evaluation logits; in training (logits, embeddings), see `AVSlowFast.forward`. The
+            embeddings are empty without `audio_negative`.
 
         Raises:
             ValueError: an input is missing, or its shape does not fit.
         """
         if not self.train_backbone:
-            self.backbone.eval()  # whatever mode the whole is put into
+            self.backbone.eval()  # model.train() switches it to training mode
         clips = {name: inputs[name] for name in inputs if name in self.inputs}
         if self.training and self.train_backbone and "audio_negative" in inputs:
-            clips |= self._wrong_sounds(inputs)
+            clips |= self._negatives(inputs)
         features, embeddings = self.backbone(clips)
         logits = self.head(features)
         return (logits, embeddings) if self.training else logits
@@ -157,40 +161,43 @@ class AudioVisualRecognizer(Recognizer):
         return outputs[0] if self.training else outputs
 
     def embed(self, inputs):
-        """What the network makes of pictures and of sound to compare them, neither having heard or seen the other.
+        """Visual and audio embeddings of each clip, neither influenced by the other modality.
 
         Args:
             inputs: by the names of `inputs`.
 
         Returns:
-            ({"s3": (visual, sound), ...}, audible): float32 [N, D] of length 1 each, and float32 [N, 1], 0 where a clip has no
-            sound.
+            ({"s3": (visual, audio), ...}, present): float32 [N, D] of length 1 each, and float32
+            [N, 1], 0 where a clip has no audio.
         """
         audio = inputs["audio"]
-        # Silence takes the sound's place at the junctions, and the sound that of a wrong one: it is not added to the pictures.
+        # The backbone never adds negative audio to the frames, so the audio is passed as negative
+        # and silence as the clips' own.
         clips = {
             **inputs,
             "audio": paddle.zeros_like(audio),
             "audio_negative": audio,
             "sync_valid": has_audio(audio),
         }
-        found = self.backbone(clips)[1]
-        pairs = {
-            stage: tuple(F.normalize(x.astype("float32"), axis=-1) for x in (visual, sound))
-            for stage, (visual, _, sound, _) in found.items()
-        }
+        _, embeddings = self.backbone(clips)
+        pairs = {}
+        for stage, (visual, _, negative, _) in embeddings.items():
+            vectors = (visual, negative)
+            pairs[stage] = tuple(F.normalize(x.astype("float32"), axis=-1) for x in vectors)
         return pairs, has_audio(audio).unsqueeze(1)
 
-    def _wrong_sounds(self, inputs):
-        """For each clip a sound that is not its own, and whether there is telling them apart."""
+    def _negatives(self, inputs):
+        """For each clip negative audio, and whether it can be distinguished from its own."""
         if "epoch" not in inputs:
             raise ValueError(
-                "AudioVisualRecognizer takes 'epoch' beside 'audio_negative': the wrong sounds follow a curriculum"
+                "AudioVisualRecognizer takes 'epoch' together with 'audio_negative', because the "
+                "negative audio follows a curriculum"
             )
         audio, negative = inputs["audio"], inputs["audio_negative"]
         if list(negative.shape) != list(audio.shape):
             raise ValueError(
-                f"'audio_negative' is {list(negative.shape)}; expected the shape of 'audio', {list(audio.shape)}"
+                f"'audio_negative' is {list(negative.shape)}; "
+                f"expected the shape of 'audio', {list(audio.shape)}"
             )
         share = self.hard_share if int(inputs["epoch"]) >= self.hard_from_epoch else 0.0
         negative = negative[paddle.to_tensor(negative_order(audio.shape[0], share))]
@@ -198,33 +205,34 @@ class AudioVisualRecognizer(Recognizer):
 
 
 def has_audio(audio):
-    """Whether there is sound: a log-mel spectrogram of one value is silence, or stands for none.
+    """Whether a clip has audio: a constant log-mel spectrogram is silence or a missing audio track.
 
     Args:
-        audio: normalised log-mel, float [N, 1, T, F].
+        audio: normalized log-mel spectrograms, float [N, 1, T, F].
 
     Returns:
         float32 [N], 1 where the variance is above MIN_VARIANCE, otherwise 0.
     """
     audio = audio.astype("float32")
-    deviation = audio - audio.mean([1, 2, 3], keepdim=True)
-    return ((deviation * deviation).mean([1, 2, 3]) > MIN_VARIANCE).astype("float32")
+    centered = audio - audio.mean([1, 2, 3], keepdim=True)
+    return ((centered * centered).mean([1, 2, 3]) > MIN_VARIANCE).astype("float32")
 
 
 def has_frames(clip):
-    """float [N, C, T, H, W] -> float32 [N]: 0 where a clip is nothing but zeros, which stands for no pictures."""
+    """Whether a clip has frames: float [N, C, T, H, W] -> float32 [N], 0 for a clip of zeros."""
     clip = clip.astype("float32")
     return ((clip * clip).mean([1, 2, 3, 4]) > 0).astype("float32")
 
 
 def distinguishable(audio, negative):
-    """Whether a synchronisation loss makes sense: both have sound, and they are not the same.
+    """Whether a synchronization loss is meaningful: neither audio is silent, and they differ.
 
     Args:
-        audio, negative: normalised log-mel, float [N, 1, T, F], sounds that do and do not belong to the pictures.
+        audio: the clips' own audio, normalized log-mel, float [N, 1, T, F].
+        negative: audio that does not belong to the clips, of the same shape.
 
     Returns:
-        float32 [N] of 0 and 1; their cosine, about zero, must be below MAX_COSINE.
+        float32 [N] of 0 and 1; the cosine similarity of a distinguishable pair is below MAX_COSINE.
     """
     a, b = (x.astype("float32").flatten(1) for x in (audio, negative))
     cosine = (a * b).sum(1) / ((a * a).sum(1) * (b * b).sum(1)).sqrt().clip(min=1e-8)
@@ -232,27 +240,28 @@ def distinguishable(audio, negative):
 
 
 def negative_order(num_clips: int, hard_share: float) -> list[int]:
-    """Whose wrong sound each clip of a batch gets: of the next one (easy), or its own video's (hard).
+    """The clip of a batch whose negative audio each clip gets.
 
-    The first (1 - hard_share) of the clips, at least one, pass theirs around; the others keep their own, as in the authors'
-    code. One clip alone keeps its own.
+    The first (1 - hard_share) of the clips, at least one, get that of the next clip (easy); the
+    last of them gets that of the first clip. The other clips get that of their own video (hard), as
+    in the authors' code. A single clip gets its own.
 
     Args:
-        num_clips: in the batch of a rank.
-        hard_share: of clips with a hard one.
+        num_clips: clips of the batch on a rank.
+        hard_share: share of clips with a hard negative.
 
     Returns:
-        an index into the batch for each clip.
+        for each clip an index into the batch.
     """
     easy = max(int((1 - hard_share) * num_clips), 1)
     return [(i + 1) % easy if i < easy else i for i in range(num_clips)]
 
 
-def only(inputs, names):
-    """The inputs of one modality: those of other names are set to zeros, which stand for no sound and no pictures.
+def keep_only(inputs, names):
+    """The inputs of one modality: all others are set to zero, which means no audio or no frames.
 
     Args:
         inputs: arrays or tensors by name.
-        names: which stay as they are, as `modalities` lists them.
+        names: inputs that stay unchanged, from `modalities`.
     """
     return {name: value if name in names else value * 0 for name, value in inputs.items()}

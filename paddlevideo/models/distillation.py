@@ -1,9 +1,11 @@
-"""A student that learns from a teacher beside the labels; afterwards it stands alone, as any recognizer of its kind.
+"""Distillation: a student learns from a teacher and from labels, and is then used alone.
 
-Papers: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; Zhang et al. 2018, "Deep Mutual Learning".
+Papers: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; Zhang et al. 2018, "Deep
+Mutual Learning".
 Published: PP-TSN, 8 segments, 75.06 % top-1 on Kinetics-400 distilled (PaddleVideo's model page).
-Differs from PaddleVideo, whose config sections these are: a frozen teacher is in evaluation mode, so its statistics and its
-dropout do not move; the student's weights carry the plain model's names; a head's label smoothing counts.
+Differs from PaddleVideo, whose config sections are used: a frozen teacher is in evaluation mode, so
+its statistics do not change and it has no dropout; the student's weights have the names of the
+plain model; the label smoothing of a head applies.
 """
 
 from collections.abc import Mapping
@@ -21,19 +23,21 @@ from paddlevideo.sample import InputSpec
 GROUND_TRUTH = "GroundTruth"
 STUDENT = "Student"
 TEACHER = "Teacher"
+FRAME_INPUTS = {"frames", "slow", "fast"}  # inputs that are made from the frames of a clip
 
 
 class Role:
-    """One of the models of a distillation, as the plain config of that model describes it.
+    """One of the models of a distillation, described as in its own plain config.
 
     Args:
-        framework: which recognizer it is.
-        weights: a file of a whole model of this kind, as training it alone writes; loaded by the engine.
-        num_frames: frames (segments) that this model sees of a training clip, evenly spread over it; None for all of them.
-        parts: the arguments of the framework: `backbone`, `head`, and what else it takes.
+        framework: name of the recognizer.
+        weights: weight file of a complete model of this kind, as its own training writes it.
+        num_frames: number of frames (segments) that this model takes of a training clip, evenly
+            spaced; None for all.
+        parts: arguments of the framework: `backbone`, `head` and others.
 
     Raises:
-        ValueError: there is no such framework, or it does not classify clips into one class each.
+        ValueError: the framework does not exist, or does not assign one class per clip.
     """
 
     def __init__(
@@ -53,27 +57,27 @@ class Role:
             raise ValueError(f"framework: {error.args[0]}") from None
         if make.multi_label or make is RecognizerDistillation:
             raise ValueError(
-                f"framework is {framework}; expected a recognizer that gives a clip one class"
+                f"framework is {framework}; expected a recognizer that assigns one class per clip"
             )
         self.model = make(**parts)
 
     @staticmethod
     def further_parameters(given: Mapping) -> dict:
-        """What a config may say beside: the arguments of the framework that it names."""
+        """The further arguments that a config may have: those of the framework it names."""
         try:
             return lookup("framework", str(given.get("framework", "Recognizer2D"))).parameters()
-        except KeyError:  # told when it is made
+        except KeyError:  # __init__ reports the unknown framework
             return lookup("framework", "Recognizer2D").parameters()
 
 
 @register("distilled")
 class Teacher(Role):
-    """Who is learnt from; see `Role`."""
+    """The model that the student learns from; see `Role`."""
 
 
 @register("distilled")
 class Student(Role):
-    """Who learns, and is evaluated; see `Role`."""
+    """The model that learns from the teacher and is evaluated; see `Role`."""
 
 
 Loss = Annotated[Any, Kind("distillation_loss")]
@@ -81,7 +85,12 @@ Loss = Annotated[Any, Kind("distillation_loss")]
 
 @dataclass(frozen=True)
 class Losses:
-    """What training minimises, summed; and what validation reports, which is the student's cross entropy in any case."""
+    """The losses of a config.
+
+    Args:
+        Train: losses that training minimizes, summed.
+        Val: empty or the student's cross entropy, which validation reports in every case.
+    """
 
     Train: list[Loss]
     Val: list[Loss] = field(default_factory=list)
@@ -89,23 +98,22 @@ class Losses:
 
 @register("framework")
 class RecognizerDistillation(Recognizer):
-    """A student and its teacher on the same clips: both in training, the student alone in evaluation.
+    """A student and its teacher on the same clips: both in training, the student in evaluation.
 
     Args:
         models: a Teacher and a Student.
         loss: `Train` lists losses between the models and against GroundTruth, see losses.py.
-        freeze_params_list: for each of `models`, whether it stays as it was loaded; none by default.
+        freeze_params_list: for each of `models`, whether its weights are frozen; by default none.
 
     Attributes:
-        Teacher, Student: the recognizers; tensors of a saved file are named `Teacher.*` and `Student.*`.
-        student: the one that is evaluated, exported, and saved by itself.
-        train_losses: of the training, by their names in the log.
-        frozen_prefixes: beginnings of the names of tensors that training does not move.
-        inputs: of the student, which is what a pipeline has to give, in training too.
-        train_inputs: names of what `forward` may use in training.
+        Teacher, Student: the recognizers; the tensors of a weight file are named `Teacher.*` and
+            `Student.*`.
+        student: the recognizer that is evaluated, exported, and saved alone.
+        train_losses: training losses by their names in the log.
+        inputs: those of the student; a pipeline provides them in training too.
 
     Raises:
-        ValueError: a model or a loss that does not fit the others.
+        ValueError: a model or a loss does not fit the others.
     """
 
     def __init__(
@@ -122,72 +130,70 @@ class RecognizerDistillation(Recognizer):
         freeze = [False] * len(models) if freeze_params_list is None else freeze_params_list
         if len(freeze) != len(models):
             raise ValueError(
-                f"freeze_params_list has {len(freeze)} values, expected one for each of {', '.join(roles)}"
+                f"freeze_params_list has {len(freeze)} values, "
+                f"expected one for each of {', '.join(roles)}"
             )
-        for (name, role), still in zip(roles.items(), freeze, strict=True):
+        for (name, role), frozen in zip(roles.items(), freeze, strict=True):
             self.add_sublayer(name, role.model)
-            if still and role.weights is None:
+            if frozen and role.weights is None:
                 raise ValueError(
-                    f"freeze_params_list freezes {name}, which has no weights; give it 'weights: FILE'"
+                    f"freeze_params_list freezes {name}, which has no weights; "
+                    "give it 'weights: FILE'"
                 )
-            for parameter in self.part(name).parameters() if still else ():
+            for parameter in self.part(name).parameters() if frozen else ():
                 parameter.stop_gradient = True
         self._num_frames = {name: role.num_frames for name, role in roles.items()}
-        self._still = tuple(name for name, still in zip(roles, freeze, strict=True) if still)
-        self.frozen_prefixes = tuple(f"{name}." for name in self._still)
+        self._frozen = tuple(name for name, frozen in zip(roles, freeze, strict=True) if frozen)
+        self.frozen_prefixes = tuple(f"{name}." for name in self._frozen)
         self._check_losses(loss)
-        self.train_losses = {loss_name(each): each for each in loss.Train}
+        self.train_losses = {loss_name(item): item for item in loss.Train}
         widths = {name: self.part(name).num_classes for name in roles}
         if len(set(widths.values())) > 1:
-            raise ValueError(
-                "the models have different classes: "
-                + ", ".join(f"{k} {v}" for k, v in widths.items())
-            )
+            listed = ", ".join(f"{name} {width}" for name, width in widths.items())
+            raise ValueError(f"the models have different numbers of classes: {listed}")
         self.modalities = self.student.modalities
         self.view_average = self.student.view_average
 
-    def _check_losses(self, loss: Losses) -> None:
-        """Every loss joins what it can join, every model takes part, and the student learns."""
-        for each in [*loss.Train, *loss.Val]:
-            pair, name = each.model_name_pairs, type(each).__name__
-            known_pairs = [GROUND_TRUTH] if each.takes_labels else list(self._num_frames)
-            if (
-                len(pair) != 2
-                or pair[0] not in self._num_frames
-                or pair[1] not in known_pairs
-                or pair[0] == pair[1]
-            ):
-                expected = f"[{' or '.join(self._num_frames)}, {' or '.join(known_pairs)}]"
-                raise ValueError(f"loss: {name}: model_name_pairs is {pair}, expected {expected}")
-            if not each.loss_weight > 0:
-                raise ValueError(
-                    f"loss: {name}: loss_weight is {each.loss_weight}; it must be above 0"
-                )
-        if STUDENT in self._still:
-            raise ValueError("freeze_params_list freezes Student, which is to learn")
+    def _check_losses(self, losses: Losses) -> None:
+        """Check that each loss has valid models and weights, and that all models take part."""
+        for loss in [*losses.Train, *losses.Val]:
+            self._check_pair(loss)
+        if STUDENT in self._frozen:
+            raise ValueError("freeze_params_list freezes Student, which must be trained")
         for name in self._num_frames:
-            if not any(name in each.model_name_pairs for each in loss.Train):
+            if not any(name in loss.model_name_pairs for loss in losses.Train):
                 raise ValueError(f"loss.Train has no loss with {name} in its model_name_pairs")
-            if name not in self._still and not any(name in each.learners for each in loss.Train):
+            if name not in self._frozen and not any(name in loss.learners for loss in losses.Train):
                 raise ValueError(
-                    f"{name} learns from no loss in loss.Train; freeze it with freeze_params_list, or add one"
+                    f"{name} learns from no loss in loss.Train; "
+                    "freeze it with freeze_params_list, or add a loss"
                 )
-        keys = [loss_name(each) for each in loss.Train]
+        keys = [loss_name(loss) for loss in losses.Train]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(
                 f"loss.Train has {' and '.join(twice)} twice; keep one and change its loss_weight"
             )
-        if any(
-            each.model_name_pairs != [STUDENT, GROUND_TRUTH] or each.loss_weight != 1
-            for each in loss.Val
-        ):
+        only_pair = [STUDENT, GROUND_TRUTH]
+        if any(loss.model_name_pairs != only_pair or loss.loss_weight != 1 for loss in losses.Val):
             raise ValueError(
-                "loss.Val: validation reports the cross entropy of Student and GroundTruth; list just that, or leave Val out"
+                "loss.Val: validation reports the cross entropy of Student and GroundTruth; "
+                "list only that loss, or leave Val out"
             )
 
+    def _check_pair(self, loss: Any) -> None:
+        pair, name = loss.model_name_pairs, type(loss).__name__
+        learners = list(self._num_frames)
+        targets = [GROUND_TRUTH] if loss.takes_labels else learners
+        valid = len(pair) == 2 and pair[0] in learners and pair[1] in targets
+        if not valid or pair[0] == pair[1]:
+            expected = f"[{' or '.join(learners)}, {' or '.join(targets)}]"
+            raise ValueError(f"loss: {name}: model_name_pairs is {pair}, expected {expected}")
+        if not loss.loss_weight > 0:
+            raise ValueError(f"loss: {name}: loss_weight is {loss.loss_weight}; it must be above 0")
+
     def part(self, name: str) -> Recognizer:
-        """The recognizer of that name."""
+        """The recognizer with this name, Teacher or Student."""
         return getattr(self, name)
 
     @property
@@ -226,38 +232,40 @@ class RecognizerDistillation(Recognizer):
     def problems_with(self, sample, training=False):
         problems = self.student.problems_with(sample)
         if training:  # each model takes its own frames of the clip
-            clips = {k: sample[k] for k in self.train_inputs if k in sample}
+            clips = {name: sample[name] for name in self.train_inputs if name in sample}
+            batch = {name: paddle.to_tensor(clip).unsqueeze(0) for name, clip in clips.items()}
             try:
-                self.clips_of({k: paddle.to_tensor(v).unsqueeze(0) for k, v in clips.items()})
+                self.clips_of(batch)
             except ValueError as error:
                 problems.append(str(error))
         return problems
 
     def losses(self, outputs, batch):
-        """Each loss under its name in the log, their weighted sum, the student's accuracies and
-        the teacher's top-1.
+        """Each loss by its name in the log, their weighted sum, and the accuracies.
+
+        The accuracies are those of the student and the teacher's top-1.
 
         Args:
             outputs: {model: logits [N, K]} of training mode.
             batch: see `Recognizer.losses`.
         """
         smoothing = {name: self.part(name).label_smoothing for name in outputs}
-        each = {name: loss(outputs, batch, smoothing) for name, loss in self.train_losses.items()}
-        total = sum(self.train_losses[name].loss_weight * value for name, value in each.items())
+        parts = {name: loss(outputs, batch, smoothing) for name, loss in self.train_losses.items()}
+        total = sum(self.train_losses[name].loss_weight * value for name, value in parts.items())
         student, teacher = (
             single_label_losses(outputs[name], batch, smoothing[name])
             for name in (STUDENT, TEACHER)
         )
-        return {**student, **each, "loss": total, "teacher_top1": teacher["top1"]}
+        return {**student, **parts, "loss": total, "teacher_top1": teacher["top1"]}
 
     def predictions(self, outputs):
         return outputs[STUDENT] if self.training else outputs
 
     def clips_of(self, inputs: dict) -> dict[str, dict]:
-        """{model: its clips in training, by name}, made of the clips that all share; see `clip_for`.
+        """{model: its training clips by name}, made from the shared clips; see `clip_for`.
 
         Raises:
-            ValueError: a clip is missing or too short for one of them.
+            ValueError: a clip is missing or too short for one of the models.
         """
         return {
             name: clip_for(name, self.part(name), inputs, number)
@@ -265,10 +273,11 @@ class RecognizerDistillation(Recognizer):
         }
 
     def forward(self, inputs):
-        """In evaluation the student's logits [N, K] of its own inputs; in training {model: logits [N, K]}.
+        """Clips -> the student's logits [N, K] in evaluation, {model: logits [N, K]} in training.
 
         Args:
-            inputs: float32 clips by name. In training each model takes its `num_frames` of them, in its own form.
+            inputs: float32 clips by name. In training each model takes `num_frames` of their
+                frames, in its own layout.
 
         Raises:
             ValueError: a clip is missing, too short, or of another shape.
@@ -278,8 +287,8 @@ class RecognizerDistillation(Recognizer):
         logits = {}
         for name, clips in self.clips_of(inputs).items():
             model = self.part(name)
-            if name in self._still:
-                model.eval()  # whatever mode the whole is put into
+            if name in self._frozen:
+                model.eval()  # train() of the distillation switches it to training mode
                 with paddle.no_grad():
                     logits[name] = model.predictions(model(clips)).detach()
             else:
@@ -288,57 +297,52 @@ class RecognizerDistillation(Recognizer):
 
 
 def loss_name(loss: Any) -> str:
-    """What the log calls a loss: ce_student, dml, kl."""
-    return (
-        f"{loss.short_name}_{loss.model_name_pairs[0].lower()}"
-        if loss.takes_labels
-        else loss.short_name
-    )
+    """The name of a loss in the log: ce_student, dml, kl."""
+    if loss.takes_labels:
+        return f"{loss.short_name}_{loss.model_name_pairs[0].lower()}"
+    return loss.short_name
 
 
-def clip_for(name: str, model: nn.Layer, inputs: dict, num_frames: int | None = None) -> dict:
-    """A clip as one model takes it, made from the clip that all share.
+def clip_for(name: str, model: Recognizer, inputs: dict, num_frames: int | None = None) -> dict:
+    """The clip of one model, made from the clip that all models share.
 
-    Of S frames `num_frames` are taken, the middles of as many equal parts. Frames in a row [N, S, 3, H, W] and a pair of
-    pathways, fast [N, 3, T, H, W] and slow with every alpha-th of its frames, are made from each other, so that a network over
-    frames and one over clips may be put together. Inputs other than pictures pass as they are.
+    Of S frames `num_frames` are taken: the middles of as many equal parts. Frames
+    [N, S, 3, H, W] and pathways (fast [N, 3, T, H, W], slow with every alpha-th of its frames) are
+    converted to each other, so a model over frames can learn from one over clips. Other inputs are
+    passed unchanged.
 
     Args:
         name: of the model, for messages.
-        model: has `inputs`, and `alpha` where it takes `slow` and `fast`.
-        inputs: tensors by name; `frames`, or `fast` with its `slow`.
+        model: defines `inputs` and `alpha`.
+        inputs: tensors by name: `frames`, or `fast` and `slow`.
         num_frames: None takes all.
 
     Raises:
-        ValueError: there are fewer frames, or no pictures to make the model's from.
+        ValueError: there are fewer frames, or no frames to make the model's inputs from.
     """
     wanted = model.inputs
     if num_frames is None and all(key in inputs for key in wanted):
         return {key: inputs[key] for key in wanted}
-    others = {
-        key: inputs[key]
-        for key in wanted
-        if key in inputs and key not in ("frames", "slow", "fast")
-    }
     source = "frames" if "frames" in inputs else "fast"
-    if source not in inputs or not {"frames", "slow", "fast"} & set(wanted):
-        only = f" and num_frames {num_frames} of pictures" if num_frames else ""
-        raise ValueError(
-            f"{name} takes {', '.join(wanted)}{only}; it was given {', '.join(inputs) or 'nothing'}"
-        )
+    if source not in inputs or not FRAME_INPUTS & set(wanted):
+        needed = f" and num_frames {num_frames} of frames" if num_frames else ""
+        given = ", ".join(inputs) or "nothing"
+        raise ValueError(f"{name} takes {', '.join(wanted)}{needed}; it was given {given}")
     axis = 1 if source == "frames" else 2
     clip, total = inputs[source], inputs[source].shape[axis]
     count = num_frames or total
     if count > total:
         raise ValueError(
-            f"{name} takes {count} frames, PIPELINE.train gives clips of {total}; sample more, or lower num_frames"
+            f"{name} takes {count} frames, PIPELINE.train gives clips of {total}; "
+            "sample more frames, or lower num_frames"
         )
     if count < total:
         middles = ((np.arange(count) + 0.5) * total / count).astype(np.int64)
         clip = paddle.index_select(clip, paddle.to_tensor(middles), axis)
+    others = {key: inputs[key] for key in wanted if key in inputs and key not in FRAME_INPUTS}
     if "frames" in wanted:
         return {**others, "frames": clip if axis == 1 else clip.transpose([0, 2, 1, 3, 4])}
     fast = clip.transpose([0, 2, 1, 3, 4]) if axis == 1 else clip  # [N, 3, T, H, W]
     slow = np.linspace(0, count - 1, max(count // model.alpha, 1)).astype(np.int64)
-    made = {"fast": fast, "slow": paddle.index_select(fast, paddle.to_tensor(slow), 2)}
-    return {**others, **{key: made[key] for key in wanted if key in made}}
+    pathways = {"fast": fast, "slow": paddle.index_select(fast, paddle.to_tensor(slow), 2)}
+    return {**others, **{key: pathways[key] for key in wanted if key in pathways}}

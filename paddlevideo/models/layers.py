@@ -1,7 +1,8 @@
-"""Pieces that several architectures share: convolution with batch norm, the residual block, the segment head, split norms."""
+"""Layers that several architectures share: convolutions, batch norms, residual block, heads."""
 
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import paddle
 import paddle.nn.functional as F
@@ -12,7 +13,7 @@ from paddle.regularizer import L2Decay
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Backbone, Head
 
-# depth: (bottleneck blocks?, blocks in each of the four stages); He et al. 2016, table 1.
+# depth: (bottleneck blocks?, number of blocks per stage); He et al. 2016, table 1.
 RESNET_DEPTHS = {
     18: (False, (2, 2, 2, 2)),
     34: (False, (3, 4, 6, 3)),
@@ -25,27 +26,30 @@ _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)"
 
 
 class Conv2D(nn.Conv2D):
-    """2-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/models/onednn.py)."""
+    """2-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
     def forward(self, x):
-        sizes = (self.weight, self._stride, self._padding)
+        sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
 
 
 class Conv3D(nn.Conv3D):
-    """3-D convolution with zeros around and without bias, on a CPU by oneDNN where that is on (paddlevideo/models/onednn.py)."""
+    """3-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
     def forward(self, x):
-        sizes = (self.weight, self._stride, self._padding)
+        sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
 
 
 class ConvBN(nn.Layer):
-    """Convolution without bias, then batch norm (epsilon 1e-5, momentum 0.9); "same" padding, no activation.
+    """Convolution without bias, then batch norm (epsilon 1e-5, momentum 0.9).
+
+    The padding is "same"; there is no activation. Convolutions start from a normal distribution
+    of std sqrt(2 / fan_in) (He et al. 2015).
 
     Args:
-        lr_mult: multiplies the learning rate of all of its parameters.
-        norm_decay: False frees scale and offset from weight decay, whatever the optimizer is told.
+        lr_mult: factor on the learning rate of its parameters.
+        norm_decay: False excludes the batch norm from weight decay.
     """
 
     def __init__(
@@ -54,9 +58,8 @@ class ConvBN(nn.Layer):
         super().__init__()
 
         def norm_attr():
-            return ParamAttr(
-                learning_rate=lr_mult, regularizer=None if norm_decay else L2Decay(0.0)
-            )
+            regularizer = None if norm_decay else L2Decay(0.0)
+            return ParamAttr(learning_rate=lr_mult, regularizer=regularizer)
 
         self._conv = Conv2D(
             in_channels,
@@ -64,9 +67,7 @@ class ConvBN(nn.Layer):
             kernel_size,
             stride=[stride, stride],
             padding=[kernel_size // 2] * 2,
-            weight_attr=ParamAttr(
-                learning_rate=lr_mult, initializer=KaimingNormal()
-            ),  # std sqrt(2 / fan_in)
+            weight_attr=ParamAttr(learning_rate=lr_mult, initializer=KaimingNormal()),
             bias_attr=False,
         )
         self._batch_norm = nn.BatchNorm2D(
@@ -82,10 +83,10 @@ class ResidualBlock(nn.Layer):
 
     Args:
         in_channels: channels of the input.
-        width: channels inside; a bottleneck puts out 4 * width, a basic block width.
-        project: the shortcut is a 1x1 convolution (first block of a stage), otherwise the identity.
-        pool_shortcut: a strided shortcut averages 2x2 first instead of skipping pixels (ResNet-D).
-        conv_bn: further arguments of every `ConvBN`.
+        width: inner channels; a bottleneck has 4 * width output channels, a basic block width.
+        project: the shortcut is a 1x1 convolution (first block of a stage), not the identity.
+        pool_shortcut: a strided shortcut averages 2x2 pixels instead of skipping them (ResNet-D).
+        conv_bn: more arguments of every `ConvBN`.
     """
 
     def __init__(
@@ -102,13 +103,13 @@ class ResidualBlock(nn.Layer):
             self.conv1 = ConvBN(width, width, 3, **conv_bn)
             self.conv2 = None
         pooled = pool_shortcut and stride > 1
-        # At an odd border the window holds fewer pixels; the mean is over those that exist.
+        # At an odd border the window has fewer pixels; the mean is over those that exist.
         self.pool = nn.AvgPool2D(stride, stride, ceil_mode=True, exclusive=True) if pooled else None
-        self.short = (
-            ConvBN(in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn)
-            if project
-            else None
-        )
+        self.short = None
+        if project:
+            self.short = ConvBN(
+                in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn
+            )
 
     def forward(self, x):
         y = self.conv1(F.relu(self.conv0(x)))  # [N, width, H/stride, W/stride]
@@ -122,20 +123,25 @@ class ResidualBlock(nn.Layer):
 
 
 class SubBatchNorm3D(nn.BatchNorm3D):
-    """Batch norm that can normalise parts of a batch on their own (sub-batch normalisation, Wu et al. 2020).
+    """Batch norm that normalizes parts of a batch separately (sub-batch norm, Wu et al. 2020).
 
-    Training normalises each of `splits` parts with its own mean and variance, as if each stood on a device of its own; scale
-    and offset are shared. The running statistics are those of the whole batch: the mean of the parts' means, and the mean of
-    their variances plus the variance of their means. So evaluation, tensors and their names are those of plain batch norm,
-    `splits` may change at any time, and there is no other state to save. One split is plain batch norm to the bit.
+    In training each of `splits` parts has its own mean and variance, as if it were on its own
+    device; scale and offset are shared. The running statistics are those of the complete batch:
+    the mean of the parts' means, and the mean of their variances plus the variance of their means.
+    Evaluation, tensors and their names are therefore those of plain batch norm, and `splits` may
+    change at any time. One split is bit-identical to plain batch norm.
 
-    Differs from PaddleVideo, which averages over steps part by part and aggregates then: by that time the parts' means have
-    become alike, and the variance between them is lost.
+    Differs from PaddleVideo, which averages the statistics of each part over the steps and
+    aggregates them afterwards. The averaged means of the parts are almost equal by then, so the
+    variance between the parts is lost.
 
     Args:
         num_features: C.
-        splits: parts of a batch; the number of clips must be a multiple of it in training.
+        splits: number of parts of a batch; in training it must divide the number of clips.
         arguments: of `nn.BatchNorm3D`.
+
+    Raises:
+        ValueError: `splits` is less than 1.
     """
 
     def __init__(self, num_features: int, splits: int = 1, **arguments):
@@ -159,36 +165,33 @@ class SubBatchNorm3D(nn.BatchNorm3D):
             ValueError: in training, `splits` does not divide N.
         """
         if self._splits == 1 or not self.training or self._use_global_stats:
-            return self._normalise(
+            return self._normalize(
                 x, self._mean, self._variance, self.weight, self.bias, self._momentum
             )
-        splits, clips = self._splits, x.shape[0]
-        if clips % splits and clips > 0:  # -1 in a program that leaves the batch open
+        splits, clips, channels = self._splits, x.shape[0], self._num_features
+        if clips % splits and clips > 0:  # -1 in a program with a free batch size
             raise ValueError(
-                f"batch norm: a batch of {clips} clips cannot be cut into {splits} splits; make the batch size a multiple of "
-                f"{splits}, or lower bn_num_splits"
+                f"batch norm: a batch of {clips} clips cannot be divided into {splits} splits; "
+                f"make the batch size a multiple of {splits}, or lower bn_num_splits"
             )
-        # The clips n, n + splits, n + 2 * splits ... make part n: then the parts are channels, and nothing is copied.
-        parts = x.reshape(
-            [-1, splits * self._num_features, 0, 0, 0]
-        )  # [N/splits, splits*C, T, H, W]
-        # Momentum 0 leaves in these what the parts have: [splits*C]
-        means, variances = (
-            paddle.zeros([splits * self._num_features], self._mean.dtype) for _ in range(2)
+        # Part n has the clips n, n + splits, n + 2 * splits ...: a reshape turns parts into
+        # channels without a copy.
+        parts = x.reshape([-1, splits * channels, 0, 0, 0])  # [N/splits, splits*C, T, H, W]
+        # With momentum 0 batch_norm stores the statistics of the parts here: [splits*C]
+        means, variances = (paddle.zeros([splits * channels], self._mean.dtype) for _ in range(2))
+        scale, offset = (
+            p.tile([splits]) for p in cast(Sequence[paddle.Tensor], (self.weight, self.bias))
         )
-        scale, offset = (p.tile([splits]) for p in (self.weight, self.bias))
-        y = self._normalise(parts, means, variances, scale, offset, 0.0).reshape(
-            [-1, self._num_features, 0, 0, 0]
-        )
+        y = self._normalize(parts, means, variances, scale, offset, 0.0)
         with paddle.no_grad():
-            means, variances = (s.reshape([splits, self._num_features]) for s in (means, variances))
+            means, variances = (s.reshape([splits, channels]) for s in (means, variances))
             mean = means.mean(0)
             variance = (variances + (means - mean) ** 2).mean(0)
-            for running, now in ((self._mean, mean), (self._variance, variance)):
-                paddle.assign(self._momentum * running + (1 - self._momentum) * now, running)
-        return y
+            for running, batch in ((self._mean, mean), (self._variance, variance)):
+                paddle.assign(self._momentum * running + (1 - self._momentum) * batch, running)
+        return y.reshape([-1, channels, 0, 0, 0])  # [N, C, T, H, W]
 
-    def _normalise(self, x, mean, variance, scale, offset, momentum):
+    def _normalize(self, x, mean, variance, scale, offset, momentum):
         return F.batch_norm(
             x,
             mean,
@@ -203,33 +206,40 @@ class SubBatchNorm3D(nn.BatchNorm3D):
 
 
 def set_norm_splits(model: nn.Layer, splits: int) -> int:
-    """Let every `SubBatchNorm3D` of a model cut its batches into `splits` parts from now on.
+    """Set the number of splits of every `SubBatchNorm3D` of a model.
 
     Returns:
-        how many there are; 0 says that the model cannot do it.
+        the number of these norms; 0 means that the model does not support splits.
     """
-    norms = [
-        layer for layer in model.sublayers(include_self=True) if isinstance(layer, SubBatchNorm3D)
-    ]
+    layers = model.sublayers(include_self=True)
+    norms = [layer for layer in layers if isinstance(layer, SubBatchNorm3D)]
     for norm in norms:
         norm.splits = splits
     return len(norms)
 
 
+def linear_classifier(channels: int, num_classes: int, std: float = 0.01) -> nn.Linear:
+    """A linear layer whose weights start from a normal distribution of `std`, its bias from 0."""
+    weight_attr = ParamAttr(initializer=Normal(std=std))
+    bias_attr = ParamAttr(initializer=Constant(0.0))
+    return nn.Linear(channels, num_classes, weight_attr=weight_attr, bias_attr=bias_attr)
+
+
 class SegmentHead(Head):
-    """Segment consensus (Wang et al. 2016): mean over space, mean over segments, dropout, linear classifier.
+    """Segment consensus (Wang et al. 2016): mean over space and segments, dropout, classifier.
 
     Args:
         num_classes: width of the logits.
-        in_channels: channels of the feature map; None waits for `connect`, where the recognizer says what its backbone gives.
+        in_channels: channels of the feature map; None takes those of the backbone in `connect`.
         drop_ratio: dropout before the classifier.
         std: standard deviation of the classifier's initial weights; the bias starts at 0.
         ls_eps: label smoothing of the training loss.
-        weight_attr, bias_attr: keyword arguments of the classifier's `ParamAttr` (learning rate, regularizer).
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        weight_attr, bias_attr: arguments of the classifier's `ParamAttr` (learning rate,
+            regularizer).
+        keep_rows: see `Head`.
 
-    Attributes:
-        class_layer: name of the linear layer that has a row of weights for each class.
+    Raises:
+        ValueError: drop_ratio or ls_eps is not in [0, 1).
     """
 
     class_layer = "fc"
@@ -278,32 +288,34 @@ class SegmentHead(Head):
             self._make_classifier(channels)
         elif self.in_channels != channels:
             raise ValueError(
-                f"MODEL.head: in_channels is {self.in_channels}, but the backbone gives {channels} channels; "
-                f"set in_channels: {channels} or leave it out"
+                f"MODEL.head: in_channels is {self.in_channels}, but the backbone gives "
+                f"{channels} channels; set in_channels: {channels} or leave it out"
             )
 
     def forward(self, features, num_segments):
-        """features: float [N*S, C, H, W], the segments of a clip in a row -> logits [N, num_classes]."""
+        """float [N*S, C, H, W], the S segments of a clip in sequence -> logits [N, num_classes]."""
         x = features.mean([2, 3])  # [N*S, C]
         x = x.reshape([-1, num_segments, self.in_channels]).mean(1)  # [N, C]
         return self.fc(self.dropout(x))
 
 
 def paddleclas_name(name: str, stem: Sequence[str], blocks: Sequence[str]) -> str:
-    """The name that a tensor of PaddleClas' present ResNet files has here; any other name comes back unchanged.
+    """Translate a name from a recent ResNet file of PaddleClas; other names come back unchanged.
 
-    PaddleClas once named its tensors as the backbones here do (`conv1_1._conv.weight`) and now counts blocks through all
-    stages (`stem.0.conv.weight`, `blocks.3.conv0.bn._mean`); both generations of files are around.
+    PaddleClas has had two naming schemes. The older one is that of the backbones here
+    (`conv1_1._conv.weight`); the recent one numbers the blocks across all stages
+    (`stem.0.conv.weight`, `blocks.3.conv0.bn._mean`). Files of both are in use.
 
     Args:
-        stem, blocks: our names of the stem's convolutions and of all blocks, in order.
+        stem: names of the stem's convolutions here, in order.
+        blocks: names of all blocks here, in order.
     """
     match = _BLOCK_TENSOR.fullmatch(name)
     if not match:
         return name
     part, number, convolution, kind, tensor = match.groups()
-    ours = stem if part == "stem" else blocks
-    if int(number) >= len(ours):
+    names = stem if part == "stem" else blocks
+    if int(number) >= len(names):
         return name
     layer = "_conv" if kind == "conv" else "_batch_norm"
-    return ".".join(word for word in (ours[int(number)], convolution, layer, tensor) if word)
+    return ".".join(word for word in (names[int(number)], convolution, layer, tensor) if word)

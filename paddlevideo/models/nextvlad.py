@@ -1,12 +1,14 @@
-"""NeXtVLAD: the features of a video's frames, visual and audio, -> one descriptor -> tags.
+"""NeXtVLAD: visual and audio features of a video's frames -> one descriptor -> tags.
 
-Paper: Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level Features for Large-scale Video
-Classification". Table 1 there (89 M parameters) is the default here; cluster_size 112 and gating_reduction 16 make the model
-of under 80 M.
-Weights: those of PaddleCV 1.8 and of the original in TensorFlow map one to one onto the names here, see `models/convert`.
-Conventions: `paddlecv` computes what the Paddle release does, `tensorflow` what the original does; see `vlad.Convention`.
-Differs from both: rows that only pad a batch are not computed, unless they count. Differs from the paper's figure 4: no batch
-norm behind the gate's second layer; neither release has one.
+Paper: Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level
+Features for Large-scale Video Classification". The defaults are the model of its table 1 (89 M
+parameters); cluster_size 112 and gating_reduction 16 give the model of less than 80 M.
+Weights: those of PaddleCV 1.8 and of the original in TensorFlow map one to one to the names here,
+see `models/convert`.
+Conventions: `paddlecv` computes what the Paddle release does, `tensorflow` what the original does;
+see `vlad.Convention`.
+Differs from both: padding frames are not computed, unless the convention counts them. Differs from
+figure 4 of the paper: no batch norm after the gate's second layer; neither release has one.
 """
 
 from collections.abc import Mapping
@@ -23,19 +25,19 @@ from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone, Head
-from paddlevideo.models.vlad import CONVENTIONS, Stream, UnbiasedNorm, sigmoid
+from paddlevideo.models.vlad import CONVENTIONS, Stream, sigmoid
 from paddlevideo.models.youtube8m import EIGEN_PARAM
 from paddlevideo.sample import InputSpec
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Dequantised frames of a batch.
+    """Dequantized frames of a batch of N videos with up to T frames.
 
     Args:
         features: of each stream, float32 [R, D].
-        valid: float32 [N, T], 1 for a frame and 0 for what pads the batch.
-        rows: int64 [R], which of the N*T places the rows are; None where they are all of them.
+        valid: float32 [N, T], 1 for a frame and 0 for padding.
+        rows: int64 [R], indices of the rows among the N*T frames; None where they are all of them.
     """
 
     features: list[paddle.Tensor]
@@ -45,29 +47,33 @@ class Frames:
 
 @register("backbone")
 class NeXtVLAD(Backbone):
-    """Frame features of 8 bits -> one descriptor of a video: a `Stream` of the visual ones and one of the audio ones.
+    """8-bit frame features -> one descriptor per video, from a visual and an audio `Stream`.
 
-    Features are dequantised here: u8 * 4 / 255 - 2, times `eigen_param` for the visual ones, which undoes their whitening, and
-    plus 4 / 512 for the audio ones; so do both releases.
+    The features are dequantized here, as in both releases: u8 * 4 / 255 - 2; visual features are
+    then multiplied by `eigen_param`, which reverses their whitening, and 4 / 512 is added to audio
+    features.
 
     Args:
-        cluster_size: K, clusters of the visual features.
-        groups: G, parts of an expanded feature that are assigned to clusters on their own.
-        expansion: how much wider a feature is made first.
-        audio_cluster_size, audio_groups: of the audio features; None takes those above, or half of them in the `tensorflow`
-            convention.
+        cluster_size: K, number of clusters of the visual features.
+        groups: G, parts of an expanded feature that are assigned to clusters separately.
+        expansion: factor by which a feature is widened first.
+        audio_cluster_size, audio_groups: of the audio features; by default the values above, or
+            half of them in the `tensorflow` convention.
         feature_size: width of a visual feature.
-        audio_size: width of an audio feature; 0 makes a model without sound.
-        whitening: what the visual features are multiplied by. "youtube8m" fits the official ones; otherwise a `.npy` file,
-            float [feature_size], the root of the eigenvalue of each principal component, plus 1e-4; None for features that
-            were not whitened. A weight file brings its own.
-        max_frames: rows of a video that the statistics of the `tensorflow` convention count; the other takes any number.
-        convention: whose computation is followed, PaddleCV's or the original's in TensorFlow.
+        audio_size: width of an audio feature; 0 builds a model without audio.
+        whitening: factors on the visual features. "youtube8m" fits the official features; otherwise
+            a `.npy` file, float [feature_size], with sqrt(eigenvalue) + 1e-4 of each principal
+            component; None for features that were not whitened. A weight file has its own.
+        max_frames: rows of a video that the statistics of the `tensorflow` convention count; the
+            other convention takes any number.
+        convention: follow PaddleCV's computation or the original's in TensorFlow.
 
     Attributes:
-        out_channels: width of the descriptor; `mean_size`: of `mean`.
-        inputs: what `forward` takes.
-        twin: () -> another backbone of the same arguments, with weights of its own.
+        mean_size: width of `mean`.
+        twin: () -> another backbone with the same arguments and its own weights.
+
+    Raises:
+        ValueError: a size is out of range, or the whitening does not fit.
     """
 
     def __init__(
@@ -84,114 +90,116 @@ class NeXtVLAD(Backbone):
         convention: Literal["paddlecv", "tensorflow"] = "paddlecv",
     ):
         super().__init__()
-        self.convention = rules = CONVENTIONS[convention]
+        self.convention = CONVENTIONS[convention]
         self.max_frames = max_frames
-        self.video = Stream(feature_size, cluster_size, groups, expansion, rules)
+        self.video = Stream(feature_size, cluster_size, groups, expansion, self.convention)
         self.audio = None
         if audio_size:
-            share = 2 if rules.half_audio else 1
-            sizes = audio_cluster_size or cluster_size // share, audio_groups or groups // share
-            self.audio = Stream(audio_size, *sizes, expansion, rules)
+            divisor = 2 if self.convention.half_audio else 1
+            sizes = audio_cluster_size or cluster_size // divisor, audio_groups or groups // divisor
+            self.audio = Stream(audio_size, *sizes, expansion, self.convention)
         self.streams = [self.video, self.audio] if self.audio else [self.video]
         self.out_channels = sum(stream.out_channels for stream in self.streams)
         self.mean_size = feature_size + audio_size
-        self.register_buffer("eigen_param", paddle.to_tensor(_factors(whitening, feature_size)))
+        factors = _whitening_factors(whitening, feature_size)
+        self.register_buffer("eigen_param", paddle.to_tensor(factors))
         self.inputs = {"rgb": InputSpec((None, None, feature_size), "uint8", "N T D")}
         if self.audio:
             self.inputs["audio"] = InputSpec((None, None, audio_size), "uint8", "N T D")
         self.inputs["num_frames"] = InputSpec((None,), "int64", "N")
         self.twin = partial(
-            type(self), cluster_size, groups, expansion, audio_cluster_size, audio_groups, feature_size, audio_size,
-            whitening, max_frames, convention,
+            type(self), cluster_size, groups, expansion, audio_cluster_size, audio_groups,
+            feature_size, audio_size, whitening, max_frames, convention,
         )  # fmt: skip
 
     def forward(self, inputs):
-        """inputs: {"rgb": uint8 [N, T, D], "audio": uint8 [N, T, Da], "num_frames": int64 [N]} -> float [N, out_channels].
+        """Features by name -> descriptor float [N, out_channels].
 
-        What stands behind the first `num_frames` frames of a video changes nothing. A video without frames has zeros where
-        others have what was aggregated.
+        Args:
+            inputs: {"rgb": uint8 [N, T, D], "audio": uint8 [N, T, Da], "num_frames": int64 [N]}.
+                Values after the first `num_frames` frames of a video have no effect. The
+                aggregated features of a video without frames are zero.
 
         Raises:
-            ValueError: an input is missing or has another shape, a video has more than T frames, or no video has any in
-                training.
+            ValueError: an input is missing or has another shape, a video has more than T frames,
+                or no video of a training batch has a frame.
         """
         return self.describe(self.frames(inputs))
 
     def describe(self, frames: Frames):
         """Descriptor of each video, float [N, out_channels]."""
-        parts = [
+        descriptors = [
             self.streams[i](x, frames.valid, frames.rows) for i, x in enumerate(frames.features)
         ]
-        return paddle.concat(parts, 1)
+        return paddle.concat(descriptors, 1)
 
     def frames(self, inputs: Mapping) -> Frames:
-        """The frames as numbers. Those that pad the batch are left out; not in a program, which is the same for any batch, and
-        not where they count.
+        """Dequantize the frames and leave out padding.
+
+        Padding stays where the convention counts it, and in a program, which is the same for all
+        batches.
 
         Raises:
             ValueError: as in `forward`.
         """
         arrays = self._checked(inputs)
-        # Place t of a video holds a frame where t < num_frames; counted without the shape, which a program leaves open.
-        places = paddle.cumsum(
-            paddle.ones_like(arrays[0][:, :, 0].astype("int64")), 1
-        )  # [N, T], from 1
-        valid = (places <= inputs["num_frames"].reshape([-1, 1])).astype("float32")
+        # A cumulative sum numbers the frames without reading T, which a program leaves free.
+        ones = paddle.ones_like(arrays[0][:, :, 0].astype("int64"))
+        numbers = paddle.cumsum(ones, 1)  # [N, T], from 1
+        valid = (numbers <= inputs["num_frames"].reshape([-1, 1])).astype("float32")
+        count_padding = self.training and self.convention.counts_padding
         rows = None
-        if self.training and self.convention.counts_padding:
-            arrays, valid = (
-                [_padded(x, self.max_frames) for x in arrays],
-                _padded(valid, self.max_frames),
-            )
+        if count_padding:
+            arrays = [_pad(x, self.max_frames) for x in arrays]
+            valid = _pad(valid, self.max_frames)
         elif self.training or paddle.in_dynamic_mode():
             rows = paddle.nonzero(valid.flatten()).flatten()
             if self.training and rows.shape[0] == 0:
                 raise ValueError("NeXtVLAD: a training batch in which no video has a frame")
             rows = None if rows.shape[0] == valid.shape[0] * valid.shape[1] else rows
-        flat = [
-            x.flatten(0, 1) if rows is None else paddle.gather(x.flatten(0, 1), rows)
-            for x in arrays
-        ]
-        features = [self._dequantised(x, number) for number, x in enumerate(flat)]
-        if self.training and self.convention.counts_padding:
-            here = valid.reshape([-1, 1])
+        flat = [x.flatten(0, 1) for x in arrays]
+        if rows is not None:
+            flat = [paddle.gather(x, rows) for x in flat]
+        features = [self._dequantize(x, number) for number, x in enumerate(flat)]
+        if count_padding:
+            mask = valid.reshape([-1, 1])
             features = [
-                here * x + (1 - here) * blank
-                for x, blank in zip(features, self.blanks(), strict=True)
+                mask * x + (1 - mask) * padding
+                for x, padding in zip(features, self.padding_rows(), strict=True)
             ]
         return Frames(features, valid, rows)
 
     def mean(self, frames: Frames):
-        """Mean of each video's features, float [N, mean_size]; of `max_frames` rows where the convention counts padding."""
-        places, means = frames.valid.shape[0] * frames.valid.shape[1], []
-        count = (frames.valid.unsqueeze(1) @ paddle.ones_like(frames.valid).unsqueeze(-1)).squeeze(
-            1
-        )  # [N, 1]
-        blanks = self.blanks()
+        """Mean of each video's features, float [N, mean_size].
+
+        It is the mean of `max_frames` rows where the convention counts padding.
+        """
+        videos, length = frames.valid.shape[0], frames.valid.shape[1]
+        valid = frames.valid.unsqueeze(1)  # [N, 1, T]
+        count = (valid @ paddle.ones_like(frames.valid).unsqueeze(-1)).squeeze(1)  # [N, 1]
+        padding_rows, means = self.padding_rows(), []
         for number, x in enumerate(frames.features):
             if frames.rows is not None:
-                x = paddle.scatter(paddle.zeros([places, x.shape[1]]), frames.rows, x)
-            x = x.reshape([frames.valid.shape[0], frames.valid.shape[1], x.shape[1]])
-            total = (frames.valid.unsqueeze(1) @ x).squeeze(1)  # [N, D]
-            padded = self.convention.counts_padding
-            means.append(
-                (total + (self.max_frames - count) * blanks[number]) / self.max_frames
-                if padded
-                else total / count.clip(min=1)
-            )
+                x = paddle.scatter(paddle.zeros([videos * length, x.shape[1]]), frames.rows, x)
+            x = x.reshape([videos, length, x.shape[1]])
+            total = (valid @ x).squeeze(1)  # [N, D]
+            if self.convention.counts_padding:
+                padding = (self.max_frames - count) * padding_rows[number]
+                means.append((total + padding) / self.max_frames)
+            else:
+                means.append(total / count.clip(min=1))
         return paddle.concat(means, 1)
 
-    def blanks(self) -> list[paddle.Tensor]:
-        """What a row that pads a video is in the `tensorflow` convention, for each stream: float [D].
+    def padding_rows(self) -> list[paddle.Tensor]:
+        """The value of a padding row in the `tensorflow` convention, for each stream: float [D].
 
-        The original pads with zeros and then moves the visual features by 4 / 512, which it had added in dequantising.
+        The original pads with zeros after dequantization, which adds 4 / 512, and then subtracts
+        that from the visual features.
         """
-        return [
-            self.eigen_param * (-4 / 512),
-            *(paddle.zeros([spec.shape[-1]]) for spec in self._specs()[1:]),
-        ]
+        visual = self.eigen_param * (-4 / 512)
+        return [visual, *(paddle.zeros([spec.shape[-1]]) for spec in self._specs()[1:])]
 
-    def _dequantised(self, x, number: int):
+    def _dequantize(self, x, number: int):
         x = x.astype("float32") * (4 / 255) - 2
         return x * self.eigen_param if number == 0 else x + 4 / 512
 
@@ -199,63 +207,57 @@ class NeXtVLAD(Backbone):
         return [spec for name, spec in self.inputs.items() if name != "num_frames"]
 
     def _checked(self, inputs: Mapping) -> list[paddle.Tensor]:
-        missing = [name for name in self.inputs if name not in inputs]
-        if missing:
-            raise ValueError(
-                f"NeXtVLAD takes {_takes(self.inputs)}; it was given {', '.join(inputs) or 'nothing'}"
-            )
+        if any(name not in inputs for name in self.inputs):
+            expected, given = _describe_inputs(self.inputs), ", ".join(inputs) or "nothing"
+            raise ValueError(f"NeXtVLAD takes {expected}; it was given {given}")
         arrays = [inputs[name] for name in self.inputs if name != "num_frames"]
-        if not paddle.in_dynamic_mode():  # sizes are open while a program is written
+        if not paddle.in_dynamic_mode():  # an exported program leaves sizes free
             return arrays
         given = {name: list(inputs[name].shape) for name in self.inputs}
-        fits = all(
-            x.ndim == 3 and x.shape[2] == spec.shape[2]
+        sizes = list(arrays[0].shape[:2])  # [N, T]
+        fits = given["num_frames"] == sizes[:1] and all(
+            list(x.shape) == [*sizes, spec.shape[2]]
             for x, spec in zip(arrays, self._specs(), strict=True)
         )
-        places = list(arrays[0].shape[:2])
-        if (
-            not fits
-            or any(list(x.shape[:2]) != places for x in arrays)
-            or given["num_frames"] != places[:1]
-        ):
-            said = ", ".join(f"{name} {shape}" for name, shape in given.items())
+        if not fits:
+            expected = _describe_inputs(self.inputs)
+            shapes = ", ".join(f"{name} {shape}" for name, shape in given.items())
             raise ValueError(
-                f"NeXtVLAD takes {_takes(self.inputs)}, with one N and T; it was given {said}"
+                f"NeXtVLAD takes {expected}, all with the same N and T; it was given {shapes}"
             )
         least, most = int(inputs["num_frames"].min()), int(inputs["num_frames"].max())
-        if least < 0 or most > places[1]:
+        if least < 0 or most > sizes[1]:
             raise ValueError(
-                f"num_frames is {least} to {most}; a video has 0 to T = {places[1]} frames here"
+                f"num_frames is {least} to {most}; a video must have 0 to T = {sizes[1]} frames"
             )
         return arrays
 
 
-def _takes(inputs: Mapping[str, InputSpec]) -> str:
+def _describe_inputs(inputs: Mapping[str, InputSpec]) -> str:
+    """The inputs as text: rgb uint8 [N, T, 1024], audio uint8 [N, T, 128], num_frames int64 [N]."""
     parts = []
     for name, spec in inputs.items():
-        axes = (
-            axis if size is None else str(size)
-            for axis, size in zip(spec.axes.split(), spec.shape, strict=True)
-        )
-        parts.append(f"{name} {spec.dtype} [{', '.join(axes)}]")
+        axes = zip(spec.axes.split(), spec.shape, strict=True)
+        sizes = ", ".join(axis if size is None else str(size) for axis, size in axes)
+        parts.append(f"{name} {spec.dtype} [{sizes}]")
     return ", ".join(parts)
 
 
-def _padded(x, length: int):
-    """`x` [N, T, ...] with zeros up to `length` frames."""
+def _pad(x, length: int):
+    """Pad `x` [N, T, ...] with zeros to `length` frames."""
     if x.shape[1] > length:
         raise ValueError(
-            f"NeXtVLAD: videos of {x.shape[1]} frames; this convention counts max_frames = {length}, raise that"
+            f"NeXtVLAD: videos of {x.shape[1]} frames; this convention counts "
+            f"max_frames = {length}, increase it"
         )
     if x.shape[1] == length:
         return x
-    return paddle.concat(
-        [x, paddle.zeros([x.shape[0], length - x.shape[1], *x.shape[2:]], x.dtype)], 1
-    )
+    zeros = paddle.zeros([x.shape[0], length - x.shape[1], *x.shape[2:]], x.dtype)
+    return paddle.concat([x, zeros], 1)
 
 
-def _factors(whitening: str | None, size: int) -> np.ndarray:
-    """What undoes the whitening, float32 [size]."""
+def _whitening_factors(whitening: str | None, size: int) -> np.ndarray:
+    """The factors that reverse the whitening, float32 [size]."""
     if whitening is None:
         return np.ones(size, np.float32)
     try:
@@ -266,8 +268,8 @@ def _factors(whitening: str | None, size: int) -> np.ndarray:
         ) from error
     if values.shape != (size,) or values.dtype.kind != "f":
         raise ValueError(
-            f"NeXtVLAD: whitening {whitening} is {values.dtype} {list(values.shape)}, expected floats [{size}], the "
-            "feature_size; features that were not whitened take null"
+            f"NeXtVLAD: whitening {whitening} is {values.dtype} {list(values.shape)}, expected "
+            f"floats [{size}], the feature_size; use null for features that were not whitened"
         )
     return values.astype(np.float32)
 
@@ -277,18 +279,21 @@ class NeXtVLADHead(Head):
     """Dropout, hidden layer, gate, and one logistic classifier per class.
 
     Args:
-        num_classes: width of the logits; given by the data set where the config does not say it.
+        num_classes: width of the logits; by default the number of classes of the data set.
         hidden_size: width of the hidden layer.
-        gating_reduction: how much narrower the gate is inside.
+        gating_reduction: factor by which the gate's inner layer is narrower.
         drop_rate: dropout of the descriptor.
-        l2_decay: weight decay of the classifier, its bias included; the optimizer's own reaches the other weights only.
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        l2_decay: weight decay of the classifier, bias included; the optimizer's own weight decay
+            applies to the other weights only.
+        keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
 
     Attributes:
-        twin: () -> another head of the same arguments, with weights of its own.
+        twin: () -> another head with the same arguments and its own weights.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
-    label_smoothing = 0.0
     class_layer = "classifier"
 
     def __init__(
@@ -305,7 +310,8 @@ class NeXtVLADHead(Head):
             raise ValueError(f"head: drop_rate is {drop_rate}; it must be in [0, 1)")
         if gating_reduction < 1 or hidden_size < gating_reduction:
             raise ValueError(
-                f"head: gating_reduction is {gating_reduction}; it must be at least 1 and at most hidden_size, {hidden_size}"
+                f"head: gating_reduction is {gating_reduction}; it must be at least 1 and at most "
+                f"hidden_size, {hidden_size}"
             )
         self.num_classes, self.drop_rate, self.keep_rows = num_classes, drop_rate, keep_rows
         self._sizes, self._decay = (hidden_size, hidden_size // gating_reduction), l2_decay
@@ -314,16 +320,14 @@ class NeXtVLADHead(Head):
         )
 
     def connect(self, backbone: Backbone) -> None:
-        """Create the layers for the backbone's descriptor, in the backbone's convention."""
+        """Create the layers for the backbone's descriptor, following its convention."""
         channels, convention = backbone.out_channels, backbone.convention
         hidden, narrow = self._sizes
         self.dropout = nn.Dropout(self.drop_rate, mode=convention.dropout)
         self.hidden = convention.linear(channels, hidden, bias=False)
         self.hidden_norm = convention.norm(hidden)
         self.gate_in = convention.linear(hidden, narrow, bias=False)
-        self.gate_norm = (UnbiasedNorm if convention.unbiased_gate else nn.BatchNorm1D)(
-            narrow, momentum=convention.momentum, epsilon=convention.epsilon
-        )
+        self.gate_norm = convention.gate_norm(narrow)
         self.gate_out = convention.linear(narrow, hidden, bias=False)
         decay = L2Decay(self._decay)
         self.classifier = nn.Linear(
@@ -334,7 +338,7 @@ class NeXtVLADHead(Head):
         )
 
     def forward(self, x):
-        """x: float [N, channels] -> logits [N, num_classes], before the sigmoid."""
+        """Descriptor float [N, channels] -> logits [N, num_classes] before the sigmoid."""
         x = self.hidden_norm(self.hidden(self.dropout(x)))  # [N, hidden], no activation
         gate = self.gate_out(F.relu(self.gate_norm(self.gate_in(x))))
         return self.classifier(x * sigmoid(gate))

@@ -1,182 +1,91 @@
-"""Convolutions of a CPU by oneDNN, in dynamic mode too: Paddle ships the library, and calls it in static programs only.
+"""Convolutions on a CPU by oneDNN, in dynamic mode too, where Paddle itself does not use oneDNN.
 
-Paddle's own convolution on a CPU copies every pixel under a kernel into a matrix (for the fast stem of SlowFast 735 times)
-and multiplies that, a clip after the other. oneDNN multiplies in registers. Here its C interface is called directly on the
-memory of Paddle's tensors: same layout, same numbers up to the order of additions (about 1e-6). Measured: docs/benchmarks.md.
+Paddle's own CPU convolution copies every pixel under a kernel into a matrix (735 copies per pixel
+for the fast stem of SlowFast) and multiplies that, one clip after the other. oneDNN multiplies in
+registers. This module calls its C interface directly on the memory of Paddle's tensors: same
+layout, same numbers up to the order of additions (about 1e-6). Measurements: docs/benchmarks.md.
 
     if onednn.supports_conv(x, weight, stride, padding):
         y = onednn.conv(x, weight, stride, padding)
 
-Source: oneDNN developer guide, C API 3.x, https://uxlfoundation.github.io/oneDNN (convolution, reorder).
+Source: oneDNN developer guide, C API 3.x, https://uxlfoundation.github.io/oneDNN (convolution,
+reorder).
 """
 
 import contextlib
-import ctypes
 import functools
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from ctypes import POINTER, Structure, byref, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
+from ctypes import c_int, c_void_p
+from typing import Literal
 
 import paddle
 from paddle.autograd import PyLayer
 
-# Values of the C interface, as dnnl_types.h has them in all of version 3.
-_CPU, _FLOAT32, _ANY_FORMAT, _IN_ORDER, _DIRECT, _OPENMP = 1, 3, 1, 1, 1, 2
-# What a forward convolution is prepared for. Not for inference (96): oneDNN 3.6.2, which Paddle 3.3 ships, then chooses its
-# brgemm code, which reads and writes beside its memory at some sizes (one channel and a stride, a stride above the kernel).
-_FORWARD_TRAINING = 64
-_OWN_SCRATCHPAD = 1  # memory for intermediate results comes from the caller; oneDNN's own belongs to the thread that prepared
-_SRC, _DST, _WEIGHTS, _DIFF_SRC, _DIFF_DST, _DIFF_WEIGHTS = (
-    1,
-    17,
-    33,
-    129,
-    145,
-    161,
-)  # arguments of an execution
-_SCRATCHPAD = 80
-_MEMORY_OF = {
-    _SRC: 129,
-    _DIFF_SRC: 130,
-    _WEIGHTS: 131,
-    _DIFF_WEIGHTS: 132,
-    _DST: 133,
-    _DIFF_DST: 134,
-    _SCRATCHPAD: 136,
-}  # queries of a descriptor
+from paddlevideo.models.onednn_library import (
+    DIFF_DST,
+    DIFF_SRC,
+    DIFF_WEIGHTS,
+    DIRECT,
+    DST,
+    FORWARD_TRAINING,
+    SCRATCHPAD,
+    SRC,
+    WEIGHTS,
+    Argument,
+    OneDNNError,
+    Shape,
+    dimensions,
+    library,
+    missing,
+)
+
+__all__ = ["OneDNNError", "conv", "missing", "supports_conv", "use"]
+
 _ALIGNMENT = 64  # bytes
-_KEPT = 2048  # prepared convolutions; a multigrid run of SlowFast has about 160 a clip shape
+# Number of prepared convolutions; a multigrid run of SlowFast has about 160 per clip shape.
+_CACHE_SIZE = 2048
 
-Shape = tuple[int, ...]
+Kind = Literal["forward", "data", "weights"]  # the convolution, or the gradient of x or weight
 
-
-class OneDNNError(RuntimeError):
-    """oneDNN refused what it was asked for."""
-
-
-class _Version(Structure):
-    _fields_ = (
-        *((name, c_int) for name in ("major", "minor", "patch")),
-        ("hash", ctypes.c_char_p),
-        *((name, ctypes.c_uint) for name in ("cpu_runtime", "gpu_runtime")),
-    )
-
-
-class _Argument(Structure):
-    _fields_ = (("name", c_int), ("memory", c_void_p))
-
-
-# --- the library ---------------------------------------------------------------------------------------------------
-
-
-class _Library:
-    """The C functions, an engine and a stream; `call` raises where a function says that it failed."""
-
-    def __init__(self, folder: Path):
-        self.dnnl = ctypes.CDLL(str(folder / "libdnnl.so.3"))
-        self.openmp = ctypes.CDLL(str(folder / "libiomp5.so"))
-        self.dnnl.dnnl_version.restype = POINTER(_Version)
-        self.version = self.dnnl.dnnl_version().contents
-        if self.version.major != 3 or self.version.cpu_runtime != _OPENMP:
-            raise OSError(
-                f"oneDNN {self.version.major} with runtime {self.version.cpu_runtime}; expected 3 with OpenMP"
-            )
-        self.dnnl.dnnl_primitive_desc_query_md.restype = c_void_p
-        self.dnnl.dnnl_primitive_desc_query_md.argtypes = (c_void_p, c_int, c_int)
-        self.dnnl.dnnl_memory_desc_get_size.restype = c_size_t
-        self.dnnl.dnnl_memory_desc_get_size.argtypes = (c_void_p,)
-        self.dnnl.dnnl_memory_desc_equal.argtypes = (c_void_p, c_void_p)
-        self.dnnl.dnnl_memory_set_data_handle.argtypes = (c_void_p, c_void_p)
-        self.engine = self.make("dnnl_engine_create", c_int(_CPU), c_size_t(0))
-        self.attributes = self.make("dnnl_primitive_attr_create")
-        self.call(
-            "dnnl_primitive_attr_set_scratchpad_mode", self.attributes, c_int(_OWN_SCRATCHPAD)
-        )
-        self.stream = self.make("dnnl_stream_create", self.engine, c_int(_IN_ORDER))
-
-    def call(self, function: str, *arguments) -> None:
-        status = getattr(self.dnnl, function)(*arguments)
-        if status:
-            raise OneDNNError(
-                f"{function} gave status {status}; onednn: false in the config computes without it"
-            )
-
-    def make(self, function: str, *arguments) -> c_void_p:
-        """What a `*_create` function creates."""
-        made = c_void_p()
-        self.call(function, byref(made), *arguments)
-        return made
-
-    @property
-    def threads(self) -> int:
-        return self.openmp.omp_get_max_threads()
-
-
-@functools.cache
-def _library() -> _Library:
-    """
-    Raises:
-        OSError: this installation of Paddle has none that is known here.
-    """
-    if not sys.platform.startswith("linux"):
-        raise OSError(f"known on Linux only, not on {sys.platform}")
-    return _Library(Path(paddle.__file__).parent / "libs")
-
-
-_wanted: ContextVar[bool] = ContextVar("onednn", default=False)
+_enabled: ContextVar[bool] = ContextVar("onednn", default=False)
 _lock = threading.Lock()  # a prepared convolution and the workspace serve one call at a time
 
 
-@functools.cache
-def missing() -> str:
-    """Why oneDNN cannot be used here, "" where it can."""
-    try:
-        _library()
-    except (
-        OSError,
-        AttributeError,
-    ) as error:  # no such file, another version, or no such function in it
-        return str(error)
-    return ""
-
-
 @contextlib.contextmanager
-def use(wanted: bool) -> Iterator[bool]:
-    """Inside, convolutions of this thread run by oneDNN, or not; it is off outside of any `use`.
+def use(enabled: bool) -> Iterator[bool]:
+    """Switch convolutions of this thread to oneDNN, or away from it; outside of `use` it is off.
 
     Yields:
-        whether it is on, which it cannot be where the library is missing.
+        whether it is on; it stays off where the library is missing.
     """
-    token = _wanted.set(wanted)
+    token = _enabled.set(enabled)
     try:
-        yield wanted and not missing()
+        yield enabled and not missing()
     finally:
-        _wanted.reset(token)
+        _enabled.reset(token)
 
 
-@paddle.jit.not_to_static  # a question, no part of a program
+@paddle.jit.not_to_static  # a check, not part of a program
 def supports_conv(
     x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
-    """Whether these are to be convolved here: switched on, float32 in the memory of a CPU, and sizes that come out right.
+    """Whether oneDNN computes this convolution: it is on, and the tensors are float32 on a CPU.
 
-    Sizes that do not fit each other are left to Paddle, whose messages say what is wrong; so are a stride above the kernel and
-    a kernel above what padding leaves of an axis, for which oneDNN 3.6.2 has wrong gradients (tests/parts/models/test_onednn.py).
+    Sizes that do not fit each other are left to Paddle, whose messages explain them. So are a
+    stride larger than the kernel and a kernel larger than an axis minus its padding, for which
+    oneDNN 3.6.2 has wrong gradients (tests/parts/models/test_onednn.py).
     """
-    if not (_wanted.get() and paddle.in_dynamic_mode()) or missing():
+    if not (_enabled.get() and paddle.in_dynamic_mode()) or missing():
         return False
-    if not (
-        x.place.is_cpu_place() and weight.place.is_cpu_place() and paddle.get_device() == "cpu"
-    ):  # where results go
+    on_cpu = x.place.is_cpu_place() and weight.place.is_cpu_place()
+    if not on_cpu or paddle.get_device() != "cpu":  # results are created on the default device
         return False
-    if (
-        not x.dtype == weight.dtype == paddle.float32
-        or len(x.shape) != len(weight.shape)
-        or x.shape[1] != weight.shape[1]
-    ):
+    if not x.dtype == weight.dtype == paddle.float32:
+        return False
+    if len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1]:
         return False
     if min(x.shape) == 0 or min(_output_shape(x.shape, weight.shape, stride, padding)) <= 0:
         return False
@@ -187,21 +96,18 @@ def supports_conv(
     )
 
 
-# --- convolution ---------------------------------------------------------------------------------------------------
-
-
 def conv(
     x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]
 ) -> paddle.Tensor:
-    """Convolution without bias, groups or dilation, with zeros around; gradients as usual, but none of gradients.
+    """Convolution without bias, groups or dilation, with zero padding; has first-order gradients.
 
     Args:
-        x: float32 [N, C, ...] with one to three axes of space.
+        x: float32 [N, C, ...] with one to three spatial axes.
         weight: float32 [O, C, ...].
-        stride, padding: per axis of space.
+        stride, padding: per spatial axis.
 
     Raises:
-        OneDNNError: sizes that do not fit each other.
+        OneDNNError: sizes do not fit each other.
     """
     stride, padding = tuple(stride), tuple(padding)
     if paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
@@ -214,89 +120,82 @@ class _Convolution(PyLayer):
     def forward(ctx, x, weight, stride, padding):
         ctx.save_for_backward(x, weight)
         ctx.sizes = (stride, padding)
-        ctx.wanted = (not x.stop_gradient, not weight.stop_gradient)
+        ctx.needs_grad = (not x.stop_gradient, not weight.stop_gradient)
         return _forward(x, weight, stride, padding)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight = ctx.saved_tensor()
         shapes = (tuple(x.shape), tuple(weight.shape), *ctx.sizes)
-        of_x, of_weight = ctx.wanted
-        grad_x = (
-            _run("data", shapes, {_DIFF_DST: grad, _WEIGHTS: weight}, _DIFF_SRC, x.shape)
-            if of_x
-            else None
-        )
-        grad_weight = (
-            _run("weights", shapes, {_SRC: x, _DIFF_DST: grad}, _DIFF_WEIGHTS, weight.shape)
-            if of_weight
-            else None
-        )
+        x_needs_grad, weight_needs_grad = ctx.needs_grad
+        grad_x = grad_weight = None
+        if x_needs_grad:
+            inputs = {DIFF_DST: grad, WEIGHTS: weight}
+            grad_x = _run("data", shapes, inputs, DIFF_SRC, x.shape)
+        if weight_needs_grad:
+            inputs = {SRC: x, DIFF_DST: grad}
+            grad_weight = _run("weights", shapes, inputs, DIFF_WEIGHTS, weight.shape)
         return grad_x, grad_weight
 
 
 def _forward(x, weight, stride, padding) -> paddle.Tensor:
     shapes = (tuple(x.shape), tuple(weight.shape), stride, padding)
-    return _run("forward", shapes, {_SRC: x, _WEIGHTS: weight}, _DST, _output_shape(*shapes))
+    return _run("forward", shapes, {SRC: x, WEIGHTS: weight}, DST, _output_shape(*shapes))
 
 
 def _run(
-    kind, shapes, inputs: dict[int, paddle.Tensor], output: int, output_shape
+    kind: Kind, shapes, inputs: dict[int, paddle.Tensor], output: int, output_shape
 ) -> paddle.Tensor:
     result = paddle.empty(output_shape, "float32")
     tensors = {name: t if t.is_contiguous() else t.contiguous() for name, t in inputs.items()}
+    addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     with _lock:
-        _prepared(kind, *shapes, _library().threads).run(
-            {n: t.data_ptr() for n, t in tensors.items()} | {output: result.data_ptr()}
-        )
+        prepared = _prepared(kind, *shapes, library().threads)
+        prepared.run(addresses | {output: result.data_ptr()})
     return result
 
 
 def _output_shape(
     x: Sequence[int], weight: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> Shape:
-    space = zip(x[2:], weight[2:], stride, padding, strict=True)
-    return (
-        x[0],
-        weight[0],
-        *((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in space),
-    )
+    axes = zip(x[2:], weight[2:], stride, padding, strict=True)
+    sizes = ((size + 2 * pad - kernel) // step + 1 for size, kernel, step, pad in axes)
+    return (x[0], weight[0], *sizes)
 
 
-@functools.lru_cache(_KEPT)
+# --- prepared convolutions ------------------------------------------------------------------------
+
+
+@functools.lru_cache(_CACHE_SIZE)
 def _prepared(
-    kind, x: Shape, weight: Shape, stride: Shape, padding: Shape, threads: int
+    kind: Kind, x: Shape, weight: Shape, stride: Shape, padding: Shape, threads: int
 ) -> "_Prepared":
-    """A convolution of these sizes, ready to run; it belongs to a number of threads."""
+    """A convolution of these sizes, ready to run with this number of threads."""
     return _Prepared(kind, x, weight, stride, padding)
 
 
 class _Prepared:
-    """One convolution and the conversions between Paddle's layout and those that it is fastest with.
+    """A convolution, and the conversions between Paddle's layout and the fastest for oneDNN."""
 
-    Args:
-        kind: "forward", or the gradient of "data" or "weights".
-    """
-
-    def __init__(self, kind: str, x: Shape, weight: Shape, stride: Shape, padding: Shape):
-        self._dnnl = _library().dnnl
+    def __init__(self, kind: Kind, x: Shape, weight: Shape, stride: Shape, padding: Shape):
+        self._library = library()
         self._owned: list[tuple[str, c_void_p]] = []  # (function that frees it, handle)
-        self._steps: list[tuple] = []
-        self._bytes = 0  # of the workspace
-        self._outer: dict[int, c_void_p] = {}  # Paddle's memory, by argument
-        self._inner: list[tuple[c_void_p, int]] = []  # (memory, place in the workspace)
+        self._steps: list[tuple] = []  # (primitive, number of arguments, arguments)
+        self._workspace_size = 0  # bytes
+        self._paddle_memory: dict[int, c_void_p] = {}  # by argument
+        self._work_memory: list[tuple[c_void_p, int]] = []  # (memory, offset in the workspace)
         y = _output_shape(x, weight, stride, padding)
-        descriptor = self._descriptor(kind, x, weight, y, stride, padding)
-        inputs, output = {
-            "forward": ({_SRC: x, _WEIGHTS: weight}, (_DST, y)),
-            "data": ({_DIFF_DST: y, _WEIGHTS: weight}, (_DIFF_SRC, x)),
-            "weights": ({_SRC: x, _DIFF_DST: y}, (_DIFF_WEIGHTS, weight)),
+        descriptor = self._describe(kind, x, weight, y, stride, padding)
+        inputs, (output, output_shape) = {
+            "forward": ({SRC: x, WEIGHTS: weight}, (DST, y)),
+            "data": ({DIFF_DST: y, WEIGHTS: weight}, (DIFF_SRC, x)),
+            "weights": ({SRC: x, DIFF_DST: y}, (DIFF_WEIGHTS, weight)),
         }[kind]
-        arguments = [(name, self._into(descriptor, name, shape)) for name, shape in inputs.items()]
-        result, conversion = self._out_of(descriptor, *output)
-        self._step(descriptor, [*arguments, (output[0], result)])
+        arguments = [(name, self._input(descriptor, name, shape)) for name, shape in inputs.items()]
+        result, conversion = self._output(descriptor, output, output_shape)
+        self._add_step(descriptor, [*arguments, (output, result)])
         if conversion:
-            self._step(*conversion)
+            self._add_step(*conversion)
 
     def run(self, addresses: dict[int, int]) -> None:
         """Compute.
@@ -304,117 +203,108 @@ class _Prepared:
         Args:
             addresses: of contiguous float32 memory, by argument.
         """
-        library = _library()
-        work = _workspace(self._bytes)
-        for name, memory in self._outer.items():
-            library.dnnl.dnnl_memory_set_data_handle(memory, addresses[name])
-        for memory, place in self._inner:
-            library.dnnl.dnnl_memory_set_data_handle(memory, work + place)
+        set_address = self._library.dnnl.dnnl_memory_set_data_handle
+        workspace = _workspace(self._workspace_size)
+        for name, memory in self._paddle_memory.items():
+            set_address(memory, addresses[name])
+        for memory, offset in self._work_memory:
+            set_address(memory, workspace + offset)
+        stream = self._library.stream
         for primitive, count, arguments in self._steps:
-            library.call("dnnl_primitive_execute", primitive, library.stream, count, arguments)
+            self._library.call("dnnl_primitive_execute", primitive, stream, count, arguments)
 
-    def _descriptor(self, kind, x, weight, y, stride, padding) -> c_void_p:
-        """Of the convolution, with the layouts left to it."""
-        library = _library()
-        sizes = [
-            self._own("dnnl_memory_desc_destroy", _free_layout(shape)) for shape in (x, weight, y)
-        ]
-        space = (_dims(stride), _dims((0,) * len(stride)), _dims(padding), _dims(padding))
-        create, destroy = "dnnl_convolution_{}_primitive_desc_create", "dnnl_primitive_desc_destroy"
-        source, kernel, target = sizes
-        made = library.make(
-            create.format("forward"),
-            library.engine,
-            c_int(_FORWARD_TRAINING),
-            _DIRECT,
+    def _describe(self, kind: Kind, x, weight, y, stride, padding) -> c_void_p:
+        """The primitive descriptor of the convolution; oneDNN chooses the layouts."""
+        source, kernel, target = (
+            self._own("dnnl_memory_desc_destroy", self._library.free_layout(shape))
+            for shape in (x, weight, y)
+        )
+        no_dilation = dimensions((0,) * len(stride))
+        pads = dimensions(padding)
+        space = (dimensions(stride), no_dilation, pads, pads)
+        forward = self._own(
+            "dnnl_primitive_desc_destroy",
+            self._library.make(
+                "dnnl_convolution_forward_primitive_desc_create",
+                self._library.engine,
+                c_int(FORWARD_TRAINING),
+                DIRECT,
+                source,
+                kernel,
+                None,  # no bias
+                target,
+                *space,
+                self._library.attributes,
+            ),
+        )
+        if kind == "forward":
+            return forward
+        bias = (None,) if kind == "weights" else ()
+        gradient = self._library.make(
+            f"dnnl_convolution_backward_{kind}_primitive_desc_create",
+            self._library.engine,
+            DIRECT,
             source,
             kernel,
-            None,
+            *bias,
             target,
             *space,
-            library.attributes,
+            forward,
+            self._library.attributes,
         )
-        self._own(destroy, made)
-        if kind == "forward":
-            return made
-        bias = (None,) if kind == "weights" else ()
-        shapes = (source, kernel, *bias, target)
-        gradient = library.make(
-            create.format(f"backward_{kind}"),
-            library.engine,
-            _DIRECT,
-            *shapes,
-            *space,
-            made,
-            library.attributes,
-        )
-        return self._own(destroy, gradient)
+        return self._own("dnnl_primitive_desc_destroy", gradient)
 
-    def _into(self, descriptor: c_void_p, name: int, shape: Shape) -> c_void_p:
-        """The memory that the convolution reads, converted from Paddle's where the layouts differ."""
-        plain, wanted = self._plain(shape), _layout(descriptor, name)
-        outer = self._outer[name] = self._memory(plain)
-        if _library().dnnl.dnnl_memory_desc_equal(plain, wanted):
-            return outer
-        inner = self._temporary(wanted)
-        self._step(self._conversion(plain, wanted), [(_SRC, outer), (_DST, inner)])
-        return inner
+    def _input(self, descriptor: c_void_p, name: int, shape: Shape) -> c_void_p:
+        """The memory that the convolution reads, converted from Paddle's where layouts differ."""
+        plain, wanted = self._layouts(descriptor, name, shape)
+        memory = self._paddle_memory[name] = self._memory(plain)
+        if self._library.same_layout(plain, wanted):
+            return memory
+        converted = self._add_work_memory(wanted)
+        self._add_step(self._conversion(plain, wanted), [(SRC, memory), (DST, converted)])
+        return converted
 
-    def _out_of(
+    def _output(
         self, descriptor: c_void_p, name: int, shape: Shape
     ) -> tuple[c_void_p, tuple | None]:
-        """The memory that the convolution writes, and the step that converts it to Paddle's where the layouts differ."""
-        plain, wanted = self._plain(shape), _layout(descriptor, name)
-        outer = self._outer[name] = self._memory(plain)
-        if _library().dnnl.dnnl_memory_desc_equal(plain, wanted):
-            return outer, None
-        inner = self._temporary(wanted)
-        return inner, (self._conversion(wanted, plain), [(_SRC, inner), (_DST, outer)])
+        """The memory that the convolution writes, and the step that converts it to Paddle's."""
+        plain, wanted = self._layouts(descriptor, name, shape)
+        memory = self._paddle_memory[name] = self._memory(plain)
+        if self._library.same_layout(plain, wanted):
+            return memory, None
+        raw = self._add_work_memory(wanted)
+        return raw, (self._conversion(wanted, plain), [(SRC, raw), (DST, memory)])
 
-    def _plain(self, shape: Shape) -> c_void_p:
-        """Paddle's layout: contiguous, the last axis without gaps."""
-        strides = [1]
-        for size in shape[:0:-1]:
-            strides.insert(0, strides[0] * size)
-        layout = (
-            "dnnl_memory_desc_create_with_strides",
-            c_int(len(shape)),
-            _dims(shape),
-            c_int(_FLOAT32),
-            _dims(strides),
-        )
-        return self._own("dnnl_memory_desc_destroy", _library().make(*layout))
+    def _layouts(self, descriptor: c_void_p, name: int, shape: Shape) -> tuple[c_void_p, c_void_p]:
+        """(Paddle's layout, the layout that oneDNN chose) of an argument."""
+        plain = self._own("dnnl_memory_desc_destroy", self._library.contiguous_layout(shape))
+        return plain, self._library.layout_of(descriptor, name)
 
     def _conversion(self, source: c_void_p, target: c_void_p) -> c_void_p:
-        library = _library()
-        ends = (source, library.engine, target, library.engine)
-        made = library.make("dnnl_reorder_primitive_desc_create", *ends, library.attributes)
-        return self._own("dnnl_primitive_desc_destroy", made)
+        engine, attributes = self._library.engine, self._library.attributes
+        ends = (source, engine, target, engine)
+        descriptor = self._library.make("dnnl_reorder_primitive_desc_create", *ends, attributes)
+        return self._own("dnnl_primitive_desc_destroy", descriptor)
 
     def _memory(self, layout: c_void_p) -> c_void_p:
-        return self._own(
-            "dnnl_memory_destroy",
-            _library().make("dnnl_memory_create", layout, _library().engine, None),
-        )
+        memory = self._library.make("dnnl_memory_create", layout, self._library.engine, None)
+        return self._own("dnnl_memory_destroy", memory)
 
-    def _temporary(self, layout: c_void_p) -> c_void_p:
+    def _add_work_memory(self, layout: c_void_p) -> c_void_p:
         memory = self._memory(layout)
-        self._inner.append((memory, self._bytes))
-        size = _library().dnnl.dnnl_memory_desc_get_size(layout)
-        self._bytes += -(-size // _ALIGNMENT) * _ALIGNMENT
+        self._work_memory.append((memory, self._workspace_size))
+        self._workspace_size += _aligned(self._library.size_of(layout))
         return memory
 
-    def _step(self, descriptor: c_void_p, arguments: list[tuple[int, c_void_p]]) -> None:
-        scratch = _layout(descriptor, _SCRATCHPAD)
-        if _library().dnnl.dnnl_memory_desc_get_size(scratch):
-            arguments = [*arguments, (_SCRATCHPAD, self._temporary(scratch))]
+    def _add_step(self, descriptor: c_void_p, arguments: list[tuple[int, c_void_p]]) -> None:
+        scratch = self._library.layout_of(descriptor, SCRATCHPAD)
+        if self._library.size_of(scratch):
+            arguments = [*arguments, (SCRATCHPAD, self._add_work_memory(scratch))]
         primitive = self._own(
-            "dnnl_primitive_destroy", _library().make("dnnl_primitive_create", descriptor)
+            "dnnl_primitive_destroy", self._library.make("dnnl_primitive_create", descriptor)
         )
-        packed = (_Argument * len(arguments))(
-            *(_Argument(name, memory) for name, memory in arguments)
-        )
-        self._steps.append((primitive, c_int(len(arguments)), packed))
+        array = (Argument * len(arguments))(*(Argument(*argument) for argument in arguments))
+        self._steps.append((primitive, c_int(len(arguments)), array))
 
     def _own(self, destroy: str, handle: c_void_p) -> c_void_p:
         self._owned.append((destroy, handle))
@@ -423,44 +313,31 @@ class _Prepared:
     def __del__(self):
         if not sys.is_finalizing():
             for destroy, handle in reversed(self._owned):
-                getattr(self._dnnl, destroy)(handle)
+                self._library.destroy(destroy, handle)
 
 
-def _dims(values) -> ctypes.Array:
-    return (c_int64 * 12)(*values)
-
-
-def _free_layout(shape: Shape) -> c_void_p:
-    layout = (
-        "dnnl_memory_desc_create_with_tag",
-        c_int(len(shape)),
-        _dims(shape),
-        c_int(_FLOAT32),
-        c_int(_ANY_FORMAT),
-    )
-    return _library().make(*layout)
-
-
-def _layout(descriptor: c_void_p, name: int) -> c_void_p:
-    """The layout that a convolution has chosen for an argument; it lives as long as the descriptor."""
-    return c_void_p(_library().dnnl.dnnl_primitive_desc_query_md(descriptor, _MEMORY_OF[name], 0))
+def _aligned(number: int) -> int:
+    """The next multiple of the alignment."""
+    return -(-number // _ALIGNMENT) * _ALIGNMENT
 
 
 class _Workspace:
-    """Memory between conversion and convolution, kept and grown: a fresh allocation costs as much as the conversion."""
+    """Memory for conversions and scratchpads, kept between calls.
+
+    It only grows: a new allocation per call would take as long as a conversion.
+    """
 
     def __init__(self):
-        self._buffer = None
+        self._buffer: paddle.Tensor | None = None
         self._size = -1
 
     def __call__(self, size: int) -> int:
         """The address of at least `size` bytes."""
-        if size > self._size:
-            self._buffer, self._size = None, -1  # freed before the larger one is taken
+        if self._buffer is None or size > self._size:
+            self._buffer, self._size = None, -1  # free it before the larger allocation
             self._buffer = paddle.empty([size + _ALIGNMENT], "uint8")
             self._size = size
-        address = self._buffer.data_ptr()
-        return -(-address // _ALIGNMENT) * _ALIGNMENT
+        return _aligned(self._buffer.data_ptr())
 
 
 _workspace = _Workspace()

@@ -1,9 +1,13 @@
 """PP-TSN: temporal segments over a ResNet-vd, PaddleVideo's improved TSN.
 
-Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2019, "Bag of Tricks for Image Classification" (ResNet-D).
-Published: 73.68 % top-1 on Kinetics-400, 3 segments in training, 25 segments x 10 crops in testing (PaddleVideo's model page).
-Weights: names and shapes are those of PaddleVideo's released ppTSN files; `pretrained` takes PaddleClas' ResNet-vd files.
-Differs from the papers: scale and offset of the batch norms have no weight decay, the classifier learns 5x (bias 10x) faster.
+Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2019, "Bag of Tricks for Image
+Classification" (ResNet-D).
+Published: 73.68 % top-1 on Kinetics-400, trained with 3 segments, tested with 25 segments x 10
+crops (PaddleVideo's model page).
+Weights: names and shapes are those of PaddleVideo's released ppTSN files; `pretrained` takes
+PaddleClas' ResNet-vd files.
+Differs from the papers: batch norms have no weight decay; the learning rate of the classifier is
+multiplied by 5 (weight) and 10 (bias).
 """
 
 from typing import Literal
@@ -26,17 +30,18 @@ from paddlevideo.models.layers import (
 
 @register("backbone")
 class ResNetTweaksTSN(Backbone):
-    """ResNet-vd: a stem of three 3x3 convolutions, the stride on the 3x3, strided shortcuts that average before they project.
+    """ResNet-vd: three 3x3 convolutions as stem, shortcuts that average before they project.
+
+    The stride of a bottleneck is on its 3x3 convolution.
 
     Args:
-        layers: depth; 18 and 34 have basic blocks and 512 output channels, the others bottlenecks and 2048.
-        pretrained: ImageNet weights of a ResNet-vd of this depth (`.pdparams`), loaded by the engine; empty for none.
-        lr_mult_list: factors on the learning rate of the stem and of the four stages.
+        layers: depth; 18 and 34 have basic blocks and 512 output channels, the others bottlenecks
+            and 2048.
+        pretrained: ImageNet weights of a ResNet-vd of this depth (`.pdparams`); empty for none.
+        lr_mult_list: factors on the learning rates of the stem and of the four stages.
 
-    Attributes:
-        out_channels: channels of the feature map.
-        unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
-        stages: beginnings of the names of each stage's tensors.
+    Raises:
+        ValueError: lr_mult_list does not have 5 values.
     """
 
     unused_pretrained = ("out.", "fc.")
@@ -46,12 +51,13 @@ class ResNetTweaksTSN(Backbone):
         self,
         layers: Literal[18, 34, 50, 101, 152] = 50,
         pretrained: str | None = None,
-        lr_mult_list: list[float] = (1.0, 1.0, 1.0, 1.0, 1.0),  # type: ignore[assignment]  # immutable default
+        lr_mult_list: list[float] = (1.0, 1.0, 1.0, 1.0, 1.0),  # type: ignore[assignment]
     ):
         super().__init__()
         if len(lr_mult_list) != 5:
             raise ValueError(
-                f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 (stem and four stages)"
+                f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 "
+                "(stem and four stages)"
             )
         self.pretrained = pretrained or None
         stem = {"lr_mult": lr_mult_list[0], "norm_decay": False}
@@ -64,13 +70,13 @@ class ResNetTweaksTSN(Backbone):
         channels = 64
         self._block_names = []
         for stage, width in enumerate(STAGE_WIDTHS):
+            arguments = {
+                "lr_mult": lr_mult_list[stage + 1],
+                "norm_decay": False,
+                "pool_shortcut": True,
+            }
             for i in range(num_blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
-                arguments = {
-                    "lr_mult": lr_mult_list[stage + 1],
-                    "norm_decay": False,
-                    "pool_shortcut": True,
-                }
                 block = ResidualBlock(
                     channels, width, stride, bottleneck, project=i == 0, **arguments
                 )
@@ -90,12 +96,12 @@ class ResNetTweaksTSN(Backbone):
         return x
 
     def pretrained_name(self, name: str) -> str:
-        """Where a tensor of an ImageNet file goes in this backbone; names of other origin come back unchanged."""
+        """The name of a tensor of an ImageNet file in this backbone, see `paddleclas_name`."""
         return paddleclas_name(name, ("conv1_1", "conv1_2", "conv1_3"), self._block_names)
 
 
 @register("head")
-def ppTSNHead(  # the name that configs know
+def ppTSNHead(  # the name in configs
     num_classes: int,
     in_channels: int | None = None,
     drop_ratio: float = 0.4,
@@ -104,16 +110,16 @@ def ppTSNHead(  # the name that configs know
     fclr5: bool = True,
     keep_rows: Literal["by_name"] | None = None,
 ) -> SegmentHead:
-    """Mean over space and segments, dropout, classifier with its own weight decay (weight 1e-4, bias none).
+    """Mean over space and segments, dropout, classifier with weight decay 1e-4 (bias: none).
 
     Args:
-        num_classes: width of the logits; given by the data set where the config does not say it.
-        in_channels: channels of the feature map, the backbone's by default.
+        num_classes: width of the logits; by default the number of classes of the data set.
+        in_channels: channels of the feature map; by default the backbone's.
         drop_ratio: dropout before the classifier.
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
-        fclr5: let the classifier learn faster than the backbone, weight 5x, bias 10x.
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        fclr5: multiply the classifier's learning rate by 5 (weight) and 10 (bias).
+        keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
     """
     return SegmentHead(
         num_classes,

@@ -1,4 +1,6 @@
-"""Recognizers of video frames: over single frames (TSN, PP-TSN) and over clips (SlowFast)."""
+"""Recognizers of frames: networks over single frames (TSN, PP-TSN) and over clips (SlowFast)."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import paddle
@@ -6,6 +8,8 @@ import paddle
 from paddlevideo.config.registry import register
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
+
+FRAMES = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}
 
 
 @register("framework")
@@ -22,8 +26,8 @@ class Recognizer2D(Recognizer):
     feature_input = "frame"
 
     @property
-    def inputs(self):
-        return {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}
+    def inputs(self) -> Mapping[str, InputSpec]:
+        return FRAMES
 
     def forward(self, inputs):
         """{"frames": float32 [N, S, 3, H, W]} -> logits [N, K] before the softmax.
@@ -60,8 +64,8 @@ class Recognizer3D(Recognizer):
         backbone: the clips that its `inputs` name -> features.
         head: features -> logits [N, K].
 
-    In evaluation the logits are log-probabilities whose softmax is the reference's output, so that
-    losses, metrics and averages treat them like any logits.
+    In evaluation the logits are log-probabilities. Their softmax is the output of the reference,
+    and losses, metrics and averages treat them like other logits.
     """
 
     view_average = "probabilities"
@@ -80,7 +84,7 @@ class Recognizer3D(Recognizer):
         return self.head(self.backbone(inputs))
 
     def allow_multi_label(self) -> None:
-        """As in the base class; logits of the views are then averaged without a softmax."""
+        """As in the base class; a test then averages the logits of the views."""
         self.multi_label = self.head.multi_label = True
         self.view_average = "logits"
 
@@ -89,14 +93,14 @@ class Recognizer3D(Recognizer):
         return sum(self.backbone.out_channels.values())
 
     def frame_features(self, inputs):
-        """Clips by name -> mean over time and space of each pathway's map, joined: [n, D]."""
+        """Clips by name -> mean over time and space per pathway, concatenated: [n, D]."""
         maps = self.backbone(inputs)
         pooled = [maps[name].mean([2, 3, 4]) for name in sorted(maps)]
         return paddle.concat(pooled, 1).astype("float32")
 
 
 def pathway_problems(model: Recognizer, sample) -> list[str]:
-    """Why the clips of a sample do not fit the model's alpha; empty where they do."""
+    """Why the frames of a sample do not fit the model's alpha; empty where they do."""
     if not {"slow", "fast"} <= set(model.inputs):
         return []
     slow, fast = (np.shape(sample[name])[-3] for name in ("slow", "fast"))

@@ -1,11 +1,13 @@
-"""SlowFast: a slow pathway that sees few frames with many channels, a fast one that sees all of them with few.
+"""SlowFast: a slow pathway (few frames, many channels) and a fast one (all frames, few channels).
 
-Paper: Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition", table 1. Multigrid training: Wu et al. 2020.
-Published: 74.35 % top-1 on Kinetics-400 for 4x16, 75.84 % for 8x8 trained with multigrid (PaddleVideo's model page), both
-with 10 clips x 3 crops.
-Weights: names and shapes are those of PaddleVideo's released SlowFast files, whatever the normalisation trained with.
-Differs from the paper: no non-local blocks; where a clip covers several positions of the head, evaluation averages their
-probabilities, training their logits.
+Paper: Feichtenhofer et al. 2019, "SlowFast Networks for Video Recognition", table 1. Multigrid
+training: Wu et al. 2020.
+Published: top-1 on Kinetics-400 with 10 clips x 3 crops: 74.35 % for 4x16, and 75.84 % for 8x8
+trained with multigrid (PaddleVideo's model page).
+Weights: names and shapes are those of PaddleVideo's released SlowFast files, whichever batch norm
+they were trained with.
+Differs from the paper: no non-local blocks. A crop larger than that of training has several
+positions in the head: evaluation averages their probabilities, training their logits.
 """
 
 import math
@@ -19,20 +21,23 @@ from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone, Head
-from paddlevideo.models.layers import RESNET_DEPTHS, Conv3D, SubBatchNorm3D
+from paddlevideo.models.layers import RESNET_DEPTHS, Conv3D, SubBatchNorm3D, linear_classifier
+from paddlevideo.models.pooling import log_mean_probability, pool_positions
 from paddlevideo.sample import InputSpec
 
 PATHWAYS = ("slow", "fast")
-NUMBERS = {"slow": 0, "fast": 1, "audio": 2}  # of the pathways, in the names of tensors
-STEM_FRAMES = {"slow": 1, "fast": 5}  # frames under a kernel of the stem
-STAGE_FRAMES = {
-    "slow": (1, 1, 3, 3),
-    "fast": (3, 3, 3, 3),
-}  # and of the first convolution in the blocks of each stage
+PATHWAY_NUMBERS = {"slow": 0, "fast": 1, "audio": 2}  # in the names of tensors
+# Kernel sizes in frames: of the stem, and of the first convolution in the blocks of each stage.
+STEM_FRAMES = {"slow": 1, "fast": 5}
+STAGE_FRAMES = {"slow": (1, 1, 3, 3), "fast": (3, 3, 3, 3)}
 
 
 def conv(in_channels, out_channels, kernel, stride=(1, 1, 1)):
-    """Convolution [T, H, W] without bias, "same" padding; the variance of gradients is kept (He et al. 2015, fan-out)."""
+    """Convolution without bias, "same" padding, initialized by fan-out (He et al. 2015).
+
+    Args:
+        kernel, stride: [T, H, W].
+    """
     std = math.sqrt(2 / (out_channels * math.prod(kernel)))
     padding = [k // 2 for k in kernel]
     weight_attr = ParamAttr(initializer=Normal(std=std))
@@ -42,7 +47,7 @@ def conv(in_channels, out_channels, kernel, stride=(1, 1, 1)):
 
 
 def norm(channels, splits, scale=1.0):
-    """Batch norm without weight decay; `scale` is what its weight starts from."""
+    """Batch norm without weight decay; `scale` is the initial value of its weight."""
     weight_attr = ParamAttr(initializer=Constant(scale), regularizer=L2Decay(0.0))
     return SubBatchNorm3D(
         channels, splits, weight_attr=weight_attr, bias_attr=ParamAttr(regularizer=L2Decay(0.0))
@@ -50,12 +55,15 @@ def norm(channels, splits, scale=1.0):
 
 
 def relu(x):
-    """In place, which saves an allocation: no gradient needs the sums and batch norms that stand before it."""
+    """ReLU, in place in dynamic mode; this saves an allocation.
+
+    It follows sums and batch norms only, and their gradients do not need their outputs.
+    """
     return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
 
 
 class Stem(nn.Layer):
-    """7x7 convolution over some frames and max-pooling: a quarter of the height and width, all frames."""
+    """7x7 convolution over `num_frames` frames and max pooling; keeps all frames."""
 
     def __init__(self, out_channels, num_frames, splits):
         super().__init__()
@@ -68,7 +76,7 @@ class Stem(nn.Layer):
 
 
 class Branch(nn.Layer):
-    """The residual function of a bottleneck: k x 1 x 1, 1 x 3 x 3 with the stride, 1 x 1 x 1."""
+    """The residual branch of a bottleneck: k x 1 x 1, 1 x 3 x 3 with the stride, 1 x 1 x 1."""
 
     def __init__(self, in_channels, width, out_channels, num_frames, stride, splits):
         super().__init__()
@@ -77,9 +85,8 @@ class Branch(nn.Layer):
         self.b = conv(width, width, (1, 3, 3), (1, stride, stride))
         self.b_bn = norm(width, splits)
         self.c = conv(width, out_channels, (1, 1, 1))
-        self.c_bn = norm(
-            out_channels, splits, scale=0.0
-        )  # a block starts as its shortcut (Goyal et al. 2017)
+        # With scale 0 a block starts as its shortcut (Goyal et al. 2017).
+        self.c_bn = norm(out_channels, splits, scale=0.0)
 
     def forward(self, x):
         x = relu(self.a_bn(self.a(x)))
@@ -88,7 +95,7 @@ class Branch(nn.Layer):
 
 
 class Block(nn.Layer):
-    """Bottleneck with a shortcut; the first of a stage projects it."""
+    """Bottleneck with a shortcut; the first block of a stage projects it."""
 
     def __init__(self, in_channels, width, out_channels, num_frames, stride, splits):
         super().__init__()
@@ -104,32 +111,34 @@ class Block(nn.Layer):
 
 
 class Stage(nn.Layer):
-    """The layers of each pathway in a row; here the pathways do not meet.
+    """A sequence of layers per pathway; the pathways do not interact.
 
     Args:
-        layers: {pathway: {name: layer}}; a layer is known as pathway0_<name>, pathway1_<name>, of sound pathway2_<name>.
+        layers: {pathway: {name: layer}}; tensor names have the prefix pathway0_<name> (slow),
+            pathway1_<name> (fast) or pathway2_<name> (audio).
     """
 
     def __init__(self, layers):
         super().__init__()
         self._names = {}
-        for pathway, named in layers.items():
-            self._names[pathway] = [f"pathway{NUMBERS[pathway]}_{name}" for name in named]
-            for name, layer in zip(self._names[pathway], named.values(), strict=True):
-                self.add_sublayer(name, layer)
+        for pathway, pathway_layers in layers.items():
+            prefix = f"pathway{PATHWAY_NUMBERS[pathway]}_"
+            self._names[pathway] = [f"{prefix}{name}" for name in pathway_layers]
+            for name, layer in pathway_layers.items():
+                self.add_sublayer(f"{prefix}{name}", layer)
 
     def forward(self, features):
-        done = {}
+        outputs = {}
         for pathway, names in self._names.items():
             x = features[pathway]
             for name in names:
                 x = getattr(self, name)(x)
-            done[pathway] = x
-        return done
+            outputs[pathway] = x
+        return outputs
 
 
 class Lateral(nn.Layer):
-    """Fast to slow: every alpha-th step of a convolution over time, joined to the slow channels."""
+    """Fast to slow: a convolution over time of stride alpha, concatenated to the slow channels."""
 
     def __init__(self, fast_channels, out_channels, num_frames, alpha, splits):
         super().__init__()
@@ -146,30 +155,27 @@ class ResNetSlowFast(Backbone):
     """Two 3-D ResNets with lateral connections after the stem and the first three stages.
 
     Args:
-        alpha: frames of the fast pathway for each one of the slow pathway.
-        beta: slow channels for each fast channel.
-        width_per_group: channels of the slow stem, 64 in the paper; all others follow.
-        fusion_kernel_sz: frames that a lateral convolution sees (odd).
-        fusion_conv_channel_ratio: channels of a lateral connection for each fast channel.
+        alpha: frames of the fast pathway per frame of the slow pathway.
+        beta: channels of the slow pathway per channel of the fast pathway.
+        width_per_group: channels of the slow stem, 64 in the paper; all other widths follow.
+        fusion_kernel_sz: kernel size of a lateral convolution in frames, odd.
+        fusion_conv_channel_ratio: output channels of a lateral connection per fast channel.
         depth: of the ResNet.
-        bn_norm_type: sub_batchnorm normalises `bn_num_splits` parts of a batch on their own; tensors and their names are the
-            same. A multigrid plan sets the splits of its phases, whatever stands here.
-        bn_num_splits: parts of a batch on one device; it has no effect with batchnorm.
-        pathways: leave one out for the paper's slow-only and fast-only networks.
-        pretrained: weights of a SlowFast to start from (`.pdparams`), loaded by the engine; empty for none.
+        bn_norm_type: sub_batchnorm normalizes `bn_num_splits` parts of a batch separately; tensors
+            and their names are the same. A multigrid schedule sets the splits of each phase itself.
+        bn_num_splits: number of parts of a batch on one device; no effect with batchnorm.
+        pathways: "slow" and "fast" build the paper's slow-only and fast-only networks.
+        pretrained: weights of a SlowFast to start from (`.pdparams`); empty for none.
 
-    Attributes:
-        inputs: what `forward` takes, by name.
-        out_channels: of the feature maps, by pathway.
-        unused_pretrained: beginnings of names in a weight file that have no place here (its classifier).
-        stages: beginnings of the names of each stage's tensors.
+    Raises:
+        ValueError: a size is out of range.
     """
 
     unused_pretrained = ("head.",)
-    stages = {
+    stages = {  # noqa: RUF012
         name: (f"s{n}.", f"s{n}_fuse.")
         for n, name in enumerate(("stem", "stage1", "stage2", "stage3", "stage4"), 1)
-    }  # noqa: RUF012
+    }
 
     def __init__(
         self,
@@ -220,12 +226,17 @@ class ResNetSlowFast(Backbone):
         self.out_channels = {p: channels[p] for p in self.pathways}
 
     def forward(self, inputs):
-        """{"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W]} -> {pathway: [N, C, T/alpha or T, H/32, W/32]}.
+        """Clips -> feature maps.
 
-        Height and width are rounded up at each halving.
+        Args:
+            inputs: {"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W]}.
+
+        Returns:
+            {pathway: [N, C, T/alpha or T, H/32, W/32]}; each halving rounds H and W up.
 
         Raises:
-            ValueError: a pathway is missing, has another number of axes, or the clips do not stand in the ratio of alpha.
+            ValueError: a pathway is missing, has another number of axes, or fast does not have
+                alpha frames per slow frame.
         """
         features = self._checked(inputs)
         for number in range(1, 6):
@@ -234,26 +245,24 @@ class ResNetSlowFast(Backbone):
                 features = getattr(self, f"s{number}_fuse")(features)
         return features
 
-    @paddle.jit.not_to_static  # questions about shapes, no part of a program
+    @paddle.jit.not_to_static  # checks shapes only, not part of a program
     def _checked(self, inputs):
-        wanted = ", ".join(f"'{name}' [N, 3, T, H, W]" for name in self.pathways)
+        expected = ", ".join(f"'{name}' [N, 3, T, H, W]" for name in self.pathways)
+        message = f"ResNetSlowFast takes {expected}; it was given"
         if any(name not in inputs for name in self.pathways):
-            raise ValueError(
-                f"ResNetSlowFast takes {wanted}; it was given {', '.join(inputs) or 'nothing'}"
-            )
+            raise ValueError(f"{message} {', '.join(inputs) or 'nothing'}")
         clips = {name: inputs[name] for name in self.pathways}
         shapes = {name: list(clip.shape) for name, clip in clips.items()}
         if any(len(shape) != 5 for shape in shapes.values()):
-            raise ValueError(f"ResNetSlowFast takes {wanted}; it was given {shapes}")
+            raise ValueError(f"{message} {shapes}")
         if len(clips) == 2:
             slow, fast = (shapes[name][2] for name in PATHWAYS)
-            if (
-                min(slow, fast) > 0 and slow * self.alpha != fast
-            ):  # an exported program may leave them open (-1)
+            # An exported program may leave the number of frames free (-1).
+            if min(slow, fast) > 0 and slow * self.alpha != fast:
                 raise ValueError(
-                    f"ResNetSlowFast has alpha {self.alpha}: 'fast' must have {self.alpha} frames for each one of 'slow'; it "
-                    f"was given {slow} slow and {fast} fast frames. Give PackOutput this alpha, and clips whose length it "
-                    "divides"
+                    f"ResNetSlowFast has alpha {self.alpha}: 'fast' must have {self.alpha} frames "
+                    f"per frame of 'slow'; it was given {slow} slow and {fast} fast frames. Give "
+                    "PackOutput this alpha, and clips whose number of frames it divides"
                 )
         return clips
 
@@ -261,32 +270,35 @@ class ResNetSlowFast(Backbone):
 @register(
     "head",
     ignores={
-        "loss_cfg": "the loss is cross entropy, as in the release, which does not read this key either; ls_eps smooths labels",
+        "loss_cfg": "the loss is cross entropy, as in the release, which does not read this key "
+        "either; ls_eps smooths labels",
         "pool_size_ratio": "it is 1 in all released files: the pool covers the map of crop_size",
     },
 )
 class SlowFastHead(Head):
-    """Mean over time, mean over space, dropout, linear classifier on the channels of both pathways.
+    """Mean over time, mean over space, dropout, linear classifier on the channels of all pathways.
 
-    The mean over space covers the map of `crop_size` pixels (`crop_size // 32` positions a side); a larger picture has several
-    such maps, hence several positions to classify. Evaluation averages their probabilities, so that one model scores any crop.
+    The mean over space covers a window as large as the map of a training crop
+    (`crop_size // 32` positions per side). On a larger crop this window has several positions;
+    evaluation averages their probabilities, so one model scores crops of any size.
 
     Args:
-        num_classes: width of the logits; given by the data set where the config does not say it.
-        num_frames: length of a clip; clips of any length are pooled, this one is checked against alpha.
-        crop_size: height and width of a training clip, in pixels; smaller pictures are pooled whole.
+        num_classes: width of the logits; by default the number of classes of the data set.
+        num_frames: length of a clip; only checked against alpha, clips of any length are pooled.
+        crop_size: height and width of a training clip in pixels; smaller clips are pooled
+            completely.
         dropout_rate: dropout before the classifier.
-        multigrid_short: always pool the whole picture, for training that changes its size.
-        width_per_group, alpha, beta: the backbone's; released files repeat them here, where they are checked.
+        multigrid_short: always pool the complete map, for training with changing crop sizes.
+        width_per_group, alpha, beta: of the backbone; released files repeat them here, where they
+            are checked.
         ls_eps: label smoothing of the training loss.
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
 
     Attributes:
-        class_layer: name of the linear layer that has a row of weights for each class.
-        multi_label: logits are those of independent classes, averaged as they are.
+        multi_label: average the logits of the positions, not their probabilities.
 
     Raises:
-        ValueError: a number out of range, or alpha does not divide num_frames.
+        ValueError: a value is out of range.
     """
 
     class_layer = "projection"
@@ -315,93 +327,52 @@ class SlowFastHead(Head):
         self.label_smoothing = ls_eps
         self.keep_rows = keep_rows
         self._window = None if multigrid_short else crop_size // 32
-        self._told = {
+        self._num_frames = num_frames
+        self._backbone_settings = {
             "width_per_group": width_per_group,
             "alpha": alpha,
             "beta": beta,
-            "num_frames": num_frames,
         }
         self.dropout = nn.Dropout(dropout_rate)
 
     def connect(self, backbone: Backbone) -> None:
-        """Create the classifier for the feature maps of a backbone, and check the head's own numbers.
+        """Create the classifier for the backbone's feature maps, and check the head's settings.
 
         Raises:
-            ValueError: the head was configured for other numbers, or for a number of frames that
-                alpha does not divide.
+            ValueError: the head was configured for another backbone, or for a number of frames
+                that alpha does not divide.
         """
-        channels, alpha, told = backbone.out_channels, backbone.alpha, self._told
-        if told["num_frames"] and told["num_frames"] % alpha:
+        channels, alpha = backbone.out_channels, backbone.alpha
+        if self._num_frames and self._num_frames % alpha:
             raise ValueError(
-                f"MODEL.head: num_frames is {told['num_frames']}, which alpha {alpha} does not divide"
+                f"MODEL.head: num_frames is {self._num_frames}, which is not a multiple of "
+                f"alpha, {alpha}"
             )
-        there = {"alpha": alpha}
+        actual = {"alpha": alpha}
         if "slow" in channels:
-            there["width_per_group"] = channels["slow"] // 32
+            actual["width_per_group"] = channels["slow"] // 32
         if len(channels) == 2:
-            there["beta"] = channels["slow"] // channels["fast"]
-        for name, value in there.items():
-            if told[name] not in (None, value):
+            actual["beta"] = channels["slow"] // channels["fast"]
+        for name, value in actual.items():
+            configured = self._backbone_settings[name]
+            if configured not in (None, value):
                 raise ValueError(
-                    f"MODEL.head: {name} is {told[name]}, but the backbone's is {value}; set {name}: {value} or leave it out"
+                    f"MODEL.head: {name} is {configured}, but the backbone's is {value}; "
+                    f"set {name}: {value} or leave it out"
                 )
-        weight_attr, bias_attr = (
-            ParamAttr(initializer=Normal(std=0.01)),
-            ParamAttr(initializer=Constant(0.0)),
-        )
-        self.projection = nn.Linear(
-            sum(channels.values()), self.num_classes, weight_attr=weight_attr, bias_attr=bias_attr
-        )
+        self.projection = linear_classifier(sum(channels.values()), self.num_classes)
 
     def forward(self, features):
-        """features: {pathway: float [N, C, T, H, W]}, all of one H and W -> logits float32 [N, num_classes].
+        """Feature maps {pathway: float [N, C, T, H, W]} of one H and W -> logits float32 [N, K].
 
-        In training the mean of the positions' logits. In evaluation the logarithm of the mean of the positions' probabilities:
-        logits whose softmax is that mean.
+        Training returns the mean of the positions' logits. Evaluation returns the logarithm of
+        the mean of the positions' probabilities: logits whose softmax is that mean.
         """
-        x = paddle.concat(
-            [features[name].mean(2) for name in PATHWAYS if name in features], axis=1
-        )  # [N, C, H, W]
+        pooled = [features[name].mean(2) for name in PATHWAYS if name in features]
+        x = paddle.concat(pooled, axis=1)  # [N, C, H, W]
         x = pool_positions(x, self._window)  # [N, positions, C]
         logits = self.projection(self.dropout(x))  # [N, positions, K]
         return logits.mean(1) if self.training or self.multi_label else log_mean_probability(logits)
-
-
-def pool_positions(x, window):
-    """Mean over each place of a window that slides by one: float [N, C, H, W] -> [N, positions, C].
-
-    Args:
-        window: height and width, None for all of x; where x is nowhere larger there is one position.
-    """
-    window = _window_on(x, window)
-    x = x.mean([2, 3], keepdim=True) if window is None else F.avg_pool2d(x, window, stride=1)
-    return x.transpose([0, 2, 3, 1]).flatten(1, 2)
-
-
-@paddle.jit.not_to_static  # a question about the shape, no part of a program
-def _window_on(x, window):
-    """Height and width of the pool on x, None for all of it; sides that a program leaves open (-1) count as large."""
-    sides = x.shape[2:]
-    if window is None or 0 < min(sides) <= max(sides) <= window:
-        return None
-    return [min(window, side) if side > 0 else window for side in sides]
-
-
-def log_mean_probability(logits):
-    """log of the mean over P of softmax(logits): float [N, P, K] -> float32 [N, K], exact where probabilities underflow.
-
-    A program has the same in terms of log_softmax, since exp and log do not trace into the older program format:
-    logsumexp(x) = x[p] - log_softmax(x)[p] for any p. On a CPU that cuts probabilities off at exp(-64).
-    """
-    logits = logits.astype("float32")
-    if paddle.in_dynamic_mode():
-        log_p = logits - paddle.logsumexp(logits, axis=-1, keepdim=True)
-        largest = log_p.max(1, keepdim=True)
-        return (log_p - largest).exp().mean(1).log() + largest.squeeze(1)
-    log_p = F.log_softmax(logits, axis=-1)
-    log_share = F.log_softmax(log_p, axis=1)  # of each position in the sum over them
-    log_equal_share = F.log_softmax(log_p[:, :, :1] * 0, axis=1)  # -log P, where P may be free
-    return log_p[:, 0] - log_share[:, 0] + log_equal_share[:, 0]
 
 
 def _check_sizes(alpha, beta, width_per_group, fusion_kernel_sz, fusion_conv_channel_ratio):
@@ -411,7 +382,8 @@ def _check_sizes(alpha, beta, width_per_group, fusion_kernel_sz, fusion_conv_cha
             raise ValueError(f"MODEL.backbone: {name} is {value}; it must be at least 1")
     if width_per_group < beta or width_per_group % beta:
         raise ValueError(
-            f"MODEL.backbone: width_per_group is {width_per_group}; it must be a multiple of beta, {beta}"
+            f"MODEL.backbone: width_per_group is {width_per_group}; "
+            f"it must be a multiple of beta, {beta}"
         )
     if fusion_kernel_sz < 1 or fusion_kernel_sz % 2 == 0:
         raise ValueError(f"MODEL.backbone: fusion_kernel_sz is {fusion_kernel_sz}; it must be odd")

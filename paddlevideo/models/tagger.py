@@ -1,7 +1,11 @@
-"""Frame features -> tags: each class is a yes or no of its own. One network, or a mixture of several that teach each other."""
+"""Taggers: multi-label recognizers of frame features, as one network or as a mixture of networks.
+
+Paper: Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level
+Features for Large-scale Video Classification"; section 3.3 has the mixture.
+"""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
 import paddle
 import paddle.nn.functional as F
@@ -10,16 +14,15 @@ from paddle import ParamAttr, nn
 from paddlevideo.config.registry import Kind, register
 from paddlevideo.losses import mixture_cross_entropy
 from paddlevideo.models.base import Recognizer, hit_at_one, mixed_labels
-from paddlevideo.models.vlad import UnbiasedNorm
 from paddlevideo.sample import InputSpec
 
 
 @register("framework")
 class VideoTagger(Recognizer):
-    """A network over the features of a video's frames; multi-label.
+    """A multi-label network over the features of a video's frames.
 
     Args:
-        backbone: the features that its `inputs` name -> descriptor [N, C]; has a `convention`.
+        backbone: the features that its `inputs` name -> descriptor [N, C].
         head: descriptor -> logits [N, K].
     """
 
@@ -34,22 +37,27 @@ class VideoTagger(Recognizer):
         return self.head(self.backbone(inputs))
 
     def allow_multi_label(self) -> None:
-        """Nothing to change: the model is multi-label."""
+        """Do nothing: the model is multi-label already."""
 
 
 @register("framework")
 class TaggerMixture(Recognizer):
-    """Several taggers and a gate that weighs them for each video, trained together: the mixture teaches its members.
+    """A mixture of taggers and a gate that weights them per video; the mixture teaches its members.
 
-    Lin et al. 2018, section 3.3. The logits are the members', weighted by a softmax over a linear layer on the mean of the
-    video's features. In training each member also learns the labels, and the distribution that the mixture makes of the
-    classes at `temperature`; afterwards one member can stand alone (`models/convert`, source "nextvlad_mixture").
+    The logits are those of the members, weighted by a softmax over a linear layer on the mean of
+    the video's features. In training each member also learns from the labels, and from the
+    distribution over classes that the mixture predicts at `temperature`. A member can be used alone
+    afterwards (`models/convert`, source "nextvlad_mixture").
 
     Args:
-        backbone, head: of the first member, as of `VideoTagger`; the others are their twins.
-        num_members: how many.
+        backbone, head: of the first member, as in `VideoTagger`; the other members have the same
+            arguments.
+        num_members: number of members, at least 2.
         temperature: softens the distributions that are compared.
-        distillation: weight of that comparison; None takes temperature squared.
+        distillation: weight of that comparison; None means temperature squared.
+
+    Raises:
+        ValueError: num_members or temperature is out of range.
     """
 
     multi_label = True
@@ -72,24 +80,25 @@ class TaggerMixture(Recognizer):
         self.distillation = temperature**2 if distillation is None else distillation
         others = [VideoTagger(backbone.twin(), head.twin()) for _ in range(num_members - 1)]
         self.members = nn.LayerList([VideoTagger(backbone, head), *others])
-        rules = backbone.convention
-        norm = UnbiasedNorm if rules.unbiased_gate else nn.BatchNorm1D
-        self.gate_norm = norm(backbone.mean_size, momentum=rules.momentum, epsilon=rules.epsilon)
-        self.gate = nn.Linear(
-            backbone.mean_size, num_members, ParamAttr(initializer=rules.weight(backbone.mean_size))
-        )
+        convention, size = backbone.convention, backbone.mean_size
+        self.gate_norm = convention.gate_norm(size)
+        self.gate = nn.Linear(size, num_members, ParamAttr(initializer=convention.weight(size)))
+
+    @property
+    def first_member(self) -> VideoTagger:
+        return cast(VideoTagger, self.members[0])
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
-        return self.members[0].inputs
+        return self.first_member.inputs
 
     @property
     def num_classes(self) -> int:
-        return self.members[0].num_classes
+        return self.first_member.num_classes
 
     @property
     def label_smoothing(self) -> float:
-        return self.members[0].label_smoothing
+        return self.first_member.label_smoothing
 
     @property
     def alpha(self) -> int:
@@ -100,23 +109,24 @@ class TaggerMixture(Recognizer):
         return {}
 
     def allow_multi_label(self) -> None:
-        """Nothing to change: the model is multi-label."""
+        """Do nothing: the model is multi-label already."""
 
     def forward(self, inputs):
-        """inputs: features by name -> logits before the sigmoid: in evaluation the mixture's [N, K], in training
-        [N, 1 + num_members, K], the mixture's in front of its members'.
+        """Features by name -> logits before the sigmoid.
+
+        Returns:
+            in evaluation the logits of the mixture [N, K]; in training [N, 1 + num_members, K],
+            those of the mixture followed by those of its members.
 
         Raises:
             ValueError: an input is missing, or its shape does not fit.
         """
-        first = self.members[0].backbone
-        frames = first.frames(
-            inputs
-        )  # once: what is a constant of the features is the same in all members
+        first = self.first_member.backbone
+        frames = first.frames(inputs)  # dequantized once, since it is the same in all members
         logits = [member.head(member.backbone.describe(frames)) for member in self.members]
-        shares = F.softmax(self.gate(self.gate_norm(first.mean(frames))), -1)  # [N, members]
+        weights = F.softmax(self.gate(self.gate_norm(first.mean(frames))), -1)  # [N, members]
         members = paddle.stack(logits, 1)  # [N, members, K]
-        mixture = shares.unsqueeze(1) @ members  # [N, 1, K]
+        mixture = weights.unsqueeze(1) @ members  # [N, 1, K]
         return paddle.concat([mixture, members], 1) if self.training else mixture.squeeze(1)
 
     def losses(self, outputs, batch):

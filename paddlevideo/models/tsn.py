@@ -1,9 +1,11 @@
-"""TSN: temporal segments over a plain ResNet, the baseline that PP-TSN improves.
+"""TSN: temporal segments over a plain ResNet, the baseline of PP-TSN.
 
-Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2016, "Deep Residual Learning for Image Recognition".
-Weights: names and shapes are those of PaddleVideo's released TSN files; `pretrained` takes PaddleClas' ResNet files.
-Differs from the papers: in a bottleneck the stride is on the 3x3 convolution; the first block of stage one projects its
-shortcut although the size does not change, at every depth.
+Papers: Wang et al. 2016, "Temporal Segment Networks"; He et al. 2016, "Deep Residual Learning for
+Image Recognition".
+Weights: names and shapes are those of PaddleVideo's released TSN files; `pretrained` takes
+PaddleClas' ResNet files.
+Differs from the papers: a bottleneck has its stride on the 3x3 convolution; the first block of
+stage one projects its shortcut at every depth, although the size does not change.
 """
 
 from typing import Literal
@@ -25,16 +27,11 @@ from paddlevideo.models.layers import (
 
 @register("backbone")
 class ResNet(Backbone):
-    """ResNet: a 7x7 stem, the stride on the 3x3, strided 1x1 shortcuts, weight decay on the batch norms too.
+    """ResNet with a 7x7 stem, the stride on the 3x3, and strided 1x1 shortcuts.
 
     Args:
         depth: 18 and 34 have basic blocks and 512 output channels, the others bottlenecks and 2048.
-        pretrained: ImageNet weights of a ResNet of this depth (`.pdparams`), loaded by the engine; empty for none.
-
-    Attributes:
-        out_channels: channels of the feature map.
-        unused_pretrained: beginnings of names in an ImageNet file that have no place here (its classifier).
-        stages: beginnings of the names of each stage's tensors.
+        pretrained: ImageNet weights of a ResNet of this depth (`.pdparams`); empty for none.
     """
 
     unused_pretrained = ("out.", "fc.")
@@ -53,7 +50,7 @@ class ResNet(Backbone):
             for i in range(num_blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
                 block = ResidualBlock(channels, width, stride, bottleneck, project=i == 0)
-                # Long third stages run out of letters; released files count there: res4a, res4b1, res4b2 ...
+                # A long third stage is numbered in released files: res4a, res4b1, res4b2 ...
                 suffix = f"b{i}" if depth > 50 and stage == 2 and i > 0 else chr(ord("a") + i)
                 self._block_names.append(f"res{stage + 2}{suffix}")
                 self.add_sublayer(self._block_names[-1], block)
@@ -69,12 +66,12 @@ class ResNet(Backbone):
         return x
 
     def pretrained_name(self, name: str) -> str:
-        """Where a tensor of an ImageNet file goes in this backbone; names of other origin come back unchanged."""
+        """The name of a tensor of an ImageNet file in this backbone, see `paddleclas_name`."""
         return paddleclas_name(name, ("conv",), self._block_names)
 
 
 @register("head")
-def TSNHead(  # the name that configs know
+def TSNHead(  # the name in configs
     num_classes: int,
     in_channels: int | None = None,
     drop_ratio: float = 0.4,
@@ -82,14 +79,14 @@ def TSNHead(  # the name that configs know
     ls_eps: float = 0.0,
     keep_rows: Literal["by_name"] | None = None,
 ) -> SegmentHead:
-    """Mean over space and segments, dropout, classifier under the optimizer's own weight decay.
+    """Mean over space and segments, dropout, classifier; the optimizer sets its weight decay.
 
     Args:
-        num_classes: width of the logits; given by the data set where the config does not say it.
-        in_channels: channels of the feature map, the backbone's by default.
+        num_classes: width of the logits; by default the number of classes of the data set.
+        in_channels: channels of the feature map; by default the backbone's.
         drop_ratio: dropout before the classifier.
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
-        keep_rows: by_name starts with the rows of a checkpoint's classes that have the same name; used by the engine.
+        keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
     """
     return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows)

@@ -28,7 +28,7 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.metrics.scores import best_classes, softmax
-from paddlevideo.models.audiovisual import MIN_VARIANCE, only
+from paddlevideo.models.audiovisual import MIN_VARIANCE, keep_only
 from paddlevideo.predict.feed import Extract, Feed
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
 from paddlevideo.predict.labels import names_in_config, requested_names
@@ -202,7 +202,7 @@ class Predictor:
 
     def _run(self, modality: Sequence[str], arrays: Arrays) -> np.ndarray:
         arrays = self._feed.arrays(arrays)
-        return self.backend.run(only(arrays, modality) if modality else arrays)
+        return self.backend.run(keep_only(arrays, modality) if modality else arrays)
 
     def _result(
         self,

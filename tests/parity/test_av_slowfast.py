@@ -14,7 +14,8 @@ import pytest
 
 from paddlevideo.losses import synchronisation_loss
 from paddlevideo.models.audiovisual import AudioVisualRecognizer, distinguishable
-from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead, SyncProjection
+from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead
+from paddlevideo.models.av_slowfast_layers import SyncProjection
 from tests.parity.audio_reference import close, counted, fill, goldens, rule
 
 CASES = {

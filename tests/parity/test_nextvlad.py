@@ -13,7 +13,7 @@ from paddlevideo.losses import sigmoid_cross_entropy
 from paddlevideo.models.convert import convert
 from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead
 from paddlevideo.models.tagger import VideoTagger
-from paddlevideo.models.vlad import aggregate, assign, intra_normalise, sigmoid
+from paddlevideo.models.vlad import aggregate, assign, intra_normalize, sigmoid
 from paddlevideo.solver.lr import ExampleDecay
 from paddlevideo.weights import load_into
 
@@ -170,7 +170,7 @@ def test_every_step(case, golden):
         ]
         residual = paddle.concat([aggregate(a, f, part.centers) for a, f in pairs])
         raw = paddle.concat([aggregate(a, f, paddle.zeros_like(part.centers)) for a, f in pairs])
-        normal = intra_normalise(residual).reshape([len(pairs), part.width, -1])
+        normal = intra_normalize(residual).reshape([len(pairs), part.width, -1])
         seen |= {f"{stream}.residual": residual.numpy(), f"{stream}.vlad_raw": raw.numpy()}
         seen |= {
             f"{stream}.intra_norm": normal.numpy(),

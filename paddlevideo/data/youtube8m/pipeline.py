@@ -135,7 +135,7 @@ class FeaturePipeline(Pipeline):
 class _OpenFile:
     """A shard that stays open until the last reference to it is gone."""
 
-    descriptor: int | None = None
+    descriptor = -1  # not open
 
     def __init__(self, path: str):
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -143,7 +143,7 @@ class _OpenFile:
         self.is_pickle = kind_of(os.pread(self.descriptor, 64, 0)) == "pickle"
 
     def __del__(self):
-        if self.descriptor is not None:
+        if self.descriptor >= 0:
             os.close(self.descriptor)
 
 

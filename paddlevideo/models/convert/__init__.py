@@ -1,6 +1,7 @@
-"""Weights of other projects -> ours, one file a source.
+"""Converters: weights of other projects -> weights of this project's models, one file per source.
 
-A source registers a function of its own name, kind "converter", that takes their arrays by name and gives a `Conversion`:
+A source registers a function with its own name, kind "converter". It takes arrays by name and
+returns a `Conversion`:
 
     @register("converter")
     def paddlecv_nextvlad(arrays: Mapping[str, np.ndarray]) -> Conversion:
@@ -26,36 +27,37 @@ for _module in pkgutil.iter_modules(__path__):
 
 
 def sources() -> list[str]:
-    """What `convert` understands."""
+    """The sources that `convert` accepts."""
     return known("converter")
 
 
 def convert(arrays: Mapping[str, np.ndarray], source: str) -> Conversion:
-    """Translate the weights of another project, with an account of every name.
+    """Convert the weights of another project, with a line on what became of each tensor.
 
     Args:
-        arrays: their tensors by their names.
-        source: where they come from, one of `sources()`.
+        arrays: the other project's arrays by name.
+        source: that project's converter, one of `sources()`.
 
     Raises:
         KeyError: an unknown source.
-        WeightsError: a tensor has no place here, or two have the same.
+        WeightsError: a tensor has no counterpart in this project, or shares it with another one.
     """
     return lookup("converter", source).make(arrays)
 
 
 def convert_state_dict(arrays: Mapping[str, np.ndarray], source: str) -> Arrays:
-    """The weights of another project under our names and in our layout, ready for `load_into`.
+    """The weights of another project with this project's names and layouts, for `load_into`.
 
     Args:
-        arrays: their tensors by their names.
-        source: where they come from: "paddlecv_nextvlad", "youtube8m_nextvlad", ...; `models.convert.sources()` lists them.
+        arrays: the other project's arrays by name.
+        source: that project's converter: "paddlecv_nextvlad", "youtube8m_nextvlad", ...;
+            `models.convert.sources()` lists them.
 
     Returns:
-        arrays by our names.
+        arrays by the names of this project.
 
     Raises:
         KeyError: an unknown source.
-        WeightsError: a tensor has no place here, or two have the same.
+        WeightsError: a tensor has no counterpart in this project, or shares it with another one.
     """
     return convert(arrays, source).arrays

@@ -1,4 +1,4 @@
-"""The AVSlowFast code of the paper's authors, built on PySlowFast."""
+"""AVSlowFast: weights of the authors' code, which builds on PySlowFast."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from paddlevideo.config.registry import register
 from paddlevideo.models.convert.rules import Conversion, Rule, translate, transposed
 
 _NORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "running_var": "_variance"}
-# Batch norms by their name and ours, without the tensors.
+# Layers: name in the authors' code -> name in this project.
 _NORMS = {
     r"s1\.(pathway\d_stem)\.bn": r"backbone.s1.\1._bn",
     r"(s\d\.pathway\d_res\d+\.branch1_bn)": r"backbone.\1",
@@ -30,26 +30,26 @@ _LINEAR = {
 }
 
 RULES = [
-    Rule(r".*\.num_batches_tracked", None, "a count of batches"),
-    *(Rule(rf"{theirs}\.weight", f"{ours}.weight") for theirs, ours in _CONVS.items()),
+    Rule(r".*\.num_batches_tracked", None, "a batch counter"),
+    *(Rule(rf"{layer}\.weight", f"{target}.weight") for layer, target in _CONVS.items()),
     *(
-        Rule(rf"{theirs}\.{a}", f"{ours}.{b}")
-        for theirs, ours in _NORMS.items()
-        for a, b in _NORM.items()
+        Rule(rf"{layer}\.{tensor}", f"{target}.{name}")
+        for layer, target in _NORMS.items()
+        for tensor, name in _NORM.items()
     ),
     *(
-        Rule(rf"{theirs}\.weight", f"{ours}.weight", "transposed", transposed)
-        for theirs, ours in _LINEAR.items()
+        Rule(rf"{layer}\.weight", f"{target}.weight", "transposed", transposed)
+        for layer, target in _LINEAR.items()
     ),
-    *(Rule(rf"{theirs}\.bias", f"{ours}.bias") for theirs, ours in _LINEAR.items()),
+    *(Rule(rf"{layer}\.bias", f"{target}.bias") for layer, target in _LINEAR.items()),
 ]
 
 
 @register("converter")
 def avslowfast(arrays: Mapping[str, np.ndarray]) -> Conversion:
-    """Weights of an AVSlowFast: names of the authors' model -> those of `AudioVisualRecognizer`.
+    """Weights of the authors' AVSlowFast -> weights of an `AudioVisualRecognizer`.
 
     Raises:
-        WeightsError: a tensor has no place in an AVSlowFast.
+        WeightsError: a tensor does not belong to an AVSlowFast.
     """
     return translate(arrays, RULES, "avslowfast")

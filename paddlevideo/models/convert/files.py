@@ -1,4 +1,4 @@
-"""Weight files of any of the sources, read without running anything in them."""
+"""Reading weight files of all sources without running code in them."""
 
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from paddlevideo.weights import WeightsError, read_arrays
 
 
 def read_weights(path: str | Path) -> Arrays:
-    """Named arrays of a foreign file: Paddle's `.pdparams`, `.safetensors`, `.npz`, PyTorch's `.pth`, a TensorFlow checkpoint.
+    """Read the arrays of a weight file of another project.
 
     Args:
-        path: the file; of a TensorFlow checkpoint the `.index` file, or the prefix of its files.
+        path: a `.pdparams` file of Paddle, `.safetensors`, `.npz`, a `.pth` file of PyTorch, or a
+            TensorFlow checkpoint: its `.index` file, or the prefix of its files.
 
     Raises:
-        WeightsError: missing, damaged, or holding anything else than arrays; the message names the file.
+        WeightsError: the file is missing, damaged, or contains more than arrays.
     """
     path = Path(path)
     if path.suffix == ".index" or path.with_name(path.name + ".index").exists():

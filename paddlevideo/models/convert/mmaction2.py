@@ -1,4 +1,4 @@
-"""MMAction2's audio recognizers (both of its generations): ResNet of one channel and ResNetAudio, under TSNAudioHead."""
+"""MMAction2: audio recognizers (both generations), one-channel ResNet and ResNetAudio."""
 
 from collections.abc import Mapping
 
@@ -13,32 +13,28 @@ _PARTS = {"conv_1": "time", "conv_2": "frequency"}
 
 
 def _rules() -> list[Rule]:
-    # A convolution with batch norm by their name and ours, without the tensors.
+    # Convolutions with batch norm: (name in MMAction2, name in this project).
     layers = [(r"backbone\.conv1", "backbone.conv")]
     layers += [
-        (rf"backbone\.(layer\d\.\d+)\.{theirs}", rf"backbone.\1.{ours}")
-        for theirs, ours in _CONVS.items()
+        (rf"backbone\.(layer\d\.\d+)\.{conv}", rf"backbone.\1.{target}")
+        for conv, target in _CONVS.items()
     ]
-    rules = [Rule(r".*\.num_batches_tracked", None, "a count of batches")]
-    for theirs, ours in layers:
-        rules.append(Rule(rf"{theirs}\.conv\.weight", f"{ours}._conv.weight"))
-        rules += [
-            Rule(rf"{theirs}\.bn\.{tensor}", f"{ours}._batch_norm.{name}")
-            for tensor, name in _NORM.items()
-        ]
-        for (
-            part,
-            of_ours,
-        ) in _PARTS.items():  # factorised: the stem of ResNetAudio, and the middle of its blocks
-            inner, ours_inner = rf"{theirs}\.conv\.{part}", f"{ours}.{of_ours}"
-            rules.append(Rule(rf"{inner}\.conv\.weight", f"{ours_inner}.weight"))
-            rules += [
-                Rule(rf"{inner}\.bn\.{tensor}", f"{ours_inner}_norm.{name}")
-                for tensor, name in _NORM.items()
-            ]
+    rules = [Rule(r".*\.num_batches_tracked", None, "a batch counter")]
+    for layer, target in layers:
+        rules.append(Rule(rf"{layer}\.conv\.weight", f"{target}._conv.weight"))
+        rules += _norm_rules(rf"{layer}\.bn", f"{target}._batch_norm")
+        # Factorized convolutions: the stem of ResNetAudio, and the middle of its blocks.
+        for part, part_target in _PARTS.items():
+            inner, inner_target = rf"{layer}\.conv\.{part}", f"{target}.{part_target}"
+            rules.append(Rule(rf"{inner}\.conv\.weight", f"{inner_target}.weight"))
+            rules += _norm_rules(rf"{inner}\.bn", f"{inner_target}_norm")
     rules.append(Rule(r"cls_head\.fc_cls\.weight", "head.fc.weight", "transposed", transposed))
     rules.append(Rule(r"cls_head\.fc_cls\.bias", "head.fc.bias"))
     return rules
+
+
+def _norm_rules(layer: str, target: str) -> list[Rule]:
+    return [Rule(rf"{layer}\.{tensor}", f"{target}.{name}") for tensor, name in _NORM.items()]
 
 
 RULES = _rules()
@@ -46,9 +42,9 @@ RULES = _rules()
 
 @register("converter")
 def mmaction2(arrays: Mapping[str, np.ndarray]) -> Conversion:
-    """Weights of an AudioRecognizer: `backbone.*` and `cls_head.fc_cls.*` -> ours.
+    """`backbone.*` and `cls_head.fc_cls.*` of MMAction2 -> weights of an `AudioRecognizer`.
 
     Raises:
-        WeightsError: a tensor has no place in an audio recognizer.
+        WeightsError: a tensor does not belong to an audio recognizer.
     """
     return translate(arrays, RULES, "mmaction2")

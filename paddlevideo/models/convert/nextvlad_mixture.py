@@ -1,4 +1,7 @@
-"""A mixture of ours -> one of its members, which stands alone: the model that the challenge's 80 M are about."""
+"""A NeXtVLAD mixture of this project -> its first member as a single model.
+
+The limit of 80 M parameters of the YouTube-8M challenge applies to such a member.
+"""
 
 from collections.abc import Mapping
 
@@ -9,17 +12,17 @@ from paddlevideo.models.convert.rules import Conversion, Rule, translate
 
 RULES = [
     Rule(r"members\.0\.(.+)", r"\1"),
-    Rule(r"members\.\d+\..+", None, "of another member"),
-    Rule(r"(?:gate|gate_norm)\..+", None, "weighs the members"),
+    Rule(r"members\.\d+\..+", None, "belongs to another member"),
+    Rule(r"(?:gate|gate_norm)\..+", None, "belongs to the gate"),
     Rule(r"class_names@@", r"class_names@@"),
 ]
 
 
 @register("converter")
 def nextvlad_mixture(arrays: Mapping[str, np.ndarray]) -> Conversion:
-    """A TaggerMixture's weights -> the first member's, as a VideoTagger's.
+    """Weights of a `TaggerMixture` -> weights of its first member, a `VideoTagger`.
 
     Raises:
-        WeightsError: they are not a mixture's.
+        WeightsError: the weights are not those of a mixture.
     """
     return translate(arrays, RULES, "nextvlad_mixture")

@@ -1,4 +1,4 @@
-"""PaddleCV 1.8's NeXtVLAD (PaddlePaddle/models, release/1.8): its variables in the order of its program -> ours."""
+"""NeXtVLAD of PaddleCV 1.8 (PaddlePaddle/models, release/1.8)."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import numpy as np
 from paddlevideo.config.registry import register
 from paddlevideo.models.convert.rules import Conversion, Rule, translate
 
-# Their batch norms are numbered as the program makes them.
+# PaddleCV numbers its batch norms in the order in which its program creates them.
 _NORMS = (
     "backbone.video.assignment_norm",
     "backbone.video.norm",
@@ -31,18 +31,20 @@ RULES = [
     Rule("logits_clf_bias", "head.classifier.bias"),
     Rule("eigen_param", "backbone.eigen_param"),
     *(
-        Rule(rf"batch_norm_{number}\.{theirs}", f"{norm}.{ours}")
+        Rule(rf"batch_norm_{number}\.{tensor}", f"{norm}.{name}")
         for number, norm in enumerate(_NORMS)
-        for theirs, ours in _NORM.items()
+        for tensor, name in _NORM.items()
     ),
 ]
 
 
 @register("converter")
 def paddlecv_nextvlad(arrays: Mapping[str, np.ndarray]) -> Conversion:
-    """`NEXTVLAD.pdparams` -> a VideoTagger of NeXtVLAD and NeXtVLADHead, convention `paddlecv`; every layout is ours already.
+    """`NEXTVLAD.pdparams` -> weights of a `VideoTagger` of NeXtVLAD, convention `paddlecv`.
+
+    All layouts are the same.
 
     Raises:
-        WeightsError: a tensor has no place in it.
+        WeightsError: a tensor does not belong to this model.
     """
     return translate(arrays, RULES, "paddlecv_nextvlad")

@@ -1,4 +1,4 @@
-"""What a translation table is made of: rules from their names to ours, and the account of what became of every tensor."""
+"""Conversion rules: from the names of another project to those of this one."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,28 +12,28 @@ from paddlevideo.weights import WeightsError
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of the tensors of one pattern.
+    """What happens to the tensors whose names match a pattern.
 
     Args:
-        theirs: regular expression that fits their whole name.
-        ours: the name here, which may refer to groups (`\\1`); None leaves the tensor out.
-        how: in words, what is done to it, or why it is left out; needed for both.
-        change: their array -> ours; None takes it as it is.
+        pattern: regular expression that matches the complete name in the other project.
+        target: the name in this project, which may refer to groups (`\\1`); None drops the tensor.
+        how: how the tensor is changed, or why it is dropped, as text; needed for both.
+        change: converts the array; None leaves it unchanged.
     """
 
-    theirs: str
-    ours: str | None
+    pattern: str
+    target: str | None
     how: str = ""
     change: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A translated file.
+    """A converted file.
 
     Args:
-        arrays: by our names.
-        lines: what became of each of their tensors, a line each, in their order.
+        arrays: by the names of this project.
+        lines: what became of each tensor of the file, one line each, in the file's order.
     """
 
     arrays: Arrays
@@ -41,49 +41,46 @@ class Conversion:
 
 
 def transposed(array: np.ndarray) -> np.ndarray:
-    """[out, in] of a linear layer elsewhere -> [in, out] here."""
+    """[out, in] of a linear layer in PyTorch -> [in, out] in Paddle."""
     return np.ascontiguousarray(array.T)
 
 
 def translate(arrays: Mapping[str, np.ndarray], rules: Sequence[Rule], source: str) -> Conversion:
-    """Rename and change each array by the first rule that fits its name.
+    """Rename and change each array by the first rule that matches its name.
 
     Raises:
-        WeightsError: a name that no rule fits, two tensors of one name here, an array that `change` cannot take, or nothing
-            to take at all.
+        WeightsError: no rule matches a name, two tensors have the same target, `change` rejects an
+            array, or no tensor is left.
     """
-    ours, lines, origin, problems = {}, [], {}, []
+    converted, lines, problems = {}, [], []
+    origins = {}  # name in this project -> name in the other project
     for name, array in arrays.items():
         array = np.asarray(array)
-        found = next(((rule, m) for rule in rules if (m := re.fullmatch(rule.theirs, name))), None)
-        if found is None:
-            problems.append(f"{name} {list(array.shape)} has no place in the table")
+        described = f"{name} {list(array.shape)}"
+        matches = ((rule, re.fullmatch(rule.pattern, name)) for rule in rules)
+        rule, match = next(((r, m) for r, m in matches if m), (None, None))
+        if rule is None or match is None:
+            problems.append(f"{described} matches no rule")
             continue
-        rule, match = found
-        if rule.ours is None:
-            lines.append(f"{name} {list(array.shape)} is left out: {rule.how}")
+        if rule.target is None:
+            lines.append(f"{described} is dropped: {rule.how}")
             continue
-        ours_name = match.expand(rule.ours)
-        if ours_name in origin:
-            problems.append(f"{name} and {origin[ours_name]} both become {ours_name}")
+        target = match.expand(rule.target)
+        if target in origins:
+            problems.append(f"{name} and {origins[target]} both become {target}")
             continue
-        origin[ours_name] = name
+        origins[target] = name
         try:
-            ours[ours_name] = array if rule.change is None else rule.change(array)
+            result = array if rule.change is None else rule.change(array)
         except (ValueError, IndexError) as error:
-            problems.append(
-                f"{name} {list(array.shape)} cannot be {rule.how or 'changed'}: {error}"
-            )
+            problems.append(f"{described} cannot be {rule.how or 'changed'}: {error}")
             continue
+        converted[target] = result
         how = f" ({rule.how})" if rule.how else ""
-        lines.append(
-            f"{name} {list(array.shape)} -> {ours_name} {list(ours[ours_name].shape)}{how}"
-        )
-    if problems or not ours:
-        listed = "; ".join(problems[:6]) + (
-            f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
-        )
-        raise WeightsError(
-            f"these are no weights of {source}: {listed or 'nothing in them has a place here'}"
-        )
-    return Conversion(ours, tuple(lines))
+        lines.append(f"{described} -> {target} {list(result.shape)}{how}")
+    if problems or not converted:
+        listed = "; ".join(problems[:6]) or "no tensor matches a rule"
+        if len(problems) > 6:
+            listed += f"; and {len(problems) - 6} more"
+        raise WeightsError(f"not weights of {source}: {listed}")
+    return Conversion(converted, tuple(lines))

@@ -1,7 +1,9 @@
-"""TensorFlow's checkpoints (`model.ckpt-123.index` and `.data-*-of-*`) as named arrays, without TensorFlow.
+"""TensorFlow checkpoints (`model.ckpt-123.index` and `.data-*-of-*`) as arrays, without TensorFlow.
 
-The index is a table of LevelDB: sorted names in blocks, each with a small protocol buffer that says type, shape, file, place
-and checksum of a tensor. Written to the formats' documentation (leveldb/doc/table_format.md, tensor_bundle.proto).
+The index is a LevelDB table: blocks of sorted names, each with a small protocol buffer that has the
+type, shape, file, offset and checksum of a tensor.
+
+Source: the format descriptions leveldb/doc/table_format.md and tensor_bundle.proto.
 """
 
 import struct
@@ -16,7 +18,7 @@ from paddlevideo.weights import WeightsError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes
-# Their numbers of types that NumPy has too.
+# TensorFlow's type number -> NumPy's type, where NumPy has it.
 TYPES = {
     1: "<f4",
     2: "<f8",
@@ -34,13 +36,13 @@ TYPES = {
 
 
 def read_checkpoint(path: str | Path) -> Arrays:
-    """The variables of a checkpoint by their names.
+    """Read the variables of a checkpoint by name.
 
     Args:
         path: the `.index` file, or the prefix that it shares with the `.data` files.
 
     Raises:
-        WeightsError: a file is missing or damaged, or a variable is stored in a way that is not read here; names the file.
+        WeightsError: a file is missing or damaged, or a variable is stored in an unsupported way.
     """
     path = Path(path)
     index = path if path.suffix == ".index" else path.with_name(path.name + ".index")
@@ -67,35 +69,36 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(key, value) of a LevelDB table."""
     if len(data) < FOOTER or struct.unpack("<Q", data[-8:])[0] != MAGIC:
         raise WeightsError(
-            "not the index of a TensorFlow checkpoint; expected a .index file with its .data files beside it"
+            "not the index of a TensorFlow checkpoint; expected a .index file next to its .data "
+            "files"
         )
     footer = data[-FOOTER:]
     _, at = _varint(footer, 0)
-    _, at = _varint(footer, at)
+    _, at = _varint(footer, at)  # after the handle of the meta block is that of the index block
     for _, handle in _block(data, *_handle(footer, at)):
         yield from _block(data, *_handle(handle, 0))
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int]:
+    """(offset, size) of a block."""
     offset, at = _varint(data, at)
     return offset, _varint(data, at)[0]
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of a block; keys share prefixes with the key before them."""
     if offset + size + 5 > len(data):
-        raise WeightsError(f"the block at byte {offset} ends behind the file: it was cut short")
+        raise WeightsError(f"the block at byte {offset} ends after the file: the file is truncated")
     block, kind = data[offset : offset + size], data[offset + size]
-    if struct.unpack_from("<I", data, offset + size + 1)[0] != masked_crc(
-        data[offset : offset + size + 1]
-    ):
+    (checksum,) = struct.unpack_from("<I", data, offset + size + 1)
+    if checksum != masked_crc(data[offset : offset + size + 1]):
         raise WeightsError(
-            f"the block at byte {offset} does not fit its checksum: the file is damaged"
+            f"the block at byte {offset} does not match its checksum: the file is damaged"
         )
     if kind:
         raise WeightsError("its index is compressed, which TensorFlow does not do")
-    end = size - 4 * (
-        1 + struct.unpack_from("<I", block, size - 4)[0]
-    )  # restarts, and their number
+    (num_restarts,) = struct.unpack_from("<I", block, size - 4)
+    end = size - 4 * (1 + num_restarts)  # the offsets of the restarts and their number come last
     at, key = 0, b""
     while at < end:
         shared, at = _varint(block, at)
@@ -112,28 +115,29 @@ def _tensor(prefix: Path, shards: int, name: str, entry: bytes) -> np.ndarray:
     fields = _fields(entry)
     kind = _first(fields, 1, 0)
     if kind not in TYPES or 7 in fields:
-        what = "in slices" if 7 in fields else f"of type number {kind}"
-        raise WeightsError(f"{name} is stored {what}, which is not read here")
-    shape = [
-        _first(_fields(bytes(dim)), 1, 0) for dim in _fields(_first(fields, 2, b"")).get(2, [])
-    ]
+        how = "in slices" if 7 in fields else f"with type number {kind}"
+        raise WeightsError(f"{name} is stored {how}, which is not supported")
+    dimensions = _fields(_first(fields, 2, b"")).get(2, [])
+    shape = [_first(_fields(bytes(dimension)), 1, 0) for dimension in dimensions]
     offset, size, dtype = _first(fields, 4, 0), _first(fields, 5, 0), np.dtype(TYPES[kind])
     if any(n < 0 for n in shape) or size != int(np.prod(shape, dtype=object)) * dtype.itemsize:
-        raise WeightsError(f"{name} {shape} has {size} bytes, which does not fit")
+        raise WeightsError(f"{name} {shape} {dtype} has {size} bytes, which does not fit its shape")
     file = prefix.with_name(f"{prefix.name}.data-{_first(fields, 3, 0):05d}-of-{shards:05d}")
     with file.open("rb") as stream:
         stream.seek(0, 2)
         if offset + size > stream.tell():
-            raise WeightsError(f"{file.name} ends before {name}: it was cut short")
+            raise WeightsError(f"{file.name} ends before {name}: the file is truncated")
         stream.seek(offset)
         data = stream.read(size)
     if _first(fields, 6, None) != masked_crc(data):
-        raise WeightsError(f"{name} in {file.name} does not fit its checksum: the file is damaged")
+        raise WeightsError(
+            f"{name} in {file.name} does not match its checksum: the file is damaged"
+        )
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
 def _fields(data: bytes) -> dict[int, list]:
-    """Fields of a protocol buffer by number, in order: integers, and bytes of what has a length."""
+    """Fields of a protocol buffer by number: integers, and bytes where a field has a length."""
     fields, at = {}, 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -148,12 +152,13 @@ def _fields(data: bytes) -> dict[int, list]:
         else:
             raise WeightsError("an entry is damaged")
         if at > len(data):
-            raise WeightsError("an entry is cut short")
+            raise WeightsError("an entry is truncated")
         fields.setdefault(key >> 3, []).append(value)
     return fields
 
 
 def _first(fields: dict[int, list], number: int, default):
+    """The first value of a field, which must have the type of the default unless that is None."""
     value = fields.get(number, [default])[0]
     if default is not None and type(value) is not type(default):
         raise WeightsError("an entry is damaged")
@@ -161,6 +166,7 @@ def _first(fields: dict[int, list], number: int, default):
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """(integer of variable length at a position, position after it)."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -173,6 +179,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def masked_crc(data: bytes) -> int:
-    """The checksum as LevelDB stores it: CRC-32C, rotated, plus a constant."""
+    """The checksum that LevelDB stores: CRC-32C, rotated, plus a constant."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -30,10 +30,12 @@ RNG = np.random.default_rng
 )
 def test_computes_a_time_step_per_hop(feature):
     for seconds in (0.5, 2.048, 10.0):
-        rows = feature(chirps(seconds))
-        assert rows.dtype == np.float32 and rows.flags["C_CONTIGUOUS"] and np.isfinite(rows).all()
+        steps = feature(chirps(seconds))
         assert (
-            abs(len(rows) - seconds * feature.steps_per_sec)
+            steps.dtype == np.float32 and steps.flags["C_CONTIGUOUS"] and np.isfinite(steps).all()
+        )
+        assert (
+            abs(len(steps) - seconds * feature.steps_per_sec)
             <= 1 + feature.n_fft / feature.hop_length
         )
     for number in (1, 2, feature.n_fft - 1, feature.n_fft, feature.n_fft + feature.hop_length - 1):
@@ -41,12 +43,12 @@ def test_computes_a_time_step_per_hop(feature):
 
 
 def test_locates_a_tone_in_time_and_frequency():
-    sound = np.concatenate(
+    wave = np.concatenate(
         [np.zeros(16000, np.float32), tone(1, hertz=1000), np.zeros(16000, np.float32)]
     )
     for feature in (DecibelMel(), LogMel()):
-        rows = feature(sound)
-        loud = np.flatnonzero(rows.max(axis=1) > rows.min() + 0.5 * np.ptp(rows))
+        steps = feature(wave)
+        loud = np.flatnonzero(steps.max(axis=1) > steps.min() + 0.5 * np.ptp(steps))
         # Time steps whose window overlaps the tone, one window of 32 ms at both ends.
         assert (
             abs(loud[0] / feature.steps_per_sec - 1.0) < 0.04
@@ -55,7 +57,7 @@ def test_locates_a_tone_in_time_and_frequency():
         filters = mel_filters(
             16000, 512, 80, feature.fmin, feature.fmax, "slaney" if feature.fmin else "htk"
         )
-        assert rows[len(rows) // 2].argmax() == filters[32].argmax()  # bin 32 is 1 kHz
+        assert steps[len(steps) // 2].argmax() == filters[32].argmax()  # bin 32 is 1 kHz
 
 
 def test_only_log_mel_depends_on_the_level():
@@ -67,7 +69,7 @@ def test_only_log_mel_depends_on_the_level():
 def test_squared_windows_sum_to_one():
     for n_fft, hop in ((512, 256), (1024, 256), (1280, 320), (400, 160)):
         squares = overlap_window(n_fft, hop) ** 2
-        assert np.allclose([squares[place::hop].sum() for place in range(hop)], 1)
+        assert np.allclose([squares[start::hop].sum() for start in range(hop)], 1)
 
 
 def test_shares_read_only_filters():
@@ -113,7 +115,7 @@ def test_runs_the_benchmark(monkeypatch):
         [3, 3],
     ) and "10 s at 16000 Hz" in groups[0].text()
     log_mel, wave = LogMel(), chirps(1.0)
-    variants = {"librosa": log_mel, "librosa, filters kept": lambda sound: log_mel(sound) + 1e-4}
+    variants = {"librosa": log_mel, "librosa, filters kept": lambda wave: log_mel(wave) + 1e-4}
     group = benchmark.comparison("log-mel", log_mel, variants, wave, 1)
     assert [row.name for row in group.rows] == [*variants, "paddlevideo"]
     with pytest.raises(
@@ -122,17 +124,17 @@ def test_runs_the_benchmark(monkeypatch):
         benchmark.comparison(
             "log-mel",
             log_mel,
-            variants | {"librosa, louder": lambda sound: log_mel(sound) + 0.01},
+            variants | {"librosa, louder": lambda wave: log_mel(wave) + 0.01},
             wave,
             1,
         )
 
 
 def test_picks_the_nearest_time_steps():
-    rows = np.arange(10)
-    assert nearest_steps(rows, 0, 9.0, 4).tolist() == [0, 3, 6, 9]
-    assert nearest_steps(rows, 8, 20, 4).tolist() == [8, 9, 9, 9]
-    assert nearest_steps(rows, 2, 4, 5).tolist() == [2, 2, 3, 3, 4]
+    steps = np.arange(10)
+    assert nearest_steps(steps, 0, 9.0, 4).tolist() == [0, 3, 6, 9]
+    assert nearest_steps(steps, 8, 20, 4).tolist() == [8, 9, 9, 9]
+    assert nearest_steps(steps, 2, 4, 5).tolist() == [2, 2, 3, 3, 4]
 
 
 # --- frames and time steps -----------------------------------------------------------------------
@@ -169,14 +171,14 @@ def test_gives_every_clip_audio():
 
 
 def test_cuts_and_pads_time_steps():
-    rows = RNG(0).random((300, 80), np.float32)
+    steps = RNG(0).random((300, 80), np.float32)
     frames = np.stack([np.arange(64), np.arange(236, 300)])
     out = AudioFeatureSelector(128)(
-        {"feature": rows, "frame_inds": frames, "total_frames": 300, "more": 1}, None
+        {"feature": steps, "frame_inds": frames, "total_frames": 300, "more": 1}, None
     )
     assert out["audio"].shape == (2, 128, 80) and out["more"] == 1 and "feature" not in out
-    assert np.array_equal(out["audio"][0, :63], rows[1:64]) and not out["audio"][0, 63:].any()
-    assert np.array_equal(out["audio"][1, :63], rows[237:300]) and not out["audio"][1, 63:].any()
+    assert np.array_equal(out["audio"][0, :63], steps[1:64]) and not out["audio"][0, 63:].any()
+    assert np.array_equal(out["audio"][1, :63], steps[237:300]) and not out["audio"][1, 63:].any()
     shaped = FormatAudioShape()(out, None)
     assert shaped["audio"].shape == (2, 1, 128, 80)
     with pytest.raises(ValueError, match="name this step once"):

@@ -246,6 +246,6 @@ def test_names_of_other_projects():
     for source in ("mmaction2", "avslowfast"):
         with pytest.raises(
             WeightsError,
-            match=rf"no weights of {source}: neck.weight \[4\] has no place in the table",
+            match=rf"not weights of {source}: neck.weight \[4\] matches no rule",
         ):
             convert_state_dict({"neck.weight": norm}, source)

@@ -12,7 +12,7 @@ from paddle.static import InputSpec
 import paddlevideo.models  # noqa: F401  # registers
 from paddlevideo.config.registry import lookup
 from paddlevideo.losses import synchronisation_loss
-from paddlevideo.models.audiovisual import distinguishable, has_audio, negative_order, only
+from paddlevideo.models.audiovisual import distinguishable, has_audio, keep_only, negative_order
 
 SMALL = {
     "alpha": 4,
@@ -220,7 +220,7 @@ def test_modalities(model):
     """Scores of one modality are those of a network whose other part is cut off."""
     batch = clips(2)
     assert model.modalities == {"visual": ("slow", "fast"), "audio": ("audio",)}
-    visual, audio = (scores(model, only(batch, names)) for names in model.modalities.values())
+    visual, audio = (scores(model, keep_only(batch, names)) for names in model.modalities.values())
     assert np.abs(visual - scores(model, batch)).max() > 1e-3
     with paddle.no_grad():
         features, _ = model.backbone(batch)
@@ -228,7 +228,7 @@ def test_modalities(model):
         weight = model.head.projection.weight[256 + 64 :]
         logits = paddle.matmul(pooled, weight) + model.head.projection.bias
     near(audio, paddle.nn.functional.log_softmax(logits))
-    arrays = only({name: x.numpy() for name, x in batch.items()}, ("audio",))
+    arrays = keep_only({name: x.numpy() for name, x in batch.items()}, ("audio",))
     assert not arrays["fast"].any() and arrays["audio"].any()
 
 
@@ -277,7 +277,7 @@ def test_a_dropped_step_hears_at_the_head_only(model, drop):
             features[rate] = model.backbone(batch)[0]
     model.eval()
     with paddle.no_grad():
-        silent = model.backbone(only(batch, ("slow", "fast")))[0]
+        silent = model.backbone(keep_only(batch, ("slow", "fast")))[0]
     near(features[1.0]["slow"].numpy(), silent["slow"])
     assert np.abs((features[1.0]["slow"] - features[0.0]["slow"]).numpy()).max() > 1e-3
     np.testing.assert_array_equal(features[1.0]["audio"], features[0.0]["audio"])
@@ -291,14 +291,14 @@ def test_draws_follow_the_seed_of_the_step(model, drop):
 
     def draws(seed, n=4):
         paddle.seed(seed)
-        return model.backbone._drawn(n).numpy().reshape(-1)
+        return model.backbone._draw_kept(n).numpy().reshape(-1)
 
     assert all(np.array_equal(draws(s), draws(s)) and len(draws(s)) == 1 for s in range(5))
     assert np.mean([draws(s) for s in range(600)]) == pytest.approx(0.2, abs=0.05)
     drop(0.8, per_sample=True)
     assert draws(0).shape == (4,) and np.mean([draws(s).std() > 0 for s in range(50)]) > 0
     drop(0.0)
-    assert model.backbone._drawn(4) is None
+    assert model.backbone._draw_kept(4) is None
 
 
 # --- synchronisation -------------------------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ def test_only_stages_that_have_heard_nothing_count(model, drop):
         assert [float(e[3].mean()) for e in embeddings.values()] == counting
     drop(0.5, per_sample=True)
     paddle.seed(1)
-    kept = model.backbone._drawn(4).numpy().reshape(-1)
+    kept = model.backbone._draw_kept(4).numpy().reshape(-1)
     paddle.seed(1)
     _, embeddings = model(batch)
     assert 0 < kept.sum() < 4
@@ -513,7 +513,7 @@ def test_older_program_format_and_onnx(root, tmp_path):
     ("backbone", "said"),
     [
         ({"audio_alpha": 12}, "audio_alpha is 12; it must be a multiple of 8"),
-        ({"afs_stages": [2, 3]}, r"afs_stages has \[2\], which fs_stages has not"),
+        ({"afs_stages": [2, 3]}, r"afs_stages has \[2\], but fs_stages has not"),
         (
             {"fs_stages": [3, 4, 5]},
             r"fs_stages is \[3, 4, 5\]; expected different stages, from 1 to 4",
@@ -547,17 +547,18 @@ def test_wrong_frameworks_and_heads(framework, said):
 def test_wrong_inputs(model):
     batch = clips(1)
     with pytest.raises(ValueError, match="takes 'slow'.*'audio'.*given slow, fast"):
-        model(only({n: batch[n] for n in ("slow", "fast")}, ("slow", "fast")))
+        model(keep_only({n: batch[n] for n in ("slow", "fast")}, ("slow", "fast")))
     with pytest.raises(ValueError, match=r"it was given \{.*'audio': \[1, 32, 16\]"):
         model({**batch, "audio": batch["audio"][:, 0]})
     with pytest.raises(
-        ValueError, match="audio_alpha 16: 'audio' must have 16 rows .* 2 slow frames and 31 rows"
+        ValueError,
+        match="audio_alpha 16: 'audio' must have 16 time steps .* 2 slow frames and 31 time steps",
     ):
         model({**batch, "audio": batch["audio"][:, :, 1:]})
     with pytest.raises(ValueError, match="alpha 4: 'fast' must have 4 frames"):
         model({**batch, "fast": batch["fast"][:, :, 1:]})
     model.train()
-    with pytest.raises(ValueError, match="takes 'epoch' beside 'audio_negative'"):
+    with pytest.raises(ValueError, match="takes 'epoch' together with 'audio_negative'"):
         model({n: x for n, x in training(2).items() if n != "epoch"})
     with pytest.raises(ValueError, match="'audio_negative' is .* expected the shape of 'audio'"):
         model({**training(2), "audio_negative": noise(2, 1, 32, 8)})

@@ -124,8 +124,8 @@ def test_a_checkpoint_of_the_original_holds_more():
     done = convert({**theirs, **extra}, "youtube8m_nextvlad")
     assert done.arrays.keys() == convert(arrays, "paddlecv_nextvlad").arrays.keys()
     told = "\n".join(done.lines)
-    assert "global_step [] is left out: a count of the optimizer" in told
-    assert "hidden1_weights/Adam_1 [3, 3] is left out: a moment of Adam" in told
+    assert "global_step [] is dropped: a counter of the optimizer" in told
+    assert "hidden1_weights/Adam_1 [3, 3] is dropped: a moment of Adam" in told
     assert (
         "video_VLAD/cluster_weights2 [1, 512, 4] -> backbone.video.centers [4, 512] (transposed"
         in told
@@ -165,14 +165,14 @@ def test_mixture_of_the_original_and_its_first_member():
     [
         (
             lambda a: a.update(conv1=np.zeros((2, 3))),
-            r"no weights of youtube8m_nextvlad: conv1 \[2, 3\] has no place in the table",
+            r"not weights of youtube8m_nextvlad: conv1 \[2, 3\] matches no rule",
         ),
         (lambda a: a.update(hidden1_weights=np.zeros(1)), "both become .*head.hidden.weight"),
         (
             lambda a: a.update({"tower/video_VLAD/cluster_weights2": np.zeros((3, 4))}),
             r"\[3, 4\] cannot be transposed, without its first axis: expected \[1, D1, K\]",
         ),
-        (lambda a: a.clear(), "nothing in them has a place here"),
+        (lambda a: a.clear(), "no tensor matches a rule"),
     ],
 )
 def test_what_does_not_fit(change, message):
@@ -183,7 +183,7 @@ def test_what_does_not_fit(change, message):
 
 
 def test_many_mistakes_are_counted():
-    with pytest.raises(WeightsError, match=r"n5 \[\] has no place in the table; and 3 more"):
+    with pytest.raises(WeightsError, match=r"n5 \[\] matches no rule; and 3 more"):
         translate({f"n{i}": np.zeros(()) for i in range(9)}, [Rule("x", "y")], "nothing")
 
 
@@ -295,11 +295,11 @@ def test_damaged_checkpoint(checkpoint):
     data.write_bytes(good[:40] + bytes([good[40] ^ 1]) + good[41:])
     with pytest.raises(
         WeightsError,
-        match=r"model.ckpt-12500.index: .* does not fit its checksum: the file is damaged",
+        match=r"model.ckpt-12500.index: .* does not match its checksum: the file is damaged",
     ):
         read_weights(index)
     data.write_bytes(good[:-9])
-    with pytest.raises(WeightsError, match="ends before tower/.*: it was cut short"):
+    with pytest.raises(WeightsError, match="ends before tower/.*: the file is truncated"):
         read_weights(index)
     data.unlink()
     with pytest.raises(WeightsError, match="data-00000-of-00001: cannot be read: No such file"):
@@ -397,7 +397,7 @@ def test_tool_leaves_nothing_behind_where_it_fails(tool, tmp_path):
     write_arrays(tmp_path / "other.pdparams", {"conv.weight": np.zeros((2, 2), np.float32)})
     out = tmp_path / "ours.pdparams"
     for weights, target, message in (
-        ("other.pdparams", out, "no weights of paddlecv_nextvlad: conv.weight"),
+        ("other.pdparams", out, "not weights of paddlecv_nextvlad: conv.weight"),
         ("missing.pdparams", out, "there is no such file"),
         ("other.pdparams", tmp_path / "ours.npz", "expected a .pdparams or .safetensors file"),
     ):

@@ -262,7 +262,7 @@ def test_clips_that_cannot_be_made():
         clip_for("Teacher", Takes("frames"), {"audio": None})
     with pytest.raises(
         ValueError,
-        match=r"Teacher takes audio and num_frames 2 of pictures; it was given frames, audio",
+        match=r"Teacher takes audio and num_frames 2 of frames; it was given frames, audio",
     ):
         clip_for("Teacher", Takes("audio"), {"frames": numbered(8), "audio": None}, 2)
 
@@ -342,7 +342,7 @@ def test_a_teacher_of_other_classes_or_of_another_model_is_refused(taught):
     with pytest.raises(WeightsError, match=r"class 2 of .* is 红色, of the data it is missing"):
         load_pretrained(cfg, build_model(cfg, 3), ["blue sky", "green"])
     cfg = taught("MODEL.models.0.Teacher.backbone.depth=34")
-    with pytest.raises(WeightsError, match=r"of another model"):
+    with pytest.raises(WeightsError, match=r"belong to another model"):
         load_pretrained(cfg, build_model(cfg, 3))
 
 
@@ -423,12 +423,12 @@ WRONG = {
     "freeze": ({"MODEL.freeze_params_list": "[True]"},
                r"freeze_params_list has 1 values, expected one for each of Teacher, Student"),
     "frozen student": ({"MODEL.freeze_params_list": "[False, True]", "MODEL.models.1.Student.weights": "x"},
-                       r"freezes Student, which is to learn"),
+                       r"freezes Student, which must be trained"),
     "frozen noise": ({"MODEL.freeze_params_list": "[True, False]"},
                      r"freezes Teacher, which has no weights; give it 'weights: FILE'"),
     "framework": ({"MODEL.models.0.Teacher.framework": "Recogniser2D"}, r"no framework named 'Recogniser2D'; did you mean"),
     "tagger": ({"MODEL.models.0.Teacher.framework": "VideoTagger"},
-               r"framework is VideoTagger; expected a recognizer that gives a clip one class"),
+               r"framework is VideoTagger; expected a recognizer that assigns one class per clip"),
     "not its argument": ({"MODEL.models.0.Teacher.sync_weight": "1"}, r"Teacher has no argument 'sync_weight'"),
     "frames": ({"MODEL.models.1.Student.num_frames": "0"}, r"num_frames is 0, expected at least 1"),
     "classes": ({"MODEL.models.1.Student.head.num_classes": "4"}, r"num_classes of the heads is 3 .*, 4 .*; one model has one"),

@@ -159,13 +159,13 @@ def test_a_video_without_frames_is_defined():
         (lambda b: b.update(rgb=b["rgb"][:, :, :15]), r"given rgb \[3, 12, 15\]"),
         (
             lambda b: b.update(audio=b["audio"][:, :9]),
-            r"with one N and T; it was given .*audio \[3, 9, 8\]",
+            r"all with the same N and T; it was given .*audio \[3, 9, 8\]",
         ),
         (lambda b: b.update(rgb=b["rgb"][0]), r"given rgb \[12, 16\]"),
         (lambda b: b.update(num_frames=b["num_frames"][:2]), r"num_frames \[2\]"),
         (
             lambda b: b.update(num_frames=b["num_frames"] + 1),
-            r"num_frames is 2 to 13; a video has 0 to T = 12 frames here",
+            r"num_frames is 2 to 13; a video must have 0 to T = 12 frames",
         ),
         (lambda b: b.update(num_frames=b["num_frames"] - 2), r"num_frames is -1 to 10"),
     ],
@@ -180,7 +180,7 @@ def test_wrong_inputs(change, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"groups": 5}, "a feature of 16, expanded 2 times, cannot be cut into 5 groups"),
+        ({"groups": 5}, "a feature of 16, expanded 2 times, cannot be divided into 5 groups"),
         ({"cluster_size": 0}, "for 0 clusters"),
         ({"whitening": "youtube8m"}, r"float32 \[1024\], expected floats \[16\], the feature_size"),
         ({"whitening": "no/such.npy"}, "no/such.npy is neither youtube8m nor a .npy file"),
@@ -320,7 +320,7 @@ def test_tensorflow_convention_has_an_end():
     model = small(convention="tensorflow")
     model.train()
     with pytest.raises(
-        ValueError, match="videos of 13 frames; this convention counts max_frames = 12, raise that"
+        ValueError, match="videos of 13 frames; this convention counts max_frames = 12, increase it"
     ):
         model(batch((5, 6), frames=13))
 

@@ -11,6 +11,7 @@ import pytest
 from paddlevideo import dist
 from paddlevideo.api import session
 from paddlevideo.models import onednn
+from paddlevideo.models import onednn_library as binding
 from paddlevideo.models.layers import Conv2D, Conv3D
 from paddlevideo.models.recognizer import Recognizer3D
 from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
@@ -33,9 +34,9 @@ SIZES = [
     ),  # wrong by oneDNN 3.6.2 where prepared for inference
 ]
 KINDS = {  # what is given and what comes out, as oneDNN names its arguments
-    "forward": ({onednn._SRC: "x", onednn._WEIGHTS: "weight"}, onednn._DST),
-    "data": ({onednn._DIFF_DST: "y", onednn._WEIGHTS: "weight"}, onednn._DIFF_SRC),
-    "weights": ({onednn._SRC: "x", onednn._DIFF_DST: "y"}, onednn._DIFF_WEIGHTS),
+    "forward": ({binding.SRC: "x", binding.WEIGHTS: "weight"}, binding.DST),
+    "data": ({binding.DIFF_DST: "y", binding.WEIGHTS: "weight"}, binding.DIFF_SRC),
+    "weights": ({binding.SRC: "x", binding.DIFF_DST: "y"}, binding.DIFF_WEIGHTS),
 }
 GUARD = 1024
 
@@ -127,7 +128,7 @@ def run_at_random(count, seed):
             given = {"x": x, "weight": weight, "y": grad}
             places = {name: guarded(given[what].numpy()) for name, what in inputs.items()}
             places[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
-            onednn._prepared(kind, *sizes, onednn._library().threads).run(
+            onednn._prepared(kind, *sizes, binding.library().threads).run(
                 {name: place[1] for name, place in places.items()}
             )
             found, wanted = places[output][0], expected[kind].numpy()
@@ -243,7 +244,7 @@ def test_what_it_leaves_to_paddle():
 def test_sizes_that_do_not_fit_are_an_error():
     with pytest.raises(
         onednn.OneDNNError,
-        match=r"dnnl_convolution_forward_primitive_desc_create gave status .*onednn: false",
+        match=r"dnnl_convolution_forward_primitive_desc_create returned status .*onednn: false",
     ):
         onednn.conv(noise((1, 2, 5, 5)), noise((3, 4, 3, 3)), (1, 1), (0, 0))
 
@@ -259,7 +260,7 @@ def test_layers_fall_back(monkeypatch, tmp_path):
         assert not on
     close([layer(x).numpy()], [found])
     with pytest.raises(OSError, match="libdnnl"):
-        onednn._Library(tmp_path)
+        binding.Library(tmp_path)
 
 
 def trained(by_onednn):

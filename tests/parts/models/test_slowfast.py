@@ -13,7 +13,7 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.losses import cross_entropy
 from paddlevideo.models.layers import SubBatchNorm3D, set_norm_splits
-from paddlevideo.models.slowfast import log_mean_probability
+from paddlevideo.models.pooling import log_mean_probability
 
 SMALL = {"alpha": 4, "beta": 4, "width_per_group": 8, "fusion_kernel_sz": 5}
 
@@ -367,7 +367,7 @@ def test_splits_of_a_model_change_in_place():
     model(clips(4))
     assert {name: id(t) for name, t in model.state_dict().items()} == tensors
     with pytest.raises(
-        ValueError, match="a batch of 3 clips cannot be cut into 4 splits.*bn_num_splits"
+        ValueError, match="a batch of 3 clips cannot be divided into 4 splits.*bn_num_splits"
     ):
         model(clips(3))
     assert set_norm_splits(nn.Linear(2, 2), 2) == 0
@@ -422,7 +422,7 @@ def test_impossible_backbones(backbone, said):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ({"num_frames": 30}, "num_frames is 30, which alpha 4 does not divide"),
+        ({"num_frames": 30}, "num_frames is 30, which is not a multiple of alpha, 4"),
         ({"alpha": 8}, "alpha is 8, but the backbone's is 4; set alpha: 4 or leave it out"),
         ({"beta": 8}, "beta is 8, but the backbone's is 4"),
         ({"width_per_group": 64}, "width_per_group is 64, but the backbone's is 8"),

@@ -21,7 +21,7 @@ from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import export
 from paddlevideo.exporting.golden import golden_inputs
-from paddlevideo.models.audiovisual import only
+from paddlevideo.models.audiovisual import keep_only
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, result_file, write_results
@@ -550,7 +550,8 @@ def test_scores_each_modality_alone(families, kind):
     assert result.modalities.keys() == {"visual", "audio"}
     for modality, names in model.modalities.items():
         with paddle.no_grad():
-            expected = paddle.nn.functional.softmax(model(only(tensors, names)), -1).mean(0).numpy()
+            logits = model(keep_only(tensors, names))
+            expected = paddle.nn.functional.softmax(logits, -1).mean(0).numpy()
         scores = scores_of(result.modalities[modality])
         in_order = [scores[k] for k in range(NUM_CLASSES)]
         np.testing.assert_allclose(in_order, expected, rtol=0, atol=1e-5)
