@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from paddlevideo import dist
+from paddlevideo import api, dist
 from paddlevideo.engine.build import load_config
 from tests.clips import random_frames, write_clip
 
@@ -40,6 +40,16 @@ def shared() -> Path:
     if not (folder / "parity").is_dir():
         pytest.skip(f"no reference files: {folder.name}/parity is not next to the checkout")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def without_report(request, monkeypatch):
+    """Skip the report at the end of a training, which takes a second, unless a test reads it.
+
+    A test that reads the report has the mark `report`.
+    """
+    if request.node.get_closest_marker("report") is None:
+        monkeypatch.setattr(api, "report_finished", lambda folder: None)
 
 
 @pytest.fixture(scope="session")
