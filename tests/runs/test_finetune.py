@@ -1,4 +1,4 @@
-"""Own videos from weights of other classes to an exported model; early stopping; several labels a video."""
+"""Complete fine-tuning runs: other classes, export, early stopping, multi-label videos."""
 
 import json
 import logging
@@ -18,32 +18,13 @@ from paddlevideo.engine.checkpoint import CLASS_NAMES, read_model
 from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.exporting import export as export_module
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arrays
+from paddlevideo.weights import WeightsError, state_arrays, write_arrays
 from tests.conftest import CLASSES, small_config
-
-
-class Killed(Exception):
-    """Stands for kill -9."""
-
-
-def weights_of(cfg, name="ppTSN_latest.pdstate"):
-    return checksum(read_model(f"{cfg.folder}/{name}")[0])
-
-
-def kill_at(patch, step):
-    """Make the `step`-th step of the process the last one."""
-    real, count = train_module.train_step, iter(range(1, 1000))
-
-    def step_or_die(*args):
-        if next(count) == step:
-            raise Killed
-        return real(*args)
-
-    patch.setattr(train_module, "train_step", step_or_die)
+from tests.runs.test_train import Killed, kill_at, weights_of
 
 
 @pytest.fixture
-def told(caplog, monkeypatch):
+def logged(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
     return lambda: caplog.text
@@ -51,93 +32,73 @@ def told(caplog, monkeypatch):
 
 @pytest.fixture
 def pretrained(clips, tmp_path) -> Path:
-    """A PP-TSN-18 of five classes with their names; two of them are those of the clips."""
-    (tmp_path / "of_five").mkdir()
+    """Weights of a PP-TSN-18 with five named classes; the clips have two of them."""
+    (tmp_path / "five_classes").mkdir()
     paddle.seed(3)
-    arrays = state_arrays(build_model(load_config(small_config(clips, tmp_path / "of_five")), 5))
+    arrays = state_arrays(
+        build_model(load_config(small_config(clips, tmp_path / "five_classes")), 5)
+    )
     names = ["green", "swim", CLASSES[0], "row", "dive"]
     arrays[CLASS_NAMES] = np.frombuffer(json.dumps(names).encode(), np.uint8)
-    write_arrays(tmp_path / "of_five.pdparams", arrays)
-    return tmp_path / "of_five.pdparams"
+    write_arrays(tmp_path / "five_classes.pdparams", arrays)
+    return tmp_path / "five_classes.pdparams"
 
 
-def test_from_other_classes_to_the_names_of_ones_own(
-    clips, tmp_path, pretrained, monkeypatch, capsys
-):
+def test_fine_tunes_and_exports_other_classes(clips, tmp_path, pretrained, monkeypatch, capsys):
     config = small_config(
         clips, tmp_path, epochs=1, export=True, MIX=None, EARLY_STOPPING={"patience": 3}
     )
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    flags = [
-        "-o",
-        "FINETUNE.freeze=[stem]",
-        "-o",
-        "FINETUNE.lr_mult={backbone: 0.1}",
-        "-o",
-        "MODEL.head.keep_rows=by_name",
-    ]
+    flags = ["-o", "FINETUNE.freeze=[stem]", "-o", "FINETUNE.lr_mult={backbone: 0.1}"]
+    flags += ["-o", "MODEL.head.keep_rows=by_name"]
     arguments = ["main.py", "-c", str(config), "--validate", "-w", str(pretrained), *flags]
     monkeypatch.setattr("sys.argv", arguments)
     assert main.main() == 0, capsys.readouterr().err
-    said = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
-    assert (
-        "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model"
-        in said
-    )
-    assert (
-        "head.fc is re-initialized: 5 -> 3 classes; rows kept by name: 2 (blue sky, green)"
-        in said
-    )
-    assert "frozen: stem (9 of 71 trained tensors); learning rate x 0.1: backbone" in said
-    before, after = (
-        read_model(path)[0] for path in (pretrained, tmp_path / "out" / "ppTSN_best.pdparams")
-    )
-    moved = {
-        name
-        for name in before
-        if name not in ("head.fc.weight", "head.fc.bias") and (before[name] != after[name]).any()
-    }
-    assert moved and not [name for name in moved if name.startswith("backbone.conv1_")]
+    text = (tmp_path / "out" / "log.txt").read_text(encoding="utf-8")
+    for line in (
+        "115 of 117 tensors loaded; head.fc.weight is [512, 5] in the file, [512, 3] in the model",
+        "head.fc is re-initialized: 5 -> 3 classes; rows kept by name: 2 (blue sky, green)",
+        "frozen: stem (9 of 71 trained tensors); learning rate x 0.1: backbone",
+    ):
+        assert line in text
+    before, _ = read_model(pretrained)
+    after, _ = read_model(tmp_path / "out" / "ppTSN_best.pdparams")
+    names = before.keys() - {"head.fc.weight", "head.fc.bias"}
+    changed = {name for name in names if (before[name] != after[name]).any()}
+    assert changed and not [name for name in changed if name.startswith("backbone.conv1_")]
 
-    result = next(
-        iter(Predictor("inference/ppTSN").predict([str(next((clips / "test").rglob("*.mp4")))]))
-    )
+    video = next((clips / "test").rglob("*.mp4"))
+    (result,) = Predictor("inference/ppTSN").predict([str(video)])
     assert result.error is None and result.label_names[0] in CLASSES
 
-    # Its weights are worth nothing to a test or a resumed run of other classes.
+    # A test rejects weights of other classes.
     nameless = tmp_path / "nameless.pdparams"
     write_arrays(nameless, before)
     with pytest.raises(WeightsError, match=r"head.fc.weight is \[512, 5\] in the file"):
         run_test(load_config(config), str(nameless))
 
 
-def test_names_for_weights_that_hold_none(small, pretrained, tmp_path, told):
+def test_class_names_for_weights_without_names(small, pretrained, tmp_path, logged):
     arrays, names = read_model(pretrained)
     write_arrays(tmp_path / "nameless.pdparams", arrays)
     (tmp_path / "names.txt").write_text("\n".join(["Green", *names[1:]]), encoding="utf-8")
     options = ("epochs=1", "max_iters=1", "MODEL.head.keep_rows=by_name")
-    train(small(*options), False, str(tmp_path / "nameless.pdparams"))
-    assert (
-        "5 -> 3 classes; no row is kept: the file has no class names (FINETUNE.class_names gives them)"
-        in told()
-    )
-    train(
-        small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"),
-        False,
-        str(tmp_path / "nameless.pdparams"),
-    )
-    assert "rows kept by name: 2 (blue sky, green)" in told()
-    assert "random weights" not in told()
-    train(small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}"), False)
-    assert "FINETUNE.class_names has no effect without -w" in told()
-    assert (
-        "starting from random weights; those of a trained model are taken with -w FILE, those of a backbone with"
-        in told()
-    )
+    nameless = str(tmp_path / "nameless.pdparams")
+    train(small(*options), False, nameless)
+    reason = "the file has no class names (FINETUNE.class_names gives them)"
+    assert f"5 -> 3 classes; no row is kept: {reason}" in logged()
+    named = small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}")
+    train(named, False, nameless)
+    assert "rows kept by name: 2 (blue sky, green)" in logged()
+    assert "random weights" not in logged()
+    train(named, False)
+    assert "FINETUNE.class_names has no effect without -w" in logged()
+    message = "those of a trained model are taken with -w FILE, those of a backbone with"
+    assert f"starting from random weights; {message}" in logged()
 
 
-def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
+def test_a_failed_export_keeps_the_training(clips, tmp_path, monkeypatch, capsys):
     config = small_config(clips, tmp_path, epochs=1, export=True, max_iters=1)
     monkeypatch.chdir(tmp_path)
 
@@ -147,24 +108,20 @@ def test_a_failed_export_spoils_nothing(clips, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export_module, "export", fail)
     monkeypatch.setattr("sys.argv", ["main.py", "-c", str(config), "--validate"])
     assert main.main() == 1
-    said = capsys.readouterr().err
-    assert (
-        f"error: the training is done, and its checkpoints are in {tmp_path / 'out'}; the export failed: no space for a program"
-        in said
-    )
-    assert (
-        f"python tools/export_model.py -c {tmp_path / 'out'}/run.yaml -p {tmp_path / 'out'}/ppTSN_best.pdparams"
-        in said
-    )
-    assert {"ppTSN_best.pdparams", "ppTSN_epoch_00001.pdparams", "ppTSN_latest.pdstate"} <= {
-        path.name for path in (tmp_path / "out").iterdir()
-    }
+    error, out = capsys.readouterr().err, tmp_path / "out"
+    reason = "the export failed: no space for a program"
+    message = f"error: the training is done, and its checkpoints are in {out}; {reason}"
+    assert message in error
+    command = f"python tools/export_model.py -c {out}/run.yaml -p {out}/ppTSN_best.pdparams"
+    assert command in error
+    files = {path.name for path in out.iterdir()}
+    assert {"ppTSN_best.pdparams", "ppTSN_epoch_00001.pdparams", "ppTSN_latest.pdstate"} <= files
 
-    # Without a validation it is the last model, whatever else lies there.
-    asked = []
-    monkeypatch.setattr(export_module, "export", lambda cfg, weights: asked.append(weights))
+    # Without validation the last model is exported, even if an older best model is there.
+    exported = []
+    monkeypatch.setattr(export_module, "export", lambda cfg, weights: exported.append(weights))
     monkeypatch.setattr("sys.argv", ["main.py", "-c", str(config)])
-    assert main.main() == 0 and asked == [f"{tmp_path / 'out'}/ppTSN_epoch_00001.pdparams"]
+    assert main.main() == 0 and exported == [f"{out}/ppTSN_epoch_00001.pdparams"]
 
 
 def test_an_export_needs_its_pipeline_before_training(small):
@@ -172,8 +129,8 @@ def test_an_export_needs_its_pipeline_before_training(small):
         train(small("export=true", "PIPELINE.test=null"))
 
 
-def constant(monkeypatch, scores):
-    """Make the validations give these scores, by the epochs that are done."""
+def set_validation_scores(monkeypatch, scores):
+    """Replace the validation after each epoch by these scores."""
 
     def validate(run, done, hardest):
         return Evaluation({"top1": scores[done - 1], "loss": 1.0})
@@ -182,71 +139,65 @@ def constant(monkeypatch, scores):
     monkeypatch.setattr(train_module, "write_best_validation", lambda *args: None)
 
 
-def test_early_stopping_and_a_resume_of_it(small, monkeypatch, told):
-    constant(monkeypatch, [0.5, 0.6, 0.6, 0.4, 0.9, 0.9])
+def test_early_stopping_and_its_resume(small, monkeypatch, logged):
+    set_validation_scores(monkeypatch, [0.5, 0.6, 0.6, 0.4, 0.9, 0.9])
     stopping = ("EARLY_STOPPING.patience=2", "epochs=6", "save_interval=10", "max_iters=2")
-    straight = small(*stopping, "output_dir=" + str(small().folder) + "_straight")
-    state = train(straight)
-    assert state.finished and (state.progress.epoch, state.progress.best, state.progress.stale) == (
-        4,
-        0.6,
-        2,
-    )
-    assert (
-        "stopped early after 4 of 6 epochs: no improvement over 0.60000 in the last 2 validations"
-        in told()
-    )
-    assert (Path(straight.folder) / "ppTSN_epoch_00004.pdparams").exists(), (
-        "the last epoch is kept, as ever"
-    )
+    uninterrupted = small(*stopping, f"output_dir={small().folder}_uninterrupted")
+    state = train(uninterrupted)
+    progress = state.progress
+    assert state.finished and (progress.epoch, progress.best, progress.stale) == (4, 0.6, 2)
+    reason = "no improvement over 0.60000 in the last 2 validations"
+    assert f"stopped early after 4 of 6 epochs: {reason}" in logged()
+    last = Path(uninterrupted.folder) / "ppTSN_epoch_00004.pdparams"
+    assert last.exists(), "the last epoch is always kept"
 
-    broken = small(*stopping)
+    killed = small(*stopping)
     with monkeypatch.context() as patch:
         kill_at(patch, 6)  # in the third epoch
         with pytest.raises(Killed):
-            train(broken, resume="auto")
-    state = train(broken, resume="auto")
-    assert (state.progress.epoch, state.progress.stale) == (4, 2) and weights_of(
-        broken
-    ) == weights_of(straight)
-    assert train(broken, resume="auto").progress.epoch == 4, "it is over"
-    assert (
-        train(small(*stopping, "EARLY_STOPPING.patience=3"), resume="auto").progress.epoch == 6
-    ), "0.9 came in time"
+            train(killed, resume="auto")
+    progress = train(killed, resume="auto").progress
+    assert (progress.epoch, progress.stale) == (4, 2)
+    assert weights_of(killed) == weights_of(uninterrupted)
+    assert train(killed, resume="auto").progress.epoch == 4, "the run stays finished"
+    patient = small(*stopping, "EARLY_STOPPING.patience=3")
+    assert train(patient, resume="auto").progress.epoch == 6, "epoch 5 improves"
 
 
-def test_without_validation_nothing_stops_early(small, told):
+def test_early_stopping_has_no_effect_without_validation(small, logged):
     state = train(small("EARLY_STOPPING.patience=1", "max_iters=1"), validate=False)
-    assert (
-        state.progress.epoch == 2
-        and "EARLY_STOPPING has no effect: nothing is validated without --validate" in told()
-    )
+    assert state.progress.epoch == 2
+    assert "EARLY_STOPPING has no effect: nothing is validated without --validate" in logged()
 
 
-def test_what_counts_and_stays_is_exact_after_a_kill(small, monkeypatch, told):
+def test_exact_resume_with_sampling_freezing_and_class_weights(small, monkeypatch, logged):
     options = (
-        "DATASET.sampling=class_balanced", "FINETUNE.freeze=[stem, stage1]", "LOSS.class_weights=[1, 2, 0.5]",
-        "max_iters=3", "DATASET.batch_size=4",
-    )  # fmt: skip
-    straight = small(*options, "output_dir=" + str(small().folder) + "_straight")
-    train(straight)
-    assert "class weights: blue sky 1, green 2, 红色 0.5" in told()
-    broken = small(*options)
+        "DATASET.sampling=class_balanced",
+        "FINETUNE.freeze=[stem, stage1]",
+        "LOSS.class_weights=[1, 2, 0.5]",
+        "max_iters=3",
+        "DATASET.batch_size=4",
+    )
+    uninterrupted = small(*options, f"output_dir={small().folder}_uninterrupted")
+    train(uninterrupted)
+    assert "class weights: blue sky 1, green 2, 红色 0.5" in logged()
+    killed = small(*options)
     with monkeypatch.context() as patch:
         kill_at(patch, 5)
         with pytest.raises(Killed):
-            train(broken)
-    train(broken, resume="auto")
-    assert weights_of(broken) == weights_of(straight)
-    with pytest.raises(
-        WeightsError,
-        match=r"class_balanced, frozen stem stage1; this run has .* frozen stem stage1\. Resume",
-    ):
+            train(killed)
+    train(killed, resume="auto")
+    assert weights_of(killed) == weights_of(uninterrupted)
+    message = r"class_balanced, frozen stem stage1; this run has .* frozen stem stage1\. Resume"
+    with pytest.raises(WeightsError, match=message):
         train(small(*options[1:]), resume="auto")
 
 
-def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, told):
-    """Tags that the pictures show: what is green, what is blue or green, and one that most clips lack."""
+def multi_label_config(clips, tmp_path):
+    """A config with two tags: green clips have both, blue clips have one, red clips have none.
+
+    A test video that cannot be decoded is skipped.
+    """
     tags = {"green": ["green", "cold"], "blue sky": ["cold"], "红色": []}
     lists = {}
     for split in ("train", "val", "test"):
@@ -260,8 +211,10 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
     broken.write_bytes(b"no video")
     with lists["test"].open("a") as file:
         file.write(json.dumps({"path": str(broken), "labels": ["cold"]}) + "\n")
-    data = {split: {"format": "VideoDataset", "file_path": str(lists[name])} for split, name in
-            (("train", "train"), ("valid", "val"), ("test", "test"))}  # fmt: skip
+    data = {
+        split: {"format": "VideoDataset", "file_path": str(lists[name])}
+        for split, name in (("train", "train"), ("valid", "val"), ("test", "test"))
+    }
     data["test"]["on_error"] = "skip"
     dataset = {"batch_size": 4, "multi_label": True, **data}
     rate = {
@@ -271,24 +224,28 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
         "warmup_start_lr": 0.002,
         "cosine_base_lr": 0.01,
     }
-    config = small_config(
-        clips, tmp_path, DATASET=dataset, LOSS={"class_weights": "balanced"}, epochs=6,
+    return small_config(
+        clips,
+        tmp_path,
+        DATASET=dataset,
+        LOSS={"class_weights": "balanced"},
+        epochs=6,
         OPTIMIZER={"name": "Momentum", "learning_rate": rate},
-    )  # fmt: skip
-    cfg = load_config(config)
-    train(cfg)
-    assert (
-        "class weights: cold 0.5, green 2" in told()
-        and "Already save the best model (mAP)" in told()
     )
+
+
+def test_multi_label_from_list_to_prediction(clips, tmp_path, logged):
+    cfg = load_config(multi_label_config(clips, tmp_path))
+    train(cfg)
+    assert "class weights: cold 0.5, green 2" in logged()
+    assert "Already save the best model (mAP)" in logged()
     rows = [json.loads(line) for line in Path(cfg.folder, "metrics.jsonl").read_text().splitlines()]
     assert max(row["map"] for row in rows if row["split"] == "valid") > 0.9
 
     weights = f"{cfg.folder}/ppTSN_best.pdparams"
     done = run_test(cfg, weights, str(tmp_path / "scores.json"))
-    assert (done.numbers["num_samples"], done.numbers["num_failed"]) == (8, 1) and done.numbers[
-        "map"
-    ] > 0.6
+    assert (done.numbers["num_samples"], done.numbers["num_failed"]) == (8, 1)
+    assert done.numbers["map"] > 0.6
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert scores["class_names"] == ["cold", "green"]
     failed = [row for row in scores["results"] if "error" in row]
@@ -298,14 +255,15 @@ def test_several_labels_from_list_to_prediction(clips, tmp_path, monkeypatch, to
     predictor = Predictor(str(folder))
     assert predictor.multi_label
     tested = {row["path"]: row for row in scores["results"] if "scores" in row}
-    some = list(tested)[:3]
-    for path, result in zip(some, predictor.predict(some, topk=2), strict=True):
+    paths = list(tested)[:3]
+    for path, result in zip(paths, predictor.predict(paths, topk=2), strict=True):
         assert result.class_ids == tested[path]["classes"]
         np.testing.assert_allclose(result.scores, tested[path]["scores"], atol=1e-4)
 
-    paddle.seed(0)  # of a model that has learnt nothing yet no score is near 0 or 1
+    # Scores of an untrained model are not close to 0 or 1.
+    paddle.seed(0)
     write_arrays(tmp_path / "new.pdparams", state_arrays(build_model(cfg, 2)))
     run_test(cfg, str(tmp_path / "new.pdparams"), str(tmp_path / "new.json"))
-    new = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))["results"]
-    sums = [sum(row["scores"]) for row in new if "scores" in row]
-    assert any(abs(total - 1) > 1e-3 for total in sums), "each class has a probability of its own"
+    rows = json.loads((tmp_path / "new.json").read_text(encoding="utf-8"))["results"]
+    sums = [sum(row["scores"]) for row in rows if "scores" in row]
+    assert any(abs(total - 1) > 1e-3 for total in sums), "each class has its own probability"

@@ -1,4 +1,4 @@
-"""Several ranks on a CPU under Paddle's launcher: the same numbers, and an exact resume across epochs."""
+"""Several CPU ranks under Paddle's launcher: the same numbers, and an exact resume."""
 
 import json
 import os
@@ -16,10 +16,11 @@ from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 
-LIMIT = 180  # seconds, for a hang to be a failure
+LIMIT = 180  # seconds; a run that takes longer has failed
 
 
 def launch(root: Path, folder: Path, ranks: int, *arguments: str) -> subprocess.Popen:
+    """Start main.py on that many ranks; it prints to `console.txt` in `folder`."""
     command = [sys.executable, "-B", "-m", "paddle.distributed.launch", f"--nproc_per_node={ranks}"]
     command += [f"--log_dir={folder / 'log'}", "main.py", *arguments]
     with (folder / "console.txt").open("wb") as console:
@@ -29,6 +30,7 @@ def launch(root: Path, folder: Path, ranks: int, *arguments: str) -> subprocess.
 
 
 def finish(process: subprocess.Popen, folder: Path) -> None:
+    """Wait for a launched run, which must succeed."""
     try:
         code = process.wait(LIMIT)
     except subprocess.TimeoutExpired:
@@ -42,21 +44,14 @@ def test_two_ranks_resume_across_epochs(small, tmp_path, root):
     cfg = small()
     config = cfg.origin.path
     runs = {}
-    for name in ("straight", "broken"):
+    for name in ("uninterrupted", "killed"):
         folder = tmp_path / name
         folder.mkdir()
-        arguments = [
-            "--validate",
-            "-c",
-            config,
-            "-o",
-            f"output_dir={folder}",
-            "-o",
-            "DATASET.batch_size=2",
-        ]
+        arguments = ["--validate", "-c", config]
+        arguments += ["-o", f"output_dir={folder}", "-o", "DATASET.batch_size=2"]
         state = folder / "ppTSN_latest.pdstate"
         process = launch(root, folder, 2, *arguments)
-        if name == "broken":
+        if name == "killed":
             deadline = time.time() + LIMIT
             while not state.exists() and process.poll() is None and time.time() < deadline:
                 time.sleep(0.02)
@@ -66,7 +61,7 @@ def test_two_ranks_resume_across_epochs(small, tmp_path, root):
             process = launch(root, folder, 2, *arguments, "--resume")
         finish(process, folder)
         runs[name] = checksum(read_model(state)[0])
-    assert runs["broken"] == runs["straight"]
+    assert runs["killed"] == runs["uninterrupted"]
 
 
 @pytest.mark.slow
@@ -76,21 +71,8 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ra
     write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 3)))
     alone = run_test(cfg, str(tmp_path / "w.pdparams"), out=str(tmp_path / "one.npz"))
     out = tmp_path / "many.json"
-    finish(
-        launch(
-            root,
-            tmp_path,
-            ranks,
-            "--test",
-            "-c",
-            cfg.origin.path,
-            "-w",
-            f"{tmp_path}/w.pdparams",
-            "--out",
-            str(out),
-        ),
-        tmp_path,
-    )
+    arguments = ["-c", cfg.origin.path, "-w", f"{tmp_path}/w.pdparams", "--out", str(out)]
+    finish(launch(root, tmp_path, ranks, "--test", *arguments), tmp_path)
     together = json.loads(out.read_text())
     for key in ("top1", "top3", "mean_class_accuracy", "num_samples"):
         assert together["numbers"][key] == alone.numbers[key]

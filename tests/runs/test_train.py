@@ -1,4 +1,4 @@
-"""Training as a whole: exact resume, exact evaluation, what is kept, what is said."""
+"""Complete trainings: exact resume, exact evaluation, checkpoints, log lines, failures."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from paddlevideo.weights import WeightsError, checksum, state_arrays, write_arra
 
 
 class Killed(Exception):
-    """Stands for kill -9: nothing after it is run, no handler saves anything."""
+    """Simulates kill -9: nothing runs after it, and no handler saves anything."""
 
 
 def weights_of(cfg, name="ppTSN_latest.pdstate"):
@@ -36,14 +36,20 @@ def metrics_of(cfg):
     return [json.loads(line) for line in Path(cfg.folder, "metrics.jsonl").read_text().splitlines()]
 
 
+def losses_of(cfg):
+    """(split, epoch, step, loss) of each row of metrics.jsonl."""
+    rows = metrics_of(cfg)
+    return [(row["split"], row["epoch"], row.get("step"), row["loss"]) for row in rows]
+
+
 def kill_at(monkeypatch, step):
-    """Make the `step`-th optimizer step of the process the last one."""
-    real, count = train_module.train_step, iter(range(1, 1000))
+    """Raise `Killed` instead of the `step`-th training step."""
+    real_step, count = train_module.train_step, iter(range(1, 1000))
 
     def step_or_die(*args):
         if next(count) == step:
             raise Killed
-        return real(*args)
+        return real_step(*args)
 
     monkeypatch.setattr(train_module, "train_step", step_or_die)
 
@@ -58,88 +64,87 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_killed_and_resumed_equals_uninterrupted(small, monkeypatch, case):
-    straight = small(*CASES[case], "output_dir=" + str(small().folder) + "_straight")
-    train(straight)
-    broken = small(*CASES[case])
-    for step in (6, 2):  # in the second epoch, then in the same epoch again after a resume
+    uninterrupted = small(*CASES[case], f"output_dir={small().folder}_uninterrupted")
+    train(uninterrupted)
+    killed = small(*CASES[case])
+    # First in the second epoch, then after the resume in the same epoch again.
+    for step in (6, 2):
         with monkeypatch.context() as patch:
             kill_at(patch, step)
             with pytest.raises(Killed):
-                train(broken, resume="auto")
-    train(broken, resume="auto")
-    assert weights_of(broken) == weights_of(straight)
-    rows = [metrics_of(c) for c in (straight, broken)]
-    assert [(r["split"], r["epoch"], r.get("step"), r["loss"]) for r in rows[0]] == [
-        (r["split"], r["epoch"], r.get("step"), r["loss"]) for r in rows[1]
-    ]
+                train(killed, resume="auto")
+    train(killed, resume="auto")
+    assert weights_of(killed) == weights_of(uninterrupted)
+    assert losses_of(killed) == losses_of(uninterrupted)
 
 
-def test_asked_to_stop_saves_inside_an_epoch(small, monkeypatch):
-    straight = small(
-        "output_dir=" + str(small().folder) + "_straight",
-        "GRADIENT_ACCUMULATION.global_batch_size=6",
-    )
-    train(straight)
-    broken = small("GRADIENT_ACCUMULATION.global_batch_size=6")
-    real, seen = train_module.train_step, []
+def test_stop_signal_saves_within_an_epoch(small, monkeypatch):
+    accumulation = "GRADIENT_ACCUMULATION.global_batch_size=6"
+    uninterrupted = small(accumulation, f"output_dir={small().folder}_uninterrupted")
+    train(uninterrupted)
+    stopped = small(accumulation)
+    real_step, steps = train_module.train_step, []
 
-    def ask_on_the_third_step(*args):
-        seen.append(1)
-        if len(seen) == 3:
+    def stop_at_the_third_step(*args):
+        steps.append(1)
+        if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(*args)
+        return real_step(*args)
 
-    monkeypatch.setattr(train_module, "train_step", ask_on_the_third_step)
-    state = train(broken)
-    assert (state.progress.epoch, state.progress.step) == (
-        0,
-        4,
-    )  # it waits for the accumulation to be complete
-    monkeypatch.undo()
-    train(broken, resume="auto")
-    assert weights_of(broken) == weights_of(straight)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "train_step", stop_at_the_third_step)
+        progress = train(stopped).progress
+    # The stop waits until the accumulation is complete.
+    assert (progress.epoch, progress.step) == (0, 4)
+    train(stopped, resume="auto")
+    assert weights_of(stopped) == weights_of(uninterrupted)
 
 
 def test_resume_epoch_reads_the_numbered_pair(small):
     cfg = small()
     train(cfg)
-    whole = weights_of(cfg)
+    first = weights_of(cfg)
     train(small("resume_epoch=1"))
-    assert weights_of(cfg) == whole
+    assert weights_of(cfg) == first
 
 
-def test_resume_of_another_run_is_refused(small):
+def test_rejects_resuming_a_run_with_other_settings(small):
     cfg = small("epochs=1")
     train(cfg)
-    with pytest.raises(
-        WeightsError, match=r"saved by a run with seed 1234.*this run has seed 5.*same settings"
-    ):
+    message = r"saved by a run with seed 1234.*this run has seed 5.*same settings"
+    with pytest.raises(WeightsError, match=message):
         train(small("seed=5"), resume="auto")
     with pytest.raises(WeightsError, match=r"--resume .*nowhere: expected a .pdstate file"):
         train(small(), resume="nowhere")
 
 
-def test_files_logs_and_labels(small, caplog, monkeypatch):
+def test_writes_files_log_lines_and_labels(small, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
     cfg = small()
     train(cfg)
     files = {p.name for p in Path(cfg.folder).iterdir()}
     assert {
-        "ppTSN_best.pdparams", "ppTSN_best.pdopt", "ppTSN_epoch_00001.pdparams", "ppTSN_epoch_00002.pdopt",
-        "ppTSN_latest.pdstate", "metrics.jsonl", "run.yaml", "labels.txt",
-    } <= files  # fmt: skip
+        "ppTSN_best.pdparams",
+        "ppTSN_best.pdopt",
+        "ppTSN_epoch_00001.pdparams",
+        "ppTSN_epoch_00002.pdopt",
+        "ppTSN_latest.pdstate",
+        "metrics.jsonl",
+        "run.yaml",
+        "labels.txt",
+    } <= files
     assert read_model(f"{cfg.folder}/ppTSN_best.pdparams")[1] == ["blue sky", "green", "红色"]
-    for piece in ("train step:0", "loss: ", "lr: 0.002000", "top1: ", "top3: ", "batch_cost: ", "reader_cost: ", "data: ",
-                  "ips: ", "eta: ", "Already save the best model (top1 acc)", "training ppTSN finished"):  # fmt: skip
-        assert piece in caplog.text
-    assert paddle.load(f"{cfg.folder}/ppTSN_epoch_00001.pdparams")["head.fc.weight"].shape == [
-        512,
-        3,
-    ]
+    step = ("train step:0", "loss: ", "lr: 0.002000", "top1: ", "top3: ")
+    times = ("batch_cost: ", "reader_cost: ", "data: ", "ips: ", "eta: ")
+    ends = ("Already save the best model (top1 acc)", "training ppTSN finished")
+    for part in (*step, *times, *ends):
+        assert part in caplog.text
+    arrays = paddle.load(f"{cfg.folder}/ppTSN_epoch_00001.pdparams")
+    assert arrays["head.fc.weight"].shape == [512, 3]
 
 
-def test_run_file_repeats_the_run(small):
+def test_run_yaml_repeats_the_run(small):
     cfg = small("epochs=1", "DATASET.batch_size=4")
     train(cfg)
     first = weights_of(cfg)
@@ -148,27 +153,26 @@ def test_run_file_repeats_the_run(small):
     assert weights_of(again) == first
 
 
-def test_not_finite_stops_and_keeps_the_evidence(small, monkeypatch):
+def test_a_nan_loss_stops_the_run_and_saves_its_batch(small, monkeypatch):
     cfg = small()
     real = Recognizer2D.losses
     monkeypatch.setattr(
         Recognizer2D, "losses", lambda *a: {k: v * float("nan") for k, v in real(*a).items()}
     )
-    with pytest.raises(
-        NotFinite, match=r"the loss is nan at epoch 1 step 0, lr 0.002.*clip \d+.mp4"
-    ):
+    message = r"the loss is nan at epoch 1 step 0, lr 0.002.*clip \d+.mp4"
+    with pytest.raises(NotFinite, match=message):
         train(cfg)
     facts = json.loads((Path(cfg.folder) / "not_finite_epoch1_step0_rank0.json").read_text())
     assert len(facts["files"]) == 3 and facts["loss"] == "nan"
     assert read_model(Path(cfg.folder) / "not_finite_epoch1_step0_rank0.pdparams")[0]
 
 
-def test_broken_training_files(small, clips, tmp_path, caplog, monkeypatch):
+def test_counts_training_files_that_fail(small, clips, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     good = sorted((clips / "train").rglob("*.mp4"))
     bad = tmp_path / "not a video.mp4"
     bad.write_text("hello")
-    lines = [f"{p} {i % 3}" for i, p in enumerate(good)] + [f"{bad} 0"]
+    lines = [f"{path} {number % 3}" for number, path in enumerate(good)] + [f"{bad} 0"]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     options = [
         f"DATASET.train.file_path={tmp_path / 'list.txt'}",
@@ -184,9 +188,10 @@ def test_broken_training_files(small, clips, tmp_path, caplog, monkeypatch):
     assert next(r for r in rows if r["split"] == "valid")["num_failed"] == 1
 
 
-def test_training_may_stop_at_the_first_failure(small, tmp_path, clips):
+def test_on_error_fail_stops_at_the_first_failure(small, tmp_path, clips):
     (tmp_path / "bad.mp4").write_bytes(b"")
-    lines = [f"{p} 0" for p in sorted((clips / "train").rglob("*.mp4"))] + [f"{tmp_path}/bad.mp4 0"]
+    files = [*sorted((clips / "train").rglob("*.mp4")), tmp_path / "bad.mp4"]
+    lines = [f"{path} 0" for path in files]
     (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
     options = [
         f"DATASET.train.file_path={tmp_path}/list.txt",
@@ -195,34 +200,30 @@ def test_training_may_stop_at_the_first_failure(small, tmp_path, clips):
     ]
     with pytest.raises(DecodeError, match=r"bad.mp4: decode: .*on_error: replace"):
         train(small(*options, "DATASET.train.on_error=fail"), validate=False)
-    with pytest.raises(
-        ConfigError, match=r"DATASET.train.on_error is 'skip', expected replace or fail here"
-    ):
+    message = r"DATASET.train.on_error is 'skip', expected replace or fail here"
+    with pytest.raises(ConfigError, match=message):
         train(small(*options, "DATASET.train.on_error=skip"), validate=False)
 
 
-def test_every_file_broken_stops_at_once(small, tmp_path):
+def test_stops_at_once_if_every_file_fails(small, tmp_path):
     for i in range(6):
         (tmp_path / f"{i}.mp4").write_bytes(b"")
     (tmp_path / "list.txt").write_text("\n".join(f"{tmp_path}/{i}.mp4 {i % 2}" for i in range(6)))
+    cfg = small(f"DATASET.train.file_path={tmp_path}/list.txt", "MODEL.head.num_classes=3")
     with pytest.raises(TooManyFailures, match="records in a row failed"):
-        train(
-            small(f"DATASET.train.file_path={tmp_path / 'list.txt'}", "MODEL.head.num_classes=3"),
-            validate=False,
-        )
+        train(cfg, validate=False)
 
 
-def test_validation_and_testing_with_nothing_to_decode_stop(small, tmp_path):
+def test_validation_and_test_stop_if_no_file_can_be_decoded(small, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"")
     (tmp_path / "list.txt").write_text(f"{tmp_path}/bad.mp4 0")
+    cfg = small(
+        f"DATASET.valid.file_path={tmp_path}/list.txt",
+        "MODEL.head.num_classes=3",
+        "DATASET.train.max_failures=5",
+    )
     with pytest.raises(DecodeError, match=r"not one validation file could be decoded.*bad.mp4"):
-        train(
-            small(
-                f"DATASET.valid.file_path={tmp_path}/list.txt",
-                "MODEL.head.num_classes=3",
-                "DATASET.train.max_failures=5",
-            )
-        )
+        train(cfg)
     cfg = small(
         f"DATASET.test.file_path={tmp_path}/list.txt",
         "DATASET.test.on_error=skip",
@@ -233,22 +234,20 @@ def test_validation_and_testing_with_nothing_to_decode_stop(small, tmp_path):
         run_test(cfg, str(tmp_path / "w.pdparams"))
 
 
-def test_an_optimizer_file_is_no_model(small):
+def test_rejects_an_optimizer_file_as_weights(small):
     cfg = small("epochs=1", "max_iters=1")
     train(cfg)
-    with pytest.raises(
-        WeightsError, match=r"ppTSN_best.pdopt: the state of an optimizer.*\.pdparams"
-    ):
+    message = r"ppTSN_best.pdopt: the state of an optimizer.*\.pdparams"
+    with pytest.raises(WeightsError, match=message):
         read_model(f"{cfg.folder}/ppTSN_best.pdopt")
 
 
-def test_testing_a_broken_file(small, clips, tmp_path):
+def test_a_test_stops_at_a_broken_file_or_counts_it(small, clips, tmp_path):
     good = sorted((clips / "test").rglob("*.mp4"))[:3]
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
-    (tmp_path / "test.txt").write_text(
-        "\n".join(f"{p} 0" for p in [*good, empty]), encoding="utf-8"
-    )
+    lines = [f"{path} 0" for path in [*good, empty]]
+    (tmp_path / "test.txt").write_text("\n".join(lines), encoding="utf-8")
     cfg = small(f"DATASET.test.file_path={tmp_path / 'test.txt'}", "MODEL.head.num_classes=3")
     model = build_model(cfg, 3)
     write_arrays(tmp_path / "w.pdparams", state_arrays(model))
@@ -266,7 +265,7 @@ def test_testing_a_broken_file(small, clips, tmp_path):
     assert abs(sum(rows[0]["scores"]) - 1) < 1e-6
 
 
-def test_test_numbers_do_not_depend_on_batches_or_views(small, tmp_path):
+def test_test_numbers_do_not_depend_on_batch_size_or_views_per_step(small, tmp_path):
     cfg = small()
     write_arrays(tmp_path / "w.pdparams", state_arrays(build_model(cfg, 3)))
     results = []
@@ -278,20 +277,18 @@ def test_test_numbers_do_not_depend_on_batches_or_views(small, tmp_path):
         done = run_test(small(*options), str(tmp_path / "w.pdparams"), out=str(out))
         results.append((done.numbers["top1"], done.numbers["mean_class_accuracy"], np.load(out)))
     assert results[0][:2] == results[1][:2]
-    assert (
-        results[0][2]["id"].tolist() == results[1][2]["id"].tolist()
-        and len(results[0][2]["id"]) == 7
-    )
-    np.testing.assert_allclose(results[0][2]["scores"], results[1][2]["scores"], atol=1e-5)
+    first, second = (scores for *_, scores in results)
+    assert first["id"].tolist() == second["id"].tolist() and len(first["id"]) == 7
+    np.testing.assert_allclose(first["scores"], second["scores"], atol=1e-5)
 
 
-def test_weights_of_another_model_are_refused(small, tmp_path):
+def test_rejects_weights_of_another_model(small, tmp_path):
     write_arrays(tmp_path / "other.pdparams", {"fc.weight": np.zeros((3, 4), np.float32)})
     with pytest.raises(WeightsError, match=r"0 of \d+ tensors loaded.*another model"):
         run_test(small(), str(tmp_path / "other.pdparams"))
 
 
-def test_two_classes(small, clips, tmp_path):
+def test_trains_on_two_classes(small, clips, tmp_path):
     for split in ("train", "val"):
         for name in ("green", "红色"):
             shutil.copytree(clips / split / name, tmp_path / split / name)
@@ -307,21 +304,17 @@ def test_two_classes(small, clips, tmp_path):
         train(small(*options, "MODEL.head.num_classes=400"))
 
 
-def test_bad_accumulation_and_mix(small):
+def test_rejects_a_global_batch_that_does_not_fit(small):
     with pytest.raises(ConfigError, match="global_batch_size is 7, expected a multiple of 3"):
         train(small("GRADIENT_ACCUMULATION.global_batch_size=7"))
     with pytest.raises(ConfigError, match="an epoch has 4"):
         train(small("GRADIENT_ACCUMULATION.global_batch_size=30"))
 
 
-def test_linear_scaling_is_said_and_done(small, caplog, monkeypatch):
+def test_logs_and_applies_linear_scaling(small, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     caplog.set_level(logging.INFO)
-    train(
-        small("OPTIMIZER.learning_rate.reference_batch_size=6", "epochs=1", "max_iters=1"),
-        validate=False,
-    )
-    assert (
-        "learning rate x 0.5: global batch 3, written for 6" in caplog.text
-        and "lr: 0.001000" in caplog.text
-    )
+    cfg = small("OPTIMIZER.learning_rate.reference_batch_size=6", "epochs=1", "max_iters=1")
+    train(cfg, validate=False)
+    assert "learning rate x 0.5: global batch 3, written for 6" in caplog.text
+    assert "lr: 0.001000" in caplog.text
