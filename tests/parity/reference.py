@@ -51,17 +51,22 @@ FAMILIES = {
 
 
 def build(family: str, num_classes: int = 400, **head) -> Recognizer2D | Recognizer3D:
-    framework, (make_backbone, backbone), (make_head, told) = FAMILIES[family]
-    return framework(make_backbone(**backbone), make_head(num_classes, **{**told, **head}))
+    framework, (make_backbone, backbone), (make_head, defaults) = FAMILIES[family]
+    return framework(make_backbone(**backbone), make_head(num_classes, **{**defaults, **head}))
 
 
 def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
-    """What a model takes, of frames [N, S, 3, H, W] or a clip [N, 3, T, H, W], whose frames the slow pathway sees in part."""
+    """The inputs of a model.
+
+    Args:
+        array: frames [N, S, 3, H, W], or a clip [N, 3, T, H, W]; the slow pathway gets some of
+            its frames.
+    """
     if "frames" in model.inputs:
         return {"frames": paddle.to_tensor(array)}
     num_frames = array.shape[2]
-    some = np.linspace(0, num_frames - 1, num_frames // model.backbone.alpha).astype(np.int64)
-    return {"slow": paddle.to_tensor(array[:, :, some]), "fast": paddle.to_tensor(array)}
+    slow = np.linspace(0, num_frames - 1, num_frames // model.backbone.alpha).astype(np.int64)
+    return {"slow": paddle.to_tensor(array[:, :, slow]), "fast": paddle.to_tensor(array)}
 
 
 def goldens(shared: Path) -> Path:

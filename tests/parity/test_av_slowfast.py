@@ -1,9 +1,9 @@
-"""AVSlowFast against the names, costs, logits and synchronisation losses of its authors' code.
+"""AVSlowFast against the names, costs, logits and synchronization losses of its authors' code.
 
-The goldens of the loss are of one clip, or of the loss alone: with two clips the authors' code lays the sounds out clip by
-clip and then cuts them in halves as if all own sounds came first, so that clip 1 is predicted from clip 0's wrong sound, and
-not from its own. What it gives there is no target; here a clip gives in a batch what it gives alone, which
-tests/parts/models/test_av_slowfast.py holds.
+The goldens of the loss are for one clip, or for the loss alone. With two clips the authors' code
+orders the audio clip by clip, but then splits it in halves as if all aligned audio came first. So it
+compares clip 1 with the misaligned audio of clip 0. This project does not reproduce that: the loss
+of a clip is the same in a batch and alone (tests/parts/models/test_av_slowfast.py).
 """
 
 import ast
@@ -38,13 +38,13 @@ def model(shared):
     return model
 
 
-def clips(num_clips, size, sounds, slow):
-    """fast, then audio [N, sounds, 1, 128, 80] from one generator."""
+def clips(num_clips, size, num_audio, slow):
+    """Random inputs from one generator: fast, then audio [N, num_audio, 1, 128, 80]."""
     rng = np.random.default_rng(0)
     fast = rng.standard_normal((num_clips, 3, 32, size, size)).astype("float32")
-    audio = rng.standard_normal((num_clips, sounds, 1, 128, 80)).astype("float32")
+    audio = rng.standard_normal((num_clips, num_audio, 1, 128, 80)).astype("float32")
     batch = {"slow": fast[:, :, slow], "fast": fast, "audio": audio[:, 0]}
-    if sounds == 2:
+    if num_audio == 2:
         batch["audio_negative"] = audio[:, 1]
     return {name: paddle.to_tensor(array) for name, array in batch.items()}
 
@@ -162,7 +162,10 @@ def test_names(shared, name):
     ],
 )
 def test_cost(name, size, giga):
-    """Giga-multiplications of a view of 32 frames, rounded as they were told: convolutions, batch norms, classifier."""
+    """Giga-multiplications of a view of 32 frames, rounded as published.
+
+    They count convolutions, batch norms and the classifier.
+    """
     model = build(name)
     slow = 32 // CASES[name].get("alpha", 8)
     clip = {

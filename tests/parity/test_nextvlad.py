@@ -1,4 +1,4 @@
-"""NeXtVLAD against PaddleCV 1.8: each step of the mathematics, loss, gradients, running statistics, three steps of Adam."""
+"""NeXtVLAD against PaddleCV 1.8: each formula, loss, gradients, statistics, three steps of Adam."""
 
 import json
 import math
@@ -18,7 +18,8 @@ from paddlevideo.solver.lr import ExampleDecay
 from paddlevideo.weights import load_into
 
 CASES = ("tiny_eval", "tiny_train", "tiny_train_drop")
-# A constant shift of what they make is removed by the next batch norm: their gradient is 0, and what comes out is rounding.
+# Biases before a batch norm, which removes them: their true gradient is 0, the computed one is
+# rounding.
 WITHOUT_GRADIENT = ("batch_norm_1.b_0", "batch_norm_3.b_0")
 
 
@@ -246,7 +247,7 @@ def test_three_steps_of_adam(case, golden):
 
 
 def test_padding_changes_nothing(case, golden):
-    """What stands behind a video's frames cannot be seen; more of it changes the order of sums at most."""
+    """Values after the last frame have no effect; more of them may change the order of sums."""
     name, model, batch, _ = case
     state = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
     results = []
@@ -261,7 +262,7 @@ def test_padding_changes_nothing(case, golden):
         np.testing.assert_allclose(first, longer, rtol=0, atol=1e-6 * max(1.0, np.abs(first).max()))
 
 
-# --- names, shapes, counts, rates ------------------------------------------------------------------------------------------
+# --- names, shapes, counts, rates -----------------------------------------------------------------
 
 
 def test_names_and_shapes_at_full_size(golden, manifest):
@@ -321,7 +322,7 @@ def test_parameter_counts(manifest, table, convention, changes):
 
 
 def test_learning_rate(manifest):
-    """At a step of 160 examples, as the release computes it; an epoch is 3,888,919 videos there, whole batches of them."""
+    """Batches of 160, as in the release; its epoch is all complete batches of 3,888,919 videos."""
     steps = 3_888_919 // 160
     rule = ExampleDecay(
         2e-4,

@@ -1,8 +1,9 @@
-"""Three training steps against the reference's: losses, gradient norms and the parameters after them.
+"""Three training steps against the reference: losses, gradient norms and parameters.
 
-The steps amplify rounding: scaling the inputs by 1 + 1.2e-7 moves the third gradient norm by 2e-3 and the running means of the
-last stage by 1e-4, so the bounds widen. They still tell a missing nesterov (1.4e-1 in head.fc.weight) or learning-rate
-factor (5e-1) from noise; weight decay moves less than rounding in three steps and is checked with the parts.
+The steps amplify rounding: inputs scaled by 1 + 1.2e-7 change the third gradient norm by 2e-3 and
+the running means of the last stage by 1e-4, so the bounds grow with the steps. They still detect a
+missing nesterov (1.4e-1 in head.fc.weight) or learning-rate factor (5e-1). Weight decay changes
+less than rounding does in three steps; tests/parts checks it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A config is a promise: every file in configs/ is read without a mistake, fits its model, and takes a small training step."""
+"""Every file in configs/ loads without problems, fits its model, and takes a training step."""
 
 import json
 import re
@@ -26,27 +26,22 @@ NAMES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*
 
 
 @pytest.fixture(autouse=True)
-def from_the_root(root, monkeypatch):
-    """Paths in a config are relative to the folder one starts from."""
+def in_root(root, monkeypatch):
+    """Paths in a config are relative to the working directory."""
     monkeypatch.chdir(root)
 
 
-def test_there_is_something_to_check():
-    for name in (
-        "pptsn_k400_frames",
-        "pptsn_k400_videos",
-        "tsn_k400_frames",
-        "tsn_k400_videos",
-        "slowfast",
-        "slowfast_multigrid",
-    ):
+def test_finds_the_configs():
+    names = ["slowfast", "slowfast_multigrid"]
+    names += [f"{model}_k400_{kind}" for model in ("pptsn", "tsn") for kind in ("frames", "videos")]
+    for name in names:
         assert f"recognition/{name.split('_')[0]}/{name}.yaml" in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_has_no_mistake_and_fits_its_model(name):
+def test_a_config_loads_and_fits_its_model(name):
     cfg = load_config(CONFIGS / name)
-    assert not cfg.origin.notes, "our own files hold no key without effect"
+    assert not cfg.origin.notes, "a key has no effect"
     plan = describe(cfg)
     assert "no mistakes found" in plan and f"model      {cfg.model_name}: " in plan
     for split in ("train", "valid", "test"):
@@ -54,13 +49,13 @@ def test_a_config_has_no_mistake_and_fits_its_model(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_header_says_how_and_on_what(name):
+def test_a_header_names_command_and_hardware(name):
     header = re.match(r"(?:#.*\n)+", (CONFIGS / name).read_text(encoding="utf-8")).group().lower()
-    wanted = ["command", "hardware"] + (
-        ["hours", "expected"] if name.startswith("recognition") else []
-    )
+    wanted = ["command", "hardware"]
+    if name.startswith("recognition"):
+        wanted += ["hours", "expected"]
     assert not [word for word in wanted if not re.search(rf"^# ?{word}", header, re.M)]
-    assert f"configs/{name}".lower() in header, "the command names this very file"
+    assert f"configs/{name}".lower() in header, "the command names this file"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,63 +94,50 @@ SMALL_STEPS = {"short_size": 36, "target_size": 32, "min_size": 36, "max_size": 
 
 
 def small_model(part: Component) -> list[str]:
-    """Overrides for one recognizer, as if it were all of MODEL."""
+    """Overrides that make a recognizer small, where MODEL is that recognizer."""
     backbone = part.args["backbone"]
-    own = (
-        ["MODEL.backbone.pretrained=null"]
-        if "pretrained" in lookup("backbone", backbone.name).parameters()
-        else []
-    )
-    return [*SMALL_MODEL[backbone.name], *own, "MODEL.head.num_classes=2"]
+    overrides = [*SMALL_MODEL[backbone.name], "MODEL.head.num_classes=2"]
+    if "pretrained" in lookup("backbone", backbone.name).parameters():
+        overrides.append("MODEL.backbone.pretrained=null")
+    return overrides
 
 
 def with_teacher(name: str, overrides: list[str], file: Path) -> list[str]:
-    """Overrides that give a frozen teacher weights of its small self."""
-    alone = "MODEL.loss.Train=[{name: DistillationDMLLoss, model_name_pairs: [Student, Teacher]}]"
-    place = "MODEL.models.0.Teacher.weights"
-    model = build_model(
-        load_config(
-            CONFIGS / name, [*overrides, f"{place}=null", "MODEL.freeze_params_list=null", alone]
-        )
-    )
+    """Overrides, and one that gives the frozen teacher random weights of its small size."""
+    loss = "MODEL.loss.Train=[{name: DistillationDMLLoss, model_name_pairs: [Student, Teacher]}]"
+    key = "MODEL.models.0.Teacher.weights"
+    without = [f"{key}=null", "MODEL.freeze_params_list=null", loss]
+    model = build_model(load_config(CONFIGS / name, [*overrides, *without]))
     write_arrays(file, state_arrays(model.part("Teacher")))
-    return [*overrides, f"{place}={file}"]
+    return [*overrides, f"{key}={file}"]
 
 
 def shrunken(cfg: Config, data: dict[str, Path], folder: Path) -> list[str]:
-    """Overrides that make a run of a config small: a thin network, 2 classes, 32 x 32 pixels, one step, clips of a test."""
+    """Overrides that make a run small: a thin network, 2 classes, 32 x 32 pixels, one step.
+
+    Args:
+        data: the fixture `data`.
+        folder: where the run writes.
+    """
     parts = cfg.MODEL.args.get("models", [cfg.MODEL])
     texts = [text.replace("MODEL", part.path, 1) for part in parts for text in small_model(part)]
-    texts += [
-        "DATASET.root=null",
-        "DATASET.class_names=null",
-        "DATASET.batch_size=2",
-        "DATASET.valid_batch_size=2",
-    ]
-    texts += [
-        "DATASET.num_workers=0",
-        "epochs=1",
-        "max_iters=1",
-        "log_interval=1",
-        f"output_dir={folder}",
-    ]
+    texts += ["DATASET.root=null", "DATASET.class_names=null", "DATASET.num_workers=0"]
+    texts += ["DATASET.batch_size=2", "DATASET.valid_batch_size=2"]
+    texts += ["epochs=1", "max_iters=1", "log_interval=1", f"output_dir={folder}"]
     for split in ("train", "valid"):
         pipeline = getattr(cfg.PIPELINE, split)
-        listed = data["sound" if pipeline.audio else getattr(cfg.DATASET, split).name]
-        texts.append(f"DATASET.{split}.file_path={listed}")
+        kind = "audio" if pipeline.audio else getattr(cfg.DATASET, split).name
+        texts.append(f"DATASET.{split}.file_path={data[kind]}")
         if "features" in lookup("decode", pipeline.decode.name).parameters():
             sizes = ", ".join(f"{name}: {width}" for name, width in SMALL_FEATURES.items())
-            texts += [
-                f"{pipeline.decode.path}.features={{{sizes}}}",
-                f"{pipeline.decode.path}.max_frames=9",
-            ]
+            decode = pipeline.decode.path
+            texts += [f"{decode}.features={{{sizes}}}", f"{decode}.max_frames=9"]
         if pipeline.sample and "num_frames" in pipeline.sample.args:
             texts.append(f"{pipeline.sample.path}.num_frames=8")
         if pipeline.audio:
             sizes = cfg.MODEL.args["backbone"].args
-            texts.append(
-                f"{pipeline.audio.path}.num_rows={8 * sizes['audio_alpha'] // sizes['alpha']}"
-            )
+            num_rows = 8 * sizes["audio_alpha"] // sizes["alpha"]
+            texts.append(f"{pipeline.audio.path}.num_rows={num_rows}")
         for transform in pipeline.transform:
             texts += [
                 f"{transform.path}.{key}={pixels}"
@@ -165,34 +147,33 @@ def shrunken(cfg: Config, data: dict[str, Path], folder: Path) -> list[str]:
     return texts
 
 
+def write_list(file: Path, paths) -> None:
+    """Write a list; the labels are 0, 1, ..."""
+    lines = [f"{path} {label}\n" for label, path in enumerate(paths)]
+    file.write_text("".join(lines), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def data(clips, tmp_path_factory) -> dict[str, Path]:
-    """What each dataset component reads, two classes of it."""
+    """Dataset component (or "audio", for videos with audio) -> files of two classes."""
     folder = tmp_path_factory.mktemp("frames")
     for number in range(2):
         clip = folder / "frames" / f"class {number}" / "clip"
         clip.mkdir(parents=True)
-        for place, frame in enumerate(random_frames(5, seed=number), 1):
-            cv2.imwrite(str(clip / f"img_{place:05}.jpg"), frame)
+        for index, frame in enumerate(random_frames(5, seed=number), 1):
+            cv2.imwrite(str(clip / f"img_{index:05}.jpg"), frame)
     videos = folder / "videos.list"
-    found = sorted((clips / "train").rglob("*.mp4"))[:2]
-    videos.write_text(
-        "".join(f"{path} {label}\n" for label, path in enumerate(found)), encoding="utf-8"
-    )
-    sounds = [
+    write_list(videos, sorted((clips / "train").rglob("*.mp4"))[:2])
+    with_audio = folder / "audio.list"
+    files = [
         write_audio(folder / f"{seed}.mkv", chirps(2, seed=seed), video={"num_frames": 50})
         for seed in range(2)
     ]
-    heard = folder / "sounds.list"
-    heard.write_text(
-        "".join(f"{path} {label}\n" for label, path in enumerate(sounds)), encoding="utf-8"
-    )
+    write_list(with_audio, files)
     features = folder / "features"
-    make_shards(
-        features,
-        ShardPlan(classes=2, videos=4, frames=(3, 9), features=tuple(SMALL_FEATURES.items())),
-    )
-    audio = dict.fromkeys(("sound", "AudioDataset", "AudioFeatureDataset"), heard)
+    sizes = tuple(SMALL_FEATURES.items())
+    make_shards(features, ShardPlan(classes=2, videos=4, frames=(3, 9), features=sizes))
+    audio = dict.fromkeys(("audio", "AudioDataset", "AudioFeatureDataset"), with_audio)
     audio["YouTube8MDataset"] = features
     return {
         **audio,
@@ -204,19 +185,17 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_config_takes_a_step(name, data, tmp_path):
-    as_it_is = load_config(CONFIGS / name)
-    overrides = shrunken(as_it_is, data, tmp_path / "out")
-    if "models" in as_it_is.MODEL.args:
+    shipped = load_config(CONFIGS / name)
+    overrides = shrunken(shipped, data, tmp_path / "out")
+    if "models" in shipped.MODEL.args:
         overrides = with_teacher(name, overrides, tmp_path / "teacher.pdparams")
     cfg = load_config(CONFIGS / name, overrides)
     assert isinstance(cfg.DATASET.train, Component) and cfg.epochs == 1
     train(cfg, validate=True)
-    rows = [
-        json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert any(np.isfinite(row.get("loss") or np.nan) for row in rows) and any(
-        {"top1", "gap"} & row.keys() for row in rows
-    )
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert any(np.isfinite(row.get("loss") or np.nan) for row in rows)
+    assert any({"top1", "gap"} & row.keys() for row in rows)
     arrays, _ = read_model(tmp_path / "out" / f"{cfg.model_name}_best.pdparams")
     assert all(np.isfinite(array).all() for array in arrays.values())
     again = load_config(tmp_path / "out" / "run.yaml")

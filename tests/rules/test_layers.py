@@ -1,4 +1,4 @@
-"""Who may import whom: floors only look down, rooms of one floor do not know each other, imports stand at the top."""
+"""Import rules: modules import from lower floors only, at the top of the file."""
 
 import ast
 import os
@@ -34,10 +34,11 @@ FLOORS = (
     ("tests",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
-OUTSIDE = ("main", "tools", "tests")  # rooms beside the package
-BLIND = {("report", "engine"): "it reads metrics.jsonl and score files"}  # not wanted either
+OUTSIDE = ("main", "tools", "tests")  # next to the package
+# Imports that the floors allow, but that are not wanted, and why.
+FORBIDDEN = {("report", "engine"): "it reads metrics.jsonl and score files"}
 
-# What may be missing on a machine, or (Paddle in a transform) must not be loaded by every decoding worker.
+# Packages that may be missing on a machine.
 OPTIONAL = {
     "decord",
     "visualdl",
@@ -48,13 +49,19 @@ OPTIONAL = {
     "paddle2onnx",
     "matplotlib",
     "tensorrt",
+    "soundfile",
+    "soxr",
 }
-OPTIONAL |= {"soundfile", "soxr"}
+# Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 INNER = {("data/transforms.py", "paddle")}
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import of a module in `package`, as ("paddlevideo", "models") for models/tsn.py."""
+    """(line, dotted name) of every import of a module.
+
+    Args:
+        package: of the module, as ("paddlevideo", "models") for models/tsn.py.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -66,7 +73,12 @@ def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]
 
 
 def violations(name: str, text: str) -> list[str]:
-    """What is wrong in the file `name` (a path under paddlevideo/) with that text."""
+    """The forbidden imports of a file.
+
+    Args:
+        name: its path under paddlevideo/.
+        text: its content.
+    """
     path, tree = Path(name), ast.parse(text)
     own = path.parts[0].removesuffix(".py")
     found = []
@@ -75,7 +87,7 @@ def violations(name: str, text: str) -> list[str]:
         other = rest.split(".")[0] if top == "paddlevideo" else top
         if other not in FLOOR or other == own or (top != "paddlevideo" and other not in OUTSIDE):
             continue
-        reason = BLIND.get((own, other), "")
+        reason = FORBIDDEN.get((own, other), "")
         if FLOOR[other] > FLOOR[own] or FLOOR[other] == FLOOR[own] > 1 or reason:
             pair = f"'{own}' may not import '{other}' (floors {FLOOR[own]}, {FLOOR[other]})"
             found.append(f"{name}:{line}: {pair}{reason and ': ' + reason}")
@@ -84,36 +96,29 @@ def violations(name: str, text: str) -> list[str]:
             for line, module in imports(function, ("paddlevideo", *path.parent.parts)):
                 top = module.split(".")[0]
                 if top not in OPTIONAL and (name, top) not in INNER:
-                    found.append(
-                        f"{name}:{line}: {module} is imported inside a function; only optional extras may be"
-                    )
+                    problem = f"{module} is imported inside a function; only optional extras may be"
+                    found.append(f"{name}:{line}: {problem}")
     return sorted(set(found))
 
 
 def test_layers(root):
-    files = [
-        p
-        for p in sorted((root / "paddlevideo").rglob("*.py"))
-        if p.parent.name != "paddlevideo" or p.stem != "__init__"
-    ]
-    unknown = {
-        p.relative_to(root / "paddlevideo").parts[0].removesuffix(".py") for p in files
-    } - set(FLOOR)
-    assert not unknown, (
-        f"give {sorted(unknown)} a floor in tests/rules/test_layers.py, and say why in docs/read_this_first.md"
-    )
-    found = [
-        v
-        for p in files
-        for v in violations(
-            p.relative_to(root / "paddlevideo").as_posix(), p.read_text(encoding="utf-8")
-        )
-    ]
+    package = root / "paddlevideo"
+    texts = {
+        path.relative_to(package): path.read_text(encoding="utf-8")
+        for path in sorted(package.rglob("*.py"))
+        if path != package / "__init__.py"
+    }
+    unknown = sorted({path.parts[0].removesuffix(".py") for path in texts} - set(FLOOR))
+    fix = "add a floor to tests/rules/test_layers.py, and the reason to docs/read_this_first.md"
+    assert not unknown, f"{unknown}: {fix}"
+    found = []
+    for path, text in texts.items():
+        found += violations(path.as_posix(), text)
     assert not found, "\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "problem"),
     [
         (
             "models/a.py",
@@ -184,8 +189,9 @@ def test_layers(root):
         ),
     ],
 )
-def test_the_rule_sees(name, text, said):
-    assert any(said in v for v in violations(name, text)), violations(name, text)
+def test_finds_forbidden_imports(name, text, problem):
+    found = violations(name, text)
+    assert any(problem in violation for violation in found), found
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_the_rule_sees(name, text, said):
         ("media/decode.py", "def f():\n  import decord"),
     ],
 )
-def test_the_rule_lets_pass(name, text):
+def test_allows_other_imports(name, text):
     assert violations(name, text) == []
 
 

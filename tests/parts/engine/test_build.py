@@ -1,4 +1,4 @@
-"""Config -> objects: pretrained files are accounted for, classes derived, pipelines tried before data is opened."""
+"""From a config to models, classes and pipelines; pretrained files; checks before data is read."""
 
 from pathlib import Path
 
@@ -19,21 +19,19 @@ from paddlevideo.weights import WeightsError, state_arrays, write_arrays
 
 
 def imagenet_file(cfg, path, drop=()):
-    """What an ImageNet classifier of the same backbone would hold, as PaddleVideo's download does."""
+    """Write weights of an ImageNet classifier with this backbone, as PaddleVideo publishes them."""
     arrays = {
-        k.removeprefix("backbone."): v
-        for k, v in state_arrays(build_model(cfg, 2)).items()
-        if k.startswith("backbone.")
+        name.removeprefix("backbone."): array
+        for name, array in state_arrays(build_model(cfg, 2)).items()
+        if name.startswith("backbone.")
     }
-    arrays |= {
-        "out.weight": np.zeros((512, 1000), np.float32),
-        "out.bias": np.zeros(1000, np.float32),
-    }
+    arrays["out.weight"] = np.zeros((512, 1000), np.float32)
+    arrays["out.bias"] = np.zeros(1000, np.float32)
     write_arrays(path, {k: v for k, v in arrays.items() if k not in drop})
     return arrays
 
 
-def test_pretrained_backbone_is_loaded_and_accounted_for(small, tmp_path):
+def test_loads_a_pretrained_backbone_and_reports_its_tensors(small, tmp_path):
     path = tmp_path / "imagenet.pdparams"
     paddle.seed(7)
     arrays = imagenet_file(small(), path)
@@ -41,43 +39,40 @@ def test_pretrained_backbone_is_loaded_and_accounted_for(small, tmp_path):
     paddle.seed(8)
     model = build_model(cfg, 3)
     (account,) = load_pretrained(cfg, model)
-    assert (
-        str(account) == f"{path}: 115 of 115 tensors loaded; not in the model: out.weight, out.bias"
-    )
-    got = model.state_dict()["backbone.conv1_1._conv.weight"].numpy()
-    assert (got == arrays["conv1_1._conv.weight"]).all()
+    text = f"{path}: 115 of 115 tensors loaded; not in the model: out.weight, out.bias"
+    assert str(account) == text
+    weight = model.state_dict()["backbone.conv1_1._conv.weight"].numpy()
+    assert (weight == arrays["conv1_1._conv.weight"]).all()
 
 
-def test_a_whole_recognizer_serves_as_pretrained(small, tmp_path):
+def test_loads_the_backbone_of_a_complete_recognizer(small, tmp_path):
     write_arrays(tmp_path / "video.pdparams", state_arrays(build_model(small(), 5)))
     cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'video.pdparams'}")
     (account,) = load_pretrained(cfg, build_model(cfg, 3))
     assert len(account.loaded) == 115 and not account.missing
 
 
-def test_pretrained_of_another_network_is_refused(small, tmp_path):
+def test_rejects_a_pretrained_file_of_another_network(small, tmp_path):
     imagenet_file(small(), tmp_path / "part.pdparams", drop=("conv1_1._conv.weight",))
     cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'part.pdparams'}")
-    with pytest.raises(
-        WeightsError, match=r"114 of 115 tensors loaded; not in the file: conv1_1._conv.weight"
-    ):
+    message = r"114 of 115 tensors loaded; not in the file: conv1_1._conv.weight"
+    with pytest.raises(WeightsError, match=message):
         load_pretrained(cfg, build_model(cfg, 3))
 
 
-def test_classes_come_from_data_config_or_checkpoint(small):
+def test_reads_classes_from_data_config_or_checkpoint(small):
     cfg = small()
     lists, classes = load_records(cfg, ("train", "valid"))
     assert classes == Classes(3, ["blue sky", "green", "红色"]) and classes.name(2) == "红色"
     assert {r.label for r in lists["valid"].records} == {0, 1, 2}
     assert known_classes(cfg, ["a", "b"]).num == 2
     assert known_classes(small("MODEL.head.num_classes=7"), None) == Classes(7)
-    with pytest.raises(
-        ValueError, match=r"num_classes is 7 in the config, but the data has 3 classes \(blue sky, green, 红色\)"
-    ):
+    data = r"the data has 3 classes \(blue sky, green, 红色\)"
+    with pytest.raises(ValueError, match=rf"num_classes is 7 in the config, but {data}"):
         load_records(small("MODEL.head.num_classes=7"), ("train",))
 
 
-def test_a_file_of_class_names_wins(small, tmp_path):
+def test_a_class_file_defines_the_classes(small, tmp_path):
     (tmp_path / "names.txt").write_text("green\nblue sky\n红色\nunseen\n", encoding="utf-8")
     cfg = small(f"DATASET.class_names={tmp_path / 'names.txt'}")
     lists, classes = load_records(cfg, ("train",))
@@ -85,50 +80,42 @@ def test_a_file_of_class_names_wins(small, tmp_path):
     assert {r.label for r in lists["train"].records if "green" in r.path} == {0}
 
 
-def test_ids_in_training_and_names_in_validation_are_refused(small, clips, tmp_path):
+def test_rejects_class_ids_in_one_list_and_names_in_another(small, clips, tmp_path):
     files = sorted((clips / "train").rglob("*.mp4"))[:4]
-    (tmp_path / "ids.list").write_text(
-        "\n".join(f"{p} {i % 2}" for i, p in enumerate(files)), encoding="utf-8"
-    )
-    (tmp_path / "names.csv").write_text(
-        "path,label\n" + "\n".join(f"{p},{'ba'[i % 2]}" for i, p in enumerate(files)), "utf-8"
-    )
+    with_ids = [f"{path} {number % 2}" for number, path in enumerate(files)]
+    with_names = [f"{path},{'ba'[number % 2]}" for number, path in enumerate(files)]
+    (tmp_path / "ids.list").write_text("\n".join(with_ids), encoding="utf-8")
+    (tmp_path / "names.csv").write_text("\n".join(["path,label", *with_names]), encoding="utf-8")
     lists = [
         f"DATASET.train.file_path={tmp_path}/ids.list",
         f"DATASET.valid.file_path={tmp_path}/names.csv",
     ]
-    with pytest.raises(
-        ValueError,
-        match=r"DATASET.valid has class names \(a, b, ...\), DATASET.train has class ids",
-    ):
+    message = r"DATASET.valid has class names \(a, b, ...\), DATASET.train has class ids"
+    with pytest.raises(ValueError, match=message):
         load_records(small(*lists), ("train", "valid"))
     (tmp_path / "classes.txt").write_text("b\na\n")
-    records, classes = load_records(
-        small(*lists, f"DATASET.class_names={tmp_path}/classes.txt"), ("train", "valid")
-    )
-    assert classes.names == ["b", "a"] and [r.label for r in records["valid"].records] == [
-        0,
-        1,
-        0,
-        1,
-    ]
+    cfg = small(*lists, f"DATASET.class_names={tmp_path}/classes.txt")
+    records, classes = load_records(cfg, ("train", "valid"))
+    assert classes.names == ["b", "a"]
+    assert [record.label for record in records["valid"].records] == [0, 1, 0, 1]
 
 
-def test_missing_sections_say_what_is_needed(small):
-    with pytest.raises(
-        ConfigError, match=r"config.yaml: DATASET.test is missing; give it a format and a file_path"
-    ):
+def test_names_missing_sections(small):
+    message = r"config.yaml: DATASET.test is missing; give it a format and a file_path"
+    with pytest.raises(ConfigError, match=message):
         load_records(small("DATASET.test=null"), ("test",))
     with pytest.raises(ConfigError, match=r"PIPELINE.valid is missing"):
         build_pipeline(small("PIPELINE.valid=null"), "valid")
 
 
-def test_preflight_gives_shapes(small):
+def test_preflight_returns_shapes(small):
     cfg = small()
     shapes = preflight(cfg, build_model(cfg, 3), ("train", "valid", "test"))
     assert shapes == {
-        "train": {"frames": (2, 3, 32, 32)}, "valid": {"frames": (2, 3, 32, 32)}, "test": {"frames": (10, 2, 3, 32, 32)},
-    }  # fmt: skip
+        "train": {"frames": (2, 3, 32, 32)},
+        "valid": {"frames": (2, 3, 32, 32)},
+        "test": {"frames": (10, 2, 3, 32, 32)},
+    }
 
 
 def test_preflight_names_every_pipeline_that_does_not_fit(small):
@@ -139,25 +126,23 @@ def test_preflight_names_every_pipeline_that_does_not_fit(small):
     with pytest.raises(ConfigError) as caught:
         preflight(cfg, build_model(cfg, 3), ("train", "valid"))
     train, valid = caught.value.problems
-    assert (
-        "PIPELINE.train: the model takes frames as S C H W = any x 3 x any x any float32; the pipeline gives [2, 32, 32, 3]"
-        in train
-    )
+    needed = "the model takes frames as S C H W = any x 3 x any x any float32"
+    assert f"PIPELINE.train: {needed}; the pipeline gives [2, 32, 32, 3]" in train
     assert "PIPELINE.valid fails on a synthetic clip of 320x240: CenterCrop" in valid
 
 
-def test_a_test_pipeline_must_not_draw(small):
+def test_rejects_random_transforms_in_a_test(small):
     cfg = small("PIPELINE.test.transform.1={RandomCrop: {target_size: 32}}")
     with pytest.raises(ConfigError, match=r"PIPELINE.test draws random numbers"):
         build_pipeline(cfg, "test")
 
 
-# --- a test of many views -----------------------------------------------------------------------------------------------
+# --- tests with several views ---------------------------------------------------------------------
 
 
 def many_views(small, *overrides, sampler=(), crop=(), data=()):
-    """A config whose test has SlowFast's parts; the arguments go where they say."""
-    late = [
+    """A config with the test of SlowFast; the arguments add to these components."""
+    last_transforms = [
         {"Image2Array": {"transpose": False}},
         {"Normalization": {"mean": [0.45] * 3, "std": [0.225] * 3, "tensor_shape": [1, 1, 1, 3]}},
         {"PackOutput": {"alpha": 4}},
@@ -174,7 +159,7 @@ def many_views(small, *overrides, sampler=(), crop=(), data=()):
         "transform": [
             {"JitterScale": {"min_size": 36, "max_size": 36}},
             {"MultiCrop": crops},
-            *late,
+            *last_transforms,
         ],
     }
     dataset = {
@@ -188,7 +173,7 @@ def many_views(small, *overrides, sampler=(), crop=(), data=()):
 
 
 @pytest.mark.parametrize(
-    ("places", "views"),
+    ("arguments", "views"),
     [
         ({}, 1),
         ({"data": {"num_ensemble_views": 4, "num_spatial_crops": 3}}, 12),
@@ -202,27 +187,24 @@ def many_views(small, *overrides, sampler=(), crop=(), data=()):
         ),
     ],
 )
-def test_the_data_set_or_the_pipeline_says_how_many_views(small, places, views):
-    cfg = many_views(small, **places)
+def test_dataset_or_pipeline_sets_the_number_of_views(small, arguments, views):
+    cfg = many_views(small, **arguments)
     assert build_pipeline(cfg, "test").num_views == views
     assert isinstance(build_pipeline(cfg, "test").decode, VideoDecoder)
-    lead = (views,) if views > 1 else ()
+    axis = (views,) if views > 1 else ()
     shapes = preflight(cfg, Pathways(), ("test",))["test"]
-    assert shapes == {"slow": (*lead, 3, 2, 32, 32), "fast": (*lead, 3, 8, 32, 32)}
+    assert shapes == {"slow": (*axis, 3, 2, 32, 32), "fast": (*axis, 3, 8, 32, 32)}
 
 
-def test_views_of_a_pipeline_that_draws_are_refused(small):
-    with pytest.raises(
-        ConfigError,
-        match=r"decode_sampler: DecodeSampler: num_ensemble_views is 4, .*; set test_mode: True",
-    ):
-        build_pipeline(
-            many_views(small, sampler={"test_mode": False}, data={"num_ensemble_views": 4}), "test"
-        )
+def test_rejects_several_views_of_a_random_sampler(small):
+    cfg = many_views(small, sampler={"test_mode": False}, data={"num_ensemble_views": 4})
+    problem = r"4 ensemble views are a test's; set test_mode: True"
+    with pytest.raises(ConfigError, match=rf"decode_sampler: DecodeSampler: {problem}"):
+        build_pipeline(cfg, "test")
 
 
 class Pathways(Recognizer):
-    """A model of two pathways, for preflight alone."""
+    """A model of two pathways that can only be preflighted."""
 
     def __init__(self):
         nn.Layer.__init__(self)
@@ -230,15 +212,16 @@ class Pathways(Recognizer):
     inputs = {
         name: InputSpec((None, 3, None, None, None), "float32", "N C T H W")
         for name in ("slow", "fast")
-    }  # noqa: RUF012
+    }
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "problem"),
     [
         (
             "PIPELINE.test.decode_sampler.num_frames=6",
-            "PIPELINE.test fails on a synthetic clip of 320x240: PackOutput: alpha 4 does not divide 6 frames",
+            "PIPELINE.test fails on a synthetic clip of 320x240: "
+            "PackOutput: alpha 4 does not divide 6 frames",
         ),
         (
             "PIPELINE.test.transform.1.MultiCrop.target_size=64",
@@ -249,58 +232,54 @@ class Pathways(Recognizer):
             "Normalization: frames are",
         ),
         (
-            "PIPELINE.test.transform=[{JitterScale: {min_size: 36, max_size: 36}}, {CenterCrop: {target_size: 32}}]",
-            "the model takes slow, fast; the pipeline gives no 'slow'; '- PackOutput: {alpha: 8}' as its last step makes slow",
+            "PIPELINE.test.transform="
+            "[{JitterScale: {min_size: 36, max_size: 36}}, {CenterCrop: {target_size: 32}}]",
+            "the model takes slow, fast; the pipeline gives no 'slow'; "
+            "'- PackOutput: {alpha: 8}' as its last step makes slow",
         ),
     ],
 )
-def test_pathways_that_do_not_fit(small, override, told):
+def test_rejects_pathways_that_do_not_fit(small, override, problem):
     cfg = many_views(small, override, data={"num_ensemble_views": 2})
     with pytest.raises(ConfigError) as caught:
         preflight(cfg, Pathways(), ("test",))
-    assert told in str(caught.value)
+    assert problem in str(caught.value)
 
 
-def test_a_pipeline_of_frames_needs_a_sampler(small):
-    with pytest.raises(
-        ConfigError, match=r"PIPELINE.valid: 'sample' is missing: it selects the frames"
-    ):
+def test_a_frame_pipeline_needs_a_sampler(small):
+    message = r"PIPELINE.valid: 'sample' is missing: it selects the frames"
+    with pytest.raises(ConfigError, match=message):
         build_pipeline(small("PIPELINE.valid.sample=null"), "valid")
 
 
-def test_a_folder_of_data_on_the_command_line_replaces_the_lists_of_the_file(tmp_path, clips):
+def test_a_root_on_the_command_line_replaces_the_lists_of_the_file(tmp_path, clips):
     root = f"DATASET.root={clips}"
     cfg = load_config(
         "configs/recognition/pptsn/pptsn_k400_videos.yaml",
-        [root, "DATASET.valid.file_path=mine.list"],
+        [root, "DATASET.valid.file_path=own.list"],
     )
     note = cfg.origin.notes[0]
     assert note.startswith(
         f"DATASET.root {clips} replaces train.file_path: data/k400/train.list, test.file_path"
     )
     assert note.endswith("class_names: data/k400/labels.txt") and cfg.DATASET.class_names is None
-    assert (
-        "file_path" not in cfg.DATASET.train.args
-        and cfg.DATASET.valid.args["file_path"] == "mine.list"
-    )
+    assert "file_path" not in cfg.DATASET.train.args
+    assert cfg.DATASET.valid.args["file_path"] == "own.list"
     cfg = load_config("configs/demo/pptsn.yaml", [root, "DATASET.train.data_prefix=elsewhere"])
-    assert (
-        cfg.DATASET.train.args == {"data_prefix": "elsewhere"}
-        and "data_prefix" not in cfg.DATASET.valid.args
-    )
+    assert cfg.DATASET.train.args == {"data_prefix": "elsewhere"}
+    assert "data_prefix" not in cfg.DATASET.valid.args
 
     (tmp_path / "base.yaml").write_text(f"_base_: {Path('configs/demo/pptsn.yaml').resolve()}\n")
     over = tmp_path / "over.yaml"
-    over.write_text(f"_base_: base.yaml\nDATASET: {{root: {clips}, test: {{file_path: mine}}}}\n")
+    over.write_text(f"_base_: base.yaml\nDATASET: {{root: {clips}, test: {{file_path: own}}}}\n")
     cfg = load_config(over)
-    assert (
-        "file_path" not in cfg.DATASET.train.args and cfg.DATASET.test.args["file_path"] == "mine"
-    ), "what stands beside it"
+    assert "file_path" not in cfg.DATASET.train.args
+    assert cfg.DATASET.test.args["file_path"] == "own", "a list next to the root is kept"
     assert len(load_records(cfg, ("train",))[0]["train"].records) == 12
 
 
-def test_a_folder_of_data_stands_for_lists_and_names(small, clips):
-    """As tools/check_data.py leaves it: `<split>.csv` or folders, and labels.txt."""
+def test_a_root_provides_lists_and_class_names(small, clips):
+    """The folder has the layout of tools/check_data.py: `<split>.csv` or folders, and labels.txt."""
     cfg = small(
         "DATASET.train={format: VideoDataset}",
         "DATASET.valid={format: VideoDataset}",
@@ -308,7 +287,6 @@ def test_a_folder_of_data_stands_for_lists_and_names(small, clips):
     )
     lists, classes = load_records(cfg, ("train", "valid"))
     assert [len(lists[s].records) for s in ("train", "valid")] == [12, 6] and classes.num == 3
-    with pytest.raises(
-        ConfigError, match=r"DATASET.train lacks file_path; or name a folder with DATASET.root"
-    ):
+    message = r"DATASET.train lacks file_path; or name a folder with DATASET.root"
+    with pytest.raises(ConfigError, match=message):
         load_records(small("DATASET.train={format: VideoDataset}"), ("train",))
