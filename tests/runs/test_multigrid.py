@@ -167,9 +167,10 @@ def test_rejects_resuming_with_another_plan(uninterrupted, tiny, tmp_path):
             train(tiny(tmp_path / "copy", *changed), resume="auto", multigrid=multigrid)
 
 
-def test_plain_training_reports_an_unused_section(tiny, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "paddlevideo"):
-        train(tiny(tmp_path / "plain", "epochs=1", "max_iters=1"), validate=False)
+def test_plain_training_reports_an_unused_section(tiny, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
+    caplog.set_level(logging.INFO)
+    train(tiny(tmp_path / "plain", "epochs=1", "max_iters=1"), validate=False)
     assert "--multigrid would follow the MULTIGRID section" in caplog.text
 
 

@@ -279,7 +279,7 @@ def test_a_root_on_the_command_line_replaces_the_lists_of_the_file(tmp_path, cli
 
 
 def test_a_root_provides_lists_and_class_names(small, clips):
-    """The folder has the layout of tools/check_data.py: `<split>.csv` or folders, and labels.txt."""
+    """tools/check_data.py writes this layout: `<split>.csv` or folders, and labels.txt."""
     cfg = small(
         "DATASET.train={format: VideoDataset}",
         "DATASET.valid={format: VideoDataset}",

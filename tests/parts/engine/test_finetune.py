@@ -51,12 +51,12 @@ def test_keeps_rows_by_name(demo, released):
     model = build_model(demo(KEEP), 3)
     before = state_arrays(model)
     lines = load_weights(model, released, "k5.pdparams", FILE_CLASSES, ["run", "jump", "跳"])
-    assert lines[1] == "head.fc is re-initialized: 5 -> 3 classes; rows kept by name: 2 (run, 跳)"
+    rows = "rows kept by name: 2 (run, 跳)"
+    assert lines[1] == f"head.fc is re-initialized: 5 -> 3 classes; {rows}"
     after = state_arrays(model)
-    for ours, theirs in ((0, 1), (2, 4)):
-        assert (after[W][:, ours] == released[W][:, theirs]).all() and after[B][ours] == released[
-            B
-        ][theirs]
+    for model_class, file_class in ((0, 1), (2, 4)):
+        assert (after[W][:, model_class] == released[W][:, file_class]).all()
+        assert after[B][model_class] == released[B][file_class]
     assert (after[W][:, 1] == before[W][:, 1]).all()
 
 
