@@ -1,7 +1,7 @@
 """AVSlowFast against the names, costs, logits and synchronization losses of its authors' code.
 
 The goldens of the loss are for one clip, or for the loss alone. With two clips the authors' code
-orders the audio clip by clip, but then splits it in halves as if all aligned audio came first. So it
+orders the audio clip by clip, but then splits it in halves as if all aligned audio came first. It
 compares clip 1 with the misaligned audio of clip 0. This project does not reproduce that: the loss
 of a clip is the same in a batch and alone (tests/parts/models/test_av_slowfast.py).
 """

@@ -198,7 +198,7 @@ def test_dataset_or_pipeline_sets_the_number_of_views(small, arguments, views):
 
 def test_rejects_several_views_of_a_random_sampler(small):
     cfg = many_views(small, sampler={"test_mode": False}, data={"num_ensemble_views": 4})
-    problem = r"4 ensemble views are a test's; set test_mode: True"
+    problem = r"num_ensemble_views is 4, but only a test samples several clips; set test_mode: True"
     with pytest.raises(ConfigError, match=rf"decode_sampler: DecodeSampler: {problem}"):
         build_pipeline(cfg, "test")
 
@@ -209,10 +209,10 @@ class Pathways(Recognizer):
     def __init__(self):
         nn.Layer.__init__(self)
 
-    inputs = {
-        name: InputSpec((None, 3, None, None, None), "float32", "N C T H W")
-        for name in ("slow", "fast")
-    }
+    @property
+    def inputs(self):
+        clip = InputSpec((None, 3, None, None, None), "float32", "N C T H W")
+        return {"slow": clip, "fast": clip}
 
 
 @pytest.mark.parametrize(
