@@ -1,4 +1,4 @@
-"""Models filled as the reference was, and comparison with what it computed."""
+"""Models with the weights of the reference, and comparison with its outputs."""
 
 import importlib.util
 import json
@@ -74,7 +74,7 @@ def goldens(shared: Path) -> Path:
 
 
 def fill(shared: Path, model, tame: bool) -> None:
-    """Give every tensor the value that follows from its name and shape."""
+    """Set every tensor to the value that the fill rule computes from its name and shape."""
     spec = importlib.util.spec_from_file_location("fill", goldens(shared) / "fill.py")
     rule = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rule)
@@ -85,7 +85,7 @@ def fill(shared: Path, model, tame: bool) -> None:
 
 
 def check_names(shared: Path, family: str) -> None:
-    """Names, shapes and their order are those of a released file."""
+    """Assert that names, shapes and their order are those of a released file."""
     manifest = json.loads((goldens(shared) / f"manifest_{family}.json").read_text())
     model = build(family)
     ours = [
@@ -103,7 +103,7 @@ def check_names(shared: Path, family: str) -> None:
 
 
 def check_logits(shared: Path, family: str, tame: bool) -> None:
-    """Evaluation logits agree to 1e-4 of their standard deviation."""
+    """Assert that evaluation logits agree to 1e-4 of their standard deviation."""
     golden = np.load(goldens(shared) / f"golden_{family}.npz")
     model = build(family)
     fill(shared, model, tame)

@@ -33,9 +33,8 @@ def test_features_logits_and_averages(shared, name):
     with paddle.no_grad():
         features = model.backbone(x.flatten(0, 1))
         log_p = model({"audio": x}).numpy()
-        score = AudioRecognizer(
-            model.backbone, model.head, "score"
-        )  # shares the weights, connects anew
+        # Shares the backbone, and re-initializes the classifier.
+        score = AudioRecognizer(model.backbone, model.head, "score")
         fill(shared, score, f"mmaction2_{name}", "mmaction2")
         score.eval()
         mean = score({"audio": x}).numpy()
@@ -45,9 +44,8 @@ def test_features_logits_and_averages(shared, name):
     close(features[0, :4].numpy(), golden["feat_first"])
     close(logits, golden["logits"])
     close(mean, golden["avg_score"])
-    close(
-        np.exp(log_p), golden["avg_prob"], share=1e-4
-    )  # the spread of logits is in the hundreds: softmax magnifies
+    # Logits differ by hundreds, so the softmax amplifies rounding.
+    close(np.exp(log_p), golden["avg_prob"], share=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +63,6 @@ def test_names_and_cost(shared, name, features, giga):
     with counted() as multiplications:
         found = model.backbone(paddle.zeros([1, 1, 128, 80]))
     assert found.shape == [1, *features]
-    total = (
-        sum(multiplications.values()) + math.prod(features) + 400 * features[0]
-    )  # pooling, classifier
+    pooling, classifier = math.prod(features), 400 * features[0]
+    total = sum(multiplications.values()) + pooling + classifier
     assert f"{total / 1e9:.3f}" == giga

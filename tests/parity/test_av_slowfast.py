@@ -3,7 +3,7 @@
 The goldens of the loss are for one clip, or for the loss alone. With two clips the authors' code
 orders the audio clip by clip, but then splits it in halves as if all aligned audio came first. It
 compares clip 1 with the misaligned audio of clip 0. This project does not reproduce that: the loss
-of a clip is the same in a batch and alone (tests/parts/models/test_av_slowfast.py).
+of a clip is the same in a batch and alone (tests/parts/models/test_av_synchronization.py).
 """
 
 import ast
@@ -137,7 +137,7 @@ def test_loss_alone(shared):
         assert gradient == pytest.approx(float(golden[f"iso_grad_{name}_w_abs_sum"]), rel=1e-5)
 
 
-def test_what_counts(shared):
+def test_distinguishable_pairs(shared):
     golden = np.load(goldens(shared) / "golden_avs_loss.npz")
     x = np.random.default_rng(0).standard_normal((5, 2, 1, 128, 80))
     x[1, 0] = 0

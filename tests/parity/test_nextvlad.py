@@ -55,17 +55,17 @@ def tagger(
 
 
 def released(golden) -> dict[str, np.ndarray]:
-    """The tiny model's tensors by the release's names."""
+    """The tiny model's tensors with the names of the release."""
     return {**under(golden, "tiny/param/"), "eigen_param": golden["tiny/eigen_param"]}
 
 
-def our_name(theirs: str) -> str:
-    """Where a tensor of the release is here."""
-    return next(iter(convert({theirs: np.zeros(1)}, "paddlecv_nextvlad").arrays))
+def our_name(release_name: str) -> str:
+    """The name in this project of a tensor of the release."""
+    return next(iter(convert({release_name: np.zeros(1)}, "paddlecv_nextvlad").arrays))
 
 
 def batch_of(golden, case: str, frames: int = 300, seed: int = 1) -> dict[str, paddle.Tensor]:
-    """The videos of a case, filled up to `frames` with what must not matter."""
+    """The videos of a case, padded to `frames` with random values, which must have no effect."""
     rng, videos = (
         np.random.default_rng(seed),
         sum(name.startswith(f"{case}/rgb") for name in golden.files),
@@ -94,9 +94,8 @@ def case(request, golden, manifest):
         model.eval()
     if f"{request.param}/drop_mask" in golden.files:
         mask = paddle.to_tensor(golden[f"{request.param}/drop_mask"].astype("float32"))
-        model.head.dropout.forward = lambda x: (
-            x * mask
-        )  # as it was drawn there; downscale_in_infer does not rescale
+        # The mask of the golden; downscale_in_infer does not rescale in training.
+        model.head.dropout.forward = lambda x: x * mask
     return (
         request.param,
         model,
@@ -106,7 +105,7 @@ def case(request, golden, manifest):
 
 
 def watch(model) -> dict[str, np.ndarray]:
-    """Filled by the next forward pass: the steps by the manifest's names."""
+    """A dict that the next forward pass fills with the steps by the manifest's names."""
     seen = {}
 
     def note(name, number=None):
@@ -141,14 +140,13 @@ def watch(model) -> dict[str, np.ndarray]:
 
 
 def close(found, expected, name, part=1e-5):
-    """Within `part` of the largest value: float32 after a few products of a few hundred terms."""
+    """Assert equality within `part` of the largest value, as float32 sums allow."""
     bound = part * max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "case", ["tiny_eval", "tiny_train"], indirect=True
-)  # that with dropout has none
+# The golden with dropout has no steps.
+@pytest.mark.parametrize("case", ["tiny_eval", "tiny_train"], indirect=True)
 def test_every_step(case, golden):
     name, model, batch, _ = case
     seen = watch(model)
@@ -163,7 +161,7 @@ def test_every_step(case, golden):
         seen[f"{stream}.assign"] = assign(
             paddle.to_tensor(logits), paddle.ones_like(attention)
         ).numpy()
-        # Video by video, without what pads them.
+        # Video by video, without padding.
         ends = np.cumsum(batch["num_frames"].numpy())
         pairs = [
             (a.reshape([1, -1, a.shape[-1]]), paddle.to_tensor(f).reshape([1, -1, part.width]))
@@ -196,11 +194,11 @@ def test_logits_loss_and_running_statistics(case, golden):
     state = model.state_dict()
     statistics = under(golden, f"{name}/new_stat/")
     assert len(statistics) == (12 if model.training else 0)
-    for theirs, expected in statistics.items():
+    for release_name, expected in statistics.items():
         assert (
-            np.abs(state[our_name(theirs)].numpy() - expected).max()
+            np.abs(state[our_name(release_name)].numpy() - expected).max()
             <= 1e-5 * np.abs(expected).max()
-        ), theirs
+        ), release_name
 
 
 @pytest.mark.parametrize("case", ["tiny_train"], indirect=True)
@@ -210,16 +208,16 @@ def test_gradients(case, golden):
     parameters = dict(model.named_parameters())
     expected = under(golden, f"{name}/grad/")
     assert len(expected) == sum(not p.stop_gradient for p in parameters.values())
-    for theirs, gradient in expected.items():
-        parameter = parameters[our_name(theirs)]
+    for release_name, gradient in expected.items():
+        parameter = parameters[our_name(release_name)]
         found = parameter.grad.numpy()
-        bound = 1e-6 if theirs in WITHOUT_GRADIENT else 2e-4 * np.abs(gradient).max()
-        assert np.abs(found - gradient).max() <= bound, theirs
+        bound = 1e-6 if release_name in WITHOUT_GRADIENT else 2e-4 * np.abs(gradient).max()
+        assert np.abs(found - gradient).max() <= bound, release_name
         decay = parameter.regularizer._coeff if parameter.regularizer else 0.0
-        assert decay == (1e-5 if theirs.startswith("logits_clf") else 0.0)
+        assert decay == (1e-5 if release_name.startswith("logits_clf") else 0.0)
         with_decay = np.linalg.norm(found + decay * parameter.numpy())
         assert with_decay == pytest.approx(
-            float(golden[f"{name}/grad_l2_with_decay/{theirs}"]), rel=2e-4, abs=1e-6
+            float(golden[f"{name}/grad_l2_with_decay/{release_name}"]), rel=2e-4, abs=1e-6
         )
 
 
@@ -228,22 +226,23 @@ def test_three_steps_of_adam(case, golden):
     name, model, batch, labels = case
     rule = ExampleDecay(2e-4, decay_examples=2_000_000, examples_per_epoch=6)
     optimizer = lookup("optimizer", "Adam").make(learning_rate=rule).build(model.named_parameters())
-    still = [dict(model.named_parameters())[our_name(theirs)] for theirs in WITHOUT_GRADIENT]
+    without_gradient = [
+        dict(model.named_parameters())[our_name(release_name)] for release_name in WITHOUT_GRADIENT
+    ]
     for expected in golden[f"{name}/float64/loss_per_step"]:
         loss = sigmoid_cross_entropy(model(batch), labels)
         assert float(loss) == pytest.approx(float(expected), rel=2e-6)
         loss.backward()
-        for parameter in (
-            still
-        ):  # Adam would make a whole step of their rounding, and the next running mean would follow
+        # Adam would turn their rounding into a full step and change the next running mean.
+        for parameter in without_gradient:
             assert float(parameter.grad.abs().max()) <= 1e-6
             parameter.grad.set_value(paddle.zeros_like(parameter.grad))
         optimizer.step()
         optimizer.clear_grad()
     state = model.state_dict()
-    for theirs, expected in under(golden, f"{name}/param_after_3_adam_steps/").items():
+    for release_name, expected in under(golden, f"{name}/param_after_3_adam_steps/").items():
         bound = 2e-5 * max(1.0, np.abs(expected).max())
-        assert np.abs(state[our_name(theirs)].numpy() - expected).max() <= bound, theirs
+        assert np.abs(state[our_name(release_name)].numpy() - expected).max() <= bound, release_name
 
 
 def test_padding_changes_nothing(case, golden):
@@ -333,5 +332,5 @@ def test_learning_rate(manifest):
     )
     for step, rate in manifest["lr_schedule"]["samples"].items():
         assert math.isclose(rule(int(step) / steps), rate, rel_tol=1e-12), step
-        whole, part = divmod(int(step), steps)
-        assert math.isclose(rule(whole + part / steps), rate, rel_tol=1e-12), step
+        epoch, part = divmod(int(step), steps)
+        assert math.isclose(rule(epoch + part / steps), rate, rel_tol=1e-12), step

@@ -42,7 +42,7 @@ def test_probabilities(shared, case, tame):
 
 
 def test_logits(shared, case):
-    """Before the softmax, position by position; the feature maps by their mean and spread."""
+    """Logits of each position; mean and std of the feature maps."""
     model, golden, inputs = case
     fill(shared, model, tame=False)
     model.eval()

@@ -17,7 +17,7 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.solver.lr import ConstantDecay
 from tests.parity.reference import build, fill, goldens, inputs_of
 
-LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0, "slowfast": 0.0}  # as their config files have it
+LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0, "slowfast": 0.0}  # as in their config files
 PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
 
 
@@ -33,7 +33,7 @@ def optimizer_of(settings: dict, rate: float, model):
 
 
 def batch_of(step: int, run: dict):
-    """frames or clips, labels, other labels, share of the first."""
+    """(frames or clips, labels, second labels, share of the first labels)"""
     rng = np.random.default_rng(100 + step)
     frames = rng.standard_normal(run["shape"]).astype("float32")
     labels = rng.integers(0, run["head"]["num_classes"], (len(frames), 1))
@@ -74,8 +74,8 @@ def test_three_steps(shared, name):
         "abs": lambda a: np.abs(a).sum(),
         "l2": np.linalg.norm,
     }.items():
-        ours = np.array([summary(after[n].ravel()) for n in after])
-        apart = np.abs(ours - golden[key]) / golden["abs"]
-        assert apart.max() < 5e-4, (
-            f"{key} of {golden['names'][apart.argmax()]} is {apart.max():.1e} of its sum apart"
+        found = np.array([summary(after[n].ravel()) for n in after])
+        difference = np.abs(found - golden[key]) / golden["abs"]
+        assert difference.max() < 5e-4, (
+            f"{key} of {golden['names'][difference.argmax()]} differs by {difference.max():.1e}"
         )

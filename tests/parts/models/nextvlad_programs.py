@@ -1,4 +1,8 @@
-"""Run by test_nextvlad.py in a process of its own, because Paddle decides at its import which kind of program it writes."""
+"""Compare exported programs with the model.
+
+test_nextvlad.py runs this in a separate process, because Paddle selects the program format at its
+import.
+"""
 
 import importlib.util
 import sys
@@ -8,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import inference
 
-from tests.parts.models.test_nextvlad import batch, small, used
+from tests.parts.models.nextvlad_models import batch, small, used
 
 
 def paddle_runner(stem: Path):

@@ -66,7 +66,7 @@ def test_depth_of_resnet_audio():
     assert stages == [3, 4, 23, 3]
 
 
-def test_states_what_it_takes(model):
+def test_describes_its_inputs(model):
     spec = model.inputs["audio"]
     assert (spec.shape, spec.dtype, spec.axes) == (
         (None, None, 1, None, None),
@@ -101,7 +101,7 @@ def test_blocks_of_resnet_audio_start_as_their_shortcut():
 
 
 def test_clips_are_averaged():
-    """prob: the mean of softmax, whose logarithm is given; score: the mean of logits. A test does the same over views."""
+    """prob averages the softmax of the clips, score their logits; a test does so over views."""
     model = build(average_clips="score")
     x = audio(2, 3, 1, 40, 32)
     single = np.stack([scores(model, x[:, i : i + 1]) for i in range(3)], axis=1)  # [N, S, K]
@@ -135,7 +135,7 @@ def test_training_averages_logits(model):
         np.testing.assert_allclose(model({"audio": x}), np.mean(parts, axis=0), atol=1e-4)
 
 
-def test_time_and_frequency_are_not_the_same(model):
+def test_treats_time_and_frequency_differently(model):
     x = audio(1, 1, 1, 48, 48)
     assert np.abs(scores(model, x) - scores(model, x.transpose([0, 1, 2, 4, 3]))).max() > 1e-4
 
@@ -154,7 +154,7 @@ def test_program_with_free_batch_clips_and_length(model):
         model.forward = program.forward.rollback()
 
 
-def test_pretrained_is_kept_and_not_read():
+def test_keeps_the_pretrained_path_without_reading_it():
     backbone = build(pretrained="no/such.pdparams").backbone
     assert (backbone.pretrained, backbone.pretrained_name("conv._conv.weight")) == (
         "no/such.pdparams",
@@ -163,15 +163,15 @@ def test_pretrained_is_kept_and_not_read():
     assert "head.fc.weight".startswith(backbone.unused_pretrained)
 
 
-# --- mistakes -------------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def test_networks_of_pictures_are_of_another_kind():
+def test_rejects_backbones_for_frames():
     with pytest.raises(KeyError, match="no audio_backbone named 'ResNetTweaksTSN'.*ResNet"):
         lookup("audio_backbone", "ResNetTweaksTSN")
 
 
-def test_wrong_arguments():
+def test_rejects_wrong_arguments():
     with pytest.raises(
         ValueError,
         match="in_channels is 2048, but the backbone gives 512 channels; set in_channels: 512",
@@ -184,7 +184,7 @@ def test_wrong_arguments():
         build("ResNetAudio", base_channels=0)
 
 
-def test_wrong_inputs(model):
+def test_rejects_wrong_inputs(model):
     with pytest.raises(ValueError, match="takes 'audio'.*given frames"):
         model({"frames": audio(1)})
     with pytest.raises(
@@ -193,11 +193,11 @@ def test_wrong_inputs(model):
         model({"audio": audio(2, 1, 40, 32)})
 
 
-# --- weights of MMAction2 and of the authors of AVSlowFast -----------------------------------------------------------------
+# --- weights of MMAction2 and of the authors of AVSlowFast ----------------------------------------
 
 
-def test_names_of_other_projects():
-    """Some of each kind; tests/parity has whole files."""
+def test_converts_names_of_other_projects():
+    """Some of each kind; tests/parity covers complete files."""
     kernel, norm, table = (
         np.ones((4, 1, 3, 3), "float32"),
         np.ones(4, "float32"),

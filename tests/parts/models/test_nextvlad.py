@@ -1,4 +1,4 @@
-"""NeXtVLAD's parts: both conventions, inputs, programs, mixture, weights and their decay."""
+"""NeXtVLAD: inputs, outputs, both conventions, programs."""
 
 import os
 import subprocess
@@ -9,54 +9,19 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevideo.config.registry import lookup
-from paddlevideo.losses import mixture_cross_entropy, sigmoid_cross_entropy
 from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead
 from paddlevideo.models.tagger import TaggerMixture, VideoTagger
 from paddlevideo.models.vlad import CONVENTIONS, Stream, UnbiasedNorm, sigmoid
 from paddlevideo.models.youtube8m import EIGEN_PARAM
-from paddlevideo.solver import ema
-from paddlevideo.solver.lr import ExampleDecay
+from tests.parts.models.nextvlad_models import FRAMES, SMALL, batch, small, used
 
-SMALL = {"cluster_size": 8, "groups": 4, "feature_size": 16, "audio_size": 8, "whitening": None}
-FRAMES = 12  # most frames of a video here
+# --- inputs and outputs ---------------------------------------------------------------------------
 
 
-def small(framework="VideoTagger", num_classes=5, drop_rate=0.5, seed=0, mixture=None, **changes):
-    paddle.seed(seed)
-    backbone = lookup("backbone", "NeXtVLAD").make(**{**SMALL, "max_frames": FRAMES, **changes})
-    head = lookup("head", "NeXtVLADHead").make(
-        num_classes=num_classes, hidden_size=16, gating_reduction=4, drop_rate=drop_rate
-    )
-    return lookup("framework", framework).make(backbone=backbone, head=head, **(mixture or {}))
-
-
-def batch(counts=(5, 12, 1), frames=FRAMES, seed=0, audio=True):
-    rng = np.random.default_rng(seed)
-    arrays = {"rgb": rng.integers(0, 256, (len(counts), frames, 16), np.uint8)}
-    if audio:
-        arrays["audio"] = rng.integers(0, 256, (len(counts), frames, 8), np.uint8)
-    return {
-        **{name: paddle.to_tensor(array) for name, array in arrays.items()},
-        "num_frames": paddle.to_tensor(list(counts)),
-    }
-
-
-def used(model, steps=3):
-    """The model after a few batches of training: batch norms that have seen something."""
-    model.train()
-    for seed in range(steps):
-        model(batch(seed=seed + 50))
-    return model
-
-
-# --- what goes in and comes out ---------------------------------------------------------------------------------------------
-
-
-def test_states_what_it_takes():
+def test_describes_its_inputs():
     model = small()
-    said = {name: (spec.shape, spec.dtype, spec.axes) for name, spec in model.inputs.items()}
-    assert said == {
+    described = {name: (spec.shape, spec.dtype, spec.axes) for name, spec in model.inputs.items()}
+    assert described == {
         "rgb": ((None, None, 16), "uint8", "N T D"),
         "audio": ((None, None, 8), "uint8", "N T D"),
         "num_frames": ((None,), "int64", "N"),
@@ -65,7 +30,7 @@ def test_states_what_it_takes():
     assert list(small(audio_size=0).inputs) == ["rgb", "num_frames"]
 
 
-def test_official_sizes_by_default():
+def test_default_sizes_are_the_official_ones():
     backbone = NeXtVLAD()
     assert backbone.out_channels == 36_864
     np.testing.assert_array_equal(backbone.eigen_param.numpy(), EIGEN_PARAM)
@@ -119,7 +84,7 @@ def test_padding_changes_no_result(framework, convention, training):
             np.testing.assert_allclose(tensor, tensors[0], rtol=0, atol=2e-6)
 
 
-def test_a_video_alone_is_as_in_a_batch():
+def test_logits_do_not_depend_on_the_batch():
     model = used(small())
     model.eval()
     inputs = batch()
@@ -133,7 +98,7 @@ def test_a_video_alone_is_as_in_a_batch():
         np.testing.assert_allclose(model(alone).numpy()[0], together[number], atol=1e-6)
 
 
-def test_a_video_without_frames_is_defined():
+def test_video_without_frames_has_finite_logits():
     model = used(small())
     inputs = batch((0, 12, 0))
     model.train()
@@ -170,7 +135,7 @@ def test_a_video_without_frames_is_defined():
         (lambda b: b.update(num_frames=b["num_frames"] - 2), r"num_frames is -1 to 10"),
     ],
 )
-def test_wrong_inputs(change, message):
+def test_rejects_wrong_inputs(change, message):
     inputs = batch()
     change(inputs)
     with pytest.raises(ValueError, match=message):
@@ -186,7 +151,7 @@ def test_wrong_inputs(change, message):
         ({"whitening": "no/such.npy"}, "no/such.npy is neither youtube8m nor a .npy file"),
     ],
 )
-def test_wrong_settings(changes, message):
+def test_rejects_wrong_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         small(**changes)
 
@@ -194,12 +159,12 @@ def test_wrong_settings(changes, message):
 @pytest.mark.parametrize(
     ("key", "value"), [("drop_rate", 1.0), ("gating_reduction", 0), ("gating_reduction", 17)]
 )
-def test_wrong_head(key, value):
+def test_rejects_wrong_heads(key, value):
     with pytest.raises(ValueError, match=f"{key} is {value}"):
         NeXtVLADHead(**{"num_classes": 5, "hidden_size": 16, "gating_reduction": 4, key: value})
 
 
-def test_whitening_from_a_file(tmp_path):
+def test_reads_whitening_from_a_file(tmp_path):
     factors = np.linspace(0.5, 2, 16)
     np.save(tmp_path / "factors.npy", factors)
     model = small(whitening=str(tmp_path / "factors.npy"))
@@ -209,8 +174,8 @@ def test_whitening_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "at_once"), [(24, False), (25, True)])
-def test_products_of_weights_first_change_nothing(rows, at_once):
-    """From 24 rows of 16 values on that is less work in training; results and gradients are those of layer by layer."""
+def test_multiplying_weights_first_changes_no_result(rows, at_once):
+    """From 25 rows on, training multiplies the weights first; the results are the same."""
     stream = Stream(16, 8, 4, 2, CONVENTIONS["paddlecv"])
     stream.expansion.bias.set_value(paddle.randn(stream.expansion.bias.shape))
     x, ran = paddle.randn([rows, 16]), []
@@ -239,7 +204,7 @@ def test_sigmoid_of_any_size():
     )
 
 
-# --- the two conventions ------------------------------------------------------------------------------------------------------
+# --- the two conventions --------------------------------------------------------------------------
 
 
 def normal(x, scale, offset, eps, mean=None, variance=None):
@@ -248,15 +213,15 @@ def normal(x, scale, offset, eps, mean=None, variance=None):
 
 
 def tensorflow_logits(
-    state: dict, inputs: dict, max_frames: int, training: bool, seen: dict
+    state: dict, inputs: dict, max_frames: int, training: bool, statistics: dict
 ) -> np.ndarray:
-    """The original's mathematics in float64: frames are padded to `max_frames`, and what pads them counts in statistics."""
+    """The original's computation in float64, with padding to `max_frames` in the statistics."""
     p = {name: array.astype(np.float64) for name, array in state.items()}
     counts = inputs["num_frames"]
 
     def norm(x, name):
         own = (None, None) if training else (p[f"{name}._mean"], p[f"{name}._variance"])
-        seen[name] = (x.mean(0), x.var(0), len(x))
+        statistics[name] = (x.mean(0), x.var(0), len(x))
         return normal(x, p[f"{name}.weight"], p[f"{name}.bias"], 1e-3, *own)
 
     parts = []
@@ -294,18 +259,18 @@ def tensorflow_logits(
 
 @pytest.mark.parametrize("training", [True, False])
 def test_tensorflow_convention(training):
-    """Against the formulas of the original, written down a second time: logits, and running statistics of 0.999 a step."""
+    """Compare logits and running statistics (momentum 0.999) with the original's formulas."""
     model = used(small(convention="tensorflow", drop_rate=0.0), steps=40)
     model.backbone.eigen_param.set_value(np.linspace(3, 0.2, 16).astype(np.float32))
     model.train() if training else model.eval()
     before = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    seen, inputs = {}, batch((5, 9, 1, 8), frames=9)
+    statistics, inputs = {}, batch((5, 9, 1, 8), frames=9)
     expected = tensorflow_logits(
-        before, {name: t.numpy() for name, t in inputs.items()}, FRAMES, training, seen
+        before, {name: t.numpy() for name, t in inputs.items()}, FRAMES, training, statistics
     )
     np.testing.assert_allclose(model(inputs).numpy(), expected, rtol=0, atol=2e-5)
     after = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    for name, (mean, variance, count) in seen.items():
+    for name, (mean, variance, count) in statistics.items():
         if name == "head.gate_norm":  # TensorFlow's fused kernel
             variance = variance * count / (count - 1)
         for tensor, value in (("_mean", mean), ("_variance", variance)):
@@ -316,7 +281,7 @@ def test_tensorflow_convention(training):
             )
 
 
-def test_tensorflow_convention_has_an_end():
+def test_tensorflow_convention_rejects_long_videos():
     model = small(convention="tensorflow")
     model.train()
     with pytest.raises(
@@ -346,20 +311,20 @@ def test_dropout(convention, train_scale, eval_scale):
 def test_initial_weights(convention, gain, largest):
     backbone = NeXtVLAD(32, 8, feature_size=256, whitening=None, convention=convention)
     fan_in = {"expansion": 256, "attention": 512, "assignment": 512}
-    spread = 0.8796 if largest else 1.0  # of a normal distribution that is cut at two deviations
+    factor = 0.8796 if largest else 1.0  # std of a normal distribution truncated at two std
     for name, inputs in fan_in.items():
         layer, std = getattr(backbone.video, name), (gain / inputs) ** 0.5
-        assert layer.weight.numpy().std() == pytest.approx(std * spread, rel=0.05), name
+        assert layer.weight.numpy().std() == pytest.approx(std * factor, rel=0.05), name
         assert layer.bias is None or not layer.bias.any()
         if largest:
             assert np.abs(layer.weight.numpy()).max() <= largest * std * 1.0001
     centers = backbone.video.centers.numpy()  # [32, 64]
     assert centers.std() == pytest.approx(
-        (gain / (64 if largest else 32)) ** 0.5 * spread, rel=0.08
+        (gain / (64 if largest else 32)) ** 0.5 * factor, rel=0.08
     )
 
 
-def test_running_variance_of_n_minus_1():
+def test_unbiased_norm_divides_by_n_minus_1():
     norm, plain = UnbiasedNorm(4, momentum=0.5), paddle.nn.BatchNorm1D(4, momentum=0.5)
     x = paddle.to_tensor(np.random.default_rng(0).standard_normal((6, 4)).astype("float32"))
     np.testing.assert_allclose(norm(x).numpy(), plain(x).numpy(), atol=1e-6)
@@ -369,168 +334,14 @@ def test_running_variance_of_n_minus_1():
     np.testing.assert_allclose(norm._mean.numpy(), plain._mean.numpy(), rtol=1e-5)
 
 
-# --- weight decay, learning rate, loss, average -----------------------------------------------------------------------------
-
-
-def test_weight_decay_of_the_classifier_only():
-    decayed = {
-        name: p.regularizer._coeff
-        for name, p in small().named_parameters()
-        if p.regularizer is not None
-    }
-    assert decayed == {"head.classifier.weight": 1e-5, "head.classifier.bias": 1e-5}
-
-
-def test_loss_is_a_sum_over_classes_and_a_mean_over_videos():
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(0, 4, (3, 7)), rng.integers(0, 2, (3, 7))
-    p = 1 / (1 + np.exp(-logits))
-    expected = -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).sum(1).mean()
-    for kind in ("uint8", "int64", "float32"):
-        found = sigmoid_cross_entropy(
-            paddle.to_tensor(logits.astype("float32")), paddle.to_tensor(labels.astype(kind))
-        )
-        assert float(found) == pytest.approx(expected, rel=1e-6)
-
-
-def test_loss_does_not_saturate():
-    logits = paddle.to_tensor([[300.0, -300.0]], stop_gradient=False)
-    loss = sigmoid_cross_entropy(logits, paddle.to_tensor([[0, 1]]))
-    loss.backward()
-    assert float(loss) == 600.0
-    np.testing.assert_allclose(logits.grad.numpy(), [[1.0, -1.0]])
-
-
-def test_loss_of_a_mixture():
-    rng = np.random.default_rng(1)
-    logits, labels = rng.normal(0, 3, (4, 3, 6)), rng.integers(0, 2, (4, 6))
-
-    def soft(x):
-        powers = np.exp(x / 2.0 - (x / 2.0).max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
-
-    p, q = soft(logits[:, :1]), soft(logits[:, 1:])
-    divergence = (p * np.log(p / q)).sum((1, 2)).mean()
-    tensor = paddle.to_tensor(logits.astype("float32"))
-    own = [float(sigmoid_cross_entropy(tensor[:, i], paddle.to_tensor(labels))) for i in range(3)]
-    loss, first = mixture_cross_entropy(tensor, paddle.to_tensor(labels), 2.0, 4.0)
-    assert float(first) == pytest.approx(own[0])
-    assert float(loss) == pytest.approx(sum(own) + 4 * divergence, rel=1e-6)
-
-
-def test_rate_follows_examples_whatever_the_batch():
-    for per_epoch in (160 * 24_305, 1024 * 3797, 96 * 40_509):
-        rule = ExampleDecay(
-            2e-4, decay_examples=2_000_000, examples_per_epoch=per_epoch, iter_step=True
-        )
-        for decays in (1, 2, 11):
-            at = decays * 2_000_000
-            assert rule((at - 1) / per_epoch) == pytest.approx(2e-4 * 0.8 ** (decays - 1))
-            assert rule(at / per_epoch) == pytest.approx(2e-4 * 0.8**decays)
-    short = {"decay_examples": 10, "gamma": 0.5, "max_decays": 3, "examples_per_epoch": 20}
-    for iter_step, rates in (
-        (True, [1, 1, 0.5, 0.25, 0.125, 0.125]),
-        (False, [1, 1, 1, 0.25, 0.25, 0.125]),
-    ):
-        rule = ExampleDecay(1.0, iter_step=iter_step, **short)
-        assert [rule(epoch) for epoch in (0, 0.45, 0.5, 1, 1.5, 9)] == rates
-
-
-def test_rate_needs_the_number_of_examples():
-    rule = ExampleDecay(2e-4, decay_examples=2_000_000, iter_step=True)
-    assert rule(0.0) == 2e-4
-    with pytest.raises(ValueError, match="needs examples_per_epoch"):
-        rule(0.5)
-    with pytest.raises(ValueError, match="decay_examples is 0"):
-        ExampleDecay(2e-4, decay_examples=0)
-
-
-def test_average_of_weights():
-    model, rule = used(small()), ema.Ema(decay=0.9)
-    assert [rule.decay_at(step) for step in (1, 8, 1000)] == [2 / 11, 0.5, 0.9]
-    assert ema.Ema(0.9, warm_up=False).decay_at(1) == 0.9
-    average, name = ema.start(model), "head.hidden.weight"
-    expected, rng = average[name].numpy().copy(), np.random.default_rng(0)
-    weight = model.head.hidden.weight
-    for step in range(1, 4):
-        weight.set_value(rng.standard_normal(weight.shape).astype("float32"))
-        decay = rule.decay_at(step)
-        ema.update(average, model, decay)
-        expected = decay * expected + (1 - decay) * weight.numpy()
-    np.testing.assert_allclose(average[name].numpy(), expected, atol=1e-6)
-    own = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
-    with pytest.raises(KeyboardInterrupt), ema.averaged(model, average):
-        np.testing.assert_array_equal(model.head.hidden.weight.numpy(), average[name].numpy())
-        raise KeyboardInterrupt
-    for key, tensor in model.state_dict().items():
-        np.testing.assert_array_equal(tensor.numpy(), own[key])
-    again = ema.restored(model, ema.arrays_of(average))
-    assert all((again[key].numpy() == average[key].numpy()).all() for key in average)
-    with pytest.raises(ValueError, match=r"of another model: head.hidden.weight is missing, expected"):
-        ema.restored(
-            model, {key: array for key, array in ema.arrays_of(average).items() if key != name}
-        )
-    with pytest.raises(ValueError, match="decay is 1.0"):
-        ema.Ema(1.0)
-
-
-# --- the mixture --------------------------------------------------------------------------------------------------------------
-
-
-def test_mixture_weighs_its_members():
-    model = used(small("TaggerMixture", mixture={"num_members": 4, "temperature": 2.0}))
-    assert (len(model.members), model.temperature, model.distillation, model.num_classes) == (
-        4,
-        2.0,
-        4.0,
-        5,
-    )
-    model.train()
-    assert model(batch()).shape == [3, 5, 5]
-    model.eval()
-    inputs = batch()
-    members = np.stack([member(inputs).numpy() for member in model.members], 1)  # [N, M, K]
-    assert np.abs(members[:, 0] - members[:, 1]).max() > 0.1, "twins have weights of their own"
-    frames = inputs["rgb"].numpy() * 4.0 / 255 - 2
-    sound = inputs["audio"].numpy() * 4.0 / 255 - 2 + 4 / 512
-    counts = inputs["num_frames"].tolist()
-    mean = np.stack(
-        [np.concatenate([x[i, :n].mean(0) for x in (frames, sound)]) for i, n in enumerate(counts)]
-    )
-    gate = model.gate(model.gate_norm(paddle.to_tensor(mean.astype("float32")))).numpy()
-    shares = np.exp(gate) / np.exp(gate).sum(1, keepdims=True)
-    np.testing.assert_allclose(
-        model(inputs).numpy(), (shares[..., None] * members).sum(1), atol=1e-5
-    )
-
-
-def test_mean_features_of_padded_rows():
-    model = used(small("TaggerMixture", convention="tensorflow"))
-    backbone, inputs = model.members[0].backbone, batch((5, 9), frames=9)
-    backbone.eigen_param.set_value(np.linspace(3, 0.2, 16).astype(np.float32))
-    results = []
-    for training in (True, False):
-        backbone.train() if training else backbone.eval()
-        results.append(backbone.mean(backbone.frames(inputs)).numpy())
-    frames = (inputs["rgb"].numpy() * 4.0 / 255 - 2) * backbone.eigen_param.numpy()
-    row = np.concatenate([frames[0, :5], np.tile(-4 / 512 * backbone.eigen_param.numpy(), (7, 1))])
-    for result in results:  # 12 rows a video in both
-        np.testing.assert_allclose(result[0, :16], row.mean(0), atol=1e-6)
-
-
-def test_mixture_refuses():
-    with pytest.raises(ValueError, match="num_members is 1"):
-        small("TaggerMixture", mixture={"num_members": 1})
-
-
-# --- programs -----------------------------------------------------------------------------------------------------------------
+# --- programs -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["VideoTagger", "TaggerMixture"])
 @pytest.mark.parametrize("pir", [0, 1])
 def test_programs_give_the_same_logits(framework, pir, tmp_path, root):
-    """Both kinds of program, for any number of videos and frames, in Paddle Inference and (of the older one) ONNX Runtime."""
+    """Both program formats, for any number of videos and frames, in Paddle and ONNX Runtime."""
     environment = {**os.environ, "FLAGS_enable_pir_api": str(pir), "PYTHONPATH": str(root)}
     command = [
         sys.executable,
@@ -551,7 +362,7 @@ def test_programs_give_the_same_logits(framework, pir, tmp_path, root):
 
 
 def test_direct_classes():
-    """The package's names, for those who build without a config."""
+    """Builds a model from the classes, without a config."""
     backbone, head = NeXtVLAD(**SMALL), NeXtVLADHead(3, 16, 4)
     assert VideoTagger(backbone, head).num_classes == 3
     assert TaggerMixture(backbone.twin(), head.twin()).num_classes == 3

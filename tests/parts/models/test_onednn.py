@@ -1,4 +1,4 @@
-"""Convolutions by oneDNN: the same numbers as Paddle's, and left alone where they do not apply."""
+"""Convolutions by oneDNN: the same numbers as Paddle's, and a fallback to Paddle."""
 
 import subprocess
 import sys
@@ -26,14 +26,10 @@ SIZES = [
     ((3, 20, 2, 5, 5), (70, 20, 1, 1, 1), (1, 2, 2), (0, 0, 0)),
     ((2, 5, 12, 9), (7, 5, 3, 3), (2, 1), (1, 1)),
     ((2, 5, 12), (7, 5, 4), (3,), (0,)),
-    (
-        (3, 1, 14, 28, 7),
-        (16, 1, 7, 7, 7),
-        (1, 1, 4),
-        (0, 0, 0),
-    ),  # wrong by oneDNN 3.6.2 where prepared for inference
+    # oneDNN 3.6.2 computes this one wrongly where it is prepared for inference.
+    ((3, 1, 14, 28, 7), (16, 1, 7, 7, 7), (1, 1, 4), (0, 0, 0)),
 ]
-KINDS = {  # what is given and what comes out, as oneDNN names its arguments
+KINDS = {  # inputs and output by oneDNN's arguments
     "forward": ({binding.SRC: "x", binding.WEIGHTS: "weight"}, binding.DST),
     "data": ({binding.DIFF_DST: "y", binding.WEIGHTS: "weight"}, binding.DIFF_SRC),
     "weights": ({binding.SRC: "x", binding.DIFF_DST: "y"}, binding.DIFF_WEIGHTS),
@@ -42,7 +38,7 @@ GUARD = 1024
 
 
 @pytest.fixture(autouse=True)
-def _on_here_alone():
+def _onednn_on():
     with onednn.use(True):
         yield
 
@@ -54,11 +50,11 @@ def noise(shape, seed=0):
 
 
 def results(convolve, x_shape, w_shape):
-    """Output and both gradients, the gradient of the output being one that is not contiguous."""
+    """Output and both gradients, for a gradient of the output that is not contiguous."""
     x, weight = noise(x_shape), noise(w_shape, 1)
     y = convolve(x, weight)
-    turned = noise(y.shape[::-1], 2).transpose(range(len(y.shape))[::-1])
-    return [t.numpy() for t in (y, *paddle.grad([y], [x, weight], [turned]))]
+    transposed = noise(y.shape[::-1], 2).transpose(range(len(y.shape))[::-1])
+    return [t.numpy() for t in (y, *paddle.grad([y], [x, weight], [transposed]))]
 
 
 def close(found, expected, tolerance=1e-5):
@@ -68,25 +64,22 @@ def close(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(("x", "weight", "stride", "padding"), SIZES)
-def test_numbers_and_gradients_are_those_of_paddle(x, weight, stride, padding):
+def test_output_and_gradients_equal_those_of_paddle(x, weight, stride, padding):
     expected = results(
         lambda a, w: CONVOLUTIONS[len(x)](a, w, None, list(stride), list(padding)), x, weight
     )
     found = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
     close(found, expected)
     again = results(lambda a, w: onednn.conv(a, w, stride, padding), x, weight)
-    assert all(
-        (a == b).all() for a, b in zip(found, again, strict=True)
-    )  # the same bits every time
+    assert all((a == b).all() for a, b in zip(found, again, strict=True))  # bit-identical
     with paddle.no_grad():
         close([onednn.conv(noise(x), noise(weight, 1), stride, padding).numpy()], expected[:1])
 
 
 def guarded(values):
-    """The values in the middle of memory, their address, and whether what lies around them is as it was."""
-    memory = np.full(
-        values.size + 2 * GUARD, np.nan, np.float32
-    )  # NaN: what is read beside the values shows too
+    """A copy with NaN around it, its address, and a check that the NaN are unchanged."""
+    # NaN also reveals values that are read outside of the array.
+    memory = np.full(values.size + 2 * GUARD, np.nan, np.float32)
     start = GUARD + -(memory.ctypes.data // 4 + GUARD) % 16
     inside = memory[start : start + values.size].reshape(values.shape)
     inside[...] = values
@@ -113,8 +106,8 @@ def random_sizes(rng):
             return sizes
 
 
-def run_at_random(count, seed):
-    """Output and gradients of `count` convolutions against Paddle's, in memory of which no byte beside may count or change."""
+def check_random_sizes(count, seed):
+    """Compare `count` convolutions and their gradients with Paddle's, in guarded memory."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         sizes = random_sizes(rng)
@@ -126,23 +119,23 @@ def run_at_random(count, seed):
         )
         for kind, (inputs, output) in KINDS.items():
             given = {"x": x, "weight": weight, "y": grad}
-            places = {name: guarded(given[what].numpy()) for name, what in inputs.items()}
-            places[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
+            arrays = {name: guarded(given[tensor].numpy()) for name, tensor in inputs.items()}
+            arrays[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
             onednn._prepared(kind, *sizes, binding.library().threads).run(
-                {name: place[1] for name, place in places.items()}
+                {name: address for name, (_, address, _) in arrays.items()}
             )
-            found, wanted = places[output][0], expected[kind].numpy()
+            found, wanted = arrays[output][0], expected[kind].numpy()
             assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max(), (kind, *sizes)
-            assert all(untouched() for _, _, untouched in places.values()), (kind, *sizes)
+            assert all(untouched() for _, _, untouched in arrays.values()), (kind, *sizes)
 
 
-def test_sizes_drawn_at_random():
-    run_at_random(60, seed=0)
+def test_random_sizes():
+    check_random_sizes(60, seed=0)
 
 
 @pytest.mark.slow
-def test_many_sizes_drawn_at_random():
-    run_at_random(3000, seed=1)
+def test_many_random_sizes():
+    check_random_sizes(3000, seed=1)
 
 
 def test_any_number_of_threads():
@@ -182,7 +175,7 @@ assert all((a == b).all() for a, b in zip(*found, strict=True))
 
 
 def test_prepared_in_one_thread_and_run_in_another(root):
-    """Memory that belongs to a thread would end the process; so it has one of its own here."""
+    """Runs in its own process: memory that belongs to a thread would crash it."""
     command = [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_THREAD]
     done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, timeout=100, check=False
@@ -190,7 +183,7 @@ def test_prepared_in_one_thread_and_run_in_another(root):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_memory_that_runs_out_once(monkeypatch):
+def test_workspace_recovers_from_a_failed_allocation(monkeypatch):
     workspace, real = onednn._Workspace(), paddle.empty
 
     def none(*_):
@@ -204,7 +197,7 @@ def test_memory_that_runs_out_once(monkeypatch):
     assert workspace(50) % 64 == 0
 
 
-def test_only_wanted_gradients():
+def test_computes_only_required_gradients():
     x, weight = noise((1, 2, 3, 4, 4)), noise((3, 2, 1, 3, 3), 1)
     x.stop_gradient = True
     onednn.conv(x, weight, (1, 1, 1), (0, 1, 1)).sum().backward()
@@ -217,19 +210,16 @@ def test_only_wanted_gradients():
     assert onednn.conv(x, frozen, (1, 1, 1), (0, 1, 1)).stop_gradient
 
 
-def test_what_it_leaves_to_paddle():
+def test_leaves_unsupported_sizes_to_paddle():
     x, weight, sizes = noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), ((1, 1), (0, 0))
     assert onednn.supports_conv(x, weight, *sizes)
     assert not onednn.supports_conv(x.astype("float64"), weight.astype("float64"), *sizes)
     assert not onednn.supports_conv(x[:, :1], weight, *sizes)
     assert not onednn.supports_conv(x[:, :, :2], weight, *sizes)  # smaller than the kernel
     assert not onednn.supports_conv(x[:0], weight, *sizes)
-    assert not onednn.supports_conv(
-        noise((1, 2, 9, 9)), weight, (1, 4), (1, 1)
-    )  # a stride above the kernel
-    assert not onednn.supports_conv(
-        noise((1, 2, 9, 3)), weight, (1, 1), (1, 1)
-    )  # a kernel above what padding leaves
+    # A stride larger than the kernel; a kernel larger than an axis minus its padding.
+    assert not onednn.supports_conv(noise((1, 2, 9, 9)), weight, (1, 4), (1, 1))
+    assert not onednn.supports_conv(noise((1, 2, 9, 3)), weight, (1, 1), (1, 1))
     with onednn.use(False) as on:
         assert not on and not onednn.supports_conv(x, weight, *sizes)
     assert onednn.supports_conv(x, weight, *sizes)
@@ -237,19 +227,19 @@ def test_what_it_leaves_to_paddle():
         (Conv2D(2, 3, 3, bias_attr=False), x[:, :1]),
         (Conv3D(2, 3, 3, bias_attr=False), x),
     ):
-        with pytest.raises(ValueError):  # Paddle's own words
+        with pytest.raises(ValueError):  # Paddle's own message
             layer(wrong)
 
 
-def test_sizes_that_do_not_fit_are_an_error():
+def test_rejects_sizes_that_do_not_fit():
     with pytest.raises(
         onednn.OneDNNError,
-        match=r"dnnl_convolution_forward_primitive_desc_create returned status .*onednn: false",
+        match=r"dnnl_convolution_forward_primitive_desc_create retransposed status .*onednn: false",
     ):
         onednn.conv(noise((1, 2, 5, 5)), noise((3, 4, 3, 3)), (1, 1), (0, 0))
 
 
-def test_layers_fall_back(monkeypatch, tmp_path):
+def test_layers_fall_back_to_paddle(monkeypatch, tmp_path):
     layer, x = (
         Conv3D(2, 4, [1, 3, 3], [1, 2, 2], [0, 1, 1], bias_attr=False),
         noise((2, 2, 3, 8, 8)),
@@ -281,15 +271,15 @@ def trained(by_onednn):
     return {name: t.numpy() for name, t in model.state_dict().items()}
 
 
-def test_three_steps_of_slowfast():
+def test_three_steps_of_slowfast_equal_those_of_paddle():
     plain, fast = trained(False), trained(True)
     assert plain.keys() == fast.keys()
     for name, expected in plain.items():
         assert np.abs(fast[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-3), name
-    assert any((fast[name] != plain[name]).any() for name in plain)  # it was another convolution
+    assert any((fast[name] != plain[name]).any() for name in plain)  # oneDNN was used
 
 
-def test_the_config_turns_it_off(small):
+def test_the_config_switches_it(small):
     for text, on in (("onednn=false", False), ("onednn=true", True)):
         with session(small(text)):
             sizes = noise((1, 2, 5, 5)), noise((3, 2, 3, 3)), (1, 1), (0, 0)

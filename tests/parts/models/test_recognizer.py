@@ -45,13 +45,13 @@ def test_depths(family, depth, channels, num_blocks):
     assert model.head.fc.weight.shape == [channels, 7]
 
 
-def test_deep_tsn_counts_the_blocks_of_its_third_stage():
+def test_deep_tsn_numbers_the_blocks_of_its_third_stage():
     names = [name for name, _ in build("tsn", 101).backbone.named_children()]
     assert names[-27:-24] == ["res3d", "res4a", "res4b1"]
     assert names[-4:] == ["res4b22", "res5a", "res5b", "res5c"]
 
 
-def test_logits_shape_and_untouched_input(model):
+def test_logits_shape_and_unchanged_input(model):
     model.eval()
     frames = clip(2, 3, 3, 40, 48)
     before = frames.numpy().copy()
@@ -73,20 +73,20 @@ def test_every_parameter_gets_a_gradient(model):
     model.train()
     model.clear_gradients()
     (model({"frames": clip(2, 2, 3, 64, 64)}) ** 2).mean().backward()
-    silent = [
+    without_gradient = [
         name
         for name, p in model.named_parameters()
         if not p.stop_gradient and (p.grad is None or not p.grad.any())
     ]
-    assert silent == []
+    assert without_gradient == []
 
 
-def test_two_models_in_one_process():
+def test_two_models_have_different_parameter_names():
     names = [{p.name for p in build("pp_tsn").parameters()} for _ in range(2)]
     assert not names[0] & names[1]
 
 
-def test_states_what_it_takes(model):
+def test_describes_its_inputs(model):
     spec = model.inputs["frames"]
     assert (spec.shape, spec.dtype, spec.axes) == (
         (None, None, 3, None, None),
@@ -121,7 +121,7 @@ def test_program_with_free_batch_segments_and_size(family):
     assert len(program.forward.program_cache) == 1  # one program for both
 
 
-# --- initial weights, learning-rate factors, weight decay ---------------------------------------------------------------
+# --- initial weights, learning-rate factors, weight decay -----------------------------------------
 
 
 def test_initial_weights():
@@ -158,13 +158,13 @@ def factor(parameter):
 
 
 @pytest.mark.parametrize(("fclr5", "weight", "bias"), [(True, 5, 10), (False, 1, 1)])
-def test_pp_tsn_classifier_learns_faster(fclr5, weight, bias):
+def test_pp_tsn_classifier_has_a_higher_learning_rate(fclr5, weight, bias):
     fc = build("pp_tsn", fclr5=fclr5).head.fc
     assert (factor(fc.weight), factor(fc.bias)) == (weight, bias)
     assert (coefficient(fc.weight), coefficient(fc.bias)) == (1e-4, 0)
 
 
-def test_tsn_classifier_is_like_any_layer():
+def test_tsn_classifier_has_the_default_learning_rate():
     fc = build("tsn").head.fc
     assert (factor(fc.weight), factor(fc.bias), fc.weight.regularizer) == (1, 1, None)
 
@@ -187,29 +187,29 @@ def test_pooled_shortcut_counts_only_existing_pixels():
     assert (pooled == 1).all()
 
 
-# --- ImageNet files -------------------------------------------------------------------------------------------------------
+# --- ImageNet files -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("family", "stem"), [("pp_tsn", ["conv1_1", "conv1_2", "conv1_3"]), ("tsn", ["conv"])]
 )
-def test_names_of_both_generations_of_imagenet_files(family, stem):
+def test_reads_both_naming_schemes_of_imagenet_files(family, stem):
     backbone = build(family, 50).backbone
     blocks = [name for name, layer in backbone.named_children() if isinstance(layer, ResidualBlock)]
     renamed = {}
     for name in backbone.state_dict():
         first, rest = name.split(".", 1)
-        place = f"stem.{stem.index(first)}" if first in stem else f"blocks.{blocks.index(first)}"
-        renamed[f"{place}.{rest.replace('_conv.', 'conv.').replace('_batch_norm.', 'bn.')}"] = name
+        layer = f"stem.{stem.index(first)}" if first in stem else f"blocks.{blocks.index(first)}"
+        renamed[f"{layer}.{rest.replace('_conv.', 'conv.').replace('_batch_norm.', 'bn.')}"] = name
     assert "blocks.15.conv2.bn._mean" in renamed
-    for new, ours in renamed.items():
-        assert backbone.pretrained_name(new) == ours
-        assert backbone.pretrained_name(ours) == ours
+    for new, name in renamed.items():
+        assert backbone.pretrained_name(new) == name
+        assert backbone.pretrained_name(name) == name
     assert "fc.weight".startswith(backbone.unused_pretrained)
     assert backbone.pretrained_name("blocks.99.conv0.conv.weight") == "blocks.99.conv0.conv.weight"
 
 
-def test_pretrained_is_kept_and_not_read():
+def test_keeps_the_pretrained_path_without_reading_it():
     assert (
         build("tsn", backbone={"pretrained": "no/such.pdparams"}).backbone.pretrained
         == "no/such.pdparams"
@@ -217,10 +217,10 @@ def test_pretrained_is_kept_and_not_read():
     assert build("tsn", backbone={"pretrained": ""}).backbone.pretrained is None
 
 
-# --- mistakes -------------------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
-def test_channels_that_disagree():
+def test_rejects_in_channels_that_differ_from_the_backbone():
     with pytest.raises(
         ValueError,
         match="in_channels is 2048, but the backbone gives 512 channels; set in_channels: 512",
@@ -230,19 +230,19 @@ def test_channels_that_disagree():
 
 
 @pytest.mark.parametrize("arguments", [{"ls_eps": 1.0}, {"ls_eps": -0.1}, {"drop_ratio": 1.0}])
-def test_shares_out_of_range(arguments):
+def test_rejects_values_out_of_range(arguments):
     with pytest.raises(
         ValueError, match=f"{next(iter(arguments))} is {next(iter(arguments.values()))}"
     ):
         build("tsn", **arguments)
 
 
-def test_learning_rate_factors_of_wrong_length():
+def test_rejects_learning_rate_factors_of_wrong_length():
     with pytest.raises(ValueError, match="lr_mult_list has 2 values, not 5"):
         build("pp_tsn", backbone={"lr_mult_list": [1.0, 1.0]})
 
 
-def test_wrong_inputs(model):
+def test_rejects_wrong_inputs(model):
     with pytest.raises(ValueError, match="takes 'frames'.*given slow, fast"):
         model({"slow": clip(1), "fast": clip(1)})
     with pytest.raises(

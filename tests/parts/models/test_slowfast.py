@@ -1,4 +1,4 @@
-"""SlowFast as built from the registry, its head on any crop, and normalisation by parts of a batch."""
+"""SlowFast as built from the registry, and its head on crops of any size."""
 
 import numpy as np
 import paddle
@@ -36,7 +36,10 @@ def clips(n=2, frames=8, height=64, width=None, alpha=4, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    """Classifies by more than its bias: the blocks' zero scales, their statistics and the small classifier are drawn anew."""
+    """A model whose output depends on its inputs.
+
+    The zero scales of the blocks, their statistics and the classifier are re-initialized.
+    """
     model, rng = build(crop_size=64), np.random.default_rng(1)
     for name, p in model.named_parameters():
         if "c_bn" in name and not name.endswith("_variance"):
@@ -49,7 +52,7 @@ def model():
     return model
 
 
-# --- structure ------------------------------------------------------------------------------------------------------------
+# --- structure ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(50, [3, 4, 6, 3]), (101, [3, 4, 23, 3])])
@@ -78,7 +81,7 @@ def test_one_pathway_alone(pathway, channels, other):
     assert not [name for name in model.state_dict() if other in name or "fuse" in name]
 
 
-def test_states_what_it_takes(model):
+def test_describes_its_inputs(model):
     assert list(model.inputs) == ["slow", "fast"]
     assert all(
         (spec.shape, spec.dtype, spec.axes) == ((None, 3, None, None, None), "float32", "N C T H W")
@@ -131,7 +134,7 @@ def test_every_parameter_gets_a_gradient(model):
     ] == []
 
 
-def test_both_pathways_matter(model):
+def test_output_depends_on_both_pathways(model):
     model.eval()
     batch = clips(1)
     whole = model(batch).numpy()
@@ -140,7 +143,7 @@ def test_both_pathways_matter(model):
         assert np.abs(changed - whole).max() > 1e-3
 
 
-# --- the head on any crop ---------------------------------------------------------------------------------------------------
+# --- the head on any crop -------------------------------------------------------------------------
 
 
 def reference_probabilities(model, batch, window):
@@ -165,7 +168,7 @@ def test_probabilities_are_averaged_over_positions(model, height, width, window)
     np.testing.assert_allclose(np.exp(log_p.astype("float64")).sum(1), 1, rtol=1e-5)
 
 
-def test_multigrid_head_pools_the_whole_picture(model):
+def test_multigrid_head_pools_the_complete_map(model):
     whole = build(multigrid_short=True)
     whole.set_state_dict(model.state_dict())
     whole.eval()
@@ -176,8 +179,8 @@ def test_multigrid_head_pools_the_whole_picture(model):
         )
 
 
-def test_no_double_softmax(model):
-    """The loss of a validation is that of the averaged probabilities."""
+def test_validation_applies_softmax_once(model):
+    """The validation loss is that of the averaged probabilities."""
     model.eval()
     batch, labels = clips(2, 8, 96), np.array([3, 0])
     with paddle.no_grad():
@@ -202,7 +205,7 @@ def test_training_gives_logits(model):
     assert np.abs((head(features) - head(features)).numpy()).max() == 0
 
 
-def test_improbable_classes_stay_finite():
+def test_log_probabilities_of_unlikely_classes_are_finite():
     logits = np.array([[[0.0, -300.0, 5.0], [2.0, -250.0, -1.0]]])
     p = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
     found = log_mean_probability(paddle.to_tensor(logits.astype("float32"))).numpy()
@@ -211,7 +214,7 @@ def test_improbable_classes_stay_finite():
 
 
 def test_views_are_averaged_as_probabilities(model):
-    """What a test does with `view_average`: the mean of the views' softmax, whose logarithm is scored like logits."""
+    """A test averages the softmax of the views, according to `view_average`."""
     model.eval()
     assert model.view_average == "probabilities"
     views = [clips(2, 8, 64, 72, seed=seed) for seed in range(3)]
@@ -255,107 +258,9 @@ def test_program_with_free_batch_and_size(model):
         model.forward = program.forward.rollback()
 
 
-# --- parts of a batch ---------------------------------------------------------------------------------------------------------
-
-
-def norm_of(splits=1, channels=5, layer=SubBatchNorm3D, **arguments):
-    norm = layer(channels, **({"splits": splits} if layer is SubBatchNorm3D else {}), **arguments)
-    rng = np.random.default_rng(3)
-    norm.weight.set_value(rng.standard_normal(channels).astype("float32"))
-    norm.bias.set_value(rng.standard_normal(channels).astype("float32"))
-    return norm
-
-
-def uneven(n, seed=0):
-    """Clips whose channels have means and spreads of their own."""
-    scale, shift = noise(n, 5, 1, 1, 1, seed=seed + 10), noise(n, 5, 1, 1, 1, seed=seed + 20)
-    return noise(n, 5, 2, 3, 4, seed=seed) * scale + 3 * shift
-
-
-def step(norm, x):
-    """(output, gradients of input, scale and offset) of a training step."""
-    norm.train()
-    norm.clear_gradients()
-    x = x.detach()
-    x.stop_gradient = False
-    y = norm(x)
-    (y * noise(*y.shape, seed=7)).sum().backward()
-    return [t.numpy() for t in (y, x.grad, norm.weight.grad, norm.bias.grad)]
-
-
-def test_one_split_is_batch_norm_to_the_bit():
-    plain, ours = norm_of(layer=nn.BatchNorm3D), norm_of(1)
-    assert list(plain.state_dict()) == list(ours.state_dict())
-    for seed in range(3):
-        for a, b in zip(step(plain, uneven(6, seed)), step(ours, uneven(6, seed)), strict=True):
-            np.testing.assert_array_equal(a, b)
-    for a, b in zip(plain.state_dict().values(), ours.state_dict().values(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    plain.eval(), ours.eval()
-    np.testing.assert_array_equal(plain(uneven(6)), ours(uneven(6)))
-
-
-@pytest.mark.parametrize("splits", [2, 3, 6])
-def test_each_part_is_normalised_on_its_own(splits):
-    x = uneven(6)
-    y, x_grad, *gradients = step(norm_of(splits), x)
-    noises = noise(*x.shape, seed=7)
-    totals = [0, 0]
-    for part in range(splits):
-        alone = norm_of(layer=nn.BatchNorm3D)
-        clip = x[part::splits].detach()
-        clip.stop_gradient = False
-        out = alone(clip)
-        (out * noises[part::splits]).sum().backward()
-        np.testing.assert_allclose(y[part::splits], out, atol=1e-5)
-        np.testing.assert_allclose(
-            x_grad[part::splits], clip.grad, atol=1e-4 * np.abs(x_grad).max()
-        )
-        totals = [
-            t + g.numpy() for t, g in zip(totals, (alone.weight.grad, alone.bias.grad), strict=True)
-        ]
-    for found, expected in zip(gradients, totals, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    assert np.abs(y - step(norm_of(1), x)[0]).max() > 0.1  # the parts do differ from the whole
-
-
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_running_statistics_are_those_of_the_whole_batch(momentum):
-    plain, split = norm_of(layer=nn.BatchNorm3D, momentum=momentum), norm_of(2, momentum=momentum)
-    for number, splits in enumerate([2, 4, 1, 4, 2]):  # splits change in place
-        split.splits = splits
-        for norm in (plain, split):
-            step(norm, uneven(8, seed=number))
-    for name in ("_mean", "_variance"):
-        np.testing.assert_allclose(getattr(split, name), getattr(plain, name), rtol=1e-5, atol=1e-6)
-    assert {name: t.shape for name, t in split.state_dict().items()} == {
-        n: t.shape for n, t in plain.state_dict().items()
-    }
-    assert split._mean.stop_gradient and split._variance.stop_gradient
-
-
-def test_aggregation_by_its_formula():
-    norm, x = norm_of(3, momentum=0.0), uneven(6)
-    step(norm, x)
-    parts = np.stack([x.numpy()[part::3] for part in range(3)])  # [3, 2, C, T, H, W]
-    means, variances = parts.mean((1, 3, 4, 5)), parts.var((1, 3, 4, 5))
-    np.testing.assert_allclose(norm._mean, means.mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(norm._variance, variances.mean(0) + means.var(0), rtol=1e-4)
-
-
-def test_evaluation_takes_any_batch():
-    norm = norm_of(4)
-    step(norm, uneven(8))
-    norm.eval()
-    plain = norm_of(layer=nn.BatchNorm3D)
-    plain.set_state_dict(norm.state_dict())
-    plain.eval()
-    np.testing.assert_array_equal(norm(uneven(3)), plain(uneven(3)))
-
-
 def test_splits_of_a_model_change_in_place():
     model = build(backbone={"bn_norm_type": "sub_batchnorm", "bn_num_splits": 2})
-    plain = build(backbone={"bn_num_splits": 2})  # batchnorm: the splits do not count
+    plain = build(backbone={"bn_num_splits": 2})  # no effect with batchnorm
     norms = [layer for layer in model.sublayers() if isinstance(layer, nn.BatchNorm3D)]
     assert {norm.splits for norm in norms} == {2}
     assert {layer.splits for layer in plain.sublayers() if isinstance(layer, SubBatchNorm3D)} == {1}
@@ -373,20 +278,10 @@ def test_splits_of_a_model_change_in_place():
     assert set_norm_splits(nn.Linear(2, 2), 2) == 0
 
 
-def test_splits_in_a_program_for_training():
-    eager, static = norm_of(2), norm_of(2)
-    program = paddle.jit.to_static(static, full_graph=True)
-    for seed in range(2):
-        for a, b in zip(step(eager, uneven(4, seed)), step(program, uneven(4, seed)), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
-    for a, b in zip(eager.state_dict().values(), static.state_dict().values(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+# --- errors ---------------------------------------------------------------------------------------
 
 
-# --- mistakes -------------------------------------------------------------------------------------------------------------
-
-
-def test_wrong_inputs(model):
+def test_rejects_wrong_inputs(model):
     with pytest.raises(
         ValueError,
         match=r"takes 'slow' \[N, 3, T, H, W\], 'fast' \[N, 3, T, H, W\]; it was given frames",
@@ -403,7 +298,7 @@ def test_wrong_inputs(model):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "said"),
+    ("backbone", "message"),
     [
         ({"beta": 3}, "width_per_group is 8; it must be a multiple of beta, 3"),
         ({"alpha": 0}, "alpha is 0; it must be at least 1"),
@@ -414,13 +309,13 @@ def test_wrong_inputs(model):
         ),
     ],
 )
-def test_impossible_backbones(backbone, said):
-    with pytest.raises(ValueError, match=said):
+def test_rejects_invalid_backbones(backbone, message):
+    with pytest.raises(ValueError, match=message):
         build(backbone=backbone)
 
 
 @pytest.mark.parametrize(
-    ("head", "said"),
+    ("head", "message"),
     [
         ({"num_frames": 30}, "num_frames is 30, which is not a multiple of alpha, 4"),
         ({"alpha": 8}, "alpha is 8, but the backbone's is 4; set alpha: 4 or leave it out"),
@@ -431,7 +326,7 @@ def test_impossible_backbones(backbone, said):
         ({"ls_eps": -0.1}, "ls_eps is -0.1"),
     ],
 )
-def test_heads_that_do_not_fit(head, said):
-    with pytest.raises(ValueError, match=said):
+def test_rejects_heads_that_do_not_fit(head, message):
+    with pytest.raises(ValueError, match=message):
         build(**head)
     build(width_per_group=8, alpha=4, beta=4, num_frames=32)

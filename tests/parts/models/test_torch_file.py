@@ -1,4 +1,4 @@
-"""PyTorch's files, written here as torch.save writes them, in both of its formats, and broken ones."""
+"""Weight files of PyTorch in both formats of torch.save, valid and damaged."""
 
 import io
 import pickle
@@ -14,29 +14,38 @@ import pytest
 from paddlevideo.models.convert.torch_file import LEGACY_MAGIC, LEGACY_VERSION, read_torch
 from paddlevideo.weights import WeightsError
 
-TYPES = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage", "int64": "LongStorage",
-         "int32": "IntStorage", "int16": "ShortStorage", "int8": "CharStorage", "uint8": "ByteStorage", "bool": "BoolStorage",
-         "uint16": "BFloat16Storage"}  # fmt: skip
+TYPES = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+    "int32": "IntStorage",
+    "int16": "ShortStorage",
+    "int8": "CharStorage",
+    "uint8": "ByteStorage",
+    "bool": "BoolStorage",
+    "uint16": "BFloat16Storage",
+}
 
 
 @pytest.fixture(autouse=True)
 def torch(monkeypatch):
-    """What pickle asks of PyTorch when it writes: modules that own the names."""
+    """Stand-ins for the modules and names of PyTorch that pickle needs for writing."""
     for name in ("torch", "torch._utils", "torch.nn.parameter", "mmengine", "mmengine.logging"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
 
-    def own(module, name):
-        thing = type(name, (), {"__module__": module})
-        monkeypatch.setattr(sys.modules[module], name, thing, raising=False)
-        return thing
+    def define(module, name):
+        value = type(name, (), {"__module__": module})
+        monkeypatch.setattr(sys.modules[module], name, value, raising=False)
+        return value
 
     for storage in TYPES.values():
-        own("torch", storage)
+        define("torch", storage)
     for name in ("Size", "device"):
-        own("torch", name)
+        define("torch", name)
     for name in ("_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_sparse_tensor"):
-        own("torch._utils", name)
-    own("mmengine.logging", "HistoryBuffer")
+        define("torch._utils", name)
+    define("mmengine.logging", "HistoryBuffer")
     return sys.modules
 
 
@@ -50,18 +59,16 @@ class Storage:
 
 
 class Call:
-    """Pickles as a call of a named thing."""
+    """Pickles as a call of a named function or class."""
 
     def __init__(self, module, name, *arguments, state=None):
         self.module, self.name, self.arguments, self.state = module, name, arguments, state
 
     def __reduce__(self):
-        thing = getattr(sys.modules[self.module], self.name)
-        return (
-            (thing, self.arguments, self.state)
-            if self.state is not None
-            else (thing, self.arguments)
-        )
+        function = getattr(sys.modules[self.module], self.name)
+        if self.state is None:
+            return function, self.arguments
+        return function, self.arguments, self.state
 
 
 def tensor(array, key="0", storage=None, offset=0, shape=None, strides=None):
@@ -76,18 +83,18 @@ def tensor(array, key="0", storage=None, offset=0, shape=None, strides=None):
 
 
 class Writer(pickle.Pickler):
-    """Storages go out of the pickle, as references."""
+    """Pickles storages as references."""
 
     def __init__(self, file, legacy):
         super().__init__(file, 2)
         self.legacy, self.storages = legacy, {}
 
-    def persistent_id(self, thing):
-        if not isinstance(thing, Storage):
+    def persistent_id(self, value):
+        if not isinstance(value, Storage):
             return None
-        self.storages[thing.key] = thing
-        kind = getattr(sys.modules["torch"], thing.kind)
-        return ("storage", kind, thing.key, "cpu", thing.numel, *((None,) if self.legacy else ()))
+        self.storages[value.key] = value
+        kind = getattr(sys.modules["torch"], value.kind)
+        return ("storage", kind, value.key, "cpu", value.numel, *((None,) if self.legacy else ()))
 
 
 def save(path, content, compress=zipfile.ZIP_STORED, order=b"little", extra=()):
@@ -150,22 +157,22 @@ def check(found, expected=None):
         np.testing.assert_array_equal(found[name], array)
 
 
-# --- what is read -----------------------------------------------------------------------------------------------------------
+# --- valid files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [save, save_legacy])
-def test_every_type(write, tmp_path):
+def test_reads_every_type(write, tmp_path):
     found = read_torch(write(tmp_path / "a.pth", state_dict()))
     check(found)
     assert not found["float32"].flags.writeable, "a view of the file"
 
 
-def test_big_endian(tmp_path):
+def test_reads_big_endian_files(tmp_path):
     check(read_torch(save(tmp_path / "a.pth", state_dict(), order=b"big")))
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model_state", "model"])
-def test_weights_inside_a_checkpoint(key, tmp_path):
+def test_reads_the_weights_of_a_checkpoint(key, tmp_path):
     content = {
         "epoch": 3,
         key: state_dict("module."),
@@ -176,7 +183,7 @@ def test_weights_inside_a_checkpoint(key, tmp_path):
         "meta": {
             "classes": ("a", "b"),
             "seed": None,
-            "places": {1, 2},
+            "numbers": {1, 2},
             "device": Call("torch", "device", "cpu"),
         },
         "history": Call("mmengine.logging", "HistoryBuffer", state={"_history": [1, 2]}),
@@ -185,12 +192,12 @@ def test_weights_inside_a_checkpoint(key, tmp_path):
     check(read_torch(save(tmp_path / "a.pth", content)))
 
 
-def test_windows_on_shared_data(tmp_path):
+def test_reads_views_of_shared_data(tmp_path):
     base = np.arange(24, dtype="float32").reshape(4, 6)
     storage = Storage(base, 0)
     content = {
         "all": tensor(base, storage=storage),
-        "turned": tensor(base, storage=storage, shape=(6, 4), strides=(1, 6)),
+        "transposed": tensor(base, storage=storage, shape=(6, 4), strides=(1, 6)),
         "part": tensor(base, storage=storage, offset=6, shape=(3, 3), strides=(6, 2)),
         "parameter": Call(
             "torch._utils", "_rebuild_parameter", tensor(base, storage=storage), True, OrderedDict()
@@ -198,38 +205,38 @@ def test_windows_on_shared_data(tmp_path):
     }
     check(
         read_torch(save(tmp_path / "a.pth", content)),
-        {"all": base, "turned": base.T, "part": base[1:, ::2], "parameter": base},
+        {"all": base, "transposed": base.T, "part": base[1:, ::2], "parameter": base},
     )
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------------------
+# --- rejected files -------------------------------------------------------------------------------
 
 
-class Runs:
+class CallsFail:
     def __reduce__(self):
         return (pytest.fail, ("it ran",))
 
 
-class Shell:
+class CallsShell:
     def __reduce__(self):
         return (__import__("os").system, ("echo ran > ran.txt",))
 
 
 @pytest.mark.parametrize("write", [save, save_legacy])
-@pytest.mark.parametrize(("bad", "named"), [(Runs(), r"_pytest\S+"), (Shell(), "system")])
-def test_code_is_refused_and_not_run(write, bad, named, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("bad", "named"), [(CallsFail(), r"_pytest\S+"), (CallsShell(), "system")])
+def test_rejects_code_without_running_it(write, bad, named, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "a.pth", {"weight": tensor([1.0]), "more": bad})
     with pytest.raises(
         WeightsError,
-        match=f"a.pth: it refers to .*{named}, which is neither .* rejected, and no code in it was run",
+        match=f"a.pth: it refers to .*{named}, which is neither .* rejected, and no code in it",
     ):
         read_torch(path)
     assert not (tmp_path / "ran.txt").exists()
 
 
 def names(content):
-    """A pickle that names things it may not: GLOBAL opcodes by hand."""
+    """A pickle with handwritten opcodes that name functions which are not allowed."""
     return b"\x80\x02" + content + b"."
 
 
@@ -240,12 +247,13 @@ def names(content):
         b"cbuiltins\ngetattr\n",
         b"ctorch\nload\n",
         b"ctorch._utils\n_rebuild_sparse_tensor\n",
-        b"ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__(tsb",  # sets attributes of what it found
+        # Sets attributes of a known function.
+        b"ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__(tsb",
         b"ccollections\nOrderedDict\nN}X\x05\x00\x00\x00itemsK\x01s\x86b",
         b"cpaddlevideo.torchfile\nread_torch\n",
     ],
 )
-def test_other_names_are_refused(content, tmp_path):
+def test_rejects_other_names(content, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("archive/data.pkl", names(content))
     with pytest.raises(WeightsError, match=r"a\.pth: "):
@@ -253,7 +261,7 @@ def test_other_names_are_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("window", "said"),
+    ("view", "message"),
     [
         (
             {"shape": (5,), "strides": (1,)},
@@ -267,14 +275,14 @@ def test_other_names_are_refused(content, tmp_path):
         ({"shape": ("4",), "strides": (1,)}, "shape"),
     ],
 )
-def test_windows_that_lead_elsewhere(window, said, tmp_path):
-    path = save(tmp_path / "a.pth", {"weight": tensor(np.ones(4, "float32"), **window)})
-    with pytest.raises(WeightsError, match=said):
+def test_rejects_views_beyond_their_data(view, message, tmp_path):
+    path = save(tmp_path / "a.pth", {"weight": tensor(np.ones(4, "float32"), **view)})
+    with pytest.raises(WeightsError, match=message):
         read_torch(path)
 
 
 @pytest.mark.parametrize("write", [save, save_legacy])
-def test_sizes_that_disagree(write, tmp_path):
+def test_rejects_sizes_that_disagree(write, tmp_path):
     array = np.ones(4, "float32")
     with pytest.raises(
         WeightsError, match="bytes of data for 5 numbers|size of its data '0' differs"
@@ -284,44 +292,47 @@ def test_sizes_that_disagree(write, tmp_path):
         )
 
 
-def test_two_types_of_one_data(tmp_path):
+def test_rejects_two_types_of_the_same_data(tmp_path):
     array = np.ones(4, "float32")
     other = tensor(array, storage=Storage(array, 0, kind="IntStorage"))
     with pytest.raises(WeightsError, match="share data, but differ in its type or size"):
         read_torch(save(tmp_path / "a.pth", {"a": tensor(array, 0), "b": other}))
 
 
-def test_no_weights(tmp_path):
-    for content, said in (
+def test_rejects_files_without_weights(tmp_path):
+    for content, message in (
         ({}, "no state dict found"),
         ([tensor([1.0])], "it contains a list, expected a state dict"),
         ({"epoch": 1, "notes": "none"}, "'notes' is a str, expected named tensors"),
         ({"state_dict": {"a": {"b": 1}}}, "'a' is a dict"),
     ):
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=message):
             read_torch(save(tmp_path / "a.pth", content))
 
 
-def test_other_files(tmp_path):
+def test_rejects_other_files(tmp_path):
     path = tmp_path / "a.pth"
     with pytest.raises(WeightsError, match="there is no such file"):
         read_torch(path)
-    for content, said in (
+    for content, message in (
         (b"", "the file is empty"),
         (b"hello", "not a PyTorch file, or damaged"),
         (pickle.dumps({"a": 1}), "a pickle, but not one of torch.save"),
         (b"x" * 257 + b"ustar" + b"x" * 300, "tar format"),
     ):
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=said):
+        with pytest.raises(WeightsError, match=message):
             read_torch(path)
     np.savez(tmp_path / "b.npz", a=np.ones(2))
     (tmp_path / "b.npz").rename(path)
     with pytest.raises(WeightsError, match="no data.pkl"):
         read_torch(path)
-    for arguments, said in (({"extra": ["constants.pkl"]}, "TorchScript"), ({"compress": zipfile.ZIP_DEFLATED}, "compressed"),
-                            ({"order": b"middle"}, "byte order is b'middle'")):  # fmt: skip
-        with pytest.raises(WeightsError, match=said):
+    for arguments, message in (
+        ({"extra": ["constants.pkl"]}, "TorchScript"),
+        ({"compress": zipfile.ZIP_DEFLATED}, "compressed"),
+        ({"order": b"middle"}, "byte order is b'middle'"),
+    ):
+        with pytest.raises(WeightsError, match=message):
             read_torch(save(path, state_dict(), **arguments))
     path.unlink()
     path.mkdir()
@@ -330,21 +341,21 @@ def test_other_files(tmp_path):
 
 
 @pytest.mark.parametrize("write", [save, save_legacy])
-def test_damage_is_told_or_harmless(write, tmp_path):
-    """Cut and flipped files: a WeightsError that names the file, or, where the format has no checksum, arrays."""
-    whole = write(tmp_path / "whole.pth", state_dict()).read_bytes()
-    rng, path, refused = np.random.default_rng(0), tmp_path / "a.pth", 0
+def test_rejects_or_reads_damaged_files(write, tmp_path):
+    """Truncated and changed files are rejected, or read where the format has no checksum."""
+    valid = write(tmp_path / "valid.pth", state_dict()).read_bytes()
+    rng, path, rejected = np.random.default_rng(0), tmp_path / "a.pth", 0
     for number in range(300):
-        data = bytearray(whole)
+        data = bytearray(valid)
         if number < 100:
             data = data[: rng.integers(len(data))]
         else:
-            for place in rng.integers(0, len(data), 1 + number % 3):
-                data[place] = rng.integers(256)
+            for index in rng.integers(0, len(data), 1 + number % 3):
+                data[index] = rng.integers(256)
         path.write_bytes(bytes(data))
         try:
             read_torch(path)
         except WeightsError as error:
             assert str(error).startswith(str(path))
-            refused += 1
-    assert refused > 150
+            rejected += 1
+    assert rejected > 150
