@@ -234,7 +234,7 @@ def test_leaves_unsupported_sizes_to_paddle():
 def test_rejects_sizes_that_do_not_fit():
     with pytest.raises(
         onednn.OneDNNError,
-        match=r"dnnl_convolution_forward_primitive_desc_create retransposed status .*onednn: false",
+        match=r"dnnl_convolution_forward_primitive_desc_create returned status .*onednn: false",
     ):
         onednn.conv(noise((1, 2, 5, 5)), noise((3, 4, 3, 3)), (1, 1), (0, 0))
 
