@@ -3,8 +3,8 @@
 import numpy as np
 import paddle
 
-import paddlevideo.models  # noqa: F401  # registers
-from paddlevideo.config.registry import lookup
+from paddlevideo.models.audiovisual import AudioVisualRecognizer
+from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead
 
 SMALL = {
     "alpha": 4,
@@ -17,9 +17,9 @@ SMALL = {
 
 def build(num_classes=5, backbone=None, head=None, **framework):
     paddle.seed(0)
-    backbone = lookup("backbone", "AVSlowFast").make(**{**SMALL, **(backbone or {})})
-    head = lookup("head", "AVSlowFastHead").make(num_classes, **{"crop_size": 64, **(head or {})})
-    return lookup("framework", "AudioVisualRecognizer").make(backbone, head, **framework)
+    backbone = AVSlowFast(**{**SMALL, **(backbone or {})})
+    head = AVSlowFastHead(num_classes, **{"crop_size": 64, **(head or {})})
+    return AudioVisualRecognizer(backbone, head, **framework)
 
 
 def warmed_up(model, seed=1):

@@ -3,19 +3,21 @@
 import numpy as np
 import paddle
 
-from paddlevideo.config.registry import lookup
+from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead
+from paddlevideo.models.tagger import TaggerMixture, VideoTagger
 
+FRAMEWORKS = {"VideoTagger": VideoTagger, "TaggerMixture": TaggerMixture}
 SMALL = {"cluster_size": 8, "groups": 4, "feature_size": 16, "audio_size": 8, "whitening": None}
 FRAMES = 12  # maximum number of frames of a video
 
 
 def small(framework="VideoTagger", num_classes=5, drop_rate=0.5, seed=0, mixture=None, **changes):
     paddle.seed(seed)
-    backbone = lookup("backbone", "NeXtVLAD").make(**{**SMALL, "max_frames": FRAMES, **changes})
-    head = lookup("head", "NeXtVLADHead").make(
+    backbone = NeXtVLAD(**{**SMALL, "max_frames": FRAMES, **changes})
+    head = NeXtVLADHead(
         num_classes=num_classes, hidden_size=16, gating_reduction=4, drop_rate=drop_rate
     )
-    return lookup("framework", framework).make(backbone=backbone, head=head, **(mixture or {}))
+    return FRAMEWORKS[framework](backbone, head, **(mixture or {}))
 
 
 def batch(counts=(5, 12, 1), frames=FRAMES, seed=0, audio=True):
