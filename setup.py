@@ -1,4 +1,4 @@
-"""Installation: `pip install .[cpu]`, or `.[gpu]` on a machine with a GPU. Tested versions are in constraints.txt."""
+"""Installation: `pip install .[cpu]`, or `.[gpu]` with a GPU. Tested versions: constraints.txt."""
 
 from pathlib import Path
 

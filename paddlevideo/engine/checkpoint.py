@@ -1,12 +1,12 @@
 """The files of a run: weights, optimizer state, and the state from which a run resumes exactly.
 
-| file                         | holds                                          | read by           |
-| ---                          | ---                                            | ---               |
-| <name>_epoch_00010.pdparams  | the model after epoch 10, in PaddleVideo's form | test, export, -w  |
-| <name>_epoch_00010.pdopt     | optimizer and progress after epoch 10          | -o resume_epoch=10|
-| <name>_best.pdparams, .pdopt | the same for the best validation so far        | test, export      |
-| <name>_best_student.pdparams | of a distillation: the student alone           | test, export      |
-| <name>_latest.pdstate        | all of it in one file, which no kill can split | --resume          |
+| file                         | holds                                         | read by          |
+| ---                          | ---                                           | ---              |
+| <name>_epoch_00010.pdparams  | the model after epoch 10, PaddleVideo's form  | test, export, -w |
+| <name>_epoch_00010.pdopt     | optimizer and progress after epoch 10         | -o resume_epoch  |
+| <name>_best.pdparams, .pdopt | the same for the best validation so far       | test, export     |
+| <name>_best_student.pdparams | of a distillation: the student alone          | test, export     |
+| <name>_latest.pdstate        | all of it in one file, which no kill splits   | --resume         |
 
 Random numbers need no state: every draw is keyed by seed, epoch and step.
 """
