@@ -1,0 +1,142 @@
+"""Commands in docs, config headers and docstrings: parsed by the real parsers, cheap ones run."""
+
+import argparse
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paddlevideo.config.schema import ConfigError
+from paddlevideo.engine.build import load_config
+from tests.rules.pages import ROOT, Command, all_commands, commands
+
+SCRIPTS = ["main.py", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("tools/**/*.py"))]
+COMMANDS = all_commands()
+PAGES = sorted({command.where for command in COMMANDS})
+
+
+class Parsed(Exception):
+    """Carries the parsed flags out of a script before the script does its work."""
+
+
+def parse(command: Command, monkeypatch) -> argparse.Namespace | str:
+    """The flags of a command as the parser of its script reads them, or the parser's error."""
+    real = argparse.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, args=None, namespace=None):
+        raise Parsed(real(parser, args, namespace))
+
+    errors = io.StringIO()
+    with monkeypatch.context() as patch, contextlib.redirect_stderr(errors):
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        patch.setattr(sys, "argv", [command.script, *command.words])
+        patch.setattr(sys, "path", list(sys.path))
+        try:
+            runpy.run_path(str(ROOT / command.script), run_name="__main__")
+        except Parsed as parsed:
+            return parsed.args[0]
+        except SystemExit as stop:
+            if not stop.code:  # --help
+                return argparse.Namespace()
+            return errors.getvalue().strip().splitlines()[-1]
+    return f"{command.script} parses no flags"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_parsed(page, monkeypatch):
+    wrong = []
+    for command in (c for c in COMMANDS if c.where == page):
+        if not (ROOT / command.script).is_file():
+            wrong.append(f"{command.script} does not exist")
+            continue
+        flags = parse(command, monkeypatch)
+        if isinstance(flags, str):
+            wrong.append(f"{command.script} {' '.join(command.words)}\n    {flags}")
+    assert not wrong, f"{page}:\n" + "\n".join(wrong)
+
+
+def override_errors(flags: argparse.Namespace) -> list[str]:
+    """What the config checker says about the config and the overrides of a command."""
+    values = vars(flags)
+    if not (values.get("config") and (ROOT / values["config"]).is_file()):
+        return []
+    try:
+        load_config(values["config"], values.get("override") or [])
+    except ConfigError as error:
+        return [str(error)]
+    return []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_configs_and_overrides_in_commands_are_valid(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    wrong = []
+    for command in (c for c in COMMANDS if c.where == page):
+        flags = parse(command, monkeypatch)
+        config = None if isinstance(flags, str) else vars(flags).get("config")
+        if config and config.startswith("configs/") and not Path(config).is_file():
+            wrong.append(f"{config} does not exist")
+        elif config:
+            wrong += override_errors(flags)
+    assert not wrong, f"{page}:\n" + "\n".join(wrong)
+
+
+def test_a_wrong_command_is_found(monkeypatch):
+    text = "Text.\n\n```\npython -B -m paddle.distributed.launch --gpus=0 main.py --train -c a.yaml\n```\n"
+    (wrong,) = commands("a.md", text)
+    assert wrong == Command("a.md", "main.py", ("--train", "-c", "a.yaml"))
+    assert "unrecognized arguments: --train" in parse(wrong, monkeypatch)
+    assert "required: -c/--config" in parse(Command("a.md", "main.py", ("--test",)), monkeypatch)
+    right = parse(Command("a.md", "main.py", ("--test", "-c", "a.yaml", "-o", "b=1")), monkeypatch)
+    assert right.test and right.config == "a.yaml" and right.override == ["b=1"]
+    pages = {"README.md", "README_zh.md", "docs/audio.md", "Makefile", "configs/demo/pptsn.yaml"}
+    assert pages < set(PAGES) and len(COMMANDS) > 200
+
+
+# --- commands that are cheap enough to run ------------------------------------------------------
+
+# Prints the help, and on a line of its own the modules of these that were imported for it.
+HELP = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as stop:
+    print("\\nloaded:", sorted({"paddle", "numpy"} & set(sys.modules)), "code:", stop.code)
+"""
+
+
+def python(*words: str, timeout: int = 120) -> subprocess.CompletedProcess:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = {"cwd": ROOT, "env": env, "capture_output": True, "text": True, "check": False}
+    return subprocess.run([sys.executable, "-B", *words], timeout=timeout, **run)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_describes_the_script_without_paddle(script):
+    done = python("-c", HELP, script)
+    assert done.returncode == 0, done.stderr
+    help_text, _, loaded = done.stdout.rpartition("\nloaded: ")
+    assert help_text.startswith("usage: ") and len(help_text.splitlines()) > 5
+    assert len(help_text.split("\n\n")[1].split()) > 3, "a description"
+    assert loaded.strip() == "[] code: 0", "--help imports the modules that the work needs"
+
+
+@pytest.mark.parametrize("words", [c.words for c in COMMANDS if "--check" in c.words])
+def test_check_commands_run(words):
+    config = words[words.index("-c") + 1]
+    if not (ROOT / config).is_file():
+        pytest.skip(f"{config} stands for a config of the reader")
+    done = python("main.py", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"{config}: no mistakes found" in done.stdout
+
+
+def test_doctor_runs():
+    done = python("tools/doctor.py")
+    assert done.returncode in (0, 1) and "Python" in done.stdout, done.stderr
