@@ -153,7 +153,7 @@ def sum_over_ranks(values: Mapping[str, np.ndarray | np.float64]) -> dict[str, n
 def gather(value: Any) -> list[Any]:
     """`[value of rank 0, value of rank 1, ...]` on every rank.
 
-    Values travel as pickles between the ranks of one run; use it for small values.
+    Values are sent as pickles between the ranks of one run; use it for small values.
     """
     if world_size() == 1:
         return [value]

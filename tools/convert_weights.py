@@ -10,12 +10,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from paddlevideo import log
-from paddlevideo.files import check_writable
-from paddlevideo.models.convert import convert, sources
-from paddlevideo.models.convert.files import read_weights
-from paddlevideo.weights import write_arrays
-
+# The converters in paddlevideo/models/convert; not imported, so that --help is fast.
+SOURCES = (
+    "avslowfast",
+    "mmaction2",
+    "nextvlad_mixture",
+    "paddlecv_nextvlad",
+    "youtube8m_nextvlad",
+)
 OUTPUT_SUFFIXES = (".pdparams", ".safetensors")
 
 
@@ -24,7 +26,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--source", required=True, choices=sources(), help="origin of the weights")
+    add("--source", required=True, choices=SOURCES, help="origin of the weights")
     add(
         "-w",
         "--weights",
@@ -38,6 +40,13 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> int:
     args = parse_args(argv)
+
+    from paddlevideo import log
+    from paddlevideo.files import check_writable
+    from paddlevideo.models.convert import convert
+    from paddlevideo.models.convert.files import read_weights
+    from paddlevideo.weights import write_arrays
+
     try:
         if Path(args.output).suffix not in OUTPUT_SUFFIXES:
             raise ValueError(f"-o {args.output}: expected a {' or '.join(OUTPUT_SUFFIXES)} file")

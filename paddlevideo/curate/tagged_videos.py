@@ -1,6 +1,6 @@
 """Find the videos to extract features from, and their labels: files, folders, lists and tables.
 
-A line of a list is `path`, or `path label`. Several labels are separated by commas:
+A line of a list is `path`, or `path label`. Commas separate the labels of a multi-label video:
 `clips/a.mp4 3,17`. Labels are class ids or class names, of one kind in all inputs. Tables are those
 of `DATASET` (`path,label` or `path,labels`). A folder is a folder per class if all of its videos
 are in subfolders.

@@ -39,7 +39,7 @@ logger = log.logger
 
 @dataclass(frozen=True)
 class Options:
-    """How a training was asked for, beside its config.
+    """How a training was asked for, in addition to its config.
 
     Args:
         validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.

@@ -13,7 +13,9 @@ import pytest
 
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import load_config
+from paddlevideo.models.convert import sources
 from tests.rules.pages import ROOT, Command, all_commands, commands
+from tools import convert_weights
 
 SCRIPTS = ["main.py", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("tools/**/*.py"))]
 COMMANDS = all_commands()
@@ -87,7 +89,8 @@ def test_configs_and_overrides_in_commands_are_valid(page, monkeypatch):
 
 
 def test_a_wrong_command_is_found(monkeypatch):
-    text = "Text.\n\n```\npython -B -m paddle.distributed.launch --gpus=0 main.py --train -c a.yaml\n```\n"
+    launch = "python -B -m paddle.distributed.launch --gpus=0"
+    text = f"Text.\n\n```\n{launch} main.py --train -c a.yaml\n```\n"
     (wrong,) = commands("a.md", text)
     assert wrong == Command("a.md", "main.py", ("--train", "-c", "a.yaml"))
     assert "unrecognized arguments: --train" in parse(wrong, monkeypatch)
@@ -125,6 +128,10 @@ def test_help_describes_the_script_without_paddle(script):
     assert help_text.startswith("usage: ") and len(help_text.splitlines()) > 5
     assert len(help_text.split("\n\n")[1].split()) > 3, "a description"
     assert loaded.strip() == "[] code: 0", "--help imports the modules that the work needs"
+
+
+def test_convert_weights_knows_all_converters():
+    assert sorted(convert_weights.SOURCES) == sorted(sources())
 
 
 @pytest.mark.parametrize("words", [c.words for c in COMMANDS if "--check" in c.words])

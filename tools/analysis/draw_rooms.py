@@ -63,16 +63,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    text = f"replace the picture between {BEGIN.strip()} and {END.strip()} in this page"
+    text = f"replace the diagram between {BEGIN.strip()} and {END.strip()} in this page"
     parser.add_argument("--write", type=Path, metavar="PAGE", help=text)
     args = parser.parse_args()
-    picture = draw(read_imports(ROOT / "paddlevideo"))
+    diagram = draw(read_imports(ROOT / "paddlevideo"))
     if args.write is None:
-        print(picture, end="")
+        print(diagram, end="")
         return 0
     before, _, rest = args.write.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    args.write.write_text(before + BEGIN + picture + END + after, encoding="utf-8")
+    args.write.write_text(before + BEGIN + diagram + END + after, encoding="utf-8")
     return 0
 
 
