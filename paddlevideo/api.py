@@ -29,7 +29,7 @@ logger = log.logger
 
 @contextlib.contextmanager
 def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
-    """Device, ranks, compute threads, determinism, oneDNN and logging as the config says.
+    """Set up device, ranks, compute threads, determinism, oneDNN and logging from the config.
 
     `train` and `test` open a session themselves. Afterwards logging and oneDNN are as before; the
     device, the ranks and the number of compute threads belong to the process and stay.
@@ -67,7 +67,7 @@ def train(
 ) -> TrainState:
     """Train as the config says; checkpoints, logs and metrics go to `cfg.folder`.
 
-    A finished training writes its report, and with `export: true` its exported model.
+    When training finishes, it writes a report and, with `export: true`, the exported model.
 
     Args:
         validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
@@ -76,9 +76,9 @@ def train(
         multigrid: change clips, batches and learning rate as the MULTIGRID section says.
 
     Raises:
-        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        ConfigError, DatasetError, WeightsError: something is missing or does not fit.
         NotFinite: the loss became NaN or infinite.
-        ExportError: the training is done, its export failed.
+        ExportError: the training is complete, but its export failed.
     """
     with session(cfg, cfg.folder):
         run = prepare(cfg, Options(validate, weights, resume, multigrid))
@@ -132,11 +132,11 @@ def test(
 
     Args:
         weights: `.pdparams`, `.safetensors` or `.pdstate`.
-        out: a `.json` or `.npz` file, None writes none.
+        out: a `.json` or `.npz` file; None writes no file.
         names: which numbers to log (top_k_accuracy, mean_class_accuracy), None for all.
 
     Raises:
-        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        ConfigError, DatasetError, WeightsError: something is missing or does not fit.
         DecodeError: a file failed and `on_error: skip` is not set, or every file did.
         OSError: `out` cannot be written; raised before the work.
     """
@@ -145,10 +145,10 @@ def test(
 
 
 def check(cfg: Config, multigrid: bool = False) -> str:
-    """Check config and pipelines without data; the plan of a training as text.
+    """Check config and pipelines without data, and return the plan of a training as text.
 
     Raises:
-        ConfigError: with all that does not fit.
+        ConfigError: something does not fit; the message lists every problem.
     """
     with session(cfg):
         return describe(cfg, multigrid)

@@ -60,8 +60,8 @@ def plan_jobs(
         source: a folder, or a list with a path on each line, optionally followed by `label` or
             `num_frames label`.
         suffix: of the results.
-        ext: use only files with this suffix. In a folder, None uses videos, and for features
-            audio files, too.
+        ext: use only files with this suffix. In a folder, None uses videos and, for features,
+            also audio files.
         level: use only files this many folders deep, 1 for files in the folder itself; None uses
             files at any depth.
         root: folder that the paths of a list are relative to; None as in `base_folder`.
@@ -113,7 +113,7 @@ def _listed(file: Path, ext: str | None, root: Path | None) -> tuple[list[Path],
 
 
 def below(root: Path, text: str, location: str) -> Path:
-    """Return a path of a list relative to `root`, which is its path below the output folder.
+    """Return a path of a list relative to `root`; results use the same path below their folder.
 
     Args:
         text: the path in the list.
@@ -182,7 +182,7 @@ def run_jobs(
             report, such as `failures.2of3.tsv`.
 
     Raises:
-        ValueError: less than one worker, no such part, a result that would replace its source, or
+        ValueError: fewer than one worker, no such part, a result that would replace its source, or
             files in `out` that were made with other settings.
         OSError: `out` is not writable.
     """
@@ -213,7 +213,7 @@ def run_jobs(
 
 
 def _run_job(write: Callable[..., None], job: Job) -> str:
-    """Run a job; return the reason of its failure, "" if it succeeded."""
+    """Run a job; return the reason for its failure, "" if it succeeded."""
     try:
         write(job.source, job.target, *(job.span or ()))
     except (DecodeError, OSError) as error:
@@ -243,7 +243,7 @@ def remove_leftovers(jobs: Sequence[Job]) -> None:
 def _is_running(process: int) -> bool:
     """Return whether another process has this id."""
     if os.name == "nt":
-        # os.kill would end the process there instead of testing for it.
+        # On Windows os.kill would end the process instead of testing for it.
         return True
     try:
         os.kill(process, 0)

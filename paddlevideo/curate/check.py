@@ -19,7 +19,7 @@ from paddlevideo.curate.splits import split_by_source
 from paddlevideo.data.lists import MAX_SHOWN
 from paddlevideo.processes import Crash, run_each
 
-# Size of the largest class over the smallest from which on classes are called imbalanced.
+# Classes are called imbalanced if the largest is at least this many times the smallest.
 IMBALANCE = 10
 
 
@@ -62,14 +62,14 @@ class CheckResult:
     """The result of a check.
 
     Attributes:
-        clips: the clips without a fault that leaves them out, each with its split.
+        clips: the clips that no fault excludes, each with its split.
         infos: properties of each clip that was probed, with or without faults.
         faults: all faults, ordered by kind.
-        notes: remarks that are no faults.
+        notes: remarks that are not faults.
         class_names: in the order of their ids; None where labels are ids without names.
         class_ids: label -> class id.
         num_listed: number of clips in the inputs.
-        splits_drawn: the check drew splits.
+        splits_drawn: whether the check drew splits.
     """
 
     clips: list[ClipEntry]
@@ -250,7 +250,7 @@ def settle_classes(inventory: Inventory, labels: set[str]) -> None:
 
 
 def collect_notes(clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo]) -> list[str]:
-    """Collect remarks on the usable clips that are no faults."""
+    """Collect remarks on the usable clips that are not faults."""
     notes = []
     if len({clip.label for clip in clips}) == 1:
         notes.append(

@@ -105,7 +105,7 @@ class ClipPipeline(Pipeline):
         return views
 
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
-        """The sample of a record; this part runs in a worker process.
+        """The sample of a record; this method runs in a worker process.
 
         All clips of a video are decoded and resized together, each frame once. They may come as
         `Views` of shared frames.
@@ -133,7 +133,7 @@ class ClipPipeline(Pipeline):
             **self._transform(frames, rng),
             "label": np.int64(-1 if record.label is None else record.label),
         }
-        # Audio draws last, so that a pipeline with audio makes the same crops as one without.
+        # Audio draws from rng last, so that crops are the same with and without audio.
         if self.audio:
             with Stage("audio"):
                 sample |= self._read_audio(record, times, numbers, fps, rng)
@@ -142,7 +142,7 @@ class ClipPipeline(Pipeline):
     def _read_audio(
         self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng
     ) -> Sample:
-        """The audio of each view; silence where frames have no times, as frames in memory."""
+        """The audio of each view; silence where frames have no times, as for frames in memory."""
         if times is None:
             return self.audio.silent(self.num_views)
         seconds, crops = self.sample.seconds, self.num_views // self.num_clips
@@ -174,7 +174,7 @@ class ClipPipeline(Pipeline):
         return frames, times, clip_numbers, clip.fps
 
     def _frame_function(self, rng) -> Callable[[np.ndarray], np.ndarray] | None:
-        """The function that changes each decoded frame, None without one; it draws now."""
+        """The function that changes each decoded frame, or None; this draws its random values."""
         if self._decode_transform is None:
             return None
         stage = Stage(type(self._decode_transform).__name__)
@@ -188,10 +188,10 @@ class ClipPipeline(Pipeline):
         return change_frame
 
     def apply(self, frames: np.ndarray, rng: np.random.Generator) -> Sample:
-        """The worker's part for frames that are decoded and sampled already.
+        """The worker's part of the pipeline, for frames that are already decoded and sampled.
 
         Args:
-            frames: uint8 [T, H, W, 3] RGB; of several clips, one clip after the other.
+            frames: uint8 [T, H, W, 3] RGB; several clips follow one another.
 
         Returns:
             frames, as `__call__` returns them, and silence as audio. There is no label.
@@ -224,7 +224,7 @@ class ClipPipeline(Pipeline):
         return {**sample, "frames": copy}
 
     def finish(self, sample: Sample) -> Sample:
-        """The model's inputs of a sample or a batch, float32; other entries stay unchanged.
+        """Turn a sample or a batch into the model's inputs, float32; other entries stay unchanged.
 
         Raises:
             StageError: a transform failed.

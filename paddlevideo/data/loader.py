@@ -38,9 +38,9 @@ class ClipDataset:
 
     Args:
         records: a list, or another sequence of records.
-        seed: of the run.
-        replace: replace a record that fails by another one, drawn with the same seed; a test must
-            not.
+        seed: the seed of the run.
+        replace: whether a record that fails is replaced by another one, drawn with the same seed;
+            False in a test.
         num_classes: K; needed for multi-label records.
     """
 
@@ -69,7 +69,7 @@ class ClipDataset:
         """Decode and transform one record.
 
         Returns:
-            the sample, None if no record could be decoded; and the failures before it.
+            the sample, or None if no record could be decoded, and the failures on the way.
         """
         pipeline = self.at(draw.clip)
         repeat = (draw.repeat,) if draw.repeat else ()
@@ -102,7 +102,7 @@ class Loaded:
 
     Args:
         batch: arrays stacked over the samples.
-        failures: of records that failed.
+        failures: one for each record that failed.
         lost: indices for which no record could be decoded.
     """
 
@@ -148,7 +148,7 @@ _dataset: ClipDataset | None = None  # of this worker process
 
 
 def _start_worker(dataset: ClipDataset, parent: int) -> None:
-    """Prepare a worker process: it ends with its parent, which alone handles signals."""
+    """Prepare a worker process: it ends with its parent, and leaves signals to the parent."""
     global _dataset
     _dataset = dataset
 
@@ -173,7 +173,7 @@ def _load_in_worker(epoch: int, draws: list[Draw]) -> Loaded:
 def _to_shared(array: Any) -> Any:
     """Copy an array to shared memory and return its (name, shape, dtype).
 
-    Of `Views`, the frames are copied.
+    For `Views`, the frames are copied.
     """
     if isinstance(array, Views):
         return array.with_frames(_to_shared)
@@ -196,7 +196,7 @@ def _from_shared(shared: Any) -> Any:
 
 
 class Loader:
-    """Batches of an order, loaded ahead by worker processes that live as long as the loader.
+    """Loads the batches of an order; worker processes load ahead and live as long as the loader.
 
     Args:
         order: `TrainOrder` or `EvalOrder`; it may be replaced between epochs.
@@ -260,7 +260,7 @@ class Loader:
                         _from_shared(array)
 
     def _start_pool(self) -> ProcessPoolExecutor:
-        """Start the worker processes, if they do not run yet."""
+        """Start the worker processes, unless they are running."""
         if self._pool is None:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
             # OpenCV's thread pool does not survive a fork: ending it in the child would hang.

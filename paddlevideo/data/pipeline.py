@@ -4,7 +4,8 @@
 
 Three families implement `Pipeline`: `ClipPipeline` (frames, with or without audio), `AudioPipeline`
 (log-mel features) and `FeaturePipeline` (frame features in shards). The decoder of a config selects
-the family. Samplers and transforms are its parts; each answers for itself.
+the family. Samplers and transforms are parts of a pipeline; each states its own properties, such as
+`random`.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ class Stage:
 
     def __exit__(self, kind, error, trace):
         if isinstance(error, Exception) and not isinstance(error, StageError):
-            # The text of a ValueError is written for people; others need their type.
+            # The message of a ValueError is meant for people; others also need their type.
             readable = isinstance(error, ValueError) and str(error)
             raise StageError(
                 self.name, str(error) if readable else f"{kind.__name__}: {error}"
@@ -59,7 +60,7 @@ class ClipSettings:
 
     Args:
         num_frames: frames of a clip.
-        sampling_rate: distance of its frames (frames).
+        sampling_rate: distance between successive frames of a clip (frames).
         crop_size: side of the square crop (pixels).
         jitter: smallest and largest short side before the crop (pixels).
     """
@@ -77,7 +78,7 @@ class FrameSampler:
         random: whether it draws from `rng`.
         num_views: clips per video.
         num_frames: frames per clip.
-        sampling_rate: distance of the frames (frames); None if it is drawn.
+        sampling_rate: distance between successive frames of a clip (frames); None if it is drawn.
         seconds: duration of a clip; None if it is drawn or depends on the video.
     """
 
@@ -104,12 +105,13 @@ class Transform:
 
     Attributes:
         random: whether it draws from `rng`.
-        on_batch: elementwise or a change of axes only, so it may run on a whole batch [N, ...];
-            frames are then sent between processes as uint8. It also has `on_device(sample)`.
-        views: clips made of one clip, as a new leading axis.
-        supports_views: accepts `Views` (views.py) in place of an array of frames.
-        crop_size: side of the crop (pixels), which a multigrid plan may change; else None.
-        jitter: smallest and largest short side (pixels), which a plan may change; else None.
+        on_batch: whether it only works elementwise or moves axes, and so may run on a whole batch
+            [N, ...]; frames are then sent between processes as uint8. Such a transform also has
+            `on_device(sample)`.
+        views: clips made from one clip, along a new leading axis.
+        supports_views: whether it accepts `Views` (views.py) in place of an array of frames.
+        crop_size: side of the crop (pixels), which a multigrid plan may change; None without.
+        jitter: smallest and largest short side (pixels), which a plan may change; None without.
     """
 
     random: Any = False
@@ -120,8 +122,9 @@ class Transform:
     jitter: Any = None
 
     # A transform that changes each frame by itself has the method `frame_transform(rng)`. It draws
-    # now and returns a function of frames [..., H, W, 3]. As the first transform it runs while
-    # frames are decoded, so that frames of the original size are never stacked.
+    # when it is called, and returns a function of frames [..., H, W, 3]. If the transform is the
+    # first, this function runs while frames are decoded, so that frames of the original size are
+    # never stacked.
     frame_transform: ClassVar[Callable[..., Callable[[np.ndarray], np.ndarray]] | None] = None
 
     def __call__(self, sample: Sample, rng: Any) -> Sample:
@@ -144,7 +147,7 @@ class Pipeline:
         sample: the frame sampler, None for a family that uses all frames.
         suffixes: of the files that it reads.
         needs_sampler: whether the config must name a sampler.
-        find_records: path -> records, where one file holds many; None where a record is a file.
+        find_records: path -> records, if one file holds many; None if each record is a file.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -216,7 +219,7 @@ class Pipeline:
         raise NotImplementedError
 
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
-        """The sample of a record; this part runs in a worker process.
+        """The sample of a record; this method runs in a worker process.
 
         Args:
             record: which video.
@@ -229,7 +232,7 @@ class Pipeline:
         raise NotImplementedError
 
     def finish(self, sample: Sample) -> Sample:
-        """The model's inputs of a sample or a batch, and its other entries unchanged.
+        """Turn a sample or a batch into the model's inputs; other entries stay unchanged.
 
         Raises:
             StageError: a transform failed.

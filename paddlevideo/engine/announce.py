@@ -49,13 +49,13 @@ def announce(run: Run) -> None:
 
 
 def class_weights_text(classes: Classes, weights: np.ndarray, limit: int = 12) -> str:
-    """ "a 1.5, b 0.5, ..." """
+    """The factors of the first classes as text: a 1.5, b 0.5, ..."""
     names = [classes.name(number) for number in range(classes.num)]
     parts = [f"{k} {v:.3g}" for k, v in zip(names[:limit], weights, strict=False)]
     return ", ".join([*parts, *(["..."] if len(names) > limit else [])])
 
 
 def first_names(classes: Classes, limit: int) -> str:
-    """ "a, b, ..." """
+    """The names of the first classes as text: a, b, ..."""
     names = list(classes.names or ())[:limit]
     return ", ".join([*names, *(["..."] if classes.num > limit else [])])

@@ -6,7 +6,7 @@
 | <name>_epoch_00010.pdopt     | optimizer and progress after epoch 10         | -o resume_epoch  |
 | <name>_best.pdparams, .pdopt | the same for the best validation so far       | test, export     |
 | <name>_best_student.pdparams | of a distillation: the student alone          | test, export     |
-| <name>_latest.pdstate        | all of it in one file, which no kill splits   | --resume         |
+| <name>_latest.pdstate        | all of it in one file, written atomically     | --resume         |
 
 Random numbers need no state: every draw is keyed by seed, epoch and step.
 """
@@ -58,9 +58,9 @@ class TrainState:
     """What changes while a run goes on, and how it is written and read.
 
     Args:
-        class_names: are saved with the weights.
+        class_names: names of the classes, which are saved with the weights.
         fingerprint: the settings that must be the same when a run is resumed, as text.
-        average: of the weights, see solver/ema.py; None without one.
+        average: moving average of the weights, see solver/ema.py; None without one.
         finished: all epochs are done; False while a run goes on, or after a stop signal.
     """
 
@@ -91,9 +91,9 @@ class TrainState:
         return arrays
 
     def save_pair(self, stem: Path) -> None:
-        """Write `<stem>.pdparams`, `<stem>.pdopt`; of a distillation also the student alone."""
+        """Write `<stem>.pdparams`, `<stem>.pdopt`; for a distillation, also the student."""
         write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
-        if self.model.evaluated is not self.model:  # a distillation: the student as a model alone
+        if self.model.evaluated is not self.model:  # a distillation: the student as a plain model
             student = self._with_class_names(state_arrays(self.model.evaluated))
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
         write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
@@ -155,7 +155,7 @@ class TrainState:
         """
         path = stem.with_name(stem.name + ".pdopt")
         self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
-        if self.average is not None:  # the files hold none: it starts from these weights
+        if self.average is not None:  # the files hold no average: start one from these weights
             self.average = ema.start(self.model)
 
     def _restore(self, model: Arrays, optimizer: Arrays, path: Path) -> None:
@@ -184,7 +184,7 @@ class TrainState:
 
 
 def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
-    """(arrays, class names or None) of a weight file; of a `.pdstate` the model.
+    """Read (arrays, class names or None) of a weight file, or of the model in a `.pdstate`.
 
     Raises:
         WeightsError: no such file, damaged, or the state of an optimizer.
@@ -223,12 +223,12 @@ def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
 
 
 def _buffers(model: Recognizer) -> Arrays:
-    """Running statistics as they are saved."""
+    """Running statistics as arrays, as they are saved."""
     return {name: tensor.numpy() for name, tensor in _moving(model).items()}
 
 
 def average_buffers(model: Recognizer, average: dict[str, paddle.Tensor] | None = None) -> None:
-    """Give all ranks the mean of their running statistics, also in the average of the weights.
+    """Give all ranks the mean of their running statistics, including those in `average`.
 
     All ranks then validate and save the same model.
     """

@@ -1,4 +1,4 @@
-"""Unbalanced classes: factors on their loss, or records drawn equally often."""
+"""Unbalanced classes: weight their losses, or draw all classes equally often."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -82,7 +82,9 @@ def _by_id(given: Mapping, names: Sequence[str], place: str) -> dict[int, float]
 
 
 def balanced_weights(records: Sequence, num_classes: int, multi_label: bool) -> np.ndarray:
-    """See `class_weights`; 1 for a class without records, or one that all multi-label videos have.
+    """The `balanced` factors of `class_weights`.
+
+    They are 1 for a class without records, and for one that all multi-label videos have.
 
     Raises:
         DatasetError: labels are unknown before the data is read, as in shards.

@@ -1,4 +1,4 @@
-"""The account of a training epoch: log lines, metrics.jsonl, averages over steps and ranks."""
+"""The record of a training epoch: log lines, metrics.jsonl, averages over steps and ranks."""
 
 import numpy as np
 
@@ -29,14 +29,14 @@ class EpochLog:
         )
 
     def loaded(self) -> None:
-        """Record that the batch of the next step is there."""
+        """Record that the batch of the next step has arrived."""
         self.clock.loaded()
 
     def step(self, epoch: int, step: int, numbers: dict[str, float], clips: int) -> None:
         """Count a step that is done; log it every `log_interval` steps.
 
         Args:
-            numbers: of the step, means over its clips.
+            numbers: the loss and others of the step, means over its clips.
         """
         progress = self.run.state.progress
         for key, value in {**numbers, "clips": 1.0}.items():
@@ -73,14 +73,14 @@ class EpochLog:
         )
 
     def close(self) -> None:
-        """End the progress bar, inside an epoch."""
+        """End the progress bar, also where an epoch stops before its end."""
         self.bar.close()
 
     def finish(self, epoch: int) -> None:
         """Log the averages of the epoch over all ranks, and the files that failed on any of them.
 
         Raises:
-            TooManyFailures: past the limit over all ranks.
+            TooManyFailures: the failures of all ranks together exceed the limit.
         """
         self.close()
         run, clock = self.run, self.clock

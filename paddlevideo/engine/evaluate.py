@@ -25,10 +25,10 @@ class Scored:
     """One scored record.
 
     Args:
-        record: of the list.
-        index: of the record in the list.
+        record: the record.
+        index: its position in the list of records.
         target: class id, or uint8 [K] of 0 and 1 for a multi-label model.
-        name: id that came with the data, "" where only the record has one.
+        name: id read together with the data, "" if only the record has one.
         logits: float64 [K], averaged over views.
     """
 
@@ -44,7 +44,7 @@ class Scored:
 
 
 class Collector(Protocol):
-    """Keeps something of every record that an evaluation scores, on this rank.
+    """Collects something about every record that an evaluation scores on this rank.
 
     After the evaluation `merge` gets the `state()` of all ranks, in order of rank.
     """
@@ -80,7 +80,7 @@ class Evaluation:
 
 
 def to_tensors(pipeline: Pipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
-    """Model inputs of a batch. A GPU gets uint8 and normalizes itself; on a CPU NumPy does it."""
+    """Model inputs of a batch. Uint8 frames are normalized on a GPU, or by NumPy for a CPU."""
     if amp.on_gpu():
         tensors = {name: paddle.to_tensor(array) for name, array in arrays.items()}
         return pipeline.finish_on_device(tensors)
@@ -98,10 +98,10 @@ def mean_scores(
 
     Args:
         run: arrays of the loader, `[n, ...]` -> scores `[n, K]`.
-        inputs: specs of the arrays in `batch` without views; views are an axis more, `[N, V, ...]`.
+        inputs: specs of the arrays in `batch` without views; views add an axis, `[N, V, ...]`.
         views_per_step: views per call of `run`; videos of one view go through together.
-        average: what is averaged; for probabilities the result is their logarithm, whose softmax
-            they are.
+        average: what is averaged; for probabilities, the result is the logarithm of their mean, and
+            its softmax is that mean.
 
     Returns:
         logits, float64 `[N, K]`.
@@ -141,7 +141,7 @@ def evaluate(
 
     Args:
         on_error: "skip" counts a file that cannot be decoded as wrong, "fail" stops.
-        label: of the progress bar.
+        label: text of the progress bar.
         collectors: keep more than the numbers; they hold the records of all ranks afterwards.
 
     Raises:
@@ -258,7 +258,7 @@ def _merge(
     missing: MissingAudio,
     failures: list[Failure],
 ) -> Evaluation:
-    """Join what the ranks have; every rank gets the same result."""
+    """Join the results of the ranks; every rank gets the same result."""
     missing.indices.update(*dist.gather(sorted(missing.indices)))
     if str(missing):
         log.logger.warning(str(missing))

@@ -17,11 +17,11 @@ class Plan:
 
     Args:
         phases: one for plain training.
-        steps: per epoch of each phase.
+        steps: for each phase, its steps per epoch.
         schedule: fractional epoch -> learning rate.
         lr_scale: factor on the schedule, for the global batch size.
         accumulate: batches per optimizer step.
-        table: of a multigrid plan, "" for plain training.
+        table: the multigrid plan as text, "" for plain training.
     """
 
     phases: list[Phase]
@@ -43,7 +43,7 @@ class Plan:
         return total
 
     def lr(self, epoch: int, step: int, num_steps: int) -> float:
-        """The learning rate of a step, one of `num_steps` of its epoch."""
+        """The learning rate of step `step` of an epoch with `num_steps` steps."""
         at = epoch + step / num_steps if self.schedule.iter_step else epoch
         return self.lr_scale * self.schedule(at)
 
@@ -51,12 +51,12 @@ class Plan:
 def make_plan(
     cfg: Config, phases: list[Phase], schedule: Any, records: RecordList, multigrid: bool
 ) -> Plan:
-    """How batches, ranks and the learning rate belong together."""
+    """Make the plan of a run from its phases, schedule, batch size and ranks."""
     steps = [len(order_of(cfg, phase, records)) for phase in phases]
     accumulate = accumulation(cfg, steps[0])
     global_batch = cfg.DATASET.batch_size * dist.world_size()
     schedule = schedule.with_epoch_size(steps[0] * global_batch)
-    # The rates of a multigrid plan are those of the plain batch, whatever the batch of a phase.
+    # The scale belongs to the plain batch size, even where a multigrid phase uses another.
     lr_scale = linear_scale(schedule.reference_batch_size, global_batch * accumulate)
     table = ""
     if multigrid:
@@ -73,7 +73,8 @@ def accumulation(cfg: Config, num_steps: int) -> int:
     """Batches per optimizer step, from GRADIENT_ACCUMULATION.global_batch_size.
 
     Raises:
-        ConfigError: it is no multiple of ranks x batch size, or an epoch is too short for one step.
+        ConfigError: it is not a multiple of ranks x batch size, or an epoch is too short for one
+            step.
     """
     if cfg.GRADIENT_ACCUMULATION is None:
         return 1

@@ -1,4 +1,4 @@
-"""Everything a training run needs, built once from its config and restored where it resumes."""
+"""Everything a training run needs, built once from its config, and restored on a resume."""
 
 import shlex
 import time
@@ -39,7 +39,7 @@ logger = log.logger
 
 @dataclass(frozen=True)
 class Options:
-    """How a training was asked for, in addition to its config.
+    """What was requested for a training run, besides its config.
 
     Args:
         validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
@@ -77,9 +77,9 @@ class Run:
     Args:
         network: what a step calls: the model, or its data-parallel form.
         mix: the batch mixer, or None.
-        ema: moves the average of the weights, or None.
+        ema: updates the moving average of the weights, or None.
         class_weights: factors on the loss of each class [K], or None.
-        began: seconds on the clock when the run began, minus the time it was interrupted.
+        began: `time.perf_counter()` when the run began (s), as if it had not been interrupted.
     """
 
     cfg: Config
@@ -116,10 +116,10 @@ class Run:
 
 
 def prepare(cfg: Config, options: Options) -> Run:
-    """Build everything a run needs, log what it is, and restore what is resumed.
+    """Build everything a run needs, log what it is, and restore the state of a resumed run.
 
     Raises:
-        ConfigError, DatasetError, WeightsError: what is missing or does not fit.
+        ConfigError, DatasetError, WeightsError: something is missing or does not fit.
     """
     if cfg.OPTIMIZER is None:
         raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
@@ -184,7 +184,7 @@ def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Pha
 def trainable(
     cfg: Config, model: Recognizer, recipe: Any, classes: Classes
 ) -> tuple[Any, TrainState]:
-    """(what a step calls, the state of training): optimizer, precision, form for many ranks.
+    """Return (what a step calls, the state of training), ready for the precision and the ranks.
 
     Raises:
         ConfigError: `sync_bn` without GPUs.
@@ -247,7 +247,7 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
 
 
 def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: Classes) -> bool:
-    """Load the weights that training starts from, freeze what stays fixed, and log the account.
+    """Load the weights that training starts from, freeze what stays fixed, and log the result.
 
     Returns:
         whether a file was loaded.
@@ -280,7 +280,7 @@ def run_flags(options: Options) -> str:
 def restore(
     cfg: Config, state: TrainState, folder: Path, resume: str | None, num_epochs: int
 ) -> bool:
-    """Restore what is resumed; returns whether there was something."""
+    """Restore the state to resume from, if any; return whether there was one."""
     if resume:
         path = find_resume(folder, cfg.model_name, resume)
         if path is None:
@@ -311,6 +311,3 @@ def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
         leftover.unlink()
     if not resumed:
         (folder / best_validation.FILE).unlink(missing_ok=True)
-
-
-# --- announcing ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Start a training from the weights of a model, of other classes too."""
+"""Start a training from the weights of a model, even one for other classes."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,19 +23,19 @@ def load_weights(
 ) -> list[str]:
     """Load the weights that training starts from.
 
-    All tensors must fit, except a classifier of other classes, which is re-initialized. With
+    All tensors must fit, except a classifier for other classes, which is re-initialized. With
     `keep_rows: by_name` in the head, the rows of classes with the same name are kept.
 
     Args:
-        arrays: of the file at `path`.
+        arrays: the tensors in the file at `path`.
         file_names: class names of the file, None where unknown.
         data_names: class names of the data, None where unknown.
 
     Returns:
-        the account of the tensors as text.
+        lines of text: what became of the tensors, then each classifier that was re-initialized.
 
     Raises:
-        WeightsError: anything else does not fit; nothing was loaded.
+        WeightsError: any other tensor does not fit; nothing was loaded.
     """
     lines, new_tensors, tensors = [], {}, model.state_dict()
     for layer, head in classifiers(model).items():
@@ -65,7 +65,7 @@ def load_weights(
 
 
 def differ(file_names: Names, data_names: Names) -> bool:
-    """Whether both names are known and not the same in the same order."""
+    """Whether both lists of names are known, and differ in a name or in the order."""
     if file_names is None or data_names is None:
         return False
     return list(file_names) != list(data_names)
@@ -142,7 +142,7 @@ def _load(
 
 
 def random_start_text(cfg: Config) -> str:
-    """That a run starts from random weights, and how it would start from others."""
+    """The message that a run starts from random weights, and how to start from others."""
     part = cfg.MODEL.args.get("backbone")
     backbone = ""
     if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():

@@ -1,4 +1,4 @@
-"""Testing a weight file: numbers on the log, and a score file with a row per video."""
+"""Testing a weight file: numbers in the log, and a score file with a row per video."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ class ScoreRows:
         multi_label: keep the best `TAGS` classes instead of the probabilities of all classes.
 
     Attributes:
-        rows: of all ranks after `merge`, in the order of the list.
+        rows: after `merge`, the rows of all ranks in the order of the list.
     """
 
     def __init__(self, multi_label: bool):

@@ -32,7 +32,7 @@ logger = log.logger
 
 
 def train_epoch(run: Run) -> None:
-    """Train the rest of the current epoch; returns early, with the state saved, on a stop."""
+    """Train the rest of the current epoch; on a stop signal, save the state and return early."""
     state, progress = run.state, run.state.progress
     epoch = progress.epoch
     enter_phase(run, epoch)
@@ -47,7 +47,7 @@ def train_epoch(run: Run) -> None:
         updates = (step + 1) % run.plan.accumulate == 0
         numbers = train_step(run, loaded, epoch, step, updates)
 
-        # Numbers of the step, and a stop where one was asked for.
+        # Log the numbers of the step, and stop if that was requested.
         epoch_log.step(epoch, step, numbers, clips=len(loaded.batch["label"]))
         if run.stop.agreed(progress.step // run.plan.accumulate, updates):
             epoch_log.close()
@@ -58,7 +58,7 @@ def train_epoch(run: Run) -> None:
 
 
 def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -> dict[str, float]:
-    """One batch forward and backward; `updates` also moves the weights.
+    """Run one batch forward and backward; with `updates`, also the optimizer step.
 
     Returns:
         the loss and the other numbers of the step.
@@ -68,7 +68,7 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
     """
     cfg, state = run.cfg, run.state
 
-    # Random numbers belong to the step: a resumed run draws what the first one drew.
+    # Random numbers depend only on seed, epoch, step and rank: a resumed run draws the same.
     rng = np.random.default_rng((cfg.seed, epoch, step, dist.rank()))
     paddle.seed(int(rng.integers(2**31)))
     batch = make_batch(run, loaded, epoch, rng)
@@ -86,7 +86,7 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
             keep_evidence(run.folder, failed, files, state.model_arrays(), loaded.batch)
         state.scaler.scale(losses["loss"] / run.plan.accumulate).backward()
 
-    # What the last batches of an epoch leave of an accumulation is dropped, as in the reference.
+    # An accumulation that is incomplete at the end of an epoch is dropped, as in the reference.
     if updates:
         update_weights(run, epoch, step)
     others = {name: float(value) for name, value in losses.items() if name != "loss"}
@@ -122,7 +122,7 @@ def update_weights(run: Run, epoch: int, step: int) -> None:
 
 
 def enter_phase(run: Run, epoch: int) -> None:
-    """Set loader and model as the phase of this epoch asks; nothing changes inside a phase."""
+    """Set up loader and model for the phase of this epoch; nothing changes inside a phase."""
     phases = run.plan.phases
     number, phase = next((i, p) for i, p in enumerate(phases) if p.first <= epoch < p.end)
     run.data.loader.order = order_of(run.cfg, phase, run.data.records)
@@ -148,7 +148,7 @@ def enter_phase(run: Run, epoch: int) -> None:
 
 
 def count_failures(run: Run, loaded: Loaded) -> None:
-    """Count the files of a batch that failed and those without audio, or stop at them."""
+    """Count files that failed and files without audio; without `replace`, stop at a failed one."""
     run.data.missing_audio.add(loaded.batch)
     if run.data.loader.dataset.replace:
         run.data.failures.add(loaded)
@@ -160,7 +160,7 @@ def count_failures(run: Run, loaded: Loaded) -> None:
 
 
 def finish_epoch(run: Run) -> None:
-    """Validate where it is due, keep the best model, write the checkpoints of the epoch."""
+    """Validate if it is due, keep the best model, write the checkpoints of the epoch."""
     cfg, state, progress = run.cfg, run.state, run.state.progress
     done = progress.epoch + 1
     average_buffers(state.model, state.average)
@@ -180,13 +180,13 @@ def finish_epoch(run: Run) -> None:
 
 
 def validate_and_keep_best(run: Run, done: int) -> None:
-    """Validate after `done` epochs, and write the model where it is the best so far."""
+    """Validate after `done` epochs, and write the model if it is the best so far."""
     progress = run.state.progress
     hardest = HardestClips()
     with averaged(run):
         result = validate_epoch(run, done, hardest)
     score, loss = result.score, result.numbers["loss"]
-    # Of equal scores the lower loss is the better model.
+    # Of two models with equal scores, the one with the lower loss is better.
     best = (
         progress.best is None
         or progress.best_loss is None
@@ -234,7 +234,10 @@ def validate_epoch(run: Run, done: int, hardest: HardestClips) -> Evaluation:
 
 
 def early_stop_due(run: Run) -> bool:
-    """Whether EARLY_STOPPING ends the run here; depends on saved state alone, so a resume knows."""
+    """Whether EARLY_STOPPING ends the run here.
+
+    It depends on saved state alone, so a resumed run decides the same.
+    """
     stopping = run.cfg.EARLY_STOPPING
     if stopping is None or run.data.valid is None:
         return False
@@ -242,7 +245,7 @@ def early_stop_due(run: Run) -> bool:
 
 
 def averaged(run: Run) -> contextlib.AbstractContextManager:
-    """Inside, the model has the average of its weights, where the run keeps one."""
+    """Inside the block, the model has its averaged weights, if the run keeps an average."""
     average = run.state.average
     if average is None:
         return contextlib.nullcontext()
@@ -252,11 +255,12 @@ def averaged(run: Run) -> contextlib.AbstractContextManager:
 def update_statistics(run: Run, done: int) -> None:
     """Precise batch-norm statistics for the weights after `done` epochs.
 
-    They come from clips of the phase that ends there. The teacher of a distillation keeps its own.
+    They come from clips of the phase of the last of these epochs. The teacher of a distillation
+    keeps its own statistics.
     """
     cfg, model = run.cfg, run.state.model.evaluated
     assert cfg.PRECISEBN is not None
-    # A pathway may be dropped at random.
+    # Seeded, because the forward pass may drop a pathway at random.
     rng = np.random.default_rng((cfg.seed, done, dist.rank()))
     paddle.seed(int(rng.integers(2**31)))
     loader = run.data.loader

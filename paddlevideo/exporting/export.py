@@ -97,8 +97,8 @@ def export_finished(cfg: Config, progress: Progress) -> Path:
     This is the best model, or the last one of a run without validation.
 
     Raises:
-        ExportError: it failed; the message explains that the training is complete, and how to
-            export later.
+        ExportError: the export failed; the message explains that the training is complete, and how
+            to export later.
     """
     which = "best" if progress.best is not None else f"epoch_{progress.epoch:05d}"
     weights = f"{cfg.folder}/{cfg.model_name}_{which}.pdparams"
@@ -114,7 +114,7 @@ def export_finished(cfg: Config, progress: Progress) -> Path:
 
 
 def program_inputs(cfg: Config, model: Recognizer) -> tuple[dict[str, InputSpec], Arrays]:
-    """Find out what a program has to take.
+    """Find out which inputs the exported program takes.
 
     Returns:
         the inputs, by name, with None for free sizes (the batch, and sizes that PIPELINE.test does
@@ -198,7 +198,7 @@ def _write_programs(formats: Sequence[str], job: Job) -> None:
         if kinds:
             logger.info(f"writing {' and '.join(kinds)} ...")
             program.run(replace(job, onnx="onnx" in kinds), pir)
-    # An ONNX program is converted from a .pdmodel, which was perhaps not requested.
+    # An ONNX program is converted from a .pdmodel, which may not have been requested.
     requested = {stem.name + suffix for kind in formats for suffix in PROGRAM_FILES[kind]}
     for file in stem.parent.iterdir():
         if file.name not in requested:
@@ -206,10 +206,13 @@ def _write_programs(formats: Sequence[str], job: Job) -> None:
 
 
 def _verify(file: Path, golden: Arrays, logits: np.ndarray) -> float:
-    """Run a program on both golden samples and on one; returns the larger relative difference.
+    """Run a program on both golden samples, and on the first alone.
+
+    Returns:
+        the larger relative difference of the logits.
 
     Raises:
-        ExportError: it is above the tolerance.
+        ExportError: the difference is above the tolerance.
     """
     backend = open_backend(file, available_readers(file.suffix)[0], device="cpu")
     first = {key: array[:1] for key, array in golden.items()}
@@ -272,7 +275,7 @@ def _kept_files(
 
 @contextmanager
 def _on_cpu() -> Iterator[None]:
-    """Compute on the CPU inside. Reference logits come from there: GPU models round differently."""
+    """Compute on the CPU inside the block, so that GPUs do not change the reference logits."""
     before = paddle.get_device()
     paddle.set_device("cpu")
     try:

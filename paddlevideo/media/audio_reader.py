@@ -18,10 +18,10 @@ from av.audio.frame import AudioFrame
 from paddlevideo.media.containers import list_video_streams, num_threads, open_container
 from paddlevideo.sample import DecodeError
 
-# Containers whose packets have exact times after a seek. A bare mp3 only estimates its position.
+# Containers whose packets have exact times after a seek. In a bare mp3 the position is an estimate.
 SEEKABLE = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "wav"}
 SEEK_FROM = 2.0  # s; decoding up to here is faster than seeking
-WARM_UP = 0.5  # s decoded before a span, for codecs whose packets depend on those before
+WARM_UP = 0.5  # s decoded before a span, for codecs whose packets depend on earlier ones
 MAX_JITTER = 0.1  # s that a time stamp may differ from the count of samples; more is a gap
 MAX_ROUNDING = 0.001  # s; Matroska and others store time stamps in milliseconds
 MAX_GAP = 30.0  # s; a longer gap means a broken time stamp
@@ -42,7 +42,7 @@ def open_audio(path: str, stream: int | None = None) -> Iterator["AudioReader"]:
         stream: which audio stream, counted from 0; None is the first.
 
     Raises:
-        NoAudioError: the file has no such audio stream, or no sample in it.
+        NoAudioError: the file has no such audio stream, or the stream is empty.
         DecodeError: not a media file, or damaged.
     """
     with open_container(path) as container:
@@ -62,7 +62,7 @@ class AudioReader:
     Attributes:
         sample_rate: as stored (Hz).
         num_channels: of the first samples.
-        span_sec: begin and end (s) of the last decoded frame, for messages.
+        span_sec: start and end (s) of the last decoded frame, for messages.
     """
 
     def __init__(self, path: str, container: Any, stream: Any, number: int):
@@ -89,8 +89,8 @@ class AudioReader:
     def chunks(self, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
         """Yield the samples `first` .. `last` - 1 in chunks, float32 [channels, n].
 
-        Zeros fill gaps, and the time before the audio begins. Where the audio ends before `last`,
-        the chunks end too.
+        Zeros fill gaps, and the time before the audio begins. If the audio ends before `last`,
+        the chunks end there.
 
         Raises:
             DecodeError: damaged within these samples, or cut short.

@@ -19,7 +19,7 @@ from paddlevideo.sample import DecodeError
 
 # Frames per second, to give times to the frames of a file that states no frame rate.
 FALLBACK_FPS = 25.0
-# Lists round their times: a frame that is this much (s) before a boundary counts as on it.
+# Lists round their times: a frame at most this long (s) before a boundary counts as on it.
 TIME_TOLERANCE = 1e-6
 
 FrameTransform = Callable[[np.ndarray], np.ndarray]
@@ -57,7 +57,7 @@ class Clip(Protocol):
 
         Args:
             indices: integers [T], in any order and with repeats.
-            each: maps one frame uint8 [H, W, 3] to what is kept of it, all of one shape. It runs
+            each: maps one frame uint8 [H, W, 3] to what is kept of it, always of one shape. It runs
                 as soon as a frame is decoded, so that the full-size frames of a long read are
                 never in memory together.
 
@@ -83,7 +83,7 @@ class Reader(Protocol):
     fps: float
 
     def times(self) -> np.ndarray:
-        """Return the seconds of each frame after the first one, float64 [num_frames].
+        """Return the time of each frame (s), 0 for the first one: float64 [num_frames].
 
         Raises:
             DecodeError: the frames have no times.
@@ -104,7 +104,7 @@ class Canvas:
 
     Attributes:
         wanted: numbers of the frames to decode, sorted and without repeats.
-        missing: those of `wanted` that are not put yet.
+        missing: those of `wanted` that have not been put yet.
         frames: uint8 [T, ...], None until the first frame is put.
     """
 
@@ -181,7 +181,7 @@ class VideoClip:
         """Return when each frame is shown, float64 [num_frames]; see `Clip.times`.
 
         Raises:
-            DecodeError: a folder of frames, which has no times.
+            DecodeError: the clip is a folder of frames, which has no times.
         """
         return self._reader.times()[self._first : self._first + self.num_frames]
 

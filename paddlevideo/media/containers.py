@@ -1,7 +1,7 @@
 """Open containers, and read exact frames of a video stream by number (PyAV).
 
-`PyAVReader` is the reader behind a `VideoClip`, whose contract clip.py states: `num_frames`, `fps`,
-`times()`, and `fill(canvas)`, which decodes the wanted frames and no more than they need.
+`PyAVReader` is the reader behind a `VideoClip`. It implements `Reader` in clip.py: `num_frames`,
+`fps`, `times()`, and `fill(canvas)`, which decodes only the wanted frames and those they need.
 
 It indexes the packets by demuxing, which decodes nothing. A wanted frame is decoded from the key
 frame before it, and each frame that the decoder returns on the way must be the one that the index
@@ -37,7 +37,7 @@ AUDIO_SUFFIXES = (
 
 
 def has_audio_suffix(path: str) -> bool:
-    """Return whether a file of this name may hold audio: an audio file, a feature or a video."""
+    """Return whether a file of this name may hold audio: audio, log-mel features or a video."""
     return os.path.splitext(path)[1].lower() in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
 
 
@@ -107,13 +107,13 @@ def _why_unreadable(path: str) -> str:
 
 
 def list_video_streams(container) -> list[Any]:
-    """Return the video streams of an open container without cover images, perhaps none."""
+    """Return the video streams of an open container except cover images; may be empty."""
     cover = av.stream.Disposition.attached_pic
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
 def video_streams(container) -> list[Any]:
-    """Return the video streams of an open container without cover images, ready to be decoded.
+    """Return the video streams of an open container except cover images, ready to be decoded.
 
     Raises:
         DecodeError: there is none, or no decoder for one.
@@ -153,14 +153,14 @@ def upright_rgb(frame, converter: VideoReformatter) -> np.ndarray:
 
 
 class PacketTable:
-    """Which packet each frame of a stream is in, and from which key frame it decodes.
+    """Which packet each frame of a stream is in, and from which key frame it is decoded.
 
     Attributes:
         pts: int64 [num_packets], packets in decoding order (time base of the stream).
         packet_of: pts -> number of its packet.
         shown: int64 [num_frames], sorted pts of the packets that give a frame.
         entry: int64 [num_frames], for each frame the packet of the key frame from which it
-            decodes; -1 where there is none.
+            is decoded; -1 where there is none.
     """
 
     def __init__(self, pts: np.ndarray, is_key: np.ndarray, is_shown: np.ndarray):
@@ -232,7 +232,7 @@ class PyAVReader:
         return table if len(table.shown) and table.entry.min() >= 0 else None
 
     def times(self) -> np.ndarray:
-        """Return the seconds of each frame after the first one, float64 [num_frames]."""
+        """Return the time of each frame (s), 0 for the first one: float64 [num_frames]."""
         if self._table is None:
             return np.arange(self.num_frames) / (self.fps or FALLBACK_FPS)
         return (self._table.shown - self._table.shown[0]) * float(self._stream.time_base)

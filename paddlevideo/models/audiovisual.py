@@ -1,4 +1,4 @@
-"""The recognizer of frames and audio, and the negative audio of its synchronization loss."""
+"""The recognizer of frames and audio, and the mismatched audio of its synchronization loss."""
 
 from typing import Annotated
 
@@ -115,7 +115,7 @@ class AudioVisualRecognizer(Recognizer):
         return problems
 
     def forward(self, inputs):
-        """Clips and audio -> logits [N, K]; in evaluation log-probabilities, as of `Recognizer3D`.
+        """Clips and audio -> logits [N, K]; in evaluation log-probabilities, as in `Recognizer3D`.
 
         Args:
             inputs: by the names of `inputs`. In training, the embeddings also need
@@ -187,7 +187,7 @@ class AudioVisualRecognizer(Recognizer):
         return pairs, has_audio(audio).unsqueeze(1)
 
     def _negatives(self, inputs):
-        """For each clip negative audio, and whether it can be distinguished from its own."""
+        """Negative audio for each clip, and whether it can be distinguished from its own."""
         if "epoch" not in inputs:
             raise ValueError(
                 "AudioVisualRecognizer takes 'epoch' together with 'audio_negative', because the "
@@ -240,11 +240,11 @@ def distinguishable(audio, negative):
 
 
 def negative_order(num_clips: int, hard_share: float) -> list[int]:
-    """The clip of a batch whose negative audio each clip gets.
+    """Choose the clip of the batch from which each clip gets its negative audio.
 
-    The first (1 - hard_share) of the clips, at least one, get that of the next clip (easy); the
-    last of them gets that of the first clip. The other clips get that of their own video (hard), as
-    in the authors' code. A single clip gets its own.
+    The first (1 - hard_share) of the clips, at least one, take it from the next clip (easy);
+    the last of them takes it from the first. The other clips keep that of their own video (hard),
+    as in the authors' code. So does a single clip.
 
     Args:
         num_clips: clips of the batch on a rank.

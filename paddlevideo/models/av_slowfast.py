@@ -104,7 +104,7 @@ class AVSlowFast(Backbone):
         self.out_channels = self._add_stages(widths, RESNET_DEPTHS[depth][1])
 
     def _absent_fusion(self):
-        """Prefixes of the fusion layers that other stage settings have and this network has not."""
+        """Prefixes of the fusion layers of other stage settings, which this network lacks."""
         return (
             *(f"s{n}_fuse." for n in range(1, 6) if n not in self._junctions),
             *(f"s{n}_fuse.avs." for n in self._junctions if n not in self.avs_stages),
@@ -160,7 +160,7 @@ class AVSlowFast(Backbone):
         Args:
             inputs: {"slow": float32 [N, 3, T/alpha, H, W], "fast": [N, 3, T, H, W], "audio":
                 [N, 1, Ta, F] with Ta time steps and F mel bins}. Embeddings also need
-                `audio_negative` [N, 1, Ta, F], for each clip audio that is not its own, and
+                `audio_negative` [N, 1, Ta, F], audio that is not the clip's own, and
                 `sync_valid` float32 [N], 0 where the two cannot be distinguished.
 
         Returns:
@@ -202,7 +202,7 @@ class AVSlowFast(Backbone):
         return {name: x * present[name].astype(x.dtype) for name, x in features.items()}, embeddings
 
     def _draw_kept(self, num_clips):
-        """DropPathway: [N or 1, 1, 1, 1, 1], 0 where audio is dropped; None where never."""
+        """DropPathway: [N or 1, 1, 1, 1, 1], 0 where audio is dropped; None if it never is."""
         if not self.training or self.drop_pathway == 0:
             return None
         draws = paddle.rand([num_clips if self.drop_per_sample else 1, 1, 1, 1, 1])

@@ -2,8 +2,9 @@
 
     recognizer = backbone + head
 
-A framework of a config (`MODEL.framework`) is a `Recognizer`, its backbone a `Backbone`, its head a
-`Head`. Each question has a default here, so nobody needs to know which model answers:
+The `MODEL.framework` of a config is a `Recognizer`, its backbone is a `Backbone`, and its head is a
+`Head`. The attributes and methods below have defaults, so that a caller need not know which model
+it has:
 
 | asked by                | attribute or method                                                    |
 | ---                     | ---                                                                    |
@@ -47,7 +48,7 @@ class Backbone(nn.Layer):
     unused_pretrained: tuple[str, ...] = ()
 
     def pretrained_name(self, name: str) -> str:
-        """The name in this backbone of a tensor of a weight file; by default the same name."""
+        """Map a tensor's name in a weight file to its name here; by default they are the same."""
         return name
 
 
@@ -58,7 +59,7 @@ class Head(nn.Layer):
         num_classes: K, the width of the logits.
         label_smoothing: of the training loss.
         class_layer: name of the linear layer that has a row of weights per class.
-        keep_rows: "by_name" keeps the rows of a checkpoint's classes that have the same name.
+        keep_rows: "by_name" keeps a checkpoint's rows of classes whose names the data has too.
     """
 
     num_classes: int
@@ -89,7 +90,7 @@ class Recognizer(nn.Layer):
         modalities: {modality: names of its inputs}; a modality is scored alone by setting the
             inputs of the others to zero. Empty for models of one modality.
         frozen_prefixes: prefixes of the names of tensors that training does not change.
-        feature_input: what `frame_features` takes: single frames, clips, or None without it.
+        feature_input: whether `frame_features` takes single frames or clips; None without it.
         sync_stages: stages with audio-visual embeddings, see `AudioVisualRecognizer`.
     """
 
@@ -122,7 +123,7 @@ class Recognizer(nn.Layer):
 
     @property
     def train_inputs(self) -> tuple[str, ...]:
-        """Names of what `forward` takes in training, where the batch has them."""
+        """Names of what `forward` takes in training; those that a batch lacks are left out."""
         return tuple(self.inputs)
 
     @property
@@ -204,7 +205,7 @@ class Recognizer(nn.Layer):
 
     @property
     def feature_size(self) -> int:
-        """D of `frame_features`."""
+        """Length D of the vectors that `frame_features` returns."""
         raise ValueError(f"{type(self).__name__} has no features of frames")
 
     def frame_features(self, inputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
@@ -274,7 +275,10 @@ def multi_label_losses(logits: paddle.Tensor, batch: Mapping[str, Any]) -> Losse
 
 
 def mixed_labels(batch: Mapping[str, Any]) -> paddle.Tensor:
-    """Multi-label targets float32 [N, K]; the loss is linear in them, so mixing mixes labels."""
+    """Multi-label targets float32 [N, K]; of a mixed batch, the mixed labels.
+
+    Their loss is the mixed loss, because the loss is linear in the labels.
+    """
     if "lam" not in batch:
         return batch["label"].astype("float32")
     lam = batch["lam"].flatten()[0]

@@ -63,7 +63,7 @@ class Role:
 
     @staticmethod
     def further_parameters(given: Mapping) -> dict:
-        """The further arguments that a config may have: those of the framework it names."""
+        """The other arguments that a config may have: those of the framework that it names."""
         try:
             return lookup("framework", str(given.get("framework", "Recognizer2D"))).parameters()
         except KeyError:  # __init__ reports the unknown framework
@@ -85,11 +85,11 @@ Loss = Annotated[Any, Kind("distillation_loss")]
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a config.
+    """The `loss` section of a config.
 
     Args:
         Train: losses that training minimizes, summed.
-        Val: empty or the student's cross entropy, which validation reports in every case.
+        Val: empty or the student's cross entropy, which validation reports in any case.
     """
 
     Train: list[Loss]
@@ -108,7 +108,7 @@ class RecognizerDistillation(Recognizer):
     Attributes:
         Teacher, Student: the recognizers; the tensors of a weight file are named `Teacher.*` and
             `Student.*`.
-        student: the recognizer that is evaluated, exported, and saved alone.
+        student: the recognizer that is evaluated, exported, and also saved on its own.
         train_losses: training losses by their names in the log.
         inputs: those of the student; a pipeline provides them in training too.
 
@@ -306,10 +306,10 @@ def loss_name(loss: Any) -> str:
 def clip_for(name: str, model: Recognizer, inputs: dict, num_frames: int | None = None) -> dict:
     """The clip of one model, made from the clip that all models share.
 
-    Of S frames `num_frames` are taken: the middles of as many equal parts. Frames
-    [N, S, 3, H, W] and pathways (fast [N, 3, T, H, W], slow with every alpha-th of its frames) are
-    converted to each other, so a model over frames can learn from one over clips. Other inputs are
-    passed unchanged.
+    From S frames, `num_frames` are taken: the clip is divided into that many equal parts, and the
+    middle frame of each is used. Frames [N, S, 3, H, W] and pathways (fast [N, 3, T, H, W], slow
+    with every alpha-th of its frames) are converted to each other, so a model over frames can learn
+    from one over clips. Other inputs are passed unchanged.
 
     Args:
         name: of the model, for messages.

@@ -57,7 +57,8 @@ def norm(channels, splits, scale=1.0):
 def relu(x):
     """ReLU, in place in dynamic mode; this saves an allocation.
 
-    It follows sums and batch norms only, and their gradients do not need their outputs.
+    It may be in place because it follows only sums and batch norms, whose gradients do not need
+    their outputs.
     """
     return F.relu_(x) if paddle.in_dynamic_mode() else F.relu(x)
 

@@ -1,7 +1,7 @@
 """Taggers: multi-label recognizers of frame features, as one network or as a mixture of networks.
 
 Paper: Lin, Xiao and Fan 2018, "NeXtVLAD: An Efficient Neural Network to Aggregate Frame-level
-Features for Large-scale Video Classification"; section 3.3 has the mixture.
+Features for Large-scale Video Classification"; section 3.3 describes the mixture.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ class VideoTagger(Recognizer):
     """A multi-label network over the features of a video's frames.
 
     Args:
-        backbone: the features that its `inputs` name -> descriptor [N, C].
+        backbone: the features named by its `inputs` -> descriptor [N, C].
         head: descriptor -> logits [N, K].
     """
 

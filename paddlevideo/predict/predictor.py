@@ -37,9 +37,9 @@ from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, read_manifest
 from paddlevideo.sample import Arrays, Record, Sample
 
-# Bytes of input in one run. The activations of a network take about twenty times as much.
+# Limit on the bytes of input in one run. Activations take about twenty times as much.
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
-# Bytes of decoded views that wait for a run.
+# Limit on the bytes of decoded views that wait for a run.
 WAIT_BYTES = 1 << 30
 
 Modalities = Mapping[str, Sequence[str]]
@@ -51,8 +51,8 @@ class Predictor:
     Args:
         model: an exported folder; a .pdmodel, .json or .onnx file; a built `Recognizer` (with
             `config`); None for the model of `config` with `weights`.
-        config: a config, or its path. It is needed without a model.yaml next to the model.
-            Otherwise its PIPELINE.test replaces the exported one.
+        config: a config, or its path. It is required if there is no model.yaml next to the model;
+            otherwise its PIPELINE.test replaces the exported one.
         weights: the weight file, if `model` is None.
         backend: auto, paddle, tensorrt, onnxruntime, openvino or eager; see runtimes/choose.py.
         params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
@@ -65,8 +65,8 @@ class Predictor:
     Attributes:
         backend: runs the model; `backend.name` describes runtime and device.
         labels: name of each class; None if only ids are known.
-        multi_label: whether a video may have several classes; each score is then a probability of
-            its own.
+        multi_label: whether a video may have several classes; each score is then an
+            independent probability.
         modalities: {modality: names of its inputs}; empty for a model of one modality.
         top_k: default number of classes of a result.
         views_per_step: clips in one run of the network.
@@ -92,7 +92,7 @@ class Predictor:
         model, manifest, labels = _model_of(model, cfg, weights)
         cfg = _config_of(cfg, manifest, model)
         built = isinstance(model, paddle.nn.Layer)
-        # The framework of the config answers for a program without a model.yaml.
+        # A program without a model.yaml has the properties of the framework in the config.
         source: Any = manifest or (model if built else lookup("framework", cfg.MODEL.name).make)
         self._view_average = source.view_average
         self.multi_label: bool = source.multi_label

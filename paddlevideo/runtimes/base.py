@@ -37,7 +37,7 @@ class Options:
     Args:
         device: auto, cpu, gpu or gpu:<number>. auto is a GPU if the runtime can use one; a built
             model stays on Paddle's current device.
-        precision: fp16 is bfloat16 on a CPU; int8 is not supported.
+        precision: fp16 means bfloat16 on a CPU; int8 is not supported.
         threads: compute threads on a CPU; None for all cores that this process may use.
         max_batch: the largest number of clips in one `run`.
         gpu_mem: initial GPU memory pool (MB).
@@ -95,8 +95,9 @@ class Options:
 class Backend:
     """A runtime. An instance is an opened program or model that is ready to run.
 
-    A subclass has a file of its own in this folder and is found by its `kind`. It takes
-    `(program, options)`, a `Program` or, with `runs_models`, a built model.
+    A subclass has a file of its own in this folder and is found by its `kind`. It is
+    created from `(program, options)`; the program is a `Program` or, with `runs_models`, a built
+    model.
 
     Attributes:
         kind: name of the runtime, as `--backend` takes it.
@@ -169,8 +170,8 @@ def _fits(array: np.ndarray, spec: InputSpec) -> bool:
 def reason(error: BaseException) -> str:
     """The most useful line of an error message of a C++ library.
 
-    That is the line which starts with an error class in brackets, as in Paddle's messages, else
-    the last line.
+    That is the line that starts with an error class in parentheses, as in Paddle's messages, or
+    else the last line.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("(")]

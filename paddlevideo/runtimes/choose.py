@@ -72,7 +72,7 @@ def available_readers(suffix: str) -> list[str]:
 
 
 def require(kind: str) -> None:
-    """Check that this machine can run a kind.
+    """Check that this machine can run a kind of runtime.
 
     Raises:
         BackendError: it cannot; the message names what is missing and what is available.
@@ -167,8 +167,8 @@ def find_program(path: Path, kind: str = "auto", params_file: str | Path | None 
                 "give the exported folder, or both the program and its .pdiparams"
             )
     inputs: dict[str, InputSpec] = {}
-    # A program that the manifest does not list, but with a listed stem, is left over from an export
-    # of other weights; `check_files` refuses it.
+    # A program that is not in the manifest, although its stem is, is left over from an export of
+    # other weights; `check_files` refuses it.
     if manifest and (path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}):
         check_files(manifest, [f for f in files if f.parent == file.parent])
         inputs = dict(manifest.inputs)
