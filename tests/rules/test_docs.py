@@ -71,6 +71,23 @@ def test_links_lead_to_files_and_headings(root):
     assert anchors("# A page: `x` and more\n") == {"a-page-x-and-more"}
 
 
+# --- width --------------------------------------------------------------------------------------
+
+MAX_PROSE = 120  # columns; tables, code, and lines without a space to break at may be longer
+
+
+def long_lines(text: str) -> list[str]:
+    prose = re.sub(r"\]\([^)]*\)", "]", FENCE.sub("", text)).splitlines()
+    return [line for line in prose if len(line) > MAX_PROSE and line.lstrip()[0] not in "|!<"]
+
+
+def test_prose_is_wrapped(root):
+    pages = texts(root, ".md").items()
+    found = [f"{name}: {line}" for name, text in pages for line in long_lines(text)]
+    assert not found, "\n" + "\n".join(found)
+    assert long_lines("a " * 61 + "\n| " + "b " * 99) == ["a " * 61]
+
+
 # --- file names ---------------------------------------------------------------------------------
 
 NAMED = re.compile(

@@ -70,8 +70,8 @@ def main() -> int:
     if args.write is None:
         print(diagram, end="")
         return 0
-    before, _, rest = args.write.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
+    before, rest = args.write.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
     args.write.write_text(before + BEGIN + diagram + END + after, encoding="utf-8")
     return 0
 
