@@ -6,7 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from tests.clips import random_frames
+from tests.clips import random_frames, write_clip
 
 
 def tone(seconds: float, rate: int = 16000, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
@@ -72,6 +72,48 @@ def write_audio(
     return path
 
 
+def write_six_streams(path: Path) -> Path:
+    """Write an MP4 file with a video, audio and subtitle stream, twice, and return its path.
+
+    Both videos have 75 frames at 25 per second and B-frames; they are 64 and 128 pixels wide. The
+    audio streams are `chirps(3, 8000)` and, in stereo, `chirps(3, 16000, seed=1)`, as AAC.
+    """
+    videos = path.with_suffix(".videos.mp4")
+    write_clip(videos, 75, options={"bf": "3", "g": "25"}, num_streams=2)
+    audio = [path.with_suffix(f".{number}.m4a") for number in range(2)]
+    write_audio(audio[0], chirps(3, 8000), 8000, "aac")
+    write_audio(audio[1], np.stack([chirps(3, 16000, seed=1)] * 2), 16000, "aac")
+    with (
+        av.open(str(path), "w") as target,
+        av.open(str(videos)) as video_source,
+        av.open(str(audio[0])) as first_audio,
+        av.open(str(audio[1])) as second_audio,
+    ):
+        copies, subtitles = [], []
+        for number, audio_source in enumerate((first_audio, second_audio)):
+            for source in (video_source.streams.video[number], audio_source.streams.audio[0]):
+                copies.append((source, target.add_stream_from_template(source)))
+            subtitles.append(target.add_stream("mov_text"))
+            # The encoder of subtitles does not open without a header.
+            subtitles[-1].codec_context.subtitle_header = b"[V4+ Styles]\nFormat: Name\n"
+        for source, stream in copies:
+            for packet in source.container.demux(source):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    target.mux(packet)
+            source.container.seek(0)
+        for stream in subtitles:
+            text = b"a line"
+            packet = av.Packet(len(text).to_bytes(2, "big") + text)
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts = packet.dts = 500
+            packet.duration = 1000
+            target.mux(packet)
+    for part in (videos, *audio):
+        part.unlink()
+    return path
+
+
 def _add_video(
     container,
     num_frames: int = 25,
@@ -79,19 +121,21 @@ def _add_video(
     start: float = 0.0,
     codec: str = "mpeg4",
     pts=None,
+    seed: int = 0,
 ):
     """Add a video stream and return the function that writes its frames.
 
     Args:
         start: time of the first frame (s).
         pts: timestamp of each frame (1 / fps s); None spaces them evenly.
+        seed: of the frames.
     """
     stream = container.add_stream(codec, rate=fps)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
     stream.codec_context.time_base = Fraction(1, fps)
 
     def write() -> None:
-        for number, image in enumerate(random_frames(num_frames)):
+        for number, image in enumerate(random_frames(num_frames, seed=seed)):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.time_base = Fraction(1, fps)
             frame.pts = (pts[number] if pts else number) + round(start * fps)

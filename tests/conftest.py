@@ -1,4 +1,4 @@
-"""Shared fixtures: reference files where a checkout has them, synthetic clips, a small config."""
+"""Common fixtures: synthetic clips and a small config."""
 
 import os
 from pathlib import Path
@@ -31,15 +31,6 @@ CLASSES = ("blue sky", "green", "红色")  # a space and another script, because
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of reference outputs and real clips; skips the test where it is absent."""
-    folder = ROOT.parent / "shared"
-    if not (folder / "parity").is_dir():
-        pytest.skip(f"no reference files: {folder.name}/parity is not next to the checkout")
-    return folder
 
 
 @pytest.fixture(autouse=True)

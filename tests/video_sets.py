@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from paddlevideo.curate.check import CheckOptions, CheckResult, check
 from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.probe import ProbeOptions
-from tests.audio_clips import write_audio
+from tests.audio_clips import chirps, write_audio, write_six_streams
 from tests.clips import random_frames, write_clip
 
 # Encoder options of transport streams: short groups of pictures, no B-frames.
@@ -281,6 +281,11 @@ def write_good_clips(root: Path) -> None:
     good_clip(two / "fragments.mp4", 14, 30, container_options=fragments)
     good_clip(two / "motion.avi", 15, 20, codec="mjpeg", pixel_format="yuvj420p")
     good_clip(two / "two.mp4", 16, 2)
+    hevc = {"bf": "3", "x265-params": "log-level=none:pools=1"}
+    good_clip(two / "hevc.mp4", 17, 10, codec="libx265", options=hevc)
+    write_six_streams(two / "six streams.mp4")
+    waveform, video = chirps(2, 44100), {"num_frames": 50, "seed": 18}
+    write_audio(one / "mp3.avi", waveform, 44100, "libmp3lame", video=video)
     # Clips of one still image may be equal without being copies.
     black = np.zeros((12, 48, 64, 3), np.uint8)
     write_clip(one / "black.mp4", 12, 48, 64, frames=black)

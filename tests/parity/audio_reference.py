@@ -1,6 +1,5 @@
 """Audio models with the references' weights, the cost of a forward pass, and comparisons."""
 
-import importlib.util
 import json
 import math
 from contextlib import ExitStack, contextmanager
@@ -14,33 +13,21 @@ from paddle import nn
 from paddlevideo.models.convert import convert_state_dict
 from paddlevideo.models.layers import Conv2D, Conv3D, SubBatchNorm3D
 from paddlevideo.weights import load_into
+from tests.parity.fill import torch_tensor
 
 
-def goldens(shared: Path) -> Path:
-    """Return the folder of the reference numbers."""
-    return shared / "parity" / "audio"
-
-
-def rule(shared: Path):
-    """Return the function (tensor name, shape) -> array that filled the reference's weights."""
-    spec = importlib.util.spec_from_file_location("audio_fill", goldens(shared) / "fill.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.value
-
-
-def manifest(shared: Path, name: str) -> dict:
+def manifest(goldens: Path, name: str) -> dict:
     """Return the names and shapes of the tensors of a reference model, and their counts."""
-    return json.loads((goldens(shared) / f"manifest_{name}.json").read_text())
+    return json.loads((goldens / "audio" / f"manifest_{name}.json").read_text())
 
 
-def fill(shared: Path, model, name: str, source: str) -> None:
+def fill(goldens: Path, model, name: str, source: str) -> None:
     """Load the reference's weights into a model through the converter.
 
     Every tensor of the reference must have a counterpart in the model and the other way round.
     """
-    reference, value = manifest(shared, name), rule(shared)
-    arrays = {key: value(key, tuple(shape)) for key, shape in reference["manifest"]}
+    reference = manifest(goldens, name)
+    arrays = {key: torch_tensor(key, shape) for key, shape in reference["manifest"]}
     account = load_into(model, convert_state_dict(arrays, source), name)
     assert len(account.loaded) == reference["tensors"] == len(arrays)
     assert num_parameters(model) == reference["parameters"]

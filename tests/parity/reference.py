@@ -1,6 +1,5 @@
 """Models with the weights of the reference, and comparison with its outputs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from paddlevideo.models.pp_tsn import ResNetTweaksTSN, ppTSNHead
 from paddlevideo.models.recognizer import Recognizer2D, Recognizer3D
 from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
 from paddlevideo.models.tsn import ResNet, TSNHead
+from tests.parity.fill import paddle_tensor
 
 # framework, (backbone, its arguments), (head, its arguments)
 FAMILIES = {
@@ -69,44 +69,32 @@ def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
     return {"slow": paddle.to_tensor(array[:, :, slow]), "fast": paddle.to_tensor(array)}
 
 
-def goldens(shared: Path) -> Path:
-    return shared / "parity" / "paddlevideo"
-
-
-def fill(shared: Path, model, tame: bool) -> None:
+def fill(model, tame: bool) -> None:
     """Set every tensor to the value that the fill rule computes from its name and shape."""
-    spec = importlib.util.spec_from_file_location("fill", goldens(shared) / "fill.py")
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
     arrays = {
-        name: rule.fill(name, tensor.shape, tame) for name, tensor in model.state_dict().items()
+        name: paddle_tensor(name, tensor.shape, tame) for name, tensor in model.state_dict().items()
     }
     assert model.set_state_dict(arrays) == ([], [])
 
 
-def check_names(shared: Path, family: str) -> None:
+def check_names(goldens: Path, family: str) -> None:
     """Assert that names, shapes and their order are those of a released file."""
-    manifest = json.loads((goldens(shared) / f"manifest_{family}.json").read_text())
+    manifest = json.loads((goldens / "paddlevideo" / f"manifest_{family}.json").read_text())
     model = build(family)
     ours = [
-        (name, list(tensor.shape), str(tensor.numpy().dtype))
+        [name, list(tensor.shape), str(tensor.numpy().dtype)]
         for name, tensor in model.state_dict().items()
     ]
-    assert ours == [
-        (entry["name"], entry["shape"], entry["dtype"].removeprefix("paddle."))
-        for entry in manifest
-    ]
+    assert ours == [entry[:3] for entry in manifest]
     trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    assert trained == {
-        entry["name"] for entry in manifest if entry["trainable_or_buffer"] == "trainable"
-    }
+    assert trained == {name for name, _, _, kind in manifest if kind == "trainable"}
 
 
-def check_logits(shared: Path, family: str, tame: bool) -> None:
+def check_logits(goldens: Path, family: str, tame: bool) -> None:
     """Assert that evaluation logits agree to 1e-4 of their standard deviation."""
-    golden = np.load(goldens(shared) / f"golden_{family}.npz")
+    golden = np.load(goldens / "paddlevideo" / f"golden_{family}.npz")
     model = build(family)
-    fill(shared, model, tame)
+    fill(model, tame)
     model.eval()
     frames = (
         np.random.default_rng(0)

@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 from paddlevideo.models.audio_resnet import AudioRecognizer, AudioResNet, ResNetAudio, TSNAudioHead
-from tests.parity.audio_reference import close, counted, fill, goldens
+from tests.parity.audio_reference import close, counted, fill
 
 BACKBONES = {
     "tsn_r18_audio": (AudioResNet, 18),
@@ -22,10 +22,10 @@ def build(name: str, average_clips="prob") -> AudioRecognizer:
 
 
 @pytest.mark.parametrize("name", ["tsn_r18_audio", "resnetaudio_r50"])
-def test_features_logits_and_averages(shared, name):
-    golden = np.load(goldens(shared) / f"golden_mmaction2_{name}.npz")
+def test_features_logits_and_averages(goldens, name):
+    golden = np.load(goldens / "audio" / f"golden_mmaction2_{name}.npz")
     model = build(name)
-    fill(shared, model, f"mmaction2_{name}", "mmaction2")
+    fill(goldens, model, f"mmaction2_{name}", "mmaction2")
     model.eval()
     x = np.random.default_rng(0).random(tuple(golden["input_shape"])).astype("float32")
     assert x.sum(dtype="float64") == pytest.approx(float(golden["input_sum"]))
@@ -35,7 +35,7 @@ def test_features_logits_and_averages(shared, name):
         log_p = model({"audio": x}).numpy()
         # Shares the backbone, and re-initializes the classifier.
         score = AudioRecognizer(model.backbone, model.head, "score")
-        fill(shared, score, f"mmaction2_{name}", "mmaction2")
+        fill(goldens, score, f"mmaction2_{name}", "mmaction2")
         score.eval()
         mean = score({"audio": x}).numpy()
         logits = score.head(features).numpy()
@@ -56,9 +56,9 @@ def test_features_logits_and_averages(shared, name):
         ("resnetaudio_r50", [1024, 16, 10], "3.358"),
     ],
 )
-def test_names_and_cost(shared, name, features, giga):
+def test_names_and_cost(goldens, name, features, giga):
     model = build(name)
-    fill(shared, model, f"mmaction2_{name}", "mmaction2")
+    fill(goldens, model, f"mmaction2_{name}", "mmaction2")
     model.eval()
     with counted() as multiplications:
         found = model.backbone(paddle.zeros([1, 1, 128, 80]))

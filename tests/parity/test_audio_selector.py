@@ -11,10 +11,8 @@ FIXED = 128
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return json.loads(
-        (shared / "parity" / "audio" / "selector_golden.json").read_text(encoding="utf-8")
-    )
+def golden(goldens):
+    return json.loads((goldens / "audio" / "selector_golden.json").read_text(encoding="utf-8"))
 
 
 def clips_of(row) -> np.ndarray:

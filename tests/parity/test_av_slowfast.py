@@ -16,7 +16,8 @@ from paddlevideo.losses import synchronisation_loss
 from paddlevideo.models.audiovisual import AudioVisualRecognizer, distinguishable
 from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead
 from paddlevideo.models.av_slowfast_layers import SyncProjection
-from tests.parity.audio_reference import close, counted, fill, goldens, rule
+from tests.parity.audio_reference import close, counted, fill
+from tests.parity.fill import torch_tensor
 
 CASES = {
     "4x16_r50": {},
@@ -32,9 +33,9 @@ def build(name: str, crop_size=224) -> AudioVisualRecognizer:
 
 
 @pytest.fixture(scope="module")
-def model(shared):
+def model(goldens):
     model = build("4x16_r50", crop_size=64)
-    fill(shared, model, "avslowfast_4x16_r50", "avslowfast")
+    fill(goldens, model, "avslowfast_4x16_r50", "avslowfast")
     return model
 
 
@@ -56,8 +57,8 @@ def frozen_norms(model):
             layer.eval()
 
 
-def test_logits(shared, model):
-    golden = np.load(goldens(shared) / "golden_avslowfast_4x16_r50.npz")
+def test_logits(goldens, model):
+    golden = np.load(goldens / "audio" / "golden_avslowfast_4x16_r50.npz")
     batch = clips(2, 64, 1, golden["slow_idx"])
     model.eval()
     with paddle.no_grad():
@@ -70,8 +71,8 @@ def test_logits(shared, model):
     np.testing.assert_allclose(np.exp(log_p), golden["s64_probs"], atol=1e-5)
 
 
-def test_features_of_each_stage(shared, model):
-    golden = np.load(goldens(shared) / "golden_avslowfast_4x16_r50.npz")
+def test_features_of_each_stage(goldens, model):
+    golden = np.load(goldens / "audio" / "golden_avslowfast_4x16_r50.npz")
     stats = ast.literal_eval(str(golden["stage_stats"]))
     model.eval()
     found, hooks = {}, []
@@ -96,8 +97,8 @@ def test_features_of_each_stage(shared, model):
 
 
 @pytest.mark.parametrize(("kept", "rate"), [("keep", 0.0), ("drop", 1.0)])
-def test_losses_of_a_training_step(shared, model, kept, rate):
-    golden = np.load(goldens(shared) / "golden_avs_loss.npz")
+def test_losses_of_a_training_step(goldens, model, kept, rate):
+    golden = np.load(goldens / "audio" / "golden_avs_loss.npz")
     frozen_norms(model)
     model.backbone.drop_pathway = rate
     with paddle.no_grad():
@@ -110,13 +111,13 @@ def test_losses_of_a_training_step(shared, model, kept, rate):
         )
 
 
-def test_loss_alone(shared):
-    golden, value = np.load(goldens(shared) / "golden_avs_loss.npz"), rule(shared)
+def test_loss_alone(goldens):
+    golden = np.load(goldens / "audio" / "golden_avs_loss.npz")
     projection = SyncProjection(640)
     for name in ("ref_fc", "query_fc"):
         layer = getattr(projection, name)
-        layer.weight.set_value(value(f"{name}.weight", (64, 640)).T.copy())
-        layer.bias.set_value(value(f"{name}.bias", (64,)))
+        layer.weight.set_value(torch_tensor(f"{name}.weight", (64, 640)).T.copy())
+        layer.bias.set_value(torch_tensor(f"{name}.bias", (64,)))
     rng = np.random.default_rng(0)
     shapes = ((4, 640, 4, 7, 7), (4, 640, 1, 4, 1), (4, 640, 1, 4, 1))
     visual, own, other = (
@@ -137,8 +138,8 @@ def test_loss_alone(shared):
         assert gradient == pytest.approx(float(golden[f"iso_grad_{name}_w_abs_sum"]), rel=1e-5)
 
 
-def test_distinguishable_pairs(shared):
-    golden = np.load(goldens(shared) / "golden_avs_loss.npz")
+def test_distinguishable_pairs(goldens):
+    golden = np.load(goldens / "audio" / "golden_avs_loss.npz")
     x = np.random.default_rng(0).standard_normal((5, 2, 1, 128, 80))
     x[1, 0] = 0
     x[2, 1] = x[2, 0]
@@ -148,8 +149,8 @@ def test_distinguishable_pairs(shared):
 
 
 @pytest.mark.parametrize("name", list(CASES)[1:])
-def test_names(shared, name):
-    fill(shared, build(name), f"avslowfast_{name}", "avslowfast")
+def test_names(goldens, name):
+    fill(goldens, build(name), f"avslowfast_{name}", "avslowfast")
 
 
 @pytest.mark.parametrize(

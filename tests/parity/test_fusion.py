@@ -17,8 +17,8 @@ NAMES = {"top1": "top1", "top5": "top5", "mean_class_accuracy": "mean_class"}
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return json.loads((shared / "parity" / "audio" / "fusion_golden.json").read_text())
+def golden(goldens):
+    return json.loads((goldens / "audio" / "fusion_golden.json").read_text())
 
 
 def case_name(a, b, soft):

@@ -10,8 +10,8 @@ LAM = 0.3  # share of the first labels in PaddleVideo's mixed batches
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    arrays = np.load(shared / "parity" / "paddlevideo" / "losses_golden.npz")
+def golden(goldens):
+    arrays = np.load(goldens / "paddlevideo" / "losses_golden.npz")
     return {name: arrays[name] for name in arrays.files}
 
 

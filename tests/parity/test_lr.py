@@ -14,8 +14,8 @@ from paddlevideo.solver.lr import CustomWarmupCosineDecay, CustomWarmupPiecewise
 
 
 @pytest.fixture(params=["slowfast.yaml", "pptsn.yaml", "slowfast_multigrid.yaml (no rebuild)"])
-def curve(request, shared):
-    path = shared / "parity" / "paddlevideo" / "schedule_golden.json"
+def curve(request, goldens):
+    path = goldens / "paddlevideo" / "schedule_golden.json"
     curve = json.loads(path.read_text())["lr_curves"][request.param]
     assert len(curve["lr"]) >= 20
     return curve

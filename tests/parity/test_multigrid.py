@@ -13,8 +13,8 @@ from tests.parts.solver.slowfast_multigrid import BASELINE, RULE, section, shape
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return json.loads((shared / "parity" / "paddlevideo" / "schedule_golden.json").read_text())
+def golden(goldens):
+    return json.loads((goldens / "paddlevideo" / "schedule_golden.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ NAMES = {"avg_hit_at_one": "hit_at_one", "avg_perr": "perr", "gap": "gap", "map"
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return json.loads((shared / "parity" / "nextvlad" / "metrics_golden.json").read_text())
+def golden(goldens):
+    return json.loads((goldens / "nextvlad" / "metrics_golden.json").read_text())
 
 
 def score(case, sizes, dtype="uint8"):

@@ -24,17 +24,20 @@ WITHOUT_GRADIENT = ("batch_norm_1.b_0", "batch_norm_3.b_0")
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    return np.load(shared / "parity" / "nextvlad" / "golden_nextvlad.npz")
+def golden(goldens):
+    arrays = {}
+    for name in ("golden_nextvlad", "steps_tiny_eval", "steps_tiny_train"):
+        arrays |= np.load(goldens / "nextvlad" / f"{name}.npz")
+    return arrays
 
 
 @pytest.fixture(scope="module")
-def manifest(shared):
-    return json.loads((shared / "parity" / "nextvlad" / "manifest_nextvlad.json").read_text())
+def manifest(goldens):
+    return json.loads((goldens / "nextvlad" / "manifest_nextvlad.json").read_text())
 
 
 def under(golden, prefix):
-    return {name[len(prefix) :]: golden[name] for name in golden.files if name.startswith(prefix)}
+    return {name[len(prefix) :]: golden[name] for name in golden if name.startswith(prefix)}
 
 
 def tagger(
@@ -68,7 +71,7 @@ def batch_of(golden, case: str, frames: int = 300, seed: int = 1) -> dict[str, p
     """The videos of a case, padded to `frames` with random values, which must have no effect."""
     rng, videos = (
         np.random.default_rng(seed),
-        sum(name.startswith(f"{case}/rgb") for name in golden.files),
+        sum(name.startswith(f"{case}/rgb") for name in golden),
     )
     batch = {"num_frames": [len(golden[f"{case}/rgb{i}"]) for i in range(videos)]}
     for name in ("rgb", "audio"):
@@ -92,7 +95,7 @@ def case(request, golden, manifest):
         model.train()
     else:
         model.eval()
-    if f"{request.param}/drop_mask" in golden.files:
+    if f"{request.param}/drop_mask" in golden:
         mask = paddle.to_tensor(golden[f"{request.param}/drop_mask"].astype("float32"))
         # The mask of the golden; downscale_in_infer does not rescale in training.
         model.head.dropout.forward = lambda x: x * mask

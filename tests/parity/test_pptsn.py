@@ -5,10 +5,10 @@ import pytest
 from tests.parity.reference import check_logits, check_names
 
 
-def test_names_and_shapes(shared):
-    check_names(shared, "pptsn")
+def test_names_and_shapes(goldens):
+    check_names(goldens, "pptsn")
 
 
 @pytest.mark.parametrize("tame", [False, True])
-def test_logits(shared, tame):
-    check_logits(shared, "pptsn", tame)
+def test_logits(goldens, tame):
+    check_logits(goldens, "pptsn", tame)

@@ -12,8 +12,8 @@ KEYS = ("select_left", "linspace_sample", "dense_sample", "frame_interval")
 
 
 @pytest.fixture(scope="module")
-def rows(shared):
-    return json.loads(str(np.load(shared / "parity/paddlevideo/transforms_golden.npz")["sampler"]))
+def rows(goldens):
+    return json.loads(str(np.load(goldens / "paddlevideo/sampler_golden.npz")["sampler"]))
 
 
 def sampled(row):

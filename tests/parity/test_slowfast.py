@@ -6,15 +6,15 @@ import numpy as np
 import paddle
 import pytest
 
-from tests.parity.reference import build, check_names, fill, goldens, inputs_of
+from tests.parity.reference import build, check_names, fill, inputs_of
 
 FAMILIES = ("slowfast", "slowfast_multigrid")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def case(request, shared):
+def case(request, goldens):
     """(model, golden, inputs)"""
-    golden = np.load(goldens(shared) / f"golden_{request.param}.npz")
+    golden = np.load(goldens / "paddlevideo" / f"golden_{request.param}.npz")
     model = build(request.param, **json.loads(str(golden["public/head"])))
     fast = (
         np.random.default_rng(0)
@@ -26,14 +26,14 @@ def case(request, shared):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_names_and_shapes(shared, family):
-    check_names(shared, family)
+def test_names_and_shapes(goldens, family):
+    check_names(goldens, family)
 
 
 @pytest.mark.parametrize("tame", [False, True])
-def test_probabilities(shared, case, tame):
+def test_probabilities(case, tame):
     model, golden, inputs = case
-    fill(shared, model, tame)
+    fill(model, tame)
     model.eval()
     with paddle.no_grad():
         log_p = model(inputs).numpy()
@@ -41,10 +41,10 @@ def test_probabilities(shared, case, tame):
     np.testing.assert_allclose(np.exp(log_p), expected, rtol=0, atol=1e-4 * expected.std())
 
 
-def test_logits(shared, case):
+def test_logits(case):
     """Logits of each position; mean and std of the feature maps."""
     model, golden, inputs = case
-    fill(shared, model, tame=False)
+    fill(model, tame=False)
     model.eval()
     positions = []
     hook = model.head.projection.register_forward_post_hook(lambda layer, x, y: positions.append(y))

@@ -14,8 +14,8 @@ from paddlevideo.sample import DecodeError
 
 
 @pytest.fixture(scope="module")
-def folder(shared):
-    return shared / "parity" / "nextvlad"
+def folder(goldens):
+    return goldens / "nextvlad"
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,17 @@ def test_encodes_the_same_bytes(folder):
         ("trunc", "byte 358267: the record extends 10 bytes past the end of the file"),
     ],
 )
-def test_rejects_damaged_files(folder, name, message):
+def test_rejects_damaged_files(folder, tmp_path, name, message):
+    """A bit of the first payload is flipped, or the last 10 bytes are missing."""
+    data = bytearray((folder / "small.tfrecord").read_bytes())
+    if name == "flip":
+        data[2000] ^= 1
+    else:
+        del data[-10:]
+    path = tmp_path / f"{name}.tfrecord"
+    path.write_bytes(data)
     with pytest.raises(DecodeError, match=rf"{name}.tfrecord: {message}"):
-        list(read_payloads(folder / f"{name}.tfrecord"))
+        list(read_payloads(path))
 
 
 def test_gives_the_same_samples(folder, expected):

@@ -15,7 +15,7 @@ import pytest
 from paddlevideo import losses
 from paddlevideo.config.registry import lookup
 from paddlevideo.solver.lr import ConstantDecay
-from tests.parity.reference import build, fill, goldens, inputs_of
+from tests.parity.reference import build, fill, inputs_of
 
 LABEL_SMOOTHING = {"pptsn": 0.1, "tsn_k400": 0.0, "slowfast": 0.0}  # as in their config files
 PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
@@ -44,11 +44,11 @@ def batch_of(step: int, run: dict):
 
 
 @pytest.mark.parametrize("name", ["pptsn", "pptsn_mixup", "tsn_k400", "slowfast"])
-def test_three_steps(shared, name):
-    golden = np.load(goldens(shared) / f"train_golden_{name}.npz")
+def test_three_steps(goldens, name):
+    golden = np.load(goldens / "paddlevideo" / f"train_golden_{name}.npz")
     run = json.loads(str(golden["kwargs"]))
     model = build(run["model"], **run["head"], ls_eps=LABEL_SMOOTHING[run["model"]])
-    fill(shared, model, tame=True)
+    fill(model, tame=True)
     optimizer = optimizer_of(run["optimizer"], run["lr"], model)
     model.train()
     for step, grad_bound in enumerate([1e-4, 1e-3, 1e-2]):

@@ -13,14 +13,17 @@ from paddlevideo.data.crops import MultiScaleCrop
 from paddlevideo.data.mixing import mix
 from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.data.transforms import Scale
+from tests.parity.normalized import check_normalized
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")
 
 
 @pytest.fixture(scope="module")
-def golden(shared):
-    with np.load(shared / "parity/paddlevideo/transforms_golden.npz") as file:
-        return dict(file)
+def golden(goldens):
+    arrays = {}
+    for name in ("chain", "scale"):
+        arrays |= np.load(goldens / f"paddlevideo/transforms_{name}_golden.npz")
+    return arrays
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +40,10 @@ def test_chains_equal_the_reference(golden, clips, name, shape):
         for op, args in json.loads(str(golden[f"chain/{name}/spec"]))
     ]
     pipeline = ClipPipeline(None, FrameSampler(), steps)
-    expected = golden[f"chain/{name}/{shape}"]
     got = pipeline.finish(pipeline.apply(clips[shape], None))["frames"]
     assert got.dtype == np.float32
-    assert np.array_equal(got.reshape(-1, *got.shape[-3:]), expected)
+    images = got.reshape(-1, *got.shape[-3:])
+    check_normalized(images, golden, f"chain/{name}/{shape}", channel_axis=1, image_axis=0)
 
 
 def test_covers_every_chain(golden):

@@ -5,10 +5,10 @@ import pytest
 from tests.parity.reference import check_logits, check_names
 
 
-def test_names_and_shapes(shared):
-    check_names(shared, "tsn_k400")
+def test_names_and_shapes(goldens):
+    check_names(goldens, "tsn_k400")
 
 
 @pytest.mark.parametrize("tame", [False, True])
-def test_logits(shared, tame):
-    check_logits(shared, "tsn_k400", tame)
+def test_logits(goldens, tame):
+    check_logits(goldens, "tsn_k400", tame)

@@ -16,6 +16,7 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.media import containers, decode
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
+from tests.audio_clips import chirps, write_audio, write_six_streams
 from tests.clips import write_clip
 
 VARIABLE_RATE = np.cumsum(np.random.default_rng(1).integers(20, 4000, 60)).tolist()
@@ -113,21 +114,23 @@ def test_frames_equal_a_full_decode(tmp_path, monkeypatch, name, threads):
     check_reads(write_clip(tmp_path / name, **CASES[name]))
 
 
-def test_frames_of_real_videos_equal_a_full_decode(shared):
-    for path in sorted((shared / "videos").glob("*.*")):
-        if path.suffix in (".md", ".wav"):
-            continue
-        for stream in range(2 if path.name.startswith("nasa") else 1):
-            check_reads(path, stream, num_single=10)
+def test_frames_next_to_other_streams_equal_a_full_decode(tmp_path):
+    path = write_six_streams(tmp_path / "six.mp4")
+    for stream in range(2):
+        check_reads(path, stream, num_single=10)
+    video = {"num_frames": 75}
+    check_reads(write_audio(tmp_path / "a.avi", chirps(3), codec="libmp3lame", video=video))
 
 
-def test_applies_the_rotation_flag(shared):
-    path = shared / "videos" / "rotated_90.mov"
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_applies_the_rotation_flag(tmp_path, rotation):
+    """OpenCV applies the flag as players do."""
+    path = write_clip(tmp_path / "rotated.mov", num_frames=3, rotation=rotation)
     expected = []
     capture = cv2.VideoCapture(str(path))
     while (read := capture.read())[0]:
         expected.append(cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-    assert expected[0].shape == (568, 320, 3)
+    assert expected[0].shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
     for backend in ("pyav", "cv2"):
         with VideoDecoder(backend).open(record(path)) as clip:
             assert np.array_equal(clip.read([0, 1, 2]), np.stack(expected))
