@@ -114,7 +114,7 @@ def log_end(run: Run) -> None:
     if not run.state.finished:
         logger.info(
             f"asked to stop: saved after epoch {progress.epoch + 1} step {progress.step}; "
-            "go on with --resume auto"
+            "continue with --resume auto"
         )
         return
     if progress.epoch < run.plan.num_epochs:

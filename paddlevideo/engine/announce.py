@@ -20,7 +20,8 @@ def announce(run: Run) -> None:
         logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
     if classes.num == 1 and not model.multi_label:
         logger.warning(
-            "there is only one class, so every prediction will be right; add videos of another"
+            "there is only one class, so every prediction will be right; "
+            "add videos of another class"
         )
     if run.class_weights is not None:
         logger.info(f"class weights: {class_weights_text(classes, run.class_weights.numpy())}")
@@ -30,7 +31,7 @@ def announce(run: Run) -> None:
             "the numbers of mixed precision, not its speed"
         )
     if cfg.onednn and not amp.on_gpu() and onednn.missing():
-        logger.info(f"convolutions are Paddle's own, which are slower: oneDNN {onednn.missing()}")
+        logger.info(f"using Paddle's own, slower convolutions: oneDNN {onednn.missing()}")
     names = f" ({first_names(classes, 6)})" if classes.names else ""
     logger.info(
         f"{len(run.data.records.records)} training and {run.data.num_valid} validation records, "

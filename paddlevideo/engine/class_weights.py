@@ -92,7 +92,8 @@ def balanced_weights(records: Sequence, num_classes: int, multi_label: bool) -> 
     labels = [record.labels if multi_label else (record.label,) for record in records]
     if any(each is None or None in each for each in labels):
         raise DatasetError(
-            "LOSS.class_weights: balanced: the labels are inside the data's files; give the numbers"
+            "LOSS.class_weights: balanced: the labels are inside the data's files; "
+            "list one factor per class instead"
         )
     flat = [label for each in labels for label in each]
     counts = np.bincount(flat, minlength=num_classes).astype(np.float64)

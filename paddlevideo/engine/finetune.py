@@ -41,7 +41,8 @@ def apply_finetune(cfg: Config, model: Recognizer) -> str:
         for prefix in prefixes("lr_mult", word)
     }
     problems += [
-        f"{place}.lr_mult.{word} is {factor!r}, expected a number above 0; freeze stops a part"
+        f"{place}.lr_mult.{word} is {factor!r}, expected a number above 0; "
+        "FINETUNE.freeze stops the training of a part"
         for word, factor in spec.lr_mult.items()
         if not is_factor(factor)
     ]
@@ -51,7 +52,7 @@ def apply_finetune(cfg: Config, model: Recognizer) -> str:
     if frozen and cfg.sync_bn:
         problems.append(
             f"{cfg.origin.path}: sync_bn updates the statistics of frozen batch norms too; "
-            "leave one of them out"
+            "remove sync_bn or FINETUNE.freeze"
         )
     if problems:
         raise ConfigError(problems)

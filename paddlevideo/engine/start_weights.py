@@ -137,7 +137,7 @@ def _load(
         raise WeightsError(
             f"{error}. For a backbone alone use -o MODEL.backbone.pretrained={path} instead of -w"
         ) from None
-    reshaped = (*account.reshaped, *(f"{name} is of other classes" for name in same_shape))
+    reshaped = (*account.reshaped, *(f"{name} belongs to other classes" for name in same_shape))
     return replace(account, reshaped=reshaped, missing=())
 
 
@@ -146,7 +146,5 @@ def random_start_text(cfg: Config) -> str:
     part = cfg.MODEL.args.get("backbone")
     backbone = ""
     if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
-        backbone = ", those of a backbone with -o MODEL.backbone.pretrained=FILE"
-    return (
-        "starting from random weights; those of a trained model are taken with -w FILE" + backbone
-    )
+        backbone = ", or -o MODEL.backbone.pretrained=FILE to start from a backbone"
+    return "starting from random weights; use -w FILE to start from a trained model" + backbone

@@ -145,7 +145,9 @@ class Recognizer(nn.Layer):
                 continue
             fix = ""
             if "frames" in sample:
-                fix = "; '- PackOutput: {alpha: 8}' as its last step makes slow and fast of frames"
+                fix = (
+                    "; '- PackOutput: {alpha: 8}' as its last step makes slow and fast from frames"
+                )
             wanted = ", ".join(self.inputs)
             problems.append(f"the model takes {wanted}; the pipeline gives no {name!r}{fix}")
         return problems

@@ -94,7 +94,7 @@ def test_class_names_for_weights_without_names(small, pretrained, tmp_path, logg
     assert "random weights" not in logged()
     train(named, False)
     assert "FINETUNE.class_names has no effect without -w" in logged()
-    message = "those of a trained model are taken with -w FILE, those of a backbone with"
+    message = "use -w FILE to start from a trained model, or -o MODEL.backbone.pretrained=FILE"
     assert f"starting from random weights; {message}" in logged()
 
 

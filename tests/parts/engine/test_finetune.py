@@ -248,7 +248,7 @@ def test_the_optimizer_applies_learning_rate_factors():
         ("FINETUNE.lr_mult={bakbone: 0.1}", "FINETUNE.lr_mult: no parameter begins with 'bakbone'"),
         (
             "FINETUNE.lr_mult={backbone: 0}",
-            "FINETUNE.lr_mult.backbone is 0, expected a number above 0; freeze stops",
+            "FINETUNE.lr_mult.backbone is 0, expected a number above 0; FINETUNE.freeze stops",
         ),
         (
             "FINETUNE.lr_mult={backbone: fast}",
