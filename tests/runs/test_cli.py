@@ -37,7 +37,7 @@ def test_check_needs_no_data(small, monkeypatch, capsys):
     cfg = small("MODEL.head.num_classes=9", no_data)
     assert run(monkeypatch, "--check", "-c", cfg.origin.path, "-o", no_data) == 0
     out = capsys.readouterr().out
-    assert "no mistakes found" in out and "as many classes as the training data has" in out
+    assert "no mistakes found" in out and "as many classes as the training data" in out
     assert "frames [10, 2, 3, 32, 32], 10 views a video" in out
     assert "CustomWarmupCosineDecay: lr 0.002 at epoch 1" in out
 
