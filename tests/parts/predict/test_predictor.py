@@ -3,8 +3,6 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,7 +17,7 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.media.clip import ArrayClip
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import Result, write_results
+from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.sample import Record
 from paddlevideo.weights import WeightsError
@@ -293,121 +291,7 @@ def test_videos_of_different_sizes_are_scored_one_by_one(exported, tmp_path):
     assert [r.error for r in results] == [None] * 3
 
 
-def test_results_print_in_the_format_of_paddlevideo(capsys):
-    Result("v.avi", [5, 2], [0.99, 0.01], ["archery", "2"]).print()
-    assert capsys.readouterr().out == (
-        "Current video file: v.avi\n\ttop-1 class: 5\n\ttop-1 score: 0.99\n\ttop-1 label: archery\n"
-        "\ttop-2 class: 2\n\ttop-2 score: 0.01\n"
-    )
-    Result("v.avi", error="decode: no such file").print()
-    assert capsys.readouterr().out == "Current video file: v.avi\n\tfailed: decode: no such file\n"
-
-
-def test_results_as_json(tmp_path):
-    result = Result("some/kürbis.mp4", [1], [0.5], ["kürbis"])
-    content = {
-        "input_path": "some/kürbis.mp4",
-        "class_ids": [1],
-        "scores": [0.5],
-        "label_names": ["kürbis"],
-    }
-    assert result.json == content
-    for target in (tmp_path / "r.json", tmp_path / "folder"):
-        assert json.loads(result.save_to_json(target).read_text(encoding="utf-8")) == content
-    assert (tmp_path / "folder" / "kürbis.json").exists()
-    write_results(tmp_path / "all.json", [result, Result("x", error="why")])
-    assert json.loads((tmp_path / "all.json").read_text(encoding="utf-8")) == [
-        content,
-        {"input_path": "x", "error": "why"},
-    ]
-
-
 def test_array_clip_reads_any_order():
     clip = ArrayClip(random_frames(5))
     assert clip.num_frames == 5
     np.testing.assert_array_equal(clip.read([3, 0, 3]), clip.frames[[3, 0, 3]])
-
-
-# --- the command ----------------------------------------------------------------------------------
-
-
-def command(root, *arguments):
-    script = str(root / "tools" / "predict.py")
-    return subprocess.run(
-        [sys.executable, script, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-def test_the_old_command_line(exported, root, tmp_path):
-    model = exported.folder / "tiny.pdmodel"
-    files = ["--model_file", model, "--params_file", model.with_suffix(".pdiparams")]
-    flags = ["--use_gpu=True", "--use_tensorrt=False", "--time_test_file=True", "--batch_size", 250]
-    out = tmp_path / "out.json"
-    inputs = ["--input_file", exported.files[0], "-c", exported.config]
-    done = command(root, *inputs, *files, *flags, "--save_json", out)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert f"Current video file: {exported.files[0]}" in lines
-    (written,) = json.loads(out.read_text(encoding="utf-8"))
-    for rank, key in ((1, "class_ids"), (2, "class_ids")):
-        assert f"\ttop-{rank} class: {written[key][rank - 1]}" in lines
-    assert f"\ttop-1 label: {written['label_names'][0]}" in lines
-    assert sum("--time_test_file has no effect" in line for line in lines) == 1
-    if not paddle.is_compiled_with_cuda():
-        message = "a GPU was asked for, but this build of Paddle has no GPU support"
-        assert sum(message in line for line in lines) == 1
-
-
-@pytest.fixture
-def tool(exported, monkeypatch, root):
-    """`tool(flags...)` runs the command in this process and returns its exit code."""
-    monkeypatch.syspath_prepend(str(root / "tools"))
-    import predict
-
-    def run(*flags, inputs=(exported.files[0],)):
-        arguments = ["--model", str(exported.folder), *flags, "-i", *map(str, inputs)]
-        monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
-        return predict.main()
-
-    return run
-
-
-def test_failed_files_set_the_exit_code(exported, tool, tmp_path, capsys):
-    empty = tmp_path / "empty.mp4"
-    empty.touch()
-    assert tool("--use_gpu", "f", "--topk", "1", inputs=(empty, exported.files[0])) == 1
-    printed = capsys.readouterr()
-    assert "\ttop-1 class: " in printed.out and "\ttop-2 class: " not in printed.out
-    assert "\tfailed: decode: the file is empty" in printed.out
-    message = f"1 of 2 inputs failed:\n  {empty}: decode: the file is empty (0 bytes)"
-    assert message in printed.err
-
-
-def test_the_exit_code_is_0_without_failures(tool, tmp_path):
-    out = tmp_path / "r.json"
-    assert tool("--save_json", str(out), "--backend", "auto", "--cpu_threads", "1") == 0
-    assert len(json.loads(out.read_text(encoding="utf-8"))) == 1
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--use_npu=True"], "--use_npu is not supported"),
-        (["-o", "a=1"], "give it with --config"),
-        (["--model_file", "x.pdmodel"], "--model and --model_file are both given"),
-        (["--use_tensorrt=True", "--backend", "paddle"], "leave one of them out"),
-        (["--precision", "int8"], "int8 needs a program that was quantized"),
-    ],
-)
-def test_rejects_flags_that_do_not_fit(tool, capsys, flags, message):
-    assert tool(*flags) == 1
-    assert message in capsys.readouterr().err
-
-
-def test_missing_tensorrt_is_an_error(tool, capsys):
-    if not available_backends()["tensorrt"]:
-        pytest.skip("this machine has TensorRT")
-    assert tool("--use_gpu=True", "--use_tensorrt=True") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: backend tensorrt is not available: ")
-    assert "This machine has: paddle" in error
