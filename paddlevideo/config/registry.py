@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+Further = Callable[[Mapping[str, Any]], dict[str, inspect.Parameter]]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -43,16 +45,16 @@ class Entry:
     Args:
         make: the class or function.
         ignores: keys of older configs that have no effect, and the reason for each.
+        further: for a component that passes arguments on to another one: given the arguments in the
+            config, the parameters of the other one.
     """
 
     make: Callable[..., Any]
     ignores: Mapping[str, str] = field(default_factory=dict)
+    further: Further | None = None
 
     def parameters(self, given: Mapping[str, Any] | None = None) -> dict[str, inspect.Parameter]:
         """The arguments that a config may give, with resolved type hints.
-
-        A component that passes arguments on to another one has a `further_parameters(given)`, which
-        returns the parameters of the other one.
 
         Args:
             given: the arguments in the config.
@@ -65,26 +67,31 @@ class Entry:
             for name, parameter in signature.parameters.items()
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
-        further = getattr(self.make, "further_parameters", None)
-        return {**further(given or {}), **own} if further else own
+        return {**self.further(given or {}), **own} if self.further else own
 
 
 _ENTRIES: dict[str, dict[str, Entry]] = {}
 
 
-def register(kind: str, *names: str, ignores: Mapping[str, str] | None = None):
+def register(
+    kind: str,
+    *names: str,
+    ignores: Mapping[str, str] | None = None,
+    further: Further | None = None,
+):
     """Decorator for a class or function: register it under `kind`.
 
     Args:
         names: its names in a config; by default the name of the class or function.
         ignores: keys of older configs that have no effect, and the reason for each.
+        further: see `Entry`.
     """
 
     def add(component):
         for name in names or (component.__name__,):
             entries = _ENTRIES.setdefault(kind, {})
             assert name not in entries, f"{kind} {name!r} is registered twice"
-            entries[name] = Entry(component, ignores or {})
+            entries[name] = Entry(component, ignores or {}, further)
         return component
 
     return add

@@ -8,6 +8,7 @@ its statistics do not change and it has no dropout; the student's weights have t
 plain model; the label smoothing of a head applies.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -61,21 +62,21 @@ class Role:
             )
         self.model = make(**parts)
 
-    @staticmethod
-    def further_parameters(given: Mapping) -> dict:
-        """The other arguments that a config may have: those of the framework that it names."""
-        try:
-            return lookup("framework", str(given.get("framework", "Recognizer2D"))).parameters()
-        except KeyError:  # __init__ reports the unknown framework
-            return lookup("framework", "Recognizer2D").parameters()
+
+def framework_parameters(given: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
+    """The arguments of the framework that the section of a `Role` names."""
+    try:
+        return lookup("framework", str(given.get("framework", "Recognizer2D"))).parameters()
+    except KeyError:  # Role reports the unknown framework
+        return lookup("framework", "Recognizer2D").parameters()
 
 
-@register("distilled")
+@register("distilled", further=framework_parameters)
 class Teacher(Role):
     """The model that the student learns from; see `Role`."""
 
 
-@register("distilled")
+@register("distilled", further=framework_parameters)
 class Student(Role):
     """The model that learns from the teacher and is evaluated; see `Role`."""
 

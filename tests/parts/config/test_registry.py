@@ -84,14 +84,13 @@ def test_parameters_of_dataclasses_classes_and_functions():
 
 
 def test_further_parameters_depend_on_the_given_arguments():
-    @register("tool")
+    def held(given):
+        return lookup("tool", given.get("holds", "Saw")).parameters()
+
+    @register("tool", further=held)
     class Holder:
         def __init__(self, holds: str = "Saw", **arguments):
             pass
-
-        @staticmethod
-        def further_parameters(given):
-            return lookup("tool", given.get("holds", "Saw")).parameters()
 
     register("tool", "Saw")(lambda length=1: length)
     register("tool", "Knife")(lambda edge=1: edge)
