@@ -8,6 +8,7 @@ import contextlib
 import pickle
 import re
 import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 SUFFIXES = (".pdparams", ".pdopt", ".pdstate", ".safetensors")  # of weight files
+ARRAY_FILE = "a file of arrays"
 
 
 class WeightsError(ValueError):
@@ -42,7 +44,7 @@ def unwrap(value: Any) -> Any:
 
 # --- errors ---------------------------------------------------------------------------------------
 
-# What an unpickler raises on damaged files.
+# What the readers raise on damaged files.
 _DAMAGE = (
     pickle.UnpicklingError,
     struct.error,
@@ -56,32 +58,43 @@ _DAMAGE = (
     MemoryError,
     OverflowError,
     RecursionError,
+    NotImplementedError,
+    zipfile.BadZipFile,
 )
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn an error while `path` is read into a `WeightsError` that names the file."""
+def reading(
+    path: Path, expected: str = ARRAY_FILE, suffixes: tuple[str, ...] = SUFFIXES
+) -> Iterator[None]:
+    """Turn an error while `path` is read into a `WeightsError` that names the file.
+
+    Args:
+        expected: what the file is, for the message about a damaged one.
+        suffixes: of the files that the message about a missing one lists.
+    """
     try:
         yield
     except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file{_weight_files(path.parent)}") from None
+        raise WeightsError(
+            f"{path}: there is no such file{_files_in(path.parent, suffixes)}"
+        ) from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except _DAMAGE as error:
-        raise WeightsError(f"{path}: {damage(error)}") from error
+        raise WeightsError(f"{path}: {damage(error, expected)}") from error
 
 
-def damage(error: Exception) -> str:
+def damage(error: Exception, expected: str = ARRAY_FILE) -> str:
     """The message about a file whose reader raised `error`."""
-    return f"not a file of arrays, or damaged ({type(error).__name__}: {error})"
+    return f"not {expected}, or damaged ({type(error).__name__}: {error})"
 
 
-def _weight_files(folder: Path, most: int = 8) -> str:
+def _files_in(folder: Path, suffixes: tuple[str, ...], most: int = 8) -> str:
     files = folder.iterdir() if folder.is_dir() else ()
-    names = sorted(file.name for file in files if file.suffix in SUFFIXES)
+    names = sorted(file.name for file in files if file.suffix in suffixes)
     return f"; there are {', '.join(names[:most])}" if names else ""
 
 

@@ -7,7 +7,6 @@ file. A zip archive is read once for its checksums; otherwise only the data that
 
 import io
 import mmap
-import pickle
 import struct
 import zipfile
 import zlib
@@ -16,30 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from paddlevideo.models.convert.torch_pickle import Storage, Tensor, TorchUnpickler, kind_of
+from paddlevideo.safe_pickle import WeightsError, reading
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import WeightsError
 
 SUFFIXES = (".pth", ".pt", ".pyth")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 # Keys of a checkpoint under which its weights are stored.
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
-DAMAGE_ERRORS = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ImportError,
-    MemoryError,
-    OverflowError,
-    RecursionError,
-    NotImplementedError,
-)
 
 
 def read_torch(path: str | Path) -> Arrays:
@@ -53,28 +36,17 @@ def read_torch(path: str | Path) -> Arrays:
             tensors and plain containers.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-            if not start:
-                raise WeightsError("the file is empty")
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            file.seek(0)
-            if start.startswith(b"PK"):
-                content = _read_zip(file, view)
-            else:
-                content = _read_legacy(file, view, start)
+    with reading(path, "a PyTorch file", SUFFIXES), path.open("rb") as file:
+        start = file.read(512)
+        if not start:
+            raise WeightsError("the file is empty")
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file.seek(0)
+        if start.startswith(b"PK"):
+            content = _read_zip(file, view)
+        else:
+            content = _read_legacy(file, view, start)
         return _arrays_in(content)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    except DAMAGE_ERRORS as error:
-        raise WeightsError(
-            f"{path}: not a PyTorch file, or damaged ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _arrays_in(content) -> Arrays:
