@@ -6,6 +6,8 @@ back as a `Failure`, which the main process counts and logs.
 """
 
 import collections
+import contextlib
+import gc
 import itertools
 import multiprocessing
 import os
@@ -147,6 +149,23 @@ def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
 _dataset: ClipDataset | None = None  # of this worker process
 
 
+@contextlib.contextmanager
+def _safe_to_fork() -> Iterator[None]:
+    """Keep forked processes from ending objects whose threads run in this process only.
+
+    A child that ends OpenCV's pool of threads, or a decoder that waits in a reference cycle for the
+    garbage collector, would wait forever for threads that it does not have.
+    """
+    num_threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends the pool
+    gc.freeze()  # the child's collector leaves the objects of this process alone
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        cv2.setNumThreads(num_threads)
+
+
 def _start_worker(dataset: ClipDataset, parent: int) -> None:
     """Prepare a worker process: it ends with its parent, and leaves signals to the parent."""
     global _dataset
@@ -263,8 +282,6 @@ class Loader:
         """Start the worker processes, unless they are running."""
         if self._pool is None:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-            # OpenCV's thread pool does not survive a fork: ending it in the child would hang.
-            cv2.setNumThreads(1)
             # Started before the fork, so that one tracker knows all shared memory.
             resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
@@ -273,6 +290,8 @@ class Loader:
                 initializer=_start_worker,
                 initargs=(self.dataset, os.getpid()),
             )
+            with _safe_to_fork():
+                self._pool.submit(os.getpid)  # the first job starts all workers
         return self._pool
 
     def close(self) -> None:
