@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 READY := .venv/.ready
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process
 
-.PHONY: demo test test-all lint coverage clean
+.PHONY: demo test test-quick test-all lint coverage clean
 
 demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export and predict
 	$(RUN) -B tools/data/make_demo.py --out data/demo --example data/example.avi
@@ -20,7 +20,12 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	@echo "test scores  output/demo_pptsn/test.json"
 
 test: $(READY)  ## the test suite, but for the tests marked slow
+	@echo "All tests but the slow ones, in random order, one process per core: 4 to 5 minutes on 2 cores."
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
+
+test-quick: $(READY)  ## tests of the changed rooms and fast rules, under a minute; or: make test-quick ROOM=data
+	@echo "Tests of what changed since the last commit, or in the last commit; or of ROOM=..."
+	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(if $(ROOM),tests/parts/$(ROOM),$$($(RUN) -m tests.changed))
 
 test-all: $(READY)  ## all of it: several processes, fuzzing of files, a browser
 	$(RUN) -m pytest $(PARALLEL)

@@ -23,7 +23,8 @@ extras = {
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
-        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6"),
+        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "pytest-randomly>=3.16"),
+        *("pytest-timeout>=2.3", "hypothesis>=6", "threadpoolctl>=3.5"),
         *("ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -10,6 +11,7 @@ import yaml
 from paddlevideo import api, dist
 from paddlevideo.engine.build import load_config
 from tests.clips import random_frames, write_clip
+from tests.process_state import ProcessState, seed_all
 
 
 def use_share_of_cores() -> None:
@@ -26,6 +28,18 @@ use_share_of_cores()
 dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
+LINES_SHOWN = 30  # of what a failed test printed
+
+# The same examples on every machine, however slow it is.
+hypothesis.settings.register_profile(
+    "fixed",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("fixed")
+STATE = ProcessState()
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +47,50 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup():
+    """Start each fixture from the same seeds, whichever test asks for it first."""
+    seed_all()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call():
+    """Start each test from the same seeds, whatever ran before it."""
+    seed_all()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show the last lines of what a failed test printed, not a whole log; -vv shows all."""
+    report = yield
+    if item.config.get_verbosity() < 2:
+        report.sections = [(title, _last_lines(text)) for title, text in report.sections]
+    return report
+
+
+def _last_lines(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    hidden = len(lines) - LINES_SHOWN
+    if hidden <= 0:
+        return text
+    return "".join([f"... {hidden} lines before; -vv shows them\n", *lines[hidden:]])
+
+
 @pytest.fixture(autouse=True)
-def without_report(request, monkeypatch):
+def leaves_the_process_as_it_was(request):
+    """Restore the state of the process after each test, and fail a test that changed it.
+
+    The state is compared with that at the start of the session, so a fixture of a session or of a
+    module that changes it is found, too, at the first test that uses it.
+    """
+    yield
+    differences = STATE.restore()
+    if differences:
+        pytest.fail(f"{request.node.nodeid} left behind:\n  " + "\n  ".join(differences), False)
+
+
+@pytest.fixture(autouse=True)
+def without_report(request, monkeypatch, leaves_the_process_as_it_was):
     """Skip the report at the end of a training, which takes a second, unless a test reads it.
 
     A test that reads the report has the mark `report`.

@@ -1,0 +1,52 @@
+"""Print the tests that `make test-quick` runs: those of the changed rooms, and the rules.
+
+Changes are those that are not committed, or else those of the last commit.
+"""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Fast rules that any change can break. The others load configs or run the code of the docs.
+RULES = ("layers", "sizes", "contracts", "language")
+
+
+def changed_files() -> list[str]:
+    """Paths relative to the checkout, with new files and without deleted ones."""
+    untracked = _git("ls-files", "--others", "--exclude-standard")
+    changed = _git("diff", "--name-only", "HEAD") + untracked
+    changed = changed or _git("diff", "--name-only", "HEAD~1", "HEAD")
+    return [name for name in changed if (ROOT / name).exists()]
+
+
+def _git(*arguments: str) -> list[str]:
+    done = subprocess.run(
+        ["git", "-c", "core.quotePath=off", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"git {arguments[0]}: {done.stderr.strip()}; use make test-quick ROOM=...")
+    return done.stdout.splitlines()
+
+
+def tests_of(changed: list[str]) -> list[str]:
+    """The test files and folders of these files, relative to the checkout.
+
+    Returns:
+        the fast rules; for a file in a room `tests/parts/<room>`, for another file of the package
+        its own test file; a changed test file itself; for a page, the tests of pages.
+    """
+    chosen = {f"tests/rules/test_{name}.py" for name in RULES}
+    for name in changed:
+        path = Path(name)
+        if path.parts[0] == "paddlevideo":
+            room = path.parts[1] if len(path.parts) > 2 else f"test_{path.name}"
+            chosen.add(f"tests/parts/{room}")
+        elif path.parts[0] == "tests" and path.name.startswith("test_"):
+            chosen.add(name)
+        elif path.suffix == ".md":
+            chosen.add("tests/rules/test_docs.py")
+    return sorted(name for name in chosen if (ROOT / name).exists())
+
+
+if __name__ == "__main__":
+    print(*tests_of(changed_files()))

@@ -1,0 +1,269 @@
+"""The state of the process that a test leaves as it found it, and the seeds of each test."""
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import paddle
+import threadpoolctl
+
+from paddlevideo import paddle_internals
+from paddlevideo.models import onednn
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
+LIBRARY_VARIABLES = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")
+State = dict[str, Any]
+
+
+class Part(NamedTuple):
+    """A part of the state.
+
+    Args:
+        read: returns the part as `{name: value}`; values compare with `==`.
+        restore: sets what `read` returned; None where a test must tidy up itself.
+    """
+
+    read: Callable[[], State]
+    restore: Callable[[State], Any] | None = None
+
+
+def seed_all() -> None:
+    """Seed the global generators of Python, NumPy and Paddle."""
+    random.seed(0)
+    np.random.seed(0)
+    paddle.seed(0)
+
+
+class ProcessState:
+    """The state of the process at construction."""
+
+    def __init__(self):
+        self._parts = {title: part.read() for title, part in PARTS.items()}
+
+    def restore(self) -> list[str]:
+        """Return the state to this one, and describe each difference: "title: name was a, is b"."""
+        found = []
+        for title, part in PARTS.items():
+            before, now = self._parts[title], part.read()
+            found += [f"{title}: {line}" for line in _differences(before, now)]
+            if before == now:
+                continue
+            if part.restore:
+                part.restore(before)
+            else:
+                self._parts[title] = now  # the next test did not cause it
+        return found
+
+
+def _differences(before: State, now: State) -> list[str]:
+    """A line for each name whose value differs."""
+    names = [name for name in before | now if before.get(name) != now.get(name)]
+    return [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names]
+
+
+# --- Python -------------------------------------------------------------------------------------
+
+
+def _environment() -> State:
+    return {key: value for key, value in os.environ.items() if key not in LIBRARY_VARIABLES}
+
+
+def _restore_environment(before: State) -> None:
+    for name in os.environ.keys() - before.keys() - set(LIBRARY_VARIABLES):
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _interpreter() -> State:
+    return {
+        "working directory": os.getcwd(),
+        "sys.path": list(sys.path),
+        "sys.argv": list(sys.argv),
+        "sys.excepthook": sys.excepthook,
+        "recursion limit": sys.getrecursionlimit(),
+        "temporary folder": tempfile.tempdir,
+    }
+
+
+def _restore_interpreter(before: State) -> None:
+    os.chdir(before["working directory"])
+    sys.path[:] = before["sys.path"]
+    sys.argv[:] = before["sys.argv"]
+    sys.excepthook = before["sys.excepthook"]
+    sys.setrecursionlimit(before["recursion limit"])
+    tempfile.tempdir = before["temporary folder"]
+
+
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+def _signals() -> State:
+    return {number.name: signal.getsignal(number) for number in SIGNALS}
+
+
+def _restore_signals(before: State) -> None:
+    for number in SIGNALS:
+        signal.signal(number, before[number.name])
+
+
+def _loggers() -> State:
+    """The loggers that this package or a library may change, without the handlers of pytest."""
+    state = {}
+    for name in ("root", "paddlevideo", "matplotlib.font_manager"):
+        logger = logging.getLogger(name)
+        handlers = [h for h in logger.handlers if type(h).__module__ != "_pytest.logging"]
+        state[name] = (handlers, logger.level, logger.propagate, logger.disabled)
+    return state
+
+
+def _restore_loggers(before: State) -> None:
+    for name, (handlers, level, propagate, disabled) in before.items():
+        logger = logging.getLogger(name)
+        of_pytest = [h for h in logger.handlers if type(h).__module__ == "_pytest.logging"]
+        logger.handlers[:] = [*handlers, *of_pytest]
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, disabled
+
+
+def _processes() -> State:
+    """The child processes, without the one that Python keeps to the end."""
+    folder = Path("/proc/self/task")
+    if not folder.is_dir():
+        return {str(child.pid): child.name for child in multiprocessing.active_children()}
+    multiprocessing.active_children()  # collects those that have ended
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
+    texts = [(task / "children").read_text() for task in folder.iterdir()]
+    children = {int(number) for text in texts for number in text.split()} - {tracker}
+    return {str(number): _command(number) for number in children}
+
+
+def _command(process: int) -> str:
+    try:
+        raw = Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return "ended"
+    return raw.replace(b"\0", b" ").decode(errors="replace")[:200] or "ended, not waited for"
+
+
+def _threads() -> State:
+    """The Python threads that would keep the process alive."""
+    return {thread.name: "running" for thread in threading.enumerate() if not thread.daemon}
+
+
+def _open_files() -> State:
+    """Open files in the folder of temporary files."""
+    folder = Path("/proc/self/fd")
+    if not folder.is_dir():
+        return {}
+    links = []
+    for number in os.listdir(folder):
+        try:
+            links.append(os.readlink(folder / number))
+        except OSError:  # the one that lists the folder
+            continue
+    return {link: "open" for link in links if "/pytest-of-" in link}
+
+
+def _checkout() -> State:
+    return {name: "there" for name in os.listdir(ROOT) if name not in CACHES}
+
+
+# --- libraries ----------------------------------------------------------------------------------
+
+_paddle_openmp = threadpoolctl.ThreadpoolController().select(prefix="libiomp")
+
+
+def _compute_threads() -> State:
+    numbers = {info["prefix"]: info["num_threads"] for info in _paddle_openmp.info()}
+    return {"Paddle": numbers.get("libiomp"), "OpenCV": cv2.getNumThreads()}
+
+
+def _restore_compute_threads(before: State) -> None:
+    if before["Paddle"]:
+        paddle_internals.set_num_threads(before["Paddle"])
+    cv2.setNumThreads(before["OpenCV"])
+
+
+def _paddle_flags() -> State:
+    flags = paddle.base.core.globals()
+    return {name: flags[name] for name in flags.keys()}  # noqa: SIM118, not a mapping
+
+
+def _restore_paddle_flags(before: State) -> None:
+    now = _paddle_flags()
+    paddle.set_flags({name: value for name, value in before.items() if now[name] != value})
+
+
+def _paddle_modes() -> State:
+    tracer = paddle.base.framework._dygraph_tracer()
+    return {
+        "device": paddle.get_device(),
+        "default dtype": paddle.get_default_dtype(),
+        "dynamic mode": paddle.in_dynamic_mode(),
+        "gradients": paddle.is_grad_enabled(),
+        "AMP level": str(tracer._amp_level),
+        "AMP type": str(tracer._amp_dtype),
+        "oneDNN": onednn._enabled.get(),
+    }
+
+
+def _restore_paddle_modes(before: State) -> None:
+    if not paddle.in_dynamic_mode():
+        paddle.disable_static()
+    paddle.set_device(before["device"])
+    paddle.set_default_dtype(before["default dtype"])
+    paddle.set_grad_enabled(before["gradients"])
+    onednn._enabled.set(before["oneDNN"])
+
+
+def _numpy() -> State:
+    return {"errors": np.geterr(), "print options": np.get_printoptions()}
+
+
+def _restore_numpy(before: State) -> None:
+    np.seterr(**before["errors"])
+    np.set_printoptions(**before["print options"])
+
+
+def _matplotlib() -> State:
+    """The open figures."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return {str(number): "open" for number in pyplot.get_fignums()} if pyplot else {}
+
+
+def _close_figures(before: State) -> None:
+    pyplot = sys.modules["matplotlib.pyplot"]
+    for number in pyplot.get_fignums():
+        if str(number) not in before:
+            pyplot.close(number)
+
+
+PARTS = {
+    "interpreter": Part(_interpreter, _restore_interpreter),
+    "environment": Part(_environment, _restore_environment),
+    "signal handler": Part(_signals, _restore_signals),
+    "logger (handlers, level, propagate, disabled)": Part(_loggers, _restore_loggers),
+    "child process": Part(_processes),
+    "thread": Part(_threads),
+    "temporary file": Part(_open_files),
+    "file in the checkout": Part(_checkout),
+    "compute threads": Part(_compute_threads, _restore_compute_threads),
+    "Paddle's flag": Part(_paddle_flags, _restore_paddle_flags),
+    "Paddle's mode": Part(_paddle_modes, _restore_paddle_modes),
+    "NumPy": Part(_numpy, _restore_numpy),
+    "figure of Matplotlib": Part(_matplotlib, _close_figures),
+}
