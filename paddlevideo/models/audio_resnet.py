@@ -144,6 +144,7 @@ class TimeFrequencyConv(nn.Layer):
         self.frequency_norm = nn.BatchNorm2D(out_channels)
         self._batch_norm = nn.BatchNorm2D(out_channels) if join == "sum" else None
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         time = F.relu(self.time_norm(self.time(x)))
         frequency = F.relu(self.frequency_norm(self.frequency(x)))
@@ -188,6 +189,7 @@ class AudioBlock(nn.Layer):
         Constant(0.0)(cast(paddle.Tensor, self.conv2._batch_norm.weight))
         self.short = ConvBN(in_channels, self.out_channels, 1, stride) if project else None
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         y = self.conv2(self.conv1(F.relu(self.conv0(x))))  # [N, 4*width, T/stride, F/stride]
         return F.relu(y + (x if self.short is None else self.short(x)))

@@ -1,4 +1,9 @@
-"""Layers that several architectures share: convolutions, batch norms, residual block, heads."""
+"""Layers that several architectures share: convolutions, batch norms, residual block, heads.
+
+Layers that a model has many of are marked `not_to_static`. Their Python code does not depend on
+tensors, so an export runs it as it is. Paddle would otherwise translate the source code of each
+instance, which took most of the time of an export.
+"""
 
 import re
 from collections.abc import Sequence
@@ -28,6 +33,7 @@ _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)"
 class Conv2D(nn.Conv2D):
     """2-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
@@ -36,6 +42,7 @@ class Conv2D(nn.Conv2D):
 class Conv3D(nn.Conv3D):
     """3-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
@@ -74,6 +81,7 @@ class ConvBN(nn.Layer):
             out_channels, weight_attr=norm_attr(), bias_attr=norm_attr()
         )
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         return self._batch_norm(self._conv(x))
 
@@ -111,6 +119,7 @@ class ResidualBlock(nn.Layer):
                 in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn
             )
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         y = self.conv1(F.relu(self.conv0(x)))  # [N, width, H/stride, W/stride]
         if self.conv2 is not None:
@@ -158,6 +167,7 @@ class SubBatchNorm3D(nn.BatchNorm3D):
             raise ValueError(f"batch norm: splits is {splits}; it must be at least 1")
         self._splits = splits
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         """x: float [N, C, T, H, W] -> the same shape.
 
