@@ -26,8 +26,20 @@ RESNET_DEPTHS = {
     101: (True, (3, 4, 23, 3)),
     152: (True, (3, 8, 36, 3)),
 }
-STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)")
+
+
+def stage_widths(base_channels: int) -> list[int]:
+    """Inner channels of the four stages of a ResNet, each twice those of the one before.
+
+    Raises:
+        ValueError: base_channels is not even and positive.
+    """
+    if base_channels < 2 or base_channels % 2:
+        raise ValueError(
+            f"MODEL.backbone: base_channels is {base_channels}; it must be even and at least 2"
+        )
+    return [base_channels * factor for factor in (1, 2, 4, 8)]
 
 
 class Conv2D(nn.Conv2D):
