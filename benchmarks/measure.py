@@ -21,6 +21,10 @@ from typing import Any
 from paddlevideo.engine.runfile import versions
 from paddlevideo.processes import num_cores
 
+# Seconds before a job: idle OpenMP threads spin for 0.2 s, and MKL uses fewer threads while others
+# run.
+PAUSE = 0.3
+
 Job = Callable[[], Any]
 
 
@@ -200,8 +204,7 @@ class Child:
         Raises:
             ChildProcessError: the process ended, or the job failed.
         """
-        # Idle OpenMP threads spin for 0.2 s, and MKL uses fewer threads while others run.
-        time.sleep(0.3)
+        time.sleep(PAUSE)
         try:
             self._pipe.send(job)
             seconds, value, error = self._pipe.recv()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import paddle
 
 from paddlevideo import dist
 from paddlevideo.config.schema import Config
@@ -29,7 +30,8 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
         ConfigError: with everything that does not fit.
     """
     num_classes = configured_classes(cfg)
-    model = build_model(cfg, num_classes or UNKNOWN_CLASSES)
+    with paddle.LazyGuard():  # without initial weights, which take most of the time
+        model = build_model(cfg, num_classes or UNKNOWN_CLASSES)
     splits = [split for split in SPLITS if getattr(cfg.PIPELINE, split) is not None]
     recipe = cfg.OPTIMIZER.make() if cfg.OPTIMIZER is not None else None
     phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)

@@ -22,10 +22,10 @@ from paddlevideo.config.registry import Kind, register
 from paddlevideo.models.base import Backbone, Head, Recognizer
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
-    STAGE_WIDTHS,
     ConvBN,
     ResidualBlock,
     linear_classifier,
+    stage_widths,
 )
 from paddlevideo.models.pooling import log_mean_probability
 from paddlevideo.sample import InputSpec
@@ -88,9 +88,14 @@ class AudioResNet(Backbone):
     and torchvision.
 
     Args:
-        depth: 18 and 34 have basic blocks and 512 output channels, 50 and 101 bottlenecks and 2048.
+        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, 50 and 101
+            bottlenecks and four times as many.
         in_channels: must be 1; accepted because MMAction2's configs have it.
         pretrained: weights of an audio ResNet to start from (`.pdparams`); empty for none.
+        base_channels: inner channels of the first stage, 64 in the paper; other widths follow.
+
+    Raises:
+        ValueError: base_channels is not even and positive.
     """
 
     unused_pretrained = ("head.",)
@@ -100,14 +105,16 @@ class AudioResNet(Backbone):
         depth: Literal[18, 34, 50, 101] = 18,
         in_channels: Literal[1] = 1,
         pretrained: str | None = None,
+        base_channels: int = 64,
     ):
         super().__init__()
+        widths = stage_widths(base_channels)
         self.pretrained = pretrained or None
-        self.conv = ConvBN(in_channels, 64, 7, stride=2)
+        self.conv = ConvBN(in_channels, base_channels, 7, stride=2)
         self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
         bottleneck, num_blocks = RESNET_DEPTHS[depth]
-        channels = 64
-        for stage, width in enumerate(STAGE_WIDTHS):
+        channels = base_channels
+        for stage, width in enumerate(widths):
             blocks = []
             for i in range(num_blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
@@ -119,7 +126,7 @@ class AudioResNet(Backbone):
 
     def forward(self, x):
         """x: float32 [N, 1, T, F] -> [N, out_channels, T/32, F/32], sizes rounded up."""
-        x = self.max_pool(F.relu(self.conv(x)))  # [N, 64, T/4, F/4]
+        x = self.max_pool(F.relu(self.conv(x)))  # [N, base_channels, T/4, F/4]
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)  # stages end at T/4, T/8, T/16, T/32
         return x
@@ -144,6 +151,7 @@ class TimeFrequencyConv(nn.Layer):
         self.frequency_norm = nn.BatchNorm2D(out_channels)
         self._batch_norm = nn.BatchNorm2D(out_channels) if join == "sum" else None
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         time = F.relu(self.time_norm(self.time(x)))
         frequency = F.relu(self.frequency_norm(self.frequency(x)))
@@ -188,6 +196,7 @@ class AudioBlock(nn.Layer):
         Constant(0.0)(cast(paddle.Tensor, self.conv2._batch_norm.weight))
         self.short = ConvBN(in_channels, self.out_channels, 1, stride) if project else None
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         y = self.conv2(self.conv1(F.relu(self.conv0(x))))  # [N, 4*width, T/stride, F/stride]
         return F.relu(y + (x if self.short is None else self.short(x)))

@@ -59,6 +59,7 @@ class TimeFrequencyBlock(nn.Layer):
             self.branch1_bn = norm(out_channels, 1)
         self.branch2 = TimeFrequencyBranch(in_channels, width, out_channels, stride)
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         shortcut = self.branch1_bn(self.branch1(x)) if self._project else x
         return relu(shortcut + self.branch2(x))

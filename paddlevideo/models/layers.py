@@ -1,4 +1,9 @@
-"""Layers that several architectures share: convolutions, batch norms, residual block, heads."""
+"""Layers that several architectures share: convolutions, batch norms, residual block, heads.
+
+Layers that a model has many of are marked `not_to_static`. Their Python code does not depend on
+tensors, so an export runs it as it is. Paddle would otherwise translate the source code of each
+instance, which took most of the time of an export.
+"""
 
 import re
 from collections.abc import Sequence
@@ -21,13 +26,26 @@ RESNET_DEPTHS = {
     101: (True, (3, 4, 23, 3)),
     152: (True, (3, 8, 36, 3)),
 }
-STAGE_WIDTHS = (64, 128, 256, 512)
 _BLOCK_TENSOR = re.compile(r"(stem|blocks)\.(\d+)\.(?:(\w+)\.)?(conv|bn)\.(\w+)")
+
+
+def stage_widths(base_channels: int) -> list[int]:
+    """Inner channels of the four stages of a ResNet, each twice those of the one before.
+
+    Raises:
+        ValueError: base_channels is not even and positive.
+    """
+    if base_channels < 2 or base_channels % 2:
+        raise ValueError(
+            f"MODEL.backbone: base_channels is {base_channels}; it must be even and at least 2"
+        )
+    return [base_channels * factor for factor in (1, 2, 4, 8)]
 
 
 class Conv2D(nn.Conv2D):
     """2-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
@@ -36,6 +54,7 @@ class Conv2D(nn.Conv2D):
 class Conv3D(nn.Conv3D):
     """3-D convolution without bias; runs on oneDNN where `models.onednn` supports it."""
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
@@ -74,6 +93,7 @@ class ConvBN(nn.Layer):
             out_channels, weight_attr=norm_attr(), bias_attr=norm_attr()
         )
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         return self._batch_norm(self._conv(x))
 
@@ -111,6 +131,7 @@ class ResidualBlock(nn.Layer):
                 in_channels, self.out_channels, 1, 1 if pooled else stride, **conv_bn
             )
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         y = self.conv1(F.relu(self.conv0(x)))  # [N, width, H/stride, W/stride]
         if self.conv2 is not None:
@@ -158,6 +179,7 @@ class SubBatchNorm3D(nn.BatchNorm3D):
             raise ValueError(f"batch norm: splits is {splits}; it must be at least 1")
         self._splits = splits
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         """x: float [N, C, T, H, W] -> the same shape.
 

@@ -20,11 +20,11 @@ from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
-    STAGE_WIDTHS,
     ConvBN,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
+    stage_widths,
 )
 
 
@@ -35,13 +35,14 @@ class ResNetTweaksTSN(Backbone):
     The stride of a bottleneck is on its 3x3 convolution.
 
     Args:
-        layers: depth; 18 and 34 have basic blocks and 512 output channels, the others bottlenecks
-            and 2048.
+        layers: depth; 18 and 34 have basic blocks and 8 * base_channels output channels, the
+            others bottlenecks and four times as many.
         pretrained: ImageNet weights of a ResNet-vd of this depth (`.pdparams`); empty for none.
         lr_mult_list: factors on the learning rates of the stem and of the four stages.
+        base_channels: inner channels of the first stage, 64 in the paper; other widths follow.
 
     Raises:
-        ValueError: lr_mult_list does not have 5 values.
+        ValueError: lr_mult_list does not have 5 values, or base_channels is not even and positive.
     """
 
     unused_pretrained = ("out.", "fc.")
@@ -52,6 +53,7 @@ class ResNetTweaksTSN(Backbone):
         layers: Literal[18, 34, 50, 101, 152] = 50,
         pretrained: str | None = None,
         lr_mult_list: list[float] = (1.0, 1.0, 1.0, 1.0, 1.0),  # type: ignore[assignment]
+        base_channels: int = 64,
     ):
         super().__init__()
         if len(lr_mult_list) != 5:
@@ -59,17 +61,18 @@ class ResNetTweaksTSN(Backbone):
                 f"MODEL.backbone: lr_mult_list has {len(lr_mult_list)} values, not 5 "
                 "(stem and four stages)"
             )
+        widths = stage_widths(base_channels)
         self.pretrained = pretrained or None
         stem = {"lr_mult": lr_mult_list[0], "norm_decay": False}
-        self.conv1_1 = ConvBN(3, 32, 3, stride=2, **stem)
-        self.conv1_2 = ConvBN(32, 32, 3, **stem)
-        self.conv1_3 = ConvBN(32, 64, 3, **stem)
+        self.conv1_1 = ConvBN(3, base_channels // 2, 3, stride=2, **stem)
+        self.conv1_2 = ConvBN(base_channels // 2, base_channels // 2, 3, **stem)
+        self.conv1_3 = ConvBN(base_channels // 2, base_channels, 3, **stem)
         self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
 
         bottleneck, num_blocks = RESNET_DEPTHS[layers]
-        channels = 64
+        channels = base_channels
         self._block_names = []
-        for stage, width in enumerate(STAGE_WIDTHS):
+        for stage, width in enumerate(widths):
             arguments = {
                 "lr_mult": lr_mult_list[stage + 1],
                 "norm_decay": False,
@@ -87,10 +90,10 @@ class ResNetTweaksTSN(Backbone):
 
     def forward(self, x):
         """x: float32 [N, 3, H, W] -> [N, out_channels, H/32, W/32], sizes rounded up."""
-        x = F.relu(self.conv1_1(x))  # [N, 32, H/2, W/2]
+        x = F.relu(self.conv1_1(x))  # [N, base_channels/2, H/2, W/2]
         x = F.relu(self.conv1_2(x))
-        x = F.relu(self.conv1_3(x))  # [N, 64, H/2, W/2]
-        x = self.max_pool(x)  # [N, 64, H/4, W/4]
+        x = F.relu(self.conv1_3(x))  # [N, base_channels, H/2, W/2]
+        x = self.max_pool(x)  # [N, base_channels, H/4, W/4]
         for name in self._block_names:
             x = getattr(self, name)(x)  # stages end at H/4, H/8, H/16, H/32
         return x

@@ -106,6 +106,7 @@ class Block(nn.Layer):
             self.branch1_bn = norm(out_channels, splits)
         self.branch2 = Branch(in_channels, width, out_channels, num_frames, stride, splits)
 
+    @paddle.jit.not_to_static
     def forward(self, x):
         shortcut = self.branch1_bn(self.branch1(x)) if self._project else x
         return relu(shortcut + self.branch2(x))

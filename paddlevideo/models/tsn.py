@@ -17,11 +17,11 @@ from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
-    STAGE_WIDTHS,
     ConvBN,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
+    stage_widths,
 )
 
 
@@ -30,23 +30,34 @@ class ResNet(Backbone):
     """ResNet with a 7x7 stem, the stride on the 3x3, and strided 1x1 shortcuts.
 
     Args:
-        depth: 18 and 34 have basic blocks and 512 output channels, the others bottlenecks and 2048.
+        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, the others
+            bottlenecks and four times as many.
         pretrained: ImageNet weights of a ResNet of this depth (`.pdparams`); empty for none.
+        base_channels: inner channels of the first stage, 64 in the paper; other widths follow.
+
+    Raises:
+        ValueError: base_channels is not even and positive.
     """
 
     unused_pretrained = ("out.", "fc.")
     stages = {"stem": ("conv.",), **{f"stage{n}": (f"res{n + 1}",) for n in range(1, 5)}}  # noqa: RUF012
 
-    def __init__(self, depth: Literal[18, 34, 50, 101, 152] = 50, pretrained: str | None = None):
+    def __init__(
+        self,
+        depth: Literal[18, 34, 50, 101, 152] = 50,
+        pretrained: str | None = None,
+        base_channels: int = 64,
+    ):
         super().__init__()
+        widths = stage_widths(base_channels)
         self.pretrained = pretrained or None
-        self.conv = ConvBN(3, 64, 7, stride=2)
+        self.conv = ConvBN(3, base_channels, 7, stride=2)
         self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
 
         bottleneck, num_blocks = RESNET_DEPTHS[depth]
-        channels = 64
+        channels = base_channels
         self._block_names = []
-        for stage, width in enumerate(STAGE_WIDTHS):
+        for stage, width in enumerate(widths):
             for i in range(num_blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
                 block = ResidualBlock(channels, width, stride, bottleneck, project=i == 0)
@@ -59,8 +70,8 @@ class ResNet(Backbone):
 
     def forward(self, x):
         """x: float32 [N, 3, H, W] -> [N, out_channels, H/32, W/32], sizes rounded up."""
-        x = F.relu(self.conv(x))  # [N, 64, H/2, W/2]
-        x = self.max_pool(x)  # [N, 64, H/4, W/4]
+        x = F.relu(self.conv(x))  # [N, base_channels, H/2, W/2]
+        x = self.max_pool(x)  # [N, base_channels, H/4, W/4]
         for name in self._block_names:
             x = getattr(self, name)(x)  # stages end at H/4, H/8, H/16, H/32
         return x

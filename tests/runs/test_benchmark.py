@@ -16,6 +16,11 @@ from paddlevideo.engine.build import build_pipeline, load_config
 TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark.py"
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    monkeypatch.setattr("benchmarks.measure.PAUSE", 0.0)
+
+
 @pytest.fixture
 def benchmark(small, tmp_path, monkeypatch, capsys):
     """`benchmark(verb, *flags)` -> (exit code, printed text, groups of the JSON file)."""
@@ -84,7 +89,9 @@ def test_train_compares_setups_with_equal_losses(benchmark, monkeypatch):
         train.Setup("onednn", 1),
     ]
     monkeypatch.setattr(train, "setups", lambda cores, cpuinfo: setups)
-    code, printed, groups = benchmark("train", "-o", "MIX=null", "-o", "MODEL.head.num_classes=3")
+    code, printed, groups = benchmark(
+        "train", "-r", "1", "-o", "MIX=null", "-o", "MODEL.head.num_classes=3"
+    )
     assert code == 0, printed
     assert [g["unit"] for g in groups] == ["product", "clip", "clip"]
     eager, static, onednn = (float(row["note"].split("gives ")[1]) for row in groups[1]["rows"])
@@ -104,7 +111,7 @@ def test_metrics_compares_variants_with_equal_results(benchmark):
 
 
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
-    flags = ["-o", "MODEL.head.num_classes=3", "--threads", "1"]
+    flags = ["-r", "1", "-o", "MODEL.head.num_classes=3", "--threads", "1"]
     code, printed, groups = benchmark("inference", *flags)
     assert code == 0, printed
     product, group = groups

@@ -18,10 +18,13 @@ from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at, losses_of, metrics_of, weights_of
 
 STUDENT = {
-    "backbone": {"name": "ResNetTweaksTSN", "layers": 18},
+    "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8},
     "head": {"name": "ppTSNHead", "drop_ratio": 0.3, "ls_eps": 0.1},
 }
-TEACHER = {"backbone": {"name": "ResNet", "depth": 18}, "head": {"name": "TSNHead"}}
+TEACHER = {
+    "backbone": {"name": "ResNet", "depth": 18, "base_channels": 8},
+    "head": {"name": "TSNHead"},
+}
 
 
 @pytest.fixture

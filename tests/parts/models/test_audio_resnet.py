@@ -48,7 +48,8 @@ def scores(model, x):
     ("depth", "channels", "blocks"), [(18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)]
 )
 def test_depths(depth, channels, blocks):
-    backbone = build(depth=depth).backbone
+    with paddle.LazyGuard():  # shapes, without values
+        backbone = build(depth=depth).backbone
     assert backbone.out_channels == channels
     found = [layer for layer in backbone.sublayers() if isinstance(layer, ResidualBlock)]
     assert len(found) == blocks
@@ -56,6 +57,24 @@ def test_depths(depth, channels, blocks):
     assert sum(projected) == (3 if depth < 50 else 4) and projected[0] == (
         depth > 34
     )  # where the size changes
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_base_channels_scale_every_width(depth):
+    shapes = {
+        base_channels: {
+            name: tensor.shape
+            for name, tensor in build(depth=depth, base_channels=base_channels).state_dict().items()
+        }
+        for base_channels in (4, 64)
+    }
+    # One input channel, 5 classes, and kernels of at most 7 x 7 do not depend on the width.
+    expected = {
+        name: [size // 16 if size > 7 else size for size in shape]
+        for name, shape in shapes[64].items()
+    }
+    assert shapes[4] == expected
+    assert build(base_channels=4).backbone.out_channels == 32
 
 
 def test_depth_of_resnet_audio():
@@ -180,8 +199,9 @@ def test_rejects_wrong_arguments():
     for key in ("dropout_ratio", "ls_eps"):
         with pytest.raises(ValueError, match=f"{key} is 1.0"):
             build(head={key: 1.0})
-    with pytest.raises(ValueError, match="base_channels is 0"):
-        build("ResNetAudio", base_channels=0)
+    for name in ("ResNet", "ResNetAudio"):
+        with pytest.raises(ValueError, match="base_channels is 0"):
+            build(name, base_channels=0)
 
 
 def test_rejects_wrong_inputs(model):

@@ -23,6 +23,10 @@ def build(family, depth=18, num_classes=7, backbone=None, **head):
     return Recognizer2D(backbone, lookup("head", head_name).make(num_classes=num_classes, **head))
 
 
+def state_shapes(model):
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
 def clip(*shape):
     return paddle.to_tensor(np.random.default_rng(0).standard_normal(shape).astype("float32"))
 
@@ -39,14 +43,31 @@ def model(request):
     [(18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)],
 )
 def test_depths(family, depth, channels, num_blocks):
-    model = build(family, depth)
+    with paddle.LazyGuard():  # shapes, without values
+        model = build(family, depth)
     blocks = [layer for layer in model.sublayers() if isinstance(layer, ResidualBlock)]
     assert (model.backbone.out_channels, len(blocks)) == (channels, num_blocks)
     assert model.head.fc.weight.shape == [channels, 7]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("depth", [18, 50])
+def test_base_channels_scale_every_width(family, depth):
+    thin, full = (build(family, depth, backbone={"base_channels": c}) for c in (4, 64))
+    assert state_shapes(full) == state_shapes(build(family, depth))
+    # 3 colors, 7 classes, and kernels of at most 7 x 7 do not depend on the width.
+    expected = {
+        name: [size // 16 if size > 7 else size for size in shape]
+        for name, shape in state_shapes(full).items()
+    }
+    assert state_shapes(thin) == expected
+    assert thin.backbone.out_channels == full.backbone.out_channels // 16
+    assert thin({"frames": clip(1, 2, 3, 40, 48)}).shape == [1, 7]
+
+
 def test_deep_tsn_numbers_the_blocks_of_its_third_stage():
-    names = [name for name, _ in build("tsn", 101).backbone.named_children()]
+    with paddle.LazyGuard():
+        names = [name for name, _ in build("tsn", 101).backbone.named_children()]
     assert names[-27:-24] == ["res3d", "res4a", "res4b1"]
     assert names[-4:] == ["res4b22", "res5a", "res5b", "res5c"]
 
@@ -240,6 +261,14 @@ def test_rejects_values_out_of_range(arguments):
 def test_rejects_learning_rate_factors_of_wrong_length():
     with pytest.raises(ValueError, match="lr_mult_list has 2 values, not 5"):
         build("pp_tsn", backbone={"lr_mult_list": [1.0, 1.0]})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("base_channels", [0, 5])
+def test_rejects_base_channels_out_of_range(family, base_channels):
+    message = f"base_channels is {base_channels}; it must be even and at least 2"
+    with pytest.raises(ValueError, match=message):
+        build(family, backbone={"base_channels": base_channels})
 
 
 def test_rejects_wrong_inputs(model):
