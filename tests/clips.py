@@ -86,6 +86,29 @@ def write_clip(
     return path
 
 
+def write_plain_clips(folder: Path, names: Sequence[str]) -> dict[str, list[Path]]:
+    """Write 12 train, 6 val and 7 test clips of 3 classes: red, green and blue of any brightness.
+
+    A frame has one color, so a linear model separates the classes with a wide margin.
+
+    Args:
+        names: the classes, in that order.
+
+    Returns:
+        the files of each split, in `<split>/<class>/`.
+    """
+    files: dict[str, list[Path]] = {}
+    for split, count in (("train", 12), ("val", 6), ("test", 7)):
+        rng = np.random.default_rng(count)
+        for number in range(count):
+            frames = np.zeros((8, 40, 56, 3), np.uint8)
+            frames += rng.integers(20, 60, (8, 1, 1, 3), np.uint8)
+            frames[..., number % 3] += 160
+            path = folder / split / names[number % 3] / f"{number}.mp4"
+            files.setdefault(split, []).append(write_clip(path, frames=frames, height=40, width=56))
+    return files
+
+
 def _write_tone(container, stream, hertz: float, num_samples: int) -> None:
     time = np.arange(num_samples) / AUDIO_RATE
     waveform = (np.sin(2 * np.pi * hertz * time) * 0.5).astype(np.float32)[None]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import paddle
@@ -19,7 +20,8 @@ from paddlevideo.features.extract import FeatureExtractor, FrameNetwork, Recipe
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
 from paddlevideo.weights import state_arrays, write_arrays
-from tests.clips import write_clip
+from tests.clips import write_clip, write_plain_clips
+from tests.conftest import CLASSES
 from tests.runs.feature_sets import make_recipe, make_set, read_examples
 from tools import predict
 
@@ -168,21 +170,32 @@ def test_extractor_needs_a_folder_of_features(train_set, tmp_path):
 # --- taggers ------------------------------------------------------------------------------------
 
 
-def test_tagger_learns_from_extracted_features(recipe, clips, train_set, root, tmp_path):
-    make_set(recipe, tmp_path / "val", clips / "val", fitted=train_set)
+def test_tagger_learns_from_extracted_features(recipe, root, tmp_path):
+    """A step is a pass over all videos, and a validation uses the statistics of all of them."""
+    write_plain_clips(tmp_path, CLASSES)
+    make_set(recipe, tmp_path / "features", tmp_path / "train")
+    make_set(recipe, tmp_path / "other", tmp_path / "val", fitted=tmp_path / "features")
     changes = [
-        f"DATASET.train.file_path={train_set}",
-        f"DATASET.valid.file_path={tmp_path / 'val'}",
+        f"DATASET.train.file_path={tmp_path / 'features'}",
+        f"DATASET.valid.file_path={tmp_path / 'other'}",
+        "DATASET.batch_size=12",
         "MODEL.head.num_classes=3",
-        "DATASET.batch_size=4",
-        "epochs=4",
+        "MODEL.head.drop_rate=0.0",
+        "PRECISEBN={preciseBN_interval: 1, num_iters_preciseBN: 1}",
+        "epochs=5",
         "val_interval=1",
+        "log_interval=1",
         f"output_dir={tmp_path}/out",
     ]
     train(load_config(root / "configs/demo/nextvlad.yaml", changes))
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] == "valid"]
-    assert max(row["gap"] for row in rows) > 0.8, "the three colors are separable"
+    rows = [json.loads(line) for line in lines]
+    losses = [row["loss"] for row in rows if row["split"] == "train"]
+    valid = [row for row in rows if row["split"] == "valid"]
+    assert len(losses) == 5 and all(after < before for before, after in pairwise(losses))
+    # With 10 seeds, 1 and 2 threads, AVX2 and AVX-512, a step left at most 0.91 of the loss, and
+    # the last validation loss was at most 0.15, after 2.0 at the start.
+    assert valid[-1]["gap"] == 1 and valid[-1]["loss"] < 0.5
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.exporting import export as export_module
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
+from tests.clips import write_plain_clips
 from tests.conftest import CLASSES, small_config
 from tests.runs.test_train import Killed, kill_at, weights_of
 
@@ -195,21 +197,34 @@ def test_exact_resume_with_sampling_freezing_and_class_weights(small, monkeypatc
         train(small(*options[1:]), resume="auto")
 
 
-def multi_label_config(clips, tmp_path):
+TRANSFORM = """[{Scale: {short_size: 36, fixed_ratio: False, backend: cv2}},
+{CenterCrop: {target_size: 32}}, Image2Array,
+{Normalization: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}}]"""
+# A step is a pass over the same 12 inputs, and a validation uses the statistics of all of them.
+FULL_BATCH = (
+    "DATASET.batch_size=12",
+    "PIPELINE.train.sample.valid_mode=true",
+    f"PIPELINE.train.transform={TRANSFORM}",
+    "MODEL.head.drop_ratio=0.0",
+    "MIX=null",
+    "PRECISEBN={preciseBN_interval: 1, num_iters_preciseBN: 1}",
+)
+
+
+def multi_label_config(folder):
     """A config with two tags: green clips have both, blue clips have one, red clips have none.
 
     A test video that cannot be decoded is skipped.
     """
     tags = {"green": ["green", "cold"], "blue sky": ["cold"], "红色": []}
     lists = {}
-    for split in ("train", "val", "test"):
-        files = sorted((clips / split).rglob("*.mp4"))
+    for split, files in write_plain_clips(folder, CLASSES[::-1]).items():
         rows = [{"path": str(file), "labels": tags[file.parent.name]} for file in files]
-        lists[split] = tmp_path / f"{split}.jsonl"
+        lists[split] = folder / f"{split}.jsonl"
         lists[split].write_text(
             "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
         )
-    broken = tmp_path / "broken.mp4"
+    broken = folder / "broken.mp4"
     broken.write_bytes(b"no video")
     with lists["test"].open("a") as file:
         file.write(json.dumps({"path": str(broken), "labels": ["cold"]}) + "\n")
@@ -218,36 +233,41 @@ def multi_label_config(clips, tmp_path):
         for split, name in (("train", "train"), ("valid", "val"), ("test", "test"))
     }
     data["test"]["on_error"] = "skip"
-    dataset = {"batch_size": 4, "multi_label": True, **data}
     rate = {
         "name": "CustomWarmupCosineDecay",
-        "max_epoch": 12,
+        "max_epoch": 100,
         "warmup_epochs": 1,
-        "warmup_start_lr": 0.002,
-        "cosine_base_lr": 0.01,
+        "warmup_start_lr": 0.003,
+        "cosine_base_lr": 0.003,
     }
     return small_config(
-        clips,
-        tmp_path,
-        DATASET=dataset,
+        folder,
+        folder,
+        DATASET={"multi_label": True, **data},
         LOSS={"class_weights": "balanced"},
-        epochs=6,
+        epochs=4,
         OPTIMIZER={"name": "Momentum", "learning_rate": rate},
     )
 
 
-def test_multi_label_from_list_to_prediction(clips, tmp_path, logged):
-    cfg = load_config(multi_label_config(clips, tmp_path))
+def test_multi_label_from_list_to_prediction(tmp_path, logged):
+    cfg = load_config(multi_label_config(tmp_path), FULL_BATCH)
     train(cfg)
     assert "class weights: cold 0.5, green 2" in logged()
     assert "Already save the best model (mAP)" in logged()
     rows = [json.loads(line) for line in Path(cfg.folder, "metrics.jsonl").read_text().splitlines()]
-    assert max(row["map"] for row in rows if row["split"] == "valid") > 0.9
+    losses = [row["loss"] for row in rows if row["split"] == "train"]
+    valid = [row for row in rows if row["split"] == "valid"]
+    assert len(losses) == 4 and all(after < before for before, after in pairwise(losses))
+    # With 10 seeds, 1 and 2 threads, AVX2 and AVX-512, a step left at most 0.66 of the loss, and
+    # the last validation loss was at most 0.26, after 1.4 at the start.
+    assert valid[-1]["map"] == 1 and valid[-1]["loss"] < 0.7
 
     weights = f"{cfg.folder}/ppTSN_best.pdparams"
     done = run_test(cfg, weights, str(tmp_path / "scores.json"))
     assert (done.numbers["num_samples"], done.numbers["num_failed"]) == (8, 1)
-    assert done.numbers["map"] > 0.6
+    # Of the five videos with the tag cold, the failed one is not found.
+    assert done.numbers["map"] == pytest.approx((4 / 5 + 1) / 2)
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     assert scores["class_names"] == ["cold", "green"]
     failed = [row for row in scores["results"] if "error" in row]
@@ -256,11 +276,15 @@ def test_multi_label_from_list_to_prediction(clips, tmp_path, logged):
     folder = export_module.export(cfg, weights, tmp_path / "inference")
     predictor = Predictor(str(folder))
     assert predictor.multi_label
-    tested = {row["path"]: row for row in scores["results"] if "scores" in row}
+    tested = {
+        row["path"]: dict(zip(row["classes"], row["scores"], strict=True))
+        for row in scores["results"]
+        if "scores" in row
+    }
     paths = list(tested)[:3]
     for path, result in zip(paths, predictor.predict(paths, topk=2), strict=True):
-        assert result.class_ids == tested[path]["classes"]
-        np.testing.assert_allclose(result.scores, tested[path]["scores"], atol=1e-4)
+        found = dict(zip(result.class_ids, result.scores, strict=True))
+        assert found == pytest.approx(tested[path], abs=1e-4)
 
     # Scores of an untrained model are not close to 0 or 1.
     paddle.seed(0)

@@ -1,6 +1,5 @@
 """VideoDecoder: frames equal those of a full decode in any order, and errors name the problem."""
 
-import gc
 import logging
 import os
 import subprocess
@@ -90,6 +89,16 @@ def decode_all(path, stream: int = 0) -> np.ndarray:
     return np.stack(frames)
 
 
+def assert_same_frames(found: np.ndarray, expected: np.ndarray) -> None:
+    """Compare frames of two builds of FFmpeg.
+
+    Both decode the same, but convert YUV to RGB with other code, which rounds by up to 3 levels
+    differently. Neighboring frames of `write_clip` differ by 20 on average.
+    """
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= 6
+
+
 def check_reads(path, stream: int = 0, num_single: int = 40) -> None:
     """Compare reads of all frames in reverse, of single frames and of random ones."""
     expected = decode_all(path, stream)
@@ -133,7 +142,7 @@ def test_applies_the_rotation_flag(tmp_path, rotation):
     assert expected[0].shape == ((48, 64, 3) if rotation == 180 else (64, 48, 3))
     for backend in ("pyav", "cv2"):
         with VideoDecoder(backend).open(record(path)) as clip:
-            assert np.array_equal(clip.read([0, 1, 2]), np.stack(expected))
+            assert_same_frames(clip.read([0, 1, 2]), np.stack(expected))
 
 
 def test_leaves_out_frames_that_an_edit_list_drops(tmp_path):
@@ -220,8 +229,8 @@ def test_other_backends_give_the_same_frames(tmp_path, backend):
     expected = decode_all(path)
     with VideoDecoder(backend).open(record(path, start_sec=0.2)) as clip:
         assert (clip.num_frames, clip.fps) == (25, 25.0)
-        assert np.array_equal(clip.read([20, 3, 3]), expected[[25, 8, 8]])
-        assert np.array_equal(clip.read([0]), expected[[5]])
+        assert_same_frames(clip.read([20, 3, 3]), expected[[25, 8, 8]])
+        assert_same_frames(clip.read([0]), expected[[5]])
 
 
 def test_pyav_replaces_decord_where_it_is_not_installed(tmp_path, monkeypatch, caplog):
@@ -283,7 +292,7 @@ def test_names_the_problem_of_a_broken_file(tmp_path, backend):
         pytest.importorskip("decord")
     for name, (path, message) in broken_files(tmp_path).items():
         if name == "cut.mp4" and backend != "pyav":
-            message = "decord cannot open it|frame 59 of 60 cannot be decoded"
+            message = "decord cannot (open|decode) it|frame 59 of 60 cannot be decoded"
         with (
             pytest.raises(DecodeError, match=message),
             VideoDecoder(backend).open(record(path)) as clip,
@@ -320,8 +329,6 @@ def test_closes_every_file(tmp_path):
     folder = Path("/proc/self/fd")
     if not folder.is_dir():
         pytest.skip("no /proc to count open files in")
-    gc.collect()
-    before = len(os.listdir(folder))
     for _ in range(5):
         with pytest.raises(KeyError), VideoDecoder().open(record(good)) as clip:
             clip.read([3])
@@ -331,7 +338,9 @@ def test_closes_every_file(tmp_path):
         for path, _ in broken.values():
             with pytest.raises(DecodeError), VideoDecoder().open(record(path)):
                 pass
-    assert len(os.listdir(folder)) == before
+    # Files of other tests, which may be closed meanwhile, do not count.
+    targets = [os.path.realpath(link) for link in folder.iterdir()]
+    assert [path for path in targets if path.startswith(str(tmp_path.resolve()))] == []
 
 
 def test_opens_paths_with_unusual_characters(tmp_path):

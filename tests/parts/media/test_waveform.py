@@ -237,7 +237,13 @@ def test_reports_videos_without_audio(tmp_path, name, options):
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="the ffmpeg command is not installed")
 def test_ffmpeg_decodes_the_same_waveform(files, tmp_path):
-    source, target = str(files / "aac.mp4"), str(tmp_path / "out.wav")
-    command = ["ffmpeg", "-v", "error", "-i", source, "-c:a", "pcm_f32le", target]
-    subprocess.run(command, check=True)
-    assert np.array_equal(read_waveform(source), read_waveform(target))
+    """The command may be another build, which rounds the sums of a lossy codec in its own way."""
+    # For AAC one step of 16 bits; FFmpeg 5.1 and PyAV 18.1 differ by 2.4e-7.
+    for name, tolerance in (("a.flac", 0.0), ("pcm.mov", 0.0), ("aac.mp4", 2**-15)):
+        rate, target = ALL_FILES[name][1], tmp_path / f"{name}.wav"
+        command = ["ffmpeg", "-v", "error", "-i", path_of(files, name), "-c:a", "pcm_f32le"]
+        subprocess.run([*command, str(target)], check=True)
+        found = read_waveform(path_of(files, name), rate)
+        expected = read_waveform(str(target), rate)
+        assert found.shape == expected.shape, name
+        assert np.abs(found - expected).max() <= tolerance, name
