@@ -29,7 +29,6 @@ extras = {
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "hypothesis>=6.85"),
         *("ruff>=0.13", "pyright>=1.1.390", "pre-commit>=4"),
     ],
-    "compare": ["librosa>=0.11"],  # another implementation, which tests compare with
 }
 
 setup(
