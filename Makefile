@@ -1,7 +1,10 @@
 # Everything here works on a fresh machine with Python >= 3.11 and make; what is installed stays in .venv.
 PYTHON ?= python3
-RUN := .venv/bin/python
-READY := .venv/.ready
+VENV = .venv
+VERSIONS = constraints.txt  # or lowest.txt; nothing (VERSIONS=) installs the newest versions
+EXTRAS = cpu,onnx,openvino,audio,plot,dev
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process
 
 .PHONY: demo test test-quick test-all lint coverage clean
@@ -31,18 +34,18 @@ test-all: $(READY)  ## all of it: several processes, fuzzing of files, a browser
 	$(RUN) -m pytest $(PARALLEL)
 
 lint: $(READY)
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/pyright --pythonpath $(RUN)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 coverage: $(READY)
 	$(RUN) -m pytest --cov=paddlevideo --cov-report=term-missing:skip-covered
 
-$(READY): setup.py constraints.txt
+$(READY): setup.py $(VERSIONS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
-	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[cpu,onnx,openvino,audio,plot,dev]'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(VERSIONS:%=--constraint %) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

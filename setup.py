@@ -1,4 +1,7 @@
-"""Installation: `pip install .[cpu]`, or `.[gpu]` with a GPU. Tested versions: constraints.txt."""
+"""Installation: `pip install .[cpu]`, or `.[gpu]` with a GPU.
+
+The tests pass with the versions of constraints.txt, and with the lower bounds here (lowest.txt).
+"""
 
 from pathlib import Path
 
@@ -10,11 +13,11 @@ extras = {
         "paddlepaddle-gpu>=3.3"
     ],  # the build for your CUDA version comes from Paddle's own index
     "onnx": [
-        "paddle2onnx>=2.1",
-        "onnx>=1.16",
+        "paddle2onnx>=2.1; python_version < '3.13'",  # has no build for Python 3.13
+        "onnx>=1.16.1; python_version < '3.13'",
         "onnxruntime>=1.20",
     ],  # export to ONNX, ONNX Runtime as a backend
-    "openvino": ["openvino>=2025.0"],  # the fastest backend on most CPUs
+    "openvino": ["openvino>=2025.1"],  # the fastest backend on most CPUs
     "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
     "audio": [
         "soundfile>=0.12.1",
@@ -23,9 +26,9 @@ extras = {
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
-        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "pytest-randomly>=3.16"),
-        *("pytest-timeout>=2.3", "hypothesis>=6", "threadpoolctl>=3.5"),
-        *("ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"),
+        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),
+        *("pytest-timeout>=2.3", "hypothesis>=6.85", "threadpoolctl>=3.5"),
+        *("ruff>=0.13", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }
 
@@ -36,17 +39,23 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["paddlevideo", "paddlevideo.*"]),
     install_requires=[
         "numpy>=2.0",
-        "opencv-python-headless>=4.10",
-        "av>=17.0",
+        "opencv-python-headless>=4.10.0.84",
+        "av>=17.1",
         "pillow>=10.0",
         "pyyaml>=6.0",
         "scipy>=1.14",
         "tqdm>=4.66",
-        "safetensors>=0.5",
+        "safetensors>=0.6.1",
         "google-crc32c>=1.5",  # checks of TFRecord files
     ],
     extras_require=extras,

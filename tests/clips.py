@@ -41,6 +41,7 @@ def write_clip(
     tone: float | None = None,
     container_options: dict[str, str] | None = None,
     container_format: str | None = None,
+    title: str = "",
 ) -> Path:
     """Write a video file and return its path.
 
@@ -51,11 +52,13 @@ def write_clip(
         rotation: display rotation (degrees, counter-clockwise).
         num_streams: number of video streams; the second has different frames of twice the width.
         tone: frequency (Hz) of a sine to add as an AAC stream.
+        title: metadata of the file; FFmpeg writes none if it is empty.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(
         str(path), "w", format=container_format, options=container_options or {}
     ) as container:
+        container.metadata["title"] = title
         streams = []
         for number in range(num_streams):
             stream = container.add_stream(

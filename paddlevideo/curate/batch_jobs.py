@@ -93,7 +93,7 @@ def plan_jobs(
 
 def _below(folder: Path, out: Path, suffix: str, ext: str | None, level: int | None) -> list[Path]:
     """Find files, but not below `out`; return their paths relative to `folder`."""
-    audio = set(AUDIO_SUFFIXES) - {".npy"} if suffix == ".npy" else set()
+    audio = {s for s in AUDIO_SUFFIXES if s != ".npy"} if suffix == ".npy" else set()
     wanted = {f".{ext.lstrip('.').lower()}"} if ext else {*VIDEO_SUFFIXES, *audio}
     paths = (path.relative_to(folder) for path in list_files(folder, wanted, skip=out))
     return [path for path in paths if level is None or len(path.parts) == level]

@@ -7,6 +7,7 @@ back as a `Failure`, which the main process counts and logs.
 
 import collections
 import contextlib
+import copy
 import gc
 import itertools
 import multiprocessing
@@ -181,6 +182,17 @@ def _start_worker(dataset: ClipDataset, parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _worker_process(*args, **kwargs):
+    """A forked process that a pool can end: pools send SIGTERM, which workers ignore.
+
+    A pool ends its workers if one of them was killed. Until they are gone, Python 3.13 holds the
+    lock that `submit` waits for.
+    """
+    process: Any = multiprocessing.get_context("fork").Process(*args, **kwargs)
+    process.terminate = process.kill
+    return process
+
+
 def _load_in_worker(epoch: int, draws: list[Draw]) -> Loaded:
     """Load a batch into shared memory; only the names of its blocks go through the pipe."""
     assert _dataset is not None
@@ -233,7 +245,6 @@ class Loader:
         self.dataset, self.order, self.num_workers = dataset, order, num_workers
         self.prefetch = max(1, prefetch)
         self._pool: ProcessPoolExecutor | None = None
-        self._processes: list[Any] = []
 
     def __len__(self):
         return len(self.order)
@@ -256,17 +267,14 @@ class Loader:
                 free = self.num_workers * self.prefetch - len(ahead)
                 for draws in itertools.islice(jobs, free):
                     ahead.append(pool.submit(_load_in_worker, epoch, draws))
-                self._processes = list((pool._processes or {}).values()) or self._processes
                 if not ahead:
                     return
                 loaded = ahead.popleft().result()
                 loaded.batch = {key: _from_shared(array) for key, array in loaded.batch.items()}
                 yield loaded
         except BrokenProcessPool as error:
-            # Another worker may wait forever for a lock that the killed one held.
-            for process in self._processes:
-                process.kill()
-            self._pool = None
+            # The pool has killed the other workers: one may wait for a lock that this one held.
+            self.close()
             raise ChildProcessError(
                 "a loader process was killed from outside, usually for lack of memory; use fewer "
                 "workers or a smaller batch (-o DATASET.num_workers=..., DATASET.batch_size=...)"
@@ -282,11 +290,14 @@ class Loader:
         """Start the worker processes, unless they are running."""
         if self._pool is None:
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+            context: Any = copy.copy(multiprocessing.get_context(method))
+            if method == "fork":
+                context.Process = _worker_process
             # Started before the fork, so that one tracker knows all shared memory.
             resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
                 self.num_workers,
-                mp_context=multiprocessing.get_context(method),
+                mp_context=context,
                 initializer=_start_worker,
                 initargs=(self.dataset, os.getpid()),
             )

@@ -249,11 +249,12 @@ class Normalization(Transform):
         import paddle  # decoding workers must not load it
 
         frames = sample["frames"]
-        mean, std = (
-            paddle.to_tensor(values.reshape(self.tensor_shape), place=frames.place)
-            for values in self._float32()
+        mean, std = (values.reshape(self.tensor_shape) for values in self._float32())
+        # Paddle 3.3.0 divides by a number as if it multiplied by 1 / number: other last bits.
+        white, mean, std = (
+            paddle.to_tensor(values, place=frames.place) for values in (np.float32(255), mean, std)
         )
-        return with_frames(sample, (frames.astype("float32") / 255 - mean) / std)
+        return with_frames(sample, (frames.astype("float32") / white - mean) / std)
 
     def _normalize_bytes(self, frames: np.ndarray, axis: int) -> np.ndarray:
         """Normalize uint8 frames with a table of all 256 values for each channel.

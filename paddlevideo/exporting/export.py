@@ -52,7 +52,8 @@ def export(
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
         output_dir: `inference/<model_name>` by default.
         formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`),
-            onnx (`.onnx`), or all. pdmodel and pir share one `.pdiparams`.
+            onnx (`.onnx`), or all that this machine can write; a warning names the others. pdmodel
+            and pir share one `.pdiparams`.
         name: stem of the files, `model_name` by default.
 
     Returns:
@@ -166,7 +167,7 @@ def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:
     """The formats to write, in the order of `FORMATS`.
 
     Raises:
-        ExportError: a format is unknown, or this machine cannot write or check it.
+        ExportError: a format is unknown, or this machine cannot write or check one that is named.
     """
     given = [formats] if isinstance(formats, str) else list(formats)
     unknown = [f for f in given if f not in (*FORMATS, "all")]
@@ -174,17 +175,29 @@ def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:
         raise ExportError(
             f"format is {', '.join(unknown) or 'missing'}; expected {', '.join(FORMATS)} or all"
         )
-    known = tuple(f for f in FORMATS if f in given or "all" in given)
-    if "onnx" in known:
-        if importlib.util.find_spec("paddle2onnx") is None:
-            raise ExportError("format onnx needs paddle2onnx: pip install paddle2onnx")
-        if not available_readers(".onnx"):
-            runtime = readers(".onnx")[0]
-            raise ExportError(
-                "an onnx program is checked by running it, "
-                f"which needs {runtime}: pip install {runtime}"
-            )
-    return known
+    missing = missing_for_onnx()
+    if missing and "onnx" in given:
+        raise ExportError(missing)
+    if missing and "all" in given:
+        logger.warning(f"format all without onnx: {missing}")
+    known = [f for f in FORMATS if f in given or "all" in given]
+    return tuple(f for f in known if f != "onnx" or not missing)
+
+
+def missing_for_onnx() -> str:
+    """What this machine lacks to write an ONNX program and check it; "" if nothing."""
+    if importlib.util.find_spec("paddle2onnx") is None:
+        return (
+            "format onnx needs paddle2onnx: pip install paddle2onnx "
+            "(version 2.1 exists for Python 3.12 and older)"
+        )
+    if not available_readers(".onnx"):
+        runtime = readers(".onnx")[0]
+        return (
+            "an onnx program is checked by running it, "
+            f"which needs {runtime}: pip install {runtime}"
+        )
+    return ""
 
 
 def _write_programs(formats: Sequence[str], job: Job) -> None:

@@ -35,6 +35,11 @@ AUDIO_SUFFIXES = (
     ".wav", ".wma",
 )  # fmt: skip
 
+# PyAV 19 always reads metadata this way, and no longer has the argument.
+METADATA_IN_ANY_ENCODING: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+
 
 def has_audio_suffix(path: str) -> bool:
     """Return whether a file of this name may hold audio: audio, log-mel features or a video."""
@@ -83,7 +88,7 @@ def open_container(path: str) -> Iterator[Any]:
         # Without "file:" FFmpeg takes a colon in the name for a protocol. The whitelist keeps a
         # playlist from reaching the network.
         container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            f"file:{path}", options={"protocol_whitelist": "file"}, **METADATA_IN_ANY_ENCODING
         )
     except av.error.InvalidDataError as error:
         raise DecodeError(_why_unreadable(path)) from error

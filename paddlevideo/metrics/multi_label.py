@@ -162,7 +162,7 @@ class MultiLabelMetric:
         last = np.clip(num_labels, 1, self.top_k) - 1
         found = (hits & (best > -np.inf)).cumsum(axis=1)[np.arange(len(hits)), last]
         for row in np.flatnonzero(num_labels > self.top_k):
-            first = best_classes(scores[row], num_labels[row])
+            first = best_classes(scores[row], int(num_labels[row]))
             found[row] = np.count_nonzero(labels[row, first] * (scores[row, first] > -np.inf))
         precisions = np.where(num_labels > 0, found / np.maximum(num_labels, 1), 0.0)
         self._rows["precisions"].append(precisions)

@@ -93,7 +93,10 @@ class Inputs:
         return ((record, clip) for records, clip in self._parts for record in records)
 
 
-def find_inputs(inputs: Input | Iterable[Input], rules: InputRules = InputRules()) -> Inputs:
+FRAMES_OF_VIDEOS = InputRules()
+
+
+def find_inputs(inputs: Input | Iterable[Input], rules: InputRules = FRAMES_OF_VIDEOS) -> Inputs:
     """Find the records of all inputs.
 
     Args:

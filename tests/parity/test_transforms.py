@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import PIL
 import pytest
 
 from paddlevideo.config.registry import lookup
@@ -51,6 +52,10 @@ def test_covers_every_chain(golden):
 
 
 def test_scales_equal_the_reference(golden, clips):
+    """Bit for bit; before Pillow 13, pixels of a portrait made square may differ by 1."""
+    square = 'scale/Scale(71,{"fixed_ratio": false, "keep_ratio": false})/portrait'
+    assert square in golden
+    older = int(PIL.__version__.split(".")[0]) < 13
     seen = 0
     for key, expected in golden.items():
         if match := re.fullmatch(r"scale/(\w+)\((\d+),(.*)\)/(\w+)", key):
@@ -61,7 +66,8 @@ def test_scales_equal_the_reference(golden, clips):
                 else JitterScale(int(size), int(rest))
             )
             got = step({"frames": clips[shape][: len(expected)]}, None)["frames"]
-            assert np.array_equal(got, expected), key
+            difference = np.abs(got.astype(int) - expected)
+            assert difference.max() <= (1 if older and key == square else 0), key
             seen += 1
     assert seen == 22
 

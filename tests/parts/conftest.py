@@ -11,7 +11,8 @@ import yaml
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import TrainState
-from paddlevideo.exporting.export import export
+from paddlevideo.exporting.export import export, missing_for_onnx
+from paddlevideo.runtimes.choose import RUNTIMES, available_backends
 from paddlevideo.weights import write_arrays
 from tests.clips import write_clip
 
@@ -59,6 +60,22 @@ class Exported:
     @property
     def files(self) -> list[str]:
         return [str(path) for path in sorted(self.videos.rglob("*.*"))]
+
+
+def missing_for(kind: str, suffix: str = "") -> str:
+    """What this machine lacks to run a backend on the programs that `exported` has for it.
+
+    Args:
+        suffix: of the program; by default the one that the backend prefers.
+    """
+    program = suffix or "".join(RUNTIMES[kind].suffixes[:1])
+    return available_backends()[kind] or (missing_for_onnx() if program == ".onnx" else "")
+
+
+def skip_without(kind: str, suffix: str = "") -> None:
+    """Skip the test for the reason of `missing_for`."""
+    if reason := missing_for(kind, suffix):
+        pytest.skip(f"no backend {kind}: {reason}")
 
 
 def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> Path:

@@ -337,10 +337,14 @@ def test_ends_all_workers_if_one_is_killed(victim):
     loader = Loader(dataset([f"v{i}" for i in range(400)]), EvalOrder(400, 1), 3)
     batches = loader.epoch(0)
     next(batches)
-    workers = loader._processes
+    workers = list(loader._pool._processes.values())
+    hang = threading.Timer(60, lambda: [worker.kill() for worker in workers])
+    hang.start()
     workers[victim].kill()
     with pytest.raises(ChildProcessError, match="killed from outside"):
         list(batches)
+    assert hang.is_alive(), "the pool did not end its other workers"
+    hang.cancel()
     deadline = time.time() + 20  # the pool's own thread reaps them
     while any(running(worker.pid) for worker in workers) and time.time() < deadline:
         time.sleep(0.02)

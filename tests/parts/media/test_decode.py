@@ -350,6 +350,15 @@ def test_opens_paths_with_unusual_characters(tmp_path):
             assert clip.num_frames == 30
 
 
+def test_opens_files_whose_metadata_is_not_utf8(tmp_path):
+    path = write_clip(tmp_path / "a.avi", num_frames=3, codec="mpeg4", title="a cafe in Paris")
+    content = path.read_bytes()
+    assert b"a cafe in Paris" in content
+    path.write_bytes(content.replace(b"a cafe", b"a caf\xe9"))
+    with VideoDecoder().open(record(path)) as clip:
+        assert clip.num_frames == 3
+
+
 def test_worker_processes_decode_on_one_thread():
     code = (
         "import multiprocessing as m\n"

@@ -14,10 +14,10 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.models.audiovisual import keep_only
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.sample import Record
 from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames, write_clip
+from tests.parts.conftest import skip_without
 from tests.parts.predict.families import NUM_CLASSES, WIDTHS, scores_of
 
 # --- shards ---------------------------------------------------------------------------------------
@@ -169,8 +169,7 @@ def test_silence_replaces_missing_audio_for_an_audio_model(families, predictors,
 @pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "eager"])
 def test_scores_each_modality_alone(families, kind):
     """The program's scores of a modality are the model's scores with zeros for the others."""
-    if available_backends()[kind]:
-        pytest.skip(f"no backend {kind}: {available_backends()[kind]}")
+    skip_without(kind)
     family = families("both")
     source = {"model": family.folder}
     if kind == "eager":

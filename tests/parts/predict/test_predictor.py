@@ -18,11 +18,10 @@ from paddlevideo.media.clip import ArrayClip
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
-from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.sample import Record
 from paddlevideo.weights import WeightsError
 from tests.clips import random_frames
-from tests.parts.conftest import NAMES
+from tests.parts.conftest import NAMES, skip_without
 
 PATTERN = "img_{:05}.jpg"
 
@@ -49,9 +48,7 @@ def scores_of(result: Result) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
 def test_scores_equal_those_of_a_test(exported, expected, kind):
-    missing = available_backends()[kind]
-    if missing:
-        pytest.skip(f"no backend {kind}: {missing}")
+    skip_without(kind)
     source = {"model": exported.folder}
     if kind == "eager":
         source = {"config": exported.config, "weights": exported.weights}
@@ -266,12 +263,12 @@ def test_exports_of_paddlevideo_fold_views_into_segments(exported, expected, tmp
     paddle.jit.save(Folded(), str(tmp_path / "old"), input_spec=[spec])
     program = tmp_path / "old.json"
     if suffix:
-        convert = pytest.importorskip("paddle2onnx")
-        if available_backends()["onnxruntime"]:
-            pytest.skip("no onnxruntime")
+        skip_without("onnxruntime")
+        import paddle2onnx
+
         converted = tmp_path / "old.onnx"
         weights = program.with_suffix(".pdiparams")
-        convert.export(str(program), str(weights), str(converted), opset_version=13)
+        paddle2onnx.export(str(program), str(weights), str(converted), opset_version=13)
         program = converted
     predictor = Predictor(program, exported.config, device="cpu")
     for result in predictor.predict(exported.videos, 2, topk=3):

@@ -324,7 +324,7 @@ def test_reads_cpu_quotas_of_containers(tmp_path):
 
 def test_versions_agree_with_setup(root):
     setup = (root / "setup.py").read_text(encoding="utf-8")
-    bounds = dict(re.findall(r'"([\w-]+)>=([\d.]+)"', setup))
+    bounds = dict(re.findall(r'"([\w-]+)>=([\d.]+)[";]', setup))
     for distributions, oldest in (REQUIRED | OPTIONAL).values():
         assert bounds[distributions[0]] == oldest, distributions[0]
 

@@ -80,9 +80,9 @@ def test_shows_frames_of_the_hardest_clips(tmp_path, no_charts):
     page = read_page(write_report(folder))
     assert len(page.images) == 1 and "a's <b>.mp4" in page.text and "gone.mp4" in page.text
     jpeg = np.frombuffer(base64.b64decode(page.images[0].split(",")[1]), np.uint8)
-    thirds = np.split(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB), 3, axis=1)
+    thirds = np.split(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), 3, axis=1)
     channels = [part.mean(axis=(0, 1)).argmax() for part in thirds]
-    assert channels == [0, 1, 2], "the frames are in order"
+    assert channels == [2, 1, 0], "the frames are in order"  # red, green, blue in BGR
     assert "Without frames" not in page.text
     assert read_page(write_report(folder, clips=0)).images == []
 

@@ -161,7 +161,7 @@ def indexed_list(folder, searched) -> Path:
     file = folder / "all.list"
     file.write_text("a.tfrecord\nb.tfrecord\nc.tfrecord\n")
     load(file)
-    assert searched == ["a.tfrecord", "b.tfrecord", "c.tfrecord"]
+    assert sorted(searched) == ["a.tfrecord", "b.tfrecord", "c.tfrecord"]
     searched.clear()
     return file
 
