@@ -39,7 +39,6 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("fixed")
-STATE = ProcessState()
 
 
 @pytest.fixture(scope="session")
@@ -76,15 +75,21 @@ def _last_lines(text: str) -> str:
     return "".join([f"... {hidden} lines before; -vv shows them\n", *lines[hidden:]])
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_at_the_start() -> ProcessState:
+    """The state of the process after all tests are imported."""
+    return ProcessState()
+
+
 @pytest.fixture(autouse=True)
-def leaves_the_process_as_it_was(request):
+def leaves_the_process_as_it_was(request, state_at_the_start):
     """Restore the state of the process after each test, and fail a test that changed it.
 
     The state is compared with that at the start of the session, so a fixture of a session or of a
     module that changes it is found, too, at the first test that uses it.
     """
     yield
-    differences = STATE.restore()
+    differences = state_at_the_start.restore()
     if differences:
         pytest.fail(f"{request.node.nodeid} left behind:\n  " + "\n  ".join(differences), False)
 

@@ -1,5 +1,7 @@
 """The state of the process that a test leaves as it found it, and the seeds of each test."""
 
+import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -8,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -23,7 +26,9 @@ from paddlevideo.models import onednn
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
-LIBRARY_VARIABLES = ("PYTEST_CURRENT_TEST", "COLUMNS", "LINES")
+# Variables that libraries set: pytest, and Polygraphy, which Paddle2ONNX imports.
+LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS"}
+SECONDS_TO_END = 10  # for processes, threads and files that a test has just closed
 State = dict[str, Any]
 
 
@@ -57,14 +62,24 @@ class ProcessState:
         found = []
         for title, part in PARTS.items():
             before, now = self._parts[title], part.read()
-            found += [f"{title}: {line}" for line in _differences(before, now)]
-            if before == now:
-                continue
-            if part.restore:
+            if part.restore is None:
+                now = _wait_for_the_end(part, before, now)
+                self._parts[title] = now  # each remnant is reported once
+                before = {name: now[name] for name in before.keys() & now.keys()}
+            elif before != now:
                 part.restore(before)
-            else:
-                self._parts[title] = now  # the next test did not cause it
+            found += [f"{title}: {line}" for line in _differences(before, now)]
         return found
+
+
+def _wait_for_the_end(part: Part, before: State, now: State) -> State:
+    """Give what is ending a few seconds; the state then, without the names that are gone."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while now.keys() - before.keys() and time.monotonic() < deadline:
+        gc.collect()  # closes the files of exceptions in reference cycles
+        now = part.read()
+        time.sleep(0.02)
+    return now
 
 
 def _differences(before: State, now: State) -> list[str]:
@@ -81,7 +96,7 @@ def _environment() -> State:
 
 
 def _restore_environment(before: State) -> None:
-    for name in os.environ.keys() - before.keys() - set(LIBRARY_VARIABLES):
+    for name in os.environ.keys() - before.keys() - LIBRARY_VARIABLES:
         del os.environ[name]
     os.environ.update(before)
 
@@ -146,9 +161,11 @@ def _processes() -> State:
         return {str(child.pid): child.name for child in multiprocessing.active_children()}
     multiprocessing.active_children()  # collects those that have ended
     tracker = getattr(resource_tracker._resource_tracker, "_pid", None)
-    texts = [(task / "children").read_text() for task in folder.iterdir()]
-    children = {int(number) for text in texts for number in text.split()} - {tracker}
-    return {str(number): _command(number) for number in children}
+    children: set[int] = set()
+    for task in folder.iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended
+            children.update(map(int, (task / "children").read_text().split()))
+    return {str(number): _command(number) for number in children - {tracker}}
 
 
 def _command(process: int) -> str:

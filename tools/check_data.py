@@ -59,7 +59,6 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A console may lack characters of a file name.
         sys.stdout.reconfigure(errors="backslashreplace")
-    log.setup()
     try:
         names = read_class_names(args.class_names) if args.class_names else None
         inputs = Inputs(
@@ -68,7 +67,8 @@ def main() -> int:
         probe = ProbeOptions(args.frames, args.whole, args.min_frames, args.min_seconds)
         shares = (args.valid_share, args.test_share)
         options = CheckOptions(inputs, probe, *shares, args.seed, args.resplit, args.workers)
-        return run_command(options, args.out, args.dry_run, args.overwrite)
+        with log.session():
+            return run_command(options, args.out, args.dry_run, args.overwrite)
     except (ValueError, OSError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 2

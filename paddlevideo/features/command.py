@@ -9,9 +9,9 @@ from paddlevideo.features.feature_sets import extract_set, print_summary
 from paddlevideo.features.feature_shards import SetOptions
 
 
+@log.session()
 def run_command(args: Namespace) -> int:
     """Extract features; return the exit code: 1 after an error or if a video failed."""
-    log.setup()
     try:
         device, note = dist.choose_device(args.use_gpu)
         log.logger.info(note or f"{device}, {dist.use_threads()} compute thread(s)")

@@ -37,10 +37,10 @@ def main() -> int:
 
     try:
         cfg = load_config(args.config, args.override)
-        log.setup(None)
         dist.choose_device(cfg.use_gpu)
         dist.use_threads()
-        shares, num_clips = sync_accuracy(cfg, args.weights, args.split)
+        with log.session():
+            shares, num_clips = sync_accuracy(cfg, args.weights, args.split)
     except (ValueError, OSError) as error:
         print(f"error: {log.error_text(error)}", file=sys.stderr)
         return 1

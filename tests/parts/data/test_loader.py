@@ -1,5 +1,6 @@
 """The loader: equal samples for any number of workers and ranks, counted failures, no leaks."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -234,7 +235,8 @@ class Resizing(FakePipeline):
         return super().__call__(record, rng, source)
 
 
-def test_starts_workers_after_opencv_used_its_threads():
+def test_starts_workers_after_opencv_used_its_threads(request):
+    request.addfinalizer(functools.partial(cv2.setNumThreads, cv2.getNumThreads()))
     cv2.setNumThreads(2)
     cv2.resize(np.zeros((1080, 1920, 3), np.uint8), (960, 540))
     data = ClipDataset([Record("v0", 0), Record("v1", 1)], Resizing(), 0)
@@ -245,6 +247,7 @@ def test_starts_workers_after_opencv_used_its_threads():
     ended.start()
     try:
         assert len(everything(loader)) == 2
+        assert cv2.getNumThreads() == 2, "a loader changes the threads of no other code"
     finally:
         ended.cancel()
         loader.close()
