@@ -23,7 +23,7 @@ extras = {
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
-        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6"),
+        *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "filelock>=3.12", "hypothesis>=6"),
         *("ruff>=0.8", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }
