@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
 # Variables that libraries set: pytest, and Polygraphy, which Paddle2ONNX imports.
 LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS"}
-SECONDS_TO_END = 10  # for processes, threads and files that a test has just closed
+SECONDS_TO_END = 10  # for processes and threads that a test has just stopped
 State = dict[str, Any]
 
 
@@ -76,7 +76,7 @@ def _wait_for_the_end(part: Part, before: State, now: State) -> State:
     """Give what is ending a few seconds; the state then, without the names that are gone."""
     deadline = time.monotonic() + SECONDS_TO_END
     while now.keys() - before.keys() and time.monotonic() < deadline:
-        gc.collect()  # closes the files of exceptions in reference cycles
+        gc.collect()
         now = part.read()
         time.sleep(0.02)
     return now
@@ -181,20 +181,6 @@ def _threads() -> State:
     return {thread.name: "running" for thread in threading.enumerate() if not thread.daemon}
 
 
-def _open_files() -> State:
-    """Open files in the folder of temporary files."""
-    folder = Path("/proc/self/fd")
-    if not folder.is_dir():
-        return {}
-    links = []
-    for number in os.listdir(folder):
-        try:
-            links.append(os.readlink(folder / number))
-        except OSError:  # the one that lists the folder
-            continue
-    return {link: "open" for link in links if "/pytest-of-" in link}
-
-
 def _checkout() -> State:
     return {name: "there" for name in os.listdir(ROOT) if name not in CACHES}
 
@@ -276,7 +262,6 @@ PARTS = {
     "logger (handlers, level, propagate, disabled)": Part(_loggers, _restore_loggers),
     "child process": Part(_processes),
     "thread": Part(_threads),
-    "temporary file": Part(_open_files),
     "file in the checkout": Part(_checkout),
     "compute threads": Part(_compute_threads, _restore_compute_threads),
     "Paddle's flag": Part(_paddle_flags, _restore_paddle_flags),

@@ -15,6 +15,7 @@ from paddlevideo.exporting.export import export, missing_for_onnx
 from paddlevideo.runtimes.choose import RUNTIMES, available_backends
 from paddlevideo.weights import write_arrays
 from tests.clips import write_clip
+from tests.shared_folders import made_once
 
 NAMES = ["appel", "birne", "kürbis"]
 CONFIG = """
@@ -90,9 +91,8 @@ def write_weights(cfg: Config, path: Path, names: list[str], seed: int = 0) -> P
     return path
 
 
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory) -> Exported:
-    folder = tmp_path_factory.mktemp("deploy")
+def make_exported(folder: Path) -> None:
+    """Write videos, their list, a config and weights; export the model in every format."""
     videos = folder / "videos"
     write_clip(videos / "a.mp4", 12)
     write_clip(videos / "b" / "Motion.MP4", 20, height=80, width=48)
@@ -105,4 +105,11 @@ def exported(tmp_path_factory) -> Exported:
     assert yaml.safe_load(config.read_text(encoding="utf-8"))
     cfg = load_config(config)
     weights = write_weights(cfg, folder / "tiny.pdparams", NAMES)
-    return Exported(export(cfg, weights, folder / "out", ["all"]), config, weights, videos)
+    export(cfg, weights, folder / "out", ["all"])
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> Exported:
+    folder = made_once(tmp_path_factory, "exported", make_exported)
+    files = (folder / name for name in ("out", "tiny.yaml", "tiny.pdparams", "videos"))
+    return Exported(*files)

@@ -56,8 +56,9 @@ def test_reports_folders_that_cannot_be_read(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", str(closed))
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    faults = [str(fault) for fault in read_inputs(Inputs(tmp_path)).faults]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        faults = [str(fault) for fault in read_inputs(Inputs(tmp_path)).faults]
     assert faults == ["run/closed: cannot be read: Permission denied"]
 
 

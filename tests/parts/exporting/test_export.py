@@ -117,13 +117,15 @@ def test_rejects_a_folder_with_another_model(exported):
 
 
 def test_a_program_that_differs_leaves_an_earlier_export_unchanged(exported, tmp_path, monkeypatch):
-    before = {path.name: sha256(path) for path in exported.folder.iterdir()}
+    folder = tmp_path / "out"
+    shutil.copytree(exported.folder, folder)
+    before = {path.name: sha256(path) for path in folder.iterdir()}
     other = write_weights(exported.cfg, tmp_path / "other.pdparams", NAMES, seed=5)
     real = program.Job.of
     monkeypatch.setattr(program.Job, "of", lambda *args: real(*args[:3], other, *args[4:]))
     with pytest.raises(ExportError, match=r"tiny\.pdmodel: logits differ .* nothing was exported"):
-        export(exported.cfg, exported.weights, exported.folder)
-    assert {path.name: sha256(path) for path in exported.folder.iterdir()} == before
+        export(exported.cfg, exported.weights, folder)
+    assert {path.name: sha256(path) for path in folder.iterdir()} == before
 
 
 def test_removes_a_new_folder_after_a_failure(tmp_path):

@@ -1,6 +1,7 @@
 """Conversion of weights: the rules, the reported lines, and the tool."""
 
 import importlib.util
+import sys
 
 import numpy as np
 import pytest
@@ -115,10 +116,11 @@ def test_counts_further_problems():
 
 
 @pytest.fixture
-def tool(root, capsys):
+def tool(root, capsys, monkeypatch):
     """`tool(*arguments)` -> (exit code, printed text)."""
     spec = importlib.util.spec_from_file_location("convert_tool", root / "tools/convert_weights.py")
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     spec.loader.exec_module(module)
 
     def call(*arguments):

@@ -1,9 +1,12 @@
-"""The exported models of families.py, each made once per process."""
+"""The exported models of families.py, each made once."""
+
+from functools import partial
 
 import pytest
 
 from paddlevideo.predict.predictor import Predictor
-from tests.parts.predict.families import FAMILIES, Family, make_family
+from tests.parts.predict.families import FAMILIES, Family, make_family, read_family
+from tests.shared_folders import made_once
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +16,8 @@ def families(tmp_path_factory):
 
     def family(name: str) -> Family:
         if name not in made:
-            made[name] = make_family(name, tmp_path_factory.mktemp(name))
+            folder = made_once(tmp_path_factory, name, partial(make_family, name))
+            made[name] = read_family(name, folder)
         return made[name]
 
     return family

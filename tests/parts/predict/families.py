@@ -111,8 +111,13 @@ class Family:
         return {name: array for name, array in self.golden.items() if name != "logits"}
 
 
-def make_data(name: str, folder: Path) -> tuple[Path, Path]:
-    """Write four or more different videos; returns (the list of DATASET.test, their folder)."""
+def list_of(name: str, folder: Path) -> Path:
+    """The list of DATASET.test that `make_data` writes."""
+    return folder / ("data/test.list" if name == "tags" else "test.list")
+
+
+def make_data(name: str, folder: Path) -> None:
+    """Write four or more different videos to the folder `data`, and their list."""
     data = folder / "data"
     if name == "tags":
         features = tuple(WIDTHS.items())
@@ -122,7 +127,7 @@ def make_data(name: str, folder: Path) -> tuple[Path, Path]:
         make_shards(data, plan)
         for path in [*data.glob("train*"), *data.glob("validate*")]:
             path.unlink()
-        return data / "test.list", data
+        return
     lines = []
     if name == "audio":
         data.mkdir()
@@ -141,8 +146,7 @@ def make_data(name: str, folder: Path) -> tuple[Path, Path]:
         write_audio(data / "x" / "part.mkv", short, codec="flac", video={"num_frames": 60})
         files = sorted(data.rglob("*.m*"))
         lines = [f"{path.relative_to(folder)} {number}\n" for number, path in enumerate(files)]
-    (folder / "test.list").write_text("".join(lines), encoding="utf-8")
-    return folder / "test.list", data
+    list_of(name, folder).write_text("".join(lines), encoding="utf-8")
 
 
 def write_weights(cfg: Config, path: Path) -> Path:
@@ -162,21 +166,27 @@ def write_weights(cfg: Config, path: Path) -> Path:
     return path
 
 
-def make_family(name: str, folder: Path) -> Family:
+def make_family(name: str, folder: Path) -> None:
     """Write data and weights, test the model with them, and export it."""
-    file, data = make_data(name, folder)
+    make_data(name, folder)
     config = folder / "config.yaml"
-    config.write_text(CONFIGS[name].replace("LIST", str(file)), encoding="utf-8")
+    text = CONFIGS[name].replace("LIST", str(list_of(name, folder)))
+    config.write_text(text, encoding="utf-8")
     cfg = load_config(config)
     weights = write_weights(cfg, folder / "w.pdparams")
     run_test(cfg, str(weights), str(folder / "scores.json"))
+    export(cfg, weights, folder / "out", ["all"])
+
+
+def read_family(name: str, folder: Path) -> Family:
+    """The family that `make_family` wrote."""
     rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["results"]
     expected = {
         r["path"]: dict(zip(r.get("classes", range(NUM_CLASSES)), r["scores"], strict=True))
         for r in rows
     }
-    out = export(cfg, weights, folder / "out", ["all"])
-    return Family(name, out, config, weights, file, data, expected)
+    files = (folder / file for file in ("out", "config.yaml", "w.pdparams"))
+    return Family(name, *files, list_of(name, folder), folder / "data", expected)
 
 
 def scores_of(result: Result) -> dict[int, float]:

@@ -130,7 +130,7 @@ def test_takes_records_without_labels_or_id(predictors, tmp_path):
 # --- audio ----------------------------------------------------------------------------------------
 
 
-def test_takes_audio_features_and_videos_of_a_folder(families, predictors):
+def test_takes_audio_features_and_videos_of_a_folder(families, predictors, tmp_path):
     family, predictor = families("audio"), predictors("audio")
     results = list(predictor.predict(family.data, topk=NUM_CLASSES))
     assert [Path(r.input_path).name for r in results] == ["0.npy", "1.npy", "c.wav", "d e.mp4"]
@@ -138,8 +138,8 @@ def test_takes_audio_features_and_videos_of_a_folder(families, predictors):
         expected = {Path(path).name: scores for path, scores in family.expected.items()}
         scores = expected[Path(result.input_path).name]
         assert scores_of(result) == pytest.approx(scores, abs=1e-5)
-    write_audio(family.data.parent / "e.mp3", chirps(1.0), codec="mp3")
-    (result,) = predictor.predict(family.data.parent / "e.mp3")
+    write_audio(tmp_path / "e.mp3", chirps(1.0), codec="mp3")
+    (result,) = predictor.predict(tmp_path / "e.mp3")
     assert result.error is None and result.note == ""
 
 
