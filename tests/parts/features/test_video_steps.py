@@ -45,17 +45,25 @@ def read():
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """A video of 2.4 s at 25 frames per second; frame n has the gray value 4 n."""
-    gray = np.arange(60, dtype=np.uint8)[:, None] * 4
-    frames = np.repeat(gray, 32 * 48 * 3, 1).reshape(60, 32, 48, 3)
+    """A video of 2.4 s at 25 frames per second; two gray values give the number of a frame.
+
+    They differ by 32 from number to number, which no rounding of colors can hide.
+    """
+    numbers = np.arange(60)
+    halves = np.stack([numbers // 8, numbers % 8], 1) * 32 + 16  # above and below
+    rows = np.repeat(halves, 16, 1).astype(np.uint8)
+    frames = np.broadcast_to(rows[:, :, None, None], (60, 32, 48, 3))
     path = tmp_path_factory.mktemp("steps") / "gray.mp4"
     return str(write_clip(path, 60, 32, 48, frames=frames, tone=440.0, options={"crf": "4"}))
 
 
 def indices_of(frames):
-    """Indices of frames of the gray video."""
-    means = np.asarray(frames)[..., 8:24, 8:24, :].mean((-3, -2, -1))
-    return np.rint(means / 4).astype(int).tolist()
+    """Numbers of frames of the gray video."""
+    above, below = (
+        np.rint((np.asarray(frames)[..., rows, 8:24, :].mean((-3, -2, -1)) - 16) / 32)
+        for rows in (slice(8, 14), slice(18, 24))
+    )
+    return (above * 8 + below).astype(int).tolist()
 
 
 # --- times --------------------------------------------------------------------------------------
