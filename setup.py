@@ -27,7 +27,7 @@ extras = {
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),
-        *("pytest-timeout>=2.3", "hypothesis>=6.85", "filelock>=3.12", "threadpoolctl>=3.5"),
+        *("pytest-timeout>=2.3.1", "hypothesis>=6.85", "filelock>=3.16", "threadpoolctl>=3.5"),
         *("ruff>=0.13", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }

@@ -129,7 +129,7 @@ def small_config(clips: Path, folder: Path, **changes) -> Path:
     data = {
         "MODEL": {
             "framework": "Recognizer2D",
-            "backbone": {"name": "ResNetTweaksTSN", "layers": 18},
+            "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8},
             "head": {"name": "ppTSNHead", "drop_ratio": 0.3, "ls_eps": 0.1},
         },
         "DATASET": {

@@ -285,7 +285,8 @@ def test_an_empty_override_means_the_default(write):
 
 def test_an_override_of_a_name_keeps_the_old_arguments(write):
     assert problems(write(PLAIN), ["MODEL.backbone.name=ResNet"]) == [
-        "a.yaml:3: MODEL.backbone (ResNet) has no argument 'layers'; known: depth, pretrained"
+        "a.yaml:3: MODEL.backbone (ResNet) has no argument 'layers'; "
+        "known: depth, pretrained, base_channels"
     ]
     cfg = check.read_config(write(PLAIN), ["OPTIMIZER.name=SGD"])
     assert cfg.OPTIMIZER.args["learning_rate"].name == "CosineAnnealingDecay"
