@@ -1,9 +1,11 @@
 """Three training steps against the reference: losses, gradient norms and parameters.
 
 The steps amplify rounding: inputs scaled by 1 + 1.2e-7 change the third gradient norm by 2e-3 and
-the running means of the last stage by 1e-4, so the bounds grow with the steps. They still detect a
-missing nesterov (1.4e-1 in head.fc.weight) or learning-rate factor (5e-1). Weight decay changes
-less than rounding does in three steps; tests/parts checks it.
+the running means of the last stage by 1e-4, so the bounds grow with the steps. With 1 and 2
+threads, SSE 4.1, AVX2 and AVX-512, the losses of PP-TSN differed from the golden ones by up to 1e-6
+in the second step and 1e-5 in the third. The bounds still detect a missing nesterov (1.4e-1 in
+head.fc.weight) or learning-rate factor (5e-1). Weight decay changes less than rounding does in
+three steps; tests/parts checks it.
 """
 
 import json
@@ -51,7 +53,8 @@ def test_three_steps(goldens, name):
     fill(model, tame=True)
     optimizer = optimizer_of(run["optimizer"], run["lr"], model)
     model.train()
-    for step, grad_bound in enumerate([1e-4, 1e-3, 1e-2]):
+    bounds = [(1e-5, 1e-4), (1e-5, 1e-3), (1e-4, 1e-2)]
+    for step, (loss_bound, grad_bound) in enumerate(bounds):
         frames, first, second, lam = batch_of(step, run)
         logits = model(inputs_of(model, frames))
         targets = (paddle.to_tensor(first), paddle.to_tensor(second), lam)
@@ -63,7 +66,7 @@ def test_three_steps(goldens, name):
             if p.grad is not None
         ]
         squares = [np.vdot(gradient, gradient) for gradient in gradients]
-        assert float(loss) == pytest.approx(golden["loss"][step], rel=1e-5)
+        assert float(loss) == pytest.approx(golden["loss"][step], rel=loss_bound)
         assert np.sqrt(sum(squares)) == pytest.approx(golden["grad_norm"][step], rel=grad_bound)
         optimizer.step()
         optimizer.clear_grad()
