@@ -1,5 +1,7 @@
 """Audio recognizers as built from the registry: structure, clips, averages, messages."""
 
+import copy
+
 import numpy as np
 import paddle
 import pytest
@@ -25,7 +27,7 @@ def audio(*shape, seed=0):
 
 
 @pytest.fixture(scope="module", params=["ResNet", "ResNetAudio"])
-def model(request):
+def built(request):
     model = build(request.param, **({"base_channels": 4} if request.param == "ResNetAudio" else {}))
     rng = np.random.default_rng(1)
     for layer in model.sublayers():  # blocks that start as their shortcut
@@ -36,6 +38,12 @@ def model(request):
     weight = model.head.fc.weight
     weight.set_value((rng.standard_normal(weight.shape) * 0.02).astype("float32"))
     return model
+
+
+@pytest.fixture
+def model(built):
+    """A copy of the model that the test may change."""
+    return copy.deepcopy(built)
 
 
 def scores(model, x):

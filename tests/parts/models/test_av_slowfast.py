@@ -1,5 +1,6 @@
 """AVSlowFast as built from the registry: structure, modalities, export, errors."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -23,8 +24,14 @@ from tests.parts.models.av_slowfast_models import (
 
 
 @pytest.fixture(scope="module")
-def model():
+def built():
     return warmed_up(build(head={"dropout_rate": 0.0}))
+
+
+@pytest.fixture
+def model(built):
+    """A copy of the model that the test may change."""
+    return copy.deepcopy(built)
 
 
 @pytest.fixture

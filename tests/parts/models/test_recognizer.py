@@ -1,5 +1,7 @@
 """Recognizers as built from the registry: structure, shapes, gradients, messages."""
 
+import copy
+
 import numpy as np
 import paddle
 import pytest
@@ -32,9 +34,15 @@ def clip(*shape):
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
-def model(request):
+def built(request):
     paddle.seed(0)
     return build(request.param)
+
+
+@pytest.fixture
+def model(built):
+    """A copy of the model that the test may change."""
+    return copy.deepcopy(built)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

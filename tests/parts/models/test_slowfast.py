@@ -1,5 +1,7 @@
 """SlowFast as built from the registry, and its head on crops of any size."""
 
+import copy
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -35,7 +37,7 @@ def clips(n=2, frames=8, height=64, width=None, alpha=4, seed=0):
 
 
 @pytest.fixture(scope="module")
-def model():
+def built():
     """A model whose output depends on its inputs.
 
     The zero scales of the blocks, their statistics and the classifier are re-initialized.
@@ -50,6 +52,12 @@ def model():
         rng.standard_normal(model.head.projection.weight.shape).astype("float32") * 0.03
     )
     return model
+
+
+@pytest.fixture
+def model(built):
+    """A copy of the model that the test may change."""
+    return copy.deepcopy(built)
 
 
 # --- structure ------------------------------------------------------------------------------------
