@@ -9,7 +9,9 @@ Subclasses of Paddle layers read attributes of their own base class directly: th
 lists those attributes, and the same test checks them.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import TypeGuard, cast
 
 import paddle
@@ -32,9 +34,31 @@ BASE_CLASS_ATTRIBUTES: dict[type[nn.Layer], tuple[str, ...]] = {
 # --- process ----------------------------------------------------------------------------------
 
 
+_num_threads: ContextVar[int | None] = ContextVar("num_threads", default=None)
+
+
 def set_num_threads(number: int) -> None:
     """Set the number of compute threads that Paddle uses in this process."""
     paddle.base.core.set_num_threads(number)
+    _num_threads.set(number)
+
+
+@contextlib.contextmanager
+def keep_num_threads(number: int | None = None) -> Iterator[None]:
+    """Compute with `number` threads in a block, and with those of `set_num_threads` after it.
+
+    Args:
+        number: None where the code in the block sets its own number. A run of Paddle Inference does
+            so, and leaves one thread.
+    """
+    if number is not None:
+        paddle.base.core.set_num_threads(number)
+    try:
+        yield
+    finally:
+        before = _num_threads.get()
+        if before is not None:
+            paddle.base.core.set_num_threads(before)
 
 
 # --- optimizers -------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class EagerBackend(Backend):
         if options.device != "auto":
             number = options.gpu(num_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
-        paddle_internals.set_num_threads(options.num_threads)
+        self._num_threads = options.num_threads
         program.eval()
         self._model = program
         self._half = options.precision == "fp16"
@@ -36,7 +36,8 @@ class EagerBackend(Backend):
     def run(self, arrays: Arrays) -> np.ndarray:
         check_inputs(arrays, self.inputs)
         autocast = paddle.amp.auto_cast(enable=self._half, dtype=self._half_dtype)
-        with paddle.no_grad(), onednn.use(self._onednn), autocast:
+        threads = paddle_internals.keep_num_threads(self._num_threads)
+        with threads, paddle.no_grad(), onednn.use(self._onednn), autocast:
             inputs = {name: paddle.to_tensor(arrays[name]) for name in self.inputs}
             logits = self._model.predictions(self._model(inputs))
             return logits.astype("float32").numpy()

@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 from paddle import inference
 
+from paddlevideo import paddle_internals
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs
 from paddlevideo.sample import Arrays, InputSpec
 
@@ -66,7 +67,8 @@ class PaddleBackend(Backend):
         for name in self.inputs:
             handle = self._predictor.get_input_handle(name)
             handle.copy_from_cpu(np.ascontiguousarray(arrays[name]))
-        self._predictor.run()
+        with paddle_internals.keep_num_threads():
+            self._predictor.run()
         output = self._predictor.get_output_names()[0]
         return self._predictor.get_output_handle(output).copy_to_cpu()
 

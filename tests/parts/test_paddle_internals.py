@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import paddle
 import pytest
+import threadpoolctl
 from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
@@ -74,6 +75,18 @@ def test_set_num_threads():
             paddle_internals.set_num_threads(1)
         finally:
             dist.use_threads()  # as tests/conftest.py does
+
+
+def test_keep_num_threads():
+    openmp = threadpoolctl.ThreadpoolController().select(prefix="libiomp")
+
+    def numbers():
+        return [info["num_threads"] for info in openmp.info()]
+
+    before = numbers()
+    with paddle_internals.keep_num_threads(3):
+        assert set(numbers()) <= {3}
+    assert numbers() == before
 
 
 # --- optimizers -------------------------------------------------------------------------------
