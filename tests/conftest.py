@@ -118,18 +118,19 @@ def clips(tmp_path_factory) -> Path:
     return root
 
 
-def small_config(clips: Path, folder: Path, **changes) -> Path:
+def small_config(clips: Path, folder: Path, base_channels: int = 8, **changes) -> Path:
     """Write a config for PP-TSN-18 on 32 x 32 pixels; an epoch takes a second or two.
 
     Args:
         clips: folder of the fixture `clips`.
         folder: where to write `config.yaml`; the run writes to `out` in it.
+        base_channels: width of the network; its features are 8 times as wide.
         changes: top-level keys to replace.
     """
     data = {
         "MODEL": {
             "framework": "Recognizer2D",
-            "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8},
+            "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": base_channels},
             "head": {"name": "ppTSNHead", "drop_ratio": 0.3, "ls_eps": 0.1},
         },
         "DATASET": {

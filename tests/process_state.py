@@ -138,7 +138,7 @@ def _restore_signals(before: State) -> None:
 def _loggers() -> State:
     """The loggers that this package or a library may change, without the handlers of pytest."""
     state = {}
-    for name in ("root", "paddlevideo", "matplotlib.font_manager"):
+    for name in ("root", "paddlevideo"):
         logger = logging.getLogger(name)
         handlers = [h for h in logger.handlers if type(h).__module__ != "_pytest.logging"]
         state[name] = (handlers, logger.level, logger.propagate, logger.disabled)
@@ -177,8 +177,9 @@ def _command(process: int) -> str:
 
 
 def _threads() -> State:
-    """The Python threads that would keep the process alive."""
-    return {thread.name: "running" for thread in threading.enumerate() if not thread.daemon}
+    """The threads that would keep the process alive, without those of a pool that is in use."""
+    threads = [thread for thread in threading.enumerate() if not thread.daemon]
+    return {t.name: "running" for t in threads if not t.name.startswith("ThreadPoolExecutor")}
 
 
 def _checkout() -> State:

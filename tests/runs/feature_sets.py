@@ -18,7 +18,7 @@ FRAME_RATE = 10.0  # the clips last 0.32 s: 4 steps
 
 def make_recipe(clips, folder) -> Recipe:
     """A recipe of a small network whose batch norms have seen one batch."""
-    config = small_config(clips, folder)
+    config = small_config(clips, folder, base_channels=64)  # 512 features, as the demo reads
     paddle.seed(3)
     model = build_model(load_config(config), 3)
     model.train()

@@ -243,6 +243,7 @@ def multi_label_config(folder):
     return small_config(
         folder,
         folder,
+        base_channels=64,
         DATASET={"multi_label": True, **data},
         LOSS={"class_weights": "balanced"},
         epochs=4,

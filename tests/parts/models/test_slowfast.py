@@ -49,7 +49,7 @@ def built():
                 (rng.standard_normal(p.shape) * 0.3 + name.endswith("weight")).astype("float32")
             )
     model.head.projection.weight.set_value(
-        rng.standard_normal(model.head.projection.weight.shape).astype("float32") * 0.03
+        rng.standard_normal(model.head.projection.weight.shape).astype("float32") * 0.003
     )
     return model
 
