@@ -185,14 +185,16 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_config_takes_a_step(name, data, tmp_path):
+def test_a_config_takes_a_step(name, data, tmp_path, monkeypatch):
     shipped = load_config(CONFIGS / name)
     overrides = shrunken(shipped, data, tmp_path / "out")
     if "models" in shipped.MODEL.args:
         overrides = with_teacher(name, overrides, tmp_path / "teacher.pdparams")
     cfg = load_config(CONFIGS / name, overrides)
     assert isinstance(cfg.DATASET.train, Component) and cfg.epochs == 1
-    train(cfg, validate=True)
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)  # models are exported to the working directory
+        train(cfg, validate=True)
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     assert any(np.isfinite(row.get("loss") or np.nan) for row in rows)
