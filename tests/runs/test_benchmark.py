@@ -25,6 +25,7 @@ def benchmark(small, tmp_path, monkeypatch, capsys):
     """`benchmark(verb, *flags)` -> (exit code, printed text, groups of the JSON file)."""
     spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
     tool = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr("sys.path", list(sys.path))
     spec.loader.exec_module(tool)
     config = small().origin.path
 
