@@ -26,7 +26,7 @@ test: $(READY)  ## the test suite, but for the tests marked slow
 	@echo "All tests but the slow ones, in random order, one process per core: 4 to 5 minutes on 2 cores."
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
-test-quick: $(READY)  ## tests of the changed rooms and fast rules, under a minute; or: make test-quick ROOM=data
+test-quick: $(READY)  ## tests of the changed rooms and fast rules; or: make test-quick ROOM=data
 	@echo "Tests of what changed since the last commit, or in the last commit; or of ROOM=..."
 	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(if $(ROOM),tests/parts/$(ROOM),$$($(RUN) -m tests.changed))
 

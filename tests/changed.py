@@ -28,7 +28,7 @@ def _git(*arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def tests_of(changed: list[str]) -> list[str]:
+def select_tests(changed: list[str]) -> list[str]:
     """The test files and folders of these files, relative to the checkout.
 
     Returns:
@@ -49,4 +49,4 @@ def tests_of(changed: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(*tests_of(changed_files()))
+    print(*select_tests(changed_files()))
