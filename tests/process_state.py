@@ -26,8 +26,8 @@ from paddlevideo.models import onednn
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
-# Variables that libraries set: pytest, and Polygraphy, which Paddle2ONNX imports.
-LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS"}
+# Variables that libraries set: pytest; Polygraphy, which Paddle2ONNX imports; librosa's packages.
+LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS", "KMP_INIT_AT_FORK"}
 SECONDS_TO_END = 10  # for processes and threads that a test has just stopped
 State = dict[str, Any]
 
@@ -92,7 +92,9 @@ def _differences(before: State, now: State) -> list[str]:
 
 
 def _environment() -> State:
-    return {key: value for key, value in os.environ.items() if key not in LIBRARY_VARIABLES}
+    state = {key: value for key, value in os.environ.items() if key not in LIBRARY_VARIABLES}
+    folders = state.get("PATH", "").split(os.pathsep)  # decord appends its own when it is imported
+    return {**state, "PATH": os.pathsep.join(f for f in folders if "site-packages" not in f)}
 
 
 def _restore_environment(before: State) -> None:
