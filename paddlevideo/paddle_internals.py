@@ -45,20 +45,20 @@ def set_num_threads(number: int) -> None:
 
 @contextlib.contextmanager
 def keep_num_threads(number: int | None = None) -> Iterator[None]:
-    """Compute with `number` threads in a block, and with those of `set_num_threads` after it.
+    """Compute with `number` threads in a block; afterwards the last `set_num_threads` holds again.
 
     Args:
         number: None where the code in the block sets its own number. A run of Paddle Inference does
             so, and leaves one thread.
     """
+    before = _num_threads.get()
     if number is not None:
-        paddle.base.core.set_num_threads(number)
+        set_num_threads(number)
     try:
         yield
     finally:
-        before = _num_threads.get()
         if before is not None:
-            paddle.base.core.set_num_threads(before)
+            set_num_threads(before)
 
 
 # --- optimizers -------------------------------------------------------------------------------

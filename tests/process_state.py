@@ -65,7 +65,7 @@ class ProcessState:
             if part.restore is None:
                 now = _wait_for_the_end(part, before, now)
                 self._parts[title] = now  # each remnant is reported once
-                before = {name: now[name] for name in before.keys() & now.keys()}
+                before = {name: now[name] for name in before.keys() & now.keys()}  # only new ones
             elif before != now:
                 part.restore(before)
             found += [f"{title}: {line}" for line in _differences(before, now)]
@@ -76,7 +76,7 @@ def _wait_for_the_end(part: Part, before: State, now: State) -> State:
     """Give what is ending a few seconds; the state then, without the names that are gone."""
     deadline = time.monotonic() + SECONDS_TO_END
     while now.keys() - before.keys() and time.monotonic() < deadline:
-        gc.collect()
+        gc.collect()  # ends pools in reference cycles
         now = part.read()
         time.sleep(0.02)
     return now

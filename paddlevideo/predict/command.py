@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 
-from paddlevideo import dist, log
+from paddlevideo import dist, log, paddle_internals
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable
@@ -29,7 +29,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was predicted.
     """
-    with log.session():
+    with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
         check_output(args)

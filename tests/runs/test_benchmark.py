@@ -1,9 +1,7 @@
 """The benchmarks run on tiny sizes and print ratios; the tests do not check speeds."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +9,9 @@ from benchmarks import train, views
 from benchmarks.clips import records_of
 from benchmarks.measure import Child, Variant, measure
 from paddlevideo.engine.build import build_pipeline, load_config
+from tests.scripts import ROOT, load_script
 
-TOOL = Path(__file__).resolve().parents[2] / "tools/benchmark.py"
+TOOL = "tools/benchmark.py"
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +22,13 @@ def without_pauses(monkeypatch):
 @pytest.fixture
 def benchmark(small, tmp_path, monkeypatch, capsys):
     """`benchmark(verb, *flags)` -> (exit code, printed text, groups of the JSON file)."""
-    spec = importlib.util.spec_from_file_location("benchmark_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr("sys.path", list(sys.path))
-    spec.loader.exec_module(tool)
+    tool = load_script(monkeypatch, TOOL)
     config = small().origin.path
 
     def call(verb, *flags):
         out = tmp_path / "times.json"
         arguments = [verb, "-c", config, "-b", "2", "-r", "2", "--json", str(out), *flags]
-        monkeypatch.setattr("sys.argv", [str(TOOL), *arguments])
+        monkeypatch.setattr("sys.argv", [TOOL, *arguments])
         code = tool.main()
         printed = capsys.readouterr()
         groups = json.loads(out.read_text())["groups"] if out.exists() else []
@@ -122,7 +118,7 @@ def test_inference_compares_backends_with_the_exported_logits(benchmark):
 
 
 def test_views_compares_variants_with_equal_views(tmp_path):
-    config = str(TOOL.parents[1] / "configs/recognition/slowfast/slowfast.yaml")
+    config = str(ROOT / "configs/recognition/slowfast/slowfast.yaml")
     small = [
         "PIPELINE.test.decode_sampler.num_frames=4",
         "PIPELINE.test.decode_sampler.num_ensemble_views=3",

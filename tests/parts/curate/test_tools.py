@@ -1,6 +1,5 @@
 """The command lines of tools/data: help texts load no large packages, defaults agree."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from paddlevideo.curate.resize import WriteResized
 from paddlevideo.curate.ucf101 import SPLITS
 from paddlevideo.media.log_mel import DecibelMel
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = sorted(path.name for path in (ROOT / "tools" / "data").glob("*.py"))
@@ -34,12 +34,8 @@ def test_help_loads_no_large_packages(name):
 
 def parsed(monkeypatch, name: str, *arguments: str):
     """Return the options of a script as its `parse_args` parses them."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / "data" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = load_script(monkeypatch, f"tools/data/{name}.py")
     monkeypatch.setattr(sys, "argv", [name, *arguments])
-    spec.loader.exec_module(module)
     return module.parse_args()
 
 

@@ -1,4 +1,6 @@
-"""A teacher's weight file, and configs that use it."""
+"""Copies of shared models; a teacher's weight file, and configs that use it."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -7,6 +9,12 @@ from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.weights import write_arrays
 from tests.parts.models.distillation_models import CE, KL, RECOGNIZER, model_section
+
+
+@pytest.fixture
+def model(built):
+    """A copy of the fixture `built` of the file, which the test may change."""
+    return copy.deepcopy(built)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Audio recognizers as built from the registry: structure, clips, averages, messages."""
 
-import copy
-
 import numpy as np
 import paddle
 import pytest
@@ -38,12 +36,6 @@ def built(request):
     weight = model.head.fc.weight
     weight.set_value((rng.standard_normal(weight.shape) * 0.02).astype("float32"))
     return model
-
-
-@pytest.fixture
-def model(built):
-    """A copy of the model that the test may change."""
-    return copy.deepcopy(built)
 
 
 def scores(model, x):

@@ -1,6 +1,5 @@
 """AVSlowFast as built from the registry: structure, modalities, export, errors."""
 
-import copy
 import os
 import subprocess
 import sys
@@ -26,12 +25,6 @@ from tests.parts.models.av_slowfast_models import (
 @pytest.fixture(scope="module")
 def built():
     return warmed_up(build(head={"dropout_rate": 0.0}))
-
-
-@pytest.fixture
-def model(built):
-    """A copy of the model that the test may change."""
-    return copy.deepcopy(built)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """AVSlowFast in training: DropPathway, embeddings, negative audio."""
 
-import copy
-
 import numpy as np
 import paddle
 import pytest
@@ -22,12 +20,6 @@ from tests.parts.models.av_slowfast_models import (
 @pytest.fixture(scope="module")
 def built():
     return warmed_up(build(head={"dropout_rate": 0.0}))
-
-
-@pytest.fixture
-def model(built):
-    """A copy of the model that the test may change."""
-    return copy.deepcopy(built)
 
 
 @pytest.fixture

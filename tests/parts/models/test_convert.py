@@ -1,8 +1,5 @@
 """Conversion of weights: the rules, the reported lines, and the tool."""
 
-import importlib.util
-import sys
-
 import numpy as np
 import pytest
 
@@ -11,6 +8,7 @@ from paddlevideo.models.convert import Rule, convert, sources, translate
 from paddlevideo.models.tagger import TaggerMixture
 from paddlevideo.weights import WeightsError, load_into, read_arrays, state_arrays, write_arrays
 from tests.parts.models.convert_files import NORM, paddlecv, tagger, tensorflow, write_checkpoint
+from tests.scripts import load_script
 
 
 def test_sources():
@@ -116,12 +114,9 @@ def test_counts_further_problems():
 
 
 @pytest.fixture
-def tool(root, capsys, monkeypatch):
+def tool(capsys, monkeypatch):
     """`tool(*arguments)` -> (exit code, printed text)."""
-    spec = importlib.util.spec_from_file_location("convert_tool", root / "tools/convert_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    spec.loader.exec_module(module)
+    module = load_script(monkeypatch, "tools/convert_weights.py")
 
     def call(*arguments):
         code = module.main([str(argument) for argument in arguments])

@@ -1,7 +1,5 @@
 """Recognizers as built from the registry: structure, shapes, gradients, messages."""
 
-import copy
-
 import numpy as np
 import paddle
 import pytest
@@ -37,12 +35,6 @@ def clip(*shape):
 def built(request):
     paddle.seed(0)
     return build(request.param)
-
-
-@pytest.fixture
-def model(built):
-    """A copy of the model that the test may change."""
-    return copy.deepcopy(built)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

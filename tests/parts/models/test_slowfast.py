@@ -1,7 +1,5 @@
 """SlowFast as built from the registry, and its head on crops of any size."""
 
-import copy
-
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -52,12 +50,6 @@ def built():
         rng.standard_normal(model.head.projection.weight.shape).astype("float32") * 0.003
     )
     return model
-
-
-@pytest.fixture
-def model(built):
-    """A copy of the model that the test may change."""
-    return copy.deepcopy(built)
 
 
 # --- structure ------------------------------------------------------------------------------------
