@@ -28,6 +28,7 @@ use_share_of_cores()
 dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
+os.chdir(ROOT)  # wherever pytest was started
 LINES_SHOWN = 30  # of what a failed test printed
 
 # The same examples on every machine, however slow it is.

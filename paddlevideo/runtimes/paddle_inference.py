@@ -41,7 +41,8 @@ class PaddleBackend(Backend):
         if number is not None:
             device = f"gpu:{number}"
         self.name = f"{self.title} on {device}"
-        self._predictor = inference.create_predictor(config)
+        with paddle_internals.keep_num_threads():  # it leaves one thread, as a run does
+            self._predictor = inference.create_predictor(config)
         # Before the first run Paddle reports float32 for every input, so it is not asked.
         names = self._predictor.get_input_names()
         self.inputs = {name: program.inputs.get(name, UNKNOWN) for name in names}
