@@ -8,6 +8,7 @@ paddlevideo.test(cfg, "output/demo_pptsn/ppTSN_best.pdparams")
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,13 +27,16 @@ from paddlevideo.report.run_report import report_finished
 
 logger = log.logger
 
+_session_turn = threading.RLock()  # device, seed, ranks and log belong to the process
+
 
 @contextlib.contextmanager
 def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
     """Set up device, ranks, compute threads, determinism, oneDNN and logging from the config.
 
     `train` and `test` open a session themselves. Afterwards logging and oneDNN are as before; the
-    device, the ranks and the number of compute threads belong to the process and stay.
+    device, the ranks and the number of compute threads belong to the process and stay. So one
+    thread at a time may have a session; others may predict meanwhile.
 
     Args:
         folder: where log.txt is written; None logs to the console alone.
@@ -42,7 +46,20 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
 
     Raises:
         ValueError: the launcher assigned a GPU that this machine does not have.
+        RuntimeError: another thread of this process has a session.
     """
+    if not _session_turn.acquire(blocking=False):
+        raise RuntimeError(
+            "another thread of this process trains or tests, and device, seed and log belong to "
+            "the process; wait until it has ended, or use another process"
+        )
+    try:
+        yield from _session(cfg, folder)
+    finally:
+        _session_turn.release()
+
+
+def _session(cfg: Config, folder: str | Path | None) -> Iterator[str]:
     with log.session(folder, dist.rank()), onednn.use(cfg.onednn):
         device, note = dist.choose_device(cfg.use_gpu)
         if cfg.deterministic:

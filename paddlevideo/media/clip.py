@@ -9,6 +9,7 @@
 has its own reader. `ArrayClip` implements it for frames in memory.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -146,7 +147,7 @@ class VideoClip:
     """A `Clip` of a stored video, or of the part of it between two times.
 
     Frames are upright: a rotation flag is applied. They have the stored pixels: the pixel aspect
-    ratio is not applied.
+    ratio is not applied. Threads that share a clip take turns, because its reader has a position.
 
     Attributes:
         num_frames: frames of the part.
@@ -159,7 +160,7 @@ class VideoClip:
     def __init__(
         self, reader: Reader, start_sec: float | None = None, end_sec: float | None = None
     ):
-        self._reader = reader
+        self._reader, self._turn = reader, threading.Lock()
         self._first, last = 0, reader.num_frames
         if last == 0:
             raise DecodeError("no frames in it")
@@ -183,7 +184,8 @@ class VideoClip:
         Raises:
             DecodeError: the clip is a folder of frames, which has no times.
         """
-        return self._reader.times()[self._first : self._first + self.num_frames]
+        with self._turn:
+            return self._reader.times()[self._first : self._first + self.num_frames]
 
     def read(
         self, indices: Sequence[int] | np.ndarray, each: FrameTransform | None = None
@@ -203,7 +205,8 @@ class VideoClip:
             asked = f"frames {indices.min()}..{indices.max()}"
             raise IndexError(f"{asked} requested from a clip of {self.num_frames} frames")
         canvas = Canvas(indices.astype(np.int64) + self._first, each)
-        self._reader.fill(canvas)
+        with self._turn:
+            self._reader.fill(canvas)
         if canvas.missing or canvas.frames is None:
             number = f"{min(canvas.missing)} of {self._reader.num_frames}"
             raise DecodeError(f"frame {number} cannot be decoded: it is damaged")

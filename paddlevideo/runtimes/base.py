@@ -1,5 +1,6 @@
 """The interface of a runtime: it opens a program and turns named arrays into logits."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +98,17 @@ class Backend:
 
     A subclass has a file of its own in this folder and is found by its `kind`. It is
     created from `(program, options)`; the program is a `Program` or, with `runs_models`, a built
-    model.
+    model. It implements `compute`, which `run` calls.
+
+    Any number of threads may share an instance. Their runs take turns, unless the runtime itself
+    keeps the arrays of concurrent runs apart (`concurrent`).
 
     Attributes:
         kind: name of the runtime, as `--backend` takes it.
         suffixes: of the programs that it reads, the preferred one first.
         runs_models: whether it runs built models in place of programs.
         auto_priority: rank among the runtimes that `auto` tries, 1 first; None to leave it out.
+        concurrent: whether `compute` may run in several threads at once.
         name: runtime and device of this instance, for people.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
@@ -113,12 +118,13 @@ class Backend:
     suffixes: ClassVar[tuple[str, ...]] = ()
     runs_models: ClassVar[bool] = False
     auto_priority: ClassVar[int | None] = None
+    concurrent: ClassVar[bool] = False
 
     name: str
     inputs: dict[str, InputSpec]
 
     def __init__(self, program: Any, options: Options):
-        raise NotImplementedError(f"{type(self).__name__}.__init__")
+        self._turn = threading.Lock()
 
     @classmethod
     def missing(cls) -> str:
@@ -137,7 +143,15 @@ class Backend:
         Raises:
             BackendError: an input is missing, or has another type or shape.
         """
-        raise NotImplementedError(f"{type(self).__name__}.run")
+        check_inputs(arrays, self.inputs)
+        if self.concurrent:
+            return self.compute(arrays)
+        with self._turn:
+            return self.compute(arrays)
+
+    def compute(self, arrays: Arrays) -> np.ndarray:
+        """`run`, for arrays that fit `inputs`; without `concurrent`, one call at a time."""
+        raise NotImplementedError(f"{type(self).__name__}.compute")
 
 
 def check_inputs(arrays: Arrays, inputs: Mapping[str, InputSpec]) -> None:

@@ -1,6 +1,7 @@
 """Eager execution of a built model."""
 
-from typing import Literal
+import threading
+from typing import ClassVar, Literal
 
 import numpy as np
 import paddle
@@ -8,18 +9,24 @@ import paddle
 from paddlevideo import paddle_internals
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Backend, Options, check_inputs
+from paddlevideo.runtimes.base import Backend, Options
 from paddlevideo.runtimes.paddle_inference import num_gpus
 from paddlevideo.sample import Arrays
 
 
 class EagerBackend(Backend):
-    """Runs a built model operation by operation. oneDNN is enabled only during `run`."""
+    """Runs a built model operation by operation. oneDNN is enabled only during `run`.
+
+    All instances take turns, because mixed precision is a state of the process.
+    """
 
     kind = "eager"
     runs_models = True
+    turn_of_all: ClassVar = threading.Lock()
 
     def __init__(self, program: Recognizer, options: Options):
+        super().__init__(program, options)
+        self._turn = self.turn_of_all
         if options.device != "auto":
             number = options.gpu(num_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
@@ -33,8 +40,7 @@ class EagerBackend(Backend):
         self.name = f"eager on {paddle.get_device()}"
         self.inputs = dict(program.inputs)
 
-    def run(self, arrays: Arrays) -> np.ndarray:
-        check_inputs(arrays, self.inputs)
+    def compute(self, arrays: Arrays) -> np.ndarray:
         autocast = paddle.amp.auto_cast(enable=self._half, dtype=self._half_dtype)
         threads = paddle_internals.keep_num_threads(self._num_threads)
         with threads, paddle.no_grad(), onednn.use(self._onednn), autocast:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs, reason
+from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
 from paddlevideo.sample import Arrays, InputSpec
 
 # ONNX Runtime does not report the number of GPUs. Any number is tried; the session then shows
@@ -19,8 +19,10 @@ class OnnxRuntimeBackend(Backend):
     kind = "onnxruntime"
     suffixes = (".onnx",)
     auto_priority = 2
+    concurrent = True  # a session keeps no arrays between runs
 
     def __init__(self, program: Program, options: Options):
+        super().__init__(program, options)
         import onnxruntime  # an optional extra
 
         if options.precision != "fp32":
@@ -57,8 +59,7 @@ class OnnxRuntimeBackend(Backend):
     def missing(cls) -> str:
         return "" if importlib.util.find_spec("onnxruntime") else "pip install onnxruntime"
 
-    def run(self, arrays: Arrays) -> np.ndarray:
-        check_inputs(arrays, self.inputs)
+    def compute(self, arrays: Arrays) -> np.ndarray:
         outputs = self._session.run(None, {name: arrays[name] for name in self.inputs})
         return np.asarray(outputs[0])
 

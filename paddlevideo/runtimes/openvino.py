@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs, reason
+from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
 from paddlevideo.sample import Arrays, InputSpec
 
 
@@ -17,6 +17,7 @@ class OpenVINOBackend(Backend):
     auto_priority = 3
 
     def __init__(self, program: Program, options: Options):
+        super().__init__(program, options)
         import openvino  # an optional extra
 
         core = openvino.Core()
@@ -37,8 +38,7 @@ class OpenVINOBackend(Backend):
     def missing(cls) -> str:
         return "" if importlib.util.find_spec("openvino") else "pip install openvino"
 
-    def run(self, arrays: Arrays) -> np.ndarray:
-        check_inputs(arrays, self.inputs)
+    def compute(self, arrays: Arrays) -> np.ndarray:
         return np.array(self._compiled({name: arrays[name] for name in self.inputs})[0])
 
 

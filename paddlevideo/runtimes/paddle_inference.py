@@ -7,7 +7,7 @@ import paddle
 from paddle import inference
 
 from paddlevideo import paddle_internals
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs
+from paddlevideo.runtimes.base import Backend, BackendError, Options, Program
 from paddlevideo.sample import Arrays, InputSpec
 
 # The first byte of a program. Paddle crashes on a file that is something else.
@@ -24,6 +24,7 @@ class PaddleBackend(Backend):
     title = "Paddle Inference"
 
     def __init__(self, program: Program, options: Options):
+        super().__init__(program, options)
         with program.model.open("rb") as file:
             if file.read(1) != FIRST_BYTE[program.model.suffix]:
                 raise BackendError(f"{program.model}: not a Paddle program")
@@ -63,8 +64,7 @@ class PaddleBackend(Backend):
         else:
             config.enable_use_gpu(options.gpu_mem, number, precision_type(options))
 
-    def run(self, arrays: Arrays) -> np.ndarray:
-        check_inputs(arrays, self.inputs)
+    def compute(self, arrays: Arrays) -> np.ndarray:
         for name in self.inputs:
             handle = self._predictor.get_input_handle(name)
             handle.copy_from_cpu(np.ascontiguousarray(arrays[name]))

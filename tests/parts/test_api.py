@@ -3,6 +3,7 @@
 import inspect
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_session_logs_the_device(small, logged):
         assert device == "cpu" and paddle.get_device() == "cpu"
     line = r"cpu, \d+ compute thread\(s\), rank 0 of 1, seed 7"
     assert len(re.findall(line, logged())) == 1
+
+
+def test_one_thread_at_a_time_has_a_session(small, logged):
+    cfg = small("use_gpu=false")
+
+    def other_thread():
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(lambda: paddlevideo.check(cfg)).result()
+
+    with paddlevideo.session(cfg), paddlevideo.session(cfg):  # a thread may nest its own
+        with pytest.raises(RuntimeError, match="another thread of this process trains or tests"):
+            other_thread()
+        with pytest.raises(RuntimeError, match="another thread"):  # still
+            other_thread()
+    assert "epochs" in other_thread()
 
 
 def test_session_warns_of_a_missing_gpu(small, logged, monkeypatch):

@@ -1,5 +1,7 @@
 """The contract of a clip: number of frames, frame rate, times and reads."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,16 @@ def test_checks_indices(tmp_path):
         for indices in ([], [0.5], [[1]]):
             with pytest.raises(ValueError, match="must be integers"):
                 clip.read(indices)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.avi", "clip.mkv"])
+def test_threads_share_an_open_clip(tmp_path, name):
+    write_clip(tmp_path / name, 40)
+    reads = [[number, (number * 7) % 40, 39 - number] for number in range(24)]
+    with VideoDecoder().open(Record(str(tmp_path / name))) as clip:
+        alone = [clip.read(numbers) for numbers in reads]
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(clip.read, reads))
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one, other)
+    assert len({array.tobytes() for array in alone}) == len(reads)

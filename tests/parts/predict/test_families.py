@@ -1,5 +1,8 @@
 """Export and predict of models of frame features, of audio, and of frames with audio."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import yaml
@@ -9,7 +12,7 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import missing_for_onnx
 from paddlevideo.exporting.golden import golden_inputs
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.runtimes.base import BackendError
+from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from tests.parts.conftest import skip_without
@@ -136,6 +139,47 @@ def test_scores_equal_those_of_a_test(family, kind):
         assert_as_tested(list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES)), family)
     rows = [tuple(np.round(list(scores.values()), 3)) for scores in family.expected.values()]
     assert len(set(rows)) == len(rows), "the videos have equal scores, so this test could not fail"
+
+
+@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
+def test_threads_share_a_predictor(family, kind):
+    skip_without(kind)
+    source = {"model": family.folder}
+    if kind == "eager":
+        source = {"config": family.config, "weights": family.weights}
+    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+
+    def predict_all(batch_size: int):
+        return list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES))
+
+    half_read = predictor.predict(family.list, topk=NUM_CLASSES)
+    first = next(half_read)
+    with ThreadPoolExecutor(4) as threads:
+        for results in threads.map(predict_all, (1, 2, 3, 1, 2, 3, 1, 2)):
+            assert_as_tested(results, family)
+    assert_as_tested([first, *half_read], family)
+
+
+def test_runs_of_a_runtime_take_turns_unless_it_is_concurrent():
+    class Slow(Backend):
+        inputs = {}
+        running = most = 0
+
+        def compute(self, arrays):
+            self.running += 1
+            self.most = max(self.most, self.running)
+            if self.concurrent:
+                together.wait()
+            self.running -= 1
+            return np.zeros((1, 1), np.float32)
+
+    together = threading.Barrier(4, timeout=30)
+    for concurrent, most in ((False, 1), (True, 4)):
+        backend = Slow(None, Options())
+        backend.concurrent = concurrent
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(backend.run, [{}] * 4))
+        assert backend.most == most
 
 
 def test_a_built_model_predicts_with_its_config(family):
