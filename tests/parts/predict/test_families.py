@@ -162,7 +162,6 @@ def test_threads_share_a_predictor(family, kind):
 
 def test_runs_of_a_runtime_take_turns_unless_it_is_concurrent():
     class Slow(Backend):
-        inputs = {}
         running = most = 0
 
         def compute(self, arrays):
@@ -176,7 +175,7 @@ def test_runs_of_a_runtime_take_turns_unless_it_is_concurrent():
     together = threading.Barrier(4, timeout=30)
     for concurrent, most in ((False, 1), (True, 4)):
         backend = Slow(None, Options())
-        backend.concurrent = concurrent
+        backend.concurrent, backend.inputs = concurrent, {}
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(backend.run, [{}] * 4))
         assert backend.most == most
