@@ -1,5 +1,6 @@
 """Resolve the labels of an inventory: class ids or class names, one kind in the complete set."""
 
+import itertools
 from collections import Counter, defaultdict
 
 from paddlevideo.config.registry import nearest
@@ -97,9 +98,11 @@ def check_class_names(inventory: Inventory) -> None:
 def report_unused_ids(inventory: Inventory) -> None:
     """Report class ids without a clip that are below the largest id."""
     used = {int(clip.label) for clip in inventory.clips}
-    unused = sorted(set(range(max(used, default=-1) + 1)) - used)
-    if not unused:
+    num_unused = max(used, default=-1) + 1 - len(used)
+    if not num_unused:
         return
+    free = (number for number in itertools.count() if number not in used)
+    unused = list(itertools.islice(free, min(num_unused, MAX_IDS_SHOWN + 1)))
     if unused == [0]:
         text = "no clip of class 0; if the ids of this list count from 1, subtract 1 from each"
     else:

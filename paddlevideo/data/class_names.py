@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_class_names(path: str | Path) -> list[str]:
         )
     names = [by_id[number] for number in range(len(by_id))]
     if len(set(names)) < len(names):
-        duplicates = sorted({name for name in names if names.count(name) > 1})
+        duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
         raise DatasetError(f"{path}: duplicate class names: {', '.join(duplicates[:MAX_SHOWN])}")
     return names
 
@@ -97,7 +98,7 @@ def resolve_num_classes(
         if max_label >= num_classes:
             raise DatasetError(
                 f"the data has label {max_label}, but there are {num_classes} class names "
-                f"({shown}), so the last id is {num_classes - 1}"
+                f"({shown}), so the last id is {num_classes - 1}{_from_one(max_label, num_classes)}"
             )
     if num_classes == 0 and configured is None:
         raise DatasetError(
@@ -107,8 +108,16 @@ def resolve_num_classes(
         raise DatasetError(
             f"num_classes is {configured} in the config, but the data has label {max_label}, so at "
             f"least {max_label + 1} classes; set num_classes to the real number"
+            f"{_from_one(max_label, configured)}"
         )
     return num_classes if configured is None else configured
+
+
+def _from_one(max_label: int, num_classes: int) -> str:
+    """A hint for data whose largest label is the number of classes."""
+    if max_label != num_classes:
+        return ""
+    return "; labels count from 0: if the list counts from 1, subtract 1 from every label"
 
 
 # --- comparing names ------------------------------------------------------------------------------

@@ -17,13 +17,13 @@ import functools
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from paddlevideo.config.registry import register
-from paddlevideo.data.labels import label_ids
+from paddlevideo.data.labels import label_ids, labels_of
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.data.paths import (
@@ -34,6 +34,7 @@ from paddlevideo.data.paths import (
     list_name,
     split_name,
 )
+from paddlevideo.log import logger
 from paddlevideo.sample import BatchShape, Record
 
 IGNORED = {
@@ -315,4 +316,22 @@ def make_records(
             )
         )
     check_paths(records, problems.source, base)
+    if note := repeats_note(rows):
+        logger.warning(f"{problems.source}: {note}")
     return RecordList(records, class_names)
+
+
+def repeats_note(rows: Sequence[Row]) -> str:
+    """A warning if clips occur in several rows, "" if none does."""
+    numbers: dict[tuple, list[int]] = {}
+    for number, row in enumerate(rows):
+        numbers.setdefault((row.path, row.start_sec, row.end_sec), []).append(number)
+    repeated = [[rows[i] for i in group] for group in numbers.values() if len(group) > 1]
+    if not repeated:
+        return ""
+    differ = [group for group in repeated if len({labels_of(row) for row in group}) > 1]
+    group = (differ or repeated)[0]
+    shown = ", ".join(f"line {row.line} label {';'.join(labels_of(row))}" for row in group[:3])
+    text = f"{len(repeated)} clip(s) occur more than once, and count as often"
+    text += f"; {len(differ)} of them with different labels" if differ else ""
+    return f"{text}; first {group[0].path!r} ({shown})"

@@ -1,11 +1,17 @@
 """Labels as written in a list -> class ids."""
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 
 from paddlevideo.config.registry import nearest
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row
+from paddlevideo.sample import Record
 
+# A class id is questioned if the ids between it and the next smaller one would be this many empty
+# classes, and ten times as many as there are up to that smaller one.
+MANY_EMPTY = 1000
 LIST_OF_IDS = re.compile(r"\d+(,\d+)+")
 NUM_COMPARED = 1000  # known class names among which the nearest one is searched
 
@@ -95,3 +101,45 @@ def check_single_labels(rows: list[Row], problems: Problems) -> None:
             reason = "is a list of class ids, which needs DATASET.multi_label: true"
             problems.add(row.line, f"label {row.label!r} {reason}")
             problems.stop()
+
+
+# --- numbering of classes without names -----------------------------------------------------------
+
+
+def check_numbering(source: str, records: Sequence[Record]) -> None:
+    """Question a class id far above all others, where the largest id decides how many classes a
+    model has.
+
+    Raises:
+        DatasetError: there is one; the message names its first record.
+    """
+    ids = _class_ids(records)
+    for before, after in itertools.pairwise([-1, *ids]):
+        if after >= MANY_EMPTY and after > 10 * (before + 1):
+            record = next(r for r in records if after in (r.label, *(r.labels or ())))
+            below = (
+                f"the next smaller one is {before}" if before >= 0 else "there is no smaller one"
+            )
+            raise DatasetError(
+                f"{source}: {len(records)} records, labels {ids[0]} to {ids[-1]}: label {after} of "
+                f"{record.id!r} is far above the others ({below}). Correct it; or, if the model "
+                f"shall have {ids[-1] + 1} classes, say so with num_classes in the head"
+            )
+
+
+def numbering_note(records: Sequence[Record]) -> str:
+    """A warning if the class ids of a training are 1 .. n, "" for any other."""
+    ids = _class_ids(records)
+    if not ids or ids != list(range(1, len(ids) + 1)):
+        return ""
+    return (
+        f"labels are 1 to {ids[-1]} and no record has label 0, so class 0 stays empty; if this "
+        "list counts its classes from 1, subtract 1 from every label"
+    )
+
+
+def _class_ids(records: Sequence[Record]) -> list[int]:
+    """The class ids that occur, sorted; none for shards, whose labels are inside the files."""
+    if not isinstance(records, list):
+        return []
+    return sorted({i for r in records for i in (r.label, *(r.labels or ())) if i is not None})

@@ -9,8 +9,10 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config, ConfigError
 from paddlevideo.data.class_names import class_names_under, read_class_names, resolve_num_classes
 from paddlevideo.data.datasets import DatasetError, RecordList
+from paddlevideo.data.labels import check_numbering, numbering_note
 from paddlevideo.data.paths import split_under
 from paddlevideo.engine.component_tree import descendants
+from paddlevideo.log import logger
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def load_records(
                 "name the classes in the order of their ids with DATASET.class_names=FILE"
             )
         names = names or found
+    for split, part in lists.items() if names is None else ():
+        if configured_classes(cfg) is None:
+            check_numbering(f"DATASET.{split}", part.records)
+        if split == "train" and (note := numbering_note(part.records)):
+            logger.warning(f"DATASET.train: {note}")
     max_label = max((records.max_label for records in lists.values()), default=-1)
     return lists, Classes(resolve_num_classes(names, max_label, configured_classes(cfg)), names)
 

@@ -4,6 +4,7 @@ The metric counts; `merge` adds the counts of all ranks and `result` divides onc
 do not depend on batches and ranks.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,7 +35,8 @@ _MULTI_CROP_KEYS = {
 class RecognitionMetric:
     """Top-k accuracy, and the mean over classes of each class's top-1 accuracy.
 
-    The test loop averages the views of a video first, so one crop and ten crops count alike.
+    The test loop averages the views of a video first, so one crop and ten crops count alike. Of the
+    confusion only the pairs that occur are kept, so memory is linear in classes and samples.
 
     Args:
         num_classes: K.
@@ -61,7 +63,7 @@ class RecognitionMetric:
     def reset(self) -> None:
         self._hits = np.zeros(len(self.topk))
         self._samples = np.zeros(self.num_classes)
-        self._confusion = np.zeros((self.num_classes, self.num_classes))
+        self._confusion: Counter[int] = Counter()  # true * K + predicted -> samples
         self._failed = np.zeros(())
         self._unlabelled = np.zeros(())
 
@@ -104,18 +106,22 @@ class RecognitionMetric:
         self._samples += np.bincount(labels, minlength=self.num_classes)
         scored = ~np.isnan(scores).any(axis=1)
         self._failed += np.count_nonzero(~scored)
-        np.add.at(self._confusion, (labels[scored], scores[scored].argmax(axis=1)), 1)
+        pairs = labels[scored] * self.num_classes + scores[scored].argmax(axis=1)
+        self._confusion.update(pairs.tolist())
 
     def state(self) -> dict[str, np.ndarray]:
         """The counts as float64 arrays; `merge` joins those of several ranks.
 
-        `hits` [len(topk)]; `samples` [K] per true class; `confusion` [K, K], true x predicted,
-        without failed samples; `failed` and `unlabelled`, scalars.
+        `hits` [len(topk)]; `samples` [K] per true class; `confusion` [P, 3], the (true class,
+        predicted class, count) of every pair that occurs, sorted, without failed samples; `failed`
+        and `unlabelled`, scalars.
         """
+        pairs = sorted(self._confusion.items())
+        rows = [(*divmod(pair, self.num_classes), count) for pair, count in pairs]
         return {
             "hits": self._hits.copy(),
             "samples": self._samples.copy(),
-            "confusion": self._confusion.copy(),
+            "confusion": np.array(rows, np.float64).reshape(-1, 3),
             "failed": self._failed.copy(),
             "unlabelled": self._unlabelled.copy(),
         }
@@ -123,7 +129,16 @@ class RecognitionMetric:
     @staticmethod
     def merge(states: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Add the states of all ranks."""
-        return {name: np.sum([state[name] for state in states], axis=0) for name in states[0]}
+        merged = {
+            name: np.sum([state[name] for state in states], axis=0)
+            for name in states[0]
+            if name != "confusion"
+        }
+        rows = np.concatenate([state["confusion"] for state in states])
+        pairs, where = np.unique(rows[:, :2], axis=0, return_inverse=True)
+        counts = np.zeros(len(pairs))
+        np.add.at(counts, where.reshape(-1), rows[:, 2])
+        return merged | {"confusion": np.column_stack([pairs, counts])}
 
     def by_class(self, state: Mapping[str, np.ndarray]) -> dict[str, list]:
         """Numbers of each class as plain lists.
@@ -132,11 +147,10 @@ class RecognitionMetric:
             `samples` [K]: samples of each true class, including those without scores.
             `confusion`: (true class, predicted class, count) of every pair that occurs.
         """
-        confusion = [
-            [int(true), int(predicted), int(state["confusion"][true, predicted])]
-            for true, predicted in np.argwhere(state["confusion"])
-        ]
-        return {"samples": state["samples"].astype(int).tolist(), "confusion": confusion}
+        return {
+            "samples": state["samples"].astype(int).tolist(),
+            "confusion": state["confusion"].astype(int).tolist(),
+        }
 
     def result(self, state: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The numbers of a state, merged over ranks or not.
@@ -152,7 +166,11 @@ class RecognitionMetric:
             for k, hits in zip(self.topk, state["hits"], strict=True):
                 numbers[f"top{k}"] = float(hits / total)
             occurs = samples > 0
-            accuracies = state["confusion"].diagonal()[occurs] / samples[occurs]
+            pairs = state["confusion"]
+            right = pairs[pairs[:, 0] == pairs[:, 1]]
+            correct = np.zeros(len(samples))
+            correct[right[:, 0].astype(int)] = right[:, 2]
+            accuracies = correct[occurs] / samples[occurs]
             numbers["mean_class_accuracy"] = float(accuracies.mean())
         numbers["num_samples"] = int(total)
         numbers["num_failed"] = int(state["failed"])

@@ -204,17 +204,13 @@ def format_seconds(seconds: float) -> str:
 # --- classes and data ---------------------------------------------------------------------------
 
 
-def confusion_chart(counts: np.ndarray, names: Sequence[str]) -> str:
+def confusion_chart(counts: np.ndarray, names: Sequence[str], group_size: int = 1) -> str:
     """Draw the confusion matrix; the opacity of a cell is its share of the row.
 
     Args:
-        counts: clips by true (rows) and predicted class, [K, K]; above MAX_CELLS classes, a cell
-            stands for several neighboring classes.
+        counts: clips by true (rows) and predicted class, [n, n].
+        group_size: neighboring classes that a cell stands for.
     """
-    group_size = -(-len(counts) // MAX_CELLS)
-    if group_size > 1:
-        edges = np.arange(0, len(counts), group_size)
-        counts = np.add.reduceat(np.add.reduceat(counts, edges, axis=0), edges, axis=1)
     number = len(counts)
     side = 3.2 + 0.22 * number if number <= MAX_NAMED else 8.0
     figure = new_figure(side + 1.2, side)

@@ -1,6 +1,6 @@
 """Conclusions from the facts of a run: where time went, how each class did, what to do next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paddlevideo.report.plot import Rows
@@ -73,22 +73,34 @@ def class_results(facts: RunFacts) -> list[ClassResult]:
     best, names = facts.best, facts.class_names()
     assert best is not None
     num_training = best["train_samples"] or [None] * len(names)
-    confusion = None if facts.multi_label else facts.confusion()
+    wrong = most_confused(best["confusion"]) if not facts.multi_label else {}
+    correct = {t: count for t, p, count in best.get("confusion", ()) if t == p}
     results = []
     for k, num_clips in enumerate(best["samples"]):
         if not num_clips:
             continue
-        if confusion is None:
-            score, num_correct, confused_with = best["average_precision"][k], 0, ""
-        else:
-            wrong = confusion[k].copy()
-            num_correct, wrong[k] = int(wrong[k]), 0
-            score = num_correct / num_clips
-            confused_with = f"{names[wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
+        num_correct, confused_with = correct.get(k, 0), ""
+        score = best["average_precision"][k] if facts.multi_label else num_correct / num_clips
+        if k in wrong:
+            predicted, count = wrong[k]
+            confused_with = f"{names[predicted]} ({count})"
         results.append(
             ClassResult(k, names[k], num_clips, score, num_correct, confused_with, num_training[k])
         )
     return sorted(results, key=lambda result: (result.score, -result.num_clips, result.class_id))
+
+
+def most_confused(confusion: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+    """{true class: (its most frequent wrong prediction, clips)}; of equal counts the lower id.
+
+    Args:
+        confusion: (true class, predicted class, clips) of every pair that occurs.
+    """
+    most: dict[int, tuple[int, int]] = {}
+    for true, predicted, count in sorted(confusion):
+        if true != predicted and count > most.get(true, (0, 0))[1]:
+            most[true] = predicted, count
+    return most
 
 
 def confused_pairs(facts: RunFacts) -> list[tuple[str, str, int, float]]:

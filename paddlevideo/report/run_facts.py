@@ -73,12 +73,20 @@ class RunFacts:
         names = self.best["class_names"] or []
         return [names[k] if k < len(names) else str(k) for k in range(len(self.best["samples"]))]
 
-    def confusion(self) -> np.ndarray:
-        """Clips by true (rows) and predicted class, int64 [K, K]; without undecodable clips."""
+    def confusion(self, group_size: int = 1) -> np.ndarray:
+        """Clips by true (rows) and predicted class; without undecodable clips.
+
+        Args:
+            group_size: neighboring classes that are counted together, G.
+
+        Returns:
+            int64 [ceil(K / G), ceil(K / G)].
+        """
         assert self.best is not None
-        counts = np.zeros((len(self.best["samples"]),) * 2, np.int64)
+        side = -(-len(self.best["samples"]) // group_size)
+        counts = np.zeros((side, side), np.int64)
         for true, predicted, count in self.best["confusion"]:
-            counts[true, predicted] = count
+            counts[true // group_size, predicted // group_size] += count
         return counts
 
     def find_file(self, path: str) -> str:

@@ -236,7 +236,9 @@ def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]
     if facts.best["confusion"]:
         title = "Confusion matrix: rows are true classes, blue is correct, orange is wrong"
         names = [readable(name) for name in facts.class_names()]
-        yield figure(title, charts.confusion_chart(facts.confusion(), names), "square")
+        group_size = -(-len(names) // charts.MAX_CELLS)
+        counts = facts.confusion(group_size)
+        yield figure(title, charts.confusion_chart(counts, names, group_size), "square")
     rows = []
     for true, predicted, count, share in confused_pairs(facts):
         numbers = number_cell(count) + number_cell(f"{share:.0%}")

@@ -37,6 +37,8 @@ def test_rejects_data_that_contradicts_the_number_of_classes():
             "num_classes is 5 in the config, but the data has label 9, so at least 10 classes",
         ),
         ((["a"], 4, None), "the data has label 4, but there are 1 class names"),
+        ((["a", "b"], 2, None), "labels count from 0: if the list counts from 1, subtract 1"),
+        ((None, 5, 5), "the real number; labels count from 0: if the list counts from 1, subtract"),
         ((None, -1, None), "no labels to derive num_classes from"),
     ]
     for arguments, message in cases:

@@ -113,6 +113,35 @@ def test_sorts_class_names_unless_they_are_given(here):
         VideoDataset(name).load(["archery", "judo", "zumba"])
 
 
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("a.mp4 0\nb.mp4 1\n", ""),
+        (
+            "a.mp4 0\nb.mp4 1\na.mp4 0\n",
+            "1 clip(s) occur more than once, and count as often; first 'a.mp4' (line 1 label 0, "
+            "line 3 label 0)",
+        ),
+        (
+            "b.mp4 1\na.mp4 0\nb.mp4 1\na.mp4 1\n",
+            "2 clip(s) occur more than once, and count as often; 1 of them with different labels; "
+            "first 'a.mp4' (line 2 label 0, line 4 label 1)",
+        ),
+    ],
+)
+def test_warns_of_repeated_clips(here, caplog, text, note):
+    make(here, "a.mp4", "b.mp4")
+    VideoDataset(write(here, text)).load()
+    assert [r.message.removeprefix("train.list: ") for r in caplog.records] == [note] * bool(note)
+
+
+def test_parts_of_one_file_are_different_clips(here, caplog):
+    make(here, "a.mp4")
+    text = "path,label,start_sec,end_sec\na.mp4,0,0,1\na.mp4,1,1,2\n"
+    VideoDataset(write(here, text, "train.csv")).load()
+    assert not caplog.records
+
+
 def test_checks_class_ids_against_given_names(here):
     make(here, "a.mp4")
     assert VideoDataset(write(here, "a.mp4 1\n")).load(["x", "y"]).class_names == ["x", "y"]

@@ -100,6 +100,23 @@ def test_rejects_class_ids_in_one_list_and_names_in_another(small, clips, tmp_pa
     assert [record.label for record in records["valid"].records] == [0, 1, 0, 1]
 
 
+def test_class_ids_far_above_the_others_need_a_num_classes(small, clips, tmp_path, caplog):
+    files = sorted((clips / "train").rglob("*.mp4"))[:3]
+    path = tmp_path / "train.list"
+    train = f"DATASET.train={{format: VideoDataset, file_path: {path}}}"
+
+    def classes(labels, *overrides):
+        lines = [f"{file} {label}" for file, label in zip(files, labels, strict=True)]
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return load_records(small(train, *overrides), ("train",))[1]
+
+    with pytest.raises(ValueError, match="DATASET.train: 3 records, labels 0 to 99999"):
+        classes([0, 1, 99999])
+    assert classes([0, 1, 99999], "MODEL.head.num_classes=100000").num == 100_000
+    assert classes([1, 2, 3]).num == 4
+    assert "DATASET.train: labels are 1 to 3 and no record has label 0" in caplog.text
+
+
 def test_names_missing_sections(small):
     message = r"config.yaml: DATASET.test is missing; give it a format and a file_path"
     with pytest.raises(ConfigError, match=message):

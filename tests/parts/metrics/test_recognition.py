@@ -1,5 +1,7 @@
 """Recognition metrics: exact counts for any division of the samples into batches and ranks."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -69,7 +71,29 @@ def test_mean_over_the_classes_that_occur():
     assert numbers["top1"] == 0.75
     assert numbers["mean_class_accuracy"] == (2 / 3 + 1) / 2
     assert metric.state()["samples"].tolist() == [3, 0, 1, 0]
-    assert metric.state()["confusion"][0].tolist() == [2, 1, 0, 0]
+    assert metric.state()["confusion"].tolist() == [[0, 0, 2], [0, 1, 1], [2, 2, 1]]
+
+
+@pytest.mark.parametrize("num_classes", [1, 12_000, 100_000])
+def test_memory_is_linear_in_the_classes(num_classes):
+    labels = np.array([0, num_classes - 1, num_classes // 2])
+    wrong = (labels + 1) % num_classes
+    metrics = [make(num_classes), make(num_classes)]
+    tracemalloc.start()
+    for metric, predicted in zip(metrics, (labels, wrong), strict=True):
+        for label, best in zip(labels, predicted, strict=True):
+            scores = np.zeros((1, num_classes), np.float32)
+            scores[0, best] = 1
+            metric.update(scores, {"label": label[None]})
+    merged = RecognitionMetric.merge([metric.state() for metric in metrics])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20 if num_classes == 1 else most < 200 * num_classes
+    rows = merged["confusion"].tolist()
+    assert rows == sorted(rows) and sum(count for *_, count in rows) == 6
+    accuracy = 1.0 if num_classes == 1 else 0.5
+    assert metrics[0].result(merged)["mean_class_accuracy"] == accuracy
+    assert metrics[0].by_class(merged)["confusion"] == rows
 
 
 def test_numbers_by_class():

@@ -7,11 +7,12 @@ import pytest
 from paddlevideo.report.conclusions import (
     class_results,
     confused_pairs,
+    most_confused,
     remarks,
     time_parts,
     waiting_share,
 )
-from paddlevideo.report.run_facts import parse_header, read_run
+from paddlevideo.report.run_facts import RunFacts, parse_header, read_run
 from tests.parts.report.run_folders import LABELS, LOGITS, NASTY, make_run, write_best
 
 
@@ -122,3 +123,30 @@ def test_remarks(run):
     assert "the training score is 0.800 and the validation score 0.625: the model overfits" in text
     next(row for row in facts.rows["epoch"] if row["epoch"] == 3)["top1"] = 0.7
     assert "overfits" not in " ".join(remarks(facts))
+
+
+@pytest.mark.parametrize(
+    ("group_size", "counts"),
+    [(1, [[1, 2, 0], [0, 3, 0], [1, 0, 4]]), (2, [[6, 0], [1, 4]]), (3, [[11]])],
+)
+def test_confusion_counts_neighboring_classes_together(tmp_path, group_size, counts):
+    cells = [[0, 0, 1], [0, 1, 2], [1, 1, 3], [2, 0, 1], [2, 2, 4]]
+    best = {"samples": [3, 3, 5], "confusion": cells}
+    facts = RunFacts(tmp_path, {}, best)
+    assert facts.confusion(group_size).tolist() == counts
+    assert most_confused(cells) == {0: (1, 2), 2: (0, 1)}
+
+
+def test_the_facts_of_many_classes_fit_in_memory(tmp_path):
+    many = 100_000
+    cells = [[k, (k * 7) % many, 1] for k in range(0, many, 10)]
+    best = {
+        "samples": [1] * many,
+        "train_samples": None,
+        "class_names": None,
+        "confusion": cells,
+        "headline": ["top1", "top1 acc"],
+    }
+    facts = RunFacts(tmp_path, {}, best)
+    assert facts.confusion(250).shape == (400, 400) and facts.confusion(250).sum() == len(cells)
+    assert len(class_results(facts)) == many
