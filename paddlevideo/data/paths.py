@@ -3,6 +3,8 @@
 Training, prediction, checks, data preparation and feature extraction all use these rules.
 """
 
+import fnmatch
+import glob
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -118,6 +120,38 @@ def list_files(
         for name in names:
             if os.path.splitext(name)[1].lower() in suffixes:
                 yield parent / name
+
+
+def glob_files(pattern: str) -> list[str]:
+    """Files that match a pattern, sorted; `**` stands for folders at any depth.
+
+    Folders below `**` are visited as by `walk_folders`, so a link to a folder above does not repeat
+    their files. Python's `glob` follows such a link about forty times, and two of them for ever.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        return sorted(name for name in glob.glob(pattern) if os.path.isfile(name))
+    depth = parts.index("**")
+    found = set()
+    for start in glob.glob(str(Path(*parts[:depth]))):
+        for parent, names in walk_folders(start):
+            folders = parent.relative_to(start).parts
+            found.update(
+                str(parent / name)
+                for name in names
+                if _match((*folders, name), parts[depth:]) and (parent / name).is_file()
+            )
+    return sorted(found)
+
+
+def _match(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether the names of a path match those of a pattern."""
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return any(_match(path[start:], pattern[1:]) for start in range(len(path) + 1))
+    first = bool(path) and fnmatch.fnmatchcase(path[0], pattern[0])
+    return first and _match(path[1:], pattern[1:])
 
 
 def find_videos(folder: str | Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.data.lists import DatasetError, Row, read_path_list
-from paddlevideo.data.paths import base_folder, list_files
+from paddlevideo.data.paths import base_folder, glob_files, list_files
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.media.clip import ArrayClip, Clip
@@ -177,7 +177,7 @@ def _files(text: str, rules: InputRules) -> list[Record]:
     if path.suffix.lower() in LIST_SUFFIXES and path.exists():
         return _files_in_list(path, rules)
     if not path.exists() and glob.has_magic(text):
-        matches = [name for name in sorted(glob.glob(text, recursive=True)) if Path(name).is_file()]
+        matches = glob_files(text)
         if not matches:
             raise ValueError(f"{text}: no file matches this pattern")
         return [Record(name) for name in matches]

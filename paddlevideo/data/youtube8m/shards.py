@@ -24,7 +24,7 @@ import numpy as np
 
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, read_path_list
 from paddlevideo.data.orders import TrainOrder
-from paddlevideo.data.paths import base_folder, list_files
+from paddlevideo.data.paths import base_folder, glob_files, list_files
 from paddlevideo.data.youtube8m import tfrecord
 from paddlevideo.data.youtube8m.pickles import count_videos
 from paddlevideo.files import atomic_write
@@ -56,9 +56,7 @@ def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
     if path.is_dir():
         return _in_folder(path)
     if not path.exists() and glob.has_magic(file_path):
-        matches = sorted(
-            name for name in glob.glob(file_path, recursive=True) if os.path.isfile(name)
-        )
+        matches = glob_files(file_path)
         if not matches:
             raise DatasetError(f"{file_path}: no file matches this pattern")
         return matches

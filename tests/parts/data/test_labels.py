@@ -32,7 +32,7 @@ def test_accepts_class_ids_with_gaps(labels):
         (
             [0] * 11 + [99999],
             r"a.list: 12 records, labels 0 to 99999: label 99999 of '11.mp4' is far above the "
-            r"others \(the next smaller is 0\)\. Correct it; or, .* 100000 classes, .*num_classes",
+            r"others \(the next smaller one is 0\)\. Correct it; .* 100000 classes, .*num_classes",
         ),
         ([*range(400), 40_000, 40_001], "label 40000 of '400.mp4' is far above"),
         ([5000, 5001], r"label 5000 of '0.mp4' .* \(there is no smaller one\)"),

@@ -1,5 +1,6 @@
 """Split names, listing files, and what the relative paths of a list mean to all its readers."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from paddlevideo.data.paths import (
     SPLITS,
     base_folder,
     find_frame_folders,
+    glob_files,
     list_files,
     list_name,
     split_name,
@@ -109,6 +111,40 @@ def test_lists_no_file_twice_through_a_link_to_a_folder_above(target):
     assert listed("d/run") == ["d/run/a.mp4", "d/run/deep/b.mp4"]
     rows = [(record.id, record.label) for record in VideoDataset("d").load().records]
     assert rows == [("run/a.mp4", 0), ("run/deep/b.mp4", 0), ("swim/c.mp4", 1)]
+
+
+GLOBS = [
+    "d/**/*.mp4",
+    "d/**",
+    "d/*/*.mp4",
+    "*/run/*.mp4",
+    "**/b.*",
+    "d/r*/**/[ab].mp4",
+    "d/**/deep/**",
+]
+
+
+@pytest.mark.parametrize("pattern", [*GLOBS, "d/*.mp4", "no/**/*.mp4", "./d/**/*.mp4", "d/x.[m]p4"])
+def test_patterns_find_what_python_finds(pattern):
+    make("d/run/a.mp4", "d/run/deep/b.mp4", "d/swim/c.avi", "d/x.mp4", "e/run/f.mp4", "d/.h/b.mp4")
+    expected = [
+        os.path.normpath(n) for n in glob.glob(pattern, recursive=True) if os.path.isfile(n)
+    ]
+    assert glob_files(pattern) == sorted(expected)
+    absolute = glob_files(os.path.abspath(pattern))
+    assert absolute == [os.path.abspath(name) for name in expected]
+
+
+@pytest.mark.parametrize("pattern", GLOBS)
+def test_patterns_find_no_file_twice_through_links_to_folders_above(pattern):
+    make("d/run/a.mp4", "d/run/deep/b.mp4", "d/swim/c.avi", "d/x.mp4", "e/run/f.mp4")
+    expected = glob_files(pattern)
+    for number, folder in enumerate(("d/run", "d/run/deep", "d/swim", "e/run")):
+        os.symlink(os.path.abspath("d"), f"{folder}/up{number}")
+        os.symlink("..", f"{folder}/parent")
+    assert [name for name in glob_files(pattern) if name in expected] == expected
+    real = [os.path.realpath(name) for name in glob_files("d/**/*.*")]
+    assert len(real) == len(set(real)) == 4
 
 
 def test_lists_a_folder_once_that_two_links_lead_to():
