@@ -137,6 +137,8 @@ class Dataset:
     root: str | None = None
     # File with one class name per line; None: the class names in the training data.
     class_names: str | None = None
+    # The names in that file are new names of a checkpoint's classes, in the order of its outputs.
+    rename_classes: bool = False
     # Videos may have any number of classes: sigmoid scores instead of softmax.
     multi_label: bool = False
     # How an epoch draws videos; class_balanced draws each class equally often.

@@ -18,7 +18,7 @@ from paddlevideo.data.lists import (
     DatasetError,
     Problems,
     Row,
-    header,
+    header_of,
     read_lines,
     read_path_list,
     read_rows,
@@ -151,7 +151,7 @@ def _in_folder(folder: Path, text: str) -> list[_Entry]:
 def _listed(file: Path, text: str, split: Split | None) -> list[_Entry]:
     """Read a list or table; the labels of a list are optional."""
     lines = read_lines(file, f"give {EXPECTED}", f"give {EXPECTED}")
-    if file.suffix.lower() in TABLES or header(lines[0]):
+    if file.suffix.lower() in TABLES or header_of(file, lines, False, True):
         rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
         problems.stop()
         rows = rows_of_split(rows, split, problems)

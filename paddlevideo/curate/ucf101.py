@@ -20,7 +20,8 @@ from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.curate.splits import source_of
 from paddlevideo.data.lists import DatasetError, Problems
 from paddlevideo.data.paths import find_frame_folders, find_videos
-from paddlevideo.media.decode import count_frame_files
+from paddlevideo.media.frame_files import frame_files
+from paddlevideo.sample import DecodeError
 
 CLASSES = "classInd.txt"
 SPLITS = (1, 2, 3)
@@ -134,7 +135,7 @@ def find_clips(names: Sequence[str], root: Path, kind: str) -> dict[str, Path]:
         kind: "videos" or "rawframes".
     """
     is_video = kind == "videos"
-    paths = find_videos(root) if is_video else find_frame_folders(root, FRAME_PATTERN.format(1))
+    paths = find_videos(root) if is_video else find_frame_folders(root, FRAME_PATTERN)
     by_name: dict[str, Path] = {}
     for path in paths:
         by_name.setdefault((path.stem if is_video else path.name).lower(), path)
@@ -219,12 +220,9 @@ def frame_paths(found: dict[str, Path], out: Path, prepared: Prepared) -> dict[s
     """Return name -> `folder num_frames`, of each folder without gaps; add a problem otherwise."""
     paths = {}
     for name, folder in found.items():
-        num_frames = count_frame_files(folder, FRAME_PATTERN)
-        num_files = sum(entry.endswith(".jpg") for entry in os.listdir(folder))
-        if num_files != num_frames:
-            missing = FRAME_PATTERN.format(num_frames + 1)
-            text = f"{folder}: {num_files} frames, but {missing} is missing"
-            prepared.problems.append(Problem("gap", name, text))
-        else:
+        try:
+            num_frames = len(frame_files(os.listdir(folder), FRAME_PATTERN))
             paths[name] = f"{path_in_list(folder, out)} {num_frames}"
+        except DecodeError as error:
+            prepared.problems.append(Problem("gap", name, f"{folder}: {error}"))
     return paths

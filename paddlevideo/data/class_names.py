@@ -1,9 +1,11 @@
 """Class names: their file, comparing them, and the number of classes."""
 
+import itertools
 import json
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,41 @@ def _from_one(max_label: int, num_classes: int) -> str:
 
 
 # --- comparing names ------------------------------------------------------------------------------
+
+
+def matches(names: Sequence[str], others: Sequence[str]) -> list[int] | None:
+    """For each of `names` its place in `others`; None if they are not the same names.
+
+    Case, spaces, hyphens and underscores may differ; an exact match wins.
+    """
+    places = {normalized_name(name): place for place, name in enumerate(others)}
+    exact = {name: place for place, name in enumerate(others)}
+    found = [exact.get(name, places.get(normalized_name(name), -1)) for name in names]
+    return found if sorted(found) == list(range(len(others))) else None
+
+
+def both_orders(source: str, names: Sequence[str], other: str, others: Sequence[str]) -> str:
+    """Text with two lists of class names, and the first class that differs."""
+    pairs = itertools.zip_longest(names, others, fillvalue="missing")
+    number = next((i for i, (own, name) in enumerate(pairs) if own != name), 0)
+    start = max(0, number - 1)
+    lists = (", ".join(part[start : start + MAX_SHOWN]) for part in (names, others))
+    first, second = (f"from class {start} on: {text}" if start else text for text in lists)
+    return f"{source} has {len(names)} names, {first}; {other} has {len(others)}, {second}"
+
+
+def check_order(
+    source: str, names: Sequence[str], other: str, others: Sequence[str] | None
+) -> None:
+    """Check that new names of classes are not the old ones in another order.
+
+    Raises:
+        DatasetError: they are.
+    """
+    if others is not None and list(names) != list(others) and matches(names, others):
+        raise DatasetError(
+            "the same class names in two orders: " + both_orders(source, names, other, others)
+        )
 
 
 def normalized_text(text: str) -> str:

@@ -4,8 +4,9 @@
 - a list: a line is `path label` for videos, and `folder num_frames label` for folders of frames.
   The label is the last word, so a path may contain spaces. PaddleVideo's lists are of this kind,
   also those named .csv.
-- a table: .jsonl, or a comma-separated file whose first line names its columns,
-  `path,label[,start_sec,end_sec][,num_frames]`, and `split` if it holds several splits.
+- a table: .jsonl, or a file with commas, semicolons or tabs whose first line names its columns,
+  `path,label[,start_sec,end_sec][,num_frames]`, and `split` if it holds several splits. Common
+  other names of the columns are known, and the header may be missing; see table_header.py.
 - a folder per class: `root/<class>/**/*.mp4`, or `root/<class>/<video>/img_00001.jpg` for frames.
 
 A label is a class id or a class name, the same kind throughout a list. The id of a class name is
@@ -35,6 +36,7 @@ from paddlevideo.data.paths import (
     split_name,
 )
 from paddlevideo.log import logger
+from paddlevideo.media.frame_files import naming_note
 from paddlevideo.sample import BatchShape, Record
 
 IGNORED = {
@@ -192,11 +194,10 @@ class FrameDataset:
         """Read the records; as `VideoDataset.load`."""
         root = Path(self.file_path)
         if root.is_dir():
-            first = self.suffix.format(1)
-            find = functools.partial(find_frame_folders, first=first)
+            find = functools.partial(find_frame_folders, pattern=self.suffix)
             rows, problems = list(class_folder_rows(root, find)), Problems(str(root))
             if not rows:
-                raise no_class_folders(root, f"<class>/<video>/{first}")
+                raise no_class_folders(root, f"<class>/<video>/{self.suffix.format(1)}")
             rows = with_label_lists(rows, self.multi_label)
             return make_records(rows, problems, class_names, str(root), self.suffix)
         rows, problems = read_rows(root, with_num_frames=True, multi_label=self.multi_label)
@@ -316,6 +317,8 @@ def make_records(
             )
         )
     check_paths(records, problems.source, base)
+    if frame_pattern and (note := naming_note(records[0].path, frame_pattern)):
+        logger.info(f"{problems.source}: {note}; the others are read in the same way")
     if note := repeats_note(rows):
         logger.warning(f"{problems.source}: {note}")
     return RecordList(records, class_names)

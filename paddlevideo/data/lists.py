@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paddlevideo.data.table_header import Header, HeaderError, names_columns, read_header
+from paddlevideo.log import logger
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 
 MAX_SHOWN = 10  # problems in one message
@@ -162,10 +164,13 @@ def read_rows(
     if file.suffix.lower() in (".jsonl", ".ndjson"):
         table = json_lines(lines, problems)
         rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
-    elif columns := header(lines[0]):
-        table = csv_lines(lines, columns, problems)
+    elif header := header_of(file, lines, with_num_frames, multi_label):
+        table = csv_lines(lines, header, problems)
         rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
     else:
+        if names_columns(lines[0]):
+            logger.info(f"{file}: the first line, {lines[0].strip()!r}, names the columns")
+            lines[0] = ""
         rows = list_lines(lines, problems, with_num_frames, path_kind, has_suffix)
         if multi_label:
             labels = (split_labels(row.label.replace(",", ";")) for row in rows)
@@ -179,10 +184,22 @@ def read_rows(
     return rows, problems
 
 
-def header(line: str) -> list[str] | None:
-    """The column names of a comma-separated table; None for a list, whatever its suffix is."""
-    columns = [name.strip().strip('"').lower() for name in line.split(",")]
-    return columns if "path" in columns and len(columns) > 1 else None
+def header_of(
+    file: Path, lines: list[str], with_num_frames: bool, multi_label: bool
+) -> Header | None:
+    """The header of a table, which is logged if it is unusual; None for a list, whatever its suffix
+    is. Arguments as of `read_rows`.
+
+    Raises:
+        DatasetError: its columns are ambiguous, or it is a file of another kind.
+    """
+    try:
+        header = read_header(lines, with_num_frames, multi_label)
+    except HeaderError as error:
+        raise DatasetError(f"{file}:1: {error}") from None
+    if header and header.note:
+        logger.info(f"{file}: read as a table: {header.note}")
+    return header
 
 
 def list_lines(
@@ -216,12 +233,13 @@ def list_lines(
 
 
 def csv_lines(
-    lines: list[str], columns: list[str], problems: Problems
+    lines: list[str], header: Header, problems: Problems
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, column -> cell) of a comma-separated table; quoted cells may contain commas."""
-    reader = csv.reader(lines[1:])
+    """(line number, column -> cell) of a table; quoted cells may contain the delimiter."""
+    columns = header.columns
+    reader = csv.reader(lines[header.num_lines :], delimiter=header.delimiter)
     for cells in reader:
-        number = reader.line_num + 1
+        number = reader.line_num + header.num_lines
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) == len(columns):

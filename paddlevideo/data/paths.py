@@ -13,6 +13,7 @@ from pathlib import Path
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.log import logger
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from paddlevideo.media.frame_files import numbered_images
 from paddlevideo.sample import Record
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -164,9 +165,13 @@ def find_audio_files(folder: str | Path) -> Iterator[Path]:
     return list_files(folder, (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES))
 
 
-def find_frame_folders(folder: str | Path, first: str) -> Iterator[Path]:
-    """Folders that contain a file called `first`, the first frame of a clip."""
-    return (parent for parent, names in walk_folders(folder) if first in names)
+def find_frame_folders(folder: str | Path, pattern: str) -> list[Path]:
+    """Folders that contain the first file, number 0 or 1, that `pattern` names, as `img_{:05}.jpg`;
+    if there are none, folders with numbered images of any name."""
+    first = {pattern.format(0), pattern.format(1)}
+    folders = list(walk_folders(folder))
+    fitting = [parent for parent, names in folders if not first.isdisjoint(names)]
+    return fitting or [parent for parent, names in folders if numbered_images(names)]
 
 
 # --- relative paths of a list ---------------------------------------------------------------------

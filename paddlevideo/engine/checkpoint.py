@@ -22,6 +22,7 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
+from paddlevideo.data.class_names import both_orders
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
@@ -171,7 +172,10 @@ class TrainState:
                 f"{path}: saved by a run with {fingerprint}; this run has {self.fingerprint}. "
                 "Resume with the same settings"
             )
-        model.pop(CLASS_NAMES, None)
+        names = _from_bytes(model.pop(CLASS_NAMES)) if CLASS_NAMES in model else None
+        if names and self.class_names and names != list(self.class_names):
+            orders = both_orders("the file", names, "this run", self.class_names)
+            raise WeightsError(f"{path}: saved by a run with other classes: {orders}")
         load_into(self.model, model, str(path))
         restore_optimizer_state(self.optimizer, self.model, optimizer)
         scaler = progress.pop("scaler")

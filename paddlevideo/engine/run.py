@@ -11,7 +11,7 @@ import paddle
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
-from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.class_names import check_order, read_class_names
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
@@ -258,7 +258,9 @@ def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: 
     if weights:
         arrays, names = read_model(weights)
         if cfg.FINETUNE.class_names:
-            names = read_class_names(cfg.FINETUNE.class_names)
+            given = read_class_names(cfg.FINETUNE.class_names)
+            check_order("FINETUNE.class_names", given, weights, names)
+            names = given
         for line in load_weights(model, arrays, weights, names, classes.names):
             logger.info(line)
     elif cfg.FINETUNE.class_names:

@@ -27,6 +27,7 @@ from paddlevideo.config.registry import register
 from paddlevideo.log import logger
 from paddlevideo.media.clip import FALLBACK_FPS, Canvas, Reader, VideoClip
 from paddlevideo.media.containers import PyAVReader, num_threads, open_container, video_streams
+from paddlevideo.media.frame_files import frame_files, span_text
 from paddlevideo.sample import DecodeError, Record
 
 # decord decodes in batches. This many frames at once bound the memory; a batch continues where the
@@ -108,7 +109,8 @@ class VideoDecoder:
 class FrameDecoder:
     """Folders of frames, in any image format that OpenCV reads.
 
-    The files are `record.path` / `record.frame_pattern.format(number)`, numbered from 1.
+    The files are `record.path` / `record.frame_pattern.format(number)`, numbered from 1; or
+    numbered images of another name (frame_files.py).
     """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
@@ -120,7 +122,8 @@ class FrameDecoder:
         The clip's fps is 0.0 and its `times()` raises DecodeError.
 
         Raises:
-            DecodeError: no such folder, no frames in it, or a record with start or end times.
+            DecodeError: no such folder; no frames in it, or some of them missing; or a record with
+                start or end times.
         """
         if not record.frame_pattern:
             raise DecodeError(
@@ -210,21 +213,51 @@ class OpenCVReader:
 
 
 class FrameFolderReader:
-    """Frames stored as one image file each, numbered from 1. Orientation tags of the images are
-    not applied."""
+    """Frames stored as one image file each; see frame_files.py. Orientation tags of the images are
+    not applied.
+
+    Args:
+        num_frames: that a list gives; None to count the files.
+
+    Raises:
+        DecodeError: the files are no series of frames, or fewer than `num_frames`.
+    """
 
     fps = 0.0
 
     def __init__(self, folder: Path, pattern: str, num_frames: int | None):
         self._folder, self._pattern = folder, pattern
-        self.num_frames = count_frame_files(folder, pattern) if num_frames is None else num_frames
+        self._names = None if self._counts_from_one(num_frames) else self._find(num_frames)
+        self.num_frames = len(self._names or ()) if num_frames is None else num_frames
+
+    def _counts_from_one(self, num_frames: int | None) -> bool:
+        """Whether files are called as the pattern says, from 1 on; the folder is not listed then.
+
+        A file 0 is no frame of a list that has files for all of its numbers.
+        """
+        if num_frames is None or not self._exists(1):
+            return False
+        return not self._exists(0) or self._exists(num_frames)
+
+    def _exists(self, number: int) -> bool:
+        return (self._folder / self._pattern.format(number)).exists()
+
+    def _find(self, num_frames: int | None) -> list[str] | None:
+        """The frame files; None if there are none."""
+        names = frame_files(os.listdir(self._folder), self._pattern)
+        if names and num_frames is not None and len(names) < num_frames:
+            raise DecodeError(
+                f"{num_frames} frames expected, the folder has {len(names)}: {span_text(names)}"
+            )
+        return names or None
 
     def times(self) -> np.ndarray:
         raise DecodeError("a folder of frames has no times and therefore no audio; use video files")
 
     def fill(self, canvas: Canvas) -> None:
         for number in canvas.wanted:
-            image = self._read(self._folder / self._pattern.format(number + 1))
+            name = self._names[number] if self._names else self._pattern.format(number + 1)
+            image = self._read(self._folder / name)
             canvas.put(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
     def _read(self, file: Path) -> np.ndarray:

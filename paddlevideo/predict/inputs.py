@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.data.lists import DatasetError, Row, read_path_list
-from paddlevideo.data.paths import base_folder, glob_files, list_files
+from paddlevideo.data.paths import base_folder, find_frame_folders, glob_files, list_files
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
+from paddlevideo.log import logger
 from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder
+from paddlevideo.media.frame_files import naming_note
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -189,9 +191,15 @@ def _files(text: str, rules: InputRules) -> list[Record]:
 
 
 def _files_in_folder(folder: Path, text: str, rules: InputRules) -> list[Record]:
-    if (folder / rules.frame_pattern.format(1)).exists():
-        return [Record(text, frame_pattern=rules.frame_pattern)]
+    frames = rules.frame_pattern if rules.accepts_frames else None
+    if frames and (folder / frames.format(1)).exists():
+        return [Record(text, frame_pattern=frames)]
     paths = sorted(str(path) for path in list_files(folder, rules.suffixes))
+    folders = find_frame_folders(folder, frames) if frames and not paths else []
+    if folders:
+        note = naming_note(folders[0], frames)
+        logger.info(f"{text}: {len(folders)} folder(s) of frames{f', as {note}' if note else ''}")
+        return [Record(str(path), frame_pattern=frames) for path in folders]
     if not paths:
         kind = "video" if rules.suffixes == VIDEO_SUFFIXES else "video or audio file"
         suffixes = " ".join(sorted(rules.suffixes))

@@ -5,24 +5,35 @@ from pathlib import Path
 
 from paddlevideo.config.schema import Config
 from paddlevideo.curate.youtube8m import class_names as read_vocabulary
-from paddlevideo.data.class_names import read_class_names
+from paddlevideo.data.class_names import check_order, read_class_names
 from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
 from paddlevideo.engine.classes import class_names_file, load_records
 from paddlevideo.log import logger
 
 
-def requested_names(names: str | Path | Sequence[str] | None) -> list[str] | None:
+def requested_names(
+    names: str | Path | Sequence[str] | None, own_names: Sequence[str] | None = None
+) -> list[str] | None:
     """The class names that a caller passed.
 
     Args:
         names: a list, a file as DATASET.class_names takes it, or YouTube-8M's vocabulary.csv.
+        own_names: of the model, which the names replace.
+
+    Raises:
+        DatasetError: the file is wrong, or the names are those of the model in another order.
     """
+    if not names:
+        return None
     if not isinstance(names, (str, Path)):
-        return list(names) if names else None
-    if Path(names).suffix.lower() == ".csv":
-        return read_vocabulary(Path(names))
-    return read_class_names(names)
+        given = list(names)
+    elif Path(names).suffix.lower() == ".csv":
+        given = read_vocabulary(Path(names))
+    else:
+        given = read_class_names(names)
+    check_order("class_names", given, "the model", own_names)
+    return given
 
 
 def names_in_config(cfg: Config, class_folders: bool) -> list[str] | None:

@@ -98,7 +98,8 @@ class Predictor:
         self.multi_label: bool = source.multi_label
         self.modalities: Modalities = source.modalities
         class_folders = built and not self.multi_label
-        self.labels = requested_names(class_names) or labels or names_in_config(cfg, class_folders)
+        self.labels = requested_names(class_names, labels) or labels
+        self.labels = self.labels or names_in_config(cfg, class_folders)
         self.top_k = cfg.INFERENCE.top_k
         pipeline = _pipeline_for_any_input(cfg)
         self._rules = _input_rules(cfg, manifest, pipeline, features)

@@ -160,7 +160,7 @@ def test_reports_missing_frames(tree, frames):
     prepared = prepare(tree / "ucfTrainTestlist", tree, frames=frames, splits=[2])
     (problem,) = prepared.problems
     assert (problem.kind, problem.name) == ("gap", "Archery/v_Archery_g02_c01.avi")
-    assert "2 frames, but img_00002.jpg is missing" in problem.text
+    assert "frames are missing: 2 files, img_00001.jpg to img_00003.jpg" in problem.text
     assert len(prepared.lists["ucf101_val_split_2_rawframes.txt"]) == 2
 
 

@@ -3,7 +3,10 @@
 import pytest
 
 from paddlevideo.data.class_names import (
+    both_orders,
+    check_order,
     class_names_under,
+    matches,
     normalized_name,
     read_class_names,
     resolve_num_classes,
@@ -87,3 +90,27 @@ def test_finds_the_class_names_of_a_data_set_folder(tmp_path):
 def test_normalizes_the_spelling_of_class_names():
     assert normalized_name("Air_Drumming ") == normalized_name("air-drumming") == "air drumming"
     assert normalized_name("caf\u00e9") == normalized_name("cafe\u0301")
+
+
+def test_matches_names_whatever_their_order_and_spelling():
+    assert matches(["a", "b"], ["a", "b"]) == [0, 1]
+    assert matches(["b_c", "A"], ["a", "B c"]) == [1, 0]
+    assert matches(["a", "A"], ["A", "a"]) == [1, 0]
+    for others in (["a"], ["a", "c"], ["a", "b", "c"], ["a", "a"]):
+        assert matches(["a", "b"], others) is None
+
+
+def test_describes_two_orders_from_the_first_difference_on():
+    names = [f"c{number}" for number in range(30)]
+    others = [*names[:20], "x", *names[21:]]
+    text = both_orders("a.txt", names, "b.txt", others)
+    assert text.startswith("a.txt has 30 names, from class 19 on: c19, c20, c21")
+    assert "; b.txt has 30, from class 19 on: c19, x, c21" in text
+    assert both_orders("a", ["x"], "b", ["x", "y"]) == "a has 1 names, x; b has 2, x, y"
+
+
+def test_refuses_the_same_names_in_another_order():
+    for others in (None, ["a", "b"], ["a", "c"], ["b"]):
+        check_order("x", ["a", "b"], "y", others)
+    with pytest.raises(DatasetError, match="the same class names in two orders: x has 2 names, a"):
+        check_order("x", ["a", "b"], "y", ["B", "a"])

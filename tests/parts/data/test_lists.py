@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddlevideo.data.lists import (
-    DatasetError,
-    Problems,
-    header,
-    list_lines,
-    path_readings,
-    read_path_list,
-)
+from paddlevideo.data.lists import DatasetError, Problems, list_lines, path_readings, read_path_list
+from paddlevideo.data.table_header import Header, read_header
 
 NAME_CHARACTERS = st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp", "Zs"))
 # Two words, so that every path has a space in it.
@@ -67,11 +61,10 @@ def test_rejects_path_lists_that_are_not_text(tmp_path):
 
 
 def test_distinguishes_a_table_from_a_list_by_its_first_line():
-    assert header("path,label") == ["path", "label"]
-    assert header('"path" , "label"') == ["path", "label"]
-    assert header("path label") is None
-    assert header("a/path,label.mp4 3") is None
-    assert header("path") is None
+    for line in ("path,label", '"path" , "label"'):
+        assert read_header([line], False, False) == Header(["path", "label"])
+    for line in ("path label", "a/path,label.mp4 3", "path"):
+        assert read_header([line], False, False) is None
 
 
 def test_reports_the_first_ten_problems():

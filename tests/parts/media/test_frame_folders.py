@@ -15,12 +15,14 @@ def record(path, **fields) -> Record:
     return Record(str(path), **fields)
 
 
-def write_frames(folder: Path, num_frames: int, pattern: str = "img_{:05}.png") -> np.ndarray:
+def write_frames(
+    folder: Path, num_frames: int, pattern: str = "img_{:05}.png", start: int = 1
+) -> np.ndarray:
     """Write random frames into a folder and return them: uint8 [T, H, W, 3] RGB."""
     folder.mkdir(parents=True, exist_ok=True)
     frames = random_frames(num_frames)
     for number, frame in enumerate(frames):
-        file = folder / pattern.format(number + 1)
+        file = folder / pattern.format(number + start)
         cv2.imwrite(str(file), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     return frames
 

@@ -69,6 +69,20 @@ def test_reads_a_folder_of_frames_as_one_clip(tmp_path):
     assert (record.path, record.frame_pattern) == (str(tmp_path / "clip"), "img_{:05}.jpg")
 
 
+@pytest.mark.parametrize("pattern", ["frame_{:03}.PNG", "{}.webp", "img_{:05}.jpg"])
+def test_reads_frames_of_any_name(tmp_path, pattern):
+    for folder in ("a", "b/c"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / folder / pattern.format(number)).touch()
+    assert paths(tmp_path) == [str(tmp_path / "a"), str(tmp_path / "b/c")]
+    assert paths(tmp_path / "a") == [str(tmp_path / "a")]
+    (tmp_path / "film.mp4").touch()  # a folder of videos may have images in it
+    assert paths(tmp_path) == [str(tmp_path / "film.mp4")]
+    with pytest.raises(ValueError, match="no video or audio file in this folder"):
+        paths(tmp_path / "a", InputRules((".wav", ".mp4")))
+
+
 def test_takes_an_existing_file_for_a_file_rather_than_a_pattern(tmp_path):
     file = tmp_path / "clip[1].mp4"
     file.touch()
