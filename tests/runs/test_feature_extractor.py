@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -151,6 +152,18 @@ def test_extractor_makes_the_features_of_the_shards(clips, train_set):
         np.testing.assert_array_equal(example.features[name], frames)
     with pytest.raises(ValueError, match="no such file"):
         extractor(Record("gone.mp4"))
+
+
+def test_threads_share_an_extractor(clips, train_set):
+    extractor = FeatureExtractor.from_folder(train_set)
+    records = [Record(str(path)) for path in sorted((clips / "train").rglob("*.mp4"))] * 2
+    alone = [extractor(record).features for record in records]
+    with ThreadPoolExecutor(4) as threads:
+        together = [example.features for example in threads.map(extractor, records)]
+    for one, other in zip(alone, together, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert len({features["rgb"].tobytes() for features in alone}) == len(records) // 2
 
 
 def test_extractor_needs_a_folder_of_features(train_set, tmp_path):
