@@ -1,4 +1,4 @@
-"""Inputs of a prediction: files, folders, globs, lists of paths, shards, or arrays in memory."""
+"""Inputs of a prediction: files, folders, globs, lists, tables, shards, or arrays in memory."""
 
 import glob
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.lists import DatasetError, Row, read_path_list
+from paddlevideo.data.lists import DatasetError, Row, read_path_list, read_rows
 from paddlevideo.data.paths import base_folder, find_frame_folders, glob_files, list_files
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
@@ -22,6 +22,7 @@ from paddlevideo.media.frame_files import naming_note
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 Input = str | Path | np.ndarray | FrameExample
 
 
@@ -104,8 +105,9 @@ def find_inputs(inputs: Input | Iterable[Input], rules: InputRules = FRAMES_OF_V
     Args:
         inputs: one or several of: a file; a folder (all files below it with the right suffixes,
             sorted; or the frames of one clip); a glob; a .txt or .list file with a path on each
-            line, perhaps followed by a label, or by a number of frames and a label; a shard, or a
-            folder, glob or list of shards; uint8 frames [T, H, W, 3]; the features of a video.
+            line, perhaps followed by a label, or by a number of frames and a label; a table of a
+            data set (.csv, .tsv, .jsonl), whose rows may be parts of videos; a shard, or a folder,
+            glob or list of shards; uint8 frames [T, H, W, 3]; the features of a video.
 
     Raises:
         ValueError: a folder, glob or list without files for this model, or an unsupported input.
@@ -178,6 +180,8 @@ def _files(text: str, rules: InputRules) -> list[Record]:
         return _files_in_folder(path, text, rules)
     if path.suffix.lower() in LIST_SUFFIXES and path.exists():
         return _files_in_list(path, rules)
+    if path.suffix.lower() in TABLE_SUFFIXES and path.exists():
+        return _files_in_table(path, rules)
     if not path.exists() and glob.has_magic(text):
         matches = glob_files(text)
         if not matches:
@@ -218,6 +222,18 @@ def _files_in_list(file: Path, rules: InputRules) -> list[Record]:
     paths = (path for readings in lines for row in readings for path in _paths(row, rules))
     base = base_folder(paths, file, limit=None, fix="write absolute paths into the list")
     return [_file_of_line(readings, base, rules) for readings in lines]
+
+
+def _files_in_table(file: Path, rules: InputRules) -> list[Record]:
+    """The files of a table of a data set, or the parts of them that its rows name."""
+    rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
+    problems.stop()
+    paths = (path for row in rows for path in _paths(row, rules))
+    base = base_folder(paths, file, limit=None, fix="write absolute paths into the table")
+    return [
+        replace(_file_of_line([row], base, rules), start_sec=row.start_sec, end_sec=row.end_sec)
+        for row in rows
+    ]
 
 
 def _paths(row: Row, rules: InputRules) -> tuple[str, ...]:

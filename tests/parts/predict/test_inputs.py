@@ -83,6 +83,28 @@ def test_reads_frames_of_any_name(tmp_path, pattern):
         paths(tmp_path / "a", InputRules((".wav", ".mp4")))
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path,label,start_sec,end_sec\na.mp4,run,,\na.mp4,run,1,2.5\n"),
+        ("t.TSV", "filename\tclass\tstart\tend\na.mp4\trun\t\t\na.mp4\trun\t1\t2.5\n"),
+        ("t.jsonl", '{"path": "a.mp4", "label": 3}\n{"path": "a.mp4", "labels": [], "start_sec": 1,'
+         ' "end_sec": 2.5}\n'),
+    ],
+)  # fmt: skip
+def test_reads_tables(tmp_path, name, text):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    records = [record for record, _ in find_inputs(tmp_path / name)]
+    assert [(r.path, r.start_sec, r.end_sec) for r in records] == [
+        (str(tmp_path / "a.mp4"), None, None),
+        (str(tmp_path / "a.mp4"), 1.0, 2.5),
+    ]
+    (tmp_path / name).write_text("path,label\n,x\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"{name}:"):
+        find_inputs(tmp_path / name)
+
+
 def test_takes_an_existing_file_for_a_file_rather_than_a_pattern(tmp_path):
     file = tmp_path / "clip[1].mp4"
     file.touch()
