@@ -4,6 +4,7 @@ The speeds are compared with that of a matrix product.
 """
 
 import argparse
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import paddle
 from paddle import nn
 
 from benchmarks.measure import Child, Group, Job, Variant, measure
-from paddlevideo import dist
+from paddlevideo import dist, paddle_internals
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.models import onednn
@@ -164,9 +165,9 @@ def jobs(
     model = build_model(cfg)
     optimizer = optimizer_of(cfg).build(model.named_parameters())
     optimizer.set_lr(1e-5)  # training on noise must not diverge
-    network = paddle.jit.to_static(model) if static else model
     arrays = synthetic_inputs(cfg, batch_size)
     inputs = {name: paddle.to_tensor(array) for name, array in arrays.items()}
+    network = static_network(model, inputs) if static else model
     batch = {**inputs, "label": paddle.to_tensor(np.arange(batch_size) % model.num_classes)}
 
     def step() -> float:
@@ -190,6 +191,18 @@ def jobs(
         "forward": forward,
         "product": lambda: float(paddle.matmul(matrix, matrix)[0, 0]),
     }
+
+
+def static_network(model: nn.Layer, inputs: Mapping[str, Any]) -> Any:
+    """The model as a static program, whose code is translated here."""
+    network = paddle.jit.to_static(model)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        paddle_internals.translated_code_in(folder),
+        paddle.no_grad(),
+    ):
+        network(inputs)
+    return network
 
 
 def optimizer_of(cfg: Config) -> Any:

@@ -198,4 +198,7 @@ def _open_board(folder: Path):
             from tensorboardX import SummaryWriter as LogWriter
         except ImportError:
             return None
+    except OSError as error:
+        logger.warning(f"no board of VisualDL, because it writes to the home folder: {error}")
+        return None
     return LogWriter(str(folder))

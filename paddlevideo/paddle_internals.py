@@ -12,6 +12,7 @@ lists those attributes, and the same test checks them.
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TypeGuard, cast
 
 import paddle
@@ -59,6 +60,21 @@ def keep_num_threads(number: int | None = None) -> Iterator[None]:
     finally:
         if before is not None:
             set_num_threads(before)
+
+
+@contextlib.contextmanager
+def translated_code_in(folder: str | Path) -> Iterator[None]:
+    """Let Paddle write the code that it translates for static programs into `folder`.
+
+    It would write below ~/.cache, which fails where the home folder is read-only.
+    """
+    module = paddle.jit.dy2static.utils
+    before = module.get_temp_dir
+    module.get_temp_dir = lambda: str(folder)
+    try:
+        yield
+    finally:
+        module.get_temp_dir = before
 
 
 # --- optimizers -------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from paddlevideo import api, dist
+from paddlevideo import api, dist, paddle_internals
 from paddlevideo.engine.build import load_config
 from tests.clips import random_frames, write_clip
 from tests.process_state import ProcessState, seed_all
@@ -80,6 +80,13 @@ def _last_lines(text: str) -> str:
 def state_at_the_start() -> ProcessState:
     """The state of the process after all tests are imported."""
     return ProcessState()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home_is_not_needed(tmp_path_factory):
+    """Tests that make static programs themselves write nothing to the home folder."""
+    with paddle_internals.translated_code_in(tmp_path_factory.mktemp("translated")):
+        yield
 
 
 @pytest.fixture(autouse=True)

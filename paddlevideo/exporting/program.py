@@ -8,6 +8,7 @@ Paddle reads that flag only when it is imported: 1 writes `.json` programs, 0 `.
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import paddle
 import yaml
 
+from paddlevideo import paddle_internals
 from paddlevideo.config.check import config_from_data
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
@@ -111,7 +113,11 @@ def write(job: Job) -> None:
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()
     }
-    paddle.jit.save(model, job.stem, input_spec=[specs])
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        paddle_internals.translated_code_in(folder),
+    ):
+        paddle.jit.save(model, job.stem, input_spec=[specs])
     if job.onnx:
         import paddle2onnx  # an optional extra
 

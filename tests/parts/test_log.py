@@ -175,6 +175,17 @@ def test_an_inactive_writer_writes_no_rows(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_does_without_a_board_that_cannot_be_imported(tmp_path, monkeypatch, caplog):
+    (tmp_path / "visualdl.py").write_text("raise OSError(30, 'Read-only file system', '/home')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "visualdl", raising=False)
+    metrics = log.Metrics(tmp_path)
+    metrics.write(epoch=0)
+    metrics.close()
+    assert "no board of VisualDL, because it writes to the home folder" in caplog.text
+    assert "Read-only file system" in caplog.text
+
+
 def test_writes_to_a_board_that_is_installed(tmp_path, monkeypatch):
     calls = []
 

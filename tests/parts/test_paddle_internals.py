@@ -146,6 +146,22 @@ def test_accumulators_are_live():
         assert layer.weight.numpy() == pytest.approx(before - 0.1 * (0.9 * 10 + 2))
 
 
+def test_translated_code_is_written_to_the_given_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/dev/null/no folder")
+
+    class Twice(nn.Layer):
+        def forward(self, x):
+            if x.sum() > 0:  # a branch, so that the code is translated
+                x = 2 * x
+            return x
+
+    with internal("translated_code_in"):
+        with paddle_internals.translated_code_in(tmp_path):
+            program = paddle.jit.to_static(Twice(), full_graph=True)
+            assert program(paddle.ones([1])).item() == 2
+        assert [file.suffix for file in tmp_path.iterdir()].count(".py") >= 1
+
+
 def test_master_weights_are_float32_copies_by_parameter_name():
     layer = nn.Linear(4, 3).bfloat16()
     optimizer = paddle.optimizer.Momentum(
