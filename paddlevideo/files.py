@@ -1,9 +1,18 @@
 """Complete files: written under a temporary name, then moved to their own."""
 
 import contextlib
+import errno
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not a Unix system
+    fcntl = None
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @contextlib.contextmanager
@@ -63,3 +72,29 @@ def check_writable(path: str | Path) -> None:
 
 def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file for this process, until it closes the file or ends in any way.
+
+    Returns:
+        True: locked. False: another process holds the lock. None: the file system has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def boot_id() -> str:
+    """What names the running system kernel, which holds the locks of all its containers."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return platform.node()

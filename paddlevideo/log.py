@@ -48,16 +48,21 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
             Path(folder).mkdir(parents=True, exist_ok=True)
             handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
         except OSError as error:
-            text = (
-                f"cannot write to the output folder {folder}: {error.strerror}; "
-                "choose another with -o output_dir=..."
-            )
-            raise OSError(error.errno, text) from error
+            raise folder_error(folder, error) from error
     for handler in handlers:
         handler.setFormatter(line)
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def folder_error(folder: str | Path, error: OSError) -> OSError:
+    """The error of an output folder that cannot be written."""
+    text = (
+        f"cannot write to the output folder {folder}: {error.strerror}; "
+        "choose another with -o output_dir=..."
+    )
+    return OSError(error.errno, text)
 
 
 @contextlib.contextmanager
