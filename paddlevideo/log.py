@@ -15,12 +15,19 @@ logger = logging.getLogger("paddlevideo")
 
 
 class _Console(logging.Handler):
-    """Prints above a running progress bar; errors go to standard error."""
+    """Prints above a running progress bar; errors go to standard error.
+
+    A console that is gone does not end a run: a closed terminal, or a pipe whose reader has ended.
+    """
 
     def emit(self, record):
         stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
-        tqdm.write(self.format(record), file=stream)
-        sys.stdout.flush()
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        # A terminal may have fewer characters than a class name.
+        text = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+        with contextlib.suppress(OSError):
+            tqdm.write(text, file=stream)
+            stream.flush()
 
 
 def setup(folder: str | Path | None = None, rank: int = 0) -> None:

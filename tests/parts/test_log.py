@@ -1,5 +1,6 @@
 """The reports of a run: console, log file, progress bar, metrics.jsonl."""
 
+import errno
 import io
 import json
 import logging
@@ -49,6 +50,35 @@ def test_other_ranks_write_their_own_file_and_print_warnings_only(tmp_path, caps
     assert capsys.readouterr().out.count("\n") == 1
     assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2
     assert not (tmp_path / "log.txt").exists()
+
+
+class Lost(io.StringIO):
+    """A terminal that was closed, or a pipe whose reader has ended."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def write(self, text):
+        raise OSError(self.number, "gone")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])
+def test_a_lost_console_does_not_end_a_run(tmp_path, monkeypatch, number):
+    log.setup(tmp_path)
+    monkeypatch.setattr(sys, "stdout", Lost(number))
+    monkeypatch.setattr(sys, "stderr", Lost(number))
+    log.logger.info("a line")
+    log.logger.error("an error")
+    assert (tmp_path / "log.txt").read_text().count("\n") == 2
+
+
+def test_a_console_without_the_characters_of_a_name_shows_their_codes(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    log.setup()
+    log.logger.info("红色")
+    assert console.buffer.getvalue().endswith(b"] \\u7ea2\\u8272\n")
 
 
 def test_names_an_output_folder_that_cannot_be_written(tmp_path):
