@@ -11,7 +11,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from paddlevideo.plain_text import readable, readable_lines
+
 logger = logging.getLogger("paddlevideo")
+LINES = {"lines": True}  # logger.info(text, extra=LINES): `text` has lines, its names are escaped
+
+
+class _Line(logging.Formatter):
+    """One record is one line, whatever the names in it contain, except with `extra=LINES`."""
+
+    def formatMessage(self, record):
+        text = super().formatMessage(record)
+        return readable_lines(text) if getattr(record, "lines", False) else readable(text)
 
 
 class _Console(logging.Handler):
@@ -47,7 +58,7 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    line = logging.Formatter("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
+    line = _Line("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
     handlers: list[logging.Handler] = [_Console(logging.INFO if rank == 0 else logging.WARNING)]
     if folder:
         name = "log.txt" if rank == 0 else f"log.rank{rank}.txt"
@@ -110,17 +121,26 @@ def quiet_paddle_warnings() -> None:
     )
 
 
-def error_text(error: Exception) -> str:
-    """The message of an error; of an OSError the file and the reason, without its number."""
+def error_text(error: Exception | str) -> str:
+    """The message of an error; of an OSError the file and the reason, without its number.
+
+    Names in it cannot control a terminal. Lines after the first are indented, so that no name can
+    make up a message.
+    """
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return readable_lines(text)
 
 
-def readable(text: str) -> str:
-    """`text` as one printable line; line ends, invalid UTF-8 and control characters are escaped."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def show(*lines: object) -> None:
+    """Print lines; a name inside a line cannot begin another one, or control the terminal."""
+    print("\n".join(readable(str(line)) for line in lines), flush=True)
+
+
+def show_error(error: Exception | str) -> None:
+    """Print an error, or its message, to standard error."""
+    print(f"error: {error_text(error)}", file=sys.stderr)
 
 
 def progress(
@@ -136,7 +156,7 @@ def progress(
     return tqdm(
         iterable,
         total=total,
-        desc=label,
+        desc=readable(label),
         initial=start,
         disable=not (show and sys.stderr.isatty()),
         dynamic_ncols=True,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from paddlevideo.log import error_text, quiet_paddle_warnings
+from paddlevideo import log
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -28,12 +28,12 @@ def run(parser: argparse.ArgumentParser, work: Work, argv: Sequence[str] | None 
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
-    quiet_paddle_warnings()
+    log.quiet_paddle_warnings()
     try:
         return work(args) or 0
     except (ValueError, OSError) as error:
         with contextlib.suppress(OSError):
-            print(f"error: {error_text(error)}", file=sys.stderr)
+            log.show_error(error)
         return 1
     finally:
         drop_lost_output()

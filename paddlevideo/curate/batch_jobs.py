@@ -20,6 +20,7 @@ from paddlevideo.data.lists import read_path_list
 from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
+from paddlevideo.plain_text import tab_line
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import DecodeError
 
@@ -204,7 +205,7 @@ def run_jobs(
         reasons[index] = CRASHED if isinstance(result, Crash) else result
     failed = [(job.source, reasons[index]) for index, job in enumerate(missing) if reasons[index]]
     if failed:
-        lines = "".join(f"{source}\t{reason}\n" for source, reason in failed)
+        lines = "".join(f"{tab_line(job)}\n" for job in failed)
         with atomic_write(report) as temporary:
             temporary.write_text(lines, encoding="utf-8")
     else:
@@ -281,11 +282,11 @@ def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
 def print_outcome(outcome: Outcome, out: Path) -> int:
     """Print what was made and what failed; return the exit code, 1 if a job failed."""
     num_failed = len(outcome.failed)
-    print(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
+    log.show(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
     for source, reason in outcome.failed[:MAX_SHOWN]:
-        print(f"  {source}: {reason}")
+        log.show(f"  {source}: {reason}")
     if num_failed > MAX_SHOWN:
-        print(f"  ... and {num_failed - MAX_SHOWN} more")
+        log.show(f"  ... and {num_failed - MAX_SHOWN} more")
     if outcome.failed:
-        print(f"all failures with their reasons: {outcome.report}")
+        log.show(f"all failures with their reasons: {outcome.report}")
     return 1 if outcome.failed else 0

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from paddlevideo.files import atomic_write
 from paddlevideo.html_page import escape, page
-from paddlevideo.log import error_text, logger, readable
+from paddlevideo.log import error_text, logger
+from paddlevideo.plain_text import readable
 from paddlevideo.report import charts
 from paddlevideo.report.conclusions import (
     ClassResult,

@@ -134,6 +134,33 @@ def test_hides_the_two_warnings_of_paddle_and_no_others(hide):
     assert [str(warning.message) for warning in shown] == ["another warning"]
 
 
+EVIL = "\x1b[2J\n[01/01 00:00:00] training finished\r"
+SHOWN = r"\x1b[2J\n[01/01 00:00:00] training finished\r"
+
+
+def test_a_name_makes_up_no_line(tmp_path, capsys):
+    log.setup(tmp_path)
+    log.logger.info(f"file {EVIL} of %s", EVIL)
+    log.logger.info(f"table:\n{EVIL}", extra=log.LINES)
+    log.show(f"name {EVIL}", 5)
+    log.show_error(ValueError(f"a.txt:1: {EVIL}"))
+    out, err = capsys.readouterr()
+    first, *others = (tmp_path / "log.txt").read_text().split("\n")
+    assert first.endswith(f"] file {SHOWN} of {SHOWN}")
+    assert others[0].endswith("] table:")
+    assert others[1:] == [r"  \x1b[2J", r"  [01/01 00:00:00] training finished\r", ""]
+    assert out.endswith(f"name {SHOWN}\n5\n")
+    assert err == f"error: a.txt:1: {SHOWN}\n".replace(r"\n", "\n  ")
+    assert "\x1b" not in out + err and "\r" not in out + err
+
+
+def test_a_bar_has_no_control_codes(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert log.progress(total=1, label="\x1b[2J").desc == r"\x1b[2J"
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
