@@ -44,7 +44,8 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
     Raises:
         ValueError: the launcher assigned a GPU that this machine does not have.
     """
-    with log.session(folder, dist.rank()), onednn.use(cfg.onednn):
+    logging = log.session(folder, dist.rank())
+    with logging, onednn.use(cfg.onednn), dist.explained_loss_of_ranks():
         device, note = dist.choose_device(cfg.use_gpu)
         if cfg.deterministic:
             dist.make_deterministic()

@@ -11,10 +11,31 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from paddlevideo.files import atomic_write
 from paddlevideo.plain_text import readable, readable_lines
 
 logger = logging.getLogger("paddlevideo")
 LINES = {"lines": True}  # logger.info(text, extra=LINES): `text` has lines, its names are escaped
+
+
+class _File(logging.FileHandler):
+    """A log file. If it cannot be written, one line says so, and the run continues without it."""
+
+    failed = False
+
+    def handleError(self, record):
+        error = sys.exc_info()[1]
+        if not self.failed and isinstance(error, OSError):
+            self.failed = True
+            with contextlib.suppress(OSError):
+                text = f"cannot write {self.baseFilename}: {error.strerror}; the run continues"
+                print(f"error: {readable(text)}", file=sys.stderr)
+        elif not isinstance(error, OSError):
+            super().handleError(record)
+
+    def close(self):
+        with contextlib.suppress(OSError):  # what was not written before
+            super().close()
 
 
 class _Line(logging.Formatter):
@@ -64,7 +85,7 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
         name = "log.txt" if rank == 0 else f"log.rank{rank}.txt"
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
+            handlers.append(_File(Path(folder) / name, encoding="utf-8"))
         except OSError as error:
             raise folder_error(folder, error) from error
     for handler in handlers:
@@ -181,20 +202,36 @@ class Metrics:
             return
         path = Path(folder) / "metrics.jsonl"
         rows = _rows_before(path, keep_before) if keep_before and path.exists() else []
-        temporary = path.with_name(".metrics.jsonl.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        with atomic_write(path) as temporary:
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            temporary.write_text(text, encoding="utf-8")
+        self._path = path
+        # Without a buffer, so that closing a file on a full disk has nothing to write.
+        self._file = path.open("ab", buffering=0)
         self._board = _open_board(Path(folder) / "board")
 
     def write(self, **row) -> None:
-        """Append a row; numbers that are not finite become null, because JSON has no others."""
+        """Append a row; numbers that are not finite become null, because JSON has no others.
+
+        Raises:
+            OSError: the disk is full; the message names the file.
+        """
         if not self._file:
             return
         row = {"time": round(time.time(), 3), **row}
         finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        try:
+            line = f"{json.dumps(finite)}\n".encode()
+            while line:  # a disk that becomes full takes a part
+                line = line[self._file.write(line) :]
+            self._plot(row)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write {self._path}: {error.strerror or error}; continue with --resume",
+            ) from error
+
+    def _plot(self, row: dict) -> None:
         if not self._board:
             return
         split, iteration = row.get("split", "run"), int(row.get("iteration", 0))
@@ -203,10 +240,13 @@ class Metrics:
                 self._board.add_scalar(f"{split}/{key}", value, iteration)
 
     def close(self) -> None:
-        for part in (self._file, self._board):
-            if part:
-                part.close()
+        file, board = self._file, self._board
         self._file = self._board = None
+        if file:
+            file.close()
+        if board:
+            with contextlib.suppress(OSError):  # a full disk; metrics.jsonl has the numbers
+                board.close()
 
 
 def _rows_before(path: Path, point: tuple[int, int]) -> list[dict]:

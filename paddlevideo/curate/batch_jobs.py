@@ -8,14 +8,12 @@ reasons and written to `failures.tsv`.
 import functools
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paddlevideo import log
+from paddlevideo import files, log
 from paddlevideo.data.lists import read_path_list
 from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.files import atomic_write
@@ -28,7 +26,6 @@ MADE_WITH = "made_with.json"
 MAX_SHOWN = 10
 SET_LIST_ROOT = "set --list-root to the folder that contains the files"
 CRASHED = "the decoder crashes on this file"
-TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
 # --- the jobs ------------------------------------------------------------------------------------
@@ -226,34 +223,13 @@ def _run_job(write: Callable[..., None], job: Job) -> str:
 
 
 def remove_leftovers(jobs: Sequence[Job]) -> None:
-    """Delete the temporary files of killed runs next to the targets.
-
-    Their names are hidden, and contain the name of a target and the id of a process that has ended.
-    """
+    """Delete the temporary files of killed runs next to the targets."""
     names: dict[str, set[str]] = {}
     for job in jobs:
         folder, name = os.path.split(job.target)
-        names.setdefault(folder, set()).add(name)
+        names.setdefault(folder, set()).update((name, f"{name} old"))
     for folder in filter(os.path.isdir, names):
-        for entry in list(os.scandir(folder)):
-            match = TEMPORARY.fullmatch(entry.name)
-            if match and match["name"] in names[folder] and not _is_running(int(match["process"])):
-                shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
-
-
-def _is_running(process: int) -> bool:
-    """Return whether another process has this id."""
-    if os.name == "nt":
-        # On Windows os.kill would end the process instead of testing for it.
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        # It runs, but belongs to another user.
-        return True
-    return process != os.getpid()
+        files.remove_leftovers(Path(folder), names[folder])
 
 
 def _check_settings(write: Any, out: Path, overwrite: bool) -> None:

@@ -17,7 +17,7 @@ from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
 from paddlevideo.data.class_names import LABELS_FILE, read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
 from paddlevideo.data.paths import base_folder
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.plain_text import file_line, tab_line
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
@@ -224,6 +224,7 @@ def write_prepared(prepared: Prepared, out: Path, overwrite: bool) -> None:
         texts[LABELS_FILE] = join_lines(prepared.class_names)
     problems = prepared.problems + prepared.notes
     texts[PROBLEMS] = join_lines(tab_line(problem) for problem in problems)
+    remove_leftovers(out)
     for name, text in texts.items():
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -28,7 +28,7 @@ from paddlevideo.curate.faults import KINDS
 from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import SPLITS, list_name
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.files import check_writable as check_file_writable
 from paddlevideo.plain_text import csv_path, csv_text, file_line, readable
 
@@ -96,6 +96,7 @@ def write(
     texts[BAD_FILES], counts[BAD_FILES] = fault_table(result), len(result.faults)
     texts |= dict(other_files or {})
     before, after = read_manifest(out_dir), make_manifest(result, texts)
+    remove_leftovers(out_dir)
     # An interrupted run leaves old and new files, and the next one must recognize both.
     write_json(out_dir / MANIFEST, before | {"coming": after["files"]})
     for name, text in texts.items():

@@ -45,7 +45,7 @@ from paddlevideo.features.feature_shards import (
     read_vectors,
     write_vectors,
 )
-from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.files import atomic_write, check_writable, remove_leftovers
 from paddlevideo.plain_text import file_line
 from paddlevideo.sample import DecodeError
 
@@ -79,6 +79,7 @@ def extract_set(
     names = read_class_names(class_names) if class_names else _fitted_class_names(options.fitted)
     videos, names = find_tagged(inputs, names, with_labels, split)
     check_writable(options.out / RECIPE_FILE)
+    remove_leftovers(options.out)
     network = FrameNetwork(recipe)
     _write_settings(options, recipe, network, videos)
     if names and with_labels:

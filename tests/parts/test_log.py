@@ -7,6 +7,7 @@ import logging
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,45 @@ def test_rows_are_valid_json(tmp_path):
     assert row.pop("time") > 1.7e9
     assert row == {"epoch": 1, "loss": 0.5, "lr": None, "top1": None, "split": "train"}
     metrics.close()
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+@needs_full
+def test_names_the_metrics_on_a_full_disk(tmp_path):
+    metrics = log.Metrics(tmp_path)
+    metrics._file.close()
+    metrics._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115, metrics closes it
+    message = r"cannot write .*metrics.jsonl: No space left on device; continue with --resume"
+    with pytest.raises(OSError, match=message) as caught:
+        metrics.write(epoch=0, loss=1.0)
+    assert caught.value.errno == errno.ENOSPC
+    metrics.close()  # hides no other error
+
+
+def test_a_board_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = types.SimpleNamespace(add_scalar=full, close=full)
+    monkeypatch.setattr(log, "_open_board", lambda folder: writer)
+    metrics = log.Metrics(tmp_path)
+    with pytest.raises(OSError, match="metrics.jsonl: No space left"):
+        metrics.write(epoch=0, loss=1.0)
+    metrics.close()
+
+
+@needs_full
+def test_a_log_file_on_a_full_disk_does_not_end_a_run(tmp_path, capsys):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    with log.session(tmp_path):
+        for _ in range(3):
+            log.logger.info("a line")
+    out, err = capsys.readouterr()
+    assert out.count("a line") == 3
+    file = tmp_path / "log.txt"
+    assert err == f"error: cannot write {file}: No space left on device; the run continues\n"
 
 
 def test_a_new_run_starts_a_new_file_and_a_resumed_run_continues_it(tmp_path):

@@ -1,5 +1,7 @@
 """Trainings and their output folder: one run at a time, and a folder that disappears."""
 
+import errno
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +12,9 @@ from paddlevideo.api import test as run_test
 from paddlevideo.api import train
 from paddlevideo.engine import train as train_module
 from paddlevideo.engine.run_lock import FILE, FolderInUse, acquire
+from paddlevideo.exporting import export as export_module
 from paddlevideo.exporting.export import export
+from paddlevideo.files import machine
 
 
 def at_step(monkeypatch, step, action):
@@ -99,3 +103,39 @@ def test_a_run_whose_lock_was_deleted_does_not_write_over_the_next_one(small, mo
         assert others[0].is_kept()
     finally:
         others[0].release()
+
+
+def test_a_run_removes_temporary_files_of_killed_ones(small, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
+    caplog.set_level(logging.INFO)
+    cfg = small("epochs=1", "max_iters=1")
+    folder = Path(cfg.folder)
+    folder.mkdir(parents=True)
+    # The lock proves that no other run writes the first three; the others belong to dead processes.
+    parent = os.getppid()
+    names = ["ppTSN_latest.pdstate", "run.yaml", "valid_best.json"]
+    left = [f".{name}.{machine()}-{parent}-0.tmp" for name in names]
+    left += [f".run.yaml.{2**22 + 1}.tmp", f".report.html.{machine()}-{2**22 + 1}-5.tmp"]
+    kept = f".report.html.{machine()}-{parent}-0.tmp"
+    for name in [*left, kept]:
+        (folder / name).touch()
+    train(cfg, validate=False)
+    assert [p.name for p in folder.iterdir() if p.name.endswith(".tmp")] == [kept]
+    assert all(name in caplog.text for name in left), "says so"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_an_export_on_a_full_disk_names_its_folder(small, tmp_path, monkeypatch, number):
+    cfg = small("epochs=1", "max_iters=1")
+    train(cfg, validate=False)
+
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(export_module, "_write_programs", lambda formats, job: None)
+    monkeypatch.setattr(export_module.np, "savez_compressed", full)
+    out = tmp_path / "exported"
+    message = f"cannot write the export to {out}: {os.strerror(number)}; an earlier export is kept"
+    with pytest.raises(OSError, match=message):
+        export(cfg, f"{cfg.folder}/ppTSN_epoch_00001.pdparams", out)
+    assert not out.exists()
