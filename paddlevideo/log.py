@@ -43,7 +43,7 @@ class _Line(logging.Formatter):
 
     def formatMessage(self, record):
         text = super().formatMessage(record)
-        return readable_lines(text) if getattr(record, "lines", False) else readable(text)
+        return readable_lines(text) if "lines" in vars(record) else readable(text)
 
 
 class _Console(logging.Handler):
@@ -54,7 +54,7 @@ class _Console(logging.Handler):
 
     def emit(self, record):
         stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
-        encoding = getattr(stream, "encoding", None) or "utf-8"
+        encoding = stream.encoding or "utf-8"
         # A terminal may have fewer characters than a class name.
         text = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
         with contextlib.suppress(OSError):

@@ -6,7 +6,8 @@ import signal
 
 from paddlevideo import dist
 
-HANGUP = getattr(signal, "SIGHUP", None)  # a closed terminal or a lost connection; not on Windows
+# A closed terminal or a lost connection; Windows has no such signal.
+HANGUP = signal.Signals.__members__.get("SIGHUP")
 # Paddle's launcher sets this variable for the ranks that it starts.
 LAUNCHED = "PADDLE_BACKUP_ENV_PATH"
 
