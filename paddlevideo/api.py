@@ -19,6 +19,7 @@ from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.run import Options, Run, prepare
+from paddlevideo.engine.run_lock import output_folder
 from paddlevideo.engine.test import run_test
 from paddlevideo.engine.train import early_stop_due, finish_epoch, train_epoch
 from paddlevideo.exporting.export import export_finished
@@ -60,7 +61,8 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
 
 
 def _session(cfg: Config, folder: str | Path | None) -> Iterator[str]:
-    with log.session(folder, dist.rank()), onednn.use(cfg.onednn):
+    logging = log.session(folder, dist.rank())
+    with logging, onednn.use(cfg.onednn), dist.explained_loss_of_ranks():
         device, note = dist.choose_device(cfg.use_gpu)
         if cfg.deterministic:
             dist.make_deterministic()
@@ -94,10 +96,12 @@ def train(
 
     Raises:
         ConfigError, DatasetError, WeightsError: something is missing or does not fit.
+        FolderInUse: another run writes to `cfg.folder`.
+        OSError: `cfg.folder` cannot be written, or was removed during the run.
         NotFinite: the loss became NaN or infinite.
         ExportError: the training is complete, but its export failed.
     """
-    with session(cfg, cfg.folder):
+    with output_folder(cfg.folder) as lock, session(cfg, cfg.folder):
         run = prepare(cfg, Options(validate, weights, resume, multigrid))
         announce(run)
         state, stop = run.state, run.stop
@@ -105,9 +109,13 @@ def train(
             with stop:
                 while not (stop.seen or is_done(run)):
                     train_epoch(run)
+                    if lock:
+                        lock.is_kept()  # before anything is written over another run's files
                     if not stop.seen:
                         finish_epoch(run)
                         stop.agreed(0, True)
+                    if lock:
+                        lock.check()  # after the state is saved
         finally:
             run.metrics.close()
             run.data.close()

@@ -4,9 +4,11 @@ On a single process every function that communicates does nothing. The launcher
 (`python -m paddle.distributed.launch`) sets the environment; GPUs use NCCL, CPUs use gloo.
 """
 
+import contextlib
 import os
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,38 @@ def init_ranks() -> None:
     """Connect to the other ranks; does nothing on a single process, or when called again."""
     if world_size() > 1 and not paddle_dist.is_initialized():
         paddle_dist.init_parallel_env()
+
+
+class LostRank(ConnectionError):
+    """The connection to another rank was lost."""
+
+
+# Of gloo, NCCL and the store in which ranks meet.
+LOST = re.compile(r"gloo|nccl|tcp_?(store|utils)|connection (reset|closed|refused)", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def explained_loss_of_ranks() -> Iterator[None]:
+    """Inside the block, errors of gloo and NCCL become a message for users.
+
+    An error in the backward pass ends the process inside Paddle, which nothing can explain.
+
+    Raises:
+        LostRank: another rank was killed, or its machine is gone.
+    """
+    try:
+        yield
+    except LostRank:
+        raise
+    except (RuntimeError, SystemError, ValueError, OSError) as error:
+        if world_size() == 1 or not LOST.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())[-200:]
+        raise LostRank(
+            f"rank {rank()} of {world_size()} lost the connection to another rank, which was "
+            "killed (often for lack of memory) or failed: see its log, workerlog.<rank> of the "
+            f"launcher; then continue with --resume. ({reason})"
+        ) from error
 
 
 # --- devices and threads --------------------------------------------------------------------------

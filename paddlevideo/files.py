@@ -1,9 +1,38 @@
-"""Complete files: written under a temporary name, then moved to their own."""
+"""Complete files: written under a temporary name, then moved to their own; and locks.
+
+A temporary name contains the machine and the process of its writer, so that what a killed writer
+left is recognized and removed (`remove_leftovers`).
+"""
 
 import contextlib
+import errno
+import functools
+import itertools
+import logging
 import os
-from collections.abc import Iterator
+import platform
+import re
+import shutil
+import time
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not a Unix system
+    fcntl = None
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# .<name>.<machine>-<process>-<number>.tmp, and .<name>.<process>.tmp of earlier versions
+TEMPORARY = re.compile(
+    r"\.(?P<name>.+?)\.((?P<machine>[0-9a-f]{8})-)?(?P<process>\d+)(?P<number>-\d+)?\.tmp"
+)
+NAME_BYTES = 200  # of a name inside a temporary name, which may have 255
+FOREIGN_SECONDS = 24 * 3600  # age at which a file of another machine counts as left
+
+logger = logging.getLogger("paddlevideo")
+_numbers = itertools.count()
 
 
 @contextlib.contextmanager
@@ -18,7 +47,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             `path` is unchanged.
     """
     path = Path(path)
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -43,15 +72,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 def check_writable(path: str | Path) -> None:
     """Check before long work that `path` can be written.
 
-    Creates missing parent folders, and for a moment a temporary file next to `path`.
+    Creates missing parent folders, and for a moment a temporary file next to `path`. Removes
+    temporary files that killed writers of `path` left.
 
     Raises:
         OSError: `path` cannot be written; the message names it.
     """
     path = Path(path)
-    temporary = _temporary_name(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent, {path.name})
         temporary.touch()
     except OSError as error:
         text = f"cannot write {path}: {error.strerror}; choose another path"
@@ -61,5 +92,108 @@ def check_writable(path: str | Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def temporary_name(path: Path) -> Path:
+    """A new hidden name next to `path`, which `remove_leftovers` recognizes."""
+    number = next(_numbers)
+    return path.with_name(f".{_short(path.name)}.{machine()}-{os.getpid()}-{number}.tmp")
+
+
+def _short(name: str) -> str:
+    return os.fsencode(name)[:NAME_BYTES].decode("utf-8", "ignore")
+
+
+# --- what killed writers left ---------------------------------------------------------------------
+
+
+def remove_leftovers(
+    folder: Path, names: Collection[str] | None = None, own: tuple[str, ...] = ()
+) -> list[str]:
+    """Remove and log temporary files and folders whose writers were killed.
+
+    A writer on this machine is dead if its process has ended. What another machine wrote counts as
+    left after a day.
+
+    Args:
+        names: only those of files with these names; None removes those of all files.
+        own: how names begin that nobody writes now, so that all their temporary files are left.
+
+    Returns:
+        the names of what was removed.
+    """
+    shortened = None if names is None else {_short(name) for name in names}
+    removed = []
+    with contextlib.suppress(OSError):  # no such folder, or it cannot be read
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            match = TEMPORARY.fullmatch(entry.name)
+            if not match or (shortened is not None and match["name"] not in shortened):
+                continue
+            if not match["name"].startswith(own) and _may_be_in_use(entry, match):
+                continue
+            with contextlib.suppress(OSError):  # removed in this moment, or of another user
+                is_folder = entry.is_dir(follow_symlinks=False)
+                shutil.rmtree(entry) if is_folder else os.unlink(entry)
+                removed.append(entry.name)
+    if removed:
+        logger.info("%s: removed temporary files of killed runs: %s", folder, ", ".join(removed))
+    return removed
+
+
+def _may_be_in_use(entry: os.DirEntry, match: re.Match) -> bool:
+    if match["machine"] not in (None, machine()):
+        with contextlib.suppress(OSError):
+            return time.time() - entry.stat(follow_symlinks=False).st_mtime < FOREIGN_SECONDS
+        return True
+    process = int(match["process"])
+    if process == os.getpid():
+        return match["number"] is not None  # another thread may be writing it
+    return _is_running(process)
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        # On Windows os.kill would end the process instead of testing for it.
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        # It runs, but belongs to another user.
+        return True
+    return True
+
+
+@functools.cache
+def machine() -> str:
+    """Eight characters for where process numbers are valid: host, running kernel and container."""
+    try:
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        container = ""
+    return f"{zlib.crc32(f'{platform.node()} {boot_id()} {container}'.encode()):08x}"
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+
+def try_lock(descriptor: int) -> bool | None:
+    """Lock an open file for this process, until it closes the file or ends in any way.
+
+    Returns:
+        True: locked. False: another process holds the lock. None: the file system has no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def boot_id() -> str:
+    """What names the running system kernel, which holds the locks of all its containers."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return platform.node()

@@ -5,7 +5,7 @@ A page is one file. It fetches nothing, and it runs no script unless its caller 
 
 import html
 
-from paddlevideo.log import readable
+from paddlevideo.plain_text import readable
 
 # Nothing is fetched, whatever a name inside the page tries.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

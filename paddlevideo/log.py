@@ -11,16 +11,55 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from paddlevideo.files import atomic_write
+from paddlevideo.plain_text import readable, readable_lines
+
 logger = logging.getLogger("paddlevideo")
+LINES = {"lines": True}  # logger.info(text, extra=LINES): `text` has lines, its names are escaped
+
+
+class _File(logging.FileHandler):
+    """A log file. If it cannot be written, one line says so, and the run continues without it."""
+
+    failed = False
+
+    def handleError(self, record):
+        error = sys.exc_info()[1]
+        if not self.failed and isinstance(error, OSError):
+            self.failed = True
+            with contextlib.suppress(OSError):
+                text = f"cannot write {self.baseFilename}: {error.strerror}; the run continues"
+                print(f"error: {readable(text)}", file=sys.stderr)
+        elif not isinstance(error, OSError):
+            super().handleError(record)
+
+    def close(self):
+        with contextlib.suppress(OSError):  # what was not written before
+            super().close()
+
+
+class _Line(logging.Formatter):
+    """One record is one line, whatever the names in it contain, except with `extra=LINES`."""
+
+    def formatMessage(self, record):
+        text = super().formatMessage(record)
+        return readable_lines(text) if "lines" in vars(record) else readable(text)
 
 
 class _Console(logging.Handler):
-    """Prints above a running progress bar; errors go to standard error."""
+    """Prints above a running progress bar; errors go to standard error.
+
+    A console that is gone does not end a run: a closed terminal, or a pipe whose reader has ended.
+    """
 
     def emit(self, record):
         stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
-        tqdm.write(self.format(record), file=stream)
-        sys.stdout.flush()
+        encoding = stream.encoding or "utf-8"
+        # A terminal may have fewer characters than a class name.
+        text = self.format(record).encode(encoding, "backslashreplace").decode(encoding)
+        with contextlib.suppress(OSError):
+            tqdm.write(text, file=stream)
+            stream.flush()
 
 
 def setup(folder: str | Path | None = None, rank: int = 0) -> None:
@@ -40,24 +79,29 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    line = logging.Formatter("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
+    line = _Line("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
     handlers: list[logging.Handler] = [_Console(logging.INFO if rank == 0 else logging.WARNING)]
     if folder:
         name = "log.txt" if rank == 0 else f"log.rank{rank}.txt"
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(Path(folder) / name, encoding="utf-8"))
+            handlers.append(_File(Path(folder) / name, encoding="utf-8"))
         except OSError as error:
-            text = (
-                f"cannot write to the output folder {folder}: {error.strerror}; "
-                "choose another with -o output_dir=..."
-            )
-            raise OSError(error.errno, text) from error
+            raise folder_error(folder, error) from error
     for handler in handlers:
         handler.setFormatter(line)
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def folder_error(folder: str | Path, error: OSError) -> OSError:
+    """The error of an output folder that cannot be written."""
+    text = (
+        f"cannot write to the output folder {folder}: {error.strerror}; "
+        "choose another with -o output_dir=..."
+    )
+    return OSError(error.errno, text)
 
 
 @contextlib.contextmanager
@@ -98,17 +142,26 @@ def quiet_paddle_warnings() -> None:
     )
 
 
-def error_text(error: Exception) -> str:
-    """The message of an error; of an OSError the file and the reason, without its number."""
+def error_text(error: Exception | str) -> str:
+    """The message of an error; of an OSError the file and the reason, without its number.
+
+    Names in it cannot control a terminal. Lines after the first are indented, so that no name can
+    make up a message.
+    """
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return readable_lines(text)
 
 
-def readable(text: str) -> str:
-    """`text` as one printable line; line ends, invalid UTF-8 and control characters are escaped."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def show(*lines: object) -> None:
+    """Print lines; a name inside a line cannot begin another one, or control the terminal."""
+    print("\n".join(readable(str(line)) for line in lines), flush=True)
+
+
+def show_error(error: Exception | str) -> None:
+    """Print an error, or its message, to standard error."""
+    print(f"error: {error_text(error)}", file=sys.stderr)
 
 
 def progress(
@@ -124,7 +177,7 @@ def progress(
     return tqdm(
         iterable,
         total=total,
-        desc=label,
+        desc=readable(label),
         initial=start,
         disable=not (show and sys.stderr.isatty()),
         dynamic_ncols=True,
@@ -149,20 +202,36 @@ class Metrics:
             return
         path = Path(folder) / "metrics.jsonl"
         rows = _rows_before(path, keep_before) if keep_before and path.exists() else []
-        temporary = path.with_name(".metrics.jsonl.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        with atomic_write(path) as temporary:
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            temporary.write_text(text, encoding="utf-8")
+        self._path = path
+        # Without a buffer, so that closing a file on a full disk has nothing to write.
+        self._file = path.open("ab", buffering=0)
         self._board = _open_board(Path(folder) / "board")
 
     def write(self, **row) -> None:
-        """Append a row; numbers that are not finite become null, because JSON has no others."""
+        """Append a row; numbers that are not finite become null, because JSON has no others.
+
+        Raises:
+            OSError: the disk is full; the message names the file.
+        """
         if not self._file:
             return
         row = {"time": round(time.time(), 3), **row}
         finite = {k: None if isinstance(v, float) and v - v != 0 else v for k, v in row.items()}
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
+        try:
+            line = f"{json.dumps(finite)}\n".encode()
+            while line:  # a disk that becomes full takes a part
+                line = line[self._file.write(line) :]
+            self._plot(row)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot write {self._path}: {error.strerror or error}; continue with --resume",
+            ) from error
+
+    def _plot(self, row: dict) -> None:
         if not self._board:
             return
         split, iteration = row.get("split", "run"), int(row.get("iteration", 0))
@@ -171,10 +240,13 @@ class Metrics:
                 self._board.add_scalar(f"{split}/{key}", value, iteration)
 
     def close(self) -> None:
-        for part in (self._file, self._board):
-            if part:
-                part.close()
+        file, board = self._file, self._board
         self._file = self._board = None
+        if file:
+            file.close()
+        if board:
+            with contextlib.suppress(OSError):  # a full disk; metrics.jsonl has the numbers
+                board.close()
 
 
 def _rows_before(path: Path, point: tuple[int, int]) -> list[dict]:

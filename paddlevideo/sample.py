@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paddlevideo.plain_text import readable
+
 Sample = dict[str, Any]
 Batch = dict[str, Any]
 Arrays = dict[str, np.ndarray]
@@ -130,7 +132,7 @@ class Failure:
     reason: str
 
     def __str__(self):
-        return f"{self.path}: {self.stage}: {self.reason}"
+        return readable(f"{self.path}: {self.stage}: {self.reason}")
 
 
 @dataclass(frozen=True)

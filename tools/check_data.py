@@ -70,7 +70,7 @@ def main() -> int:
         with log.session():
             return run_command(options, args.out, args.dry_run, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 2
 
 

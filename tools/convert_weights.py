@@ -54,13 +54,13 @@ def main(argv=None) -> int:
         arrays = read_weights(args.weights)
         conversion = convert(arrays, args.source)
         if not args.quiet:
-            print("\n".join(conversion.lines))
+            log.show(*conversion.lines)
         write_arrays(args.output, conversion.arrays)
     except (ValueError, OSError) as error:  # wrong arguments or files: no traceback
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     values = sum(array.size for array in conversion.arrays.values())
-    print(
+    log.show(
         f"{args.weights}: {len(arrays)} tensors read; "
         f"{args.output}: {len(conversion.arrays)} tensors, {values:,} values written"
     )

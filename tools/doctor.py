@@ -22,10 +22,12 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print all facts as JSON")
     args = parser.parse_args()
 
+    from paddlevideo.plain_text import readable
     from paddlevideo.report.doctor import examine, text
 
     facts = examine()
-    print(json.dumps(facts, indent=1) if args.json else text(facts))
+    shown = json.dumps(facts, indent=1) if args.json else text(facts)
+    print("\n".join(readable(line) for line in shown.split("\n")))
     return 1 if any(problem["level"] == "error" for problem in facts["problems"]) else 0
 
 

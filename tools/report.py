@@ -27,9 +27,9 @@ def main() -> int:
 
     num_clips = NUM_CLIPS if args.clips is None else max(args.clips, 0)
     try:
-        print(f"report: {write_report(args.folder, args.out, num_clips)}")
+        log.show(f"report: {write_report(args.folder, args.out, num_clips)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     return 0
 

@@ -1,12 +1,14 @@
 """The flags of the commands. A help text needs no Paddle: the work is imported after parsing."""
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from paddlevideo.log import error_text, quiet_paddle_warnings
+from paddlevideo import log
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -26,12 +28,29 @@ def run(parser: argparse.ArgumentParser, work: Work, argv: Sequence[str] | None 
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
-    quiet_paddle_warnings()
+    log.quiet_paddle_warnings()
     try:
         return work(args) or 0
     except (ValueError, OSError) as error:
-        print(f"error: {error_text(error)}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            log.show_error(error)
         return 1
+    finally:
+        drop_lost_output()
+
+
+def drop_lost_output() -> None:
+    """Forget text for a terminal or a pipe that is gone; at its exit Python would fail to write it.
+
+    Without this, a training that saved its state when its terminal was closed would exit with 120.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def load(target: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 import argparse
 
 import paddlevideo
+from paddlevideo import log
 from paddlevideo.commands import run
 
 
@@ -71,7 +72,7 @@ def work(args: argparse.Namespace) -> None:
     """
     cfg = paddlevideo.load_config(args.config, overrides_of(args))
     if args.check:
-        print(paddlevideo.check(cfg, args.multigrid))
+        log.show(*paddlevideo.check(cfg, args.multigrid).split("\n"))
     elif args.test:
         if not args.weights:
             raise ValueError("--test needs weights: -w output/.../..._best.pdparams")

@@ -8,18 +8,17 @@ reasons and written to `failures.tsv`.
 import functools
 import json
 import os
-import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paddlevideo import log
+from paddlevideo import files, log
 from paddlevideo.data.lists import read_path_list
 from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
+from paddlevideo.plain_text import tab_line
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import DecodeError
 
@@ -27,7 +26,6 @@ MADE_WITH = "made_with.json"
 MAX_SHOWN = 10
 SET_LIST_ROOT = "set --list-root to the folder that contains the files"
 CRASHED = "the decoder crashes on this file"
-TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.tmp")
 
 
 # --- the jobs ------------------------------------------------------------------------------------
@@ -204,7 +202,7 @@ def run_jobs(
         reasons[index] = CRASHED if isinstance(result, Crash) else result
     failed = [(job.source, reasons[index]) for index, job in enumerate(missing) if reasons[index]]
     if failed:
-        lines = "".join(f"{source}\t{reason}\n" for source, reason in failed)
+        lines = "".join(f"{tab_line(job)}\n" for job in failed)
         with atomic_write(report) as temporary:
             temporary.write_text(lines, encoding="utf-8")
     else:
@@ -225,34 +223,13 @@ def _run_job(write: Callable[..., None], job: Job) -> str:
 
 
 def remove_leftovers(jobs: Sequence[Job]) -> None:
-    """Delete the temporary files of killed runs next to the targets.
-
-    Their names are hidden, and contain the name of a target and the id of a process that has ended.
-    """
+    """Delete the temporary files of killed runs next to the targets."""
     names: dict[str, set[str]] = {}
     for job in jobs:
         folder, name = os.path.split(job.target)
-        names.setdefault(folder, set()).add(name)
+        names.setdefault(folder, set()).update((name, f"{name} old"))
     for folder in filter(os.path.isdir, names):
-        for entry in list(os.scandir(folder)):
-            match = TEMPORARY.fullmatch(entry.name)
-            if match and match["name"] in names[folder] and not _is_running(int(match["process"])):
-                shutil.rmtree(entry) if entry.is_dir(follow_symlinks=False) else os.unlink(entry)
-
-
-def _is_running(process: int) -> bool:
-    """Return whether another process has this id."""
-    if os.name == "nt":
-        # On Windows os.kill would end the process instead of testing for it.
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        # It runs, but belongs to another user.
-        return True
-    return process != os.getpid()
+        files.remove_leftovers(Path(folder), names[folder])
 
 
 def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
@@ -281,11 +258,11 @@ def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
 def print_outcome(outcome: Outcome, out: Path) -> int:
     """Print what was made and what failed; return the exit code, 1 if a job failed."""
     num_failed = len(outcome.failed)
-    print(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
+    log.show(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
     for source, reason in outcome.failed[:MAX_SHOWN]:
-        print(f"  {source}: {reason}")
+        log.show(f"  {source}: {reason}")
     if num_failed > MAX_SHOWN:
-        print(f"  ... and {num_failed - MAX_SHOWN} more")
+        log.show(f"  ... and {num_failed - MAX_SHOWN} more")
     if outcome.failed:
-        print(f"all failures with their reasons: {outcome.report}")
+        log.show(f"all failures with their reasons: {outcome.report}")
     return 1 if outcome.failed else 0

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from paddlevideo import log
 from paddlevideo.curate.check import CheckOptions, check
 from paddlevideo.curate.report import html_report, text_report
 from paddlevideo.curate.results import REPORT, check_writable, training_command, write
@@ -37,6 +38,6 @@ def run_command(
         report = html_report(result, f"Data: {data}")
         counts = write(result, out_dir, {REPORT: report}, overwrite)
         names = [f"{name} ({count})" for name, count in counts.items()]
-        print(f"written to {out_dir}: {', '.join([*names, REPORT])}")
-        print(f"train on it: {training_command(out_dir, counts)}")
+        log.show(f"written to {out_dir}: {', '.join([*names, REPORT])}")
+        log.show(f"train on it: {training_command(out_dir, counts)}")
     return 1 if result.faults else 0

@@ -20,7 +20,7 @@ from paddlevideo.curate.known_sets import (
     path_in_list,
 )
 from paddlevideo.data.class_names import LABELS_FILE
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, temporary_name
 from paddlevideo.media.decode import VideoDecoder, count_frame_files
 from paddlevideo.sample import Record
 
@@ -97,9 +97,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     An existing folder at `path` is replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    old = path.with_name(f".{path.name} old.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_name(path)
+    old = temporary_name(path.with_name(f"{path.name} old"))
     try:
         temporary.mkdir(parents=True)
         yield temporary

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from paddlevideo import log
 from paddlevideo.curate.batch_jobs import CRASHED, SET_LIST_ROOT, Job, below
 from paddlevideo.curate.faults import KINDS
 from paddlevideo.curate.file_names import name_problem
@@ -16,7 +17,8 @@ from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
 from paddlevideo.data.class_names import LABELS_FILE, read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
 from paddlevideo.data.paths import base_folder
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, remove_leftovers
+from paddlevideo.plain_text import file_line, tab_line
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
 
@@ -167,7 +169,7 @@ def class_ids(
 
 
 def join_lines(lines: Iterable[str]) -> str:
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{file_line(line)}\n" for line in lines)
 
 
 def check_existing(out: Path, texts: Mapping[str, str], overwrite: bool) -> None:
@@ -221,7 +223,8 @@ def write_prepared(prepared: Prepared, out: Path, overwrite: bool) -> None:
     if overwrite or not (out / LABELS_FILE).exists():
         texts[LABELS_FILE] = join_lines(prepared.class_names)
     problems = prepared.problems + prepared.notes
-    texts[PROBLEMS] = join_lines("\t".join(problem) for problem in problems)
+    texts[PROBLEMS] = join_lines(tab_line(problem) for problem in problems)
+    remove_leftovers(out)
     for name, text in texts.items():
         with atomic_write(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -233,20 +236,20 @@ def print_prepared(prepared: Prepared, out: Path) -> int:
         listed = len(prepared.lists[name])
         share = f", {1 - listed / wanted:.1%} are not" if listed < wanted else ""
         unwritten = "" if listed else "; no list was written"
-        print(f"{out / name}: {listed} of {wanted} clips are listed{share}{unwritten}")
+        log.show(f"{out / name}: {listed} of {wanted} clips are listed{share}{unwritten}")
     _print_by_kind(prepared.problems, "not listed")
     _print_by_kind(prepared.notes, "listed nevertheless")
-    print(f"{out / LABELS_FILE}: {len(prepared.class_names)} classes")
+    log.show(f"{out / LABELS_FILE}: {len(prepared.class_names)} classes")
     if prepared.problems or prepared.notes:
-        print(f"complete report: {out / PROBLEMS}")
+        log.show(f"complete report: {out / PROBLEMS}")
     return 1 if prepared.problems or not all(prepared.lists.values()) else 0
 
 
 def _print_by_kind(problems: Sequence[Problem], consequence: str) -> None:
     for kind, count in Counter(problem.kind for problem in problems).most_common():
-        print(f"{kind}: {count}, {consequence}")
+        log.show(f"{kind}: {count}, {consequence}")
         of_kind = [problem for problem in problems if problem.kind == kind]
         for problem in of_kind[:NUM_EXAMPLES]:
-            print(f"  {problem.name}: {problem.text}")
+            log.show(f"  {problem.name}: {problem.text}")
         if count > NUM_EXAMPLES:
-            print(f"  ... and {count - NUM_EXAMPLES} more")
+            log.show(f"  ... and {count - NUM_EXAMPLES} more")

@@ -10,7 +10,7 @@ from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.results import BAD_FILES
 from paddlevideo.data.paths import SPLITS
 from paddlevideo.html_page import escape, page
-from paddlevideo.log import readable
+from paddlevideo.plain_text import readable
 
 BAR_WIDTH = 40  # characters of the longest bar
 NAME_WIDTH = 40  # characters of the longest class name

@@ -5,9 +5,7 @@ tags of the source. Their frames are those of this package's decoder: upright, w
 aspect. Each copy is read back before it counts as done.
 """
 
-import csv
 import errno
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import num_threads, open_container, upright_rgb, video_streams
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.plain_text import csv_path, csv_text
 from paddlevideo.sample import DecodeError, Record
 
 PRESETS = (
@@ -304,13 +303,11 @@ def write_list(jobs: list[Job], rows: list[Row], file: Path) -> tuple[Path, int]
     columns = [name for name in optional if any(values[name] is not None for values in all_values)]
     spaces = any(len(row.label.split()) > 1 for row in rows)
     if columns or spaces or file.suffix in (".csv", ".jsonl"):
-        file, text = file.with_suffix(".csv"), io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(["path", "label", *columns])
+        file, cells = file.with_suffix(".csv"), []
         for path, (_, row) in zip(paths, kept, strict=True):
             values = row._asdict()
-            table.writerow([path, row.label, *(values[name] for name in columns)])
-        content = text.getvalue()
+            cells.append([csv_path(path), row.label, *(values[name] for name in columns)])
+        content = csv_text(["path", "label", *columns], cells)
     else:
         pairs = zip(paths, kept, strict=True)
         content = join_lines(f"{path} {row.label}" for path, (_, row) in pairs)

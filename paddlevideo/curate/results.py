@@ -12,9 +12,7 @@ Videos are never changed. A file that an earlier check did not write, or that wa
 overwritten only on request.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
 import shlex
@@ -30,9 +28,9 @@ from paddlevideo.curate.faults import KINDS
 from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import SPLITS, list_name
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.files import check_writable as check_file_writable
-from paddlevideo.log import readable
+from paddlevideo.plain_text import csv_path, csv_text, file_line, readable
 
 MANIFEST = "check.json"
 BAD_FILES = "bad_files.csv"
@@ -93,11 +91,12 @@ def write(
     }
     counts = {name: text.count("\n") - 1 for name, text in texts.items()}
     if result.class_names is not None:
-        lines = [f"{number} {name}\n" for number, name in enumerate(result.class_names)]
+        lines = [f"{number} {file_line(name)}\n" for number, name in enumerate(result.class_names)]
         texts[LABELS_FILE], counts[LABELS_FILE] = "".join(lines), len(lines)
     texts[BAD_FILES], counts[BAD_FILES] = fault_table(result), len(result.faults)
     texts |= dict(other_files or {})
     before, after = read_manifest(out_dir), make_manifest(result, texts)
+    remove_leftovers(out_dir)
     # An interrupted run leaves old and new files, and the next one must recognize both.
     write_json(out_dir / MANIFEST, before | {"coming": after["files"]})
     for name, text in texts.items():
@@ -140,9 +139,9 @@ def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
     for clip in result.clips:
         if clip.split == split:
             info, record = result.info(clip), clip.record
-            class_name = clip.label if result.class_names is not None else ""
+            class_name = file_line(clip.label) if result.class_names is not None else ""
             path = listed_path(info.path, out_dir)
-            row = [path, result.class_ids[clip.label], class_name, clip.source]
+            row = [csv_path(path), result.class_ids[clip.label], class_name, clip.source]
             row += [record.start_sec, record.end_sec] if has_times else []
             row += [info.num_frames, round(info.fps, 3), info.width, info.height]
             rows.append(row)
@@ -163,12 +162,6 @@ def fault_table(result: CheckResult) -> str:
         texts = [readable(text) for text in (fault.path, fault.location, fault.text)]
         rows.append([fault.kind, left_out, *texts])
     return csv_text(["kind", "left_out", "path", "place", "text"], rows)
-
-
-def csv_text(columns: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
 
 
 # --- the manifest ---------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from paddlevideo.data.youtube8m.pipeline import FeatureDecoder
 from paddlevideo.data.youtube8m.sequence_example import encode_example, printable_id
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.plain_text import file_line
 from paddlevideo.processes import Crash, num_cores, run_each
 from paddlevideo.sample import DecodeError, Record
 
@@ -196,10 +197,10 @@ def check_and_report(
     if index_file:
         check_writable(index_file)
     reports = check(paths, decoder, num_workers)
-    print("\n".join(summary(reports, decoder.max_frames)))
+    log.show(*summary(reports, decoder.max_frames))
     if index_file:
         write_checked_index(index_file, reports)
-        print(f"index of the records: {index_file}")
+        log.show(f"index of the records: {index_file}")
     return problems(reports)
 
 
@@ -283,7 +284,8 @@ def write_class_names(vocabulary: Path, out: Path) -> int:
     names = class_names(vocabulary)
     with atomic_write(out) as temporary:
         temporary.write_text(
-            "".join(f"{number} {name}\n" for number, name in enumerate(names)), encoding="utf-8"
+            "".join(f"{number} {file_line(name)}\n" for number, name in enumerate(names)),
+            encoding="utf-8",
         )
     return len(names)
 
@@ -359,6 +361,6 @@ def convert_and_report(
     """
     done = convert(shards.find_shards(file_path), out, features, group, num_workers)
     videos = [count for count in done.values() if isinstance(count, int)]
-    print(f"{out}: {len(videos)} files with {sum(videos)} videos written")
+    log.show(f"{out}: {len(videos)} files with {sum(videos)} videos written")
     failed = {target: reason for target, reason in done.items() if isinstance(reason, str)}
     return [f"{target} was not written: {reason}" for target, reason in failed.items()]

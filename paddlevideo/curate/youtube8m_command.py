@@ -2,6 +2,7 @@
 
 import argparse
 
+from paddlevideo import log
 from paddlevideo.curate import youtube8m
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.data.youtube8m.pipeline import FeatureDecoder
@@ -25,10 +26,10 @@ def run(args: argparse.Namespace) -> list[str]:
         return youtube8m.convert_and_report(args.shards, args.out, names, args.group, args.workers)
     if args.verb == "lists":
         for name, count in youtube8m.write_lists(args.folder, args.out).items():
-            print(f"{name}: {count} shards")
+            log.show(f"{name}: {count} shards")
     elif args.verb == "labels":
-        print(f"{args.out}: {youtube8m.write_class_names(args.vocabulary, args.out)} classes")
+        log.show(f"{args.out}: {youtube8m.write_class_names(args.vocabulary, args.out)} classes")
     else:
         plan = ShardPlan(args.seed, args.classes, args.videos)
-        print(f"{args.out}: {make_shards(args.out, plan)} shards")
+        log.show(f"{args.out}: {make_shards(args.out, plan)} shards")
     return []

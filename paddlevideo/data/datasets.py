@@ -37,6 +37,7 @@ from paddlevideo.data.paths import (
 )
 from paddlevideo.log import logger
 from paddlevideo.media.frame_files import naming_note
+from paddlevideo.plain_text import file_line
 from paddlevideo.sample import BatchShape, Record
 
 IGNORED = {
@@ -228,7 +229,7 @@ def class_folder_rows(root: Path, find: Callable[[Path], Iterable[Path]]) -> Ite
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
             for path in find(entry):
-                yield Row(0, path.relative_to(root).as_posix(), entry.name)
+                yield Row(0, path.relative_to(root).as_posix(), file_line(entry.name))
 
 
 def no_class_folders(root: Path, layout: str) -> DatasetError:

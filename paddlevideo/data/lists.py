@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from paddlevideo.data.table_header import Header, HeaderError, names_columns, read_header
 from paddlevideo.log import logger
 from paddlevideo.media.containers import VIDEO_SUFFIXES
+from paddlevideo.plain_text import plain_cell, plain_path
 
 MAX_SHOWN = 10  # problems in one message
 
@@ -243,7 +244,8 @@ def csv_lines(
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) == len(columns):
-            yield number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+            pairs = zip(columns, map(str.strip, cells), strict=True)
+            yield number, {k: plain_path(c) if k == "path" else plain_cell(c) for k, c in pairs}
         else:
             expected = f"the first line names {len(columns)}: {', '.join(columns)}"
             problems.add(number, f"{len(cells)} columns, {expected}")

@@ -8,6 +8,7 @@ back as a `Failure`, which the main process counts and logs.
 import collections
 import contextlib
 import copy
+import functools
 import gc
 import itertools
 import multiprocessing
@@ -16,11 +17,10 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ import numpy as np
 
 from paddlevideo.data.orders import EvalOrder, TrainOrder
 from paddlevideo.data.pipeline import Pipeline, StageError
+from paddlevideo.data.shared_blocks import SharedBlocks, free, put, remove_dead_blocks, take
 from paddlevideo.data.views import Views, stack
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
 
 # Records tried in place of a failed one before the index counts as lost.
 REPLACEMENTS = 5
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the main process handles them
 
 
 class ClipDataset:
@@ -147,7 +149,9 @@ def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
 
 # --- workers -------------------------------------------------------------------------------------
 
-_dataset: ClipDataset | None = None  # of this worker process
+# Of this worker process: the data, and the folder of its shared memory.
+_dataset: ClipDataset | None = None
+_folder: Path | None = None
 
 
 @contextlib.contextmanager
@@ -167,19 +171,21 @@ def _safe_to_fork() -> Iterator[None]:
         cv2.setNumThreads(num_threads)
 
 
-def _start_worker(dataset: ClipDataset, parent: int) -> None:
+def _start_worker(dataset: ClipDataset, folder: Path, parent: int) -> None:
     """Prepare a worker process: it ends with its parent, and leaves signals to the parent."""
-    global _dataset
-    _dataset = dataset
+    global _dataset, _folder
+    _dataset, _folder = dataset, folder
 
     def end_with_parent():
         while os.getppid() == parent:
             time.sleep(1)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)  # the parent was killed: nobody will read the results
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in STOP_SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _worker_process(*args, **kwargs):
@@ -195,35 +201,16 @@ def _worker_process(*args, **kwargs):
 
 def _load_in_worker(epoch: int, draws: list[Draw]) -> Loaded:
     """Load a batch into shared memory; only the names of its blocks go through the pipe."""
-    assert _dataset is not None
+    assert _dataset is not None and _folder is not None
     loaded = load_batch(_dataset, epoch, draws)
-    loaded.batch = {key: _to_shared(array) for key, array in loaded.batch.items()}
+    write = functools.partial(put, _folder)
+    loaded.batch = {key: _each_array(write, array) for key, array in loaded.batch.items()}
     return loaded
 
 
-def _to_shared(array: Any) -> Any:
-    """Copy an array to shared memory and return its (name, shape, dtype).
-
-    For `Views`, the frames are copied.
-    """
-    if isinstance(array, Views):
-        return array.with_frames(_to_shared)
-    memory = shared_memory.SharedMemory(create=True, size=max(1, array.nbytes))
-    np.ndarray(array.shape, array.dtype, memory.buf)[...] = array
-    memory.close()
-    return memory.name, array.shape, array.dtype.str
-
-
-def _from_shared(shared: Any) -> Any:
-    """Copy what `_to_shared` wrote to an ordinary array, and free the shared memory."""
-    if isinstance(shared, Views):
-        return shared.with_frames(_from_shared)
-    name, shape, dtype = shared
-    memory = shared_memory.SharedMemory(name)
-    array = np.ndarray(shape, dtype, memory.buf).copy()
-    memory.close()
-    memory.unlink()
-    return array
+def _each_array(function: Callable[[Any], Any], array: Any) -> Any:
+    """`function` of an array or of its block; for `Views`, of the frames of each video."""
+    return array.with_frames(function) if isinstance(array, Views) else function(array)
 
 
 class Loader:
@@ -245,6 +232,7 @@ class Loader:
         self.dataset, self.order, self.num_workers = dataset, order, num_workers
         self.prefetch = max(1, prefetch)
         self._pool: ProcessPoolExecutor | None = None
+        self._blocks: SharedBlocks | None = None
 
     def __len__(self):
         return len(self.order)
@@ -254,23 +242,25 @@ class Loader:
 
         Raises:
             ChildProcessError: a worker was killed.
+            OSError: the shared memory is full.
         """
         jobs = itertools.islice(self.order.batches(epoch), start, None)
         if self.num_workers == 0:
             for draws in jobs:
                 yield load_batch(self.dataset, epoch, draws)
             return
-        pool = self._start_pool()
+        pool, folder = self._start_pool()
+        read = functools.partial(take, folder)
         ahead: collections.deque[Future[Loaded]] = collections.deque()
         try:
             while True:
-                free = self.num_workers * self.prefetch - len(ahead)
-                for draws in itertools.islice(jobs, free):
+                num_free = self.num_workers * self.prefetch - len(ahead)
+                for draws in itertools.islice(jobs, num_free):
                     ahead.append(pool.submit(_load_in_worker, epoch, draws))
                 if not ahead:
                     return
                 loaded = ahead.popleft().result()
-                loaded.batch = {key: _from_shared(array) for key, array in loaded.batch.items()}
+                loaded.batch = {key: _each_array(read, a) for key, a in loaded.batch.items()}
                 yield loaded
         except BrokenProcessPool as error:
             # The pool has killed the other workers: one may wait for a lock that this one held.
@@ -284,32 +274,34 @@ class Loader:
             for future in ahead:
                 if not future.cancel() and future.exception() is None:
                     for array in future.result().batch.values():
-                        _from_shared(array)
+                        _each_array(functools.partial(free, folder), array)
 
-    def _start_pool(self) -> ProcessPoolExecutor:
-        """Start the worker processes, unless they are running."""
-        if self._pool is None:
+    def _start_pool(self) -> tuple[ProcessPoolExecutor, Path]:
+        """(the worker processes, started unless they are running; their shared memory)."""
+        if self._pool is None or self._blocks is None:
+            self._blocks = SharedBlocks()
             method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
             context: Any = copy.copy(multiprocessing.get_context(method))
             if method == "fork":
                 context.Process = _worker_process
-            # Started before the fork, so that one tracker knows all shared memory.
-            resource_tracker.ensure_running()
             self._pool = ProcessPoolExecutor(
                 self.num_workers,
                 mp_context=context,
                 initializer=_start_worker,
-                initargs=(self.dataset, os.getpid()),
+                initargs=(self.dataset, self._blocks.folder, os.getpid()),
             )
             with _safe_to_fork():
                 self._pool.submit(os.getpid)  # the first job starts all workers
-        return self._pool
+        return self._pool, self._blocks.folder
 
     def close(self) -> None:
         """End the worker processes."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+        if self._blocks is not None:
+            self._blocks.close()
+            self._blocks = None
 
 
 def fit_prefetch(
@@ -328,6 +320,7 @@ def fit_prefetch(
     """
     if num_workers == 0 or not Path(folder).is_dir():
         return num_workers, prefetch, ""
+    remove_dead_blocks(Path(folder))
     free_bytes = shutil.disk_usage(folder).free
     num_batches = int(free_bytes * 0.8 / num_ranks / max(1, batch_bytes))
     if num_batches >= num_workers * prefetch:

@@ -7,8 +7,9 @@ from paddlevideo import dist
 from paddlevideo.engine import amp
 from paddlevideo.engine.classes import Classes
 from paddlevideo.engine.run import Run
-from paddlevideo.log import logger
+from paddlevideo.log import LINES, logger
 from paddlevideo.models import onednn
+from paddlevideo.plain_text import readable
 
 
 def announce(run: Run) -> None:
@@ -44,7 +45,7 @@ def announce(run: Run) -> None:
         f"epoch, {run.plan.num_epochs} epochs, output in {run.folder}"
     )
     if run.plan.table:
-        logger.info(f"multigrid plan:\n{run.plan.table}")
+        logger.info(f"multigrid plan:\n{run.plan.table}", extra=LINES)
     elif cfg.MULTIGRID is not None:
         logger.info("plain training: --multigrid would follow the MULTIGRID section")
 
@@ -58,5 +59,5 @@ def class_weights_text(classes: Classes, weights: np.ndarray, limit: int = 12) -
 
 def first_names(classes: Classes, limit: int) -> str:
     """The names of the first classes as text: a, b, ..."""
-    names = list(classes.names or ())[:limit]
+    names = [readable(name) for name in (classes.names or ())[:limit]]
     return ", ".join([*names, *(["..."] if classes.num > limit else [])])

@@ -9,7 +9,7 @@ from typing import Any
 
 import paddle
 
-from paddlevideo import dist, log
+from paddlevideo import dist, files, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.class_names import check_order, read_class_names
 from paddlevideo.data.datasets import RecordList
@@ -35,6 +35,8 @@ from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
 
 logger = log.logger
+# Besides checkpoints; only a training writes them, and it holds the lock of the folder.
+RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,6 @@ def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
     """Remove temporary files of a killed run, and the best validation of an earlier run."""
     if not dist.is_main():
         return
-    for leftover in folder.glob(f".{cfg.model_name}_*.tmp"):
-        leftover.unlink()
+    files.remove_leftovers(folder, own=(f"{cfg.model_name}_", *RUN_FILES))
     if not resumed:
         (folder / best_validation.FILE).unlink(missing_ok=True)

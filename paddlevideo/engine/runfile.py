@@ -13,6 +13,7 @@ from paddlevideo.config import yamltree
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.classes import Classes
 from paddlevideo.files import atomic_write
+from paddlevideo.plain_text import file_line, readable
 
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "opencv-python-headless", "av", "decord")
 
@@ -48,11 +49,14 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
     data = {k: v for k, v in cfg.origin.data.items() if k != "_base_"}
     text = yamltree.dump(data)
     with atomic_write(folder / "run.yaml") as temporary:
-        temporary.write_text("\n".join(about) + "\n" + text, encoding="utf-8")
+        # Without `readable`, a line end inside a name would end the comment.
+        header = "".join(f"{readable(line)}\n" for line in about)
+        temporary.write_text(header + text, encoding="utf-8")
     (folder / "labels.txt").unlink(missing_ok=True)
     if classes.names:
         with atomic_write(folder / "labels.txt") as temporary:
-            temporary.write_text("\n".join(classes.names) + "\n", encoding="utf-8")
+            lines = "".join(f"{file_line(name)}\n" for name in classes.names)
+            temporary.write_text(lines, encoding="utf-8")
 
 
 def _git_hash() -> str:

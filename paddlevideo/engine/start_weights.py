@@ -9,6 +9,7 @@ from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config
 from paddlevideo.data.class_names import normalized_name
 from paddlevideo.models.base import Head, Recognizer
+from paddlevideo.plain_text import readable
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import Account, WeightsError, load_into
 
@@ -118,7 +119,7 @@ def class_account(
 def first(names: Names) -> str:
     """The first names, as text."""
     names = names or ()
-    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+    return ", ".join(map(readable, names[:MAX_NAMES])) + (", ..." if len(names) > MAX_NAMES else "")
 
 
 def _load(

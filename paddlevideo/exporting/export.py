@@ -4,10 +4,10 @@ All files are written to a temporary folder and compared with the model first. O
 replace an earlier export.
 """
 
+import errno
 import importlib.util
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +27,7 @@ from paddlevideo.engine.runfile import versions
 from paddlevideo.exporting import program
 from paddlevideo.exporting.golden import golden_inputs, relative_difference
 from paddlevideo.exporting.program import ExportError, Job
+from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.log import error_text, logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.runtimes.choose import available_readers, open_backend, readers
@@ -37,6 +38,8 @@ from paddlevideo.weights import checksum, state_arrays
 GOLDEN = "golden.npz"
 TOLERANCE = 1e-4  # largest relative difference of logits; float32 rounding stays below it
 FORMATS = tuple(PROGRAM_FILES)
+WORKSPACE = "export"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors of writing
 
 
 def export(
@@ -303,7 +306,9 @@ def _workspace(folder: Path) -> Iterator[Path]:
     new = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
+        remove_leftovers(folder, {WORKSPACE})
+        work = temporary_name(folder / WORKSPACE)
+        work.mkdir(0o700)
     except OSError as error:
         raise OSError(
             error.errno,
@@ -311,6 +316,13 @@ def _workspace(folder: Path) -> Iterator[Path]:
         ) from error
     try:
         yield work
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"cannot write the export to {folder}: {error.strerror}; an earlier export is kept",
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
         for path in new:

@@ -42,7 +42,7 @@ def run_command(args: Namespace) -> int:
             args.split,
         )
     except (ValueError, OSError) as error:  # of the user or the machine: no traceback
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to continue", file=sys.stderr)

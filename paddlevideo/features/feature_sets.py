@@ -45,7 +45,8 @@ from paddlevideo.features.feature_shards import (
     read_vectors,
     write_vectors,
 )
-from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.files import atomic_write, check_writable, remove_leftovers
+from paddlevideo.plain_text import file_line
 from paddlevideo.sample import DecodeError
 
 LABELS_FILE, WHITENING_FILE = "labels.txt", "whitening.npy"
@@ -78,10 +79,11 @@ def extract_set(
     names = read_class_names(class_names) if class_names else _fitted_class_names(options.fitted)
     videos, names = find_tagged(inputs, names, with_labels, split)
     check_writable(options.out / RECIPE_FILE)
+    remove_leftovers(options.out)
     network = FrameNetwork(recipe)
     _write_settings(options, recipe, network, videos)
     if names and with_labels:
-        lines = [f"{class_id} {name}\n" for class_id, name in enumerate(names)]
+        lines = [f"{class_id} {file_line(name)}\n" for class_id, name in enumerate(names)]
         with atomic_write(options.out / LABELS_FILE) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
     codecs = _get_codecs(options, network, videos, num_workers)
@@ -96,15 +98,19 @@ def extract_set(
 def print_summary(summary: Summary, out: Path) -> None:
     """Print the counts and the first failures of a run."""
     counts = f"{summary.kept} already there, {len(summary.failed)} failed"
-    print(f"{out}: features of {summary.made} videos made, {counts}")
+    log.show(f"{out}: features of {summary.made} videos made, {counts}")
     if summary.no_audio:
-        print(f"  {summary.no_audio} of those made have no audio; their audio vectors are silence")
+        log.show(
+            f"  {summary.no_audio} of those made have no audio; their audio vectors are silence"
+        )
     for _, path, reason in summary.failed[:MAX_SHOWN]:
-        print(f"  {path}: {reason}")
+        log.show(f"  {path}: {reason}")
     if len(summary.failed) > MAX_SHOWN:
-        print(f"  ... and {len(summary.failed) - MAX_SHOWN} more")
+        log.show(f"  ... and {len(summary.failed) - MAX_SHOWN} more")
     if summary.failed:
-        print(f"all failures are in {out / FAILURES_FILE}; fix the files, then use --retry_failed")
+        log.show(
+            f"all failures are in {out / FAILURES_FILE}; fix the files, then use --retry_failed"
+        )
 
 
 def _fitted_class_names(folder: Path | None) -> list[str] | None:

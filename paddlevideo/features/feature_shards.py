@@ -12,6 +12,7 @@ from paddlevideo.data.youtube8m.sequence_example import encode_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.features.extract import FeatureExtractor, Vectors
 from paddlevideo.files import atomic_write
+from paddlevideo.plain_text import plain_cell, tab_line
 
 FAILURES_FILE = "failures.tsv"
 VECTORS_DIR = ".vectors"
@@ -183,7 +184,8 @@ class ShardWriter:
         if not file.exists():
             return []
         rows = [line.split("\t", 2) for line in file.read_text(encoding="utf-8").splitlines()]
-        return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
+        cells = [[plain_cell(cell) for cell in row] for row in rows if len(row) == 3]
+        return [(row[0], row[1], row[2]) for row in cells]
 
     def _write_failures(self) -> None:
         file = self._options.out / FAILURES_FILE
@@ -193,6 +195,6 @@ class ShardWriter:
         lines = []
         for row in sorted(self._failed):
             # Tabs and line ends inside a path or reason become spaces.
-            lines.append("\t".join(" ".join(part.split()) for part in row) + "\n")
+            lines.append(tab_line(" ".join(part.split()) for part in row) + "\n")
         with atomic_write(file) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")

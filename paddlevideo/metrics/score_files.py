@@ -26,6 +26,7 @@ import numpy as np
 
 from paddlevideo.files import atomic_write
 from paddlevideo.metrics.fusion import FusionError, Scores
+from paddlevideo.plain_text import csv_cell, csv_path
 from paddlevideo.safe_pickle import read_pickle, unwrap
 
 SCORE_SUFFIXES = (".json", ".npz")
@@ -148,7 +149,7 @@ def prediction_file(path: str | Path) -> Iterator[Callable[[Mapping[str, Any]], 
 def _csv_row(prediction: Mapping[str, Any]) -> list[str]:
     pairs = zip(prediction["class_ids"], prediction["scores"], strict=True)
     text = " ".join(f"{class_id} {score:g}" for class_id, score in pairs)
-    return [prediction.get("id") or prediction["input_path"], text]
+    return [csv_cell(prediction.get("id") or csv_path(prediction["input_path"])), text]
 
 
 # --- reading ------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from paddlevideo import dist, log, paddle_internals
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable
-from paddlevideo.log import logger
+from paddlevideo.log import LINES, logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
+from paddlevideo.plain_text import readable
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, result_file
 from paddlevideo.runtimes.choose import require
@@ -67,7 +68,7 @@ def show(results: Iterable[Result], args: Namespace) -> int:
             if write:
                 write(result)
             if result.error is not None:
-                failed.append(f"\n  {result.input_path}: {result.error}")
+                failed.append(readable(f"  {result.input_path}: {result.error}"))
             if result.note:
                 notes[result.note] += 1
     if args.out:
@@ -75,7 +76,8 @@ def show(results: Iterable[Result], args: Namespace) -> int:
     for note, times in notes.items():
         logger.warning(f"{times} of {count} inputs: {note}")
     if failed:
-        logger.error(f"{len(failed)} of {count} inputs failed:{''.join(failed)}")
+        lines = "\n".join([f"{len(failed)} of {count} inputs failed:", *failed])
+        logger.error(lines, extra=LINES)
     return len(failed)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from paddlevideo.files import atomic_write
 from paddlevideo.metrics.score_files import prediction_file
+from paddlevideo.plain_text import readable
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ class Result:
         return {"class_ids": self.class_ids, "scores": self.scores, "label_names": self.label_names}
 
     def __str__(self):
-        lines = [f"Current video file: {self.input_path}"]
+        lines = [f"Current video file: {readable(self.input_path)}"]
         if self.id:
-            lines.append(f"\tid: {self.id}")
+            lines.append(f"\tid: {readable(self.id)}")
         if self.error is not None:
-            lines.append(f"\tfailed: {self.error}")
+            lines.append(f"\tfailed: {readable(self.error)}")
         if self.note:
-            lines.append(f"\tnote: {self.note}")
+            lines.append(f"\tnote: {readable(self.note)}")
         lines += self._lines("")
         for modality, result in self.modalities.items():
             lines += result._lines(f"{modality} ")
@@ -78,7 +79,7 @@ class Result:
             yield f"\t{prefix}top-{rank} class: {class_id}"
             yield f"\t{prefix}top-{rank} score: {score}"
             if name != str(class_id):
-                yield f"\t{prefix}top-{rank} label: {name}"
+                yield f"\t{prefix}top-{rank} label: {readable(name)}"
 
     def print(self) -> None:
         """Print it in the format of PaddleVideo's predict.py, with the names of the classes."""

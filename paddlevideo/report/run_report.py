@@ -6,9 +6,10 @@ page = write_report("output/ppTSN")     # output/ppTSN/report.html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.html_page import escape, page
-from paddlevideo.log import error_text, logger, readable
+from paddlevideo.log import error_text, logger
+from paddlevideo.plain_text import readable
 from paddlevideo.report import charts
 from paddlevideo.report.conclusions import (
     ClassResult,
@@ -77,6 +78,7 @@ def write_report(folder: str | Path, out: str | Path | None = None, clips: int =
     with charts.themed():
         text = render(facts, clips)
     out = Path(out or Path(folder) / FILE)
+    remove_leftovers(out.parent, {out.name})
     with atomic_write(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return out

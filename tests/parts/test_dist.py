@@ -102,6 +102,80 @@ def test_selects_deterministic_kernels_on_a_gpu_build_only(monkeypatch):
     assert flags["FLAGS_cudnn_deterministic"] is True
 
 
+GLOO = "[/paddle/gloo/transport/tcp/pair.cc:576] Read error [127.0.0.1]:53654: Connection reset"
+LOSSES = [
+    RuntimeError(GLOO),
+    RuntimeError("[pair.cc:584] gloo::TimeoutException TIMEOUT self_rank = 1"),
+    SystemError("(External) NCCL error(6), remote process has exited"),
+    ValueError("TCPStore: connection refused"),
+    ConnectionResetError(104, "Connection reset by peer"),
+]
+
+
+@pytest.mark.parametrize("error", LOSSES, ids=lambda error: type(error).__name__)
+def test_explains_a_lost_rank(monkeypatch, error):
+    monkeypatch.setattr(dist, "world_size", lambda: 2)
+    message = r"rank 0 of 2 lost the connection to another rank, .*workerlog.*--resume"
+    with pytest.raises(dist.LostRank, match=message), dist.explained_loss_of_ranks():
+        raise error
+    monkeypatch.setattr(dist, "world_size", lambda: 1)
+    with pytest.raises(type(error)) as caught, dist.explained_loss_of_ranks():
+        raise error
+    assert caught.value is error, "a single process has no other ranks"
+
+
+def test_leaves_other_errors_of_ranks(monkeypatch):
+    monkeypatch.setattr(dist, "world_size", lambda: 2)
+    for error in (
+        ValueError("a.yaml:1: wrong"),
+        RuntimeError("out of memory"),
+        OSError(28, "full"),
+    ):
+        with pytest.raises(type(error)) as caught, dist.explained_loss_of_ranks():
+            raise error
+        assert caught.value is error
+
+
+LOST_RANK = """
+    import os, signal, sys
+    import paddle
+    from paddlevideo import dist
+    from paddlevideo.log import show_error
+
+    paddle.set_device("cpu")
+    try:
+        with dist.explained_loss_of_ranks():
+            dist.init_ranks()
+            dist.gather(1)
+            if dist.rank() == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            while True:
+                dist.gather(2)
+    except OSError as error:
+        show_error(error)
+        sys.exit(1)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_rank_gives_the_other_a_message(tmp_path, root):
+    script = tmp_path / "lost.py"
+    script.write_text(textwrap.dedent(LOST_RANK))
+    command = [sys.executable, "-B", "-m", "paddle.distributed.launch", "--nproc_per_node=2"]
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*command, f"--log_dir={tmp_path / 'log'}", str(script)],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    log = (tmp_path / "log" / "workerlog.0").read_text()
+    assert "error: rank 0 of 2 lost the connection to another rank" in log, log[-3000:]
+    assert '  File "' not in log, "no Python traceback"
+
+
 TWO_RANKS = """
     import json, sys
     from pathlib import Path

@@ -1,12 +1,27 @@
 """Complete files: written atomically, and checked before long work."""
 
 import errno
+import logging
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from paddlevideo.files import atomic_write, check_writable
+from paddlevideo import files
+from paddlevideo.files import (
+    atomic_write,
+    boot_id,
+    check_writable,
+    machine,
+    remove_leftovers,
+    temporary_name,
+    try_lock,
+)
 
 superuser = not hasattr(os, "geteuid") or os.geteuid() == 0
 
@@ -90,3 +105,117 @@ def test_check_writable_creates_the_folder_and_leaves_no_file(tmp_path):
     path.write_text("old")
     check_writable(path)
     assert path.read_text() == "old"
+
+
+# --- what killed writers left ---------------------------------------------------------------------
+
+WRITER = """
+import os, signal, sys
+from paddlevideo.files import atomic_write
+with atomic_write(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["run.yaml", "valid_best.json", "report.html", "a.b-1.c", "红" * 80]
+)
+def test_removes_what_a_killed_writer_left_and_says_so(tmp_path, root, caplog, name):
+    caplog.set_level(logging.INFO)
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", WRITER, str(tmp_path / name)], env=env)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert remove_leftovers(tmp_path, {"other"}) == [] and not caplog.text
+    check_writable(tmp_path / name)
+    assert os.listdir(tmp_path) == []
+    assert f"{tmp_path}: removed temporary files of killed runs: {left}" in caplog.text
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_keeps_what_may_be_in_use(tmp_path):
+    dead, day = dead_process(), time.time() - files.FOREIGN_SECONDS - 60
+    keep = [
+        temporary_name(tmp_path / "own"),
+        tmp_path / f".parent.{machine()}-{os.getppid()}-0.tmp",
+        tmp_path / f".older.{os.getppid()}.tmp",
+        tmp_path / f".new.0123abcd-{dead}-0.tmp",
+        tmp_path / "visible.1.tmp",
+        tmp_path / ".no-number.tmp",
+        tmp_path / ".gitignore",
+    ]
+    gone = [
+        tmp_path / f".dead.{machine()}-{dead}-3.tmp",
+        tmp_path / f".older.{dead}.tmp",
+        tmp_path / f".same number.{os.getpid()}.tmp",
+        tmp_path / f".other host.0123abcd-{os.getpid()}-0.tmp",
+        tmp_path / f".huge.{10**30}.tmp",
+    ]
+    for path in [*keep, *gone]:
+        path.touch()
+    folder = tmp_path / f".folder.{machine()}-{dead}-0.tmp"
+    (folder / "inside").mkdir(parents=True)
+    os.utime(gone[3], (day, day))
+    assert remove_leftovers(tmp_path) == sorted(path.name for path in [*gone, folder])
+    assert sorted(tmp_path.iterdir()) == sorted(keep)
+    assert remove_leftovers(tmp_path, own=("ne", "par")) == sorted(
+        p.name for p in (keep[3], keep[1])
+    )
+    assert remove_leftovers(tmp_path / "missing") == []
+
+
+def test_threads_write_the_same_file_at_once(tmp_path):
+    path, errors = tmp_path / "file.txt", []
+    ready = threading.Barrier(4)
+
+    def write(number):
+        try:
+            with atomic_write(path) as temporary:
+                temporary.write_text(f"{number}" * 1000)
+                ready.wait()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and os.listdir(tmp_path) == ["file.txt"]
+    assert path.read_text() in [f"{number}" * 1000 for number in range(4)]
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    for name in ("x" * 250, "红" * 82):
+        with atomic_write(tmp_path / name) as temporary:
+            temporary.write_text("a")
+        assert (tmp_path / name).read_text() == "a"
+
+
+def test_a_file_is_locked_once_until_it_is_closed(tmp_path, monkeypatch):
+    first, second = (os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    try:
+        assert try_lock(first) is True and try_lock(second) is False
+        os.close(first)
+        assert try_lock(second) is True
+    finally:
+        os.close(second)
+
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    assert try_lock(0) is None
+    monkeypatch.setattr(files, "fcntl", None)
+    assert try_lock(0) is None
+
+
+def test_a_system_without_a_boot_id_is_its_host(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "BOOT_ID", tmp_path / "missing")
+    assert boot_id() == files.platform.node()

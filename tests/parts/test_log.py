@@ -1,11 +1,13 @@
 """The reports of a run: console, log file, progress bar, metrics.jsonl."""
 
+import errno
 import io
 import json
 import logging
 import sys
 import types
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +51,35 @@ def test_other_ranks_write_their_own_file_and_print_warnings_only(tmp_path, caps
     assert capsys.readouterr().out.count("\n") == 1
     assert (tmp_path / "log.rank1.txt").read_text().count("\n") == 2
     assert not (tmp_path / "log.txt").exists()
+
+
+class Lost(io.StringIO):
+    """A terminal that was closed, or a pipe whose reader has ended."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def write(self, text):
+        raise OSError(self.number, "gone")
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPIPE, errno.ENOSPC])
+def test_a_lost_console_does_not_end_a_run(tmp_path, monkeypatch, number):
+    log.setup(tmp_path)
+    monkeypatch.setattr(sys, "stdout", Lost(number))
+    monkeypatch.setattr(sys, "stderr", Lost(number))
+    log.logger.info("a line")
+    log.logger.error("an error")
+    assert (tmp_path / "log.txt").read_text().count("\n") == 2
+
+
+def test_a_console_without_the_characters_of_a_name_shows_their_codes(monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    log.setup()
+    log.logger.info("红色")
+    assert console.buffer.getvalue().endswith(b"] \\u7ea2\\u8272\n")
 
 
 def test_names_an_output_folder_that_cannot_be_written(tmp_path):
@@ -104,6 +135,33 @@ def test_hides_the_two_warnings_of_paddle_and_no_others(hide):
     assert [str(warning.message) for warning in shown] == ["another warning"]
 
 
+EVIL = "\x1b[2J\n[01/01 00:00:00] training finished\r"
+SHOWN = r"\x1b[2J\n[01/01 00:00:00] training finished\r"
+
+
+def test_a_name_makes_up_no_line(tmp_path, capsys):
+    log.setup(tmp_path)
+    log.logger.info(f"file {EVIL} of %s", EVIL)
+    log.logger.info(f"table:\n{EVIL}", extra=log.LINES)
+    log.show(f"name {EVIL}", 5)
+    log.show_error(ValueError(f"a.txt:1: {EVIL}"))
+    out, err = capsys.readouterr()
+    first, *others = (tmp_path / "log.txt").read_text().split("\n")
+    assert first.endswith(f"] file {SHOWN} of {SHOWN}")
+    assert others[0].endswith("] table:")
+    assert others[1:] == [r"  \x1b[2J", r"  [01/01 00:00:00] training finished\r", ""]
+    assert out.endswith(f"name {SHOWN}\n5\n")
+    assert err == f"error: a.txt:1: {SHOWN}\n".replace(r"\n", "\n  ")
+    assert "\x1b" not in out + err and "\r" not in out + err
+
+
+def test_a_bar_has_no_control_codes(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert log.progress(total=1, label="\x1b[2J").desc == r"\x1b[2J"
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -146,6 +204,45 @@ def test_rows_are_valid_json(tmp_path):
     assert row.pop("time") > 1.7e9
     assert row == {"epoch": 1, "loss": 0.5, "lr": None, "top1": None, "split": "train"}
     metrics.close()
+
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+@needs_full
+def test_names_the_metrics_on_a_full_disk(tmp_path):
+    metrics = log.Metrics(tmp_path)
+    metrics._file.close()
+    metrics._file = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115, metrics closes it
+    message = r"cannot write .*metrics.jsonl: No space left on device; continue with --resume"
+    with pytest.raises(OSError, match=message) as caught:
+        metrics.write(epoch=0, loss=1.0)
+    assert caught.value.errno == errno.ENOSPC
+    metrics.close()  # hides no other error
+
+
+def test_a_board_on_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = types.SimpleNamespace(add_scalar=full, close=full)
+    monkeypatch.setattr(log, "_open_board", lambda folder: writer)
+    metrics = log.Metrics(tmp_path)
+    with pytest.raises(OSError, match="metrics.jsonl: No space left"):
+        metrics.write(epoch=0, loss=1.0)
+    metrics.close()
+
+
+@needs_full
+def test_a_log_file_on_a_full_disk_does_not_end_a_run(tmp_path, capsys):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    with log.session(tmp_path):
+        for _ in range(3):
+            log.logger.info("a line")
+    out, err = capsys.readouterr()
+    assert out.count("a line") == 3
+    file = tmp_path / "log.txt"
+    assert err == f"error: cannot write {file}: No space left on device; the run continues\n"
 
 
 def test_a_new_run_starts_a_new_file_and_a_resumed_run_continues_it(tmp_path):

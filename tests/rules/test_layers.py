@@ -17,6 +17,7 @@ FLOORS = (
         "html_page",
         "log",
         "paddle_internals",
+        "plain_text",
         "processes",
         "safe_pickle",
         "sample",

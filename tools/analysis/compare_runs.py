@@ -24,9 +24,9 @@ def main() -> int:
     from paddlevideo.report.plot import plot_runs
 
     try:
-        print(f"plot: {plot_runs(args.folders, args.out, args.names)}")
+        log.show(f"plot: {plot_runs(args.folders, args.out, args.names)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     return 0
 

@@ -22,9 +22,9 @@ def main() -> int:
     from paddlevideo.report.plot import plot_run
 
     try:
-        print(f"plot: {plot_run(args.folder, args.out)}")
+        log.show(f"plot: {plot_run(args.folder, args.out)}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     return 0
 

@@ -42,9 +42,9 @@ def main() -> int:
     flags = vars(args)
     files = flags.pop("scores")
     try:
-        print(report_accuracy(files, **flags))
+        log.show(*report_accuracy(files, **flags).split("\n"))
     except (OSError, ValueError, ModuleNotFoundError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     return 0
 

@@ -42,7 +42,7 @@ def main() -> int:
         with log.session():
             shares, num_clips = sync_accuracy(cfg, args.weights, args.split)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     print(f"{num_clips} clips; how often the own audio is closer than the audio of another clip:")
     print("stage" + "".join(name.rjust(20) for name in COLUMNS))

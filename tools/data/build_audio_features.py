@@ -59,7 +59,7 @@ def main() -> int:
         write = WriteFeature(DecibelMel(*sizes), args.stream, args.backend)
         done = run_jobs(write, jobs, out, args.num_workers, args.overwrite, args.part)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the command again to continue", file=sys.stderr)

@@ -48,7 +48,7 @@ def main() -> int:
         write = WriteWav(args.sample_rate, args.stream)
         done = run_jobs(write, jobs, args.dst_root, args.num_workers, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     except KeyboardInterrupt:
         print("interrupted; run the command again to continue", file=sys.stderr)

@@ -55,16 +55,18 @@ def main() -> int:
         done = run_jobs(write, plan.jobs, args.out, args.num_workers, args.overwrite, args.part)
         count = frames.write_list(plan, file, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the command again to continue", file=sys.stderr)
         return 130
     if unlisted := frames.jobs_without_class(plan):
         first = unlisted[0].source
-        print(f"not listed: {len(unlisted)} videos outside of the class folders, such as {first}")
+        log.show(
+            f"not listed: {len(unlisted)} videos outside of the class folders, such as {first}"
+        )
     result = f"{count} folders" if count else "not written, there are no frames to list"
-    print(f"{file}: {result}")
+    log.show(f"{file}: {result}")
     return print_outcome(done, args.out)
 
 

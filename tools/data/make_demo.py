@@ -34,14 +34,14 @@ def main() -> int:
         made = make_demo_set(args.out, DemoPlan(args.seed, args.clips), args.workers)
         made_example = write_example(args.example, args.seed)
     except (OSError, ValueError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 1
     files = list(args.out.rglob("*.mp4"))
     megabytes = sum(file.stat().st_size for file in files) / 2**20
     num_classes = sum(map(len, CLASSES.values()))
     state = "made" if made else "already there"
-    print(f"{args.out}: {len(files)} clips, {num_classes} classes, {megabytes:.1f} MB, {state}")
-    print(f"{args.example}: {'made' if made_example else 'already there'}")
+    log.show(f"{args.out}: {len(files)} clips, {num_classes} classes, {megabytes:.1f} MB, {state}")
+    log.show(f"{args.example}: {'made' if made_example else 'already there'}")
     return 0
 
 

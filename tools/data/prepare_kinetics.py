@@ -58,7 +58,7 @@ def main() -> int:
             )
         write_prepared(prepared, args.out, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 2
     return print_prepared(prepared, args.out)
 

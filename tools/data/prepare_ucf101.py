@@ -52,7 +52,7 @@ def main() -> int:
         prepared = prepare(*folders, args.splits, args.workers, options)
         write_prepared(prepared, args.out, args.overwrite)
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 2
     return print_prepared(prepared, args.out)
 

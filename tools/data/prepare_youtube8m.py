@@ -64,8 +64,9 @@ def main() -> int:
     try:
         problems = run(args)
     except (ValueError, OSError) as error:
-        problems = [log.error_text(error)]
-    print("".join(f"error: {text}\n" for text in problems), end="", file=sys.stderr)
+        problems = [error]
+    for problem in problems:
+        log.show_error(problem)
     return 1 if problems else 0
 
 

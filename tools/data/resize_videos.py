@@ -53,9 +53,9 @@ def main() -> int:
         done = run_jobs(write, jobs, args.out, args.num_workers, args.overwrite, args.part)
         if rows:
             file, count = resize.write_list(jobs, rows, args.out / args.videos.name)
-            print(f"{file}: {count} of {len(rows)} lines")
+            log.show(f"{file}: {count} of {len(rows)} lines")
     except (ValueError, OSError) as error:
-        print(f"error: {log.error_text(error)}", file=sys.stderr)
+        log.show_error(error)
         return 2
     except KeyboardInterrupt:
         print("interrupted; run the command again to continue", file=sys.stderr)

@@ -7,13 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from multiprocessing import shared_memory
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from paddlevideo.data import shared_blocks
 from paddlevideo.data.failures import FailureCount, TooManyFailures, refuse
 from paddlevideo.data.loader import (
     REPLACEMENTS,
@@ -285,24 +284,16 @@ def test_starts_workers_while_a_decoder_waits_for_the_garbage_collector(root, tm
     assert done.stdout == "1 batch\n", done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm on this system")
-def test_frees_shared_memory_of_an_unfinished_epoch(monkeypatch):
-    """Names with a prefix tell the blocks of this loader from those of other processes."""
-    prefix, real, read = f"test_{os.getpid()}_", shared_memory.SharedMemory, []
-
-    def named(name=None, create=False, size=0):
-        if not create:
-            read.append(name)
-        return real(name or prefix + os.urandom(8).hex(), create, size)
-
-    monkeypatch.setattr(shared_memory, "SharedMemory", named)  # before the workers are forked
+def test_frees_shared_memory_of_an_unfinished_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_blocks, "SHARED_MEMORY", tmp_path)
     loader = Loader(dataset([f"v{i}" for i in range(20)]), EvalOrder(20, 1), 2)
     batches = loader.epoch(0)
     next(batches)
+    (folder,) = tmp_path.iterdir()
     batches.close()
+    assert os.listdir(folder) == [shared_blocks.OWNER], "every block is freed, not only the folder"
     loader.close()
-    assert read and all(name.startswith(prefix) for name in read)
-    assert [name for name in os.listdir("/dev/shm") if name.startswith(prefix)] == []
+    assert os.listdir(tmp_path) == []
 
 
 def test_reduces_prefetch_to_the_shared_memory(tmp_path, monkeypatch):
@@ -352,3 +343,42 @@ def test_ends_all_workers_if_one_is_killed(victim):
     while any(running(worker.pid) for worker in workers) and time.time() < deadline:
         time.sleep(0.02)
     assert not [worker.pid for worker in workers if running(worker.pid)]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_workers_leave_stop_signals_to_the_main_process(name):
+    loader = Loader(dataset([f"v{i}" for i in range(40)]), EvalOrder(40, 1), 2, prefetch=1)
+    batches = loader.epoch(0)
+    count = len([next(batches)])
+    try:
+        for worker in loader._pool._processes.values():
+            os.kill(worker.pid, getattr(signal, name))
+        assert count + len(list(batches)) == 40
+    finally:
+        loader.close()
+
+
+ORPHANS = """
+import os, signal, sys
+from paddlevideo.data.loader import Loader
+from paddlevideo.data.orders import EvalOrder
+from tests.parts.data.test_loader import dataset
+
+loader = Loader(dataset([f"v{i}" for i in range(40)]), EvalOrder(40, 1), 2)
+batches = loader.epoch(0)
+next(batches)
+print(*(worker.pid for worker in loader._pool._processes.values()), flush=True)
+os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
+def test_workers_end_with_a_killed_main_process(root, name):
+    command = [sys.executable, "-c", ORPHANS, name]
+    done = subprocess.run(command, cwd=root, timeout=120, capture_output=True, text=True)
+    assert done.returncode == -getattr(signal, name)
+    workers = [int(word) for word in done.stdout.split()]
+    deadline = time.time() + 20  # they look once a second
+    while any(map(running, workers)) and time.time() < deadline:
+        time.sleep(0.02)
+    assert len(workers) == 2 and not any(map(running, workers))

@@ -6,15 +6,44 @@ import signal
 import pytest
 
 from paddlevideo import dist
+from paddlevideo.engine import stop as stop_module
 from paddlevideo.engine.stop import StopSignal
 
 
-def test_one_process_stops_at_the_next_boundary():
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_one_process_stops_at_the_next_boundary(number):
+    before = signal.getsignal(number)
     with StopSignal(interval=10) as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert not stop.agreed(3, at_boundary=False)
         assert stop.agreed(4, at_boundary=True) and stop.seen
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_keeps_a_run_going(request):
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignal(interval=1) as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.agreed(0, at_boundary=True)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_a_closed_terminal_sends_the_signal_more_than_once():
+    with StopSignal(interval=1) as stop:
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert stop.agreed(0, at_boundary=True)
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_the_end_of_the_launcher_stops_its_ranks(monkeypatch, launched):
+    if launched:
+        monkeypatch.setenv(stop_module.LAUNCHED, "log/backup_env.0.json")
+    stop = StopSignal(interval=1)
+    assert not stop.agreed(0, at_boundary=True)
+    monkeypatch.setattr(os, "getppid", lambda: 1)  # the parent has ended
+    assert stop.agreed(1, at_boundary=True) == launched
 
 
 @pytest.mark.parametrize("asked_here", [True, False])
