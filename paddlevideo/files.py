@@ -1,7 +1,9 @@
 """Complete files: written under a temporary name, then moved to their own."""
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,18 @@ def check_writable(path: str | Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse a FIFO, a device or a socket, which may have no end; a folder fails when it is opened.
+
+    Raises:
+        OSError: `path` is one of these, or there is no such file.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise OSError(errno.EINVAL, f"{kind}, expected a regular file", str(path))
 
 
 def _temporary_name(path: Path) -> Path:

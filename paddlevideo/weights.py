@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
+from paddlevideo.bounded_pickle import kind_of
 from paddlevideo.files import atomic_write
 from paddlevideo.safe_pickle import WeightsError, damage, read_pickle, reading, unwrap
 from paddlevideo.sample import Arrays
@@ -65,11 +66,12 @@ def read_arrays(path: str | Path) -> Arrays:
             return _named_arrays(content)
     with reading(path):
         try:
-            return {name: _tensor(view) for name, view in deserialize(path.read_bytes())}
+            return {name: _tensor(view) for name, view in deserialize(_safetensors(path))}
         except SafetensorError as error:
             raise WeightsError(damage(error)) from error
 
 
+MAX_HEADER = 8 << 20
 _SAFETENSORS_DTYPES = {
     "F64": "f8",
     "F32": "f4",
@@ -87,6 +89,15 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+def _safetensors(path: Path) -> bytes:
+    """The content of a file, after a look at its header: JSON with some 100 bytes per tensor."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if int.from_bytes(start, "little") > MAX_HEADER:
+            raise ValueError(f"a header of more than {MAX_HEADER} bytes")
+        return start + file.read()
+
+
 def _tensor(view) -> np.ndarray:
     dtype = _SAFETENSORS_DTYPES.get(view["dtype"])
     if dtype is None:
@@ -98,7 +109,7 @@ def _tensor(view) -> np.ndarray:
 def _named_arrays(content) -> Arrays:
     if not isinstance(content, dict):
         is_array = isinstance(unwrap(content), np.ndarray)
-        found = "one array" if is_array else f"a {type(content).__name__}"
+        found = "one array" if is_array else f"a {kind_of(content)}"
         raise WeightsError(f"it holds {found}, expected a dict of arrays")
     arrays = {}
     for name, value in content.items():
@@ -112,7 +123,8 @@ def _named_arrays(content) -> Arrays:
         if isinstance(value, (bool, int, float)):
             value = np.asarray(value)
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise WeightsError(f"{name!r} is a {type(value).__name__}, expected an array")
+            kind = kind_of(value)
+            raise WeightsError(f"{str(name)[:80]!r} is a {kind}, expected an array")
         arrays[str(name)] = value
     return arrays
 

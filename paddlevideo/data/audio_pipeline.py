@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from paddlevideo.array_files import ArrayFileError, is_archive, open_npy
 from paddlevideo.config.registry import register
 from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.media.containers import (
@@ -253,16 +254,17 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
         DecodeError: the file is not a NumPy array, is truncated, or has another shape.
     """
     try:
-        feature = np.load(path, mmap_mode="r", allow_pickle=False)
+        feature = open_npy(path)
     except FileNotFoundError as error:
         raise NoAudioError("no such feature file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DecodeError(
-            f"not a NumPy feature, or truncated ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(feature, np.ndarray):
-        given = "an archive of arrays"
-    elif feature.ndim != 2 or feature.dtype.kind != "f" or feature.shape[1] != num_mels:
+    except ArrayFileError as error:
+        expected = f"expected float [time steps, {num_mels}]"
+        if is_archive(path):
+            raise DecodeError(f"the feature is an archive of arrays, {expected}") from error
+        raise DecodeError(f"not a NumPy feature, or truncated ({error})") from error
+    except OSError as error:
+        raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+    if feature.ndim != 2 or feature.dtype.kind != "f" or feature.shape[1] != num_mels:
         given = f"{feature.dtype} {list(feature.shape)}"
     else:
         given = ""

@@ -23,6 +23,7 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 from paddle.regularizer import L2Decay
 
+from paddlevideo.array_files import open_npy
 from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.vlad import CONVENTIONS, Stream, sigmoid
@@ -261,7 +262,7 @@ def _whitening_factors(whitening: str | None, size: int) -> np.ndarray:
     if whitening is None:
         return np.ones(size, np.float32)
     try:
-        values = EIGEN_PARAM if whitening == "youtube8m" else np.load(whitening, allow_pickle=False)
+        values = EIGEN_PARAM if whitening == "youtube8m" else open_npy(whitening)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"NeXtVLAD: whitening {whitening} is neither youtube8m nor a .npy file: {error}"

@@ -190,6 +190,12 @@ def test_rejects_damaged_files_and_other_formats(tmp_path, suffix):
         assert "not a file of arrays, or damaged" in rejection(path)
 
 
+def test_rejects_a_long_header(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", 50 << 20) + b"{" + b" " * 100)
+    assert "damaged (ValueError: a header of more than 8388608 bytes)" in rejection(path)
+
+
 def test_a_missing_file_lists_other_weight_files(tmp_path):
     assert rejection(tmp_path / "no" / "a.pdparams") == "there is no such file"
     assert rejection(tmp_path / "a.pdparams") == "there is no such file"

@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = "config dist files html_page log paddle_internals processes safe_pickle sample weights"
+BASE = (
+    "array_files bounded_pickle config dist files html_page log paddle_internals processes "
+    "safe_pickle sample weights"
+)
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 
 
