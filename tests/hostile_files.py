@@ -157,3 +157,34 @@ def _claiming(content: bytes) -> bytes:
 def _two_of_a_name() -> bytes:
     content = archive({"id.npy": npy("(0,)"), "ie.npy": npy("(0,)")}, zipfile.ZIP_STORED)
     return content.replace(b"ie.npy", b"id.npy")
+
+
+# --- YAML -----------------------------------------------------------------------------------------
+
+
+def yamls() -> dict[str, tuple[str, str]]:
+    """(text, a part of the message about it) by what the text does."""
+    many = "more than 100000 values"
+    lines = ["a0: &a0 {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1, k9: 1}"]
+    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    lists = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lists += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    return {
+        "merge keys that multiply": ("\n".join(lines), many),
+        "one long merge": (f"a: &a {{{'k: 1, ' * 500}}}\nb: {{<<: [{'*a, ' * 500}]}}", many),
+        "aliases that multiply": ("\n".join(lists), many),
+        "aliases as keys": ("a: &a [x, x]\nb: &b [*a, *a]\n? *b\n: 1", "cannot be a key"),
+        "a merge of itself": ("a: &a {<<: *a}", "nested too deep, or an alias"),
+        "a loop of anchors": ("a: &a [&b [*a], *b]", "nested too deep, or an alias"),
+        "a number in base 60": ("a: " + "1" + ":1" * 450_000, "a number of 900001 characters"),
+        "a float in base 60": ("a: 1" + ":1" * 600 + ".5", "a number of 1203 characters"),
+        "a number by its tag": ("a: !!int '1" + ":1" * 4000 + "'", "a number of 8001 characters"),
+        "a date by its tag": ("a: !!timestamp '" + "1" * 1900 + "'", "a number of 1900 characters"),
+        "many digits": ("a: " + "9" * 900_000, "a number of 900000 characters"),
+        "digits and letters": ("a: 0x" + "f" * 70_000, "a value of 70002 characters"),
+        "a long text": ("a: " + "word " * 100_000, "a value of 499999 characters"),
+        "deep lists": ("a: " + "[" * 100_000, "nested too deep"),
+        "deep maps": ("a: " + "{a: " * 20_000, "nested too deep"),
+        "deep indentation": ("\n".join(f"{' ' * n}a:" for n in range(400)), "nested too deep"),
+        "many values": ("a: [" + "1," * 110_000 + "]", many),
+    }
