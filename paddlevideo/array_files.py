@@ -102,6 +102,27 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
         raise ArrayFileError(_reason(error)) from error
 
 
+def wrong_value(array: np.ndarray, most: float) -> str:
+    """The first value that is not finite or larger than `most`, with its position; "" if none is.
+
+    It reads the array twice and copies nothing, unless there is such a value.
+    """
+    if array.dtype.kind not in "fc" or not array.size:
+        return ""
+    # Comparisons with NaN are false. Half precision cannot hold `most`, so the limits are floats.
+    parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+    if all(float(part.min()) >= -most and float(part.max()) <= most for part in parts):
+        return ""
+    with np.errstate(all="ignore"):
+        position = np.argwhere(~(np.abs(array.astype(_wide(array))) <= most))[0].tolist()
+    value = array[tuple(position)]
+    return f"{value:g} at {position}"
+
+
+def _wide(array: np.ndarray) -> type:
+    return np.complex128 if array.dtype.kind == "c" else np.float64
+
+
 def is_archive(path: str | Path) -> bool:
     """Whether the file starts as a zip archive, such as `.npz`, does."""
     with Path(path).open("rb") as file:

@@ -2,10 +2,13 @@
 
 import contextlib
 import errno
+import json
+import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -61,6 +64,22 @@ def check_writable(path: str | Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: NaN and infinity become null."""
+    try:
+        return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(content), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_regular(path: str | Path) -> None:

@@ -6,6 +6,7 @@ and written too. Every name of the file and of the model appears in an `Account`
 
 import pickle
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
+from paddlevideo.array_files import wrong_value
 from paddlevideo.bounded_pickle import kind_of
 from paddlevideo.files import atomic_write
 from paddlevideo.safe_pickle import WeightsError, damage, read_pickle, reading, unwrap
@@ -23,6 +25,7 @@ from paddlevideo.sample import Arrays
 __all__ = [
     "Account",
     "WeightsError",
+    "check_values",
     "checksum",
     "load_into",
     "read_arrays",
@@ -129,6 +132,10 @@ def _named_arrays(content) -> Arrays:
     return arrays
 
 
+LARGEST = sys.float_info.max
+MAX_WEIGHT = 1e15  # of trained weights, statistics and optimizer states
+
+
 # --- a file and a model ---------------------------------------------------------------------------
 
 
@@ -180,7 +187,7 @@ def load_into(
         excuse_unused: regular expression of arrays that the layer may lack. "" excuses none.
 
     Raises:
-        WeightsError: listing all differences.
+        WeightsError: listing all differences, or the tensors with NaN or infinity.
     """
     tensors = layer.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -205,10 +212,42 @@ def load_into(
     if errors or not fitting:
         advice = "These weights belong to another model; check MODEL in the config, or the file"
         raise WeightsError(f"{account}. {advice}")
+    check_values({name: arrays[name] for name in account.loaded}, source, LARGEST)
     for name in account.loaded:
         dtype = str(tensors[name].dtype).rsplit(".", 1)[-1]
         tensors[name].set_value(_as_dtype(np.asarray(arrays[name]), dtype))
     return account
+
+
+def check_values(arrays: Mapping[str, np.ndarray], source: str, most: float = MAX_WEIGHT) -> None:
+    """Check that all numbers are finite and of a possible size.
+
+    A network may hide NaN: ReLU turns it into 0 on a CPU.
+
+    Args:
+        most: the largest possible value.
+
+    Raises:
+        WeightsError: naming the first tensors with other values, and where these are.
+    """
+    wrong = {name: wrong_value(_floats(array), most) for name, array in arrays.items()}
+    listed = [f"{name[:80]} is {text}" for name, text in wrong.items() if text]
+    if listed:
+        limit = "" if most == LARGEST else f" or above {most:g}"
+        raise WeightsError(
+            f"{source}: {len(listed)} tensors have values that are not finite{limit}: "
+            f"{_shortened(listed)}. Use an earlier checkpoint"
+        )
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """The array, with the bits of bfloat16 as float32."""
+    array = np.asarray(array)
+    return _from_bfloat16(array) if array.dtype == np.uint16 else array
+
+
+def _from_bfloat16(array: np.ndarray) -> np.ndarray:
+    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 def _excused(name: str, pattern: str) -> bool:
@@ -223,7 +262,7 @@ def _as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
     if array.dtype == np.uint16:
         if dtype == "bfloat16":
             return array
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = _from_bfloat16(array)
     if dtype != "bfloat16":
         return array.astype(dtype, copy=False)
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32).reshape(array.shape)

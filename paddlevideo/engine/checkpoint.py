@@ -22,11 +22,19 @@ import numpy as np
 import paddle
 
 from paddlevideo import dist
+from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
-from paddlevideo.weights import WeightsError, load_into, read_arrays, state_arrays, write_arrays
+from paddlevideo.weights import (
+    WeightsError,
+    check_values,
+    load_into,
+    read_arrays,
+    state_arrays,
+    write_arrays,
+)
 
 CLASS_NAMES = "class_names@@"
 _PROGRESS = "progress@@"
@@ -91,19 +99,29 @@ class TrainState:
         return arrays
 
     def save_pair(self, stem: Path) -> None:
-        """Write `<stem>.pdparams`, `<stem>.pdopt`; for a distillation, also the student."""
-        write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
+        """Write `<stem>.pdparams`, `<stem>.pdopt`; for a distillation, also the student.
+
+        Raises:
+            NotFinite: a tensor is not finite; no file is written.
+        """
+        model, optimizer = self.model_arrays(), self.optimizer_arrays()
+        check_finite({**model, **optimizer}, stem.name)
+        write_arrays(stem.with_name(stem.name + ".pdparams"), model)
         if self.model.evaluated is not self.model:  # a distillation: the student as a plain model
             student = self._with_class_names(state_arrays(self.model.evaluated))
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
-        write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
+        write_arrays(stem.with_name(stem.name + ".pdopt"), optimizer)
 
     def save(self, path: Path) -> None:
         """Write the state as one file from rank 0.
 
         Other ranks contribute their batch statistics and sums of log values.
+
+        Raises:
+            NotFinite: on every rank whose tensors are not finite; an earlier file is kept.
         """
         own = _buffers(self.model)
+        check_finite(state_arrays(self.model), path.name)
         averages = {f"ema/{k}": v for k, v in ema.arrays_of(self.average or {}).items() if k in own}
         statistics = dist.gather({**own, **averages, _SUMS: _to_bytes(self.progress.sums)})
         if not dist.is_main():
@@ -122,6 +140,7 @@ class TrainState:
             WeightsError: the file does not fit this run; the message says why.
         """
         arrays = read_arrays(path)
+        check_values(arrays, str(path))
         own_prefix = f"rank{dist.rank()}"
         part: dict[str, Arrays] = {k: {} for k in ("model", "optimizer", "ema", own_prefix)}
         for name, array in arrays.items():
@@ -154,7 +173,9 @@ class TrainState:
             WeightsError: a file is missing, does not fit, or was not written by this project.
         """
         path = stem.with_name(stem.name + ".pdopt")
-        self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
+        optimizer = read_arrays(path)
+        check_values(optimizer, str(path))
+        self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), optimizer, path)
         if self.average is not None:  # the files hold no average: start one from these weights
             self.average = ema.start(self.model)
 
@@ -187,7 +208,8 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
     """Read (arrays, class names or None) of a weight file, or of the model in a `.pdstate`.
 
     Raises:
-        WeightsError: no such file, damaged, or the state of an optimizer.
+        WeightsError: no such file, damaged, the state of an optimizer, or with values that are not
+            finite or too large.
     """
     arrays = read_arrays(path)
     if Path(path).suffix == ".pdstate":
@@ -197,6 +219,7 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
             f"{path}: the state of an optimizer, not a model; give the .pdparams file next to it"
         )
     names = arrays.pop(CLASS_NAMES, None)
+    check_values(arrays, str(path))
     return arrays, None if names is None else _from_bytes(names)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.array_files import ArrayFileError, read_npz
-from paddlevideo.files import atomic_write, check_regular
+from paddlevideo.files import atomic_write, check_regular, json_text
 from paddlevideo.metrics.fusion import FusionError, Scores
 from paddlevideo.safe_pickle import read_pickle, unwrap
 
@@ -66,7 +66,7 @@ def write_scores(
                 np.savez(file, **_score_arrays(results, num_scores, multi_label))
         else:
             content = {"numbers": numbers, "class_names": class_names, "results": results}
-            text = json.dumps(content, ensure_ascii=False, indent=1)
+            text = json_text(content, indent=1)
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -121,10 +121,10 @@ def prediction_file(path: str | Path) -> Iterator[Callable[[Mapping[str, Any]], 
         def write(prediction: Mapping[str, Any]) -> None:
             nonlocal count
             if suffix == ".jsonl":
-                file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
+                file.write(json_text(prediction) + "\n")
             elif suffix == ".json":
                 file.write(",\n" if count else "[\n")
-                file.write(json.dumps(prediction, ensure_ascii=False, indent=1))
+                file.write(json_text(prediction, indent=1))
             elif "error" not in prediction:
                 table.writerow(_csv_row(prediction))
             count += 1

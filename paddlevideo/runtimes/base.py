@@ -136,8 +136,30 @@ class Backend:
 
         Raises:
             BackendError: an input is missing, or has another type or shape.
+            NotFiniteError: the logits are NaN or infinite.
         """
         raise NotImplementedError(f"{type(self).__name__}.run")
+
+
+class NotFiniteError(BackendError):
+    """Logits that are NaN or infinite."""
+
+
+def finite(logits: np.ndarray, name: str) -> np.ndarray:
+    """The logits, checked.
+
+    Args:
+        name: of the runtime.
+
+    Raises:
+        NotFiniteError: they are not finite.
+    """
+    if np.isfinite(logits).all():
+        return logits
+    raise NotFiniteError(
+        f"{name} returned NaN or infinity: the weights are broken, or an input has values that the "
+        "model cannot take"
+    )
 
 
 def check_inputs(arrays: Arrays, inputs: Mapping[str, InputSpec]) -> None:

@@ -8,7 +8,7 @@ import paddle
 from paddlevideo import paddle_internals
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Backend, Options, check_inputs
+from paddlevideo.runtimes.base import Backend, Options, check_inputs, finite
 from paddlevideo.runtimes.paddle_inference import num_gpus
 from paddlevideo.sample import Arrays
 
@@ -40,4 +40,4 @@ class EagerBackend(Backend):
         with threads, paddle.no_grad(), onednn.use(self._onednn), autocast:
             inputs = {name: paddle.to_tensor(arrays[name]) for name in self.inputs}
             logits = self._model.predictions(self._model(inputs))
-            return logits.astype("float32").numpy()
+            return finite(logits.astype("float32").numpy(), self.name)

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs, reason
+from paddlevideo.runtimes.base import (
+    Backend,
+    BackendError,
+    Options,
+    Program,
+    check_inputs,
+    finite,
+    reason,
+)
 from paddlevideo.sample import Arrays, InputSpec
 
 # ONNX Runtime does not report the number of GPUs. Any number is tried; the session then shows
@@ -60,7 +68,7 @@ class OnnxRuntimeBackend(Backend):
     def run(self, arrays: Arrays) -> np.ndarray:
         check_inputs(arrays, self.inputs)
         outputs = self._session.run(None, {name: arrays[name] for name in self.inputs})
-        return np.asarray(outputs[0])
+        return finite(np.asarray(outputs[0]), self.name)
 
 
 def _input_spec(port: Any) -> InputSpec:

@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs, reason
+from paddlevideo.runtimes.base import (
+    Backend,
+    BackendError,
+    Options,
+    Program,
+    check_inputs,
+    finite,
+    reason,
+)
 from paddlevideo.sample import Arrays, InputSpec
 
 
@@ -39,7 +47,8 @@ class OpenVINOBackend(Backend):
 
     def run(self, arrays: Arrays) -> np.ndarray:
         check_inputs(arrays, self.inputs)
-        return np.array(self._compiled({name: arrays[name] for name in self.inputs})[0])
+        outputs = self._compiled({name: arrays[name] for name in self.inputs})
+        return finite(np.array(outputs[0]), self.name)
 
 
 def _read(core: Any, program: Program) -> Any:

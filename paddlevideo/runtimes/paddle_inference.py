@@ -7,7 +7,7 @@ import paddle
 from paddle import inference
 
 from paddlevideo import paddle_internals
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs
+from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, check_inputs, finite
 from paddlevideo.sample import Arrays, InputSpec
 
 # The first byte of a program. Paddle crashes on a file that is something else.
@@ -71,7 +71,7 @@ class PaddleBackend(Backend):
         with paddle_internals.keep_num_threads():
             self._predictor.run()
         output = self._predictor.get_output_names()[0]
-        return self._predictor.get_output_handle(output).copy_to_cpu()
+        return finite(self._predictor.get_output_handle(output).copy_to_cpu(), self.name)
 
 
 def num_gpus() -> int:
