@@ -61,6 +61,10 @@ class Progress:
     seconds: float = 0.0
 
 
+_NEEDED = {"scaler", "fingerprint"}
+_PROGRESS_KEYS = {*Progress.__dataclass_fields__, *_NEEDED}
+
+
 @dataclass
 class TrainState:
     """What changes while a run goes on, and how it is written and read.
@@ -158,7 +162,7 @@ class TrainState:
             self.average = ema.restored(self.model, part["ema"])
         own = part[own_prefix]
         if own:
-            self.progress.sums = _from_bytes(own.pop(_SUMS))
+            self.progress.sums = _from_bytes(own.pop(_SUMS), f"{path}: {_SUMS}")
         tensors = self.model.state_dict()
         for name, array in own.items():
             if name.startswith("ema/"):
@@ -185,7 +189,9 @@ class TrainState:
                 f"{path}: an optimizer file of another program, whose names depend on the process "
                 "that wrote it; start from the weights alone: -w <the .pdparams file>"
             )
-        progress = _from_bytes(optimizer.pop(_PROGRESS))
+        progress = _from_bytes(optimizer.pop(_PROGRESS), f"{path}: {_PROGRESS}")
+        if not isinstance(progress, dict) or not _NEEDED <= progress.keys() <= _PROGRESS_KEYS:
+            raise WeightsError(f"{path}: {_PROGRESS} is not the progress of a run; use -w")
         fingerprint = progress.pop("fingerprint")
         if fingerprint != self.fingerprint:
             raise WeightsError(
@@ -220,7 +226,14 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
         )
     names = arrays.pop(CLASS_NAMES, None)
     check_values(arrays, str(path))
-    return arrays, None if names is None else _from_bytes(names)
+    return arrays, None if names is None else _class_names(path, names)
+
+
+def _class_names(path: str | Path, array: np.ndarray) -> list[str]:
+    names = _from_bytes(array, f"{path}: {CLASS_NAMES}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsError(f"{path}: {CLASS_NAMES} is not a list of names; save the weights again")
+    return names
 
 
 def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
@@ -281,5 +294,17 @@ def _to_bytes(value) -> np.ndarray:
     return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
 
 
-def _from_bytes(array: np.ndarray):
-    return json.loads(array.tobytes().decode())
+def _from_bytes(array: np.ndarray, source: str):
+    """The value that `_to_bytes` stored.
+
+    Raises:
+        WeightsError: naming `source`; it holds something else.
+    """
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise WeightsError(f"{source} is {array.dtype} {list(array.shape)}, expected bytes of JSON")
+    try:
+        return json.loads(array.tobytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{source} is not JSON ({str(error)[:80]}); the file is damaged"
+        ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.array_files import read_npz
+from paddlevideo.array_files import read_npz, wrong_value
 from paddlevideo.files import atomic_write
 from paddlevideo.sample import DecodeError
 
@@ -19,6 +19,7 @@ LIMIT = 2.0  # values are clipped at this distance from the mean (standard devia
 LEVELS = 255 / (2 * LIMIT)
 EPSILON = 1e-4  # added to each std, as in the official features of YouTube-8M
 VERSION = 1
+MAX_FEATURE = 1e9  # features of a network have values of ones or tens
 DAMAGED_FILE = (ValueError, TypeError, LookupError, OverflowError)
 
 
@@ -87,8 +88,12 @@ class Codec:
                 f"mean, components and scale have shapes {shapes}; "
                 "expected [D], [D, d] or none, and [d]"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
-            raise ValueError("mean or scale holds values that are not finite")
+        for name in ("mean", "components", "scale"):
+            array = getattr(self, name)
+            wrong = "" if array is None else wrong_value(array, MAX_FEATURE)
+            if wrong:
+                reason = f"values that are not finite or above {MAX_FEATURE:g}: {wrong}"
+                raise ValueError(f"{name} holds {reason}")
         if self.scale.min(initial=1) <= 0:
             raise ValueError("scale holds a standard deviation of 0 or less")
 

@@ -29,6 +29,7 @@ from paddlevideo.safe_pickle import read_pickle, unwrap
 
 SCORE_SUFFIXES = (".json", ".npz")
 PREDICTION_SUFFIXES = (".json", ".jsonl", ".csv")
+MAX_SCORE = 1e15
 MAX_CONTAINERS, BYTES_PER_CONTAINER = 1_000_000, 16  # lists and dicts in a JSON file
 EXPECTED = (
     "a file that main.py --test --out or tools/predict.py --save_json wrote, "
@@ -326,7 +327,7 @@ def _is_number(value: Any) -> bool:
 
 def _check_values(path: Path, scores: Scores) -> None:
     """Check that scores are finite; only a video with an id may be all NaN: it failed."""
-    wrong = ~np.isfinite(scores.values)
+    wrong = ~(np.abs(scores.values) <= MAX_SCORE)  # also NaN
     if scores.ids is not None:
         wrong &= ~np.isnan(scores.values).all(axis=1, keepdims=True)
     if wrong.any():
@@ -334,7 +335,8 @@ def _check_values(path: Path, scores: Scores) -> None:
         name = f"row {row}" if scores.ids is None else repr(scores.ids[row])
         value = scores.values[row, class_id]
         raise FusionError(
-            f"{path}: the score of class {class_id} of {name} is {value}, expected a finite number"
+            f"{path}: the score of class {class_id} of {name} is {value}, expected a finite number "
+            f"of at most {MAX_SCORE:g}"
         )
 
 

@@ -1,18 +1,22 @@
 """`.npy` and `.npz` files: read completely, or refused if damaged or much larger than the file."""
 
 import os
+import pickle
 import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from paddlevideo.array_files import ArrayFileError, is_archive, open_npy, read_npz
+from paddlevideo.array_files import ArrayFileError, is_archive, open_npy, read_npz, wrong_value
 from paddlevideo.data.audio_pipeline import read_feature
-from paddlevideo.features.codec import read_codecs
+from paddlevideo.features.codec import Codec, read_codecs
+from paddlevideo.metrics.fusion import FusionError
 from paddlevideo.metrics.score_files import read_scores
 from paddlevideo.models.convert.files import read_weights
+from paddlevideo.models.nextvlad import NeXtVLAD
 from paddlevideo.sample import DecodeError
+from paddlevideo.weights import WeightsError
 from tests.hostile_files import archive, npy, npys, npzs
 
 NPYS, NPZS = npys(), npzs()
@@ -149,3 +153,58 @@ def test_an_encrypted_archive_is_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(content[: at + 8] + b"\x01\x00" + content[at + 10 :])
     with pytest.raises(ArrayFileError, match="RuntimeError"):
         read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "c8", "c16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_finds_values_that_are_not_finite(dtype, value):
+    array = np.ones((3, 4), dtype)
+    assert wrong_value(array, 1e15) == ""
+    array[2, 1] = value
+    assert wrong_value(array, 1e15).endswith(" at [2, 1]")
+
+
+def test_finds_values_that_are_too_large():
+    assert wrong_value(np.array([1.0, -11.0, 12.0]), 10) == "-11 at [1]"
+    assert wrong_value(np.array([10.0, -10.0]), 10) == ""
+    for array in (np.array([2**62]), np.zeros(0), np.array(["text"]), np.array([True])):
+        assert wrong_value(array, 1) == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e29])
+def test_readers_reject_such_values(tmp_path, value):
+    array = np.zeros((4, 80), np.float32)
+    array[1, 79] = value
+    np.save(tmp_path / "a.npy", array)
+    message = r"feature has values that are not finite or above 1e\+09: .* at \[1, 79\]"
+    with pytest.raises(DecodeError, match=message):
+        read_feature(str(tmp_path / "a.npy"), 80)
+    np.savez(tmp_path / "a.npz", w=array)
+    with pytest.raises(WeightsError, match=r"a\.npz: 1 tensors .* w is .* at \[1, 79\]"):
+        read_weights(tmp_path / "a.npz")
+    ids, label = np.array(list("abcd")), np.zeros(4, np.int64)
+    np.savez(tmp_path / "s.npz", id=ids, label=label, scores=array)
+    with pytest.raises(
+        FusionError, match=r"s\.npz: the score of class 79 of 'b' is .*, expected a"
+    ):
+        read_scores(tmp_path / "s.npz")
+    (tmp_path / "s.pkl").write_bytes(pickle.dumps(list(array)))
+    with pytest.raises(FusionError, match=r"s\.pkl: the score of class 79 of row 1 is"):
+        read_scores(tmp_path / "s.pkl")
+    np.save(tmp_path / "whitening.npy", array[1])
+    with pytest.raises(ValueError, match=r"whitening.npy is .* at \[79\], expected at most"):
+        NeXtVLAD(4, 2, 2, 2, 2, 80, 80, whitening=str(tmp_path / "whitening.npy"))
+
+
+@pytest.mark.parametrize("name", ["mean", "components", "scale"])
+@pytest.mark.parametrize("value", [np.nan, 1e29])
+def test_codecs_reject_such_values(name, value):
+    parts = {"mean": np.zeros(3), "components": np.ones((3, 2)), "scale": np.ones(2)}
+    parts[name].flat[1] = value
+    with pytest.raises(ValueError, match=f"{name} holds values that are not finite or above"):
+        Codec(**parts)
+
+
+def test_large_features_are_read(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((4, 80), -1e6, np.float32))
+    assert read_feature(str(tmp_path / "a.npy"), 80).min() == -1e6

@@ -8,7 +8,7 @@ from paddlevideo.models.convert.torch_file import SUFFIXES as TORCH
 from paddlevideo.models.convert.torch_file import read_torch
 from paddlevideo.safe_pickle import reading
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import WeightsError, read_arrays
+from paddlevideo.weights import WeightsError, check_values, read_arrays
 
 
 def read_weights(path: str | Path) -> Arrays:
@@ -19,9 +19,15 @@ def read_weights(path: str | Path) -> Arrays:
             TensorFlow checkpoint: its `.index` file, or the prefix of its files.
 
     Raises:
-        WeightsError: the file is missing, damaged, or contains more than arrays.
+        WeightsError: the file is missing, damaged, or contains more than arrays, or values that are
+            not finite or too large.
     """
-    path = Path(path)
+    arrays = _read(Path(path))
+    check_values(arrays, str(path))
+    return arrays
+
+
+def _read(path: Path) -> Arrays:
     if path.suffix == ".index" or path.with_name(path.name + ".index").exists():
         return read_checkpoint(path)
     if path.suffix in TORCH:
