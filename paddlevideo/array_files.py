@@ -110,7 +110,7 @@ def wrong_value(array: np.ndarray, most: float) -> str:
     if array.dtype.kind not in "fc" or not array.size:
         return ""
     # Comparisons with NaN are false. Half precision cannot hold `most`, so the limits are floats.
-    parts = (array.real, array.imag) if array.dtype.kind == "c" else (array,)
+    parts = (np.real(array), np.imag(array)) if array.dtype.kind == "c" else (array,)
     if all(float(part.min()) >= -most and float(part.max()) <= most for part in parts):
         return ""
     with np.errstate(all="ignore"):

@@ -72,6 +72,7 @@ class BoundedUnpickler(pickle._Unpickler):
         size: bytes of the file.
     """
 
+    pop_mark: Any  # () -> the items after the last mark; Python's type stubs lack it
     dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes], size: int):
@@ -98,7 +99,7 @@ class BoundedUnpickler(pickle._Unpickler):
                         f"its {self._size} bytes describe too many small objects, expected arrays"
                     )
                 dispatch[key[0]](self)
-        except pickle._Stop as stop:
+        except pickle._Stop as stop:  # pyright: ignore[reportAttributeAccessIssue]
             _check_depth(stop.value)
             return stop.value
         finally:

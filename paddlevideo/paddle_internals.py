@@ -105,7 +105,8 @@ def squared_norm(tensors: Sequence[paddle.Tensor]) -> paddle.Tensor:
 
     Public operations take five times as long.
     """
-    return paddle.add_n([paddle._C_ops.squared_l2_norm(tensor) for tensor in tensors])
+    norm = paddle._C_ops.squared_l2_norm  # pyright: ignore[reportAttributeAccessIssue]
+    return paddle.add_n([norm(tensor) for tensor in tensors])
 
 
 # --- batch norm -------------------------------------------------------------------------------

@@ -143,12 +143,13 @@ class _PythonLoader(Bounded, yaml.SafeLoader):
 
 _DataLoader: Any = _PythonLoader
 if yaml.__with_libyaml__:
+    from yaml.cyaml import CParser  # pyright: ignore[reportAttributeAccessIssue]
 
-    class _FastLoader(Bounded, Composer, yaml.cyaml.CParser, SafeConstructor, Resolver):
+    class _FastLoader(Bounded, Composer, CParser, SafeConstructor, Resolver):
         """The same with libyaml's parser, ten times as fast; its composer would have no limits."""
 
         def __init__(self, text: str):
-            yaml.cyaml.CParser.__init__(self, text)
+            CParser.__init__(self, text)
             Composer.__init__(self)
             SafeConstructor.__init__(self)
             Resolver.__init__(self)
