@@ -8,15 +8,19 @@ import contextlib
 import errno
 import functools
 import itertools
+import json
 import logging
+import math
 import os
 import platform
 import re
 import shutil
+import stat
 import time
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -100,6 +104,34 @@ def temporary_name(path: Path) -> Path:
 
 def _short(name: str) -> str:
     return os.fsencode(name)[:NAME_BYTES].decode("utf-8", "ignore")
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON that every parser reads: NaN and infinity become null."""
+    try:
+        return json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_without_nan(content), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse a FIFO, a device or a socket, which may have no end; a folder fails when it is opened.
+
+    Raises:
+        OSError: `path` is one of these, or there is no such file.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kind = "a FIFO" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise OSError(errno.EINVAL, f"{kind}, expected a regular file", str(path))
 
 
 # --- what killed writers left ---------------------------------------------------------------------

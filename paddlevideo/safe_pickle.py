@@ -5,23 +5,25 @@ pickled NumPy arrays consist of, and replaces each of them with code of its own.
 """
 
 import contextlib
+import os
 import pickle
 import re
 import struct
 import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from paddlevideo.bounded_pickle import BoundedUnpickler, WeightsError, kind_of
+from paddlevideo.files import check_regular
+
+__all__ = ["SavedArray", "WeightsError", "damage", "read_pickle", "reading", "unwrap"]
+
 SUFFIXES = (".pdparams", ".pdopt", ".pdstate", ".safetensors")  # of weight files
 ARRAY_FILE = "a file of arrays"
-
-
-class WeightsError(ValueError):
-    """A file of arrays that cannot be read, or that does not fit the model."""
+MAX_EMPTY = 1 << 20  # sizes of an array without elements; loops over them have to end
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -34,7 +36,7 @@ def read_pickle(path: str | Path) -> Any:
         WeightsError: the file is missing, damaged, or holds anything else; the message names it.
     """
     with reading(Path(path)), Path(path).open("rb") as file:
-        return _ArrayUnpickler(file, encoding="latin1").load()
+        return _ArrayUnpickler(file, os.fstat(file.fileno()).st_size).load()
 
 
 def unwrap(value: Any) -> Any:
@@ -74,6 +76,7 @@ def reading(
         suffixes: of the files that the message about a missing one lists.
     """
     try:
+        check_regular(path)
         yield
     except FileNotFoundError:
         raise WeightsError(
@@ -89,7 +92,7 @@ def reading(
 
 def damage(error: Exception, expected: str = ARRAY_FILE) -> str:
     """The message about a file whose reader raised `error`."""
-    return f"not {expected}, or damaged ({type(error).__name__}: {error})"
+    return f"not {expected}, or damaged ({type(error).__name__}: {str(error)[:200]})"
 
 
 def _files_in(folder: Path, suffixes: tuple[str, ...], most: int = 8) -> str:
@@ -106,9 +109,20 @@ class SavedArray:
 
     array: np.ndarray | None = None
 
+    def __init__(self, charge: Callable[[int], None]):
+        self._charge: Callable[[int], None] | None = charge
+
     def __setstate__(self, state):
         _, shape, dtype, fortran, data = state
-        self.array = _array(data, dtype, shape, "F" if fortran else "C")
+        self.fill(data, dtype, shape, "F" if fortran else "C")
+
+    def fill(self, data, dtype, shape, order: Literal["C", "F"]) -> None:
+        """Set the array, once, as its pickle describes it."""
+        if self._charge is None or not isinstance(data, (str, bytes, bytearray)):
+            raise WeightsError("it holds an array of objects, expected numbers")
+        self._charge(len(data))
+        self._charge = None  # it would keep the reader in memory, and all that was read
+        self.array = _array(data, dtype, shape, order)
 
 
 class _SavedDType:
@@ -116,26 +130,30 @@ class _SavedDType:
 
     def __init__(self, name: str, *_):
         if not isinstance(name, str) or not re.fullmatch(r"[biufc]\d{1,2}", name):
-            raise WeightsError(f"it holds an array of {name!r}, expected numbers")
+            given = repr(name[:40]) if isinstance(name, str) else f"a {kind_of(name)}"
+            raise WeightsError(f"it holds an array of {given}, expected numbers")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state):  # as numpy.dtype.__reduce__ gives it
-        self.dtype = self.dtype.newbyteorder(state[1])
+        order = state[1]
+        if order not in ("<", ">", "|", "="):
+            raise WeightsError("it holds an array of an unknown byte order")
+        self.dtype = self.dtype.newbyteorder(order)
 
 
 def _array(data, dtype, shape, order: Literal["C", "F"] = "C") -> np.ndarray:
-    if not isinstance(dtype, _SavedDType) or not isinstance(
-        data, (str, bytes, bytearray, memoryview)
-    ):
+    if not isinstance(dtype, _SavedDType):
         raise WeightsError("it holds an array of objects, expected numbers")
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise WeightsError(f"it holds an array of shape {shape!r}")
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape[:64]):
+        raise WeightsError("it holds an array whose shape is not a tuple of sizes")
     raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote bytes as text
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order).copy(order)
+    array = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
+    if not array.size and max(shape) > MAX_EMPTY:
+        raise WeightsError(f"it holds an array of shape {list(shape)} without elements")
+    return array.copy(order)
 
 
-# Python's unpickler, not the one in C: a forged memo index makes the C code allocate all memory.
-class _ArrayUnpickler(pickle._Unpickler):
+class _ArrayUnpickler(BoundedUnpickler):
     """Reads the names that pickled NumPy arrays consist of, and nothing else.
 
     Even NumPy's own constructors never run on data of the file: a forged dtype with object fields
@@ -150,23 +168,23 @@ class _ArrayUnpickler(pickle._Unpickler):
             ("numpy.core.numeric", "_frombuffer"): self._frombuffer,
             ("numpy", "ndarray"): None,  # only an argument of _reconstruct
             ("numpy", "dtype"): self._dtype,
-            ("collections", "OrderedDict"): OrderedDict,
-            ("builtins", "tuple"): tuple,
-            ("__builtin__", "tuple"): tuple,
-            ("_codecs", "encode"): self._encode,
+            ("collections", "OrderedDict"): self.make_dict,
+            ("builtins", "tuple"): self.make_tuple,
+            ("__builtin__", "tuple"): self.make_tuple,
+            ("_codecs", "encode"): self.make_bytes,
             ("builtins", "bytes"): self._no_bytes,
             ("__builtin__", "bytes"): self._no_bytes,
         }
         key = (module.replace("._core", ".core"), name)
         if key not in known:
             raise WeightsError(
-                f"it refers to {module}.{name}, which is not an array: "
+                f"it refers to {module[:80]}.{name[:80]}, which is not an array: "
                 "refused, no code in the file was run"
             )
         return known[key]
 
     def _reconstruct(self, *_):
-        return SavedArray()
+        return SavedArray(self.charge)
 
     def _dtype(self, *args):
         return _SavedDType(*args)
@@ -175,14 +193,9 @@ class _ArrayUnpickler(pickle._Unpickler):
         return self._frombuffer(data, dtype, (), "C")
 
     def _frombuffer(self, data, dtype, shape, order):
-        saved = SavedArray()
-        saved.array = _array(data, dtype, shape, order)
+        saved = SavedArray(self.charge)
+        saved.fill(data, dtype, shape, order)
         return saved
 
     def _no_bytes(self):  # older protocols write an array without elements so
         return b""
-
-    def _encode(self, text, encoding):
-        if encoding != "latin1":
-            raise WeightsError(f"it holds text in {encoding!r}: refused")
-        return text.encode("latin1")

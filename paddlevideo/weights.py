@@ -6,6 +6,7 @@ and written too. Every name of the file and of the model appears in an `Account`
 
 import pickle
 import re
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save as safetensors_bytes
 
+from paddlevideo.array_files import wrong_value
+from paddlevideo.bounded_pickle import kind_of
 from paddlevideo.files import atomic_write
 from paddlevideo.safe_pickle import WeightsError, damage, read_pickle, reading, unwrap
 from paddlevideo.sample import Arrays
@@ -22,6 +25,7 @@ from paddlevideo.sample import Arrays
 __all__ = [
     "Account",
     "WeightsError",
+    "check_values",
     "checksum",
     "load_into",
     "read_arrays",
@@ -65,11 +69,12 @@ def read_arrays(path: str | Path) -> Arrays:
             return _named_arrays(content)
     with reading(path):
         try:
-            return {name: _tensor(view) for name, view in deserialize(path.read_bytes())}
+            return {name: _tensor(view) for name, view in deserialize(_safetensors(path))}
         except SafetensorError as error:
             raise WeightsError(damage(error)) from error
 
 
+MAX_HEADER = 8 << 20
 _SAFETENSORS_DTYPES = {
     "F64": "f8",
     "F32": "f4",
@@ -87,6 +92,15 @@ _SAFETENSORS_DTYPES = {
 }
 
 
+def _safetensors(path: Path) -> bytes:
+    """The content of a file, after a look at its header: JSON with some 100 bytes per tensor."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if int.from_bytes(start, "little") > MAX_HEADER:
+            raise ValueError(f"a header of more than {MAX_HEADER} bytes")
+        return start + file.read()
+
+
 def _tensor(view) -> np.ndarray:
     dtype = _SAFETENSORS_DTYPES.get(view["dtype"])
     if dtype is None:
@@ -98,7 +112,7 @@ def _tensor(view) -> np.ndarray:
 def _named_arrays(content) -> Arrays:
     if not isinstance(content, dict):
         is_array = isinstance(unwrap(content), np.ndarray)
-        found = "one array" if is_array else f"a {type(content).__name__}"
+        found = "one array" if is_array else f"a {kind_of(content)}"
         raise WeightsError(f"it holds {found}, expected a dict of arrays")
     arrays = {}
     for name, value in content.items():
@@ -112,9 +126,14 @@ def _named_arrays(content) -> Arrays:
         if isinstance(value, (bool, int, float)):
             value = np.asarray(value)
         if not isinstance(value, np.ndarray) or value.dtype.hasobject:
-            raise WeightsError(f"{name!r} is a {type(value).__name__}, expected an array")
+            kind = kind_of(value)
+            raise WeightsError(f"{str(name)[:80]!r} is a {kind}, expected an array")
         arrays[str(name)] = value
     return arrays
+
+
+LARGEST = sys.float_info.max
+MAX_WEIGHT = 1e15  # of trained weights, statistics and optimizer states
 
 
 # --- a file and a model ---------------------------------------------------------------------------
@@ -168,7 +187,7 @@ def load_into(
         excuse_unused: regular expression of arrays that the layer may lack. "" excuses none.
 
     Raises:
-        WeightsError: listing all differences.
+        WeightsError: listing all differences, or the tensors with NaN or infinity.
     """
     tensors = layer.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -193,10 +212,42 @@ def load_into(
     if errors or not fitting:
         advice = "These weights belong to another model; check MODEL in the config, or the file"
         raise WeightsError(f"{account}. {advice}")
+    check_values({name: arrays[name] for name in account.loaded}, source, LARGEST)
     for name in account.loaded:
         dtype = str(tensors[name].dtype).rsplit(".", 1)[-1]
         tensors[name].set_value(_as_dtype(np.asarray(arrays[name]), dtype))
     return account
+
+
+def check_values(arrays: Mapping[str, np.ndarray], source: str, most: float = MAX_WEIGHT) -> None:
+    """Check that all numbers are finite and of a possible size.
+
+    A network may hide NaN: ReLU turns it into 0 on a CPU.
+
+    Args:
+        most: the largest possible value.
+
+    Raises:
+        WeightsError: naming the first tensors with other values, and where these are.
+    """
+    wrong = {name: wrong_value(_floats(array), most) for name, array in arrays.items()}
+    listed = [f"{name[:80]} is {text}" for name, text in wrong.items() if text]
+    if listed:
+        limit = "" if most == LARGEST else f" or above {most:g}"
+        raise WeightsError(
+            f"{source}: {len(listed)} tensors have values that are not finite{limit}: "
+            f"{_shortened(listed)}. Use an earlier checkpoint"
+        )
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """The array, with the bits of bfloat16 as float32."""
+    array = np.asarray(array)
+    return _from_bfloat16(array) if array.dtype == np.uint16 else array
+
+
+def _from_bfloat16(array: np.ndarray) -> np.ndarray:
+    return (array.astype(np.uint32) << 16).view(np.float32)
 
 
 def _excused(name: str, pattern: str) -> bool:
@@ -211,7 +262,7 @@ def _as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
     if array.dtype == np.uint16:
         if dtype == "bfloat16":
             return array
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = _from_bfloat16(array)
     if dtype != "bfloat16":
         return array.astype(dtype, copy=False)
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32).reshape(array.shape)

@@ -12,11 +12,13 @@ from typing import Any
 
 import yaml
 
+from paddlevideo.config import yaml_text
 from paddlevideo.config.schema import ConfigError
 
 Keys = tuple[str | int, ...]
 
-MAX_VALUES = 100_000  # a config has a few hundred; nested aliases can turn ten lines into billions
+MAX_FILES = 1000  # bases may name bases: each naming two doubles the number
+MAX_KEYS = 100  # parts of the path of an override
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Tree:
 # --- YAML -----------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml_text.Bounded, yaml.SafeLoader):
     """PyYAML's YAML 1.1, except that `1e-4` is a number, and `None` is null as in older configs."""
 
 
@@ -74,7 +76,7 @@ for _class, _parent in ((_Loader, yaml.SafeLoader), (_Dumper, yaml.SafeDumper)):
 
 
 class NotYaml(ValueError):
-    """Text that is not a YAML document; the message begins with the location."""
+    """Text that is no YAML document, or exceeds a limit; the message begins with the location."""
 
 
 def parse(text: str, keys: Keys, locate: Callable[[int], str], tree: Tree) -> Any:
@@ -88,25 +90,23 @@ def parse(text: str, keys: Keys, locate: Callable[[int], str], tree: Tree) -> An
         NotYaml: the text is not YAML.
     """
     try:
+        # Text with characters that are not allowed fails here.
         loader = _Loader(text)
-        node = loader.get_single_node()
+        node = yaml_text.compose(loader, text, yaml_text.MAX_CONFIG_VALUES)
         return None if node is None else _plain(loader, node, keys, locate, tree)
+    except yaml_text.NotYaml as error:
+        reason, line = error.reason, error.line
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        reason = error.problem or error.context
+        reason = f"not valid YAML: {error.problem or error.context}"
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        reason = f"character {error.character!r} is not allowed"
-    except RecursionError:
-        line = 1
-        reason = "nested too deep, or an alias (*name) inside its own anchor"
-    raise NotYaml(f"{locate(line)}: not valid YAML: {reason}")
+        reason = f"not valid YAML: character {error.character!r} is not allowed"
+    raise NotYaml(f"{locate(line)}: {reason}")
 
 
 def _plain(loader, node, keys: Keys, locate, tree: Tree) -> Any:
     """The value of a YAML node; adds all locations and duplicate keys to the tree."""
-    if len(tree.marks) > MAX_VALUES:
-        raise NotYaml(f"{locate(1)}: more than {MAX_VALUES} values; do aliases (*name) multiply?")
     here = locate(node.start_mark.line + 1)
     tree.marks[keys] = here
     if isinstance(node, yaml.MappingNode):
@@ -185,6 +185,8 @@ def read(path: Path, parents: tuple[Path, ...], named_by: str = "") -> Tree:
     merged = Tree({})
     for base in _pop_bases(tree, location):
         _merge(merged, read(path.parent / base, (*parents, path.resolve()), location))
+        if len(merged.sources) > MAX_FILES:
+            raise ConfigError([f"{location}: _base_ leads to more than {MAX_FILES} files"])
     _merge(merged, tree)
     merged.marks[()] = f"{path}:1"
     return merged
@@ -195,7 +197,7 @@ def _read_text(path: Path, parents: tuple[Path, ...], named_by: str) -> str:
         if path.resolve() in parents:
             cycle = " -> ".join(map(str, (*parents, path.resolve())))
             raise ConfigError([f"{path}: the _base_ files form a cycle: {cycle}"])
-        return path.read_text(encoding="utf-8-sig")
+        return yaml_text.read_text(path, yaml_text.MAX_CONFIG)
     except OSError as error:
         advice = "give the path of a config file with -c"
         if named_by:
@@ -259,6 +261,9 @@ def override(tree: Tree, text: str) -> None:
     keys: list[str | int] = []
     here = tree.data
     *parents, last = path.strip().split(".")
+    if len(parents) >= MAX_KEYS:
+        tree.problems.append(f"-o {path[:80]}...: a path of more than {MAX_KEYS} keys")
+        return
     for part in parents:
         step = _step(tree, text, here, part, keys)
         if step is None:

@@ -21,8 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from paddlevideo.config import yamltree
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS
 from paddlevideo.data.class_names import LABELS_FILE
@@ -118,9 +117,10 @@ def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
     validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
     try:
-        is_plain_text = yaml.safe_load(str(out_dir)) == str(out_dir)
-    except yaml.YAMLError:
-        is_plain_text = False
+        read_back = yamltree.parse(str(out_dir), (), str, yamltree.Tree({}))
+    except yamltree.NotYaml:
+        read_back = None
+    is_plain_text = read_back == str(out_dir)
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
     return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={root}')}"
 

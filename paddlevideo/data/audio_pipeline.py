@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from paddlevideo.array_files import ArrayFileError, is_archive, open_npy, wrong_value
 from paddlevideo.config.registry import register
 from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.media.containers import (
@@ -19,6 +20,7 @@ from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 
+MAX_FEATURE = 1e9  # log-mels have values of tens
 MISSING_STEPS = 640  # time steps of the silence that replaces a missing feature
 
 
@@ -246,23 +248,25 @@ class LoadAudioFeature:
 
 
 def read_feature(path: str, num_mels: int) -> np.ndarray:
-    """Return the feature in a file, float [time steps, num_mels]; values are read when used.
+    """Return the feature in a file, float [time steps, num_mels].
 
     Raises:
         NoAudioError: there is no such file, or it has no time steps.
-        DecodeError: the file is not a NumPy array, is truncated, or has another shape.
+        DecodeError: the file is not a NumPy array, is truncated, has another shape, or values that
+            are not finite or too large.
     """
     try:
-        feature = np.load(path, mmap_mode="r", allow_pickle=False)
+        feature = open_npy(path)
     except FileNotFoundError as error:
         raise NoAudioError("no such feature file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DecodeError(
-            f"not a NumPy feature, or truncated ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(feature, np.ndarray):
-        given = "an archive of arrays"
-    elif feature.ndim != 2 or feature.dtype.kind != "f" or feature.shape[1] != num_mels:
+    except ArrayFileError as error:
+        expected = f"expected float [time steps, {num_mels}]"
+        if is_archive(path):
+            raise DecodeError(f"the feature is an archive of arrays, {expected}") from error
+        raise DecodeError(f"not a NumPy feature, or truncated ({error})") from error
+    except OSError as error:
+        raise DecodeError(f"cannot be read: {error.strerror or error}") from error
+    if feature.ndim != 2 or feature.dtype.kind != "f" or feature.shape[1] != num_mels:
         given = f"{feature.dtype} {list(feature.shape)}"
     else:
         given = ""
@@ -273,6 +277,10 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
         )
     if not len(feature):
         raise NoAudioError("the feature has no time steps")
+    wrong = wrong_value(feature, MAX_FEATURE)
+    if wrong:
+        reason = f"values that are not finite or above {MAX_FEATURE:g}: {wrong}"
+        raise DecodeError(f"the feature has {reason} [time step, mel bin]")
     return feature
 
 

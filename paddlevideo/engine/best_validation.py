@@ -6,7 +6,6 @@ video.
 """
 
 import heapq
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from paddlevideo.engine.evaluate import Evaluation, Scored, cross_entropy_of
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, json_text
 from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.sample import Record
 
@@ -132,7 +131,7 @@ def write_best_validation(
         "working_folder": os.getcwd(),
     }
     with atomic_write(folder / FILE) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        temporary.write_text(json_text(content), encoding="utf-8")
 
 
 def count_labels(records: Sequence[Record], num_classes: int) -> list[int] | None:

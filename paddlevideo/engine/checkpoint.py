@@ -23,11 +23,19 @@ import paddle
 
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
+from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
-from paddlevideo.weights import WeightsError, load_into, read_arrays, state_arrays, write_arrays
+from paddlevideo.weights import (
+    WeightsError,
+    check_values,
+    load_into,
+    read_arrays,
+    state_arrays,
+    write_arrays,
+)
 
 CLASS_NAMES = "class_names@@"
 _PROGRESS = "progress@@"
@@ -52,6 +60,10 @@ class Progress:
     stale: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+_NEEDED = {"scaler", "fingerprint"}
+_PROGRESS_KEYS = {*Progress.__dataclass_fields__, *_NEEDED}
 
 
 @dataclass
@@ -92,19 +104,29 @@ class TrainState:
         return arrays
 
     def save_pair(self, stem: Path) -> None:
-        """Write `<stem>.pdparams`, `<stem>.pdopt`; for a distillation, also the student."""
-        write_arrays(stem.with_name(stem.name + ".pdparams"), self.model_arrays())
+        """Write `<stem>.pdparams`, `<stem>.pdopt`; for a distillation, also the student.
+
+        Raises:
+            NotFinite: a tensor is not finite; no file is written.
+        """
+        model, optimizer = self.model_arrays(), self.optimizer_arrays()
+        check_finite({**model, **optimizer}, stem.name)
+        write_arrays(stem.with_name(stem.name + ".pdparams"), model)
         if self.model.evaluated is not self.model:  # a distillation: the student as a plain model
             student = self._with_class_names(state_arrays(self.model.evaluated))
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
-        write_arrays(stem.with_name(stem.name + ".pdopt"), self.optimizer_arrays())
+        write_arrays(stem.with_name(stem.name + ".pdopt"), optimizer)
 
     def save(self, path: Path) -> None:
         """Write the state as one file from rank 0.
 
         Other ranks contribute their batch statistics and sums of log values.
+
+        Raises:
+            NotFinite: on every rank whose tensors are not finite; an earlier file is kept.
         """
         own = _buffers(self.model)
+        check_finite(state_arrays(self.model), path.name)
         averages = {f"ema/{k}": v for k, v in ema.arrays_of(self.average or {}).items() if k in own}
         statistics = dist.gather({**own, **averages, _SUMS: _to_bytes(self.progress.sums)})
         if not dist.is_main():
@@ -123,6 +145,7 @@ class TrainState:
             WeightsError: the file does not fit this run; the message says why.
         """
         arrays = read_arrays(path)
+        check_values(arrays, str(path))
         own_prefix = f"rank{dist.rank()}"
         part: dict[str, Arrays] = {k: {} for k in ("model", "optimizer", "ema", own_prefix)}
         for name, array in arrays.items():
@@ -140,7 +163,7 @@ class TrainState:
             self.average = ema.restored(self.model, part["ema"])
         own = part[own_prefix]
         if own:
-            self.progress.sums = _from_bytes(own.pop(_SUMS))
+            self.progress.sums = _from_bytes(own.pop(_SUMS), f"{path}: {_SUMS}")
         tensors = self.model.state_dict()
         for name, array in own.items():
             if name.startswith("ema/"):
@@ -155,7 +178,9 @@ class TrainState:
             WeightsError: a file is missing, does not fit, or was not written by this project.
         """
         path = stem.with_name(stem.name + ".pdopt")
-        self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), read_arrays(path), path)
+        optimizer = read_arrays(path)
+        check_values(optimizer, str(path))
+        self._restore(read_arrays(stem.with_name(stem.name + ".pdparams")), optimizer, path)
         if self.average is not None:  # the files hold no average: start one from these weights
             self.average = ema.start(self.model)
 
@@ -165,7 +190,9 @@ class TrainState:
                 f"{path}: an optimizer file of another program, whose names depend on the process "
                 "that wrote it; start from the weights alone: -w <the .pdparams file>"
             )
-        progress = _from_bytes(optimizer.pop(_PROGRESS))
+        progress = _from_bytes(optimizer.pop(_PROGRESS), f"{path}: {_PROGRESS}")
+        if not isinstance(progress, dict) or not _NEEDED <= progress.keys() <= _PROGRESS_KEYS:
+            raise WeightsError(f"{path}: {_PROGRESS} is not the progress of a run; use -w")
         fingerprint = progress.pop("fingerprint")
         if fingerprint != self.fingerprint:
             raise WeightsError(
@@ -191,7 +218,8 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
     """Read (arrays, class names or None) of a weight file, or of the model in a `.pdstate`.
 
     Raises:
-        WeightsError: no such file, damaged, or the state of an optimizer.
+        WeightsError: no such file, damaged, the state of an optimizer, or with values that are not
+            finite or too large.
     """
     arrays = read_arrays(path)
     if Path(path).suffix == ".pdstate":
@@ -201,7 +229,15 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
             f"{path}: the state of an optimizer, not a model; give the .pdparams file next to it"
         )
     names = arrays.pop(CLASS_NAMES, None)
-    return arrays, None if names is None else _from_bytes(names)
+    check_values(arrays, str(path))
+    return arrays, None if names is None else _class_names(path, names)
+
+
+def _class_names(path: str | Path, array: np.ndarray) -> list[str]:
+    names = _from_bytes(array, f"{path}: {CLASS_NAMES}")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WeightsError(f"{path}: {CLASS_NAMES} is not a list of names; save the weights again")
+    return names
 
 
 def find_resume(folder: Path, model_name: str, where: str) -> Path | None:
@@ -262,5 +298,17 @@ def _to_bytes(value) -> np.ndarray:
     return np.frombuffer(json.dumps(value, ensure_ascii=False).encode(), np.uint8)
 
 
-def _from_bytes(array: np.ndarray):
-    return json.loads(array.tobytes().decode())
+def _from_bytes(array: np.ndarray, source: str):
+    """The value that `_to_bytes` stored.
+
+    Raises:
+        WeightsError: naming `source`; it holds something else.
+    """
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise WeightsError(f"{source} is {array.dtype} {list(array.shape)}, expected bytes of JSON")
+    try:
+        return json.loads(array.tobytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{source} is not JSON ({str(error)[:80]}); the file is damaged"
+        ) from error

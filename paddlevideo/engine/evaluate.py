@@ -15,6 +15,7 @@ from paddlevideo.data.loader import Loaded, Loader, multi_hot
 from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import build_metric
+from paddlevideo.engine.not_finite import check_logits
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays, Batch, Failure, InputSpec, Record
@@ -146,6 +147,7 @@ def evaluate(
 
     Raises:
         DecodeError: a file failed and `on_error` is "fail".
+        NotFinite: the scores of a video are NaN or infinite.
     """
     metric = build_metric(cfg, model.num_classes, model.multi_label)
     losses = Losses(model.multi_label)
@@ -160,6 +162,9 @@ def evaluate(
         if loaded.batch:
             missing.add(loaded.batch)
             logits = score_batch(cfg, model, loader.dataset.pipeline, loaded.batch)
+            records = loader.dataset.records
+            indices = loaded.batch["index"].tolist()
+            check_logits(logits, [records[index].location for index in indices])
             metric.update(logits, loaded.batch)
             for scored in scored_records(loader.dataset.records, loaded.batch, logits):
                 for collector in everything:

@@ -1,35 +1,45 @@
-"""What is kept when a loss is NaN or infinite: the batch and the weights that produced it."""
+"""NaN and infinity in a run: where they are found, and what is kept of the step."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+import paddle
+from paddle import nn
+
 from paddlevideo import dist
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, json_text
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import write_arrays
+from paddlevideo.weights import WeightsError, check_values, write_arrays
+
+MAX_NAMES = 6  # tensors or videos in a message
 
 
 class NotFinite(ValueError):
-    """The loss became NaN or infinite."""
+    """A loss, gradient, weight or score became NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class FailedStep:
-    """A step whose loss is not finite: epoch from 1, step from 0."""
+    """A step whose loss or gradients are not finite: epoch from 1, step from 0.
+
+    Args:
+        gradients: names of the parameters whose gradients are not finite.
+    """
 
     epoch: int
     step: int
     loss: float
     lr: float
+    gradients: Sequence[str] = ()
 
 
 def keep_evidence(
     folder: Path, failed: FailedStep, files: Sequence[str], weights: Arrays, batch: Arrays
 ) -> NoReturn:
-    """Write the batch and the weights of a step whose loss is not finite, and stop.
+    """Write the batch and the weights of a step that is not finite, and stop.
 
     Args:
         files: of the records in the batch.
@@ -40,13 +50,60 @@ def keep_evidence(
     stem = folder / f"not_finite_epoch{failed.epoch}_step{failed.step}_rank{dist.rank()}"
     content = {**asdict(failed), "loss": str(failed.loss), "files": list(files)}
     with atomic_write(stem.with_suffix(".json")) as temporary:
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(json_text(content, indent=1), encoding="utf-8")
     write_arrays(stem.with_suffix(".pdparams"), weights)
     write_arrays(stem.with_suffix(".safetensors"), batch)
+    what = f"the loss is {failed.loss}"
+    if failed.gradients:
+        first = ", ".join(failed.gradients[:MAX_NAMES])
+        what = f"{len(failed.gradients)} gradients are not finite ({first})"
     raise NotFinite(
-        f"the loss is {failed.loss} at epoch {failed.epoch} step {failed.step}, "
+        f"{what} at epoch {failed.epoch} step {failed.step}, "
         f"lr {failed.lr:g}. Checkpoints are kept; batch and weights are in {stem}.*; a lower "
         "learning rate or grad_clip is the usual fix. "
         f"Files of the batch: {', '.join(files)}"
     )
+
+
+def check_finite(arrays: Arrays, name: str) -> None:
+    """Check what is about to be written to a checkpoint.
+
+    Raises:
+        NotFinite: naming the tensors.
+    """
+    try:
+        check_values(arrays, name)
+    except WeightsError as error:
+        raise NotFinite(f"not written, earlier files are kept: {error}") from error
+
+
+def check_gradients(model: nn.Layer, norm: paddle.Tensor) -> list[str]:
+    """The names of the parameters whose gradients are not finite; empty where all are.
+
+    Args:
+        norm: of all gradients, squared; one number to read from the device.
+    """
+    if np.isfinite(norm.item()):
+        return []
+    named = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    wrong = [name for name, grad in named if not bool(paddle.isfinite(grad).all())]
+    return wrong or ["all are finite, but their norm is not"]
+
+
+def check_logits(logits: np.ndarray, videos: Sequence[str]) -> None:
+    """Check the scores of videos.
+
+    Args:
+        logits: [N, K].
+        videos: the location of each.
+
+    Raises:
+        NotFinite: naming the first videos with other scores.
+    """
+    wrong = np.flatnonzero(~np.isfinite(logits).all(axis=1)).tolist()
+    if wrong:
+        listed = ", ".join(videos[index] for index in wrong[:MAX_NAMES])
+        raise NotFinite(
+            f"the model returned NaN or infinity for {len(wrong)} of {len(logits)} videos "
+            f"({listed}): its weights are broken, or the values of these inputs are"
+        )

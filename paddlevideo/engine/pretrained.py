@@ -9,7 +9,7 @@ from paddlevideo.config.schema import Component, Config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.component_tree import children, descendants
 from paddlevideo.models.base import Recognizer
-from paddlevideo.weights import Account, WeightsError, load_into, read_arrays
+from paddlevideo.weights import Account, WeightsError, check_values, load_into, read_arrays
 
 
 def load_pretrained(
@@ -92,5 +92,6 @@ def _load_backbones(recognizer: Component, model: Recognizer) -> list[Account]:
         }
         named = {backbone.pretrained_name(k): v for k, v in (own or arrays).items()}
         unused = "|".join(f"^{re.escape(prefix)}" for prefix in backbone.unused_pretrained)
+        check_values(named, path)
         accounts.append(load_into(backbone, named, path, excuse_unused=unused))
     return accounts

@@ -11,7 +11,7 @@ from paddlevideo.data.class_names import normalized_name
 from paddlevideo.models.base import Head, Recognizer
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import Account, WeightsError, load_into
+from paddlevideo.weights import Account, WeightsError, check_values, load_into
 
 MAX_NAMES = 5  # class names in a message
 
@@ -57,6 +57,7 @@ def load_weights(
         new_tensors |= {weight: rows, bias: rows}
         lines.append(class_account(layer, head, number, file_names, data_names, rows))
     account = _load(model, arrays, path, new_tensors)
+    check_values({name: arrays[name] for name, rows in new_tensors.items() if rows}, str(path))
     for name, rows in new_tensors.items():
         values = tensors[name].numpy()
         for to, source in rows.items():

@@ -3,12 +3,12 @@
 import contextlib
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import paddle
 
-from paddlevideo import dist, log
+from paddlevideo import dist, log, paddle_internals
 from paddlevideo.data.failures import refuse
 from paddlevideo.data.loader import Loaded
 from paddlevideo.engine import amp
@@ -17,7 +17,7 @@ from paddlevideo.engine.checkpoint import average_buffers
 from paddlevideo.engine.epoch_log import EpochLog
 from paddlevideo.engine.evaluate import Evaluation, evaluate, to_tensors
 from paddlevideo.engine.loaders import on_error
-from paddlevideo.engine.not_finite import FailedStep, keep_evidence
+from paddlevideo.engine.not_finite import FailedStep, check_gradients, keep_evidence
 from paddlevideo.engine.phases import batch_shapes, order_of
 from paddlevideo.engine.run import Run
 from paddlevideo.models.layers import set_norm_splits
@@ -64,7 +64,8 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
         the loss and the other numbers of the step.
 
     Raises:
-        NotFinite: the loss is NaN or infinite; batch and weights are kept in the output folder.
+        NotFinite: the loss or a gradient is NaN or infinite; batch and weights are kept in the
+            output folder.
     """
     cfg, state = run.cfg, run.state
 
@@ -81,16 +82,36 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
             losses = state.model.losses(run.network(inputs), batch)
         loss = float(losses["loss"])
         if not np.isfinite(loss):
-            failed = FailedStep(epoch + 1, step, loss, run.lr(epoch, step))
-            files = [run.data.records.records[i].location for i in loaded.batch["index"].tolist()]
-            keep_evidence(run.folder, failed, files, state.model_arrays(), loaded.batch)
+            stop_run(run, loaded, FailedStep(epoch + 1, step, loss, run.lr(epoch, step)))
         state.scaler.scale(losses["loss"] / run.plan.accumulate).backward()
 
     # An accumulation that is incomplete at the end of an epoch is dropped, as in the reference.
     if updates:
+        # A gradient scaler looks for infinity itself, and skips the step.
+        names = [] if state.scaler.is_enable() else wrong_gradients(run)
+        if names:
+            stop_run(run, loaded, FailedStep(epoch + 1, step, loss, run.lr(epoch, step), names))
         update_weights(run, epoch, step)
     others = {name: float(value) for name, value in losses.items() if name != "loss"}
     return {"loss": loss, **others}
+
+
+def wrong_gradients(run: Run) -> list[str]:
+    """The names of the parameters whose gradients are not finite."""
+    gradients = [p.grad for p in run.state.model.parameters() if p.grad is not None]
+    if not gradients:
+        return []
+    return check_gradients(run.state.model, paddle_internals.squared_norm(gradients))
+
+
+def stop_run(run: Run, loaded: Loaded, failed: FailedStep) -> NoReturn:
+    """Keep the batch and the weights of a step that is not finite, and stop.
+
+    Raises:
+        NotFinite: always.
+    """
+    files = [run.data.records.records[i].location for i in loaded.batch["index"].tolist()]
+    keep_evidence(run.folder, failed, files, run.state.model_arrays(), loaded.batch)
 
 
 def make_batch(run: Run, loaded: Loaded, epoch: int, rng: np.random.Generator) -> dict[str, Any]:

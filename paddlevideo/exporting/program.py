@@ -19,6 +19,7 @@ import yaml
 
 from paddlevideo import paddle_internals
 from paddlevideo.config.check import config_from_data
+from paddlevideo.config.yaml_text import MAX_DATA, load_data, read_text
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.sample import InputSpec
@@ -128,4 +129,4 @@ def write(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    write(Job(**yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    write(Job(**load_data(read_text(Path(sys.argv[1]), MAX_DATA))))

@@ -5,15 +5,13 @@ way: whitened principal components, clipped at two standard deviations, with 0 .
 Without principal components each value is whitened by itself, with its own mean and std.
 """
 
-import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from paddlevideo.array_files import read_npz, wrong_value
 from paddlevideo.files import atomic_write
 from paddlevideo.sample import DecodeError
 
@@ -21,16 +19,8 @@ LIMIT = 2.0  # values are clipped at this distance from the mean (standard devia
 LEVELS = 255 / (2 * LIMIT)
 EPSILON = 1e-4  # added to each std, as in the official features of YouTube-8M
 VERSION = 1
-DAMAGED_FILE = (
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OSError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+MAX_FEATURE = 1e9  # features of a network have values of ones or tens
+DAMAGED_FILE = (ValueError, TypeError, LookupError, OverflowError)
 
 
 class Moments:
@@ -98,8 +88,12 @@ class Codec:
                 f"mean, components and scale have shapes {shapes}; "
                 "expected [D], [D, d] or none, and [d]"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
-            raise ValueError("mean or scale holds values that are not finite")
+        for name in ("mean", "components", "scale"):
+            array = getattr(self, name)
+            wrong = "" if array is None else wrong_value(array, MAX_FEATURE)
+            if wrong:
+                reason = f"values that are not finite or above {MAX_FEATURE:g}: {wrong}"
+                raise ValueError(f"{name} holds {reason}")
         if self.scale.min(initial=1) <= 0:
             raise ValueError("scale holds a standard deviation of 0 or less")
 
@@ -191,17 +185,16 @@ def read_codecs(path: str | Path) -> tuple[dict[str, Codec], str]:
         DecodeError: it is not a file of codecs, or it is damaged.
         OSError: it cannot be read.
     """
-    content = io.BytesIO(Path(path).read_bytes())
     try:
-        with np.load(content, allow_pickle=False) as arrays:
-            version = int(arrays["version"])
-            if version != VERSION:
-                raise ValueError(f"version {version}, expected {VERSION}")
-            codecs = {}
-            for name in arrays["names"].tolist():
-                components = arrays.get(f"{name}/components")
-                codecs[name] = Codec(arrays[f"{name}/mean"], components, arrays[f"{name}/scale"])
-            return codecs, str(arrays["made_by"])
+        arrays = read_npz(path)
+        version = int(arrays["version"])
+        if version != VERSION:
+            raise ValueError(f"version {version}, expected {VERSION}")
+        codecs = {}
+        for name in arrays["names"].tolist():
+            components = arrays.get(f"{name}/components")
+            codecs[name] = Codec(arrays[f"{name}/mean"], components, arrays[f"{name}/scale"])
+        return codecs, str(arrays["made_by"])
     except DAMAGED_FILE as error:
         reason = f"{type(error).__name__}: {error}"
         raise DecodeError(f"{path}: not a file of feature codecs, or damaged ({reason})") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from paddlevideo import log
+from paddlevideo.array_files import read_npz
 from paddlevideo.curate.tagged_videos import TaggedVideo
 from paddlevideo.data.youtube8m.sequence_example import encode_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
@@ -81,9 +82,9 @@ def write_vectors(file: Path, vectors: Vectors) -> None:
 
 
 def read_vectors(file: Path) -> Vectors:
-    with np.load(file, allow_pickle=False) as arrays:
-        features = {name: arrays[name] for name in arrays if name != "silent"}
-        return Vectors(features, bool(arrays["silent"]))
+    arrays = read_npz(file)
+    silent = bool(arrays.pop("silent"))
+    return Vectors(arrays, silent)
 
 
 class ShardWriter:

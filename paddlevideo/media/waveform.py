@@ -21,6 +21,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.filter import Graph
 
+from paddlevideo.array_files import wrong_value
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
 from paddlevideo.sample import DecodeError
 
@@ -33,6 +34,7 @@ PLAIN_SUFFIXES = (
 # and aliases 8.4 kHz at -22 dB; this filter aliases it at -118 dB.
 TAPS = 128
 RESAMPLER = f"filter_size={TAPS}:cutoff=0.96:kaiser_beta=12"
+MAX_SAMPLE = 1e6  # some float files have the full scale of 16 bits
 PUSH = 1 << 20  # samples given to the resampler at once
 
 
@@ -81,6 +83,7 @@ def read_waveform(
         begin, end = _stored_span(first, last, audio.sample_rate, sample_rate)
         chunks = [chunk.mean(axis=0) for chunk in audio.chunks(begin, end)]
     wave = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+    _check_values(wave, begin, audio.sample_rate)
     wave = resample(wave, audio.sample_rate, sample_rate, backend)
     skipped = first - begin * sample_rate // audio.sample_rate
     wave = wave[skipped : None if last is None else skipped + last - first]
@@ -91,6 +94,21 @@ def read_waveform(
             f"no audio between {start_sec or 0} s and {end_text}; the nearest is at {nearest}"
         )
     return np.ascontiguousarray(wave)
+
+
+def _check_values(wave: np.ndarray, begin: int, sample_rate: int) -> None:
+    """Check samples, whose full scale is 1, before resampling spreads one to its neighbours.
+
+    Raises:
+        DecodeError: naming the time of the first that is not finite or too large.
+    """
+    if wrong_value(wave, MAX_SAMPLE):
+        index = int(np.argmin(np.abs(wave) <= MAX_SAMPLE))
+        seconds = (begin + index) / sample_rate
+        raise DecodeError(
+            f"the audio sample at {seconds:.3f} s is {wave[index]:g}, expected a number of at most "
+            f"{MAX_SAMPLE:g} (full scale is 1)"
+        )
 
 
 def _stored_span(

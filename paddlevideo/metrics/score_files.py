@@ -15,8 +15,6 @@ A result with `error` in place of `scores` is a video that failed.
 
 import csv
 import json
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,25 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.files import atomic_write
+from paddlevideo.array_files import ArrayFileError, read_npz
+from paddlevideo.files import atomic_write, check_regular, json_text
 from paddlevideo.metrics.fusion import FusionError, Scores
 from paddlevideo.plain_text import csv_cell, csv_path
 from paddlevideo.safe_pickle import read_pickle, unwrap
 
 SCORE_SUFFIXES = (".json", ".npz")
 PREDICTION_SUFFIXES = (".json", ".jsonl", ".csv")
+MAX_SCORE = 1e15
+MAX_CONTAINERS, BYTES_PER_CONTAINER = 1_000_000, 16  # lists and dicts in a JSON file
 EXPECTED = (
     "a file that main.py --test --out or tools/predict.py --save_json wrote, "
     "or a list with one row of scores per video"
-)
-DAMAGED_NPZ = (
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
 )
 
 
@@ -76,7 +68,7 @@ def write_scores(
                 np.savez(file, **_score_arrays(results, num_scores, multi_label))
         else:
             content = {"numbers": numbers, "class_names": class_names, "results": results}
-            text = json.dumps(content, ensure_ascii=False, indent=1)
+            text = json_text(content, indent=1)
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -131,10 +123,10 @@ def prediction_file(path: str | Path) -> Iterator[Callable[[Mapping[str, Any]], 
         def write(prediction: Mapping[str, Any]) -> None:
             nonlocal count
             if suffix == ".jsonl":
-                file.write(json.dumps(prediction, ensure_ascii=False) + "\n")
+                file.write(json_text(prediction) + "\n")
             elif suffix == ".json":
                 file.write(",\n" if count else "[\n")
-                file.write(json.dumps(prediction, ensure_ascii=False, indent=1))
+                file.write(json_text(prediction, indent=1))
             elif "error" not in prediction:
                 table.writerow(_csv_row(prediction))
             count += 1
@@ -163,8 +155,9 @@ def read_scores(path: str | Path) -> Scores:
     """
     path = Path(path)
     try:
+        check_regular(path)
         if path.suffix == ".json":
-            scores = _from_json(path, json.loads(path.read_text(encoding="utf-8-sig")))
+            scores = _from_json(path, _load_json(path))
         elif path.suffix == ".npz":
             scores = _from_npz(path)
         elif path.suffix in (".pkl", ".pickle"):
@@ -177,11 +170,22 @@ def read_scores(path: str | Path) -> Scores:
         raise FusionError(f"{path}: cannot be read: {error.strerror or error}") from None
     except FusionError:
         raise
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise FusionError(f"{path}: not JSON, or truncated: {error}") from None
+    except OverflowError:
+        raise FusionError(f"{path}: a number in it is too large for a score or a label") from None
     _check_values(path, scores)
     _check_class_names(path, scores)
     return scores
+
+
+def _load_json(path: Path) -> Any:
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    # Each list and dict takes 64 bytes and more. Score files hold a row of numbers in each.
+    if text.count("[") + text.count("{") > MAX_CONTAINERS + len(text) // BYTES_PER_CONTAINER:
+        raise FusionError(f"{path}: holds mostly empty lists or dicts; expected {EXPECTED}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise FusionError(f"{path}: not JSON, or truncated: {error}") from None
 
 
 def _from_json(path: Path, content: Any) -> Scores:
@@ -237,11 +241,9 @@ def _from_predictions(path: Path, content: list) -> Scores:
 
 def _from_npz(path: Path) -> Scores:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except DAMAGED_NPZ as error:
-        reason = f"not an .npz file of plain arrays, or damaged: {error}"
-        raise FusionError(f"{path}: {reason}") from None
+        arrays = read_npz(path)
+    except ArrayFileError as error:
+        raise FusionError(f"{path}: not an .npz file of plain arrays: {error}") from None
     missing = [name for name in ("id", "label", "scores") if name not in arrays]
     if missing:
         present = ", ".join(arrays) or "none"
@@ -326,7 +328,7 @@ def _is_number(value: Any) -> bool:
 
 def _check_values(path: Path, scores: Scores) -> None:
     """Check that scores are finite; only a video with an id may be all NaN: it failed."""
-    wrong = ~np.isfinite(scores.values)
+    wrong = ~(np.abs(scores.values) <= MAX_SCORE)  # also NaN
     if scores.ids is not None:
         wrong &= ~np.isnan(scores.values).all(axis=1, keepdims=True)
     if wrong.any():
@@ -334,7 +336,8 @@ def _check_values(path: Path, scores: Scores) -> None:
         name = f"row {row}" if scores.ids is None else repr(scores.ids[row])
         value = scores.values[row, class_id]
         raise FusionError(
-            f"{path}: the score of class {class_id} of {name} is {value}, expected a finite number"
+            f"{path}: the score of class {class_id} of {name} is {value}, expected a finite number "
+            f"of at most {MAX_SCORE:g}"
         )
 
 

@@ -23,6 +23,7 @@ from paddle import ParamAttr, nn
 from paddle.nn.initializer import Constant
 from paddle.regularizer import L2Decay
 
+from paddlevideo.array_files import open_npy, wrong_value
 from paddlevideo.config.registry import register
 from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.vlad import CONVENTIONS, Stream, sigmoid
@@ -256,12 +257,15 @@ def _pad(x, length: int):
     return paddle.concat([x, zeros], 1)
 
 
+MAX_FACTOR = 1e9  # factors are standard deviations
+
+
 def _whitening_factors(whitening: str | None, size: int) -> np.ndarray:
     """The factors that reverse the whitening, float32 [size]."""
     if whitening is None:
         return np.ones(size, np.float32)
     try:
-        values = EIGEN_PARAM if whitening == "youtube8m" else np.load(whitening, allow_pickle=False)
+        values = EIGEN_PARAM if whitening == "youtube8m" else open_npy(whitening)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"NeXtVLAD: whitening {whitening} is neither youtube8m nor a .npy file: {error}"
@@ -270,6 +274,11 @@ def _whitening_factors(whitening: str | None, size: int) -> np.ndarray:
         raise ValueError(
             f"NeXtVLAD: whitening {whitening} is {values.dtype} {list(values.shape)}, expected "
             f"floats [{size}], the feature_size; use null for features that were not whitened"
+        )
+    wrong = wrong_value(values, MAX_FACTOR)
+    if wrong:
+        raise ValueError(
+            f"NeXtVLAD: whitening {whitening} is {wrong}, expected at most {MAX_FACTOR:g}"
         )
     return values.astype(np.float32)
 

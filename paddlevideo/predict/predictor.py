@@ -33,6 +33,7 @@ from paddlevideo.predict.feed import Extract, Feed
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
 from paddlevideo.predict.labels import names_in_config, requested_names
 from paddlevideo.predict.results import Result
+from paddlevideo.runtimes.base import NotFiniteError
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, read_manifest
 from paddlevideo.sample import Arrays, Record, Sample
@@ -177,9 +178,9 @@ class Predictor:
         self, waiting: list[tuple[Record, Sample | str]], topk: int, modalities: Modalities
     ) -> Iterator[Result]:
         samples = [sample for _, sample in waiting if isinstance(sample, dict)]
-        logits = iter(self._logits(samples) if samples else ())
+        logits = iter(self._checked_logits(samples))
         parts = {
-            name: iter(self._logits(samples, inputs))
+            name: iter(self._checked_logits(samples, inputs))
             for name, inputs in modalities.items()
             if samples
         }
@@ -187,8 +188,22 @@ class Predictor:
             if isinstance(sample, str):
                 yield Result(record.location, error=sample)
                 continue
+            row = next(logits)
             alone = {name: next(rows) for name, rows in parts.items()}
-            yield self._result(record, sample, next(logits), alone, topk)
+            failed = [each for each in (row, *alone.values()) if isinstance(each, str)]
+            if isinstance(row, str) or failed:
+                yield Result(record.location, error=failed[0])
+            else:
+                yield self._result(record, sample, row, alone, topk)
+
+    def _checked_logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> list:
+        """The logits of each video, or why there are none: they are not finite."""
+        try:
+            return list(self._logits(samples, modality)) if samples else []
+        except NotFiniteError as error:
+            if len(samples) == 1:
+                return [str(error)]
+            return [row for sample in samples for row in self._checked_logits([sample], modality)]
 
     def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
         """Logits of each video, averaged over its views, float64 [N, K].

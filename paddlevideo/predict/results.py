@@ -1,13 +1,12 @@
 """The result of a prediction for one video, and files of results."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, json_text
 from paddlevideo.metrics.score_files import prediction_file
 from paddlevideo.plain_text import readable
 
@@ -98,7 +97,7 @@ class Result:
         if path.suffix != ".json":
             path = path / f"{Path(self.input_path).stem}.json"
         with atomic_write(path) as temporary:
-            text = json.dumps(self.json, ensure_ascii=False, indent=1)
+            text = json_text(self.json, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
         return path
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from paddlevideo.config.yaml_text import MAX_DATA, NotYaml, load_data, read_text
 from paddlevideo.curate.report import duration_rows
 from paddlevideo.report.plot import SCORES, Rows, read_metrics
 
@@ -106,13 +106,13 @@ def read_run(folder: str | Path) -> RunFacts:
     facts = RunFacts(folder, read_metrics(folder), read_best_validation(folder))
     file = folder / "run.yaml"
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, MAX_DATA)
         lines = text.splitlines()
         facts.header = parse_header([line[1:].strip() for line in lines if line.startswith("#")])
         facts.config_text = "\n".join(line for line in lines if not line.startswith("#"))
         try:
-            facts.config = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
+            facts.config = load_data(text) or {}
+        except NotYaml as error:
             raise ValueError(f"{file}: not YAML: {error}") from error
     read_check(facts)
     return facts

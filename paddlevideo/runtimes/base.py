@@ -1,5 +1,6 @@
 """The interface of a runtime: it opens a program and turns named arrays into logits."""
 
+import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,16 +143,37 @@ class Backend:
 
         Raises:
             BackendError: an input is missing, or has another type or shape.
+            NotFiniteError: the logits are NaN or infinite.
         """
         check_inputs(arrays, self.inputs)
-        if self.concurrent:
-            return self.compute(arrays)
-        with self._turn:
-            return self.compute(arrays)
+        with contextlib.nullcontext() if self.concurrent else self._turn:
+            logits = self.compute(arrays)
+        return finite(logits, self.name)
 
     def compute(self, arrays: Arrays) -> np.ndarray:
         """`run`, for arrays that fit `inputs`; without `concurrent`, one call at a time."""
         raise NotImplementedError(f"{type(self).__name__}.compute")
+
+
+class NotFiniteError(BackendError):
+    """Logits that are NaN or infinite."""
+
+
+def finite(logits: np.ndarray, name: str) -> np.ndarray:
+    """The logits, checked.
+
+    Args:
+        name: of the runtime.
+
+    Raises:
+        NotFiniteError: they are not finite.
+    """
+    if np.isfinite(logits).all():
+        return logits
+    raise NotFiniteError(
+        f"{name} returned NaN or infinity: the weights are broken, or an input has values that the "
+        "model cannot take"
+    )
 
 
 def check_inputs(arrays: Arrays, inputs: Mapping[str, InputSpec]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from paddlevideo.config import yaml_text
 from paddlevideo.config.check import config_from_data
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import VIEWS
@@ -146,7 +147,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_text.load_data(yaml_text.read_text(path, yaml_text.MAX_DATA))
         if content["format"] != FORMAT:
             raise ManifestError(
                 f"{path}: format {content['format']!r}, but this version reads {FORMAT}; "
@@ -159,7 +160,12 @@ def read_manifest(folder: Path) -> Manifest | None:
         }
         fields = Manifest.__dataclass_fields__
         return Manifest(**{key: content[key] for key in fields if key in content})
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+    except ManifestError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise ManifestError(f"{path}: cannot be read: {reason}; export the model again") from error
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ManifestError(
             f"{path}: not a file that export wrote ({text}); export the model again"

@@ -1,6 +1,7 @@
 """Complete files: written atomically, and checked before long work."""
 
 import errno
+import json
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from paddlevideo.files import (
     atomic_write,
     boot_id,
     check_writable,
+    json_text,
     machine,
     remove_leftovers,
     temporary_name,
@@ -105,6 +107,18 @@ def test_check_writable_creates_the_folder_and_leaves_no_file(tmp_path):
     path.write_text("old")
     check_writable(path)
     assert path.read_text() == "old"
+
+
+def test_json_has_no_nan():
+    content = {
+        "a": [1.5, float("nan"), (float("-inf"), "NaN")],
+        "b": {"c": float("inf")},
+        "d": None,
+    }
+    found = json.loads(json_text(content), parse_constant=pytest.fail)
+    assert found == {"a": [1.5, None, [None, "NaN"]], "b": {"c": None}, "d": None}
+    assert json_text({"ö": [1, 2]}) == '{"ö": [1, 2]}'
+    assert json_text([1], indent=1) == "[\n 1\n]"
 
 
 # --- what killed writers left ---------------------------------------------------------------------

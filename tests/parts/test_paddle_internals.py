@@ -188,6 +188,15 @@ def test_parameters_keep_their_own_regularizer_and_learning_rate_factor():
         assert own.optimize_attr["learning_rate"] == 5.0
 
 
+def test_squared_norm():
+    with internal("paddle._C_ops.squared_l2_norm"):
+        tensors = [paddle.to_tensor([3.0, 4.0]), paddle.to_tensor([[1.0], [2.0]])]
+        assert paddle_internals.squared_norm(tensors).item() == 30
+        for value in (float("nan"), float("inf")):
+            norm = paddle_internals.squared_norm([*tensors, paddle.to_tensor([value])])
+            assert not np.isfinite(norm.item())
+
+
 # --- batch norm -------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from paddle import nn
 from paddlevideo import weights
 from paddlevideo.weights import (
     WeightsError,
+    check_values,
     checksum,
     load_into,
     read_arrays,
@@ -190,6 +191,12 @@ def test_rejects_damaged_files_and_other_formats(tmp_path, suffix):
         assert "not a file of arrays, or damaged" in rejection(path)
 
 
+def test_rejects_a_long_header(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", 50 << 20) + b"{" + b" " * 100)
+    assert "damaged (ValueError: a header of more than 8388608 bytes)" in rejection(path)
+
+
 def test_a_missing_file_lists_other_weight_files(tmp_path):
     assert rejection(tmp_path / "no" / "a.pdparams") == "there is no such file"
     assert rejection(tmp_path / "a.pdparams") == "there is no such file"
@@ -270,7 +277,7 @@ def test_shortens_long_lists_of_names():
 
 
 def test_converts_between_bfloat16_models_and_float32_files():
-    values = np.array([1.0, -0.3, 1e-30, 3e38, np.inf, 1.00390625, 1.01171875, 0], np.float32)
+    values = np.array([1.0, -0.3, 1e-30, 3e38, -2e-5, 1.00390625, 1.01171875, 0], np.float32)
     half = nn.Linear(1, 8).to(dtype="bfloat16")
     load_into(half, {"weight": values[None], "bias": values}, "x")
     reference = paddle.to_tensor(values).astype("bfloat16")
@@ -292,11 +299,40 @@ def test_converts_between_bfloat16_models_and_float32_files():
     assert np.array_equal(single.bias.numpy(), arrays["bias"])
 
 
-def test_keeps_nan_in_bfloat16():
-    half = nn.Linear(1, 2).to(dtype="bfloat16")
-    bias = np.array([np.nan, 1], np.float32)
-    load_into(half, {"weight": np.ones((1, 2), np.float32), "bias": bias}, "x")
-    assert np.isnan(state_arrays(half)["bias"]).tolist() == [True, False]
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_rejects_values_that_no_training_gives(value, text, dtype):
+    layer = nn.Linear(2, 3)
+    before = state_arrays(layer)
+    arrays = {"weight": np.ones((2, 3), np.float32), "bias": np.ones(3, np.float32)}
+    arrays["weight"][1, 2] = value
+    arrays = {name: weights._as_dtype(array, dtype) for name, array in arrays.items()}
+    with pytest.raises(WeightsError) as raised:
+        load_into(layer, arrays, "x.pdparams")
+    message = str(raised.value)
+    assert message.startswith("x.pdparams: 1 tensors have values that are not finite: ")
+    assert message.endswith(" at [1, 2]. Use an earlier checkpoint")
+    assert f"weight is {text}" in message or dtype == "bfloat16"
+    assert all((state_arrays(layer)[name] == before[name]).all() for name in before)
+
+
+def test_names_the_first_tensors_with_other_values():
+    arrays = {f"w{number}": np.full(2, np.nan, np.float16) for number in range(9)}
+    with pytest.raises(WeightsError, match=r"9 tensors .*w0 is nan at \[0\], .*, and 3 more"):
+        check_values(arrays, "x")
+
+
+def test_large_weights_and_integers_are_loaded():
+    arrays = {"w": np.array([1e14, -1e14, 0]), "n": np.array([2**62]), "e": np.zeros((0, 3))}
+    for value in (1e16, -1e29):
+        with pytest.raises(WeightsError, match=r"not finite or above 1e\+15: w is .* at \[0\]"):
+            check_values({"w": np.array([value, 0])}, "x")
+    check_values({**arrays, "b": np.array([True]), "c": np.array([1j])}, "x")
+
+
+def test_a_tensor_that_is_not_used_may_hold_anything():
+    arrays = {"weight": np.ones((1, 2)), "bias": np.ones(2), "old": np.array([np.nan])}
+    load_into(nn.Linear(1, 2), arrays, "x", excuse_unused="old")
 
 
 def test_the_checksum_changes_with_any_bit_and_name():

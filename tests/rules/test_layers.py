@@ -11,6 +11,8 @@ import pytest
 
 FLOORS = (
     (
+        "array_files",
+        "bounded_pickle",
         "config",
         "dist",
         "files",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = (
-    "config dist files html_page log paddle_internals plain_text processes safe_pickle sample "
-    "weights"
+    "array_files bounded_pickle config dist files html_page log paddle_internals plain_text "
+    "processes safe_pickle sample weights"
 )
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 
@@ -66,8 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    text = f"replace the diagram between {BEGIN.strip()} and {END.strip()} in this page"
-    parser.add_argument("--write", type=Path, metavar="PAGE", help=text)
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the diagram there")
     args = parser.parse_args()
     diagram = draw(read_imports(ROOT / "paddlevideo"))
     if args.write is None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from paddlevideo.bounded_pickle import kind_of
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, printable_id
 from paddlevideo.safe_pickle import WeightsError, read_pickle, unwrap
 from paddlevideo.sample import DecodeError
@@ -35,9 +36,9 @@ def read_videos(path: str | Path) -> list[dict[str, Any]]:
         raise DecodeError(str(error).removeprefix(f"{path}: ")) from error
     videos = [content] if isinstance(content, dict) else content
     if not isinstance(videos, list) or not all(isinstance(video, dict) for video in videos):
-        came = type(content).__name__
+        came = kind_of(content)
         if isinstance(videos, list):
-            came += f" of {', '.join(sorted({type(video).__name__ for video in videos[:100]}))}"
+            came += f" of {', '.join(sorted({kind_of(video) for video in videos[:100]}))}"
         raise DecodeError(f"the pickle holds a {came}, expected a list of dicts, one per video")
     return [{_text(key): value for key, value in video.items()} for video in videos]
 

@@ -13,8 +13,6 @@ read once from the record headers, and kept in an index file next to the list.
 
 import glob
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paddlevideo.array_files import read_npz
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, read_path_list
 from paddlevideo.data.orders import TrainOrder
 from paddlevideo.data.paths import base_folder, glob_files, list_files
@@ -309,19 +308,18 @@ def read_index(index_file: str | Path) -> dict[str, tuple[ShardStamp, np.ndarray
 
     A missing file gives an empty dict. So does an unusable one, which the log reports.
     """
-    unusable = (OSError, ValueError, TypeError, LookupError, EOFError, zipfile.BadZipFile)
     try:
-        with np.load(index_file, allow_pickle=False) as file:
-            if int(file["version"]) != INDEX_VERSION:
-                raise ValueError(f"version {file['version']}, expected {INDEX_VERSION}")
-            names, stamps, counts = file["names"], file["stamps"], file["counts"]
-            offsets = file["offsets"]
+        arrays = read_npz(index_file)
+        if int(arrays["version"]) != INDEX_VERSION:
+            raise ValueError(f"version {int(arrays['version'])}, expected {INDEX_VERSION}")
+        names, stamps, counts = arrays["names"], arrays["stamps"], arrays["counts"]
+        offsets = arrays["offsets"]
         same_length = len(names) == len(stamps) == len(counts)
         if not same_length or counts.sum() != len(offsets) or (counts < 0).any():
             raise ValueError("its arrays do not fit together")
     except FileNotFoundError:
         return {}
-    except (*unusable, zlib.error) as error:
+    except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.warning("%s: the index cannot be used and is rewritten (%s)", index_file, reason)
         return {}

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from paddlevideo.array_files import ArrayFileError, read_npz
 from paddlevideo.models.convert.tf_checkpoint import read_checkpoint
 from paddlevideo.models.convert.torch_file import SUFFIXES as TORCH
 from paddlevideo.models.convert.torch_file import read_torch
+from paddlevideo.safe_pickle import reading
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import WeightsError, read_arrays
+from paddlevideo.weights import WeightsError, check_values, read_arrays
 
 
 def read_weights(path: str | Path) -> Arrays:
@@ -19,19 +19,23 @@ def read_weights(path: str | Path) -> Arrays:
             TensorFlow checkpoint: its `.index` file, or the prefix of its files.
 
     Raises:
-        WeightsError: the file is missing, damaged, or contains more than arrays.
+        WeightsError: the file is missing, damaged, or contains more than arrays, or values that are
+            not finite or too large.
     """
-    path = Path(path)
+    arrays = _read(Path(path))
+    check_values(arrays, str(path))
+    return arrays
+
+
+def _read(path: Path) -> Arrays:
     if path.suffix == ".index" or path.with_name(path.name + ".index").exists():
         return read_checkpoint(path)
     if path.suffix in TORCH:
         return read_torch(path)
     if path.suffix != ".npz":
         return read_arrays(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: there is no such file") from None
-    except Exception as error:  # zipfile and NumPy raise many kinds on a damaged archive
-        raise WeightsError(f"{path}: not a .npz file of arrays, or damaged ({error})") from error
+    with reading(path):
+        try:
+            return read_npz(path)
+        except ArrayFileError as error:
+            raise WeightsError(f"not a .npz file of arrays: {error}") from error

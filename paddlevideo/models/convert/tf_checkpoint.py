@@ -6,6 +6,7 @@ type, shape, file, offset and checksum of a tensor.
 Source: the format descriptions leveldb/doc/table_format.md and tensor_bundle.proto.
 """
 
+import glob
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,14 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from paddlevideo.files import check_regular
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import WeightsError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes
+MAX_DIMENSIONS = 32
+MAX_NAMES = 4 << 20  # bytes of all names, beyond four times the size of the file
 # TensorFlow's type number -> NumPy's type, where NumPy has it.
 TYPES = {
     1: "<f4",
@@ -47,12 +51,17 @@ def read_checkpoint(path: str | Path) -> Arrays:
     path = Path(path)
     index = path if path.suffix == ".index" else path.with_name(path.name + ".index")
     try:
+        check_regular(index)
         entries = dict(_table(index.read_bytes()))
         shards = _first(_fields(entries.pop(b"", b"")), 1, 1)
-        return {
-            name.decode(): _tensor(index.with_suffix(""), shards, name.decode(), entry)
-            for name, entry in entries.items()
-        }
+        prefix, arrays = index.with_suffix(""), {}
+        left = _data_size(prefix)
+        for name, entry in entries.items():
+            arrays[name.decode()] = array = _tensor(prefix, shards, name.decode(), entry)
+            left -= array.nbytes
+            if left < 0:
+                raise WeightsError(f"{name.decode()} shares its data with another variable")
+        return arrays
     except OSError as error:
         raise WeightsError(
             f"{error.filename or index}: cannot be read: {error.strerror}"
@@ -75,8 +84,24 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-FOOTER:]
     _, at = _varint(footer, 0)
     _, at = _varint(footer, at)  # after the handle of the meta block is that of the index block
-    for _, handle in _block(data, *_handle(footer, at)):
-        yield from _block(data, *_handle(handle, 0))
+    blocks, names = len(data), MAX_NAMES + 4 * len(data)  # bytes left for each
+    for key, handle in _block(data, *_handle(footer, at)):
+        offset, size = _handle(handle, 0)
+        blocks, names = blocks - size, names - len(key)
+        if blocks < 0:
+            raise WeightsError("its blocks overlap: the file is damaged")
+        for name, value in _block(data, offset, size):
+            # A name shares a prefix with the one before, so a few bytes can make a long one.
+            names -= len(name)
+            if names < 0:
+                raise WeightsError("its names are too long for the size of the file")
+            yield name, value
+
+
+def _data_size(prefix: Path) -> int:
+    """Bytes of all `.data` files."""
+    files = prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*-of-*")
+    return sum(file.stat().st_size for file in files)
 
 
 def _handle(data: bytes, at: int) -> tuple[int, int]:
@@ -120,9 +145,14 @@ def _tensor(prefix: Path, shards: int, name: str, entry: bytes) -> np.ndarray:
     dimensions = _fields(_first(fields, 2, b"")).get(2, [])
     shape = [_first(_fields(bytes(dimension)), 1, 0) for dimension in dimensions]
     offset, size, dtype = _first(fields, 4, 0), _first(fields, 5, 0), np.dtype(TYPES[kind])
+    if len(shape) > MAX_DIMENSIONS:
+        raise WeightsError(f"{name} has {len(shape)} dimensions")
     if any(n < 0 for n in shape) or size != int(np.prod(shape, dtype=object)) * dtype.itemsize:
-        raise WeightsError(f"{name} {shape} {dtype} has {size} bytes, which does not fit its shape")
+        raise WeightsError(
+            f"{name} {shape[:9]} {dtype} has {size} bytes, which does not fit its shape"
+        )
     file = prefix.with_name(f"{prefix.name}.data-{_first(fields, 3, 0):05d}-of-{shards:05d}")
+    check_regular(file)
     with file.open("rb") as stream:
         stream.seek(0, 2)
         if offset + size > stream.tell():

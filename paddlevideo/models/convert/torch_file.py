@@ -14,13 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.models.convert.torch_pickle import Storage, Tensor, TorchUnpickler, kind_of
+from paddlevideo.array_files import open_archive
+from paddlevideo.bounded_pickle import kind_of
+from paddlevideo.models.convert.torch_pickle import Storage, Tensor, TorchUnpickler
 from paddlevideo.safe_pickle import WeightsError, reading
 from paddlevideo.sample import Arrays
 
 SUFFIXES = (".pth", ".pt", ".pyth")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
+MAX_SHARED = 16 << 20  # bytes of tensors, beyond four times the size of the file
 # Keys of a checkpoint under which its weights are stored.
 STATE_KEYS = ("state_dict", "model_state", "model_state_dict", "model")
 
@@ -46,10 +49,10 @@ def read_torch(path: str | Path) -> Arrays:
             content = _read_zip(file, view)
         else:
             content = _read_legacy(file, view, start)
-        return _arrays_in(content)
+        return _arrays_in(content, len(view))
 
 
-def _arrays_in(content) -> Arrays:
+def _arrays_in(content, size: int) -> Arrays:
     """The tensors of a state dict, found at the top level or under the usual keys."""
     if not isinstance(content, dict):
         raise WeightsError(
@@ -69,10 +72,14 @@ def _arrays_in(content) -> Arrays:
             f"no state dict found, neither at the top level nor under {', '.join(STATE_KEYS)}: "
             f"{problem}, expected named tensors"
         )
-    arrays = {
-        str(name): value.array() if isinstance(value, Tensor) else np.asarray(value)
-        for name, value in content.items()
-    }
+    arrays, left = {}, MAX_SHARED + 4 * size
+    for name, value in content.items():
+        array = value.array() if isinstance(value, Tensor) else np.asarray(value)
+        # Tensors may share data, as tied weights do; but a small file must not become many arrays.
+        left -= array.nbytes
+        if left < 0:
+            raise WeightsError("too many of its tensors share the same data")
+        arrays[str(name)] = array
     if all(name.startswith("module.") for name in arrays):
         arrays = {name.removeprefix("module."): array for name, array in arrays.items()}
     return arrays
@@ -82,8 +89,10 @@ def _arrays_in(content) -> Arrays:
 
 
 def _read_zip(file, view: mmap.mmap):
-    archive = zipfile.ZipFile(file)
+    archive = open_archive(file)
     entries = {info.filename: info for info in archive.infolist()}
+    if sum(info.file_size for info in archive.infolist()) > len(view):
+        raise WeightsError("its entries overlap or are compressed, which torch.save never does")
     pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise WeightsError("a zip archive, but not one of torch.save: it has no data.pkl")
@@ -125,8 +134,9 @@ def _read_zip(file, view: mmap.mmap):
             storages[key] = Storage(numel, stored(name))
         return storages[key].typed(kind, numel)
 
-    pickled = io.BytesIO(stored(pickles[0]).tobytes())
-    return TorchUnpickler(pickled, load, "<" if order == b"little" else ">").load()
+    pickled = stored(pickles[0]).tobytes()
+    byte_order = "<" if order == b"little" else ">"
+    return TorchUnpickler(io.BytesIO(pickled), len(pickled), load, byte_order).load()
 
 
 def _read_legacy(file, view: mmap.mmap, start: bytes):
@@ -142,21 +152,23 @@ def _read_legacy(file, view: mmap.mmap, start: bytes):
         return storage.typed(kind, numel)
 
     def load_next(order: str = "<"):
-        return TorchUnpickler(file, declare, order).load()
+        return TorchUnpickler(file, len(view), declare, order).load()
 
     if load_next() != LEGACY_MAGIC or load_next() != LEGACY_VERSION:
         raise WeightsError("a pickle, but not one of torch.save")
-    system = load_next()
+    system = load_next()  # facts about the machine that wrote it
     order = "<" if isinstance(system, dict) and system.get("little_endian", True) else ">"
     content = load_next(order)
     keys = load_next()
     offset = file.tell()
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise WeightsError("its list of data is damaged")
     for key in keys:  # in this order: number of elements, then their bytes
         (numel,) = struct.unpack(f"{order}q", view[offset : offset + 8])
         storage = storages.get(key)
         if storage is None or numel != storage.numel:
             raise WeightsError(
-                f"the size of its data {str(key)[:40]!r} differs from the size in its pickle"
+                f"the size of its data {key[:40]!r} differs from the size in its pickle"
             )
         storage.data = _bytes(view, offset + 8, numel * storage.itemsize)
         offset += 8 + numel * storage.itemsize

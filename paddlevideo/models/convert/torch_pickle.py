@@ -5,12 +5,11 @@ with a stand-in defined here; a file with another name is rejected.
 """
 
 import math
-import pickle
 import re
 
 import numpy as np
 
-from paddlevideo.weights import WeightsError
+from paddlevideo.bounded_pickle import BoundedUnpickler, Skipped, WeightsError, kind_of
 
 # PyTorch's type -> NumPy's. bfloat16, which NumPy lacks, is read as uint16, as in `weights`.
 STORAGE_TYPES = {
@@ -21,16 +20,12 @@ DTYPES = {
     "float32": "f4", "float64": "f8", "float16": "f2", "bfloat16": "u2", "int64": "i8",
     "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1", "bool": "b1",
 }  # fmt: skip
+MAX_EMPTY = 1 << 20  # sizes of a tensor without elements
 # Objects that training frameworks store with the weights. They are skipped without reading them;
 # all other unknown objects are rejected.
 _SKIPPED_MODULES = re.compile(
     r"(mmengine|mmcv|mmaction|yacs|fvcore|argparse|datetime|pathlib|numpy)\..*|torch\.device"
 )
-
-
-def kind_of(value) -> str:
-    """The type of a value, for messages."""
-    return "dict" if isinstance(value, dict) else type(value).__name__
 
 
 class _Immutable:
@@ -68,10 +63,11 @@ class Tensor(_Immutable):
         if not isinstance(storage, Storage) or storage.data is None:
             raise WeightsError("it contains a tensor without data")
         numbers = (offset, *shape, *strides)
-        valid = all(type(n) is int and 0 <= n < 2**60 for n in numbers)
-        if not valid or len(shape) != len(strides) or len(shape) > 32:
+        if not all(type(n) is int and 0 <= n < 2**60 for n in numbers):
+            raise WeightsError("it contains a tensor whose shape or strides are not sizes")
+        if len(shape) != len(strides) or len(shape) > 32:
             raise WeightsError(
-                f"it contains a tensor of shape {str(shape)[:80]} and strides {str(strides)[:80]}"
+                f"it contains a tensor of shape {shape[:9]} and strides {strides[:9]}"
             )
         data = storage.data.view(np.dtype(dtype).newbyteorder(order))
         count = math.prod(shape)
@@ -81,50 +77,26 @@ class Tensor(_Immutable):
                 f"it contains a tensor {list(shape)} that exceeds its data of {len(data)} numbers"
             )
         if not count:
+            if max(shape) > MAX_EMPTY:
+                raise WeightsError(f"it contains a tensor {list(shape)} without elements")
             return np.zeros(shape, dtype)
         strides = [s * data.itemsize for s in strides]
         array = np.lib.stride_tricks.as_strided(data[offset:], shape, strides, writeable=False)
         return array if data.dtype.isnative else array.astype(dtype)
 
 
-class _Skipped:
-    """An object that is stored with the weights: accepts all values of the file, keeps none."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-    def __setitem__(self, key, value):
-        pass
-
-    def append(self, value):
-        pass
-
-    def extend(self, values):
-        pass
-
-
-class _Dict(dict):
-    """An OrderedDict without the attributes that PyTorch adds (`_metadata`)."""
-
-    def __setstate__(self, state):
-        pass
-
-
-# The Python implementation: a forged memo index makes the C implementation fill the memory.
-class TorchUnpickler(pickle._Unpickler):
+class TorchUnpickler(BoundedUnpickler):
     """Reads tensors and plain containers, nothing else.
 
     Args:
         file: open at the position of the pickle.
+        size: bytes of the file.
         load_storage: (type, key, number of elements) -> the storage of a tensor.
         order: byte order, `<` or `>`.
     """
 
-    def __init__(self, file, load_storage, order: str):
-        super().__init__(file, encoding="latin1")
+    def __init__(self, file, size: int, load_storage, order: str):
+        super().__init__(file, size)
         self._load_storage, self._order = load_storage, order
 
     def persistent_load(self, pid):
@@ -132,10 +104,10 @@ class TorchUnpickler(pickle._Unpickler):
             raise WeightsError("it refers to an object outside of the file")
         _, kind, key, _, numel = pid[:5]
         valid = isinstance(key, str) and type(numel) is int and numel >= 0
-        if not valid or kind not in STORAGE_TYPES:
+        if not valid or not isinstance(kind, str) or kind not in STORAGE_TYPES:
+            given = repr(kind[:40]) if isinstance(kind, str) else f"a {kind_of(kind)}"
             raise WeightsError(
-                f"it contains data of type {str(kind)[:40]!r}, "
-                f"expected one of {', '.join(STORAGE_TYPES)}"
+                f"it contains data of type {given}, expected one of {', '.join(STORAGE_TYPES)}"
             )
         if pid[5:] not in ((), (None,)):
             raise WeightsError(
@@ -147,8 +119,7 @@ class TorchUnpickler(pickle._Unpickler):
     def find_class(self, module, name):
         """The stand-in for `module.name`.
 
-        Stand-ins are bound methods and strings, on which a pickle cannot set attributes. A skipped
-        class is created again for each use.
+        Stand-ins are bound methods and strings, on which a pickle cannot set attributes.
 
         Raises:
             WeightsError: the name is neither a tensor, nor a plain container, nor skipped.
@@ -162,14 +133,14 @@ class TorchUnpickler(pickle._Unpickler):
             ("torch._tensor", "_rebuild_from_type_v2"): self._from_type,
             ("torch", "Tensor"): "Tensor",  # this and the next are used as arguments only
             ("torch.nn.parameter", "Parameter"): "Parameter",
-            ("torch", "Size"): self._tuple,
-            ("collections", "OrderedDict"): self._dict,
-            ("builtins", "dict"): self._dict,
-            ("builtins", "tuple"): self._tuple,
-            ("builtins", "list"): self._list,
-            ("builtins", "set"): self._set,
-            ("builtins", "frozenset"): self._set,
-            ("_codecs", "encode"): self._encode,
+            ("torch", "Size"): self.make_tuple,
+            ("collections", "OrderedDict"): self.make_dict,
+            ("builtins", "dict"): self.make_dict,
+            ("builtins", "tuple"): self.make_tuple,
+            ("builtins", "list"): self.make_list,
+            ("builtins", "set"): self.make_set,
+            ("builtins", "frozenset"): self.make_set,
+            ("_codecs", "encode"): self.make_bytes,
         }
         key = ("builtins" if module == "__builtin__" else module, name)
         if key in known:
@@ -179,10 +150,10 @@ class TorchUnpickler(pickle._Unpickler):
         if module == "torch" and name in DTYPES:
             return name
         if _SKIPPED_MODULES.fullmatch(f"{module}.{name}"):
-            return type("Skipped", (_Skipped,), {})
+            return self._skip
         raise WeightsError(
-            f"it refers to {module}.{name}, which is neither a tensor nor a plain container; "
-            "the file is rejected, and no code in it was run"
+            f"it refers to {module[:80]}.{name[:80]}, which is neither a tensor nor a plain "
+            "container; the file is rejected, and no code in it was run"
         )
 
     def _tensor(self, storage, offset, size, stride, *_):
@@ -190,17 +161,23 @@ class TorchUnpickler(pickle._Unpickler):
         return Tensor(
             storage,
             offset,
-            self._tuple(size),
-            self._tuple(stride),
+            self.make_tuple(size),
+            self.make_tuple(stride),
             STORAGE_TYPES.get(kind, "u1"),
             self._order,
         )
 
     def _tensor_v3(self, storage, offset, size, stride, requires_grad, hooks, dtype, *_):
-        if dtype not in DTYPES:
-            raise WeightsError(f"it contains a tensor of type {str(dtype)[:40]!r}")
+        if not isinstance(dtype, str) or dtype not in DTYPES:
+            given = repr(dtype[:40]) if isinstance(dtype, str) else f"a {kind_of(dtype)}"
+            raise WeightsError(f"it contains a tensor of type {given}")
         return Tensor(
-            storage, offset, self._tuple(size), self._tuple(stride), DTYPES[dtype], self._order
+            storage,
+            offset,
+            self.make_tuple(size),
+            self.make_tuple(stride),
+            DTYPES[dtype],
+            self._order,
         )
 
     def _first(self, data, *_):
@@ -209,21 +186,7 @@ class TorchUnpickler(pickle._Unpickler):
     def _from_type(self, function, kind, args, state):
         if function not in (self._tensor, self._tensor_v3, self._first):
             raise WeightsError("it creates a tensor in an unknown way, which is not allowed")
-        return function(*args)
+        return self._call(function, args)
 
-    def _tuple(self, values=()):
-        return tuple(values)
-
-    def _list(self, values=()):
-        return list(values)
-
-    def _set(self, values=()):
-        return frozenset(values)
-
-    def _dict(self, items=()):
-        return _Dict(items)
-
-    def _encode(self, text, encoding):
-        if encoding != "latin1":
-            raise WeightsError(f"it contains text in {str(encoding)[:40]!r}, expected 'latin1'")
-        return text.encode("latin1")
+    def _skip(self, *_):
+        return Skipped()

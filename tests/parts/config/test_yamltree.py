@@ -1,5 +1,6 @@
 """YAML files, bases and overrides: plain data, locations, and text that is not a config."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import strategies as st
 from paddlevideo.config import check, yamltree
 from paddlevideo.config.schema import ConfigError
 from tests.config_files import PLAIN, problems
+from tests.hostile_files import yamls
+
+HOSTILE = yamls()
 
 # --- YAML -----------------------------------------------------------------------------------------
 
@@ -116,6 +120,55 @@ def test_rejects_aliases_that_multiply(write):
         lines.append(f"a{level}: &a{level} [{nine_aliases}]")
     (problem,) = problems(write("\n".join(lines)))
     assert "more than 100000 values" in problem
+
+
+def test_rejects_texts_that_ask_for_too_much(write):
+    for name, (text, message) in HOSTILE.items():
+        (problem, *_) = problems(write(text))
+        assert message in problem and len(problem) < 300, name
+
+
+@pytest.mark.parametrize("value", ["1:" * 600 + "1", "9" * 900_000, "[" * 200, "&a {<<: *a}"])
+def test_rejects_overrides_that_ask_for_too_much(write, value):
+    (problem, *_) = problems(write(PLAIN), [f"max_iters={value}"])
+    assert problem.startswith("-o max_iters=")
+
+
+def test_rejects_an_override_of_many_keys(write):
+    (problem,) = problems(write(PLAIN), [".".join(["a"] * 5000) + "=1"])
+    assert problem.endswith("a path of more than 100 keys") and len(problem) < 200
+
+
+def test_keeps_long_text_and_numbers_that_are_usual(write):
+    text = f"A: ['{'a' * 5000}', {'b' * 5000}, {'1' * 900}, 1:30:59, 0x1F, {'12-' * 500}]"
+    data = yamltree.read(write(text), ()).data["A"]
+    assert data[:5] == ["a" * 5000, "b" * 5000, int("1" * 900), 5459, 31]
+
+
+def test_merge_keys_keep_their_meaning(write):
+    text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: [*a, *b], z: 5}\nd: {<<: *b, x: 0}\n"
+    data = yamltree.read(write(text), ()).data
+    assert data["c"] == {"x": 1, "y": 2, "z": 5} and data["d"] == {"x": 0, "y": 3, "z": 4}
+
+
+def test_rejects_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (problem,) = problems(tmp_path / "fifo.yaml")
+    assert problem.startswith("fifo.yaml: cannot be read: a FIFO, expected a regular file; give")
+    (problem,) = problems(Path("/dev/zero"))
+    assert "a device or socket, expected a regular file" in problem
+    (tmp_path / "large.yaml").write_text("# a comment\n" * 100_000)
+    (problem,) = problems(tmp_path / "large.yaml")
+    assert "it has 1200000 bytes, expected at most 1048576" in problem
+
+
+def test_rejects_bases_that_multiply(write, tmp_path):
+    """Each file names the next one twice: 2^20 files to read."""
+    for number in range(20):
+        write(f"_base_: [f{number + 1}.yaml, f{number + 1}.yaml]\n", f"f{number}.yaml")
+    write(PLAIN, "f20.yaml")
+    (problem,) = problems(tmp_path / "f0.yaml")
+    assert "_base_ leads to more than 1000 files" in problem
 
 
 def test_reports_files_that_cannot_be_read(tmp_path):

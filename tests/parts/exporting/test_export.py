@@ -19,8 +19,10 @@ from paddlevideo.exporting.export import ExportError, export, missing_for_onnx
 from paddlevideo.exporting.golden import golden_inputs, relative_difference
 from paddlevideo.runtimes.manifest import ManifestError, check_files, read_manifest, sha256
 from paddlevideo.weights import WeightsError
+from tests.hostile_files import yamls
 from tests.parts.conftest import NAMES, write_weights
 
+HOSTILE = yamls()
 PADDLE_FILES = {"tiny.pdmodel", "tiny.pdiparams", "tiny.pdiparams.info", "golden.npz", "model.yaml"}
 FILES = PADDLE_FILES | {"tiny.json"} | (set() if missing_for_onnx() else {"tiny.onnx"})
 needs_onnx = pytest.mark.skipif(bool(missing_for_onnx()), reason=missing_for_onnx())
@@ -194,6 +196,28 @@ def test_rejects_a_file_that_export_did_not_write(tmp_path):
         read_manifest(tmp_path)
     (tmp_path / "model.yaml").write_text("format: 7", encoding="utf-8")
     with pytest.raises(ManifestError, match="format 7, but this version reads 1"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_rejects_a_hostile_model_yaml(tmp_path, name):
+    text = "format: 1\nconfig:\n  " + HOSTILE[name][0].replace("\n", "\n  ")
+    (tmp_path / "model.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"model\.yaml: not a file that export wrote") as raised:
+        read_manifest(tmp_path)
+    assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["a: 2024-13-45", f"a: 1{':1' * 400}.5", "inputs: 1"])
+def test_rejects_values_that_cannot_be_read(tmp_path, text):
+    (tmp_path / "model.yaml").write_text(f"format: 1\n{text}", encoding="utf-8")
+    with pytest.raises(ManifestError, match="not a file that export wrote"):
+        read_manifest(tmp_path)
+
+
+def test_rejects_a_fifo(tmp_path):
+    os.mkfifo(tmp_path / "model.yaml")
+    with pytest.raises(ManifestError, match="cannot be read: a FIFO, expected a regular file"):
         read_manifest(tmp_path)
 
 

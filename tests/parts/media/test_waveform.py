@@ -2,6 +2,7 @@
 
 import builtins
 import shutil
+import struct
 import subprocess
 import wave as wav
 
@@ -247,3 +248,34 @@ def test_ffmpeg_decodes_the_same_waveform(files, tmp_path):
         expected = read_waveform(str(target), rate)
         assert found.shape == expected.shape, name
         assert np.abs(found - expected).max() <= tolerance, name
+
+
+def write_float_wav(path, samples):
+    size = samples.itemsize
+    header = struct.pack("<IHHIIHH", 16, 3, 1, 16000, 16000 * size, size, 8 * size)
+    body = b"WAVEfmt " + header + b"data" + struct.pack("<I", samples.nbytes) + samples.tobytes()
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    return str(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e29])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("backend", ["pyav", "soundfile"])
+def test_rejects_samples_that_no_recording_has(tmp_path, value, dtype, backend):
+    if backend == "soundfile":
+        pytest.importorskip("soundfile")
+        pytest.importorskip("soxr")
+    samples = np.zeros(16000, dtype)
+    samples[12000] = value
+    path = write_float_wav(tmp_path / "a.wav", samples)
+    for rate in (16000, 8000):
+        with pytest.raises(DecodeError, match="the audio sample at 0.750 s is .*, expected a num"):
+            read_waveform(path, rate, backend=backend)
+    assert not read_waveform(path, 16000, 0, 0.5, backend=backend).any()
+
+
+def test_keeps_float_samples_of_other_scales(tmp_path):
+    """Some tools write the numbers of 16 bits as floats."""
+    samples = (np.sin(np.arange(1600)) * 32768).astype("<f4")
+    path = write_float_wav(tmp_path / "a.wav", samples)
+    np.testing.assert_array_equal(read_waveform(path, 16000), samples)

@@ -266,3 +266,31 @@ def test_rejects_npz_with_other_arrays(tmp_path):
     np.savez(tmp_path / "s.npz", id=ids, label=labels, scores=scores)
     with pytest.raises(FusionError, match=r"id has shape \[1\], label \[2\] .*expected \[2\]"):
         read_scores(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 1_100_000, "holds mostly empty lists or dicts"),
+        ("[" + "{}," * 1_400_000 + "{}]", "holds mostly empty lists or dicts"),
+        ("[" * 100_000, "not JSON, or truncated"),
+        (f"[[{'9' * 5000}]]", "not JSON, or truncated"),
+        (f"[[{'9' * 400}, 1]]", "a number in it is too large"),
+        (
+            '{"results": [{"id": "a", "label": 99999999999999999999, "scores": [1, 2]}]}',
+            "a number in it is too large",
+        ),
+    ],
+)
+def test_rejects_hostile_json(tmp_path, content, message):
+    path = tmp_path / "s.json"
+    path.write_text(content)
+    with pytest.raises(FusionError, match=message) as raised:
+        read_scores(path)
+    assert len(str(raised.value)) < 500
+
+
+def test_rejects_a_fifo(tmp_path):
+    os.mkfifo(tmp_path / "s.json")
+    with pytest.raises(FusionError, match="cannot be read: a FIFO, expected a regular file"):
+        read_scores(tmp_path / "s.json")

@@ -1,11 +1,19 @@
 """Reading the weight files of other projects."""
 
+import os
+import struct
+
 import numpy as np
 import pytest
 
 from paddlevideo.models.convert.files import read_weights
+from paddlevideo.models.convert.tf_checkpoint import MAGIC
 from paddlevideo.weights import WeightsError
-from tests.parts.models.convert_files import write_checkpoint
+from tests.parts.models.convert_files import block, masked, varint, write_checkpoint
+
+# A variable float32 [1000] of ones at the start of the data.
+SHARED = b"\x08\x01\x12\x05\x12\x03\x08\xe8\x07\x28\xa0\x1f\x35"
+SHARED += struct.pack("<I", masked(np.ones(1000, "<f4").tobytes()))
 
 
 @pytest.fixture
@@ -54,6 +62,50 @@ def test_rejects_a_damaged_checkpoint(checkpoint):
         WeightsError, match="not the index of a TensorFlow checkpoint; expected a .index file"
     ):
         read_weights(index)
+
+
+def table(blocks, index):
+    """An index file of these blocks, and the (name, handle) entries that point to them."""
+    index_block, meta = block(index, 1), block([])
+    start = len(blocks) + len(meta)
+    footer = varint(len(blocks)) + varint(len(meta) - 5) + varint(start)
+    footer = (footer + varint(len(index_block) - 5)).ljust(40, b"\0")
+    return blocks + meta + index_block + footer + struct.pack("<Q", MAGIC)
+
+
+def test_rejects_small_files_that_become_large(tmp_path):
+    path = tmp_path / "a.index"
+    long = b"w" * 20_000
+    growing = block([(long + b"%05d" % number, b"") for number in range(300)], 300)
+    path.write_bytes(table(growing, [(b"", varint(0) + varint(len(growing) - 5))]))
+    with pytest.raises(WeightsError, match="its names are too long for the size of the file"):
+        read_weights(path)
+    part = block([(b"name%05d" % number, b"") for number in range(2000)])
+    again = [(b"%05d" % number, varint(0) + varint(len(part) - 5)) for number in range(2000)]
+    path.write_bytes(table(part, again))
+    with pytest.raises(WeightsError, match="its blocks overlap"):
+        read_weights(path)
+
+
+def test_rejects_variables_that_share_their_data(tmp_path):
+    arrays = {f"w{number}": np.ones(1000, "<f4") for number in range(50)}
+    prefix = write_checkpoint(tmp_path / "a", arrays)
+    data = tmp_path / "a.data-00000-of-00001"
+    os.truncate(data, 4000)
+    entries = [(b"", b"\x08\x01"), *((b"%05d" % n, SHARED) for n in range(50))]
+    part = block(entries)
+    (tmp_path / "a.index").write_bytes(table(part, [(b"", varint(0) + varint(len(part) - 5))]))
+    with pytest.raises(WeightsError, match="00001 shares its data with another variable"):
+        read_weights(prefix)
+
+
+def test_rejects_many_dimensions(tmp_path):
+    dims = b"\x12\x04\x08\xff\xff\x03" * 50_000
+    entry = b"\x08\x01\x12" + varint(len(dims)) + dims
+    part = block([(b"", b"\x08\x01"), (b"w", entry)])
+    (tmp_path / "a.index").write_bytes(table(part, [(b"", varint(0) + varint(len(part) - 5))]))
+    with pytest.raises(WeightsError, match="w has 50000 dimensions"):
+        read_weights(tmp_path / "a.index")
 
 
 def test_mutated_index_is_rejected_or_unchanged(checkpoint):

@@ -359,3 +359,34 @@ def test_rejects_or_reads_damaged_files(write, tmp_path):
             assert str(error).startswith(str(path))
             rejected += 1
     assert rejected > 150
+
+
+def test_a_small_file_cannot_become_many_arrays(tmp_path):
+    storage = Storage(np.zeros(100_000, "float32"), 0)
+    tied = {f"w{number}": tensor(storage.array, storage=storage) for number in range(200)}
+    for order in (b"little", b"big"):
+        with pytest.raises(WeightsError, match="too many of its tensors share the same data"):
+            read_torch(save(tmp_path / "a.pth", tied, order=order))
+    few = {name: tied[name] for name in ("w0", "w1", "w2")}
+    assert len(read_torch(save(tmp_path / "a.pth", few))) == 3
+
+
+def test_rejects_entries_that_overlap(tmp_path):
+    """Every entry is read for its checksum, so overlapping ones would take quadratic time."""
+    content = save(tmp_path / "a.pth", state_dict()).read_bytes()
+    size = content.rindex(b"PK\x01\x02") + 24
+    forged = content[:size] + struct.pack("<I", len(content)) + content[size + 4 :]
+    (tmp_path / "a.pth").write_bytes(forged)
+    with pytest.raises(WeightsError, match="its entries overlap or are compressed"):
+        read_torch(tmp_path / "a.pth")
+
+
+def test_a_file_cannot_change_a_skipped_class(tmp_path):
+    for end, message in (
+        (b")\x81}X\x01\x00\x00\x00aNsb", "it contains a object"),
+        (b"}X\x01\x00\x00\x00aNsb", "it changes a function, which is not allowed"),
+    ):
+        with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+            archive.writestr("archive/data.pkl", names(b"cmmengine.config\nConfig\n" + end))
+        with pytest.raises(WeightsError, match=message):
+            read_torch(tmp_path / "a.pth")

@@ -162,6 +162,7 @@ def test_threads_share_a_predictor(family, kind):
 
 def test_runs_of_a_runtime_take_turns_unless_it_is_concurrent():
     class Slow(Backend):
+        name = "slow"
         running = most = 0
 
         def compute(self, arrays):

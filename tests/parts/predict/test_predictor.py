@@ -17,7 +17,8 @@ from paddlevideo.engine.load import trained_model
 from paddlevideo.media.clip import ArrayClip
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import Result
+from paddlevideo.predict.results import Result, write_results
+from paddlevideo.runtimes.base import finite
 from paddlevideo.sample import Record
 from paddlevideo.weights import WeightsError
 from tests.clips import random_frames
@@ -146,6 +147,24 @@ def test_a_failure_is_a_result_and_the_others_have_scores(exported, predictor, t
         assert results[5].error == "decode: no such file"
         assert results[0].class_ids == []
         assert results[0].json == {"input_path": str(inputs[0]), "error": results[0].error}
+
+
+def test_scores_that_are_not_finite_are_a_failure(exported, predictor, monkeypatch, tmp_path):
+    """Only the video with such scores fails, whatever else is in its batch."""
+    run, frames = predictor.backend.run, np.zeros((9, 40, 40, 3), np.uint8)
+    white = np.full_like(frames, 255)
+
+    def broken(arrays):
+        logits = run(arrays)
+        logits[arrays["frames"].mean(axis=(1, 2, 3, 4)) > 1] = np.nan  # the white ones
+        return finite(logits, "the runtime")
+
+    monkeypatch.setattr(predictor.backend, "run", broken)
+    results = list(predictor.predict([frames, white, frames], batch_size=3))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert results[1].error.startswith("the runtime returned NaN or infinity")
+    write_results(tmp_path / "r.json", results)
+    json.loads((tmp_path / "r.json").read_text(), parse_constant=pytest.fail)
 
 
 def test_all_inputs_may_fail(predictor):

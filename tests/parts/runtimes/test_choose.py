@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -15,7 +16,7 @@ from paddlevideo.commands.predict import BACKENDS
 from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import missing_for_onnx
 from paddlevideo.runtimes import tensorrt
-from paddlevideo.runtimes.base import BackendError, Options
+from paddlevideo.runtimes.base import BackendError, NotFiniteError, Options
 from paddlevideo.runtimes.choose import (
     RUNTIMES,
     available_backends,
@@ -67,6 +68,35 @@ def test_every_program_gives_the_logits_of_the_model(exported, golden, kind, suf
         logits = backend.run({"frames": golden["frames"][rows]})
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, golden["logits"][rows], rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), PROGRAMS)
+def test_logits_that_are_not_finite_are_an_error(exported, golden, kind, suffix):
+    skip_without(kind, suffix)
+    backend = open_backend(exported.folder / f"tiny{suffix}", kind, device="cpu", threads=1)
+    logits = golden["logits"].copy()
+    handle = SimpleNamespace(copy_from_cpu=lambda array: None, copy_to_cpu=lambda: logits)
+    library = SimpleNamespace(
+        run=lambda *_: [logits],
+        get_input_handle=lambda name: handle,
+        get_output_handle=lambda name: handle,
+        get_output_names=lambda: ["logits"],
+    )
+    broken = {"_predictor": library, "_session": library, "_compiled": lambda arrays: [logits]}
+    for name in broken.keys() & vars(backend).keys():
+        setattr(backend, name, broken[name])
+    assert np.array_equal(backend.run({"frames": golden["frames"]}), logits)
+    for value in (np.nan, np.inf):
+        logits[1, 0] = value
+        with pytest.raises(NotFiniteError, match="returned NaN or infinity: the weights are brok"):
+            backend.run({"frames": golden["frames"]})
+
+
+def test_a_built_model_with_nan_is_an_error(exported, golden):
+    model, _ = trained_model(exported.cfg, exported.weights)
+    model.head.fc.bias.set_value(np.full(model.num_classes, np.nan, np.float32))
+    with pytest.raises(NotFiniteError, match="eager on cpu returned NaN"):
+        open_backend(model, device="cpu").run({"frames": golden["frames"]})
 
 
 def test_runs_a_built_model(exported, golden):
