@@ -76,7 +76,8 @@ def first_missing_packet(headers: np.ndarray, last_counts: dict[int, int]) -> tu
     for pid in np.unique(pids[has_payload & (pids != NULL_PID)]).tolist():
         numbers = np.flatnonzero(has_payload & (pids == pid))
         counts = control[numbers] & 0x0F
-        before = np.concatenate([[last_counts.get(pid, counts[0])], counts[:-1]])
+        before = np.roll(counts, 1)
+        before[0] = last_counts.get(pid, int(counts[0]))
         # A packet may be sent twice.
         is_next = (counts == (before + 1) % 16) | (counts == before)
         jumps = numbers[~is_next & ~may_jump[numbers]]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import av
 import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -314,7 +315,7 @@ class AudioReader:
             number = stretch_of(self._stretches, number, packet.pos, goes_back)
             last = packet.dts
             try:
-                frames = packet.decode()
+                frames = stream.codec_context.decode(whole_samples(packet, stream))
             except av.error.FFmpegError:
                 self._lose(packet, number, has_begun)
                 continue
@@ -339,6 +340,23 @@ class AudioReader:
         if has_begun and not self.damage:
             at = self._number_at(pts * packet.time_base, stretch) / self.sample_rate
             self.damage = f"its audio is damaged at {at:.3f} s"
+
+
+def whole_samples(packet: Any, stream: Any) -> Any:
+    """Return a packet without the part of a sample at its end, as wav files of odd size have it.
+
+    FFmpeg 8.0 drops the complete packet otherwise.
+    """
+    codec = stream.codec_context
+    if not codec.name.startswith("pcm_") or packet.time_base * codec.sample_rate != 1:
+        return packet
+    rest = packet.size % packet.duration if packet.duration else 0
+    if not rest:
+        return packet
+    whole = av.Packet(bytes(packet)[: packet.size - rest])
+    whole.pts, whole.dts, whole.time_base = packet.pts, packet.dts, packet.time_base
+    whole.duration = packet.duration
+    return whole
 
 
 def time_stamp(frame: AudioFrame) -> Fraction | None:

@@ -132,7 +132,7 @@ def list_video_streams(container) -> list[Any]:
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
-def first_video(path: str, streams: Sequence[Any]) -> Any | None:
+def first_video(path: str, streams: Sequence[Any]) -> Any:
     """Return the stream that is read where none is chosen: the first with more than one frame.
 
     A still image may be stored as an ordinary stream before the film.

@@ -131,7 +131,7 @@ def stretch_starts(container: str, packets: Sequence[Packet]) -> list[int]:
         if packet.pts is None:
             continue
         step = 0
-        if container in STORES_DTS and None not in (packet.dts, last_dts):
+        if container in STORES_DTS and packet.dts is not None and last_dts is not None:
             step = packet.dts - last_dts
         goes_back = highest is not None and packet.pts <= highest and (packet.is_key or step < 0)
         if goes_back or step > WRAPPED:
