@@ -51,6 +51,9 @@ KINDS = {
         True,
         "download it again; `ffmpeg -i OLD -c copy NEW` repairs some containers",
     ),
+    "damaged_audio": FaultKind(
+        "damaged audio", False, "download it again; silence replaces what cannot be decoded"
+    ),
     "not_video": FaultKind("not a video", True, "delete it, or download the video again"),
     "no_video": FaultKind(
         "no video stream", True, "delete it, or download the file with its video stream"

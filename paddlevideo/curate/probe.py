@@ -18,7 +18,9 @@ import numpy as np
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import find_spelling
 from paddlevideo.curate.formats import HEAD_BYTES, SUFFIXES, identify_format, missing_bytes
-from paddlevideo.media.containers import one_thread, open_container, video_streams
+from paddlevideo.curate.transport_stream import find_ts_damage
+from paddlevideo.media.audio_reader import NoAudioError, open_audio
+from paddlevideo.media.containers import first_video, one_thread, open_container, video_streams
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import DecodeError, Record
 
@@ -51,7 +53,7 @@ class ProbeOptions:
 
     Args:
         num_frames: how many frames to decode: the first, the last, and others evenly between.
-        all_frames: decode every frame instead.
+        all_frames: decode every frame instead, and the audio.
         min_frames: a clip with fewer frames is too short.
         min_seconds: a shorter clip is too short.
 
@@ -190,7 +192,7 @@ def read_frames(info: VideoInfo, record: Record, options: ProbeOptions) -> None:
 
     with capture_ffmpeg_errors() as lines:
         with open_container(record.path) as container:
-            stream = video_streams(container)[0]
+            stream = first_video(record.path, video_streams(container))
             info.codec = stream.codec_context.name
             info.has_audio = bool(container.streams.audio)
             if problem := missing_avi_frames(container, stream):
@@ -203,12 +205,34 @@ def read_frames(info: VideoInfo, record: Record, options: ProbeOptions) -> None:
             else:
                 indices = spaced_frames(clip.num_frames, options.num_frames)
             hashes = clip.read(indices, each=hash_frame)
+            if clip.lost:
+                lost = f"{min(clip.lost)} of {clip.num_frames}"
+                raise DecodeError(f"frame {lost} cannot be decoded: it is damaged")
     info.height, info.width = shapes[0][:2]
     info.frames_hash = combine_hashes(hashes, info, options)
     if line := next((line for _, _, line in lines if DAMAGE.search(line)), ""):
         first_line = line.splitlines()[0].strip()
         raise DecodeError(f"the file is damaged and the decoder conceals it: {first_line}")
+    if info.format == "MPEG-TS" and (problem := find_ts_damage(info.path)):
+        raise DecodeError(f"the transport stream is damaged: {problem}")
+    if options.all_frames and info.has_audio:
+        check_audio(info, record.id)
     check_length(info, record.id, options)
+
+
+def check_audio(info: VideoInfo, name: str) -> None:
+    """Decode the first audio stream, and report what cannot be decoded."""
+    try:
+        with open_audio(info.path) as audio:
+            for _ in audio.chunks():
+                pass
+            damage = audio.damage
+    except NoAudioError:
+        return
+    except DecodeError as error:
+        damage = str(error)
+    if damage:
+        info.add_fault("damaged_audio", name, damage)
 
 
 def combine_hashes(hashes: np.ndarray, info: VideoInfo, options: ProbeOptions) -> str:

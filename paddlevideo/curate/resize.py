@@ -6,7 +6,7 @@ aspect. Each copy is read back before it counts as done.
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,8 +23,16 @@ from paddlevideo.curate.batch_jobs import Job, plan_jobs
 from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
-from paddlevideo.media.containers import num_threads, open_container, upright_rgb, video_streams
+from paddlevideo.media.clock import read_stretches
+from paddlevideo.media.containers import (
+    first_video,
+    num_threads,
+    open_container,
+    upright_rgb,
+    video_streams,
+)
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.media.packets import Stretch, stretch_of
 from paddlevideo.plain_text import csv_path, csv_text
 from paddlevideo.sample import DecodeError, Record
 
@@ -90,13 +98,15 @@ class WriteResized:
         # Open it as training does: this gives exact times, and an error if the file is truncated.
         with VideoDecoder().open(Record(source)) as clip:
             times, (height, width) = clip.times(), clip.read([0]).shape[1:3]
+        stretches = read_stretches(source)
         with atomic_write(target) as temporary:
             with open_container(source) as reader, self._open(temporary) as writer:
-                video = video_streams(reader)[0]
-                encoder = Encoder(
-                    video, self._add_video(writer, video, self.size_of(height, width)), times
-                )
-                for packet in packets_of(reader, encoder, self._add_audio(writer, reader)):
+                video = first_video(source, video_streams(reader))
+                out = self._add_video(writer, video, self.size_of(height, width))
+                start = round(stretches[0].stamp / video.time_base)
+                encoder = Encoder(video, out, times, start)
+                audio = self._add_audio(writer, reader)
+                for packet in packets_of(reader, encoder, audio, stretches):
                     writer.mux(packet)
             verify_copy(temporary, len(times))
 
@@ -150,20 +160,21 @@ class Encoder:
         video: the stream of the frames.
         out: the stream to encode for.
         times: of each frame after the first one (s), [num_frames].
+        start: time stamp of the first frame, in units of the time base.
     """
 
-    def __init__(self, video, out, times: np.ndarray):
+    def __init__(self, video, out, times: np.ndarray, start: int = 0):
         self.video, self._out = video, out
         # Time stamps after the first frame, in units of the time base.
         self._steps = np.rint(times / float(video.time_base)).astype(np.int64).tolist()
         self._scaler, self._upright = VideoReformatter(), VideoReformatter()
-        self._size, self._first, self._count = None, 0, 0
+        self._size, self._first, self._count = None, start, 0
 
     def encode(self, frame) -> list[Any]:
         """Scale and encode a frame; return the packets that are ready.
 
         Raises:
-            DecodeError: a damaged frame, another size than before, or more frames than times.
+            DecodeError: another size than before, or more frames than times.
         """
         self._check(frame)
         if frame.side_data.get("DISPLAYMATRIX") is not None:
@@ -192,11 +203,8 @@ class Encoder:
         size = (frame.width, frame.height)
         if self._size is None:
             self._size = size
-            self._first = frame.pts if frame.pts is not None else self.video.start_time or 0
             self._copy_tags(frame)
         position = f"frame {self._count} of {len(self._steps)}"
-        if frame.is_corrupt:
-            raise DecodeError(f"{position} is damaged")
         if self._count == len(self._steps):
             raise DecodeError(f"{position} is not in the index of the file")
         if size != self._size:
@@ -227,20 +235,64 @@ class Encoder:
             context.sample_aspect_ratio = self.video.codec_context.sample_aspect_ratio
 
 
-def packets_of(reader, encoder: Encoder, audio: dict[Any, Any]) -> Iterator[Any]:
+def packets_of(
+    reader, encoder: Encoder, audio: dict[Any, Any], stretches: Sequence[Stretch] = ()
+) -> Iterator[Any]:
     """Yield the packets of the copy, in the order of the source.
 
     Args:
         audio: audio stream of the source -> audio stream of the copy.
+        stretches: of a video whose time stamps go back. In the copy they rise.
     """
+    clocks = {stream.index: AudioClock(stretches) for stream in audio}
     for packet in reader.demux(encoder.video, *audio):
         if packet.stream.index == encoder.video.index:
-            for frame in packet.decode():
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                continue  # the encoder reports it if this leaves too few frames
+            for frame in frames:
                 yield from encoder.encode(frame)
-        elif packet.dts is not None:
+        elif packet.dts is not None and clocks[packet.stream.index].adjust(packet):
             packet.stream = audio[packet.stream]
             yield packet
     yield from encoder.flush()
+
+
+class AudioClock:
+    """Change the time stamps of audio packets as `VideoClip.times` changes those of the frames.
+
+    Args:
+        stretches: of the video; none where its time stamps only rise.
+    """
+
+    def __init__(self, stretches: Sequence[Stretch]):
+        self._stretches = stretches
+        self._current, self._stored_dts = 0, None
+        self._written_dts: int | None = None
+
+    def adjust(self, packet) -> bool:
+        """Change the time stamps of the next packet; return whether it belongs into the copy."""
+        if len(self._stretches) < 2:
+            return True
+        goes_back = self._stored_dts is not None and packet.dts < self._stored_dts
+        self._stored_dts = packet.dts
+        self._current = stretch_of(self._stretches, self._current, packet.pos, goes_back)
+        stretch = self._stretches[self._current]
+        second = packet.dts * packet.time_base - stretch.stamp + stretch.second
+        following = self._stretches[self._current + 1 :][:1]
+        is_outside = any(second >= other.second for other in following) or (
+            self._current > 0 and second < stretch.second
+        )
+        shift = round(
+            (stretch.second - stretch.stamp + self._stretches[0].stamp) / packet.time_base
+        )
+        dts = packet.dts + shift
+        if is_outside or (self._written_dts is not None and dts <= self._written_dts):
+            return False
+        self._written_dts = packet.dts = dts
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        return True
 
 
 def verify_copy(path: Path, num_frames: int) -> None:

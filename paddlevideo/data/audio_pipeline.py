@@ -13,6 +13,7 @@ from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Sta
 from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
+    first_video,
     list_video_streams,
     open_container,
 )
@@ -290,7 +291,8 @@ def video_length(path: str) -> tuple[float, int]:
     (NOMINAL_FPS, 0) if there is none.
     """
     with open_container(path) as container:
-        for stream in list_video_streams(container):
+        stream = first_video(path, list_video_streams(container))
+        if stream is not None:
             fps = float(stream.average_rate or stream.guessed_rate or 0)
             if fps:
                 seconds = float((stream.duration or 0) * (stream.time_base or 0))

@@ -94,7 +94,8 @@ class Reader(Protocol):
     def fill(self, canvas: "Canvas") -> None:
         """Decode each frame of `canvas.wanted` and pass it to `canvas.put`.
 
-        A frame that cannot be decoded stays in `canvas.missing`; `VideoClip.read` reports it.
+        A frame that cannot be decoded stays in `canvas.missing`; `VideoClip.read` reports it. Where
+        the frame before replaces it, it is in `canvas.lost`.
         """
         ...
 
@@ -106,6 +107,7 @@ class Canvas:
     Attributes:
         wanted: numbers of the frames to decode, sorted and without repeats.
         missing: those of `wanted` that have not been put yet.
+        lost: those that are damaged beyond decoding, and were replaced by the frame before.
         frames: uint8 [T, ...], None until the first frame is put.
     """
 
@@ -123,6 +125,7 @@ class Canvas:
         self.frames: np.ndarray | None = None
         self._shape: tuple[int, ...] = ()
         self.missing = set(self.wanted)
+        self.lost: list[int] = []
 
     def put(self, number: int, image: np.ndarray) -> None:
         """Store frame `number`, uint8 [H, W, 3].
@@ -152,13 +155,20 @@ class VideoClip:
     Attributes:
         num_frames: frames of the part.
         fps: mean frames per second of the file, 0.0 where unknown.
+        jumps: numbers of the frames at which the time stamps of the file go back; `times()` goes on
+            there one frame after the frame before.
+        lost: numbers in the file of frames that were read and are damaged beyond decoding.
 
     Raises:
         DecodeError: the file has no frames, or none in this part.
     """
 
     def __init__(
-        self, reader: Reader, start_sec: float | None = None, end_sec: float | None = None
+        self,
+        reader: Reader,
+        start_sec: float | None = None,
+        end_sec: float | None = None,
+        jumps: Sequence[int] = (),
     ):
         self._reader, self._turn = reader, threading.Lock()
         self._first, last = 0, reader.num_frames
@@ -177,9 +187,13 @@ class VideoClip:
                 )
         self.num_frames = last - self._first
         self.fps = reader.fps
+        self.jumps = [jump - self._first for jump in jumps if self._first < jump < last]
+        self.lost: set[int] = set()
 
     def times(self) -> np.ndarray:
         """Return when each frame is shown, float64 [num_frames]; see `Clip.times`.
+
+        They rise, even where the time stamps of the file go back; see `jumps`.
 
         Raises:
             DecodeError: the clip is a folder of frames, which has no times.
@@ -207,6 +221,7 @@ class VideoClip:
         canvas = Canvas(indices.astype(np.int64) + self._first, each)
         with self._turn:
             self._reader.fill(canvas)
+            self.lost.update(canvas.lost)
         if canvas.missing or canvas.frames is None:
             number = f"{min(canvas.missing)} of {self._reader.num_frames}"
             raise DecodeError(f"frame {number} cannot be decoded: it is damaged")

@@ -8,12 +8,15 @@ frame before it, and each frame that the decoder returns on the way must be the 
 announces. Otherwise the stream is decoded from its beginning.
 """
 
+import bisect
 import contextvars
 import functools
 import multiprocessing
 import os
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -23,6 +26,18 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from paddlevideo.media.clip import FALLBACK_FPS, Canvas
+from paddlevideo.media.damage import MAX_LOST, note_damage, repeated_frames
+from paddlevideo.media.packets import (
+    Packet,
+    PacketTable,
+    Stretch,
+    find_stretches,
+    make_table,
+    num_listed,
+    read_packets,
+    stretch_starts,
+)
+from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 
 VIDEO_SUFFIXES = (
@@ -117,6 +132,27 @@ def list_video_streams(container) -> list[Any]:
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
+def first_video(path: str, streams: Sequence[Any]) -> Any:
+    """Return the stream that is read where none is chosen: the first with more than one frame.
+
+    A still image may be stored as an ordinary stream before the film.
+
+    Args:
+        path: the file, which is opened once more if there are several streams.
+        streams: the video streams of the file. None is returned where there are none.
+    """
+    if len(streams) < 2:
+        return streams[0] if streams else None
+    counts = Counter()
+    with open_container(path) as container:
+        numbers = [stream.index for stream in streams]
+        for packet in container.demux(*(container.streams[number] for number in numbers)):
+            counts[packet.stream_index] += bool(packet.size)
+            if counts[numbers[0]] > 1:
+                break
+    return next((stream for stream in streams if counts[stream.index] > 1), streams[0])
+
+
 def video_streams(container) -> list[Any]:
     """Return the video streams of an open container except cover images, ready to be decoded.
 
@@ -136,54 +172,11 @@ def video_streams(container) -> list[Any]:
     return streams
 
 
-def upright_rgb(frame, converter: VideoReformatter) -> np.ndarray:
-    """Convert a decoded frame to uint8 [H, W, 3] RGB, rotated and flipped by its display matrix.
-
-    Args:
-        converter: kept over all frames of a video; with one thread it takes a third of the time of
-            `frame.to_ndarray(format="rgb24")`.
-    """
-    image = converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return image
-    # x' = a x + c y, y' = b x + d y; the matrix has the rows (a b .) and (c d .) in 16.16 fixed
-    # point (ISO/IEC 14496-12, 6.2.2).
-    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        image, right, down = image.swapaxes(0, 1), c, b
-    else:
-        right, down = a, d
-    return image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
-
-
-class PacketTable:
-    """Which packet each frame of a stream is in, and from which key frame it is decoded.
-
-    Attributes:
-        pts: int64 [num_packets], packets in decoding order (time base of the stream).
-        packet_of: pts -> number of its packet.
-        shown: int64 [num_frames], sorted pts of the packets that give a frame.
-        entry: int64 [num_frames], for each frame the packet of the key frame from which it
-            is decoded; -1 where there is none.
-    """
-
-    def __init__(self, pts: np.ndarray, is_key: np.ndarray, is_shown: np.ndarray):
-        self.pts = pts
-        self.packet_of = {value: number for number, value in enumerate(pts.tolist())}
-        packets = np.flatnonzero(is_shown)
-        packets = packets[np.argsort(pts[packets])]
-        self.shown = pts[packets]
-        keys = np.flatnonzero(is_key)
-        if not len(keys):
-            self.entry = np.full(len(packets), -1)
-            return
-        key = np.searchsorted(keys, packets, side="right") - 1
-        # In an open group of pictures, a frame shown before its key frame also depends on the
-        # group before.
-        while (early := (key >= 0) & (pts[keys[key]] > self.shown)).any():
-            key[early] -= 1
-        self.entry = np.where(key >= 0, keys[key], -1)
+def discard_others(container, stream) -> None:
+    """Read only this stream of an open container: not even the data of the others is read."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
 
 
 class PyAVReader:
@@ -192,6 +185,8 @@ class PyAVReader:
     Attributes:
         num_frames: frames of the complete stream.
         fps: mean frames per second, 0.0 where unknown.
+        stretches: parts in which time stamps rise, at least one; a file has more than one where its
+            clock goes back.
     """
 
     def __init__(self, path: str, container, stream):
@@ -199,59 +194,69 @@ class PyAVReader:
         self._converter = VideoReformatter()
         self._last_packet = -1  # number of the last packet given to the decoder
         self.fps = float(stream.average_rate or stream.guessed_rate or 0)
-        self._table = self._index()
+        discard_others(container, stream)
+        packets = read_packets(container, stream)
+        self._check_length(packets)
+        # With several threads, FFmpeg conceals damage in another way for each number of threads.
+        self._is_damaged = any(packet.is_corrupt for packet in packets)
+        self._table = make_table(container.format.name, stream.codec_context.name, packets)
         if self._table is not None:
-            self.num_frames = len(self._table.shown)
-        else:
-            # Without a reliable table only decoding shows how many frames there are.
-            self.num_frames = sum(1 for _ in self._decode_from_start())
+            self._times, self.stretches = self._times_of(self._table)
+            self.num_frames = len(self._times)
+            return
+        # Without a reliable table only decoding shows how many frames there are.
+        with closing(self._decode_from_start()) as frames:
+            marks = [(frame.pts, frame.is_corrupt) for frame in frames]
+        self._is_damaged |= any(is_corrupt for _, is_corrupt in marks)
+        self.num_frames = len(marks)
+        self._times, self.stretches = self._times_of_frames([pts for pts, _ in marks], packets)
 
-    def _index(self) -> PacketTable | None:
-        """Return the packet table; None where time stamps do not identify the frames."""
-        # Keep only these fields: the packets together are as large as the file.
-        packets = [
-            (p.pts, p.dts, p.is_keyframe, not p.is_discard, p.is_corrupt)
-            for p in self._container.demux(self._stream)
-            if p.size
-        ]
-        if packets and packets[-1][4]:
-            packets.pop()
-        container, codec = self._container.format.name, self._stream.codec_context.name
-        # An mp4 lists its frames exactly; the frame count of other containers is often wrong.
-        if "mp4" in container and len(packets) < (listed := len(self._stream.index_entries)):
-            raise DecodeError(
-                f"the file is cut short: it lists {listed} frames and holds {len(packets)}"
-            )
-        if not packets:
-            return None
-        pts, dts, is_key, is_shown, is_corrupt = zip(*packets, strict=True)
-        if None in pts or len(set(pts)) < len(pts) or any(is_corrupt):
-            return None
-        # AVI stores no time stamps: those of reordered frames are guesses.
-        if container == "avi" and pts != dts:
-            return None
-        # A hidden VP8 frame has a packet but is never shown.
-        if codec == "vp8":
-            return None
-        table = PacketTable(np.array(pts, np.int64), np.array(is_key), np.array(is_shown))
-        return table if len(table.shown) and table.entry.min() >= 0 else None
+    def _check_length(self, packets: Sequence[Packet]) -> None:
+        # The last packet of a file that is cut short may be there in part.
+        held = len(packets) - (bool(packets) and packets[-1].is_corrupt)
+        listed = num_listed(self._container, self._stream)
+        if held < listed:
+            raise DecodeError(f"the file is cut short: it lists {listed} frames and holds {held}")
+
+    def _times_of(self, table: PacketTable) -> tuple[np.ndarray, list[Stretch]]:
+        start = int(table.shown[0])
+        times = (table.shown - start) * float(self._stream.time_base)
+        return times, [Stretch(0, start * self._stream.time_base, Fraction(0))]
+
+    def _times_of_frames(
+        self, pts: list[int | None], packets: Sequence[Packet]
+    ) -> tuple[np.ndarray, list[Stretch]]:
+        """Return the times of decoded frames; at even distances where time stamps are unknown."""
+        container, fps = self._container.format.name, self.fps or FALLBACK_FPS
+        found = None
+        if container != "avi":
+            starts = stretch_starts(container, packets)
+            found = find_stretches(pts, packets, starts, self._stream.time_base, fps)
+        if found is not None:
+            return found
+        start = (pts[0] if pts else None) or self._stream.start_time or 0
+        stretch = Stretch(0, start * self._stream.time_base, Fraction(0))
+        return np.arange(len(pts)) / fps, [stretch]
 
     def times(self) -> np.ndarray:
-        """Return the time of each frame (s), 0 for the first one: float64 [num_frames]."""
-        if self._table is None:
-            return np.arange(self.num_frames) / (self.fps or FALLBACK_FPS)
-        return (self._table.shown - self._table.shown[0]) * float(self._stream.time_base)
+        """Return the time of each frame (s), 0 for the first one: float64 [num_frames].
+
+        Where the time stamps of the file go back, the times go on; see `stretches`.
+        """
+        return self._times
 
     def fill(self, canvas: Canvas) -> None:
-        """Put the wanted frames on the canvas; frames that cannot be decoded stay missing."""
+        """Put the wanted frames on the canvas.
+
+        A frame that cannot be decoded is replaced by the one before it, as a player shows it; where
+        this concerns more than half of the wanted frames, they stay missing.
+        """
         if self._table is not None and self._fill_by_seeking(canvas, self._table):
             return
-        canvas.clear()
-        if not self._fill_from_start(canvas):
-            # A frame has a time stamp that no packet announced: count the frames instead.
-            self._table = None
-            canvas.clear()
-            self._fill_from_start(canvas)
+        while (decoded := self._fill_from_start(canvas)) is None:
+            pass
+        if 0 < len(canvas.missing) <= MAX_LOST * len(canvas.wanted):
+            self._repeat_frames(canvas, decoded)
 
     def _fill_by_seeking(self, canvas: Canvas, table: PacketTable) -> bool:
         """Return False as soon as a decoded frame is not the one that the table announces."""
@@ -265,6 +270,7 @@ class PyAVReader:
             while expected <= number:
                 frame = next(frames, None)
                 if frame is None or frame.pts != table.shown[expected] or frame.is_corrupt:
+                    self._is_damaged |= frame is not None and frame.is_corrupt
                     return False
                 expected += 1
             canvas.put(number, upright_rgb(frame, self._converter))
@@ -315,39 +321,74 @@ class PyAVReader:
                 return number, first, packets
         return None
 
-    def _fill_from_start(self, canvas: Canvas) -> bool:
-        """Decode all frames up to the last wanted one.
+    def _fill_from_start(self, canvas: Canvas) -> set[int] | None:
+        """Decode all frames up to the last wanted one, and return their numbers.
 
-        Returns False where the time stamp of a frame is not in the table.
+        Returns None where decoding shows that it has to be repeated in another way.
         """
+        canvas.clear()
         number_of: dict[int, int] = {}
         if self._table is not None:
             number_of = {pts: number for number, pts in enumerate(self._table.shown.tolist())}
-        wanted = set(canvas.wanted)
+        wanted, numbers = set(canvas.wanted), set()
         with closing(self._decode_from_start()) as frames:
             for count, frame in enumerate(frames):
+                if frame.is_corrupt and not self._is_damaged:
+                    self._is_damaged = True
+                    return None
                 number = count if self._table is None else number_of.get(frame.pts)
                 if number is None:
-                    return False
-                if number in wanted and not frame.is_corrupt:
+                    # No packet announced this time stamp: count the frames instead.
+                    self._table = None
+                    return None
+                numbers.add(number)
+                if number in wanted:
                     canvas.put(number, upright_rgb(frame, self._converter))
                 if not canvas.missing:
                     break
-        return True
+        return numbers
 
-    def _decode_from_start(self) -> Generator[Any, None, None]:
-        """Yield every frame of the stream, from a container of its own. Packets that do not decode
-        are skipped."""
-        with open_container(self._path) as container:
-            video_streams(container)
-            stream = container.streams[self._stream.index]
-            for packet in container.demux(stream):
-                # An empty packet would end the stream for the decoder.
-                if not packet.size or packet.is_corrupt:
-                    continue
-                try:
-                    frames = packet.decode()
-                except av.error.InvalidDataError:
-                    continue
-                yield from frames
-            yield from stream.codec_context.decode(None)
+    def _repeat_frames(self, canvas: Canvas, decoded: set[int]) -> None:
+        """Replace each missing frame by the last one before it that can be decoded."""
+        lost_after: dict[int, list[int]] = {}
+        known = sorted(decoded)
+        for number in sorted(canvas.missing):
+            before = bisect.bisect(known, number) - 1
+            if before >= 0:
+                lost_after.setdefault(known[before], []).append(number)
+        with closing(self._decode_from_start()) as frames:
+            for count, frame in enumerate(frames):
+                number = count
+                if self._table is not None and frame.pts is not None:
+                    number = int(np.searchsorted(self._table.shown, frame.pts))
+                for lost in lost_after.pop(number, ()):
+                    canvas.put(lost, upright_rgb(frame, self._converter))
+                    canvas.lost.append(lost)
+                if not lost_after:
+                    break
+        if canvas.lost:
+            note_damage(self._path, repeated_frames(canvas.lost))
+
+    def _decode_from_start(self) -> Generator[Any]:
+        return decode_from_start(self._path, self._stream.index, self._is_damaged)
+
+
+def decode_from_start(path: str, index: int, one_thread: bool = False) -> Generator[Any]:
+    """Yield every frame of the stream with this index, from a container of its own. Packets that do
+    not decode are skipped."""
+    with open_container(path) as container:
+        video_streams(container)
+        stream = container.streams[index]
+        discard_others(container, stream)
+        if one_thread:
+            stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            # An empty packet would end the stream for the decoder.
+            if not packet.size:
+                continue
+            try:
+                frames = packet.decode()
+            except (av.error.InvalidDataError, av.error.UndefinedError):
+                continue
+            yield from frames
+        yield from stream.codec_context.decode(None)

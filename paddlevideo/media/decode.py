@@ -26,7 +26,13 @@ import numpy as np
 from paddlevideo.config.registry import register
 from paddlevideo.log import logger
 from paddlevideo.media.clip import FALLBACK_FPS, Canvas, Reader, VideoClip
-from paddlevideo.media.containers import PyAVReader, num_threads, open_container, video_streams
+from paddlevideo.media.containers import (
+    PyAVReader,
+    first_video,
+    num_threads,
+    open_container,
+    video_streams,
+)
 from paddlevideo.media.frame_files import frame_files, span_text
 from paddlevideo.sample import DecodeError, Record
 
@@ -51,8 +57,8 @@ class VideoDecoder:
     Args:
         backend: pyav; decord (PyAV where it is not installed); cv2, which always decodes from the
             beginning.
-        stream: which video stream, counted from 0 without cover images; None is the first. Only
-            PyAV can choose.
+        stream: which video stream, counted from 0 without cover images; None is the first with
+            more than one frame. Only PyAV can choose.
     """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
@@ -80,14 +86,17 @@ class VideoDecoder:
             backend = "pyav"
         with open_container(record.path) as container:
             streams = video_streams(container)
-            number = self.stream or 0
-            if number >= len(streams):
+            if (self.stream or 0) >= len(streams):
                 raise DecodeError(
-                    f"there is no video stream {number}; the file has {len(streams)}, "
+                    f"there is no video stream {self.stream}; the file has {len(streams)}, "
                     "counted from 0"
                 )
             if backend == "pyav":
-                reader: Reader = PyAVReader(record.path, container, streams[number])
+                if self.stream is None:
+                    stream = first_video(record.path, streams)
+                else:
+                    stream = streams[self.stream]
+                reader: Reader = PyAVReader(record.path, container, stream)
             elif len(streams) > 1:
                 raise DecodeError(
                     f"the file has {len(streams)} video streams and backend {backend} cannot "
@@ -97,8 +106,11 @@ class VideoDecoder:
                 reader = DecordReader(record.path)
             else:
                 reader = OpenCVReader(record.path)
+            jumps = ()
+            if isinstance(reader, PyAVReader):
+                jumps = [stretch.first_frame for stretch in reader.stretches[1:]]
             try:
-                yield VideoClip(reader, record.start_sec, record.end_sec)
+                yield VideoClip(reader, record.start_sec, record.end_sec, jumps)
             finally:
                 if isinstance(reader, OpenCVReader):
                     reader.capture.release()

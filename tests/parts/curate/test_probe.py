@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from paddlevideo.curate import probe
+from paddlevideo.curate.faults import KINDS
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video, spaced_frames
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
+from tests.audio_clips import chirps, write_audio
 from tests.clips import write_clip
 from tests.video_sets import damage, good_clip
 
@@ -81,6 +83,52 @@ def test_reports_damage_that_the_decoder_conceals(tmp_path, all_frames):
         assert "the decoder conceals it: 0x00 at pos" in fault.text
         assert probe_file(good, all_frames=all_frames).faults == []
     assert av.logging.get_level() is None
+
+
+def test_reports_a_frame_that_cannot_be_decoded(tmp_path):
+    path = good_clip(tmp_path / "a.avi", 1, 20, codec="mjpeg", pixel_format="yuvj420p")
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    path.write_bytes(path.read_bytes().replace(packets[7], bytes(len(packets[7]))))
+    (fault,) = probe_file(path, all_frames=True).faults
+    assert (fault.kind, fault.text) == (
+        "damaged",
+        "frame 7 of 20 cannot be decoded: it is damaged",
+    )
+
+
+def test_reports_audio_that_cannot_be_decoded(tmp_path):
+    path = write_audio(tmp_path / "a.mp4", chirps(4), codec="aac", video={"num_frames": 100})
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(audio=0) if p.size]
+        found = [bytes(p) for p in packets if 2.0 <= float(p.pts * p.time_base) < 2.3]
+    data = path.read_bytes()
+    for packet in found:
+        data = data.replace(packet, b"\x55" * len(packet))
+    path.write_bytes(data)
+    info = probe_file(path, all_frames=True)
+    (fault,) = info.faults
+    assert fault.kind == "damaged_audio" and "its audio is damaged at 2.0" in fault.text
+    assert not KINDS["damaged_audio"].left_out and info.num_frames == 100
+    assert probe_file(path).faults == [], "only a complete check decodes the audio"
+
+
+def test_probes_the_film_behind_a_still_image(tmp_path):
+    path = tmp_path / "two.mkv"
+    film = good_clip(tmp_path / "film.mp4", 1, 30)
+    with av.open(str(film)) as source, av.open(str(path), "w") as target:
+        still = target.add_stream("mjpeg", rate=25)
+        still.width, still.height, still.pix_fmt = 32, 32, "yuvj420p"
+        stream = target.add_stream_from_template(source.streams.video[0])
+        image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        image.pts = 0
+        target.mux(still.encode(image) + still.encode(None))
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    info = probe_file(path)
+    assert (info.num_frames, info.width, info.codec, info.faults) == (30, 64, "h264", [])
 
 
 def test_reports_clips_that_are_too_short(tmp_path):

@@ -18,6 +18,7 @@ from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError, Record
 from tests.audio_clips import chirps, tone, write_audio
 from tests.clips import write_clip
+from tests.flash_clips import flash_and_beep, join_flv, write_flash
 from tests.scripts import run_script
 
 SCRIPT = "tools/data/resize_videos.py"
@@ -172,6 +173,36 @@ def test_rejects_audio_that_the_container_cannot_hold(tmp_path):
     WriteResized(32, sound="none")(str(source), str(tmp_path / "c.mp4"))
     with pytest.raises(DecodeError, match="no audio stream"):
         read_waveform(str(tmp_path / "c.mp4"), 16000)
+
+
+@pytest.mark.parametrize("name", ["same.ts", "joined.flv"])
+def test_copies_joined_parts_with_their_audio(tmp_path, name):
+    suffix = Path(name).suffix
+    first = write_flash(tmp_path / f"a{suffix}", at=9.0, seconds=1.4, options={"bf": "2"})
+    second = write_flash(tmp_path / f"b{suffix}", at=1.0, seconds=2.0, options={"bf": "2"})
+    source, copy = tmp_path / name, tmp_path / "small.mp4"
+    if suffix == ".flv":
+        join_flv(first, second, source, 13)
+    else:
+        source.write_bytes(first.read_bytes() + second.read_bytes())
+    WriteResized(32)(str(source), str(copy))
+    (frames, times, _), (small, small_times, _) = decoded(source), decoded(copy)
+    assert len(small) == len(frames) == 35 + 50
+    assert np.abs(small_times - times).max() < 1e-3
+    assert np.abs(small.mean((1, 2, 3)) - frames.mean((1, 2, 3))).max() < 6
+    flash, beep = flash_and_beep(copy)
+    assert abs(flash - 2.4) < 1e-3 and abs(flash - beep) < 0.01
+
+
+def test_copies_a_damaged_stream_as_it_is_decoded(tmp_path):
+    source, copy = write_clip(tmp_path / "a.ts", 60, 96, 128, options={"bf": "2"}), "small.mp4"
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 188 // 2 * 188
+    for number in range(middle, middle + 400):
+        data[number] = (data[number] * 7 + 91) & 255
+    source.write_bytes(data)
+    WriteResized(48)(str(source), str(tmp_path / copy))
+    assert len(decoded(tmp_path / copy)[0]) == len(decoded(source)[0]) > 50
 
 
 # --- damage --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.media import containers, decode
+from paddlevideo.media.damage import note_damage
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
 from tests.audio_clips import chirps, write_audio, write_six_streams
@@ -300,7 +301,7 @@ def test_names_the_problem_of_a_broken_file(tmp_path, backend):
             clip.read([clip.num_frames - 1])
 
 
-def test_a_damaged_frame_is_an_error_and_others_are_readable(tmp_path):
+def test_a_damaged_frame_repeats_the_one_before_and_others_are_readable(tmp_path, caplog):
     path = write_clip(tmp_path / "a.avi", num_frames=20, codec="mjpeg", pixel_format="yuvj420p")
     expected = decode_all(path)
     with av.open(str(path)) as container:
@@ -309,10 +310,14 @@ def test_a_damaged_frame_is_an_error_and_others_are_readable(tmp_path):
     start, size = packets[7]
     data[start : start + size] = bytes(size)
     path.write_bytes(data)
-    with VideoDecoder().open(record(path)) as clip:
-        assert np.array_equal(clip.read([6, 8]), expected[[6, 8]])
+    note_damage.cache_clear()
+    with caplog.at_level(logging.WARNING, "paddlevideo"), VideoDecoder().open(record(path)) as clip:
+        assert np.array_equal(clip.read([6, 8]), expected[[6, 8]]) and clip.lost == set()
+        assert np.array_equal(clip.read([6, 7, 8]), expected[[6, 6, 8]]) and clip.lost == {7}
         with pytest.raises(DecodeError, match="frame 7 of 20 cannot be decoded"):
-            clip.read([6, 7, 8])
+            clip.read([7])
+    text = f"{path}: damaged: frame 7 cannot be decoded and repeats the frame before"
+    assert [line.message for line in caplog.records] == [text]
 
 
 def test_reads_the_frames_that_a_cut_avi_has(tmp_path):

@@ -246,6 +246,10 @@ def test_ffmpeg_decodes_the_same_waveform(files, tmp_path):
         subprocess.run([*command, str(target)], check=True)
         found = read_waveform(path_of(files, name), rate)
         expected = read_waveform(str(target), rate)
+        if name == "aac.mp4":
+            # Newer FFmpeg leaves out the padding of the last packet, as the file says.
+            assert 6 * rate <= len(found) <= len(expected) < 6 * rate + 1024
+            expected = expected[: len(found)]
         assert found.shape == expected.shape, name
         assert np.abs(found - expected).max() <= tolerance, name
 
