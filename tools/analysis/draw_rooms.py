@@ -12,10 +12,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = (
-    "array_files bounded_pickle config dist files html_page log paddle_internals plain_text "
-    "processes safe_pickle sample weights"
-)
+BASE = "array_files bounded_pickle config dist files html_page log paddle_internals plain_text "
+BASE += "processes safe_pickle sample weights"
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 
 
