@@ -10,6 +10,7 @@ lists those attributes, and the same test checks them.
 """
 
 import contextlib
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -68,7 +69,7 @@ def translated_code_in(folder: str | Path) -> Iterator[None]:
 
     It would write below ~/.cache, which fails where the home folder is read-only.
     """
-    module = paddle.jit.dy2static.utils
+    module = importlib.import_module("paddle.jit.dy2static.utils")
     before = module.get_temp_dir
     module.get_temp_dir = lambda: str(folder)
     try:

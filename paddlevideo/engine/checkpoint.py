@@ -199,7 +199,7 @@ class TrainState:
                 f"{path}: saved by a run with {fingerprint}; this run has {self.fingerprint}. "
                 "Resume with the same settings"
             )
-        names = _from_bytes(model.pop(CLASS_NAMES)) if CLASS_NAMES in model else None
+        names = _class_names(path, model.pop(CLASS_NAMES)) if CLASS_NAMES in model else None
         if names and self.class_names and names != list(self.class_names):
             orders = both_orders("the file", names, "this run", self.class_names)
             raise WeightsError(f"{path}: saved by a run with other classes: {orders}")

@@ -195,11 +195,11 @@ def _files(text: str, rules: InputRules) -> list[Record]:
 
 
 def _files_in_folder(folder: Path, text: str, rules: InputRules) -> list[Record]:
-    frames = rules.frame_pattern if rules.accepts_frames else None
-    if frames and (folder / frames.format(1)).exists():
+    frames = rules.frame_pattern
+    if rules.accepts_frames and (folder / frames.format(1)).exists():
         return [Record(text, frame_pattern=frames)]
     paths = sorted(str(path) for path in list_files(folder, rules.suffixes))
-    folders = find_frame_folders(folder, frames) if frames and not paths else []
+    folders = find_frame_folders(folder, frames) if rules.accepts_frames and not paths else []
     if folders:
         note = naming_note(folders[0], frames)
         logger.info(f"{text}: {len(folders)} folder(s) of frames{f', as {note}' if note else ''}")

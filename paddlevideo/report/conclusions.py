@@ -90,7 +90,7 @@ def class_results(facts: RunFacts) -> list[ClassResult]:
     return sorted(results, key=lambda result: (result.score, -result.num_clips, result.class_id))
 
 
-def most_confused(confusion: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+def most_confused(confusion: Sequence[list[int]]) -> dict[int, tuple[int, int]]:
     """{true class: (its most frequent wrong prediction, clips)}; of equal counts the lower id.
 
     Args:
