@@ -14,7 +14,7 @@ import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import paddle
 from paddle import nn
@@ -69,7 +69,7 @@ def translated_code_in(folder: str | Path) -> Iterator[None]:
 
     It would write below ~/.cache, which fails where the home folder is read-only.
     """
-    module = importlib.import_module("paddle.jit.dy2static.utils")
+    module: Any = importlib.import_module("paddle.jit.dy2static.utils")
     before = module.get_temp_dir
     module.get_temp_dir = lambda: str(folder)
     try:
