@@ -134,7 +134,9 @@ def test_rates_validations_and_checkpoints_follow_the_plan(uninterrupted):
     assert kept == [f"SlowFast_epoch_{epoch:05d}.pdparams" for epoch in sorted({1, *ends})]
 
 
-@pytest.mark.parametrize("step", [2, 4, 6, 8])
+@pytest.mark.parametrize(
+    "step", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow), 8]
+)
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tiny, tmp_path, monkeypatch, step):
     cfg, _ = uninterrupted
     num_workers = 2 if step == 4 else 0
