@@ -128,12 +128,26 @@ def _from_one(max_label: int, num_classes: int) -> str:
 def matches(names: Sequence[str], others: Sequence[str]) -> list[int] | None:
     """For each of `names` its place in `others`; None if they are not the same names.
 
+    Names are compared as by `same_names`.
+    """
+    places = list(same_names(others, names).values())
+    same = len(names) == len(others) == len(set(places))
+    return places if same else None
+
+
+def same_names(names: Sequence[str], others: Sequence[str]) -> dict[int, int]:
+    """{place in `others`: place in `names`} of the names in both.
+
     Case, spaces, hyphens and underscores may differ; an exact match wins.
     """
-    places = {normalized_name(name): place for place, name in enumerate(others)}
-    exact = {name: place for place, name in enumerate(others)}
-    found = [exact.get(name, places.get(normalized_name(name), -1)) for name in names]
-    return found if sorted(found) == list(range(len(others))) else None
+    places = {normalized_name(name): place for place, name in enumerate(names)}
+    places |= {name: place for place, name in enumerate(names)}
+    found = {}
+    for place, name in enumerate(others):
+        source = places.get(name, places.get(normalized_name(name)))
+        if source is not None:
+            found[place] = source
+    return found
 
 
 def both_orders(source: str, names: Sequence[str], other: str, others: Sequence[str]) -> str:

@@ -70,7 +70,7 @@ def read_header(lines: Sequence[str], with_num_frames: bool, multi_label: bool) 
     start = next((number for number, line in enumerate(lines) if line.strip()), 0)
     first = lines[start : start + 1]
     excel = re.fullmatch(r"sep=(.)", first[0].strip()) if first else None
-    if excel and excel[1] in DELIMITERS:
+    if excel and excel[1] in DELIMITERS and start + 1 < len(lines):
         start += 1
         return _named_columns(lines[start], excel[1], start + 1)
     for delimiter in DELIMITERS if first else ():

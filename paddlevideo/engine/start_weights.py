@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config
-from paddlevideo.data.class_names import normalized_name
+from paddlevideo.data.class_names import same_names
 from paddlevideo.models.base import Head, Recognizer
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import Arrays
@@ -53,7 +53,8 @@ def load_weights(
             )
         if number == head.num_classes and not differ(file_names, data_names):
             continue
-        rows = same_names(file_names, data_names) if head.keep_rows == "by_name" else {}
+        by_name = head.keep_rows == "by_name"
+        rows = same_names(file_names or (), data_names or ()) if by_name else {}
         new_tensors |= {weight: rows, bias: rows}
         lines.append(class_account(layer, head, number, file_names, data_names, rows))
     account = _load(model, arrays, path, new_tensors)
@@ -77,23 +78,6 @@ def classifiers(model: Recognizer) -> dict[str, Head]:
     """{name of each linear layer with a row of weights per class: its head}."""
     layers = model.named_sublayers(include_self=True)
     return {f"{name}.{head.class_layer}": head for name, head in layers if isinstance(head, Head)}
-
-
-def same_names(file_names: Names, data_names: Names) -> dict[int, int]:
-    """{class id of the data: class id of the file} for classes in both.
-
-    Case, spaces, hyphens and underscores may differ; an exact match wins.
-    """
-    if file_names is None or data_names is None:
-        return {}
-    ids = {normalized_name(name): index for index, name in enumerate(file_names)}
-    ids |= {name: index for index, name in enumerate(file_names)}
-    found = {}
-    for index, name in enumerate(data_names):
-        source = ids.get(name, ids.get(normalized_name(name)))
-        if source is not None:
-            found[index] = source
-    return found
 
 
 def class_account(

@@ -115,6 +115,7 @@ def test_reads_lists_of_frame_folders(text):
         ),
         ("filename;class\na.mp4;run;1\n", "t.csv:2: 3 columns, the first line names 2"),
         ("sep=;\nfilename;class\na.mp4\n", "t.csv:3: 1 columns"),
+        ("sep=;", "t.csv:1: .sep=;. has no label behind the path"),
         ("a.mp4,0,1\nb c.mp4,1,2\n", "t.csv:1: 'a.mp4,0,1' has no label behind the path"),
     ],
 )
