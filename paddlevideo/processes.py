@@ -5,6 +5,8 @@ tried again one at a time. The item that ends its process again gets a `Crash` a
 the work continues.
 """
 
+import contextlib
+import copy
 import itertools
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from paddlevideo import log
@@ -121,15 +124,54 @@ def _run_alone(function, item) -> Any:
             return Crash()
 
 
+@contextlib.contextmanager
+def signals_held(names: Sequence[str]) -> Iterator[None]:
+    """Hold back these signals in this thread, and in the processes that it starts meanwhile.
+
+    A process that shall ignore a signal could be ended by it before `ignore_signals` ran there.
+    Does nothing on Windows.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers(names))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_signals(names: Sequence[str]) -> None:
+    """Ignore these signals in this process, and end what `signals_held` began for it."""
+    for number in _numbers(names):
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _numbers(names))
+
+
+def _numbers(names: Sequence[str]) -> list[signal.Signals]:
+    """The numbers of the signals that this system has."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+class _Process(SpawnProcess):
+    """A spawned process that Ctrl-C does not end while it starts."""
+
+    def start(self) -> None:
+        with signals_held(["SIGINT"]):
+            super().start()
+
+
 def _pool(num_workers: int) -> ProcessPoolExecutor:
     # Spawn, because a fork of a process whose libraries run threads may hang.
-    context = multiprocessing.get_context("spawn")
+    context: Any = copy.copy(multiprocessing.get_context("spawn"))
+    context.Process = _Process
     return ProcessPoolExecutor(num_workers, context, _start_worker, (os.getpid(),))
 
 
 def _start_worker(parent: int) -> None:
     """Prepare a worker: leave Ctrl-C to the parent process, and exit when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals(["SIGINT"])
     log.quiet_paddle_warnings()
 
     def exit_with_parent():

@@ -14,7 +14,6 @@ import itertools
 import multiprocessing
 import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from paddlevideo.data.orders import EvalOrder, TrainOrder
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.data.shared_blocks import SharedBlocks, free, put, remove_dead_blocks, take
 from paddlevideo.data.views import Views, stack
+from paddlevideo.processes import ignore_signals, signals_held
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
 
 # Records tried in place of a failed one before the index counts as lost.
@@ -183,9 +183,7 @@ def _start_worker(dataset: ClipDataset, folder: Path, parent: int) -> None:
         os._exit(1)  # the parent was killed: nobody will read the results
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    for name in STOP_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    ignore_signals(STOP_SIGNALS)
 
 
 def _worker_process(*args, **kwargs):
@@ -290,7 +288,7 @@ class Loader:
                 initializer=_start_worker,
                 initargs=(self.dataset, self._blocks.folder, os.getpid()),
             )
-            with _safe_to_fork():
+            with _safe_to_fork(), signals_held(STOP_SIGNALS):
                 self._pool.submit(os.getpid)  # the first job starts all workers
         return self._pool, self._blocks.folder
 

@@ -1,10 +1,13 @@
 """Running a function over many items in processes that may crash."""
 
 import ctypes
+import os
+import signal
+import time
 
 import pytest
 
-from paddlevideo.processes import Crash, run_each
+from paddlevideo.processes import Crash, _Process, ignore_signals, run_each, signals_held
 
 
 def test_reports_the_item_that_crashes_its_process():
@@ -23,6 +26,26 @@ def test_raises_the_errors_of_the_function():
 def test_works_in_this_process_without_workers():
     assert dict(run_each(divide_ten, [1, 2], 0, show=False)) == {0: 10, 1: 5}
     assert list(run_each(divide_ten, [], 4)) == []
+
+
+def test_a_process_that_starts_does_not_end_by_ctrl_c():
+    process = _Process(target=ignore_signals, args=(["SIGINT"],))
+    process.start()
+    os.kill(process.pid, signal.SIGINT)
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_held_signal_arrives_afterwards():
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(time.monotonic()))
+    try:
+        with signals_held(["SIGUSR1", "SIGNONE"]):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert not seen
+        assert len(seen) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def divide_ten(number: int) -> int:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from paddlevideo.data import loader as loader_module
 from paddlevideo.data import shared_blocks
 from paddlevideo.data.failures import FailureCount, TooManyFailures, refuse
 from paddlevideo.data.loader import (
@@ -354,6 +355,24 @@ def test_workers_leave_stop_signals_to_the_main_process(name):
         for worker in loader._pool._processes.values():
             os.kill(worker.pid, getattr(signal, name))
         assert count + len(list(batches)) == 40
+    finally:
+        loader.close()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_workers_that_are_starting_leave_stop_signals_to_the_main_process(name, monkeypatch):
+    def slow_start(*args, start=loader_module._start_worker):
+        time.sleep(0.5)
+        start(*args)
+
+    monkeypatch.setattr(loader_module, "_start_worker", slow_start)
+    loader = Loader(dataset([f"v{i}" for i in range(8)]), EvalOrder(8, 1), 2)
+    try:
+        loader._start_pool()
+        for worker in loader._pool._processes.values():
+            os.kill(worker.pid, getattr(signal, name))
+        assert len(list(loader.epoch(0))) == 8
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         loader.close()
 
