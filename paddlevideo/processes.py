@@ -6,7 +6,6 @@ the work continues.
 """
 
 import contextlib
-import copy
 import itertools
 import multiprocessing
 import os
@@ -16,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from paddlevideo import log
@@ -154,18 +152,9 @@ def _numbers(names: Sequence[str]) -> list[signal.Signals]:
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
-class _Process(SpawnProcess):
-    """A spawned process that Ctrl-C does not end while it starts."""
-
-    def start(self) -> None:
-        with signals_held(["SIGINT"]):
-            super().start()
-
-
 def _pool(num_workers: int) -> ProcessPoolExecutor:
     # Spawn, because a fork of a process whose libraries run threads may hang.
-    context: Any = copy.copy(multiprocessing.get_context("spawn"))
-    context.Process = _Process
+    context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(num_workers, context, _start_worker, (os.getpid(),))
 
 

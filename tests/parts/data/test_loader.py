@@ -346,32 +346,24 @@ def test_ends_all_workers_if_one_is_killed(victim):
     assert not [worker.pid for worker in workers if running(worker.pid)]
 
 
+@pytest.mark.parametrize("seconds", [0, 0.5])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_workers_leave_stop_signals_to_the_main_process(name):
-    loader = Loader(dataset([f"v{i}" for i in range(40)]), EvalOrder(40, 1), 2, prefetch=1)
-    batches = loader.epoch(0)
-    count = len([next(batches)])
-    try:
-        for worker in loader._pool._processes.values():
-            os.kill(worker.pid, getattr(signal, name))
-        assert count + len(list(batches)) == 40
-    finally:
-        loader.close()
+def test_workers_leave_stop_signals_to_the_main_process(name, seconds, monkeypatch):
+    """Workers that have started, and workers that take `seconds` to start."""
 
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_workers_that_are_starting_leave_stop_signals_to_the_main_process(name, monkeypatch):
-    def slow_start(*args, start=loader_module._start_worker):
-        time.sleep(0.5)
+    def start_worker(*args, start=loader_module._start_worker):
+        time.sleep(seconds)
         start(*args)
 
-    monkeypatch.setattr(loader_module, "_start_worker", slow_start)
-    loader = Loader(dataset([f"v{i}" for i in range(8)]), EvalOrder(8, 1), 2)
+    monkeypatch.setattr(loader_module, "_start_worker", start_worker)
+    loader = Loader(dataset([f"v{i}" for i in range(20)]), EvalOrder(20, 1), 2, prefetch=1)
+    batches = loader.epoch(0)
     try:
         loader._start_pool()
+        count = 0 if seconds else len([next(batches)])
         for worker in loader._pool._processes.values():
             os.kill(worker.pid, getattr(signal, name))
-        assert len(list(loader.epoch(0))) == 8
+        assert count + len(list(batches)) == 20
         assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
     finally:
         loader.close()
