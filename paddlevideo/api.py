@@ -101,7 +101,9 @@ def train(
         NotFinite: the loss became NaN or infinite.
         ExportError: the training is complete, but its export failed.
     """
-    with output_folder(cfg.folder) as lock, session(cfg, cfg.folder):
+    with output_folder(cfg.folder) as lock, session(cfg, cfg.folder) as device:
+        if device == "cpu":
+            dist.keep_freed_memory()
         run = prepare(cfg, Options(validate, weights, resume, multigrid))
         announce(run)
         state, stop = run.state, run.stop

@@ -5,6 +5,7 @@ On a single process every function that communicates does nothing. The launcher
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import warnings
@@ -25,6 +26,9 @@ with warnings.catch_warnings():
 
     from paddlevideo import paddle_internals
 
+
+# Options of glibc's mallopt (malloc.h).
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 # --- ranks ----------------------------------------------------------------------------------------
 
@@ -144,6 +148,21 @@ def use_threads(number: int | None = None) -> int:
         number = max(1, num_cores() // local_size())
     paddle_internals.set_num_threads(number)
     return number
+
+
+def keep_freed_memory() -> None:
+    """Keep the memory of freed tensors in this process, for the tensors of the next step.
+
+    glibc returns blocks above 32 MB to the system as soon as they are freed. The system clears each
+    page that it gives again, which took 0 to 30 % of a training step on a CPU; the process needs
+    about a third more memory. Does nothing with another C library.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # not glibc, or Windows
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def mkl_code_path(cpuinfo: str) -> str:

@@ -91,6 +91,20 @@ def test_divides_the_cores_by_the_ranks_of_the_machine(monkeypatch):
     assert numbers == [8, 2, 1, 5]
 
 
+def test_keeps_freed_memory(monkeypatch):
+    calls = []
+
+    class Library:
+        def mallopt(self, option, value):
+            calls.append((option, value))
+
+    monkeypatch.setattr(dist.ctypes, "CDLL", lambda name: Library())
+    dist.keep_freed_memory()
+    assert calls == [(-3, 2**30), (-1, 2**31 - 1)]  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    monkeypatch.setattr(dist.ctypes, "CDLL", lambda name: object())  # another C library
+    dist.keep_freed_memory()
+
+
 def test_selects_deterministic_kernels_on_a_gpu_build_only(monkeypatch):
     flags = {}
     monkeypatch.setattr(paddle, "set_flags", flags.update)
