@@ -7,6 +7,7 @@ left is recognized and removed (`remove_leftovers`).
 import contextlib
 import errno
 import functools
+import getpass
 import itertools
 import json
 import logging
@@ -16,6 +17,7 @@ import platform
 import re
 import shutil
 import stat
+import tempfile
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -94,6 +96,23 @@ def check_writable(path: str | Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """The folder for files that may be made again: $PADDLEVIDEO_CACHE, else one of the user.
+
+    That is `paddlevideo` in $XDG_CACHE_HOME or ~/.cache, or, where that cannot be written, a
+    private folder for temporary files. Nothing is created.
+    """
+    named = os.environ.get("PADDLEVIDEO_CACHE")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(home) / "paddlevideo"
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if os.access(existing, os.W_OK):
+        return folder
+    return Path(tempfile.gettempdir()) / f"paddlevideo-{getpass.getuser()}"
 
 
 def temporary_name(path: Path) -> Path:

@@ -97,6 +97,16 @@ MetricSpec = Annotated[Component, Kind("metric", supplied=("num_classes",))]
 
 
 @dataclass(frozen=True)
+class Cache:
+    """Keep the frames of each video on the disk, after the first transform, for the next epochs."""
+
+    # Largest size of the folder (10**9 bytes). Videos that find no room are decoded each time.
+    gigabytes: Annotated[float, AtLeast(0)] = 4.0
+    # None: `frames` in $PADDLEVIDEO_CACHE, or in ~/.cache/paddlevideo.
+    folder: str | None = None
+
+
+@dataclass(frozen=True)
 class Pipeline:
     """Steps from a record to the inputs of the model."""
 
@@ -108,6 +118,8 @@ class Pipeline:
     transform: list[TransformSpec] = field(default_factory=list)
     # Audio of the sampled clip, for audio-visual models.
     audio: AudioSpec | None = None
+    # Decode each video once; for train and valid, and a first transform that resizes.
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,25 @@ class ClipPipeline(Pipeline):
         transforms: a sequence of `Transform`. Those at the end with `on_batch` run in `finish`, the
             others in the worker process.
         audio: `ClipAudio` adds the audio of the sampled clips; None for frames alone.
+        cache: a `FrameCache` that opens records in place of `decode`.
+
+    Raises:
+        ValueError: a cache has no times, which audio needs.
     """
 
     suffixes = VIDEO_SUFFIXES
 
-    def __init__(self, decode: Any, sample: Any, transforms: Sequence[Any], audio: Any = None):
-        self.decode, self.sample, self.audio = decode, sample, audio
+    def __init__(
+        self,
+        decode: Any,
+        sample: Any,
+        transforms: Sequence[Any],
+        audio: Any = None,
+        cache: Any = None,
+    ):
+        if audio and cache:
+            raise ValueError("cache keeps frames without times, and audio needs them; remove it")
+        self.decode, self.sample, self.audio, self.cache = decode, sample, audio, cache
         last = max((i for i, t in enumerate(transforms) if not t.on_batch), default=-1)
         self.worker_transforms = tuple(transforms[: last + 1])
         self.batch_transforms = tuple(transforms[last + 1 :])
@@ -62,13 +75,19 @@ class ClipPipeline(Pipeline):
 
     def shaped(self, shape: ClipShape) -> "ClipPipeline":
         """The same pipeline for clips of another shape; each part adapts itself."""
-        return self.with_parts(
-            sample=self.sample.at(shape), transforms=[t.at(shape) for t in self.transforms]
-        )
+        transforms = tuple(t.at(shape) for t in self.transforms)
+        fits = transforms[:1] == self.transforms[:1]  # the cache keeps frames after the first one
+        cache = self.cache if fits else None
+        return self.with_parts(sample=self.sample.at(shape), transforms=transforms, cache=cache)
 
     def with_parts(self, **parts: Any) -> "ClipPipeline":
-        """The same pipeline with other parts: decode, sample, transforms, audio."""
-        own = {"decode": self.decode, "sample": self.sample, "audio": self.audio}
+        """The same pipeline with other parts: decode, sample, transforms, audio, cache."""
+        own = {
+            "decode": self.decode,
+            "sample": self.sample,
+            "audio": self.audio,
+            "cache": self.cache,
+        }
         return ClipPipeline(**{**own, "transforms": self.transforms, **parts})
 
     def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:
@@ -127,7 +146,7 @@ class ClipPipeline(Pipeline):
             if source is not None:
                 frames, times, numbers, fps = self._read(source, rng)
             else:
-                with self.decode.open(record) as clip:
+                with (self.cache or self.decode).open(record) as clip:
                     frames, times, numbers, fps = self._read(clip, rng)
         sample = {
             **self._transform(frames, rng),

@@ -5,11 +5,13 @@ from typing import Any
 
 import paddlevideo.engine.components  # noqa: F401, registers what a config can name
 from paddlevideo.config.check import read_config
-from paddlevideo.config.schema import Component, Config, ConfigError
+from paddlevideo.config.schema import Cache, Component, Config, ConfigError
 from paddlevideo.data.clip_pipeline import ClipPipeline
+from paddlevideo.data.frame_cache import FrameCache
 from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.classes import configured_classes, known_classes, with_defaults
 from paddlevideo.engine.component_tree import with_classes
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.models.base import Recognizer
 
 # Arguments of a dataset's section that stand for those of its pipeline's parts.
@@ -50,13 +52,30 @@ def build_pipeline(cfg: Config, split: str) -> Pipeline:
             raise ValueError(
                 "'sample' is missing: it selects the frames of a video, as {name: Sampler, ...}"
             )
-        audio = {"audio": section.audio.make()} if section.audio else {}
-        pipeline = family(decode, sample, transforms, **audio)
+        options: dict[str, Any] = {"audio": section.audio.make()} if section.audio else {}
+        if section.cache:
+            options["cache"] = _frame_cache(section.cache, split, family, decode, transforms)
+        pipeline = family(decode, sample, transforms, **options)
     except ValueError as error:
         raise ConfigError([f"{place}: {error}"]) from error
     if split == "test" and pipeline.random:
         raise ConfigError([f"{place} draws random numbers; a test must be repeatable"])
     return pipeline
+
+
+def _frame_cache(
+    spec: Cache, split: str, family: type, decode: Any, transforms: list[Any]
+) -> FrameCache:
+    """The cache of a pipeline.
+
+    Raises:
+        ValueError: the split is a test, no video files are decoded, or frames are not resized.
+    """
+    if split == "test":
+        raise ValueError("cache is for train and valid; a test reads each video once")
+    if family is not ClipPipeline or not isinstance(decode, VideoDecoder):
+        raise ValueError(f"cache keeps frames of VideoDecoder, not of {type(decode).__name__}")
+    return FrameCache(decode, transforms[0] if transforms else None, spec.folder, spec.gigabytes)
 
 
 def build_model(cfg: Config, num_classes: int | None = None) -> Recognizer:
