@@ -23,6 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("-o", "--output_path", help="folder to write; default inference/<model_name>")
     add("--save_name", help="stem of the files; default <model_name>")
     formats = "kinds of programs; pir is Paddle 3's .json"
+    add("--overwrite", action="store_true", help="replace another export in that folder")
     add("--format", nargs="+", default=["pdmodel"], choices=FORMATS, help=formats)
     return parser
 
@@ -37,7 +38,8 @@ def work(args: argparse.Namespace) -> None:
     with log.session():
         cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
         export = load("paddlevideo.exporting.export:export")
-        export(cfg, args.pretrained_params, args.output_path, args.format, args.save_name)
+        folder, name = args.output_path, args.save_name
+        export(cfg, args.pretrained_params, folder, args.format, name, args.overwrite)
 
 
 def main() -> int:

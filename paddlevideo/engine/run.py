@@ -20,6 +20,7 @@ from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
 from paddlevideo.engine.class_weights import class_weights, training_records
 from paddlevideo.engine.classes import Classes, load_records
+from paddlevideo.engine.earlier_run import RUN_FILES, remove_run
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
@@ -35,8 +36,6 @@ from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
 
 logger = log.logger
-# Besides checkpoints; only a training writes them, and it holds the lock of the folder.
-RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,14 @@ class Options:
         weights: a weight file to start from.
         resume: "auto", or the path of a `.pdstate` or its folder.
         multigrid: follow the MULTIGRID section.
+        overwrite: replace the run that is in the output folder.
     """
 
     validate: bool = True
     weights: str | None = None
     resume: str | None = None
     multigrid: bool = False
+    overwrite: bool = False
 
 
 @dataclass
@@ -145,6 +146,8 @@ def prepare(cfg: Config, options: Options) -> Run:
     folder = Path(cfg.folder)
     resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
+    if options.overwrite and dist.is_main():
+        remove_run(folder, cfg.model_name, keep=options.weights)
     if not (pretrained or resumed):
         logger.info(random_start_text(cfg))
     write_run_file(cfg, folder, classes, run_flags(options))

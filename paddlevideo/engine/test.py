@@ -1,5 +1,7 @@
 """Testing a weight file: numbers in the log, and a score file with a row per video."""
 
+import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,10 @@ from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.files import check_writable
-from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
+from paddlevideo.metrics.score_files import SCORE_SUFFIXES, recorded_test, write_scores
 from paddlevideo.metrics.scores import best_classes, softmax
-from paddlevideo.sample import DecodeError, Record
-from paddlevideo.weights import load_into
+from paddlevideo.sample import Arrays, DecodeError, Record
+from paddlevideo.weights import checksum, load_into
 
 TAGS = 20  # best classes of a video in a multi-label score file
 
@@ -76,8 +78,34 @@ def _where(scored: Scored) -> dict[str, str]:
     return {"id": scored.name or scored.record.id, "path": scored.record.location}
 
 
+def test_name(cfg: Config, arrays: Arrays) -> str:
+    """Names a test by checksums of its weights and of the sections of the config that it uses."""
+    data = cfg.origin.data
+    dataset = {k: v for k, v in data.get("DATASET", {}).items() if k not in ("train", "valid")}
+    used = (data.get("MODEL"), dataset, data.get("PIPELINE", {}).get("test"), data.get("METRIC"))
+    text = json.dumps(used, sort_keys=True, default=str)
+    return f"weights {checksum(arrays)} config {zlib.crc32(text.encode()):08x}"
+
+
+def check_replaced(out: str, made_by: str, overwrite: bool) -> None:
+    """Check that the scores of a test replace no others; the same test may be repeated.
+
+    Raises:
+        ConfigError: another test or program wrote the file.
+    """
+    if Path(out).exists() and not overwrite and recorded_test(out) != made_by:
+        raise ConfigError([
+            f"--out {out}: another test, with other weights or another config, or another program "
+            "wrote this file; give another path, or replace it with --overwrite"
+        ])  # fmt: skip
+
+
 def run_test(
-    cfg: Config, weights: str, out: str | None = None, names: Sequence[str] | None = None
+    cfg: Config,
+    weights: str,
+    out: str | None = None,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Test a weight file on DATASET.test; see `paddlevideo.test`."""
     if out and Path(out).suffix not in SCORE_SUFFIXES:
@@ -85,6 +113,9 @@ def run_test(
     if out:
         check_writable(out)
     arrays, class_names = read_model(weights)
+    made_by = test_name(cfg, arrays)
+    if out:
+        check_replaced(out, made_by, overwrite)
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
@@ -104,7 +135,13 @@ def run_test(
             num_scores = min(TAGS, classes.num) if model.multi_label else classes.num
             names_of_classes = classes.names
             write_scores(
-                out, rows.rows, result.numbers, names_of_classes, num_scores, model.multi_label
+                out,
+                rows.rows,
+                result.numbers,
+                names_of_classes,
+                num_scores,
+                model.multi_label,
+                made_by,
             )
             log.logger.info(f"scores of {len(rows.rows)} videos are in {out}")
     return result

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,8 @@ def run_script(code: str, page: str, folder: Path) -> subprocess.CompletedProces
 def test_python_blocks_run(page, workspace):
     code = script_of(PYTHON[page])
     if code.strip():
+        for name in ("output", "inference"):  # of another page, which nothing writes over
+            shutil.rmtree(workspace / name, ignore_errors=True)
         done = run_script(code, page, workspace)
         assert done.returncode == 0, done.stderr[-3000:]
 
