@@ -9,9 +9,19 @@ from paddlevideo import log
 from paddlevideo.commands import load, run
 
 
+class Parser(argparse.ArgumentParser):
+    """Requires -c, but for a test of weights, which may have a run.yaml next to them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags, others = super().parse_known_args(args, namespace)
+        if flags.config is None and not (flags.test and flags.weights):
+            self.error("the following arguments are required: -c/--config")
+        return flags, others
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The flags of main.py, those of PaddleVideo's main.py among them."""
-    parser = argparse.ArgumentParser(description="Train or test a video recognition model.")
+    parser = Parser(description="Train or test a video recognition model.")
     _add_run(parser)
     _add_config_keys(parser)
     _add_test(parser)
@@ -20,7 +30,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-c", "--config", required=True, help="config file (YAML)")
+    config = "config file (YAML); with --test by default the run.yaml next to the weights"
+    add("-c", "--config", help=config)
     overrides = "changes the config, as DATASET.batch_size=16; repeatable"
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
     validate = "evaluate DATASET.valid while training and keep the best model"
@@ -104,6 +115,8 @@ def no_conflict(args: argparse.Namespace, flag: str, texts: list[str]) -> list[s
 def load_config(args: argparse.Namespace) -> Any:
     """The config of the flags. Which key is the base rate is known when the rest is read."""
     overrides = overrides_of(args)
+    if args.config is None:
+        return load("paddlevideo.engine.load:config_of_run")(args.weights, overrides)
     cfg = paddlevideo.load_config(args.config, overrides)
     if args.lr is None:
         return cfg
