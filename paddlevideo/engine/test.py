@@ -12,16 +12,18 @@ from scipy.special import expit
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.build import build_model
-from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
+from paddlevideo.engine.load import check_num_classes, load_trained
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
+from paddlevideo.engine.trained_clips import clips_note
 from paddlevideo.files import check_writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, recorded_test, write_scores
 from paddlevideo.metrics.scores import best_classes, softmax
 from paddlevideo.sample import Arrays, DecodeError, Record
-from paddlevideo.weights import checksum, load_into
+from paddlevideo.weights import checksum
 
 TAGS = 20  # best classes of a video in a multi-label score file
 
@@ -112,14 +114,17 @@ def run_test(
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
         check_writable(out)
-    arrays, class_names = read_model(weights)
+    arrays, class_names, clips = read_checkpoint(weights)
     made_by = test_name(cfg, arrays)
     if out:
         check_replaced(out, made_by, overwrite)
+    check_num_classes(cfg, weights, class_names)
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
-    log.logger.info(load_into(model, arrays, weights))
+    log.logger.info(load_trained(model, arrays, weights, class_names, classes))
+    if note := clips_note(weights, clips, lists["test"].records):
+        log.logger.warning(note)
     rows = ScoreRows(model.multi_label)
     policy = on_error(cfg, "test", "fail", ("fail", "skip"))
     loader = eval_loader(cfg, "test", lists["test"].records, classes.num)
