@@ -39,7 +39,7 @@ def check_folder(
     Args:
         model_name: of the new run.
         resume: "auto", or the path of a `.pdstate` or its folder. Going on with the run in this
-            folder is no writing over.
+            folder is no writing over; going on with that of another folder is.
         overwrite: the earlier run may be replaced.
 
     Raises:
@@ -47,17 +47,17 @@ def check_folder(
         WeightsError: `resume` is not a state.
         ValueError: `overwrite` would remove the state that `resume` names.
     """
-    resumes = False
-    if resume:
-        state = find_resume(folder, model_name, resume)
-        resumes = state is None or state.parent.resolve() == folder.resolve()
-    if resumes and overwrite:
+    state = find_resume(folder, model_name, resume) if resume else None
+    elsewhere = state is not None and state.parent.resolve() != folder.resolve()
+    if resume and overwrite and not elsewhere:
         raise ValueError(
             "--resume goes on with the run in the output folder and --overwrite removes it; "
             "leave one of them out"
         )
     names = {model_name, recorded_name(folder) or model_name}
-    if resumes:
+    # A state without a run.yaml next to it is a copy that somebody made, perhaps of this run.
+    of_another_run = elsewhere and state is not None and (state.parent / "run.yaml").exists()
+    if resume and not overwrite and not of_another_run:
         if not (folder / f"{model_name}_latest.pdstate").exists():
             _check_other_model(folder, names - {model_name}, model_name)
         return

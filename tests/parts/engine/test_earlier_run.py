@@ -84,7 +84,10 @@ def test_the_results_of_a_model_of_another_name_are_refused(tmp_path):
 
 def test_resume_goes_on_in_its_own_folder_only(tmp_path):
     here = fill(tmp_path / "here", "TSN_latest.pdstate", "TSN_best.pdparams")
-    other = fill(tmp_path / "other", "TSN_latest.pdstate")
+    other = fill(tmp_path / "other", "TSN_latest.pdstate", "run.yaml")
+    copy = fill(tmp_path / "copies", "monday.pdstate") / "monday.pdstate"
+    check_folder(here, "TSN", str(copy))  # perhaps a state of this run
+    check_folder(here, "TSN", str(copy), overwrite=True)
     for resume in ("auto", here, here / "TSN_latest.pdstate", tmp_path / "other/../here"):
         check_folder(here, "TSN", str(resume))
         with pytest.raises(ValueError, match="--resume goes on .* --overwrite removes it"):
