@@ -17,12 +17,14 @@ from paddlevideo.config.schema import Config
 from paddlevideo.engine.announce import announce
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.describe import describe
+from paddlevideo.engine.earlier_run import EXPORT_DIR, check_folder
 from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.run import Options, Run, prepare
-from paddlevideo.engine.run_lock import output_folder
+from paddlevideo.engine.run_lock import RunLock, output_folder
 from paddlevideo.engine.test import run_test
 from paddlevideo.engine.train import early_stop_due, finish_epoch, train_epoch
 from paddlevideo.exporting.export import export_finished
+from paddlevideo.exporting.export_folder import remove_export
 from paddlevideo.models import onednn
 from paddlevideo.report.run_report import report_finished
 
@@ -83,28 +85,35 @@ def train(
     weights: str | None = None,
     resume: str | None = None,
     multigrid: bool = False,
+    overwrite: bool = False,
 ) -> TrainState:
     """Train as the config says; checkpoints, logs and metrics go to `cfg.folder`.
 
-    When training finishes, it writes a report and, with `export: true`, the exported model.
+    When training finishes, it writes a report and, with `export: true`, the exported model to
+    `inference/` in that folder.
 
     Args:
         validate: evaluate DATASET.valid every `val_interval` epochs and keep the best model.
         weights: a weight file to start from.
         resume: "auto", or the path of a `.pdstate` to go on from.
         multigrid: change clips, batches and learning rate as the MULTIGRID section says.
+        overwrite: remove the files of the run that is in `cfg.folder`, once everything is ready.
 
     Raises:
         ConfigError, DatasetError, WeightsError: something is missing or does not fit.
+        FolderHoldsRun: `cfg.folder` holds another run; nothing was written.
         FolderInUse: another run writes to `cfg.folder`.
         OSError: `cfg.folder` cannot be written, or was removed during the run.
         NotFinite: the loss became NaN or infinite.
         ExportError: the training is complete, but its export failed.
     """
-    with output_folder(cfg.folder) as lock, session(cfg, cfg.folder) as device:
+    options = Options(validate, weights, resume, multigrid, overwrite)
+    with free_folder(cfg, options) as (lock, log_size), session(cfg, cfg.folder) as device:
         if device == "cpu":
             dist.keep_freed_memory()
-        run = prepare(cfg, Options(validate, weights, resume, multigrid))
+        run = prepare(cfg, options)
+        if overwrite:
+            remove_log_and_export(cfg, log_size)
         announce(run)
         state, stop = run.state, run.stop
         try:
@@ -130,6 +139,32 @@ def train(
     return state
 
 
+@contextlib.contextmanager
+def free_folder(cfg: Config, options: Options) -> Iterator[tuple[RunLock | None, int]]:
+    """Hold the output folder of a training; see `output_folder`, and `check_folder` for errors.
+
+    Yields:
+        the lock, and the bytes of the log that an earlier run left.
+    """
+    with output_folder(cfg.folder) as lock:
+        if lock:
+            resume = options.resume or ("auto" if cfg.resume_epoch else None)
+            check_folder(Path(cfg.folder), cfg.model_name, resume, options.overwrite)
+        log_file = log.file_of(cfg.folder, dist.rank())
+        yield lock, log_file.stat().st_size if log_file.exists() else 0
+
+
+def remove_log_and_export(cfg: Config, log_size: int) -> None:
+    """Remove what an earlier run logged and exported; `prepare` has removed its other files.
+
+    Args:
+        log_size: bytes of the log that the earlier run wrote.
+    """
+    log.drop_earlier_lines(log.file_of(cfg.folder, dist.rank()), log_size)
+    if dist.is_main():
+        remove_export(Path(cfg.folder) / EXPORT_DIR)
+
+
 def is_done(run: Run) -> bool:
     """Whether all epochs are trained, or EARLY_STOPPING ends the run."""
     return run.state.progress.epoch >= run.plan.num_epochs or early_stop_due(run)
@@ -153,7 +188,11 @@ def log_end(run: Run) -> None:
 
 
 def test(
-    cfg: Config, weights: str, out: str | None = None, names: Sequence[str] | None = None
+    cfg: Config,
+    weights: str,
+    out: str | None = None,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Test a weight file on DATASET.test, log the numbers and write per-video scores to `out`.
 
@@ -161,6 +200,7 @@ def test(
         weights: `.pdparams`, `.safetensors` or `.pdstate`.
         out: a `.json` or `.npz` file; None writes no file.
         names: which numbers to log (top_k_accuracy, mean_class_accuracy), None for all.
+        overwrite: replace an `out` of another test; the same test may always be repeated.
 
     Raises:
         ConfigError, DatasetError, WeightsError: something is missing or does not fit.
@@ -168,7 +208,7 @@ def test(
         OSError: `out` cannot be written; raised before the work.
     """
     with session(cfg):
-        return run_test(cfg, weights, out, names)
+        return run_test(cfg, weights, out, names, overwrite)
 
 
 def check(cfg: Config, multigrid: bool = False) -> str:

@@ -82,10 +82,9 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
     line = _Line("[%(asctime)s] %(message)s", "%m/%d %H:%M:%S")
     handlers: list[logging.Handler] = [_Console(logging.INFO if rank == 0 else logging.WARNING)]
     if folder:
-        name = "log.txt" if rank == 0 else f"log.rank{rank}.txt"
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            handlers.append(_File(Path(folder) / name, encoding="utf-8"))
+            handlers.append(_File(file_of(folder, rank), encoding="utf-8"))
         except OSError as error:
             raise folder_error(folder, error) from error
     for handler in handlers:
@@ -93,6 +92,21 @@ def setup(folder: str | Path | None = None, rank: int = 0) -> None:
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def drop_earlier_lines(path: Path, size: int) -> None:
+    """Remove the first `size` bytes of a log file, also while a session appends to it."""
+    with path.open("rb+") as file:
+        file.seek(size)
+        lines = file.read()
+        file.seek(0)
+        file.write(lines)
+        file.truncate()
+
+
+def file_of(folder: str | Path, rank: int = 0) -> Path:
+    """The log file of a rank in an output folder."""
+    return Path(folder) / ("log.txt" if rank == 0 else f"log.rank{rank}.txt")
 
 
 def folder_error(folder: str | Path, error: OSError) -> OSError:

@@ -25,6 +25,7 @@ from paddlevideo.sample import Arrays
 __all__ = [
     "Account",
     "WeightsError",
+    "check_replaces_nothing",
     "check_values",
     "checksum",
     "load_into",
@@ -50,6 +51,22 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
         else:
             with temporary.open("wb") as file:
                 pickle.dump(contiguous, file, 4)
+
+
+def check_replaces_nothing(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that no file with other weights is at `path`; the same may be written again.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if not Path(path).exists():
+        return
+    try:
+        same = checksum(read_arrays(path)) == checksum(arrays)
+    except WeightsError:
+        same = False
+    if not same:
+        raise ValueError(f"{path} holds other weights; give another file, or --overwrite")
 
 
 def read_arrays(path: str | Path) -> Arrays:

@@ -34,6 +34,7 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="file to read: .pdparams, .safetensors, .npz, .pth, or a TensorFlow checkpoint",
     )
     add("-o", "--output", required=True, help="file to write: .pdparams or .safetensors")
+    add("--overwrite", action="store_true", help="replace an output file with other weights")
     add("-q", "--quiet", action="store_true", help="do not print a line for each tensor")
     return parser.parse_args(argv)
 
@@ -45,7 +46,7 @@ def main(argv=None) -> int:
     from paddlevideo.files import check_writable
     from paddlevideo.models.convert import convert
     from paddlevideo.models.convert.files import read_weights
-    from paddlevideo.weights import write_arrays
+    from paddlevideo.weights import check_replaces_nothing, write_arrays
 
     try:
         if Path(args.output).suffix not in OUTPUT_SUFFIXES:
@@ -55,6 +56,8 @@ def main(argv=None) -> int:
         conversion = convert(arrays, args.source)
         if not args.quiet:
             log.show(*conversion.lines)
+        if not args.overwrite:
+            check_replaces_nothing(args.output, conversion.arrays)
         write_arrays(args.output, conversion.arrays)
     except (ValueError, OSError) as error:  # wrong arguments or files: no traceback
         log.show_error(error)

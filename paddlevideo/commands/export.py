@@ -1,6 +1,7 @@
 """The command of tools/export_model.py: export a trained model."""
 
 import argparse
+from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.commands import load, run
@@ -15,14 +16,17 @@ def make_parser() -> argparse.ArgumentParser:
         "model.yaml, golden.npz. See docs/deploy.md."
     )
     add = parser.add_argument
-    add("-c", "--config", required=True, help="config file (YAML) of the model")
+    config = "config file (YAML) of the model; default: the run.yaml next to the weights"
+    add("-c", "--config", help=config)
     overrides = "changes the config, as INFERENCE.top_k=5; repeatable"
     add("--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
     weights = "weights (.pdparams, .safetensors, .pdstate); default ./best.pdparams"
     add("-p", "--pretrained_params", default="./best.pdparams", help=weights)
-    add("-o", "--output_path", help="folder to write; default inference/<model_name>")
+    folder = "folder to write; default inference/<model_name>, without -c inference/ of the run"
+    add("-o", "--output_path", help=folder)
     add("--save_name", help="stem of the files; default <model_name>")
     formats = "kinds of programs; pir is Paddle 3's .json"
+    add("--overwrite", action="store_true", help="replace another export in that folder")
     add("--format", nargs="+", default=["pdmodel"], choices=FORMATS, help=formats)
     return parser
 
@@ -35,9 +39,14 @@ def work(args: argparse.Namespace) -> None:
     """
     load("paddlevideo.dist:use_threads")()
     with log.session():
-        cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
+        weights, folder = args.pretrained_params, args.output_path
+        if args.config:
+            cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
+        else:
+            cfg = load("paddlevideo.engine.load:config_of_run")(weights, args.override)
+            folder = folder or Path(weights).with_name("inference")
         export = load("paddlevideo.exporting.export:export")
-        export(cfg, args.pretrained_params, args.output_path, args.format, args.save_name)
+        export(cfg, weights, folder, args.format, args.save_name, args.overwrite)
 
 
 def main() -> int:

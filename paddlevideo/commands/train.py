@@ -1,15 +1,27 @@
 """The command of main.py: train, test or check a config."""
 
 import argparse
+import json
+from typing import Any
 
 import paddlevideo
 from paddlevideo import log
-from paddlevideo.commands import run
+from paddlevideo.commands import load, run
+
+
+class Parser(argparse.ArgumentParser):
+    """Requires -c, but for a test of weights, which may have a run.yaml next to them."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags, others = super().parse_known_args(args, namespace)
+        if flags.config is None and not (flags.test and flags.weights):
+            self.error("the following arguments are required: -c/--config")
+        return flags, others
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of main.py, those of PaddleVideo's main.py among them."""
-    parser = argparse.ArgumentParser(description="Train or test a video recognition model.")
+    parser = Parser(description="Train or test a video recognition model.")
     _add_run(parser)
     _add_config_keys(parser)
     _add_test(parser)
@@ -18,7 +30,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-c", "--config", required=True, help="config file (YAML)")
+    config = "config file (YAML); with --test by default the run.yaml next to the weights"
+    add("-c", "--config", help=config)
     overrides = "changes the config, as DATASET.batch_size=16; repeatable"
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
     validate = "evaluate DATASET.valid while training and keep the best model"
@@ -27,6 +40,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("-w", "--weights", help="weights to test, or to start training from")
     resume = "continue a stopped run: auto, a .pdstate file, or its folder"
     add("--resume", nargs="?", const="auto", help=resume)
+    overwrite = "replace the run in the output folder, or the --out of another test"
+    add("--overwrite", action="store_true", help=overwrite)
     multigrid = "change clips, batches and learning rate by the MULTIGRID section"
     add("--multigrid", action="store_true", help=multigrid)
     check = "check config and pipelines without data, print the plan, and stop"
@@ -38,6 +53,14 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_config_keys(parser: argparse.ArgumentParser) -> None:
     """Flags for keys of the config; see `overrides_of`."""
     add = parser.add_argument
+    add("--epochs", type=int, help="number of epochs; the learning rate decays over as many")
+    rate = "base learning rate, whatever the schedule calls it"
+    add("--lr", type=float, help=rate)
+    add("--batch_size", type=int, help="clips per device in training (config: DATASET.batch_size)")
+    data = "folder of data, as check_data.py checks it (config: DATASET.root)"
+    add("--data", metavar="FOLDER", help=data)
+    name = "name of the run: the output folder is output/NAME (config: output_dir)"
+    add("--name", help=name)
     add("--seed", type=int, help="seed of all random numbers (config: seed, 1234)")
     deterministic = "use reproducible kernels on a GPU; a CPU always does"
     add("--deterministic", action="store_true", help=deterministic)
@@ -55,13 +78,59 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     add("--eval", nargs="+", choices=metrics, help="with --test: which numbers to print")
 
 
+def short_overrides(args: argparse.Namespace) -> list[str]:
+    """The short flags as overrides.
+
+    Raises:
+        ValueError: a flag and an override give the same key.
+    """
+    flags: dict[str, tuple[str, object]] = {
+        "epochs": ("epochs", args.epochs),
+        "batch_size": ("DATASET.batch_size", args.batch_size),
+        "data": ("DATASET.root", args.data),
+        "name": ("output_dir", None if args.name is None else f"output/{args.name}"),
+    }
+    texts = []
+    for flag, (key, value) in flags.items():
+        if value is not None:
+            text = json.dumps(value, ensure_ascii=False)  # a name in quotes is never a number
+            texts += no_conflict(args, flag, [f"{key}={text}"])
+    return texts
+
+
+def no_conflict(args: argparse.Namespace, flag: str, texts: list[str]) -> list[str]:
+    """The overrides of a flag.
+
+    Raises:
+        ValueError: an `-o` gives one of the same keys.
+    """
+    keys = {text.partition("=")[0] for text in texts}
+    for text in args.override:
+        if text.partition("=")[0].strip() in keys:
+            given = f"--{flag} {vars(args)[flag]}"
+            raise ValueError(f"{given} and -o {text} are both given; leave one of them out")
+    return texts
+
+
+def load_config(args: argparse.Namespace) -> Any:
+    """The config of the flags. Which key is the base rate is known when the rest is read."""
+    overrides = overrides_of(args)
+    if args.config is None:
+        return load("paddlevideo.engine.load:config_of_run")(args.weights, overrides)
+    cfg = paddlevideo.load_config(args.config, overrides)
+    if args.lr is None:
+        return cfg
+    rates = load("paddlevideo.engine.schedule:rate_overrides")(cfg, args.lr)
+    return paddlevideo.load_config(args.config, [*overrides, *no_conflict(args, "lr", rates)])
+
+
 def overrides_of(args: argparse.Namespace) -> list[str]:
     """The flags that stand for config keys as overrides; they come last and win."""
     values = {"seed": args.seed, "amp_level": args.amp_level, "max_iters": args.max_iters}
     switches = {"amp": args.amp, "deterministic": args.deterministic}
     texts = [f"{key}={value}" for key, value in values.items() if value is not None]
     texts += [f"{key}=true" for key, on in switches.items() if on]
-    return [*args.override, *texts]
+    return [*args.override, *texts, *short_overrides(args)]
 
 
 def work(args: argparse.Namespace) -> None:
@@ -70,15 +139,17 @@ def work(args: argparse.Namespace) -> None:
     Raises:
         ValueError: a mistake in flags, config, data or weights.
     """
-    cfg = paddlevideo.load_config(args.config, overrides_of(args))
+    cfg = load_config(args)
     if args.check:
         log.show(*paddlevideo.check(cfg, args.multigrid).split("\n"))
     elif args.test:
         if not args.weights:
             raise ValueError("--test needs weights: -w output/.../..._best.pdparams")
-        paddlevideo.test(cfg, args.weights, args.out, args.eval)
+        paddlevideo.test(cfg, args.weights, args.out, args.eval, args.overwrite)
     else:
-        paddlevideo.train(cfg, args.validate, args.weights, args.resume, args.multigrid)
+        paddlevideo.train(
+            cfg, args.validate, args.weights, args.resume, args.multigrid, args.overwrite
+        )
 
 
 def main() -> int:

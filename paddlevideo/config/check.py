@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paddlevideo.config.checker import Checker
 from paddlevideo.config.schema import Config, ConfigError, Origin
-from paddlevideo.config.yamltree import Tree, dump, override, read
+from paddlevideo.config.yamltree import Keys, Tree, drop, dump, followers, override, read
 
 __all__ = ["check", "config_from_data", "dump", "read_config"]
 
@@ -27,8 +27,13 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: with all mistakes of the files and the overrides, one line each.
     """
     tree = read(Path(path), ())
+    following = followers(tree)
     for text in overrides:
         override(tree, text)
+    if _is_override(tree, ("epochs",)):
+        for keys in following:
+            if not _is_override(tree, keys):
+                drop(tree, keys)
     notes = apply_root(tree)
     config = check(tree, str(path), tuple(overrides))
     origin = dataclasses.replace(config.origin, notes=(*notes, *config.origin.notes))
@@ -61,6 +66,10 @@ def check(tree: Tree, path: str, overrides: tuple[str, ...] = ()) -> Config:
     checker.compare_inference(config)
     origin = Origin(path, tuple(tree.sources), overrides, tree.data, tuple(checker.notes))
     return dataclasses.replace(config, origin=origin)
+
+
+def _is_override(tree: Tree, keys: Keys) -> bool:
+    return tree.where(keys).startswith("-o ")
 
 
 # --- DATASET.root ---------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from paddlevideo.config.hints import (
     component_kind,
     field_names,
     fit,
+    followed_key,
     is_structured,
     required_fields,
     spell,
@@ -178,9 +179,15 @@ class Checker:
             return None
         label = f"{dotted(keys)} ({name})" if name_keys else dotted(keys)
         parameters, values = entry.parameters(args), {}
+        followers = {
+            key: source
+            for key, parameter in parameters.items()
+            if (source := followed_key(parameter.annotation)) and args.get(key) is None
+        }
+        values |= {key: self._top_value(source) for key, source in followers.items()}
         for key, value in args.items():
             here = (*keys, key)
-            if value is None and key in kind.supplied:
+            if value is None and key in (*kind.supplied, *followers):
                 continue  # the same as a key that is absent
             if key in entry.ignores:
                 self._note(here, dotted(here), entry.ignores[key])
@@ -192,11 +199,16 @@ class Checker:
         required = {
             key: parameter.annotation
             for key, parameter in parameters.items()
-            if parameter.default is parameter.empty and key not in kind.supplied
+            if parameter.default is parameter.empty and key not in (*kind.supplied, *followers)
         }
         # An argument that is given but empty was checked against its type.
         self._report_missing(keys, required, set(args), label)
         return Component(kind.name, name, values, dotted(keys), self.tree.where(keys))
+
+    def _top_value(self, key: str) -> Any:
+        """The value of a key at the top of the config; a wrong one is reported elsewhere."""
+        value = self.tree.data.get(key)
+        return Config.__dataclass_fields__[key].default if value is None else value
 
     def _report_missing(self, keys: Keys, required: dict, given: set, label: str) -> None:
         for key, hint in required.items():

@@ -5,7 +5,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-from paddlevideo.config.registry import Kind
+from paddlevideo.config.registry import Follows, Kind
 
 
 def fit(hint, value) -> tuple[Any, bool]:
@@ -62,6 +62,12 @@ def component_kind(hint) -> Kind | None:
     if typing.get_origin(hint) is not Annotated:
         return None
     return next((mark for mark in hint.__metadata__ if isinstance(mark, Kind)), None)
+
+
+def followed_key(hint) -> str | None:
+    """The key of the config whose value an argument takes where it is left out; None for none."""
+    marks = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
+    return next((mark.key for mark in marks if isinstance(mark, Follows)), None)
 
 
 def is_structured(hint) -> bool:

@@ -39,6 +39,17 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Follows:
+    """Marks an argument that has the value of a key at the top of the config where it is left out.
+
+    Args:
+        key: the key, as "epochs".
+    """
+
+    key: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """A registered component.
 

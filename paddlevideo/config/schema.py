@@ -309,7 +309,7 @@ class Config:
     amp_level: Literal["O1", "O2"] = "O1"  # O2: float16 weights too, on a GPU
     sync_bn: bool = False  # batch-norm statistics over all ranks
     max_iters: Count | None = None  # end each epoch after this many steps
-    export: bool = False  # export the best model to inference/<model_name> after training
+    export: bool = False  # export the best model to inference/ in the output folder
     use_gpu: bool | None = None  # None: a GPU if there is one
     onednn: bool = True  # oneDNN convolutions on a CPU, which are faster than Paddle's own
     origin: Origin = field(default_factory=Origin)

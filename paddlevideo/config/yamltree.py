@@ -217,6 +217,30 @@ def _pop_bases(tree: Tree, location: str) -> list[str]:
     raise ConfigError([f"{location}: _base_ is {bases!r}, {expected}"])
 
 
+# What has the value of `epochs` where it is left out.
+FOLLOWERS = tuple(("OPTIMIZER", "learning_rate", name) for name in ("max_epoch", "T_max"))
+
+
+def followers(tree: Tree) -> list[Keys]:
+    """The keys of a tree that repeat the value of `epochs`, and so follow it where it changes."""
+    epochs = tree.data.get("epochs")
+    return [keys for keys in FOLLOWERS if epochs is not None and _value(tree.data, keys) == epochs]
+
+
+def drop(tree: Tree, keys: Keys) -> None:
+    """Remove the value at `keys`."""
+    tree.forget(keys)
+    parent = _value(tree.data, keys[:-1])
+    if isinstance(parent, dict):
+        parent.pop(keys[-1], None)
+
+
+def _value(data: Any, keys: Keys) -> Any:
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
 _NAME_KEYS = ("name", "framework", "format")
 
 
@@ -240,6 +264,8 @@ def _merge(under: Tree, over: Tree) -> None:
                 old[key] = value
                 under.forget(here)
 
+    for keys in followers(under) if "epochs" in over.data else ():
+        drop(under, keys)
     merge_maps(under.data, over.data, ())
     under.marks.update(over.marks)
     under.problems += over.problems

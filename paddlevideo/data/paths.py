@@ -63,9 +63,25 @@ def split_under(root: str | Path, split: str) -> dict[str, str]:
             return {"file_path": str(Path(root, name))}
     if not Path(root).is_dir():
         raise DatasetError(f"{root}: no such folder")
-    share = " --test_share 0.1" if split == "test" else ""
+    if split == "test":
+        raise DatasetError(_no_test_split(root))
     raise DatasetError(
-        f"{root}: no {names[0]}.csv in it; make one with: python tools/check_data.py {root}{share}"
+        f"{root}: no {names[0]}.csv in it; make one with: python tools/check_data.py {root}"
+    )
+
+
+def _no_test_split(root: str | Path) -> str:
+    """The message about a missing test set. A test needs a trained model, which knows this data."""
+    other = ""
+    for name, suffix in itertools.product(("val", "valid", "validation"), (*LIST_SUFFIXES, "")):
+        if not other and Path(root, name + suffix).exists():
+            path = Path(root, name + suffix)
+            other = f", or test on the validation clips: -o DATASET.test.file_path={path}"
+    return (
+        f"{root}: no test.csv in it. A model that was trained on this folder may know clips that "
+        f"are drawn from it now, so use other videos: put them into {root}/test/<class>/{other}. "
+        f"For the next training, draw a test set first: python tools/check_data.py {root} "
+        "--test_share 0.1"
     )
 
 

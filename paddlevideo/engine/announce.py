@@ -7,6 +7,7 @@ from paddlevideo import dist
 from paddlevideo.engine import amp
 from paddlevideo.engine.classes import Classes
 from paddlevideo.engine.run import Run
+from paddlevideo.engine.schedule import schedule_notes
 from paddlevideo.log import LINES, logger
 from paddlevideo.models import onednn
 from paddlevideo.plain_text import readable
@@ -17,6 +18,8 @@ def announce(run: Run) -> None:
     cfg, model, classes = run.cfg, run.state.model, run.classes
     for note in cfg.origin.notes:
         logger.info(note)
+    for note in schedule_notes(cfg, run.plan.phases, run.plan.schedule, run.data.valid is not None):
+        logger.warning(note)
     if cfg.EARLY_STOPPING and run.data.valid is None:
         logger.warning("EARLY_STOPPING has no effect: nothing is validated without --validate")
     if classes.num == 1 and not model.multi_label:

@@ -24,6 +24,7 @@ import paddle
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
 from paddlevideo.engine.not_finite import check_finite
+from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
@@ -75,6 +76,7 @@ class TrainState:
         fingerprint: the settings that must be the same when a run is resumed, as text.
         average: moving average of the weights, see solver/ema.py; None without one.
         finished: all epochs are done; False while a run goes on, or after a stop signal.
+        train_clips: the clips that the weights were trained on, which are saved with them.
     """
 
     model: Recognizer
@@ -85,12 +87,15 @@ class TrainState:
     fingerprint: str = ""
     average: dict[str, paddle.Tensor] | None = None
     finished: bool = False
+    train_clips: TrainedClips | None = None
 
     def model_arrays(self) -> Arrays:
-        """The content of a `.pdparams` file: tensors, and class names as UTF-8 JSON bytes."""
-        return self._with_class_names(state_arrays(self.model))
+        """The content of a `.pdparams` file: tensors, class names as UTF-8 JSON bytes, clips."""
+        return self._with_facts(state_arrays(self.model))
 
-    def _with_class_names(self, arrays: Arrays) -> Arrays:
+    def _with_facts(self, arrays: Arrays) -> Arrays:
+        if self.train_clips is not None:
+            arrays = {**arrays, TRAIN_CLIPS: self.train_clips.array()}
         if self.class_names is None:
             return arrays
         return {**arrays, CLASS_NAMES: _to_bytes(list(self.class_names))}
@@ -113,7 +118,7 @@ class TrainState:
         check_finite({**model, **optimizer}, stem.name)
         write_arrays(stem.with_name(stem.name + ".pdparams"), model)
         if self.model.evaluated is not self.model:  # a distillation: the student as a plain model
-            student = self._with_class_names(state_arrays(self.model.evaluated))
+            student = self._with_facts(state_arrays(self.model.evaluated))
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
         write_arrays(stem.with_name(stem.name + ".pdopt"), optimizer)
 
@@ -200,6 +205,9 @@ class TrainState:
                 "Resume with the same settings"
             )
         names = _class_names(path, model.pop(CLASS_NAMES)) if CLASS_NAMES in model else None
+        if self.train_clips is not None:
+            self.train_clips = self.train_clips.with_earlier(TrainedClips.read(model))
+        model.pop(TRAIN_CLIPS, None)
         if names and self.class_names and names != list(self.class_names):
             orders = both_orders("the file", names, "this run", self.class_names)
             raise WeightsError(f"{path}: saved by a run with other classes: {orders}")
@@ -221,7 +229,15 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
         WeightsError: no such file, damaged, the state of an optimizer, or with values that are not
             finite or too large.
     """
+    return read_checkpoint(path)[:2]
+
+
+def read_checkpoint(
+    path: str | Path,
+) -> tuple[Arrays, list[str] | None, TrainedClips | None]:
+    """`read_model`, and the clips that the weights were trained on; None where unknown."""
     arrays = read_arrays(path)
+    clips = TrainedClips.read(arrays)
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
     if _PROGRESS in arrays:
@@ -229,8 +245,9 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
             f"{path}: the state of an optimizer, not a model; give the .pdparams file next to it"
         )
     names = arrays.pop(CLASS_NAMES, None)
+    arrays.pop(TRAIN_CLIPS, None)
     check_values(arrays, str(path))
-    return arrays, None if names is None else _class_names(path, names)
+    return arrays, None if names is None else _class_names(path, names), clips
 
 
 def _class_names(path: str | Path, array: np.ndarray) -> list[str]:

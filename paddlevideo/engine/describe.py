@@ -15,6 +15,7 @@ from paddlevideo.engine.component_tree import parts_text
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
 from paddlevideo.engine.preflight import Shapes, preflight
+from paddlevideo.engine.schedule import schedule_notes
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver.phases import Phase, plan_table
 
@@ -44,7 +45,8 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     lines += [f"{split:<10} {_pipeline_text(cfg, split, shapes[split])}" for split in splits]
     if cfg.OPTIMIZER is not None:
         lines += _schedule_lines(cfg, phases, schedule, multigrid)
-    lines += [f"note       {note}" for note in cfg.origin.notes]
+    notes = schedule_notes(cfg, phases, schedule, cfg.DATASET.valid is not None)
+    lines += [f"note       {note}" for note in (*notes, *cfg.origin.notes)]
     return "\n".join(lines)
 
 

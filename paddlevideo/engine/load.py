@@ -1,14 +1,41 @@
 """A trained model: config, weights and classes together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from paddlevideo.config.schema import Config
-from paddlevideo.engine.build import build_model
+from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
-from paddlevideo.engine.classes import Classes, known_classes
+from paddlevideo.engine.classes import Classes, configured_classes, known_classes
+from paddlevideo.engine.start_weights import classifiers, first
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
-from paddlevideo.weights import load_into
+from paddlevideo.sample import Arrays
+from paddlevideo.weights import Account, WeightsError, load_into
+
+RUN_FILE = "run.yaml"
+
+
+def config_of_run(weights: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of the run that wrote a weight file: `run.yaml` next to it.
+
+    Raises:
+        ConfigError: there is none, or it does not describe this file.
+    """
+    path = Path(weights)
+    file = path.with_name(RUN_FILE)
+    if not file.is_file():
+        raise ConfigError([
+            f"{weights}: no {RUN_FILE} next to it, which the run that wrote it would have left; "
+            "give the config of the model with -c"
+        ])  # fmt: skip
+    if path.stem.endswith("_student"):
+        raise ConfigError([
+            f"{weights}: the student of a distillation, and {file} describes student and teacher; "
+            "give the config of the student with -c"
+        ])  # fmt: skip
+    logger.info(f"config: {file}")
+    return load_config(file, tuple(overrides))
 
 
 def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes]:
@@ -18,8 +45,73 @@ def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes
         ConfigError, WeightsError: config and weights do not fit each other.
     """
     arrays, class_names = read_model(weights)
+    check_num_classes(cfg, weights, class_names)
     classes = known_classes(cfg, class_names)
     model = build_model(cfg, classes.num)
-    logger.info(load_into(model, arrays, str(weights)))
+    logger.info(load_trained(model, arrays, weights, class_names, classes))
     model.eval()
     return model, classes
+
+
+def check_num_classes(cfg: Config, weights: str | Path, names: Sequence[str] | None) -> None:
+    """Check the number of class names in a checkpoint against `num_classes` of the config.
+
+    Raises:
+        WeightsError: they differ; the message has the classes of the checkpoint.
+    """
+    number = configured_classes(cfg)
+    if names is not None and number not in (None, len(names)):
+        file = f"{len(names)} classes ({first(names)})"
+        raise WeightsError(other_classes(weights, file, f"num_classes of the config is {number}"))
+
+
+def load_trained(
+    model: Recognizer,
+    arrays: Arrays,
+    weights: str | Path,
+    names: Sequence[str] | None,
+    classes: Classes,
+) -> Account:
+    """Copy the weights of a trained model, whose classes must be those of `model`.
+
+    Args:
+        names: class names in the file, None where it has none.
+        classes: of `model`.
+
+    Raises:
+        WeightsError: they do not fit; where only the classifier is of another width, the message
+            has the classes of both.
+    """
+    try:
+        return load_into(model, arrays, str(weights))
+    except WeightsError as error:
+        number = other_width(model, arrays)
+        if number is None:
+            raise
+        file = f"{number} classes" + (f" ({first(names)})" if names else "")
+        data = f"{classes.num} classes" + (f" ({first(classes.names)})" if classes.names else "")
+        differing = str(error).partition("; ")[2].partition(". ")[0]
+        text = other_classes(weights, file, f"the config or its data has {data}")
+        raise WeightsError(f"{text} [{differing}]") from None
+
+
+def other_width(model: Recognizer, arrays: Arrays) -> int | None:
+    """The classes of a file that differs from the model in its classifiers alone; else None."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if shapes.keys() != arrays.keys():
+        return None
+    layers = classifiers(model)
+    tensors = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    different = {name for name, shape in shapes.items() if arrays[name].shape != shape}
+    biases = [f"{layer}.bias" for layer in layers if f"{layer}.bias" in different]
+    return arrays[biases[0]].size if biases and different <= tensors else None
+
+
+def other_classes(weights: str | Path, file: str, config: str) -> str:
+    """The message about a checkpoint with other classes than the config."""
+    own = Path(weights).with_name(RUN_FILE)
+    fix = f"leave out -c: {own} describes it" if own.is_file() else "give the config of its run"
+    return (
+        f"{weights} has {file}, and {config}; {fix}, or start a training from it with main.py -w, "
+        "which makes a new classifier"
+    )

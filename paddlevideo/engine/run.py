@@ -17,9 +17,10 @@ from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.engine import amp, best_validation
 from paddlevideo.engine.build import build_metric, build_model, build_pipeline
-from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
+from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_checkpoint
 from paddlevideo.engine.class_weights import class_weights, training_records
 from paddlevideo.engine.classes import Classes, load_records
+from paddlevideo.engine.earlier_run import RUN_FILES, remove_run
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
@@ -30,13 +31,12 @@ from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.start_weights import load_weights, random_start_text
 from paddlevideo.engine.stop import StopSignal
+from paddlevideo.engine.trained_clips import TrainedClips
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
 
 logger = log.logger
-# Besides checkpoints; only a training writes them, and it holds the lock of the folder.
-RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class Options:
         weights: a weight file to start from.
         resume: "auto", or the path of a `.pdstate` or its folder.
         multigrid: follow the MULTIGRID section.
+        overwrite: replace the run that is in the output folder.
     """
 
     validate: bool = True
     weights: str | None = None
     resume: str | None = None
     multigrid: bool = False
+    overwrite: bool = False
 
 
 @dataclass
@@ -134,17 +136,21 @@ def prepare(cfg: Config, options: Options) -> Run:
     recipe = cfg.OPTIMIZER.make()
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
     check_fit(cfg, options, model, phases)
-    pretrained = first_weights(cfg, model, options.weights, classes)
+    pretrained, earlier_clips = first_weights(cfg, model, options.weights, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, model.multi_label)
 
     network, state = trainable(cfg, model, recipe, classes)
     data = load_data(cfg, lists, classes.num, phases)
     plan = make_plan(cfg, phases, schedule, lists["train"], options.multigrid)
+    clips = TrainedClips.of(records)
+    state.train_clips = clips.with_earlier(earlier_clips) if clips else None
     state.fingerprint = settings_text(cfg, len(records), plan)
 
     folder = Path(cfg.folder)
     resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
+    if options.overwrite and dist.is_main():
+        remove_run(folder, cfg.model_name, keep=options.weights)
     if not (pretrained or resumed):
         logger.info(random_start_text(cfg))
     write_run_file(cfg, folder, classes, run_flags(options))
@@ -248,17 +254,20 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: Classes) -> bool:
+def first_weights(
+    cfg: Config, model: Recognizer, weights: str | None, classes: Classes
+) -> tuple[bool, TrainedClips | None]:
     """Load the weights that training starts from, freeze what stays fixed, and log the result.
 
     Returns:
-        whether a file was loaded.
+        whether a file was loaded, and the clips that `weights` were trained on.
     """
+    clips = None
     accounts = load_pretrained(cfg, model, classes.names)
     for account in accounts:
         logger.info(account)
     if weights:
-        arrays, names = read_model(weights)
+        arrays, names, clips = read_checkpoint(weights)
         if cfg.FINETUNE.class_names:
             given = read_class_names(cfg.FINETUNE.class_names)
             check_order("FINETUNE.class_names", given, weights, names)
@@ -272,7 +281,7 @@ def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: 
     changes = apply_finetune(cfg, model)
     if changes:
         logger.info(changes)
-    return bool(accounts or weights)
+    return bool(accounts or weights), clips
 
 
 def run_flags(options: Options) -> str:

@@ -37,7 +37,8 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
     """
     if not dist.is_main():
         return
-    again = f"{flags}-c {shlex.quote(str(folder / 'run.yaml'))}"
+    other = shlex.quote(f"output_dir={folder}_again")
+    again = f"{flags}-c {shlex.quote(str(folder / 'run.yaml'))} -o {other}"
     about = [
         f"# The resolved config of a run. To repeat it: python main.py --validate {again}",
         f"# command: {shlex.join(sys.argv)}",

@@ -1,5 +1,7 @@
 """Testing a weight file: numbers in the log, and a score file with a row per video."""
 
+import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,18 @@ from scipy.special import expit
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.build import build_model
-from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
+from paddlevideo.engine.load import check_num_classes, load_trained
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
+from paddlevideo.engine.trained_clips import clips_note
 from paddlevideo.files import check_writable
-from paddlevideo.metrics.score_files import SCORE_SUFFIXES, write_scores
+from paddlevideo.metrics.score_files import SCORE_SUFFIXES, recorded_test, write_scores
 from paddlevideo.metrics.scores import best_classes, softmax
-from paddlevideo.sample import DecodeError, Record
-from paddlevideo.weights import load_into
+from paddlevideo.sample import Arrays, DecodeError, Record
+from paddlevideo.weights import checksum
 
 TAGS = 20  # best classes of a video in a multi-label score file
 
@@ -76,19 +80,51 @@ def _where(scored: Scored) -> dict[str, str]:
     return {"id": scored.name or scored.record.id, "path": scored.record.location}
 
 
+def test_name(cfg: Config, arrays: Arrays) -> str:
+    """Names a test by checksums of its weights and of the sections of the config that it uses."""
+    data = cfg.origin.data
+    dataset = {k: v for k, v in data.get("DATASET", {}).items() if k not in ("train", "valid")}
+    used = (data.get("MODEL"), dataset, data.get("PIPELINE", {}).get("test"), data.get("METRIC"))
+    text = json.dumps(used, sort_keys=True, default=str)
+    return f"weights {checksum(arrays)} config {zlib.crc32(text.encode()):08x}"
+
+
+def check_replaced(out: str, made_by: str, overwrite: bool) -> None:
+    """Check that the scores of a test replace no others; the same test may be repeated.
+
+    Raises:
+        ConfigError: another test or program wrote the file.
+    """
+    if Path(out).exists() and not overwrite and recorded_test(out) != made_by:
+        raise ConfigError([
+            f"--out {out}: another test, with other weights or another config, or another program "
+            "wrote this file; give another path, or replace it with --overwrite"
+        ])  # fmt: skip
+
+
 def run_test(
-    cfg: Config, weights: str, out: str | None = None, names: Sequence[str] | None = None
+    cfg: Config,
+    weights: str,
+    out: str | None = None,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> Evaluation:
     """Test a weight file on DATASET.test; see `paddlevideo.test`."""
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
         check_writable(out)
-    arrays, class_names = read_model(weights)
+    arrays, class_names, clips = read_checkpoint(weights)
+    made_by = test_name(cfg, arrays)
+    if out:
+        check_replaced(out, made_by, overwrite)
+    check_num_classes(cfg, weights, class_names)
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
-    log.logger.info(load_into(model, arrays, weights))
+    log.logger.info(load_trained(model, arrays, weights, class_names, classes))
+    if note := clips_note(weights, clips, lists["test"].records):
+        log.logger.warning(note)
     rows = ScoreRows(model.multi_label)
     policy = on_error(cfg, "test", "fail", ("fail", "skip"))
     loader = eval_loader(cfg, "test", lists["test"].records, classes.num)
@@ -104,7 +140,13 @@ def run_test(
             num_scores = min(TAGS, classes.num) if model.multi_label else classes.num
             names_of_classes = classes.names
             write_scores(
-                out, rows.rows, result.numbers, names_of_classes, num_scores, model.multi_label
+                out,
+                rows.rows,
+                result.numbers,
+                names_of_classes,
+                num_scores,
+                model.multi_label,
+                made_by,
             )
             log.logger.info(f"scores of {len(rows.rows)} videos are in {out}")
     return result

@@ -6,7 +6,6 @@ replace an earlier export.
 
 import errno
 import importlib.util
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,17 +20,24 @@ from paddlevideo.config.schema import Config
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.checkpoint import Progress
+from paddlevideo.engine.earlier_run import EXPORT_DIR
 from paddlevideo.engine.load import trained_model
 from paddlevideo.engine.preflight import batch_of_one, preflight
 from paddlevideo.engine.runfile import versions
 from paddlevideo.exporting import program
+from paddlevideo.exporting.export_folder import (
+    check_foreign_files,
+    check_same_model,
+    earlier_export,
+    publish,
+)
 from paddlevideo.exporting.golden import golden_inputs, relative_difference
 from paddlevideo.exporting.program import ExportError, Job
 from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.log import error_text, logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.runtimes.choose import available_readers, open_backend, readers
-from paddlevideo.runtimes.manifest import FILE, PROGRAM_FILES, Manifest, read_manifest, sha256
+from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest
 from paddlevideo.sample import Arrays, InputSpec
 from paddlevideo.weights import checksum, state_arrays
 
@@ -48,8 +54,12 @@ def export(
     output_dir: str | Path | None = None,
     formats: Iterable[str] = ("pdmodel",),
     name: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Export a model as programs that run without its Python code.
+
+    Further formats of the same model may be added to a folder. An export of another model is kept,
+    unless `overwrite` is set.
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
@@ -58,23 +68,20 @@ def export(
             onnx (`.onnx`), or all that this machine can write; a warning names the others. pdmodel
             and pir share one `.pdiparams`.
         name: stem of the files, `model_name` by default.
+        overwrite: replace another model, or files of other programs, in the folder.
 
     Returns:
         the folder.
 
     Raises:
         ConfigError, WeightsError: the config or the weights are wrong, or do not fit each other.
-        ExportError: a program could not be written, or returns other logits than the model; the
-            folder is unchanged.
+        ExportError: a program could not be written, or returns other logits than the model, or
+            would replace another model; the folder is unchanged.
     """
     formats = _known_formats(formats)
     name = name or cfg.model_name
     folder = Path(output_dir or f"inference/{cfg.model_name}")
-    earlier = read_manifest(folder)
-    if earlier and earlier.name != name:
-        raise ExportError(
-            f"{folder} contains the model {earlier.name}; export {name} to another folder with -o"
-        )
+    earlier = earlier_export(folder, name, overwrite)
     with _on_cpu():
         model, classes = trained_model(cfg, weights)
         inputs, sample = program_inputs(cfg, model)
@@ -83,6 +90,8 @@ def export(
             tensors = {key: paddle.to_tensor(array) for key, array in golden.items()}
             logits = model(tensors).numpy()
     manifest = _describe(cfg, model, name, inputs, logits.shape[1], classes.names)
+    if not overwrite:
+        check_same_model(folder, earlier, manifest)
     with _workspace(folder) as work:
         job = Job.of(cfg.origin.data, cfg.origin.path, classes.num, weights, inputs, work / name)
         _write_programs(formats, job)
@@ -90,15 +99,18 @@ def export(
         np.savez_compressed(work / GOLDEN, **arrays)
         programs = [f"{name}{PROGRAM_FILES[kind][0]}" for kind in formats]
         differences = {file: _verify(work / file, golden, logits) for file in programs}
-        written = _publish(work, folder, earlier, replace(manifest, differences=differences))
+        if earlier is None and not overwrite:
+            check_foreign_files(work, folder)
+        written = publish(work, folder, earlier, replace(manifest, differences=differences))
     logger.info(f"exported {name} to {folder}: {', '.join(written)}")
     return folder
 
 
 def export_finished(cfg: Config, progress: Progress) -> Path:
-    """Export the result of a training run that has just ended.
+    """Export the result of a training run that has just ended to `inference/` in its folder.
 
-    This is the best model, or the last one of a run without validation.
+    This is the best model, or the last one of a run without validation. An earlier export there
+    belongs to the same run, and is replaced.
 
     Raises:
         ExportError: the export failed; the message explains that the training is complete, and how
@@ -107,13 +119,12 @@ def export_finished(cfg: Config, progress: Progress) -> Path:
     which = "best" if progress.best is not None else f"epoch_{progress.epoch:05d}"
     weights = f"{cfg.folder}/{cfg.model_name}_{which}.pdparams"
     try:
-        return export(cfg, weights)
+        return export(cfg, weights, Path(cfg.folder, EXPORT_DIR), overwrite=True)
     except Exception as error:  # the training is complete, whatever the error is
         raise ExportError(
             f"the training is done, and its checkpoints are in {cfg.folder}; "
             f"the export failed: {error_text(error)}\n"
-            "fix that, then run: "
-            f"python tools/export_model.py -c {cfg.folder}/run.yaml -p {weights}"
+            f"fix that, then run: python tools/export_model.py -p {weights}"
         ) from error
 
 
@@ -246,47 +257,6 @@ def _verify(file: Path, golden: Arrays, logits: np.ndarray) -> float:
         )
     logger.info(line)
     return float(f"{difference:.3g}")
-
-
-def _publish(work: Path, folder: Path, earlier: Manifest | None, manifest: Manifest) -> list[str]:
-    """Write the manifest and move all files from `work` to `folder`; returns their names."""
-    files = {path.name: sha256(path) for path in sorted(work.iterdir())}
-    kept = _kept_files(folder, earlier, manifest, files)
-    old = earlier or manifest
-    kept_differences = {n: old.differences[n] for n in kept if n in old.differences}
-    manifest = replace(
-        manifest,
-        files={**{n: old.files[n] for n in kept}, **files},
-        differences={**kept_differences, **manifest.differences},
-    )
-    (work / FILE).write_text(manifest.text(), encoding="utf-8")
-    # model.yaml comes last: if this is interrupted, the old one reports that its files changed.
-    names = [*files, FILE]
-    for name in names:
-        os.replace(work / name, folder / name)
-    return names
-
-
-def _kept_files(
-    folder: Path, earlier: Manifest | None, manifest: Manifest, files: Mapping[str, str]
-) -> list[str]:
-    """The files of an earlier export of the same model, which become part of this export."""
-    if earlier is None:
-        return []
-    same_model = earlier.same_model(manifest)
-    others = [name for name in earlier.files if name not in files]
-    kept = []
-    for name in others:
-        path = folder / name
-        if same_model and path.exists() and sha256(path) == earlier.files[name]:
-            kept.append(name)
-    dropped = [name for name in others if name not in kept]
-    if dropped:
-        logger.warning(
-            f"{folder}: files of an earlier export with other weights or settings "
-            f"are not part of this one: {', '.join(dropped)}"
-        )
-    return kept
 
 
 @contextmanager

@@ -10,11 +10,13 @@
 
 A multi-label test keeps the best classes of each video: `labels`, `classes` and `scores` in JSON,
 `classes` [N, k] in place of `label` in `.npz`. Predictions may also go to `.jsonl` and `.csv`.
+Both forms of a test begin with `made_by`, which names the test; see `recorded_test`.
 A result with `error` in place of `scores` is a video that failed.
 """
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,7 @@ def write_scores(
     class_names: Sequence[str] | None,
     num_scores: int,
     multi_label: bool = False,
+    made_by: str = "",
 ) -> None:
     """Write the scores of all videos to `.json` or `.npz`, completely or not at all.
 
@@ -58,6 +61,7 @@ def write_scores(
         numbers: accuracies and counts of all videos (JSON only).
         class_names: in the order of the class ids, None if unknown (JSON only).
         num_scores: length of each `scores`.
+        made_by: names the test, see `recorded_test`; "" leaves it out.
 
     Raises:
         OSError: `path` cannot be written; a file that was there before is kept.
@@ -65,11 +69,27 @@ def write_scores(
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".npz":
             with temporary.open("wb") as file:
-                np.savez(file, **_score_arrays(results, num_scores, multi_label))
+                arrays = _score_arrays(results, num_scores, multi_label)
+                np.savez(file, **arrays, **({"made_by": np.array(made_by)} if made_by else {}))
         else:
             content = {"numbers": numbers, "class_names": class_names, "results": results}
-            text = json_text(content, indent=1)
+            text = json_text({"made_by": made_by} | content if made_by else content, indent=1)
             temporary.write_text(text, encoding="utf-8")
+
+
+def recorded_test(path: str | Path) -> str:
+    """`made_by` of a score file: the test that wrote it; "" where the file does not say it."""
+    path = Path(path)
+    try:
+        if path.suffix == ".npz":
+            return str(read_npz(path).get("made_by", ""))
+        check_regular(path)
+        with path.open("rb") as file:
+            start = file.read(200).decode("utf-8", "replace")
+    except (OSError, ValueError):
+        return ""
+    match = re.match(r'\{\s*"made_by": "([^"\\]*)"', start)
+    return match[1] if match else ""
 
 
 def _score_arrays(

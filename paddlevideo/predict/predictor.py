@@ -35,7 +35,7 @@ from paddlevideo.predict.labels import names_in_config, requested_names
 from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.base import NotFiniteError
 from paddlevideo.runtimes.choose import open_backend
-from paddlevideo.runtimes.manifest import FILE, Manifest, read_manifest
+from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.sample import Arrays, Record, Sample
 
 # Limit on the bytes of input in one run. Activations take about twenty times as much.
@@ -50,8 +50,9 @@ class Predictor:
     """A model that is ready to classify videos.
 
     Args:
-        model: an exported folder; a .pdmodel, .json or .onnx file; a built `Recognizer` (with
-            `config`); None for the model of `config` with `weights`.
+        model: an exported folder, or that of the run with `inference/` in it; a .pdmodel, .json
+            or .onnx file; a built `Recognizer` (with `config`); None for the model of `config` with
+            `weights`.
         config: a config, or its path. It is required if there is no model.yaml next to the model;
             otherwise its PIPELINE.test replaces the exported one.
         weights: the weight file, if `model` is None.
@@ -308,10 +309,17 @@ def _model_of(
                 "export the model first (tools/export_model.py)"
             ]
         )
+    path = exported_folder(path)
+    weights_in_it = sorted(path.glob("*_best.pdparams")) or sorted(path.glob("*_epoch_*.pdparams"))
+    if weights_in_it and not any(path.glob("*.pdiparams")) and not any(path.glob("*.onnx")):
+        raise ConfigError([
+            f"{model}: the folder of a run without an exported model; export one with: "
+            f"python tools/export_model.py -p {weights_in_it[-1]}"
+        ])  # fmt: skip
     manifest = read_manifest(path if path.is_dir() else path.parent)
     if manifest and not path.is_dir() and path.name not in manifest.files:
         manifest = None  # it describes another program in this folder
-    return model, manifest, manifest.labels if manifest else None
+    return path, manifest, manifest.labels if manifest else None
 
 
 def _config_of(

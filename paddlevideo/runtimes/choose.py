@@ -23,7 +23,13 @@ import paddle
 
 from paddlevideo import runtimes
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
-from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest, check_files, read_manifest
+from paddlevideo.runtimes.manifest import (
+    PROGRAM_FILES,
+    Manifest,
+    check_files,
+    exported_folder,
+    read_manifest,
+)
 from paddlevideo.sample import InputSpec
 
 # Suffix of a program -> the --format that writes it.
@@ -99,7 +105,8 @@ def open_backend(
     """Open an exported model, or a built one, in a runtime.
 
     Args:
-        model: an exported folder; a .pdmodel, .json or .onnx file; or a built `Recognizer`.
+        model: an exported folder, or that of the run; a .pdmodel, .json or .onnx file; or a built
+            `Recognizer`.
         kind: a kind of runtime. auto is paddle where the folder has a Paddle program, else a
             runtime that reads the file.
         params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
@@ -142,7 +149,7 @@ def find_program(path: Path, kind: str = "auto", params_file: str | Path | None 
     """Find the files of a program, and check them against the model.yaml next to them.
 
     Args:
-        path: a program, or an exported folder.
+        path: a program, an exported folder, or the folder of a run with `inference/`.
         kind: the runtime that has to read it; auto for any.
         params_file: its weights; by default the .pdiparams next to the program.
 
@@ -150,6 +157,7 @@ def find_program(path: Path, kind: str = "auto", params_file: str | Path | None 
         BackendError: there is no such file, or none that this runtime reads.
         ManifestError: model.yaml and the files do not belong together.
     """
+    path = exported_folder(path)
     suffixes = tuple(FORMAT_OF) if kind == "auto" else RUNTIMES[kind].suffixes
     runtime = "a backend" if kind == "auto" else kind
     manifest = read_manifest(path if path.is_dir() else path.parent)

@@ -16,6 +16,7 @@ from paddlevideo.config import yaml_text
 from paddlevideo.config.check import config_from_data
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import VIEWS
+from paddlevideo.engine.earlier_run import EXPORT_DIR
 from paddlevideo.sample import InputSpec
 
 FILE = "model.yaml"
@@ -170,6 +171,12 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise ManifestError(
             f"{path}: not a file that export wrote ({text}); export the model again"
         ) from error
+
+
+def exported_folder(path: Path) -> Path:
+    """The folder of an export: `path` itself, or `inference/` in the folder of a training run."""
+    inside = path / EXPORT_DIR
+    return inside if not (path / FILE).exists() and (inside / FILE).exists() else path
 
 
 def check_files(manifest: Manifest, files: list[Path]) -> None:

@@ -9,9 +9,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Self
+from typing import Annotated, Any, Self
 
-from paddlevideo.config.registry import register
+from paddlevideo.config.registry import Follows, register
+
+Epochs = Annotated[int, Follows("epochs")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,24 @@ class LearningRateRule:
     def num_epochs(self) -> int | None:
         """The epochs that a run with this rule must have, None if any number will do."""
         return None
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The arguments that are the length of the schedule (epochs), by name."""
+        return {}
+
+    @property
+    def changes(self) -> dict[str, float]:
+        """The epoch at which each other argument has its last effect, by name."""
+        return {}
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        """The arguments that make `rate` the base rate; the schedule keeps its shape.
+
+        Raises:
+            ValueError: the rule has no base rate.
+        """
+        raise ValueError(f"{type(self).__name__} has no base rate; set its arguments with -o")
 
     def stretched(self, factor: float) -> Self:
         """The same schedule over `factor` times the epochs; the warm-up keeps its length."""
@@ -66,13 +86,14 @@ class CustomWarmupCosineDecay(LearningRateRule):
     Source: PySlowFast's "cosine" policy.
 
     Args:
-        max_epoch: epoch at which the cosine reaches 0; later epochs stay at 0.
+        max_epoch: epoch at which the cosine reaches 0; later epochs stay at 0. In a config the
+            default is `epochs`.
         warmup_epochs: length of the warm-up, 0 for none.
         warmup_start_lr: learning rate at epoch 0.
         cosine_base_lr: value of the cosine at epoch 0.
     """
 
-    max_epoch: int
+    max_epoch: Epochs
     warmup_epochs: float
     warmup_start_lr: float
     cosine_base_lr: float
@@ -93,6 +114,18 @@ class CustomWarmupCosineDecay(LearningRateRule):
     def num_epochs(self) -> int:
         return self.max_epoch
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        return {"max_epoch": self.max_epoch}
+
+    @property
+    def changes(self) -> dict[str, float]:
+        return {"warmup_epochs": self.warmup_epochs}
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        start = _scaled(self.warmup_start_lr, self.cosine_base_lr, rate)
+        return {"cosine_base_lr": rate, "warmup_start_lr": start}
+
     def stretched(self, factor: float) -> Self:
         return replace(self, max_epoch=int(self.max_epoch * factor))
 
@@ -112,7 +145,8 @@ class CustomWarmupPiecewiseDecay(LearningRateRule):
         step_base_lr: base rate that the factors in `lrs` multiply.
         lrs: one factor per step; more factors than steps, as in PaddleVideo's files, are unused.
         steps: epoch at which each factor begins; the first is 0.
-        max_epoch: length of the schedule; the last factor continues beyond it.
+        max_epoch: length of the schedule, None for that of the run; the last factor continues
+            beyond it.
         gamma: decay per step from which a multigrid plan computes its own factors; unused here.
     """
 
@@ -121,7 +155,7 @@ class CustomWarmupPiecewiseDecay(LearningRateRule):
     step_base_lr: float
     lrs: list[float]
     steps: list[float]
-    max_epoch: int
+    max_epoch: int | None = None
     gamma: float = 0.1
 
     def __post_init__(self):
@@ -131,7 +165,8 @@ class CustomWarmupPiecewiseDecay(LearningRateRule):
                 "for each step"
             )
         _check_increasing("steps", self.steps)
-        _check_at_least(self.steps[-1], max_epoch=self.max_epoch)
+        if self.max_epoch is not None:
+            _check_at_least(self.steps[-1], max_epoch=self.max_epoch)
         _check_at_least(0, warmup_epochs=self.warmup_epochs, warmup_start_lr=self.warmup_start_lr)
 
     def __call__(self, epoch: float) -> float:
@@ -142,12 +177,25 @@ class CustomWarmupPiecewiseDecay(LearningRateRule):
         return self._step(epoch)
 
     @property
-    def num_epochs(self) -> int:
+    def num_epochs(self) -> int | None:
         return self.max_epoch
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return {} if self.max_epoch is None else {"max_epoch": self.max_epoch}
+
+    @property
+    def changes(self) -> dict[str, float]:
+        return {"warmup_epochs": self.warmup_epochs, "steps": self.steps[-1]}
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        start = _scaled(self.warmup_start_lr, self.step_base_lr, rate)
+        return {"step_base_lr": rate, "warmup_start_lr": start}
 
     def stretched(self, factor: float) -> Self:
         steps = [int(epoch * factor) for epoch in self.steps]
-        return replace(self, steps=steps, max_epoch=int(self.max_epoch * factor))
+        length = None if self.max_epoch is None else int(self.max_epoch * factor)
+        return replace(self, steps=steps, max_epoch=length)
 
     def _step(self, epoch: float) -> float:
         return self.lrs[bisect_right(self.steps, epoch) - 1] * self.step_base_lr
@@ -177,6 +225,13 @@ class PiecewiseDecay(LearningRateRule):
     def __call__(self, epoch: float) -> float:
         return self.values[bisect_right(self.boundaries, self._schedule_epoch(epoch))]
 
+    @property
+    def changes(self) -> dict[str, float]:
+        return {"boundaries": self.boundaries[-1]} if self.boundaries else {}
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        return {"values": [_scaled(value, self.values[0], rate) for value in self.values]}
+
     def stretched(self, factor: float) -> Self:
         return replace(self, boundaries=[int(epoch * factor) for epoch in self.boundaries])
 
@@ -188,12 +243,12 @@ class CosineAnnealingDecay(LearningRateRule):
 
     Args:
         learning_rate: at epoch 0.
-        T_max: length of the cosine in epochs.
+        T_max: length of the cosine in epochs. In a config the default is `epochs`.
         eta_min: from epoch `T_max` on.
     """
 
     learning_rate: float
-    T_max: int
+    T_max: Epochs
     eta_min: float = 0.0
 
     def __post_init__(self):
@@ -203,6 +258,16 @@ class CosineAnnealingDecay(LearningRateRule):
         epoch = min(self._schedule_epoch(epoch), self.T_max)
         height = self.learning_rate - self.eta_min
         return self.eta_min + height / 2 * (1 + math.cos(math.pi * epoch / self.T_max))
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        return {"T_max": self.T_max}
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        eta_min = _scaled(self.eta_min, self.learning_rate, rate)
+        return (
+            {"learning_rate": rate, "eta_min": eta_min} if self.eta_min else {"learning_rate": rate}
+        )
 
     def stretched(self, factor: float) -> Self:
         return replace(self, T_max=int(self.T_max * factor))
@@ -251,6 +316,9 @@ class ExampleDecay(LearningRateRule):
             decays = min(decays, self.max_decays)
         return self.learning_rate * self.gamma**decays
 
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        return {"learning_rate": rate}
+
     @property
     def needs_epoch_size(self) -> bool:
         return self.examples_per_epoch is None
@@ -272,6 +340,14 @@ class ConstantDecay(LearningRateRule):
 
     def __call__(self, epoch: float) -> float:
         return self.learning_rate
+
+    def with_base_rate(self, rate: float) -> dict[str, Any]:
+        return {"learning_rate": rate}
+
+
+def _scaled(value: float, base: float, new_base: float) -> float:
+    """`value` in proportion to a new base, without the last digits of rounding."""
+    return float(f"{value * new_base / base:.12g}") if base else value
 
 
 def _warm_up(epoch: float, warmup_epochs: float, start: float, end: float) -> float:

@@ -151,6 +151,13 @@ def _check_schedule(spec: Multigrid, baseline: BaselineRun, rule: LearningRateRu
             f"{rule.num_epochs}; a multigrid plan covers the complete schedule: set epochs and "
             "OPTIMIZER.learning_rate.max_epoch to the same number, and adapt steps"
         )
+    last = rule.changes.get("steps", 0) if rule is not None else 0
+    if last > baseline.epochs:
+        raise ValueError(
+            f"epochs is {baseline.epochs}, but the last step of the learning rate begins at epoch "
+            f"{last:g}; a multigrid plan covers the complete schedule: adapt "
+            "OPTIMIZER.learning_rate.steps"
+        )
     for key, value, usual in (
         ("epoch_factor", spec.epoch_factor, 1.5),
         ("bn_base_size", spec.bn_base_size, 8),

@@ -166,10 +166,8 @@ def trained(clips, tmp_path_factory) -> Trained:
     """One step with `export: true`, and the report."""
     folder = tmp_path_factory.mktemp("trained")
     cfg = load_config(small_config(clips, folder, export=True), list(SHORT))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # models are exported to the working directory
-        state = paddlevideo.train(cfg)
-    return Trained(cfg, state, folder / "inference" / "ppTSN")
+    state = paddlevideo.train(cfg)
+    return Trained(cfg, state, folder / "out" / "inference")
 
 
 def test_train_exports_and_logs(trained):
@@ -180,7 +178,7 @@ def test_train_exports_and_logs(trained):
     for part in (
         "compute thread(s)",
         "training ppTSN finished",
-        "exported ppTSN to inference/ppTSN",
+        f"exported ppTSN to {trained.exported}: ",
     ):
         assert part in text
 
@@ -226,12 +224,13 @@ def test_command_and_notebook_have_the_same_defaults():
     args = command.make_parser().parse_args(["-c", "config.yaml"])
     assert command.overrides_of(args) == [], "without flags the command changes no config key"
     parameters = inspect.signature(paddlevideo.train).parameters
-    for name in ("weights", "resume", "multigrid"):
+    for name in ("weights", "resume", "multigrid", "overwrite"):
         assert getattr(args, name) == parameters[name].default, name
     assert parameters["validate"].default is True and args.validate is False
     assert inspect.signature(paddlevideo.check).parameters["multigrid"].default == args.multigrid
     parameters = inspect.signature(paddlevideo.test).parameters
     assert (parameters["out"].default, parameters["names"].default) == (args.out, args.eval)
+    assert parameters["overwrite"].default == args.overwrite
 
 
 def test_command_and_notebook_train_the_same_model(trained, tmp_path, monkeypatch, capsys):
@@ -245,4 +244,4 @@ def test_command_and_notebook_train_the_same_model(trained, tmp_path, monkeypatc
     arrays = [read_model(folder / "ppTSN_best.pdparams")[0] for folder in folders]
     assert checksum(arrays[0]) == checksum(arrays[1])
     files = [{path.name for path in folder.iterdir()} for folder in folders]
-    assert files[0] - {"report.html"} == files[1] and "log.txt" in files[1]
+    assert files[0] - {"report.html", "inference"} == files[1] and "log.txt" in files[1]

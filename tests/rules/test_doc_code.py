@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,8 @@ SCRIPTS = [p for p, code in CODE.items() if code and not any(code < c for c in C
 
 @pytest.mark.parametrize("page", SCRIPTS)
 def test_python_blocks_run(page, workspace):
+    for name in ("output", "inference"):  # of another page, which nothing writes over
+        shutil.rmtree(workspace / name, ignore_errors=True)
     done = run_script(script_of(PYTHON[page]), page, workspace)
     assert done.returncode == 0, done.stderr[-3000:]
 

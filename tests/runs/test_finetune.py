@@ -73,7 +73,8 @@ def test_fine_tunes_and_exports_other_classes(clips, tmp_path, pretrained, monke
     assert changed and not [name for name in changed if name.startswith("backbone.conv1_")]
 
     video = next((clips / "test").rglob("*.mp4"))
-    (result,) = Predictor("inference/ppTSN").predict([str(video)])
+    assert list(Path().iterdir()) == [], "nothing is exported to the working directory"
+    (result,) = Predictor(tmp_path / "out").predict([str(video)])
     assert result.error is None and result.label_names[0] in CLASSES
 
     # A test rejects weights of other classes.
@@ -93,10 +94,10 @@ def test_class_names_for_weights_without_names(small, pretrained, tmp_path, logg
     reason = "the file has no class names (FINETUNE.class_names gives them)"
     assert f"5 -> 3 classes; no row is kept: {reason}" in logged()
     named = small(*options, f"FINETUNE.class_names={tmp_path / 'names.txt'}")
-    train(named, False, nameless)
+    train(named, False, nameless, overwrite=True)
     assert "rows kept by name: 2 (blue sky, green)" in logged()
     assert "random weights" not in logged()
-    train(named, False)
+    train(named, False, overwrite=True)
     assert "FINETUNE.class_names has no effect without -w" in logged()
     message = "use -w FILE to start from a trained model, or -o MODEL.backbone.pretrained=FILE"
     assert f"starting from random weights; {message}" in logged()
@@ -106,7 +107,7 @@ def test_a_failed_export_keeps_the_training(clips, tmp_path, monkeypatch, capsys
     config = small_config(clips, tmp_path, epochs=1, export=True, max_iters=1)
     monkeypatch.chdir(tmp_path)
 
-    def fail(*args):
+    def fail(*args, **options):
         raise RuntimeError("no space for a program")
 
     monkeypatch.setattr(export_module, "export", fail)
@@ -116,15 +117,17 @@ def test_a_failed_export_keeps_the_training(clips, tmp_path, monkeypatch, capsys
     reason = "the export failed: no space for a program"
     message = f"error: the training is done, and its checkpoints are in {out}; {reason}"
     assert message in error
-    command = f"python tools/export_model.py -c {out}/run.yaml -p {out}/ppTSN_best.pdparams"
+    command = f"python tools/export_model.py -p {out}/ppTSN_best.pdparams"
     assert command in error
     files = {path.name for path in out.iterdir()}
     assert {"ppTSN_best.pdparams", "ppTSN_epoch_00001.pdparams", "ppTSN_latest.pdstate"} <= files
 
-    # Without validation the last model is exported, even if an older best model is there.
+    # Without validation the last model is exported.
     exported = []
-    monkeypatch.setattr(export_module, "export", lambda cfg, weights: exported.append(weights))
-    monkeypatch.setattr("sys.argv", ["main.py", "-c", str(config)])
+    monkeypatch.setattr(
+        export_module, "export", lambda cfg, weights, *_, **__: exported.append(weights)
+    )
+    monkeypatch.setattr("sys.argv", ["main.py", "-c", str(config), "--overwrite"])
     assert main.main() == 0 and exported == [f"{out}/ppTSN_epoch_00001.pdparams"]
 
 

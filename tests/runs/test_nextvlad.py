@@ -146,7 +146,7 @@ def test_example_decay_counts_examples_over_epochs(nextvlad):
 
     def rates(*overrides, validate=False):
         cfg = nextvlad(rule, *overrides)
-        train(cfg, validate)
+        train(cfg, validate, overwrite=True)
         return [row["lr"] for row in metrics_of(cfg) if row["split"] == "train"]
 
     expected = pytest.approx([0.001 * 0.5 ** (4 * step // 8) for step in range(10)])

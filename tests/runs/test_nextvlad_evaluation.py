@@ -160,7 +160,7 @@ def test_damaged_videos_stop_or_are_counted(nextvlad, nextvlad_weights, nextvlad
     assert np.isfinite(arrays["scores"][3]).all()
     train(nextvlad(*files, "epochs=1"))  # by default, a validation counts it and continues
     with pytest.raises(DecodeError):
-        train(nextvlad(*files, "epochs=1", "DATASET.valid.on_error=fail"))
+        train(nextvlad(*files, "epochs=1", "DATASET.valid.on_error=fail"), overwrite=True)
 
 
 def test_rejects_a_metric_that_does_not_fit(nextvlad):

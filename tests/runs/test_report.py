@@ -76,14 +76,14 @@ def test_stopped_training_writes_no_report(small, monkeypatch):
 
 
 def test_best_validation_belongs_to_its_run(small):
-    """A new run in the same folder deletes valid_best.json; a resumed run keeps it."""
+    """A run that replaces another deletes valid_best.json; a resumed run keeps it."""
     cfg = small("epochs=1")
     train(cfg)
     file = Path(cfg.folder) / "valid_best.json"
     first = file.read_bytes()
     train(small("epochs=1"), resume="auto")
     assert file.read_bytes() == first
-    train(small("epochs=1"), validate=False)
+    train(small("epochs=1"), validate=False, overwrite=True)
     assert not file.exists()
 
 

@@ -302,7 +302,7 @@ def test_trains_on_two_classes(small, clips, tmp_path):
     rows = metrics_of(small())
     assert "top2" in rows[-1] and "top5" not in rows[-1]
     with pytest.raises(ValueError, match=r"400.*2"):
-        train(small(*options, "MODEL.head.num_classes=400"))
+        train(small(*options, "MODEL.head.num_classes=400"), overwrite=True)
 
 
 def test_rejects_a_global_batch_that_does_not_fit(small):

@@ -14,7 +14,7 @@ RULES = [
     Rule(r"members\.0\.(.+)", r"\1"),
     Rule(r"members\.\d+\..+", None, "belongs to another member"),
     Rule(r"(?:gate|gate_norm)\..+", None, "belongs to the gate"),
-    Rule(r"class_names@@", r"class_names@@"),
+    Rule(r"(class_names|train_clips)@@", r"\1@@"),
 ]
 
 

@@ -69,8 +69,21 @@ def test_finds_the_splits_of_a_folder():
     write("d/val.list", "")
     expected = {"file_path": "d/val.list", "data_prefix": "d"}
     assert split_under("d", "valid") == split_under("d", "val") == expected
-    with pytest.raises(DatasetError, match="d: no test.csv in it; make one .* --test_share 0.1"):
+    with pytest.raises(
+        DatasetError, match=r"d: no test.csv in it\. A model .* know clips"
+    ) as error:
         split_under("d", "test")
+    text = str(error.value)
+    assert (
+        "put them into d/test/<class>/, or test on the validation clips: -o DATASET.test." in text
+    )
+    assert "file_path=d/val.list. For the next training, draw a test set first: " in text
+    assert text.endswith("python tools/check_data.py d --test_share 0.1")
+    make("f/train/a/1.mp4")
+    with pytest.raises(DatasetError, match=r"into f/test/<class>/\. For the next training"):
+        split_under("f", "test")
+    with pytest.raises(DatasetError, match=r"f: no val.csv in it; make one with: python \S+ f$"):
+        split_under("f", "valid")
     with pytest.raises(DatasetError, match="e: no such folder"):
         split_under("e", "train")
 

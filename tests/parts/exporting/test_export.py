@@ -1,7 +1,6 @@
 """Exporting a trained model: files, model.yaml, golden inputs, and errors."""
 
 import importlib.util
-import logging
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from paddlevideo.engine.build import load_config
 from paddlevideo.exporting import export as exporting
 from paddlevideo.exporting import program
 from paddlevideo.exporting.export import ExportError, export, missing_for_onnx
+from paddlevideo.exporting.export_folder import check_foreign_files, remove_export
 from paddlevideo.exporting.golden import golden_inputs, relative_difference
 from paddlevideo.runtimes.manifest import ManifestError, check_files, read_manifest, sha256
 from paddlevideo.weights import WeightsError
@@ -93,20 +93,23 @@ def test_onnx_alone_leaves_no_paddle_program(exported, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"other.onnx", "golden.npz", "model.yaml"}
 
 
-def test_keeps_other_formats_of_the_same_model_only(exported, tmp_path, caplog):
+def test_keeps_other_formats_of_the_same_model_only(exported, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(exported.folder, folder)
     export(exported.cfg, exported.weights, folder, ["pir"])
     assert read_manifest(folder).files.keys() == FILES - {"model.yaml"}
     others = write_weights(exported.cfg, tmp_path / "w.pdparams", NAMES, seed=1)
-    logger = logging.getLogger("paddlevideo")
-    logger.addHandler(caplog.handler)
-    export(exported.cfg, others, folder, ["pir"])
-    logger.removeHandler(caplog.handler)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / "tiny.pdiparams.info").write_text("mine", encoding="utf-8")  # as no export wrote it
+    before = contents(folder)
+    with pytest.raises(ExportError, match=r"an export of tiny with other weights.*--overwrite"):
+        export(exported.cfg, others, folder, ["pir"])
+    assert contents(folder) == before
+    export(exported.cfg, others, folder, ["pir"], overwrite=True)
     manifest = read_manifest(folder)
     assert manifest.files.keys() == {"golden.npz", "tiny.json", "tiny.pdiparams"}
-    removed = ", ".join(sorted(FILES - {"model.yaml"} - manifest.files.keys()))
-    assert f"are not part of this one: {removed}" in caplog.text and "tiny.pdmodel" in removed
+    kept = {"model.yaml", "notes.txt", "tiny.pdiparams.info"}
+    assert {path.name for path in folder.iterdir()} == manifest.files.keys() | kept
     with pytest.raises(ManifestError, match=r"tiny\.pdmodel: not part of the export"):
         check_files(manifest, [folder / "tiny.pdmodel"])
 
@@ -116,6 +119,58 @@ def test_rejects_a_folder_with_another_model(exported):
         ExportError, match="contains the model tiny; export other to another folder"
     ):
         export(exported.cfg, exported.weights, exported.folder, name="other")
+
+
+def test_an_export_with_other_settings_is_kept(exported, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported.folder, folder)
+    before = contents(folder)
+    changed = load_config(exported.config, ["INFERENCE.top_k=3"])
+    with pytest.raises(ExportError, match="an export of tiny with other settings"):
+        export(changed, exported.weights, folder)
+    with pytest.raises(ExportError, match=r"contains the model tiny; .* with --overwrite"):
+        export(exported.cfg, exported.weights, folder, name="other")
+    assert contents(folder) == before
+    (folder / "model.yaml").write_text("hello", encoding="utf-8")
+    with pytest.raises(ManifestError, match="not a file that export wrote"):
+        export(exported.cfg, exported.weights, folder)
+
+
+def test_overwrite_replaces_the_files_of_a_model_of_another_name(exported, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported.folder, folder)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    export(exported.cfg, exported.weights, folder, ["pir"], name="other", overwrite=True)
+    names = {"other.json", "other.pdiparams", "golden.npz", "model.yaml", "notes.txt"}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_files_of_another_program_are_kept(tmp_path):
+    work, folder = tmp_path / "work", tmp_path / "out"
+    for path, text in ((work, "new"), (folder, "old")):
+        path.mkdir()
+        (path / "tiny.pdmodel").write_text(text, encoding="utf-8")
+        (path / "tiny.pdiparams").write_text("the same", encoding="utf-8")
+    with pytest.raises(ExportError, match=r"contains tiny\.pdmodel and no model\.yaml"):
+        check_foreign_files(work, folder)
+    (work / "tiny.pdmodel").write_text("old", encoding="utf-8")
+    check_foreign_files(work, folder)
+
+
+def test_a_damaged_model_yaml_is_removed_alone(exported, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(exported.folder, folder)
+    (folder / "model.yaml").write_text("hello", encoding="utf-8")
+    remove_export(folder)
+    assert {path.name for path in folder.iterdir()} == FILES - {"model.yaml"}
+    remove_export(tmp_path / "none")
+    shutil.copy(exported.folder / "model.yaml", folder)
+    remove_export(folder)
+    assert not folder.exists()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_program_that_differs_leaves_an_earlier_export_unchanged(exported, tmp_path, monkeypatch):

@@ -155,6 +155,27 @@ def test_tool_reads_a_checkpoint(tool, tmp_path):
     load_into(tagger(convention="tensorflow"), read_arrays(tmp_path / "ours.pdparams"), "synthetic")
 
 
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+def test_tool_keeps_other_weights(tool, tmp_path, suffix):
+    for seed in (0, 1):
+        write_arrays(tmp_path / f"{seed}.pdparams", paddlecv(np.random.default_rng(seed)))
+    out = tmp_path / f"ours{suffix}"
+
+    def convert(seed, *flags):
+        weights = tmp_path / f"{seed}.pdparams"
+        return tool("--source", "paddlecv_nextvlad", "-w", weights, "-o", out, "-q", *flags)
+
+    assert convert(0)[0] == 0
+    first = out.read_bytes()
+    assert convert(0)[0] == 0 and out.read_bytes() == first
+    code, printed = convert(1)
+    assert code == 1 and f"{out} holds other weights; give another file, or --overwrite" in printed
+    assert out.read_bytes() == first
+    assert convert(1, "--overwrite")[0] == 0 and out.read_bytes() != first
+    out.write_text("notes", encoding="utf-8")
+    assert convert(1)[0] == 1 and out.read_text(encoding="utf-8") == "notes"
+
+
 def test_tool_writes_no_file_where_it_fails(tool, tmp_path):
     write_arrays(tmp_path / "other.pdparams", {"conv.weight": np.zeros((2, 2), np.float32)})
     out = tmp_path / "ours.pdparams"
