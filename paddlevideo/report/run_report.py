@@ -19,6 +19,7 @@ from paddlevideo.report.conclusions import (
     time_parts,
     waiting_share,
 )
+from paddlevideo.report.learning import guess_accuracy, guess_loss, learning_remarks
 from paddlevideo.report.run_facts import RunFacts, read_run
 from paddlevideo.report.thumbnails import data_url, thumbnail
 from paddlevideo.sample import DecodeError
@@ -85,8 +86,13 @@ def write_report(folder: str | Path, out: str | Path | None = None, clips: int =
 
 
 def report_finished(folder: str | Path) -> None:
-    """Write the report of a training that has just ended; errors become warnings."""
+    """Write the report of a training that has just ended, and log what went wrong in learning.
+
+    Errors become warnings.
+    """
     try:
+        for remark in learning_remarks(read_run(folder)):
+            logger.warning(remark)
         logger.info(f"report: {write_report(folder)}")
     except Exception as error:  # the training has succeeded, whatever happens to its report
         reason, command = error_text(error), f"python tools/report.py {folder}"
@@ -177,6 +183,9 @@ def tiles(facts: RunFacts) -> Iterator[tuple[str, str]]:
     if best:
         num_classes = sum(count > 0 for count in best["samples"])
         yield str(best["numbers"]["num_samples"]), f"validation clips of {num_classes} classes"
+    guess = guess_accuracy(facts)
+    if guess:
+        yield guess.percent, f"accuracy of guessing: {guess.reason}"
     parts = time_parts(facts)
     if parts:
         yield charts.format_seconds(sum(seconds for _, seconds in parts)), "time"
@@ -187,7 +196,8 @@ def tiles(facts: RunFacts) -> Iterator[tuple[str, str]]:
 
 def curves(facts: RunFacts) -> Iterator[str]:
     """All values over the epochs, and where the time went."""
-    drawn = charts.curves(facts.rows, facts.best["epoch"] if facts.best else None)
+    best = facts.best["epoch"] if facts.best else None
+    drawn = charts.curves(facts.rows, best, guess_accuracy(facts), guess_loss(facts))
     yield "<h2>Curves</h2>"
     if not drawn:
         yield "<p>No training step has been logged yet.</p>"

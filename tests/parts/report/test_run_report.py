@@ -1,6 +1,7 @@
 """The report of a run: one self-contained page for every kind of run and every class name."""
 
 import base64
+import importlib
 import json
 import logging
 import sys
@@ -62,6 +63,17 @@ def test_shows_all_sections(run):
     assert "8 clips with the largest loss in that validation, worst first; 3 of them" in page.text
     assert "Without frames: no such file" in page.text
     assert not list(run.glob(".*tmp"))
+
+
+def test_shows_what_guessing_reaches(run, tmp_path):
+    text = read_page(write_report(run)).text
+    assert "chance 38 %, always <script>alert(1)</script>" in text, "in the chart"
+    assert "38 % accuracy of guessing: always <script>" in text, "next to the best accuracy"
+    folder = make_run(tmp_path / "equal")
+    write_best(folder, ["a", "b", "c", "d"], [0, 1, 2, 3], np.eye(4))
+    text = read_page(write_report(folder)).text
+    assert "chance 25 %, 1 of 4 classes" in text
+    assert "guessing" not in read_page(write_report(make_run(tmp_path / "unknown"))).text
 
 
 def test_shows_class_names_as_text(run):
@@ -237,6 +249,33 @@ def test_report_finished_writes_the_report(run, log, no_charts):
     assert "report: " in log.text and (run / "report.html").exists()
 
 
+def test_report_finished_logs_what_went_wrong_in_learning(tmp_path, log, no_charts):
+    folder = make_run(tmp_path / "run")
+    report_finished(folder)
+    assert not [record for record in log.records if record.levelname == "WARNING"]
+    rows = [{**row, "loss": 9.0} for row in make_metrics()]
+    for row in rows:
+        row.pop("loss_extra", None)
+    folder = make_run(tmp_path / "high", rows)
+    (folder / "labels.txt").write_text("a\nb\nc\nd\n")
+    report_finished(folder)
+    (warning,) = {record.message for record in log.records if record.levelname == "WARNING"}
+    assert "above that of guessing (1.39, ln 4)" in warning
+    assert "the learning rate is too high" in warning
+
+
+def test_the_tool_prints_the_remarks(tmp_path, monkeypatch, root, capsys, no_charts):
+    folder = make_run(tmp_path / "run")
+    write_best(folder, ["a", "b\n- c"], [0, 1] * 5, np.array([[3.0, 0.0]] * 10))
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    monkeypatch.setattr(sys, "argv", ["report.py", str(folder)])
+    assert importlib.import_module("report").main() == 0
+    *printed, last = capsys.readouterr().out.splitlines()
+    assert last == f"report: {folder / 'report.html'}"
+    assert printed[0].startswith("- Validation is no better than guessing: 5 of 10 clips")
+    assert all(line.startswith("- ") for line in printed) and len(printed) > 2
+
+
 def test_report_finished_turns_errors_into_warnings(tmp_path, log, monkeypatch, no_charts):
     report_finished(tmp_path)
     warning = log.records[-1]
@@ -251,13 +290,3 @@ def test_reports_a_missing_matplotlib(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'paddlevideo\[plot\]'"):
         write_report(run)
-
-
-# --- charts -------------------------------------------------------------------------------------
-
-
-def test_thins_long_curves():
-    x, y = charts.thin([(i, i % 2) for i in range(10_000)])
-    assert len(x) == charts.MAX_POINTS and x[0] == pytest.approx(12)
-    assert y == pytest.approx(0.5, abs=0.021)
-    assert [list(part) for part in charts.thin([(0, 1), (1, 3)])] == [[0, 1], [1, 3]]
