@@ -8,7 +8,7 @@ import html
 from paddlevideo.plain_text import readable
 
 # Nothing is fetched, whatever a name inside the page tries.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 SCRIPT_POLICY = "; script-src 'unsafe-inline'"
 # The palette of every page and plot: CSS variable -> (color in light mode, in dark mode).
 PALETTE = {

@@ -173,21 +173,6 @@ def draw_phases(axes: Any, rows: Rows) -> None:
             axes.text((first + end) / 2, 1.0, str(number), **style)
 
 
-def time_chart(parts: Sequence[tuple[str, float]]) -> str:
-    """One stacked bar of (name, seconds)."""
-    figure, left, total = new_figure(12.6, 1.0), 0.0, sum(seconds for _, seconds in parts)
-    axes = figure.subplots()
-    for (name, seconds), color in zip(parts, CYCLE, strict=False):
-        label = f"{name}: {format_seconds(seconds)}, {100 * seconds / total:.0f} %"
-        axes.barh(0, seconds, left=left, color=color, label=label)
-        left += seconds
-    axes.set_xlim(0, total)
-    axes.axis("off")
-    below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.2}
-    axes.legend(frameon=False, ncols=len(parts), **below)
-    return svg(figure, "shares", "shares of the time")
-
-
 def format_seconds(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

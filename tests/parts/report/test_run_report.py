@@ -4,8 +4,8 @@ import base64
 import importlib
 import json
 import logging
+import re
 import sys
-import wave
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from paddlevideo.engine.best_validation import HardestClips, write_best_validation
 from paddlevideo.engine.evaluate import Evaluation, Scored
+from paddlevideo.html_page import SPLIT_COLORS
 from paddlevideo.metrics.multi_label import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
@@ -108,16 +109,6 @@ def test_finds_clips_relative_to_the_training_directory(tmp_path, monkeypatch, n
     assert len(read_page(write_report(folder)).images) == 1
 
 
-def test_shows_audio_files_without_frames(tmp_path, no_charts):
-    folder, name = make_run(tmp_path / "run"), str(tmp_path / "a.wav")
-    with wave.open(name, "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(8000))
-    write_best(folder, ["a", "b"], [0], WRONG, [Record(name, 0)])
-    text = read_page(write_report(folder)).text
-    assert "Without frames: no video stream" in text and "a.wav" in text
-
-
 def test_omits_clips_that_make_the_page_too_large(tmp_path, monkeypatch, no_charts):
     folder = make_run(tmp_path / "run")
     write_clip(tmp_path / "a.mp4", 8)
@@ -136,6 +127,22 @@ def test_shows_failed_clips(tmp_path, no_charts):
     text = read_page(write_report(folder)).text
     assert "Could not be decoded" in text and "bad <1>.mp4" in text
     assert "1 validation clips could not be decoded" in text
+
+
+def test_the_time_is_a_bar_that_fits_any_width(run):
+    out = write_report(run)
+    page, text = read_page(out), out.read_text(encoding="utf-8")
+    for part in ("computing: 15.0 s, 68 %", "waiting for data: 5.0 s, 23 %", "validating: 2.0 s"):
+        assert part in page.text
+    (bar,) = re.findall(r'<div class="stack">(.*?)</div></div>', text)
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bar)]
+    assert len(widths) == 3 and sum(widths) == pytest.approx(100, abs=0.05)
+    colors = re.findall(r"var\((--c\d)\)", bar)
+    assert colors[0] == SPLIT_COLORS["train"] and colors[2] == SPLIT_COLORS["valid"]
+    # Nothing on the page is wider than a phone, but for what scrolls inside its own box.
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    minimums = [float(size) for size in re.findall(r"min-width: ([\d.]+)rem", style)]
+    assert max(minimums) <= 7
 
 
 def test_shows_the_phases_of_a_multigrid_run(tmp_path):
