@@ -8,16 +8,37 @@ import html
 from paddlevideo.plain_text import readable
 
 # Nothing is fetched, whatever a name inside the page tries.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 SCRIPT_POLICY = "; script-src 'unsafe-inline'"
-# The palette: a page may override any of these variables in its own style.
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1c2128; --soft: #57606a; --faint: #b8c0c8;
-  --card: #f5f7f9; --c1: #2f6fd0; --c2: #c8621b; --c3: #2c8a55; --c4: #8e48b0; --c5: #6b7280;
-  --bad: #b3261e; --good: #1f7a44; }
-@media (prefers-color-scheme: dark) { :root { --paper: #14181d; --ink: #e3e8ed; --soft: #9aa5b1;
-  --faint: #4d5762; --card: #1d232a; --c1: #6ea8ff; --c2: #f0a060; --c3: #62c98d; --c4: #c88be8;
-  --c5: #a3acb8; --bad: #ff8a80; --good: #6fd699; } }
+# The palette of every page and plot: CSS variable -> (color in light mode, in dark mode).
+PALETTE = {
+    "--paper": ("#fff", "#14181d"),
+    "--ink": ("#1c2128", "#e3e8ed"),
+    "--soft": ("#57606a", "#9aa5b1"),
+    "--faint": ("#b8c0c8", "#4d5762"),
+    "--card": ("#f5f7f9", "#1d232a"),
+    "--c1": ("#2f6fd0", "#6ea8ff"),
+    "--c2": ("#c8621b", "#f0a060"),
+    "--c3": ("#2c8a55", "#62c98d"),
+    "--c4": ("#8e48b0", "#c88be8"),
+    "--c5": ("#6b7280", "#a3acb8"),
+    "--bad": ("#b3261e", "#ff8a80"),
+    "--good": ("#1f7a44", "#6fd699"),
+}
+# A split has the same color wherever it is drawn.
+SPLIT_COLORS = {"train": "--c1", "valid": "--c2", "test": "--c3"}
+
+
+def _variables(mode: int) -> str:
+    return " ".join(f"{name}: {colors[mode]};" for name, colors in PALETTE.items())
+
+
+# A page may override any of the variables in its own style.
+STYLE = f"""
+:root {{ color-scheme: light dark; {_variables(0)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(1)} }} }}
+"""
+STYLE += """\
 body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; }
 .n { text-align: right; white-space: nowrap; } .name { overflow-wrap: anywhere; }

@@ -5,7 +5,7 @@ log or a list, escape sequences, which control a terminal, and formulas, which a
 
 | output | function |
 | --- | --- |
-| terminal, log lines | `readable`; `readable_lines` for messages of several lines |
+| terminal, log lines | `readable`; `readable_lines` for several lines; `padded` for columns |
 | files with one entry per line | `file_line` |
 | tables for people and programs | `csv_text`, `csv_path`; `plain_cell`, `plain_path` read them |
 | tables with tabs | `tab_line` |
@@ -43,6 +43,17 @@ def readable_lines(text: str) -> str:
     """`text` with its line ends; lines after the first are indented, so that none is made up."""
     first, *others = (readable(line) for line in text.split("\n"))
     return "\n".join([first, *(line if line[:1] == " " else f"  {line}" for line in others)])
+
+
+def display_width(text: str) -> int:
+    """The columns of a terminal that `text` takes: two for a wide character, none for an accent."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 or c in JOINERS for c in text)
+
+
+def padded(text: str, width: int) -> str:
+    """`text` with spaces up to `width` columns of a terminal."""
+    return text + " " * (width - display_width(text))
 
 
 def _is_shown(character: str) -> bool:

@@ -1,6 +1,7 @@
 """Write the report of a training run as one HTML file. See docs/report.md.
 
-It shows curves, classes, the hardest clips, data and config.
+It shows curves, classes, the hardest clips, data and config. Remarks on what stands out are also
+printed.
 
 Example: python tools/report.py output/ppTSN
 """
@@ -23,11 +24,16 @@ def main() -> int:
     args = parser.parse_args()
 
     from paddlevideo import log
+    from paddlevideo.report.conclusions import remarks
+    from paddlevideo.report.run_facts import read_run
     from paddlevideo.report.run_report import NUM_CLIPS, write_report
 
     num_clips = NUM_CLIPS if args.clips is None else max(args.clips, 0)
     try:
-        log.show(f"report: {write_report(args.folder, args.out, num_clips)}")
+        page = write_report(args.folder, args.out, num_clips)
+        for remark in remarks(read_run(args.folder)):
+            log.show(f"- {remark}")
+        log.show(f"report: {page}")
     except (OSError, ValueError, ModuleNotFoundError) as error:
         log.show_error(error)
         return 1

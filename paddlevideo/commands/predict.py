@@ -60,6 +60,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add("--modalities", action="store_true", help=modalities)
     out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M challenge)"
     add("--out", "--save_json", help=out)
+    verbose = "print PaddleVideo's lines for each class; default: with --model_file, else one line"
+    add("--verbose", type=boolean, nargs="?", const=True, help=verbose)
     add("--quiet", action="store_true", help="print no results, only write them")
 
 

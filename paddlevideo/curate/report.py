@@ -9,7 +9,7 @@ from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.results import BAD_FILES
 from paddlevideo.data.paths import SPLITS
-from paddlevideo.html_page import escape, page
+from paddlevideo.html_page import SPLIT_COLORS, escape, page
 from paddlevideo.plain_text import readable
 
 BAR_WIDTH = 40  # characters of the longest bar
@@ -23,6 +23,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 td, th { padding: .15rem .6rem .15rem 0; vertical-align: top; }
 tr { border-bottom: 1px solid var(--faint); } summary { margin-top: .6rem; }
 .bar { width: 45%; } .bar div { background: var(--c1); height: .8rem; border-radius: 2px; }
+.bar span { border-radius: 2px; display: flex; height: .8rem; overflow: hidden; }
 details .name { width: 42%; }
 """
 
@@ -215,12 +216,14 @@ def html_faults(result: CheckResult) -> list[str]:
 def html_classes(result: CheckResult) -> list[str]:
     """Return a heading and a table of the classes."""
     splits, rows = class_rows(result)
-    head = "".join(f'<th class="n">{split}</th>' for split in splits)
+    head = "".join(
+        f'<th class="n" style="color:var({SPLIT_COLORS[split]})">{split}</th>' for split in splits
+    )
     parts = [f"<h2>Classes: {len(rows)}</h2><table><tr><th>class</th>{head}<th></th></tr>"]
     top = max((count.total() for _, count in rows), default=1)
     for label, count in rows:
         numbers = "".join(f'<td class="n">{count[split]}</td>' for split in splits)
-        bar = html_bar(count.total(), top)
+        bar = html_split_bar(count, splits, top)
         parts.append(f'<tr><td class="name">{escape(label)}</td>{numbers}{bar}</tr>')
     parts.append("</table>")
     return parts
@@ -229,3 +232,13 @@ def html_classes(result: CheckResult) -> list[str]:
 def html_bar(count: int, top: int) -> str:
     percent = 100 * count / max(1, top)
     return f'<td class="bar"><div style="width:{percent:.1f}%"></div></td>'
+
+
+def html_split_bar(counts: Counter, splits: Sequence[str], top: int) -> str:
+    """A bar with a part in the color of each split; `top` is the largest total of all bars."""
+    parts = "".join(
+        f'<i style="background:var({SPLIT_COLORS[split]});width:{100 * counts[split] / top:.1f}%">'
+        "</i>"
+        for split in splits
+    )
+    return f'<td class="bar"><span>{parts}</span></td>'

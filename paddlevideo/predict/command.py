@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 
 from paddlevideo import dist, log, paddle_internals
@@ -13,7 +13,7 @@ from paddlevideo.log import LINES, logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.predict.results import Result, result_file
+from paddlevideo.predict.results import Result, name_width, result_file
 from paddlevideo.runtimes.choose import require
 
 
@@ -40,31 +40,55 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
                 f"--out {args.out}: .csv is for multi-label models; use .json or .jsonl"
             )
         results = predictor.predict(args.input_file, args.batch_size, args.topk, args.modalities)
-        return show(results, args)
+        return show(results, args, predictor)
 
 
 def check_output(args: Namespace) -> None:
     """Check the flags for the output.
 
     Raises:
-        ValueError: the results are neither printed nor written, or the file has an unknown suffix.
+        ValueError: the results are neither printed nor written, or the file has an unknown suffix;
+            the flags contradict each other.
         OSError: the file cannot be written.
     """
     if args.out:
         check_prediction_suffix(args.out)
         check_writable(args.out)
-    elif args.quiet:
+    if args.quiet and args.verbose:
+        raise ValueError("--quiet and --verbose are both given; leave one of them out")
+    if args.quiet and not args.out:
         raise ValueError("--quiet prints no results; give --out FILE to write them")
 
 
-def show(results: Iterable[Result], args: Namespace) -> int:
+def is_verbose(args: Namespace) -> bool:
+    """Whether results are printed as PaddleVideo's predict.py does, with lines for each class.
+
+    A command line of PaddleVideo, which scripts may parse, has --model_file and --params_file.
+    """
+    if args.verbose is not None:
+        return args.verbose
+    return bool(args.model_file or args.params_file)
+
+
+def result_printer(args: Namespace, predictor: Predictor) -> Callable[[Result], None]:
+    """A function that prints a result in the form that the flags select."""
+    if args.quiet:
+        return lambda result: None
+    if is_verbose(args):
+        return Result.print
+    labels, topk = predictor.labels, args.topk or predictor.top_k
+    width, num_classes = name_width(labels), min(topk, len(labels or range(topk)))
+    return lambda result: print(result.line(width, num_classes), flush=True)
+
+
+def show(results: Iterable[Result], args: Namespace, predictor: Predictor) -> int:
     """Print and write results, and log the failures; returns the number of failures."""
+    show_result = result_printer(args, predictor)
     count, failed, notes = 0, [], Counter()
     with result_file(args.out) if args.out else nullcontext() as write:
         for result in results:
             count += 1
-            if not args.quiet:
-                result.print()
+            show_result(result)
             if write:
                 write(result)
             if result.error is not None:

@@ -8,7 +8,10 @@ from typing import Any
 
 from paddlevideo.files import atomic_write, json_text
 from paddlevideo.metrics.score_files import prediction_file
-from paddlevideo.plain_text import readable
+from paddlevideo.plain_text import display_width, padded, readable
+
+MAX_NAME = 24  # columns up to which class names are aligned
+SCORE_WIDTH = len(" 0.1234")
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,41 @@ class Result:
             if name != str(class_id):
                 yield f"\t{prefix}top-{rank} label: {readable(name)}"
 
-    def print(self) -> None:
-        """Print it in the format of PaddleVideo's predict.py, with the names of the classes."""
-        print(self, flush=True)
+    def line(self, name_width: int = 0, num_classes: int = 0) -> str:
+        """One line for people: `archery 0.9907  bowling 0.0093  clip.avi`, scores with 4 digits.
+
+        A failure has its reason after the file. Results of single modalities are further lines.
+
+        Args:
+            name_width: columns of a class name, for lines in columns.
+            num_classes: how many classes the lines have, so that a failure has its file in place.
+        """
+        classes = self._columns(name_width)
+        if self.error is not None:
+            between = num_classes * (name_width + SCORE_WIDTH) + 2 * (num_classes - 1)
+            classes = padded("failed", between)
+        parts = [classes, readable(self.input_path)]
+        if self.id:
+            parts.append(f"id: {readable(self.id)}")
+        parts += [f"({readable(text)})" for text in (self.error, self.note) if text]
+        lines = ["  ".join(part for part in parts if part)]
+        for modality, result in self.modalities.items():
+            lines.append(f"  {modality} alone: {result._columns(name_width)}".rstrip())
+        return "\n".join(lines)
+
+    def _columns(self, name_width: int) -> str:
+        rows = zip(self.label_names, self.scores, strict=True)
+        return "  ".join(
+            f"{padded(readable(name), name_width)} {score:.4f}" for name, score in rows
+        )
+
+    def print(self, verbose: bool = True) -> None:
+        """Print it in the format of PaddleVideo's predict.py, with the names of the classes.
+
+        Args:
+            verbose: False prints `line()` instead.
+        """
+        print(self if verbose else self.line(), flush=True)
 
     def save_to_json(self, path: str | Path) -> Path:
         """Write the result as JSON; returns the path of the file.
@@ -100,6 +135,12 @@ class Result:
             text = json_text(self.json, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
         return path
+
+
+def name_width(labels: Sequence[str] | None) -> int:
+    """The columns for class names in lines of results: those of the longest, at most MAX_NAME."""
+    longest = max((display_width(readable(name)) for name in labels or ()), default=0)
+    return min(longest, MAX_NAME)
 
 
 @contextmanager

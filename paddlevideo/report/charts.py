@@ -9,33 +9,41 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from paddlevideo.html_page import PALETTE
+from paddlevideo.report.learning import Guess
 from paddlevideo.report.plot import (
+    CYCLE,
+    FAINT,
+    INK,
+    TRAIN,
+    VALID,
+    WAITING,
     Across,
-    Rows,
     draw,
-    draw_points,
+    draw_losses,
     draw_scores,
+    draw_steps,
     epochs_of,
     finish,
+    limit_top,
     new_figure,
 )
+from paddlevideo.report.run_facts import Rows
 
-MAX_POINTS = 400  # per curve; more are averaged
 MAX_CELLS = 400  # per side of a confusion matrix; more classes are grouped
 MAX_NAMED = 30  # classes up to which a matrix shows names
 MAX_NUMBERED = 20  # classes up to which a matrix shows counts
 MAX_BARS = 40  # classes up to which each has its own bar
 MAX_NAME = 24  # characters
 MAX_PHASE_NUMBERS = 20  # multigrid phases up to which they are numbered
-# Colors that matplotlib uses -> CSS variables of the page (see html_page.STYLE).
-THEME = {"#010101": "--ink", "#010102": "--faint"} | {
-    f"#01010{n}": f"--c{n - 2}" for n in range(3, 8)
-}
-INK, FAINT, *CYCLE = THEME
+# Colors that matplotlib uses -> CSS variables of the page.
+THEME = {color: name for name, (color, _) in PALETTE.items() if color in (INK, FAINT, *CYCLE)}
+COLORS = {"training": TRAIN, "validation": VALID}
 # Cells of a confusion matrix (RGB); the opacity shows the count.
 CORRECT, WRONG = (0.29, 0.56, 0.89), (0.90, 0.49, 0.13)
 RC_PARAMS = {
@@ -101,52 +109,38 @@ def svg(figure: Any, name: str, about: str) -> str:
 # --- curves over the epochs ---------------------------------------------------------------------
 
 
-def thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Average neighboring points until at most MAX_POINTS are left; return x and y."""
-    array = np.array(points, np.float64).reshape(-1, 2)
-    if len(array) > MAX_POINTS:
-        array = np.array([part.mean(axis=0) for part in np.array_split(array, MAX_POINTS)])
-    return array[:, 0], array[:, 1]
-
-
-def draw_steps(axes: Any, rows: Rows, key: str, across: Across, label: str, **style: Any) -> None:
-    """Draw a value of the logged steps, thinned."""
-    points = [(across(row), row[key]) for row in rows["train"] if row.get(key) is not None]
-    draw_points(axes, list(zip(*thin(points), strict=True)), label, **style)
-
-
-def draw_losses(axes: Any, rows: Rows, across: Across) -> None:
-    draw_steps(axes, rows, "loss", across, "train, logged steps", alpha=0.35, color=CYCLE[0])
-    draw(axes, rows["epoch"], "loss", across, "train, epoch mean", color=CYCLE[0])
-    draw(axes, rows["valid"], "loss", across, "validation", marker="o", color=CYCLE[1])
-
-
 def draw_loss_parts(axes: Any, rows: Rows, across: Across) -> None:
     """Draw the terms of a training loss that has several, and the numbers of the sync task."""
     keys = {key for row in rows["epoch"] for key in row}
     parts = [key for key in keys if "loss" in key or key.startswith("sync_")]
     for key in sorted(set(parts) - {"loss"}):
         draw(axes, rows["epoch"], key, across, key.replace("_", " "))
+    limit_top(axes)
 
 
 def draw_step_time(axes: Any, rows: Rows, across: Across) -> None:
-    draw_steps(axes, rows, "batch_cost", across, "complete step")
-    draw_steps(axes, rows, "reader_cost", across, "waiting for data")
+    draw_steps(axes, rows, "batch_cost", across, "complete step", color=TRAIN)
+    draw_steps(axes, rows, "reader_cost", across, "waiting for data", color=WAITING)
+    limit_top(axes)
 
 
 def draw_learning_rate(axes: Any, rows: Rows, across: Across) -> None:
-    draw_steps(axes, rows, "lr", across, "learning rate")
+    draw_steps(axes, rows, "lr", across, "learning rate", color=TRAIN)
 
 
-def curves(rows: Rows, best: int | None) -> list[tuple[str, str]]:
+def curves(
+    rows: Rows, best: int | None, accuracy: Guess | None = None, loss: Guess | None = None
+) -> list[tuple[str, str]]:
     """(title, SVG) of each value over the epochs; values that were not recorded have no chart.
 
     Args:
         best: number of epochs done at the best validation.
+        accuracy, loss: what guessing reaches, drawn as lines.
     """
+    losses, scores = partial(draw_losses, guess=loss), partial(draw_scores, guess=accuracy)
     fills: list[tuple[str, str, Callable[..., None], float | None]] = [
-        ("Loss", "loss", draw_losses, None),
-        ("Scores", "score (0 to 1)", draw_scores, 1.03),
+        ("Loss", "loss", losses, None),
+        ("Scores", "score (0 to 1)", scores, 1.03),
         ("Parts of the training loss", "mean of an epoch", draw_loss_parts, None),
         ("Learning rate", "learning rate", draw_learning_rate, None),
         ("Time of a step", "seconds", draw_step_time, None),
@@ -177,21 +171,6 @@ def draw_phases(axes: Any, rows: Rows) -> None:
             axes.axvspan(first, end, color=INK, alpha=0.06, linewidth=0)
         if len(spans) <= MAX_PHASE_NUMBERS:
             axes.text((first + end) / 2, 1.0, str(number), **style)
-
-
-def time_chart(parts: Sequence[tuple[str, float]]) -> str:
-    """One stacked bar of (name, seconds)."""
-    figure, left, total = new_figure(12.6, 1.0), 0.0, sum(seconds for _, seconds in parts)
-    axes = figure.subplots()
-    for (name, seconds), color in zip(parts, CYCLE, strict=False):
-        label = f"{name}: {format_seconds(seconds)}, {100 * seconds / total:.0f} %"
-        axes.barh(0, seconds, left=left, color=color, label=label)
-        left += seconds
-    axes.set_xlim(0, total)
-    axes.axis("off")
-    below = {"loc": "upper left", "bbox_to_anchor": (0, 0), "borderaxespad": 0.2}
-    axes.legend(frameon=False, ncols=len(parts), **below)
-    return svg(figure, "shares", "shares of the time")
 
 
 def format_seconds(seconds: float) -> str:
@@ -248,13 +227,18 @@ def shorten(name: str, size: int = MAX_NAME) -> str:
 
 
 def class_chart(counts: dict[str, Sequence[int]], names: Sequence[str]) -> str:
-    """Draw the clips per class of each split (`counts`): one bar per class, or sorted curves."""
+    """Draw the clips per class: one bar per class, or sorted curves.
+
+    Args:
+        counts: clips of each class, [K], of `training`, `validation` or both.
+    """
     number = len(names)
     if number > MAX_BARS:
         figure = new_figure(6.2, 3.0)
         axes = figure.subplots()
         for split, values in counts.items():
-            axes.plot(np.arange(1, number + 1), sorted(values, reverse=True), label=split)
+            style = {"color": COLORS[split], "label": split}
+            axes.plot(np.arange(1, number + 1), sorted(values, reverse=True), **style)
         axes.set_ylim(bottom=0)
         finish(axes, "classes, largest first", "clips")
         return svg(figure, "classes", "clips per class")
@@ -263,7 +247,7 @@ def class_chart(counts: dict[str, Sequence[int]], names: Sequence[str]) -> str:
     centers, height = np.arange(number), 0.8 / len(counts)
     for i, (split, values) in enumerate(counts.items()):
         offset = (i - (len(counts) - 1) / 2) * height
-        axes.barh(centers + offset, values, height, label=split)
+        axes.barh(centers + offset, values, height, color=COLORS[split], label=split)
     axes.set_yticks(centers, [shorten(name) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from paddlevideo.report.plot import Rows
-from paddlevideo.report.run_facts import RunFacts
+from paddlevideo.report.learning import learning_remarks, transfer_remarks
+from paddlevideo.report.run_facts import Rows, RunFacts
 
 MAX_CONFUSIONS = 20
 # Thresholds above which a remark is made.
@@ -117,7 +117,7 @@ def confused_pairs(facts: RunFacts) -> list[tuple[str, str, int, float]]:
 
 def remarks(facts: RunFacts) -> list[str]:
     """Sentences about what stands out in a run, and what may improve it."""
-    sentences = []
+    sentences = learning_remarks(facts)
     share = waiting_share(facts.rows)
     if share is not None and share > SLOW_DATA:
         sentences.append(
@@ -140,7 +140,9 @@ def score_remarks(facts: RunFacts) -> Iterator[str]:
     score = best["numbers"].get(key)
     training_scores = {row["epoch"] + 1: row.get(key) for row in rows["epoch"]}
     training_score = training_scores.get(best["epoch"])
-    if training_score is not None and score is not None and training_score - score > OVERFIT:
+    gap = 0 if training_score is None or score is None else training_score - score
+    is_reported = not facts.multi_label and any(transfer_remarks(facts))
+    if gap > OVERFIT and not is_reported:
         yield (
             f"In the best epoch the training score is {training_score:.3f} and the validation "
             f"score {score:.3f}: the model overfits."

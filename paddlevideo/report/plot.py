@@ -1,7 +1,6 @@
 """Plot the curves of training runs as PNG: one run in detail, or several runs for comparison."""
 
 import functools
-import json
 import logging
 import re
 import warnings
@@ -11,20 +10,32 @@ from typing import Any
 
 import numpy as np
 
-Rows = dict[str, list[dict]]  # rows of metrics.jsonl by split
+from paddlevideo.html_page import PALETTE, SPLIT_COLORS
+from paddlevideo.log import logger
+from paddlevideo.report.learning import Guess, guess_accuracy, guess_loss, has_accuracy
+from paddlevideo.report.run_facts import (
+    SCORES,
+    Rows,
+    RunFacts,
+    count_labels,
+    read_best_validation,
+    read_metrics,
+)
+
 Across = Callable[[dict], float]  # row -> x value
 
-# Validation scores between 0 and 1, the most common first, with their names in a legend.
-SCORES = {
-    "top1": "top-1",
-    "mean_class_accuracy": "mean class",
-    "gap": "GAP",
-    "map": "mAP",
-    "avg_hit_at_one": "Hit@1",
-    "avg_perr": "PERR",
-}
+# Colors of the light mode. The curves of a split have its color, those of a score its line style.
+INK, FAINT = PALETTE["--ink"][0], PALETTE["--faint"][0]
+CYCLE = [PALETTE[f"--c{number}"][0] for number in range(1, 6)]
+TRAIN, VALID = (PALETTE[SPLIT_COLORS[split]][0] for split in ("train", "valid"))
+WAITING = CYCLE[4]
 TRAIN_SCORES = {"top1": "top-1", "hit_at_one": "Hit@1"}
 LINE_STYLES = {"mean_class_accuracy": "--", "map": "--", "avg_perr": ":", "avg_hit_at_one": "-."}
+LINE_STYLES |= {"hit_at_one": "-."}
+MAX_POINTS = 400  # per curve of single steps; more are averaged
+# The axis does not show the points of a curve that are MUCH higher than its usual ones.
+RARE = 0.2  # share of its points that are not usual
+MUCH = 2.5  # times the highest usual point
 TOP_K = re.compile(r"top(?!1$)\d+")  # top5, but not top1
 # Fonts with characters that matplotlib's own font lacks; the first line is for Linux.
 FONTS = (
@@ -34,31 +45,6 @@ FONTS = (
 )
 
 
-def read_metrics(folder: str | Path) -> Rows:
-    """Read `<folder>/metrics.jsonl`, by split.
-
-    Returns:
-        Rows of `train` (one per logged step), `epoch` (means of an epoch), `valid`, and `phase`
-        (multigrid only). A last line that a kill left incomplete is ignored.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is not JSON.
-    """
-    path = Path(folder) / "metrics.jsonl"
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; give the output folder of a training run")
-    rows: Rows = {"train": [], "epoch": [], "valid": [], "phase": []}
-    *lines, _incomplete = path.read_text(encoding="utf-8").split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            raise ValueError(f"{path}:{number}: not a line of JSON; the file is damaged") from None
-        rows.setdefault(row["split"], []).append(row)
-    return rows
-
-
 def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
     """Plot the run in `folder` to `out` (default `<folder>/run.png`).
 
@@ -66,22 +52,21 @@ def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
         FileNotFoundError, ValueError: metrics.jsonl is missing or damaged.
         ModuleNotFoundError: matplotlib is not installed.
     """
-    rows = read_metrics(folder)
+    facts = read_learning(folder)
+    rows = facts.rows
     figure = new_figure(11, 7)
     out = Path(out or Path(folder) / "run.png")
     epoch = epochs_of(rows)
     loss, score, rate, cost = figure.subplots(2, 2).flat
-    draw(loss, rows["train"], "loss", epoch, "train, logged steps", alpha=0.35)
-    draw(loss, rows["epoch"], "loss", epoch, "train, epoch mean")
-    draw(loss, rows["valid"], "loss", epoch, "validation", marker="o")
-    draw_scores(score, rows, epoch)
-    draw(rate, rows["train"], "lr", epoch, "learning rate")
-    draw(cost, rows["train"], "batch_cost", epoch, "complete step")
-    draw(cost, rows["train"], "reader_cost", epoch, "waiting for data")
+    draw_losses(loss, rows, epoch, guess_loss(facts))
+    draw_scores(score, rows, epoch, guess_accuracy(facts))
+    draw_steps(rate, rows, "lr", epoch, "learning rate", color=TRAIN)
+    draw_steps(cost, rows, "batch_cost", epoch, "complete step", color=TRAIN)
+    draw_steps(cost, rows, "reader_cost", epoch, "waiting for data", color=WAITING)
     score.set_ylim(0, 1.02)
-    cost.set_ylim(bottom=0)
+    limit_top(cost)
     finish(loss, "epoch", "loss")
-    finish(score, "epoch", "accuracy")
+    finish(score, "epoch", "accuracy" if has_accuracy(rows) else "score")
     finish(rate, "epoch", "learning rate")
     finish(cost, "epoch", "seconds per step")
     figure.suptitle(_title(folder, rows), parse_math=False, fontfamily=fonts())
@@ -103,7 +88,9 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs; give one name per run")
     names = names or [Path(folder).name for folder in folders]
-    runs = [(name, read_metrics(folder)) for name, folder in zip(names, folders, strict=True)]
+    facts = [read_learning(folder) for folder in folders]
+    runs = [(name, each.rows) for name, each in zip(names, facts, strict=True)]
+    guesses = {guess for each in facts if (guess := guess_accuracy(each))}
     valid_rows = [row for _, rows in runs for row in rows["valid"]]
     score = next((key for key in SCORES if any(key in row for row in valid_rows)), "top1")
     figure = new_figure(11, 7.5)
@@ -113,13 +100,33 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
             draw(accuracy, rows["valid"], score, x, name, marker="o", color=color)
             draw(loss, rows["epoch"], "loss", x, f"{name}, train", color=color, alpha=0.45)
             draw(loss, rows["valid"], "loss", x, f"{name}, validation", marker="o", color=color)
+        for guess in sorted(guesses, key=lambda guess: guess.value) if score == "top1" else ():
+            draw_guess(accuracy, guess)
         accuracy.set_ylim(0, 1.02)
+        limit_top(loss)
         for axes in (accuracy, loss):
             axes.set_xlim(left=0)
         finish(accuracy, across, f"validation {SCORES[score]}", loc="lower right")
         finish(loss, across, "loss")
     _save(figure, out)
     return Path(out)
+
+
+def read_learning(folder: str | Path) -> RunFacts:
+    """Read what the plots need from the folder of a run: `rows`, `best` and `labels`.
+
+    A damaged valid_best.json is a warning: the curves are complete without it.
+
+    Raises:
+        FileNotFoundError, ValueError: metrics.jsonl is missing or damaged.
+    """
+    folder = Path(folder)
+    facts = RunFacts(folder, read_metrics(folder), labels=count_labels(folder))
+    try:
+        facts.best = read_best_validation(folder)
+    except ValueError as error:
+        logger.warning(f"the plot has no line for guessing: {error}")
+    return facts
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -175,10 +182,35 @@ def minutes(row: dict) -> float:
     return row.get("seconds", 0.0) / 60
 
 
-def draw_scores(axes: Any, rows: Rows, across: Across) -> None:
-    """Draw the scores of training and validation that carry information."""
+def thin(points: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Average neighboring points until at most MAX_POINTS are left; return x and y."""
+    array = np.array(points, np.float64).reshape(-1, 2)
+    if len(array) > MAX_POINTS:
+        array = np.array([part.mean(axis=0) for part in np.array_split(array, MAX_POINTS)])
+    return array[:, 0], array[:, 1]
+
+
+def draw_steps(axes: Any, rows: Rows, key: str, across: Across, label: str, **style: Any) -> None:
+    """Draw a value of the logged steps, thinned."""
+    points = [(across(row), row[key]) for row in rows["train"] if row.get(key) is not None]
+    draw_points(axes, list(zip(*thin(points), strict=True)), label, **style)
+
+
+def draw_losses(axes: Any, rows: Rows, across: Across, guess: Guess | None = None) -> None:
+    """Draw the losses of training and validation, and that of guessing."""
+    draw_steps(axes, rows, "loss", across, "train, logged steps", alpha=0.35, color=TRAIN)
+    draw(axes, rows["epoch"], "loss", across, "train, epoch mean", color=TRAIN)
+    draw(axes, rows["valid"], "loss", across, "validation", marker="o", color=VALID)
+    if guess and axes.lines:
+        draw_guess(axes, guess, f"guessing, {guess.reason}")
+    limit_top(axes)
+
+
+def draw_scores(axes: Any, rows: Rows, across: Across, guess: Guess | None = None) -> None:
+    """Draw the scores of training and validation that carry information, and guessing."""
     for key, name in TRAIN_SCORES.items():
-        draw(axes, rows["epoch"], key, across, f"train {name}")
+        style = {"linestyle": LINE_STYLES.get(key, "-"), "color": TRAIN}
+        draw(axes, rows["epoch"], key, across, f"train {name}", **style)
     top_k = {key: f"top-{key[3:]}" for key in (rows["valid"] or [{}])[0] if TOP_K.fullmatch(key)}
     for key, name in {**SCORES, **top_k}.items():
         if key in top_k and all(row.get(key) in (None, 1.0) for row in rows["valid"]):
@@ -188,7 +220,53 @@ def draw_scores(axes: Any, rows: Rows, across: Across) -> None:
         style = {"marker": "o"}
         if key in LINE_STYLES or key in top_k:
             style = {"linestyle": LINE_STYLES.get(key, ":")}
-        draw(axes, rows["valid"], key, across, f"validation {name}", **style)
+        draw(axes, rows["valid"], key, across, f"validation {name}", color=VALID, **style)
+    if guess and axes.lines:
+        draw_guess(axes, guess)
+
+
+def draw_guess(axes: Any, guess: Guess, label: str = "") -> None:
+    """Draw a dashed line at what guessing reaches."""
+    label = label or f"chance {guess.percent}, {guess.reason}"
+    axes.axhline(guess.value, color=INK, alpha=0.7, linestyle=(0, (6, 4)), lw=1, label=label)
+
+
+def limit_top(axes: Any) -> None:
+    """Begin the y axis at 0, and end it where a few high points would flatten all curves.
+
+    Of each curve the highest points, at most a share RARE of them, may lie above the axis. A
+    triangle at the edge marks each group of them, and the legend has the highest value.
+    """
+    curves = [
+        (line, np.asarray(line.get_ydata(), np.float64), np.asarray(line.get_xdata(), np.float64))
+        for line in axes.lines
+    ]
+    curves = [(line, x[np.isfinite(y)], y[np.isfinite(y)]) for line, y, x in curves]
+    curves = [(line, x, y) for line, x, y in curves if len(y)]
+    axes.set_ylim(bottom=0)
+    usual = max((usual_top(y) for _, _, y in curves), default=0.0)
+    highest = max((y.max() for *_, y in curves), default=0.0)
+    if not usual or highest <= MUCH * usual:
+        return
+    top = 1.1 * max(y[y <= MUCH * usual].max(initial=0) for *_, y in curves)
+    axes.set_ylim(0, top)
+    edge = {"transform": axes.get_xaxis_transform(), "clip_on": False, "linestyle": "none"}
+    for line, x, y in curves:
+        groups = np.split(np.arange(len(y)), np.flatnonzero(np.diff(y > top)) + 1)
+        peaks = [group[y[group].argmax()] for group in groups if y[group[0]] > top]
+        if peaks:
+            axes.plot(x[peaks], np.ones(len(peaks)), marker="^", color=line.get_color(), **edge)
+    label = f"above the axis, up to {highest:.3g}"
+    axes.plot([], [], marker="^", linestyle="none", color=INK, label=label)
+
+
+def usual_top(values: np.ndarray) -> float:
+    """The largest of `values` [n] without the highest ones: a share RARE of them, at least one.
+
+    Of one or two values it is the largest.
+    """
+    num_high = max(1, int(RARE * len(values))) if len(values) > 2 else 0
+    return float(np.sort(values)[len(values) - 1 - num_high])
 
 
 def equals_top1(rows: list[dict]) -> bool:

@@ -4,6 +4,7 @@
 | ---               | ---                                                                     |
 | `metrics.jsonl`   | losses, scores, learning rate, times, phases                            |
 | `valid_best.json` | class results and hardest clips of the best validation (with --validate) |
+| `labels.txt`      | class names, if the data has them                                       |
 | `run.yaml`        | config, command, versions                                               |
 | `check.json`      | next to the training list: what `tools/check_data.py` found             |
 """
@@ -19,11 +20,22 @@ import numpy as np
 
 from paddlevideo.config.yaml_text import MAX_DATA, NotYaml, load_data, read_text
 from paddlevideo.curate.report import duration_rows
-from paddlevideo.report.plot import SCORES, Rows, read_metrics
 
 # The same as in engine/best_validation.py, which writes the file.
 BEST_VALIDATION = "valid_best.json"
 VERSION = 1
+LABELS = "labels.txt"  # see engine/runfile.py
+# Validation scores between 0 and 1, the most common first, with their names in a legend.
+SCORES = {
+    "top1": "top-1",
+    "mean_class_accuracy": "mean class",
+    "gap": "GAP",
+    "map": "mAP",
+    "avg_hit_at_one": "Hit@1",
+    "avg_perr": "PERR",
+}
+
+Rows = dict[str, list[dict]]  # rows of metrics.jsonl by split
 
 
 @dataclass
@@ -34,6 +46,7 @@ class RunFacts:
         rows: metrics.jsonl by split.
         best: valid_best.json, None if the run has none.
         config_text: run.yaml without its header.
+        labels: number of class names in labels.txt, None without this file.
         header: the `key: value` lines at the top of run.yaml.
         config: run.yaml as plain data.
         durations: histogram of the checked clips: (range in seconds, number of clips).
@@ -43,6 +56,7 @@ class RunFacts:
     folder: Path
     rows: Rows
     best: dict[str, Any] | None = None
+    labels: int | None = None
     config_text: str = ""
     header: dict[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -56,6 +70,11 @@ class RunFacts:
     @property
     def multi_label(self) -> bool:
         return bool(self.best and "average_precision" in self.best)
+
+    @property
+    def num_classes(self) -> int | None:
+        """K; None if the run records neither class names nor a best validation."""
+        return len(self.best["samples"]) if self.best else self.labels
 
     @property
     def headline(self) -> tuple[str, str]:
@@ -104,6 +123,7 @@ def read_run(folder: str | Path) -> RunFacts:
     """
     folder = Path(folder)
     facts = RunFacts(folder, read_metrics(folder), read_best_validation(folder))
+    facts.labels = count_labels(folder)
     file = folder / "run.yaml"
     if file.is_file():
         text = read_text(file, MAX_DATA)
@@ -116,6 +136,31 @@ def read_run(folder: str | Path) -> RunFacts:
             raise ValueError(f"{file}: not YAML: {error}") from error
     read_check(facts)
     return facts
+
+
+def read_metrics(folder: str | Path) -> Rows:
+    """Read `<folder>/metrics.jsonl`, by split.
+
+    Returns:
+        Rows of `train` (one per logged step), `epoch` (means of an epoch), `valid`, and `phase`
+        (multigrid only). A last line that a kill left incomplete is ignored.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is not JSON.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; give the output folder of a training run")
+    rows: Rows = {"train": [], "epoch": [], "valid": [], "phase": []}
+    *lines, _incomplete = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path}:{number}: not a line of JSON; the file is damaged") from None
+        rows.setdefault(row["split"], []).append(row)
+    return rows
 
 
 def parse_header(comments: list[str]) -> dict[str, str]:
@@ -152,6 +197,12 @@ def read_best_validation(folder: Path) -> dict[str, Any] | None:
     if version != VERSION:
         raise ValueError(f"{path}: version {version}, expected {VERSION}; {fix}")
     return content
+
+
+def count_labels(folder: Path) -> int | None:
+    """The number of class names of a run, one per line of labels.txt; None without names."""
+    path = folder / LABELS
+    return path.read_bytes().count(b"\n") if path.is_file() else None
 
 
 def read_check(facts: RunFacts) -> None:

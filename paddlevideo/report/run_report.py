@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from paddlevideo.files import atomic_write, remove_leftovers
-from paddlevideo.html_page import escape, page
+from paddlevideo.html_page import SPLIT_COLORS, escape, page
 from paddlevideo.log import error_text, logger
 from paddlevideo.plain_text import readable
 from paddlevideo.report import charts
+from paddlevideo.report.clip_cards import hardest_clips
 from paddlevideo.report.conclusions import (
     ClassResult,
     class_results,
@@ -19,9 +20,8 @@ from paddlevideo.report.conclusions import (
     time_parts,
     waiting_share,
 )
+from paddlevideo.report.learning import guess_accuracy, guess_loss, learning_remarks
 from paddlevideo.report.run_facts import RunFacts, read_run
-from paddlevideo.report.thumbnails import data_url, thumbnail
-from paddlevideo.sample import DecodeError
 
 FILE = "report.html"
 NUM_CLIPS = 48  # hardest clips that are shown
@@ -29,13 +29,15 @@ MAX_BYTES = 4_500_000  # above this size, the easier ones of these clips are lef
 OPEN_ROWS = 30  # rows of a table that are visible at once; the others are folded
 MAX_ROWS = 1000  # per table
 MAX_CONFIG = 200_000  # characters
+# Of computing, waiting for data, and validating.
+TIME_COLORS = (SPLIT_COLORS["train"], "--c5", SPLIT_COLORS["valid"])
 STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 76rem; padding: 1.5rem 1.25rem 4rem; }
 h1 { font-size: 1.6rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
 h3 { font-size: 1rem; margin: 1.8rem 0 .3rem; } figure h3 { font-size: .95rem; margin-top: 0; }
-p { margin: .4rem 0; } .soft { color: var(--soft); }
+p, li, .tiles span { overflow-wrap: anywhere; } p { margin: .4rem 0; } .soft { color: var(--soft); }
 .tiles { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr));
   margin: 1.2rem 0; }
 .tiles div, .clip, figure { background: var(--card); border-radius: 8px; padding: .7rem .9rem; }
@@ -46,7 +48,11 @@ p { margin: .4rem 0; } .soft { color: var(--soft); }
 figure { margin: 0; overflow-x: auto; }
 .chart { display: block; height: auto; margin: 0 auto; width: 100%; }
 .chart text { font-family: inherit; } .chart path, .chart line { stroke-linejoin: round; }
-.square { max-width: 58rem; } .wide .chart { min-width: 42rem; } .scroll { overflow-x: auto; }
+.square { max-width: 58rem; } .scroll { overflow-x: auto; }
+.stack { border-radius: 3px; display: flex; height: 1.6rem; overflow: hidden; width: 100%; }
+.legend { display: flex; flex-wrap: wrap; font-size: .85rem; gap: .1rem 1.2rem; }
+.legend i { border-radius: 2px; display: inline-block; height: .75em; margin-right: .4em;
+  width: .75em; }
 td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
   padding: .25rem .8rem .25rem 0; vertical-align: middle; }
 th { color: var(--soft); font-size: .85rem; font-weight: 600; }
@@ -56,6 +62,7 @@ th { color: var(--soft); font-size: .85rem; font-weight: 600; }
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
 .clip img { border-radius: 4px; display: block; height: auto; margin-bottom: .5rem;
   max-width: 100%; width: 100%; }
+.clip audio { display: block; height: 2.2rem; margin-bottom: .5rem; width: 100%; }
 .clip p { margin: 0; overflow-wrap: anywhere; } .path { color: var(--soft); font-size: .8rem; }
 pre { background: var(--card); border-radius: 8px; font-size: .82rem; overflow-x: auto;
   padding: .8rem; }
@@ -85,8 +92,13 @@ def write_report(folder: str | Path, out: str | Path | None = None, clips: int =
 
 
 def report_finished(folder: str | Path) -> None:
-    """Write the report of a training that has just ended; errors become warnings."""
+    """Write the report of a training that has just ended, and log what went wrong in learning.
+
+    Errors become warnings.
+    """
     try:
+        for remark in learning_remarks(read_run(folder)):
+            logger.warning(remark)
         logger.info(f"report: {write_report(folder)}")
     except Exception as error:  # the training has succeeded, whatever happens to its report
         reason, command = error_text(error), f"python tools/report.py {folder}"
@@ -177,6 +189,9 @@ def tiles(facts: RunFacts) -> Iterator[tuple[str, str]]:
     if best:
         num_classes = sum(count > 0 for count in best["samples"])
         yield str(best["numbers"]["num_samples"]), f"validation clips of {num_classes} classes"
+    guess = guess_accuracy(facts)
+    if guess:
+        yield guess.percent, f"accuracy of guessing: {guess.reason}"
     parts = time_parts(facts)
     if parts:
         yield charts.format_seconds(sum(seconds for _, seconds in parts)), "time"
@@ -187,7 +202,8 @@ def tiles(facts: RunFacts) -> Iterator[tuple[str, str]]:
 
 def curves(facts: RunFacts) -> Iterator[str]:
     """All values over the epochs, and where the time went."""
-    drawn = charts.curves(facts.rows, facts.best["epoch"] if facts.best else None)
+    best = facts.best["epoch"] if facts.best else None
+    drawn = charts.curves(facts.rows, best, guess_accuracy(facts), guess_loss(facts))
     yield "<h2>Curves</h2>"
     if not drawn:
         yield "<p>No training step has been logged yet.</p>"
@@ -195,7 +211,19 @@ def curves(facts: RunFacts) -> Iterator[str]:
     yield f'<div class="charts">{"".join(figures)}</div>'
     parts = time_parts(facts)
     if parts:
-        yield "<h2>Time</h2>" + figure("", charts.time_chart(parts), "wide")
+        yield "<h2>Time</h2>" + figure("", time_bar(parts))
+
+
+def time_bar(parts: Sequence[tuple[str, float]]) -> str:
+    """One stacked bar of (name, seconds), and its legend, which wraps on narrow screens."""
+    total, bars, legend = sum(seconds for _, seconds in parts), [], []
+    for (name, seconds), color in zip(parts, TIME_COLORS, strict=True):
+        share = f"{100 * seconds / total:.2f}%"
+        bars.append(f'<div style="background:var({color});width:{share}"></div>')
+        text = f"{name}: {charts.format_seconds(seconds)}, {100 * seconds / total:.0f} %"
+        key = f'<i style="background:var({color})"></i>'
+        legend.append(f"<span>{key}{escape(text)}</span>")
+    return f'<div class="stack">{"".join(bars)}</div><p class="legend">{"".join(legend)}</p>'
 
 
 def phases(facts: RunFacts) -> Iterator[str]:
@@ -258,66 +286,6 @@ def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]
     counts = ("training clips", "validation clips", "correct", "accuracy", "")
     yield "<h3>Every class, worst first</h3>"
     yield table(("class", "most often confused with", *counts), rows, 2)
-
-
-def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]:
-    """The clips with the largest loss, as many as fit into `max_bytes`."""
-    rows = facts.best["worst"][:number] if facts.best else []
-    if not rows:
-        return
-    names, cards, reasons, num_bytes = facts.class_names(), [], [], 0
-    for row in rows:
-        image = ""
-        try:
-            jpeg = thumbnail(row, facts.find_file(row["path"]))
-            image = f'<img alt="three frames" src="{data_url(jpeg)}">'
-        except (DecodeError, OSError) as error:
-            reasons.append(error_text(error))
-        card = f'<div class="clip">{image}{clip_text(row, names)}</div>'
-        num_bytes += len(card.encode())
-        if num_bytes > max_bytes:
-            break
-        cards.append(card)
-    num_wrong = sum(row["classes"][0] not in row["labels"] for row in rows[: len(cards)])
-    about = f"The {len(cards)} clips with the largest loss in that validation, worst first; "
-    about += f"{num_wrong} of them are classified wrongly."
-    yield f'<h2>Hardest clips</h2><p class="soft">{about}</p>'
-    if len(reasons) == len(rows):
-        yield f'<p class="soft">Without frames: {escape(reasons[0])}.</p>'
-    yield f'<div class="clips">{"".join(cards)}</div>'
-
-
-def clip_text(row: dict, names: Sequence[str]) -> str:
-    """The text under a clip: labels, predictions, file, loss."""
-    true = scored_names(row["labels"], row["label_scores"], names)
-    first, *others = scored_names(row["classes"], row["scores"], names)
-    others = others[: 4 if len(row["labels"]) > 1 else 2]
-    css_class = "good" if row["classes"][0] in row["labels"] else "bad"
-    loss = "not finite" if row["loss"] is None else f"{row['loss']:.2f}"
-    following = f"next: {', '.join(others)}" if others else ""
-    return (
-        f"<p>true: <b>{', '.join(true) or 'none'}</b></p>"
-        f'<p class="{css_class}">predicted: <b>{first}</b></p>'
-        f'<p class="soft">{following}</p>'
-        f'<p class="path">{escape(clip_name(row))}, loss {loss}</p>'
-    )
-
-
-def scored_names(
-    class_ids: Sequence[int], scores: Sequence[float | None], names: Sequence[str]
-) -> list[str]:
-    """Class names with their scores in percent, as HTML; ? for a score that is not finite."""
-    texts = ["?" if score is None else f"{100 * score:.0f} %" for score in scores]
-    return [f"{escape(names[k])} {text}" for k, text in zip(class_ids, texts, strict=True)]
-
-
-def clip_name(row: dict) -> str:
-    """The path of a clip, with its id inside a shard and its start and end in a video."""
-    name = f"{row['id']} in {row['path']}" if "offset" in row else row["path"]
-    if "start_sec" in row or "end_sec" in row:
-        start, end = row.get("start_sec", 0), row.get("end_sec", float("inf"))
-        name += f", {start:g} to {end:g} s"
-    return name
 
 
 def failures(facts: RunFacts) -> Iterator[str]:

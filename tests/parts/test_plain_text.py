@@ -12,7 +12,9 @@ from paddlevideo.plain_text import (
     csv_cell,
     csv_path,
     csv_text,
+    display_width,
     file_line,
+    padded,
     plain_cell,
     plain_path,
     readable,
@@ -117,3 +119,12 @@ def test_every_cell_can_be_read_back(text):
 def test_a_line_with_tabs_has_as_many_cells():
     line = tab_line(["=a\tb\n", "\x1b[2J", "reason"])
     assert line == "'=a\\tb\\n\t\\x1b[2J\treason"
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"), [("", 0), ("abc", 3), ("红色", 4), ("e\u0301", 1), ("\uff21b", 3)]
+)
+def test_pads_to_columns_of_a_terminal(text, columns):
+    assert display_width(text) == columns
+    assert display_width(padded(text, 6)) == 6 and padded(text, 6).startswith(text)
+    assert padded(text, 0) == text

@@ -1,7 +1,9 @@
 """The reports of a check, as text and as HTML."""
 
+import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from paddlevideo.curate.report import (
@@ -12,6 +14,7 @@ from paddlevideo.curate.report import (
     html_report,
     text_report,
 )
+from paddlevideo.html_page import SPLIT_COLORS
 from tests.video_sets import check_set, class_folders, fault_list, write_faulty_folders
 
 
@@ -56,6 +59,16 @@ def test_html_needs_no_other_files(small_result):
     assert "color-scheme: light dark" in html
     assert html.count("<table>") == html.count("</table>") == 4
     TagChecker().feed(html)
+
+
+def test_a_split_has_its_color_in_every_class(small_result):
+    html = html_report(small_result, "x")
+    parts = re.findall(r'<i style="background:var\((--c\d)\);width:([\d.]+)%"></i>', html)
+    splits = [split for split in SPLIT_COLORS if f">{split}</th>" in html]
+    assert "train" in splits and len(splits) > 1
+    assert [color for color, _ in parts] == [SPLIT_COLORS[split] for split in splits] * 2
+    totals = np.array([float(width) for _, width in parts]).reshape(2, -1).sum(axis=1)
+    assert totals == pytest.approx(100, abs=0.2), "both classes have five clips"
 
 
 class TagChecker(HTMLParser):

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
 import paddle
 import pytest
 
+from paddlevideo.commands.predict import make_parser
+from paddlevideo.plain_text import display_width
+from paddlevideo.predict.command import is_verbose
 from paddlevideo.runtimes.choose import available_backends
 from tests.parts.predict.families import NAMES
 
@@ -58,10 +62,44 @@ def test_failed_files_set_the_exit_code(exported, tool, tmp_path, capsys):
     empty.touch()
     assert tool("--use_gpu", "f", "--topk", "1", inputs=(empty, exported.files[0])) == 1
     printed = capsys.readouterr()
-    assert "\ttop-1 class: " in printed.out and "\ttop-2 class: " not in printed.out
-    assert "\tfailed: decode: the file is empty" in printed.out
+    lines = [line for line in printed.out.splitlines() if not line.startswith("[")]
+    assert len(lines) == 2, "one line for each video"
+    assert lines[0].startswith("failed ")
+    assert lines[0].endswith(f"{empty}  (decode: the file is empty (0 bytes))")
+    assert re.fullmatch(rf"\S.* [01]\.\d{{4}}  {re.escape(str(exported.files[0]))}", lines[1])
+    files = (str(empty), str(exported.files[0]))
+    columns = {display_width(line.split(file)[0]) for line, file in zip(lines, files, strict=True)}
+    assert len(columns) == 1, "files are in one column"
     message = f"1 of 2 inputs failed:\n  {empty}: decode: the file is empty (0 bytes)"
     assert message in printed.err
+
+
+def test_verbose_selects_the_form_of_paddlevideo(exported, tool, tmp_path, capsys):
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    flags = ("--use_gpu", "f", "--verbose", "--topk", "1")
+    assert tool(*flags, inputs=(empty, exported.files[0])) == 1
+    printed = capsys.readouterr().out
+    assert f"Current video file: {exported.files[0]}\n\ttop-1 class: " in printed
+    assert "\ttop-2 class: " not in printed and "\tfailed: decode: the file is empty" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--model", "m"], False),
+        (["-c", "a.yaml", "-w", "b.pdparams"], False),
+        (["-c", "a.yaml", "--model", "m"], False),
+        (["-c", "a.yaml", "--model_file", "m", "--params_file", "p"], True),
+        (["--model_file", "m"], True),
+        (["--model", "m", "--params_file", "p"], True),
+        (["--model", "m", "--verbose"], True),
+        (["--model", "m", "--verbose=True"], True),
+        (["--model_file", "m", "--verbose=False"], False),
+    ],
+)
+def test_old_command_lines_print_the_old_form(flags, expected):
+    assert is_verbose(make_parser().parse_args(["-i", "a.mp4", *flags])) is expected
 
 
 def test_the_exit_code_is_0_without_failures(tool, tmp_path):
@@ -77,6 +115,7 @@ def test_the_exit_code_is_0_without_failures(tool, tmp_path):
         (["-o", "a=1"], "give it with --config"),
         (["--model_file", "x.pdmodel"], "--model and --model_file are both given"),
         (["--use_tensorrt=True", "--backend", "paddle"], "leave one of them out"),
+        (["--quiet", "--verbose", "--out", "a.json"], "--quiet and --verbose are both given"),
         (["--precision", "int8"], "int8 needs a program that was quantized"),
     ],
 )
@@ -117,7 +156,7 @@ def test_writes_tags_in_the_format_of_the_challenge(families, family_tool, tmp_p
     flags = ["-i", family.data, "--topk", "20", "-b", "3", "--use_gpu", "f"]
     flags += ["--class_names", vocabulary]
     assert family_tool("tags", *flags, "--out", tmp_path / "r.csv", "--quiet") == 0
-    assert "top-1" not in capsys.readouterr().out
+    assert "id: test00000" not in capsys.readouterr().out
     with (tmp_path / "r.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["VideoId"] for row in rows] == [f"test{number:05}" for number in range(5)]
@@ -130,7 +169,10 @@ def test_writes_tags_in_the_format_of_the_challenge(families, family_tool, tmp_p
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [row["VideoId"] for row in rows]
     assert set(lines[0]["label_names"]) == set(NAMES)
-    assert "\tid: test00000\n\ttop-1 class: " in capsys.readouterr().out
+    (line,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.endswith("  id: test00000")
+    )
+    assert all(name in line for name in NAMES)
 
 
 def test_modalities_on_the_command_line(families, family_tool, tmp_path, capsys):
@@ -141,7 +183,8 @@ def test_modalities_on_the_command_line(families, family_tool, tmp_path, capsys)
     assert list(silent["modalities"]) == ["visual"]
     assert list(loud["modalities"]) == ["visual", "audio"]
     printed = capsys.readouterr().out
-    assert printed.count("\tnote: no audio: classified by the frames alone") == 1
+    assert printed.count(f"{videos[0]}  (no audio: classified by the frames alone)\n") == 1
+    assert printed.count("\n  visual alone: ") == 2 and printed.count("\n  audio alone: ") == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from paddlevideo.predict.results import Result, result_file, write_results
+from paddlevideo.plain_text import display_width
+from paddlevideo.predict.results import Result, name_width, result_file, write_results
 
 
 def test_results_print_in_the_format_of_paddlevideo(capsys):
@@ -15,6 +16,44 @@ def test_results_print_in_the_format_of_paddlevideo(capsys):
     )
     Result("v.avi", error="decode: no such file").print()
     assert capsys.readouterr().out == "Current video file: v.avi\n\tfailed: decode: no such file\n"
+
+
+def test_a_result_in_one_line(capsys):
+    result = Result("clip.avi", [5, 2], [0.98765432, 0.01234568], ["archery", "arm wrestling"])
+    result.print(verbose=False)
+    assert capsys.readouterr().out == "archery 0.9877  arm wrestling 0.0123  clip.avi\n"
+    assert "\ttop-1 score: 0.98765432\n" in f"{result}\n", "other forms have all digits"
+    assert result.json["scores"] == [0.98765432, 0.01234568]
+    assert Result("a.mp4", [3], [1.0], ["3"]).line() == "3 1.0000  a.mp4"
+    assert Result("s@9", [3], [2e-7], ["x"], id="vid").line() == "x 0.0000  s@9  id: vid"
+    noted = Result("a.mp4", [3], [0.5], ["x"], note="no audio: classified by the frames alone")
+    assert noted.line() == "x 0.5000  a.mp4  (no audio: classified by the frames alone)"
+
+
+def test_lines_of_results_are_columns():
+    labels = ["archery", "红色", "arm wrestling", "x" * 30]
+    width = name_width(labels)
+    assert width == 24 and name_width(labels[:3]) == 13 and name_width(None) == 0
+    lines = [
+        Result("FILE", [0, 2], [0.9, 0.1], ["archery", "arm wrestling"]).line(13, 2),
+        Result("FILE", [1, 0], [0.5, 0.5], ["红色", "archery"]).line(13, 2),
+        Result("FILE", error="decode: empty").line(13, 2),
+    ]
+    assert {display_width(line[: line.index("FILE")]) for line in lines} == {2 * 20 + 2 + 2}
+    assert lines[2].startswith("failed ") and lines[2].endswith("FILE  (decode: empty)")
+    assert Result("FILE", error="why").line() == "failed  FILE  (why)"
+
+
+def test_names_cannot_make_up_lines_of_results():
+    line = Result("a\nb.mp4", [0], [0.5], ["x\nfake 1.0000  b.mp4\x1b[2J"], id="i\nd").line()
+    assert line == r"x\nfake 1.0000  b.mp4\x1b[2J 0.5000  a\nb.mp4  id: i\nd"
+    assert "\n" not in Result("a\n", error="b\nc").line()
+
+
+def test_modalities_follow_the_line_of_a_result():
+    parts = {"visual": Result("a", [0], [0.7], ["x"]), "audio": Result("a", [1], [0.6], ["y"])}
+    lines = Result("a", [0], [0.8], ["x"], modalities=parts).line().splitlines()
+    assert lines == ["x 0.8000  a", "  visual alone: x 0.7000", "  audio alone: y 0.6000"]
 
 
 def test_results_as_json(tmp_path):

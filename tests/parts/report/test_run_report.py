@@ -1,10 +1,11 @@
 """The report of a run: one self-contained page for every kind of run and every class name."""
 
 import base64
+import importlib
 import json
 import logging
+import re
 import sys
-import wave
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from paddlevideo.engine.best_validation import HardestClips, write_best_validation
 from paddlevideo.engine.evaluate import Evaluation, Scored
+from paddlevideo.html_page import SPLIT_COLORS
 from paddlevideo.metrics.multi_label import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
@@ -64,6 +66,17 @@ def test_shows_all_sections(run):
     assert not list(run.glob(".*tmp"))
 
 
+def test_shows_what_guessing_reaches(run, tmp_path):
+    text = read_page(write_report(run)).text
+    assert "chance 38 %, always <script>alert(1)</script>" in text, "in the chart"
+    assert "38 % accuracy of guessing: always <script>" in text, "next to the best accuracy"
+    folder = make_run(tmp_path / "equal")
+    write_best(folder, ["a", "b", "c", "d"], [0, 1, 2, 3], np.eye(4))
+    text = read_page(write_report(folder)).text
+    assert "chance 25 %, 1 of 4 classes" in text
+    assert "guessing" not in read_page(write_report(make_run(tmp_path / "unknown"))).text
+
+
 def test_shows_class_names_as_text(run):
     text = read_page(write_report(run)).text
     for name in (NASTY[0], NASTY[1], "红色 \\u202e rot", "new\\nline"):
@@ -96,16 +109,6 @@ def test_finds_clips_relative_to_the_training_directory(tmp_path, monkeypatch, n
     assert len(read_page(write_report(folder)).images) == 1
 
 
-def test_shows_audio_files_without_frames(tmp_path, no_charts):
-    folder, name = make_run(tmp_path / "run"), str(tmp_path / "a.wav")
-    with wave.open(name, "wb") as file:
-        file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes(bytes(8000))
-    write_best(folder, ["a", "b"], [0], WRONG, [Record(name, 0)])
-    text = read_page(write_report(folder)).text
-    assert "Without frames: no video stream" in text and "a.wav" in text
-
-
 def test_omits_clips_that_make_the_page_too_large(tmp_path, monkeypatch, no_charts):
     folder = make_run(tmp_path / "run")
     write_clip(tmp_path / "a.mp4", 8)
@@ -124,6 +127,22 @@ def test_shows_failed_clips(tmp_path, no_charts):
     text = read_page(write_report(folder)).text
     assert "Could not be decoded" in text and "bad <1>.mp4" in text
     assert "1 validation clips could not be decoded" in text
+
+
+def test_the_time_is_a_bar_that_fits_any_width(run):
+    out = write_report(run)
+    page, text = read_page(out), out.read_text(encoding="utf-8")
+    for part in ("computing: 15.0 s, 68 %", "waiting for data: 5.0 s, 23 %", "validating: 2.0 s"):
+        assert part in page.text
+    (bar,) = re.findall(r'<div class="stack">(.*?)</div></div>', text)
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bar)]
+    assert len(widths) == 3 and sum(widths) == pytest.approx(100, abs=0.05)
+    colors = re.findall(r"var\((--c\d)\)", bar)
+    assert colors[0] == SPLIT_COLORS["train"] and colors[2] == SPLIT_COLORS["valid"]
+    # Nothing on the page is wider than a phone, but for what scrolls inside its own box.
+    style = text.partition("<style>")[2].partition("</style>")[0]
+    minimums = [float(size) for size in re.findall(r"min-width: ([\d.]+)rem", style)]
+    assert max(minimums) <= 7
 
 
 def test_shows_the_phases_of_a_multigrid_run(tmp_path):
@@ -237,6 +256,33 @@ def test_report_finished_writes_the_report(run, log, no_charts):
     assert "report: " in log.text and (run / "report.html").exists()
 
 
+def test_report_finished_logs_what_went_wrong_in_learning(tmp_path, log, no_charts):
+    folder = make_run(tmp_path / "run")
+    report_finished(folder)
+    assert not [record for record in log.records if record.levelname == "WARNING"]
+    rows = [{**row, "loss": 9.0} for row in make_metrics()]
+    for row in rows:
+        row.pop("loss_extra", None)
+    folder = make_run(tmp_path / "high", rows)
+    (folder / "labels.txt").write_text("a\nb\nc\nd\n")
+    report_finished(folder)
+    (warning,) = {record.message for record in log.records if record.levelname == "WARNING"}
+    assert "above that of guessing (1.39, ln 4)" in warning
+    assert "the learning rate is too high" in warning
+
+
+def test_the_tool_prints_the_remarks(tmp_path, monkeypatch, root, capsys, no_charts):
+    folder = make_run(tmp_path / "run")
+    write_best(folder, ["a", "b\n- c"], [0, 1] * 5, np.array([[3.0, 0.0]] * 10))
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    monkeypatch.setattr(sys, "argv", ["report.py", str(folder)])
+    assert importlib.import_module("report").main() == 0
+    *printed, last = capsys.readouterr().out.splitlines()
+    assert last == f"report: {folder / 'report.html'}"
+    assert printed[0].startswith("- Validation is no better than guessing: 5 of 10 clips")
+    assert all(line.startswith("- ") for line in printed) and len(printed) > 2
+
+
 def test_report_finished_turns_errors_into_warnings(tmp_path, log, monkeypatch, no_charts):
     report_finished(tmp_path)
     warning = log.records[-1]
@@ -251,13 +297,3 @@ def test_reports_a_missing_matplotlib(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'paddlevideo\[plot\]'"):
         write_report(run)
-
-
-# --- charts -------------------------------------------------------------------------------------
-
-
-def test_thins_long_curves():
-    x, y = charts.thin([(i, i % 2) for i in range(10_000)])
-    assert len(x) == charts.MAX_POINTS and x[0] == pytest.approx(12)
-    assert y == pytest.approx(0.5, abs=0.021)
-    assert [list(part) for part in charts.thin([(0, 1), (1, 3)])] == [[0, 1], [1, 3]]
