@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 
 from paddlevideo.curate.compare import drop_duplicates, drop_leaking_sources, drop_repeated_clips
 from paddlevideo.curate.faults import KINDS, Fault
-from paddlevideo.curate.inventory import ClipEntry, ClipKey, Inputs, Inventory
+from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Inputs, Inventory, Media
+from paddlevideo.curate.notes import collect_notes, plural
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
+from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo, probe_audio
 from paddlevideo.curate.read_inputs import read_inputs
 from paddlevideo.curate.splits import split_by_source
-from paddlevideo.data.lists import MAX_SHOWN
 from paddlevideo.processes import Crash, run_each
-
-# Classes are called imbalanced if the largest is at least this many times the smallest.
-IMBALANCE = 10
 
 
 @dataclass(frozen=True)
@@ -70,18 +68,20 @@ class CheckResult:
         class_ids: label -> class id.
         num_listed: number of clips in the inputs.
         splits_drawn: whether the check drew splits.
+        media: what the clips were checked as.
     """
 
     clips: list[ClipEntry]
-    infos: dict[ClipKey, VideoInfo]
+    infos: dict[ClipKey, MediaInfo]
     faults: list[Fault]
     notes: list[str]
     class_names: list[str] | None
     class_ids: dict[str, int]
     num_listed: int
     splits_drawn: bool
+    media: Media = "video"
 
-    def info(self, clip: ClipEntry) -> VideoInfo:
+    def info(self, clip: ClipEntry) -> MediaInfo:
         return self.infos[clip.key]
 
     def counts(self) -> dict[str, Counter]:
@@ -104,7 +104,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
     """
     inventory = read_inputs(options.inputs)
     num_listed, labels = len(inventory.clips), {clip.label for clip in inventory.clips}
-    infos = probe_clips(inventory.clips, options, show)
+    infos = probe_clips(inventory, options, show)
     collect_file_faults(inventory, infos)
     has_splits = any(clip.split for clip in inventory.clips) and not options.resplit
     if options.resplit:
@@ -115,7 +115,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
     drop_leaking_sources(inventory)
     splits_drawn = draw_splits(inventory, options, has_splits)
     settle_classes(inventory, labels)
-    notes = inventory.notes + collect_notes(inventory.clips, infos)
+    notes = inventory.notes + collect_notes(inventory.clips, infos, inventory.media)
     order = {kind: number for number, kind in enumerate(KINDS)}
     return CheckResult(
         clips=inventory.clips,
@@ -126,6 +126,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
         class_ids=inventory.class_ids(),
         num_listed=num_listed,
         splits_drawn=splits_drawn,
+        media=inventory.media,
     )
 
 
@@ -133,24 +134,26 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
 
 
 def probe_clips(
-    clips: list[ClipEntry], options: CheckOptions, show: bool
-) -> dict[ClipKey, VideoInfo]:
+    inventory: Inventory, options: CheckOptions, show: bool
+) -> dict[ClipKey, MediaInfo]:
     """Probe each clip; a clip that is listed twice is probed once."""
-    records = {clip.key: clip.record for clip in clips}
+    records = {clip.key: clip.record for clip in inventory.clips}
     keys = list(records)
-    probe = functools.partial(probe_video, options=options.probe)
-    results = run_each(probe, list(records.values()), options.num_workers, "videos", show)
-    infos = {}
+    is_audio = inventory.media == "audio"
+    probe = functools.partial(probe_audio if is_audio else probe_video, options=options.probe)
+    noun = f"{NOUNS[inventory.media]}s"
+    results = run_each(probe, list(records.values()), options.num_workers, noun, show)
+    infos: dict[ClipKey, MediaInfo] = {}
     for index, result in results:
         if isinstance(result, Crash):
             record = records[keys[index]]
-            result = VideoInfo(record.path)
+            result = (AudioInfo if is_audio else VideoInfo)(record.path)
             result.add_fault("crash", record.id, "the decoder crashes on this file")
         infos[keys[index]] = result
     return {key: infos[key] for key in keys}
 
 
-def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -> None:
+def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, MediaInfo]) -> None:
     """Report the faults of each file for its clips, and leave out clips that are unusable."""
     usable = []
     for clip in inventory.clips:
@@ -163,7 +166,7 @@ def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -
 
 
 def hash_equal_sizes(
-    clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo], options: CheckOptions, show: bool
+    clips: list[ClipEntry], infos: dict[ClipKey, MediaInfo], options: CheckOptions, show: bool
 ) -> dict[str, str]:
     """Hash the files whose size another file has too: path -> hash."""
     paths_by_size = defaultdict(set)
@@ -225,10 +228,6 @@ def report_small_classes(
             inventory.faults.append(Fault("few", label, text))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def settle_classes(inventory: Inventory, labels: set[str]) -> None:
     """Take the classes from the training clips, and leave out clips of other classes.
 
@@ -247,34 +246,3 @@ def settle_classes(inventory: Inventory, labels: set[str]) -> None:
     inventory.clips = [clip for clip in inventory.clips if clip.label in trained]
     if not inventory.names_are_given and not inventory.labels_are_ids:
         inventory.class_names = sorted(trained)
-
-
-def collect_notes(clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo]) -> list[str]:
-    """Collect remarks on the usable clips that are not faults."""
-    notes = []
-    if len({clip.label for clip in clips}) == 1:
-        notes.append(
-            "there is only one class; add videos of another class, "
-            "for example of anything that does not belong to it"
-        )
-    sizes = Counter(clip.label for clip in clips if clip.split == "train")
-    if sizes and max(sizes.values()) >= IMBALANCE * min(sizes.values()):
-        largest, smallest = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
-        notes.append(
-            f"classes are imbalanced: {sizes[largest]} training clips of {largest}, "
-            f"{sizes[smallest]} of {smallest}"
-        )
-    num_silent = sum(not infos[clip.key].has_audio for clip in clips)
-    if 0 < num_silent < len(clips):
-        notes.append(
-            f"{num_silent} of {len(clips)} clips have no audio, which matters to models with audio"
-        )
-    still = [
-        clip.name
-        for clip in clips
-        if infos[clip.key].num_frames > 1 and not infos[clip.key].frames_hash
-    ]
-    if still:
-        shown = ", ".join(still[:MAX_SHOWN]) + (", ..." if len(still) > MAX_SHOWN else "")
-        notes.append(f"{plural(len(still), 'clip')} without motion in the probed frames: {shown}")
-    return notes

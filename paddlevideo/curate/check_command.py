@@ -39,5 +39,5 @@ def run_command(
         counts = write(result, out_dir, {REPORT: report}, overwrite)
         names = [f"{name} ({count})" for name, count in counts.items()]
         log.show(f"written to {out_dir}: {', '.join([*names, REPORT])}")
-        log.show(f"train on it: {training_command(out_dir, counts)}")
+        log.show(f"train on it: {training_command(out_dir, counts, result.media)}")
     return 1 if result.faults else 0

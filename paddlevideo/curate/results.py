@@ -3,7 +3,8 @@
 | file                       | content                                                             |
 | ---                        | ---                                                                 |
 | train.csv, val.csv, ...    | a table per split: path, class id, class name, source, times where  |
-|                            | given, number of frames, frame rate, frame size                     |
+|                            | given; number of frames, frame rate, frame size of a video;         |
+|                            | seconds, sample rate, channels of a sound                           |
 | labels.txt                 | `id name` per line                                                  |
 | bad_files.csv              | a fault per line                                                    |
 | check.json                 | the manifest: counts, and a hash of each other file                 |
@@ -17,13 +18,16 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlevideo.config import yamltree
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS
+from paddlevideo.curate.inventory import Media
+from paddlevideo.curate.probe import VideoInfo
+from paddlevideo.curate.probe_audio import AudioInfo
 from paddlevideo.data.class_names import LABELS_FILE
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import SPLITS, list_name
@@ -36,6 +40,7 @@ BAD_FILES = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
 CONFIG = "configs/finetune/pptsn.yaml"
+AUDIO_CONFIG = "configs/finetune/audio.yaml"
 
 
 def check_writable(out_dir: Path, overwrite: bool = False) -> None:
@@ -112,7 +117,7 @@ def list_file(split: str) -> str:
     return f"{list_name(split)}.csv"
 
 
-def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
+def training_command(out_dir: Path, file_names: Iterable[str], media: Media = "video") -> str:
     """Return the command that trains on the files that `write` wrote."""
     validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
@@ -122,7 +127,8 @@ def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
         read_back = None
     is_plain_text = read_back == str(out_dir)
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
-    return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={root}')}"
+    config = AUDIO_CONFIG if media == "audio" else CONFIG
+    return f"python main.py{validate} -c {config} -o {shlex.quote(f'DATASET.root={root}')}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
     has_times = any(r.start_sec is not None or r.end_sec is not None for r in records)
     columns = ["path", "label", "class", "source"]
     columns += ["start_sec", "end_sec"] if has_times else []
-    columns += ["frames", "fps", "width", "height"]
+    columns += info_columns(result)
     rows: list[list[Any]] = []
     for clip in result.clips:
         if clip.split == split:
@@ -143,9 +149,14 @@ def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
             path = listed_path(info.path, out_dir)
             row = [csv_path(path), result.class_ids[clip.label], class_name, clip.source]
             row += [record.start_sec, record.end_sec] if has_times else []
-            row += [info.num_frames, round(info.fps, 3), info.width, info.height]
+            row += info.cells()
             rows.append(row)
     return csv_text(columns, rows)
+
+
+def info_columns(result: CheckResult) -> Sequence[str]:
+    """Return the columns for the properties of a clip."""
+    return AudioInfo.columns if result.media == "audio" else VideoInfo.columns
 
 
 def listed_path(path: str, out_dir: Path) -> str:
@@ -181,6 +192,7 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
     }
     return {
         "version": VERSION,
+        "media": result.media,
         "clips": {"named": result.num_listed, **num_clips},
         "seconds": round(sum(info.seconds for info in infos), 3),
         "classes": classes,
