@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from paddlevideo.curate.compare import drop_duplicates, drop_leaking_sources, drop_repeated_clips
+from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
 from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Inputs, Inventory, Media
-from paddlevideo.curate.notes import collect_notes, plural
+from paddlevideo.curate.notes import collect_notes, plural, source_line
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
 from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo, probe_audio
 from paddlevideo.curate.read_inputs import read_inputs
-from paddlevideo.curate.splits import split_by_source
 from paddlevideo.processes import Crash, run_each
 
 
@@ -31,8 +31,9 @@ class CheckOptions:
         valid_share, test_share: share of the clips of each class to draw for a split that is not
             given; 0 draws none.
         seed: of the splits that are drawn.
-        resplit: draw new splits, even if the inputs have splits.
+        resplit: draw new splits, even if the inputs or earlier lists have splits.
         num_workers: processes; None for one per core, 0 to work in this process.
+        earlier: splits of an earlier check, which clips keep.
 
     Raises:
         ValueError: the shares leave no training set.
@@ -45,6 +46,13 @@ class CheckOptions:
     seed: int = 0
     resplit: bool = False
     num_workers: int | None = None
+    earlier: EarlierSplits | None = None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Split -> share, of the splits to draw."""
+        shares = {"valid": self.valid_share, "test": self.test_share}
+        return {split: share for split, share in shares.items() if share}
 
     def __post_init__(self):
         are_shares = 0 <= self.valid_share < 1 and 0 <= self.test_share < 1
@@ -69,6 +77,9 @@ class CheckResult:
         num_listed: number of clips in the inputs.
         splits_drawn: whether the check drew splits.
         media: what the clips were checked as.
+        split_lines: what splits were drawn by, and what changed in them.
+        shares: split -> share that was asked for.
+        seed: of the splits.
     """
 
     clips: list[ClipEntry]
@@ -80,6 +91,9 @@ class CheckResult:
     num_listed: int
     splits_drawn: bool
     media: Media = "video"
+    split_lines: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
 
     def info(self, clip: ClipEntry) -> MediaInfo:
         return self.infos[clip.key]
@@ -113,8 +127,18 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
     drop_repeated_clips(inventory)
     drop_duplicates(inventory, infos, hash_equal_sizes(inventory.clips, infos, options, show))
     drop_leaking_sources(inventory)
-    splits_drawn = draw_splits(inventory, options, has_splits)
+    splits_drawn = draw_splits(inventory, infos, options, has_splits)
     settle_classes(inventory, labels)
+    split_lines = [line for line in (source_line(inventory.clips, splits_drawn),) if line]
+    if options.earlier is not None:
+        known = earlier_splits(inventory.clips, infos, options.earlier)
+        split_lines += describe_changes(
+            inventory.clips,
+            known,
+            options.shares,
+            options.earlier,
+            None if options.resplit else options.seed,
+        )
     notes = inventory.notes + collect_notes(inventory.clips, infos, inventory.media)
     order = {kind: number for number, kind in enumerate(KINDS)}
     return CheckResult(
@@ -127,6 +151,9 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
         num_listed=num_listed,
         splits_drawn=splits_drawn,
         media=inventory.media,
+        split_lines=split_lines,
+        shares=options.shares,
+        seed=options.seed,
     )
 
 
@@ -181,27 +208,42 @@ def hash_equal_sizes(
 # --- the complete set -----------------------------------------------------------------------------
 
 
-def draw_splits(inventory: Inventory, options: CheckOptions, has_splits: bool) -> bool:
+def earlier_splits(
+    clips: list[ClipEntry], infos: dict[ClipKey, MediaInfo], earlier: EarlierSplits
+) -> list[str | None]:
+    """Return the split that each clip was in before, None for a new clip."""
+    return [earlier.split_of(clip, infos[clip.key].content_hash) for clip in clips]
+
+
+def draw_splits(
+    inventory: Inventory,
+    infos: dict[ClipKey, MediaInfo],
+    options: CheckOptions,
+    has_splits: bool,
+) -> bool:
     """Draw the splits that are not given, and report classes that get no clip in one of them.
 
     Without given splits, all clips are divided. With a training set but no validation set, the
-    training set is divided.
+    training set is divided. Clips of earlier lists keep their splits.
 
     Returns:
         whether splits were drawn.
     """
-    shares = {"valid": options.valid_share, "test": options.test_share}
+    shares = options.shares
+    earlier = EarlierSplits() if options.resplit else options.earlier or EarlierSplits()
+    allowed = {"train", "valid", "test"}
     if has_splits:
         has_valid = any(clip.split == "valid" for clip in inventory.clips)
-        shares = {} if has_valid else {"valid": options.valid_share}
-    shares = {split: share for split, share in shares.items() if share}
+        shares = {split: share for split, share in shares.items() if split == "valid"}
+        shares = {} if has_valid else shares
+        allowed = {"train", *shares}
     clips = [clip for clip in inventory.clips if clip.split in (None, "train")]
-    if not shares:
+    known = [split if split in allowed else None for split in earlier_splits(clips, infos, earlier)]
+    if not shares and not any(known):
         for clip in clips:
             clip.split = "train"
         return False
-    pairs = [(clip.source, clip.label) for clip in clips]
-    for clip, split in zip(clips, split_by_source(pairs, shares, options.seed), strict=True):
+    for clip, split in zip(clips, divide(clips, known, shares, earlier, options.seed), strict=True):
         clip.split = split
     report_small_classes(inventory, clips, list(shares))
     return True

@@ -96,7 +96,8 @@ def drop_leaking_sources(inventory: Inventory) -> None:
     """Leave out clips whose source is also in a later split, in the order of SPLITS."""
     by_source: dict[str, list[ClipEntry]] = defaultdict(list)
     for clip in inventory.clips:
-        by_source[clip.source].append(clip)
+        if not clip.is_weak_source:
+            by_source[clip.source].append(clip)
     dropped: set[int] = set()
     for source, group in by_source.items():
         last = last_split(group)

@@ -25,6 +25,9 @@ class ClipEntry:
         split: one of paths.SPLITS; None where the inputs do not specify one.
         source: the recording that the clip was cut from.
         location: file:line of the list, "" for a clip from a folder.
+        source_rule: what the source follows from; "" where each file is its own source.
+        is_weak_source: names of the complete set suggest the source. Splits are drawn by it, but
+            given splits are not held against it.
     """
 
     record: Record
@@ -32,6 +35,8 @@ class ClipEntry:
     split: str | None
     source: str
     location: str = ""
+    source_rule: str = ""
+    is_weak_source: bool = False
 
     @property
     def name(self) -> str:

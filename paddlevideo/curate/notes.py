@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Media
 from paddlevideo.curate.probe import VideoInfo
@@ -64,6 +65,39 @@ def notes_on_sounds(sounds: Sequence[tuple[ClipEntry, AudioInfo]]) -> list[str]:
         f"least {lowest[high]} Hz; a network learns that in place of the sound. Record all classes "
         "alike, or resample all files to the lowest rate (ffmpeg -i OLD -ar RATE NEW)"
     ]
+
+
+def source_line(clips: Sequence[ClipEntry], splits_drawn: bool) -> str:
+    """Say which sources the clips have, and how to change that; "" where it does not matter."""
+    rules = Counter(clip.source_rule for clip in clips if clip.source_rule)
+    if not rules:
+        if not splits_drawn:
+            return ""
+        return (
+            "sources: the names show none, so the split was drawn by clip. If several clips show "
+            "one person, place or recording, the validation is better than the truth: name it with "
+            "--source, or a column source"
+        )
+    rule = rules.most_common(1)[0][0]
+    named = [clip for clip in clips if clip.source_rule == rule]
+    sources = {clip.source for clip in named}
+    example = PurePosixPath(named[0].name.replace("\\", "/")).name
+    others = len(clips) - len(named)
+    rest = f" ({plural(others, 'clip')} by other rules, or none)" if others else ""
+    line = (
+        f"sources: {len(sources)} by {rule}, such as {named[0].source} of {example}{rest}"
+        f"{'' if rule == '--source' else '; --source none turns this off'}"
+    )
+    splits_of = defaultdict(set)
+    for clip in named:
+        splits_of[clip.source].add(clip.split)
+    num_shared = sum(len(splits) > 1 for splits in splits_of.values())
+    if num_shared:
+        line += (
+            f". {num_shared} of them are in more than one split: the accuracy is that for known "
+            "ones, and lower for others; --resplit divides by source"
+        )
+    return line
 
 
 def plural(count: int, noun: str) -> str:

@@ -14,7 +14,8 @@ from paddlevideo.curate.file_names import find_spelling, name_problem
 from paddlevideo.curate.formats import HEAD_BYTES, identify_format
 from paddlevideo.curate.inventory import NOUNS, ClipEntry, Inputs, Inventory, Media
 from paddlevideo.curate.labels import resolve_labels
-from paddlevideo.curate.splits import source_of
+from paddlevideo.curate.sources import find_sources
+from paddlevideo.curate.splits import source_and_rule
 from paddlevideo.data.datasets import class_folder_rows, no_class_folders
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.paths import base_folder, check_paths, list_files, split_name, walk_folders
@@ -74,7 +75,26 @@ def read_inputs(inputs: Inputs) -> Inventory:
         if problem := name_problem(clip.name):
             inventory.add_fault("bad_name", clip, problem)
     inventory.clips = [clip for clip in inventory.clips if not name_problem(clip.name)]
+    if inputs.source is None:
+        name_weak_sources(inventory)
     return inventory
+
+
+def name_weak_sources(inventory: Inventory) -> None:
+    """Give clips the sources that only the names of the complete set show."""
+    # A list with a column `source` has its own idea of sources, also where a cell is empty.
+    if any(clip.source_rule == "the column source" for clip in inventory.clips):
+        return
+    has_times = {clip.record.path for clip in inventory.clips if clip.key[1:] != (None, None)}
+    clips = [
+        clip
+        for clip in inventory.clips
+        if not clip.source_rule and clip.record.path not in has_times
+    ]
+    found = find_sources(clips)
+    for clip, source in zip(clips, found.sources, strict=True) if found else ():
+        if found and source:
+            clip.source, clip.source_rule, clip.is_weak_source = source, found.title, True
 
 
 def resolve_splits(inventory: Inventory) -> None:
@@ -167,8 +187,9 @@ def read_folder(inventory: Inventory, root: Path, split: str | None, source: str
         for row in rows:
             name = (folder.relative_to(root) / row.path).as_posix()
             record = Record(os.path.join(root, name), id=name)
-            clip_source = source_of(name, row.label, source)
-            inventory.clips.append(ClipEntry(record, row.label, folder_split, clip_source))
+            clip_source, rule = source_and_rule(name, row.label, source)
+            clip = ClipEntry(record, row.label, folder_split, clip_source, source_rule=rule)
+            inventory.clips.append(clip)
         used = {row.label for row in rows}
         for label in sorted({entry.name for entry in visible_folders(folder)} - used):
             path = (folder.relative_to(root) / label).as_posix()
@@ -318,8 +339,10 @@ def read_list(
         path = os.path.join(base, row.path)
         record = Record(path, id=row.path, start_sec=row.start_sec, end_sec=row.end_sec)
         # Parts of one file have the same path, and therefore the same source.
-        source = row.source or source_of(row.path, row.label, inputs.source)
-        inventory.clips.append(ClipEntry(record, row.label, row_split, source, location))
+        source, rule = source_and_rule(row.path, row.label, inputs.source)
+        if row.source:
+            source, rule = row.source, "the column source"
+        inventory.clips.append(ClipEntry(record, row.label, row_split, source, location, rule))
 
 
 def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:

@@ -178,6 +178,7 @@ def text_report(result: CheckResult) -> str:
         lines += [f"  {readable(str(fault))}" for fault in group[:MAX_FAULTS_TEXT]]
         if len(group) > MAX_FAULTS_TEXT:
             lines.append(f"  ... and {len(group) - MAX_FAULTS_TEXT} more, see {BAD_FILES}")
+    lines += ["", *(readable(line) for line in result.split_lines)] if result.split_lines else []
     return "\n".join([*lines, "", headline(result)])
 
 
@@ -208,6 +209,7 @@ def html_report(result: CheckResult, title: str) -> str:
     """Return the report as one HTML page that needs no other files."""
     parts = [f"<h1>{escape(title)}</h1><p>{escape(headline(result))}</p>"]
     parts += [f"<p>Note: {escape(note)}</p>" for note in result.notes]
+    parts += [f"<p>{escape(line)}</p>" for line in result.split_lines]
     parts += html_faults(result)
     parts += html_classes(result)
     for name, rows in histograms(result):

@@ -17,20 +17,21 @@ import hashlib
 import json
 import os
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlevideo.config import yamltree
 from paddlevideo.curate.check import CheckResult
+from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.faults import KINDS
-from paddlevideo.curate.inventory import Media
+from paddlevideo.curate.inventory import ClipKey, Media
 from paddlevideo.curate.probe import VideoInfo
 from paddlevideo.curate.probe_audio import AudioInfo
 from paddlevideo.data.class_names import LABELS_FILE
-from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import SPLITS, list_name
+from paddlevideo.data.lists import DatasetError, read_rows
+from paddlevideo.data.paths import SPLITS, list_name, split_name
 from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.files import check_writable as check_file_writable
 from paddlevideo.plain_text import csv_path, csv_text, file_line, readable
@@ -198,6 +199,13 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
         "classes": classes,
         "faults": dict(Counter(fault.kind for fault in result.faults)),
         "notes": result.notes,
+        "draw": {"seed": result.seed}
+        | {list_name(split): share for split, share in result.shares.items()},
+        "contents": {
+            result.info(clip).content_hash: list_name(str(clip.split))
+            for clip in result.clips
+            if result.info(clip).content_hash
+        },
         "files": {name: digest(text.encode("utf-8")) for name, text in texts.items()},
     }
 
@@ -220,19 +228,53 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_manifest(out_dir: Path) -> dict[str, dict[str, str]]:
-    """Read the hashes of the files that an earlier check wrote.
+def read_earlier(out_dir: Path) -> EarlierSplits | None:
+    """Read the splits that an earlier check wrote to a folder.
 
     Returns:
-        "files" and, of an interrupted run, "coming": name -> hash. Both are empty where there is
-        no readable manifest.
+        None where there are no lists, or where they were edited since.
+    """
+    manifest = read_manifest(out_dir)
+    of_clip: dict[ClipKey, str] = {}
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for split in SPLITS:
+        path = out_dir / list_file(split)
+        if not is_own_file(path, manifest):
+            continue
+        rows, _ = read_rows(path, with_num_frames=False)
+        for row in rows:
+            full = os.path.abspath(os.path.join(out_dir, row.path))
+            of_clip[full, row.start_sec, row.end_sec] = split
+            if row.source:
+                splits_of[row.source].add(split)
+    of_content = {
+        key: split
+        for key, name in manifest["contents"].items()
+        if (split := split_name(str(name))) in set(of_clip.values())
+    }
+    of_source = {source: min(found) for source, found in splits_of.items() if len(found) == 1}
+    shares = {
+        split: float(share)
+        for name, share in manifest["draw"].items()
+        if (split := split_name(name)) and isinstance(share, (int, float))
+    }
+    seed = manifest["draw"].get("seed")
+    return EarlierSplits(of_clip, of_content, of_source, shares, seed) if of_clip else None
+
+
+def read_manifest(out_dir: Path) -> dict[str, dict[str, Any]]:
+    """Read the hashes of the files that an earlier check wrote, and its splits.
+
+    Returns:
+        "files" and, of an interrupted run, "coming": name -> hash; "contents": hash of each clip ->
+        its list; "draw": seed and shares. All are empty where there is no readable manifest.
     """
     try:
         content = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    hashes: dict[str, dict[str, str]] = {}
-    for key in ("files", "coming"):
+    hashes: dict[str, dict[str, Any]] = {}
+    for key in ("files", "coming", "contents", "draw"):
         value = content.get(key) if isinstance(content, dict) else None
         hashes[key] = value if isinstance(value, dict) else {}
     return hashes
