@@ -115,7 +115,7 @@ def test_gives_a_new_class_clips_in_each_split():
 # --- messages -------------------------------------------------------------------------------------
 
 
-def changes(pairs, shares=SHARES, seed=0, earlier=None) -> list[str]:
+def changes(pairs, shares=SHARES, seed: int | None = 0, earlier=None) -> list[str]:
     """Lines for (earlier split, new split) of each clip."""
     clips = clips_of("a", len(pairs))
     for clip, (_, split) in zip(clips, pairs, strict=True):

@@ -16,6 +16,7 @@ from paddlevideo.curate.results import training_command, write
 from paddlevideo.data.audio_datasets import AudioDataset
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.engine.build import load_config
+from paddlevideo.report.run_facts import read_durations
 from paddlevideo.sample import Record
 from tests.audio_clips import chirps, tone, write_audio
 from tests.video_sets import check_set, class_folders, fault_list, good_clip, truncate
@@ -225,6 +226,8 @@ def test_writes_lists_of_sounds_that_training_reads(tmp_path):
         "path", "label", "class", "source", "seconds", "sample_rate", "channels",
     ]  # fmt: skip
     assert {row["sample_rate"] for row in rows} == {"16000"}
+    durations = read_durations(tmp_path / "train.csv")
+    assert len(durations) == 8 and 0.3 <= min(durations) < max(durations) <= 0.7
     records = AudioDataset(str(tmp_path / "train.csv")).load(["dog", "rain"]).records
     assert len(records) == 8 and all(record.num_frames is None for record in records)
     command = training_command(tmp_path, counts, "audio")
