@@ -25,7 +25,7 @@ INDEX_FIRST = {"movflags": "faststart"}
 
 def check_set(data: Path, probe: ProbeOptions | None = None, **options) -> CheckResult:
     """Check a data set in this process; `options` are those of Inputs and CheckOptions."""
-    names = ("valid", "test", "data_prefix", "class_names", "source")
+    names = ("valid", "test", "data_prefix", "class_names", "source", "media")
     inputs = Inputs(data, **{name: options.pop(name) for name in names if name in options})
     options = {"num_workers": 0, **options}
     return check(CheckOptions(inputs, probe or ProbeOptions(), **options), show=False)

@@ -1,6 +1,7 @@
-"""Check videos before training, and write lists of the good ones: train.csv, val.csv, labels.txt.
+"""Check videos or sounds before training, and write lists of the good ones.
 
-The faults are in bad_files.csv and data_report.html. See docs/own_data.md.
+The lists are train.csv, val.csv and labels.txt; the faults are in bad_files.csv and
+data_report.html. See docs/own_data.md.
 
 Example: python tools/check_data.py my_videos
 Exit code: 0 no faults; 1 faults (the good clips are written); 2 nothing was checked or written.
@@ -25,6 +26,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("--data_prefix", help="folder that the paths in a list are relative to")
     add("--suffix", default="", help="suffix to append to each path in a list, such as .mp4")
     add("--class_names", help="file of class names, for lists with class ids")
+    media_help = "what to check where there are both (default: videos, sounds without videos)"
+    add("--media", choices=("video", "audio"), help=media_help)
     add = parser.add_argument_group("outputs").add_argument
     add("--out", type=Path, help="output folder (default: DATA, or the folder of the list)")
     add("--overwrite", action="store_true", help="replace files that this tool did not write")
@@ -61,9 +64,8 @@ def main() -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         names = read_class_names(args.class_names) if args.class_names else None
-        inputs = Inputs(
-            args.data, args.valid, args.test, args.data_prefix, args.suffix, names, args.source
-        )
+        paths = (args.data, args.valid, args.test)
+        inputs = Inputs(*paths, args.data_prefix, args.suffix, names, args.source, args.media)
         probe = ProbeOptions(args.frames, args.whole, args.min_frames, args.min_seconds)
         shares = (args.valid_share, args.test_share)
         options = CheckOptions(inputs, probe, *shares, args.seed, args.resplit, args.workers)

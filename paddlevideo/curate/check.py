@@ -11,16 +11,14 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from paddlevideo.curate.compare import drop_duplicates, drop_leaking_sources, drop_repeated_clips
+from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
 from paddlevideo.curate.faults import KINDS, Fault
-from paddlevideo.curate.inventory import ClipEntry, ClipKey, Inputs, Inventory
+from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Inputs, Inventory, Media
+from paddlevideo.curate.notes import collect_notes, plural, source_line
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
+from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo, probe_audio
 from paddlevideo.curate.read_inputs import read_inputs
-from paddlevideo.curate.splits import split_by_source
-from paddlevideo.data.lists import MAX_SHOWN
 from paddlevideo.processes import Crash, run_each
-
-# Classes are called imbalanced if the largest is at least this many times the smallest.
-IMBALANCE = 10
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,9 @@ class CheckOptions:
         valid_share, test_share: share of the clips of each class to draw for a split that is not
             given; 0 draws none.
         seed: of the splits that are drawn.
-        resplit: draw new splits, even if the inputs have splits.
+        resplit: draw new splits, even if the inputs or earlier lists have splits.
         num_workers: processes; None for one per core, 0 to work in this process.
+        earlier: splits of an earlier check, which clips keep.
 
     Raises:
         ValueError: the shares leave no training set.
@@ -47,6 +46,13 @@ class CheckOptions:
     seed: int = 0
     resplit: bool = False
     num_workers: int | None = None
+    earlier: EarlierSplits | None = None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Split -> share, of the splits to draw."""
+        shares = {"valid": self.valid_share, "test": self.test_share}
+        return {split: share for split, share in shares.items() if share}
 
     def __post_init__(self):
         are_shares = 0 <= self.valid_share < 1 and 0 <= self.test_share < 1
@@ -70,18 +76,26 @@ class CheckResult:
         class_ids: label -> class id.
         num_listed: number of clips in the inputs.
         splits_drawn: whether the check drew splits.
+        media: what the clips were checked as.
+        split_lines: what splits were drawn by, and what changed in them.
+        shares: split -> share that was asked for.
+        seed: of the splits.
     """
 
     clips: list[ClipEntry]
-    infos: dict[ClipKey, VideoInfo]
+    infos: dict[ClipKey, MediaInfo]
     faults: list[Fault]
     notes: list[str]
     class_names: list[str] | None
     class_ids: dict[str, int]
     num_listed: int
     splits_drawn: bool
+    media: Media = "video"
+    split_lines: list[str] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
+    seed: int = 0
 
-    def info(self, clip: ClipEntry) -> VideoInfo:
+    def info(self, clip: ClipEntry) -> MediaInfo:
         return self.infos[clip.key]
 
     def counts(self) -> dict[str, Counter]:
@@ -104,7 +118,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
     """
     inventory = read_inputs(options.inputs)
     num_listed, labels = len(inventory.clips), {clip.label for clip in inventory.clips}
-    infos = probe_clips(inventory.clips, options, show)
+    infos = probe_clips(inventory, options, show)
     collect_file_faults(inventory, infos)
     has_splits = any(clip.split for clip in inventory.clips) and not options.resplit
     if options.resplit:
@@ -113,9 +127,19 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
     drop_repeated_clips(inventory)
     drop_duplicates(inventory, infos, hash_equal_sizes(inventory.clips, infos, options, show))
     drop_leaking_sources(inventory)
-    splits_drawn = draw_splits(inventory, options, has_splits)
+    splits_drawn = draw_splits(inventory, infos, options, has_splits)
     settle_classes(inventory, labels)
-    notes = inventory.notes + collect_notes(inventory.clips, infos)
+    split_lines = [line for line in (source_line(inventory.clips, splits_drawn),) if line]
+    if options.earlier is not None:
+        known = earlier_splits(inventory.clips, infos, options.earlier)
+        split_lines += describe_changes(
+            inventory.clips,
+            known,
+            options.shares,
+            options.earlier,
+            None if options.resplit else options.seed,
+        )
+    notes = inventory.notes + collect_notes(inventory.clips, infos, inventory.media)
     order = {kind: number for number, kind in enumerate(KINDS)}
     return CheckResult(
         clips=inventory.clips,
@@ -126,6 +150,10 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
         class_ids=inventory.class_ids(),
         num_listed=num_listed,
         splits_drawn=splits_drawn,
+        media=inventory.media,
+        split_lines=split_lines,
+        shares=options.shares,
+        seed=options.seed,
     )
 
 
@@ -133,24 +161,26 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
 
 
 def probe_clips(
-    clips: list[ClipEntry], options: CheckOptions, show: bool
-) -> dict[ClipKey, VideoInfo]:
+    inventory: Inventory, options: CheckOptions, show: bool
+) -> dict[ClipKey, MediaInfo]:
     """Probe each clip; a clip that is listed twice is probed once."""
-    records = {clip.key: clip.record for clip in clips}
+    records = {clip.key: clip.record for clip in inventory.clips}
     keys = list(records)
-    probe = functools.partial(probe_video, options=options.probe)
-    results = run_each(probe, list(records.values()), options.num_workers, "videos", show)
-    infos = {}
+    is_audio = inventory.media == "audio"
+    probe = functools.partial(probe_audio if is_audio else probe_video, options=options.probe)
+    noun = f"{NOUNS[inventory.media]}s"
+    results = run_each(probe, list(records.values()), options.num_workers, noun, show)
+    infos: dict[ClipKey, MediaInfo] = {}
     for index, result in results:
         if isinstance(result, Crash):
             record = records[keys[index]]
-            result = VideoInfo(record.path)
+            result = (AudioInfo if is_audio else VideoInfo)(record.path)
             result.add_fault("crash", record.id, "the decoder crashes on this file")
         infos[keys[index]] = result
     return {key: infos[key] for key in keys}
 
 
-def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -> None:
+def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, MediaInfo]) -> None:
     """Report the faults of each file for its clips, and leave out clips that are unusable."""
     usable = []
     for clip in inventory.clips:
@@ -163,7 +193,7 @@ def collect_file_faults(inventory: Inventory, infos: dict[ClipKey, VideoInfo]) -
 
 
 def hash_equal_sizes(
-    clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo], options: CheckOptions, show: bool
+    clips: list[ClipEntry], infos: dict[ClipKey, MediaInfo], options: CheckOptions, show: bool
 ) -> dict[str, str]:
     """Hash the files whose size another file has too: path -> hash."""
     paths_by_size = defaultdict(set)
@@ -178,27 +208,42 @@ def hash_equal_sizes(
 # --- the complete set -----------------------------------------------------------------------------
 
 
-def draw_splits(inventory: Inventory, options: CheckOptions, has_splits: bool) -> bool:
+def earlier_splits(
+    clips: list[ClipEntry], infos: dict[ClipKey, MediaInfo], earlier: EarlierSplits
+) -> list[str | None]:
+    """Return the split that each clip was in before, None for a new clip."""
+    return [earlier.split_of(clip, infos[clip.key].content_hash) for clip in clips]
+
+
+def draw_splits(
+    inventory: Inventory,
+    infos: dict[ClipKey, MediaInfo],
+    options: CheckOptions,
+    has_splits: bool,
+) -> bool:
     """Draw the splits that are not given, and report classes that get no clip in one of them.
 
     Without given splits, all clips are divided. With a training set but no validation set, the
-    training set is divided.
+    training set is divided. Clips of earlier lists keep their splits.
 
     Returns:
         whether splits were drawn.
     """
-    shares = {"valid": options.valid_share, "test": options.test_share}
+    shares = options.shares
+    earlier = EarlierSplits() if options.resplit else options.earlier or EarlierSplits()
+    allowed = {"train", "valid", "test"}
     if has_splits:
         has_valid = any(clip.split == "valid" for clip in inventory.clips)
-        shares = {} if has_valid else {"valid": options.valid_share}
-    shares = {split: share for split, share in shares.items() if share}
+        shares = {split: share for split, share in shares.items() if split == "valid"}
+        shares = {} if has_valid else shares
+        allowed = {"train", *shares}
     clips = [clip for clip in inventory.clips if clip.split in (None, "train")]
-    if not shares:
+    known = [split if split in allowed else None for split in earlier_splits(clips, infos, earlier)]
+    if not shares and not any(known):
         for clip in clips:
             clip.split = "train"
         return False
-    pairs = [(clip.source, clip.label) for clip in clips]
-    for clip, split in zip(clips, split_by_source(pairs, shares, options.seed), strict=True):
+    for clip, split in zip(clips, divide(clips, known, shares, earlier, options.seed), strict=True):
         clip.split = split
     report_small_classes(inventory, clips, list(shares))
     return True
@@ -225,10 +270,6 @@ def report_small_classes(
             inventory.faults.append(Fault("few", label, text))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def settle_classes(inventory: Inventory, labels: set[str]) -> None:
     """Take the classes from the training clips, and leave out clips of other classes.
 
@@ -247,34 +288,3 @@ def settle_classes(inventory: Inventory, labels: set[str]) -> None:
     inventory.clips = [clip for clip in inventory.clips if clip.label in trained]
     if not inventory.names_are_given and not inventory.labels_are_ids:
         inventory.class_names = sorted(trained)
-
-
-def collect_notes(clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo]) -> list[str]:
-    """Collect remarks on the usable clips that are not faults."""
-    notes = []
-    if len({clip.label for clip in clips}) == 1:
-        notes.append(
-            "there is only one class; add videos of another class, "
-            "for example of anything that does not belong to it"
-        )
-    sizes = Counter(clip.label for clip in clips if clip.split == "train")
-    if sizes and max(sizes.values()) >= IMBALANCE * min(sizes.values()):
-        largest, smallest = max(sizes, key=lambda k: sizes[k]), min(sizes, key=lambda k: sizes[k])
-        notes.append(
-            f"classes are imbalanced: {sizes[largest]} training clips of {largest}, "
-            f"{sizes[smallest]} of {smallest}"
-        )
-    num_silent = sum(not infos[clip.key].has_audio for clip in clips)
-    if 0 < num_silent < len(clips):
-        notes.append(
-            f"{num_silent} of {len(clips)} clips have no audio, which matters to models with audio"
-        )
-    still = [
-        clip.name
-        for clip in clips
-        if infos[clip.key].num_frames > 1 and not infos[clip.key].frames_hash
-    ]
-    if still:
-        shown = ", ".join(still[:MAX_SHOWN]) + (", ..." if len(still) > MAX_SHOWN else "")
-        notes.append(f"{plural(len(still), 'clip')} without motion in the probed frames: {shown}")
-    return notes

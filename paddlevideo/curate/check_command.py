@@ -1,11 +1,20 @@
 """The command behind tools/check_data.py: check a data set, print a report, write the lists."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.curate.check import CheckOptions, check
 from paddlevideo.curate.report import html_report, text_report
-from paddlevideo.curate.results import REPORT, check_writable, training_command, write
+from paddlevideo.curate.results import (
+    REPORT,
+    check_writable,
+    list_file,
+    read_earlier,
+    training_command,
+    write,
+)
+from paddlevideo.data.paths import SPLITS
 
 
 def run_command(
@@ -32,6 +41,10 @@ def run_command(
     out_dir = out_dir or (data if data.is_dir() else data.parent)
     if not dry_run:
         check_writable(out_dir, overwrite)
+    # A list that an earlier check wrote, and that is checked again, has splits of its own.
+    is_own_list = data.is_file() and data.resolve().parent == out_dir.resolve()
+    if not (is_own_list and data.name in {list_file(split) for split in SPLITS}):
+        options = replace(options, earlier=read_earlier(out_dir))
     result = check(options)
     print(text_report(result))
     if not dry_run:
@@ -39,5 +52,5 @@ def run_command(
         counts = write(result, out_dir, {REPORT: report}, overwrite)
         names = [f"{name} ({count})" for name, count in counts.items()]
         log.show(f"written to {out_dir}: {', '.join([*names, REPORT])}")
-        log.show(f"train on it: {training_command(out_dir, counts)}")
+        log.show(f"train on it: {training_command(out_dir, counts, result.media)}")
     return 1 if result.faults else 0

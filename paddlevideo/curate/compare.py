@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 
 from paddlevideo.curate.inventory import ClipEntry, ClipKey, Inventory
-from paddlevideo.curate.probe import VideoInfo
+from paddlevideo.curate.probe_audio import MediaInfo
 from paddlevideo.data.paths import SPLITS
 
 
@@ -21,7 +21,7 @@ def drop_repeated_clips(inventory: Inventory) -> None:
 
 
 def drop_duplicates(
-    inventory: Inventory, infos: dict[ClipKey, VideoInfo], hashes: dict[str, str]
+    inventory: Inventory, infos: dict[ClipKey, MediaInfo], hashes: dict[str, str]
 ) -> None:
     """Leave out clips that have the same bytes or the same frames as another one.
 
@@ -41,10 +41,12 @@ def drop_duplicates(
                 text = f"{clip.label!r} here, {other.label!r} as {other.name}"
                 inventory.add_fault("conflict", clip, text)
             elif clip.split != last:
-                text = f"the same video is in {last} as {original.name}"
+                text = f"the same {inventory.noun} is in {last} as {original.name}"
                 inventory.add_fault("leak", clip, text)
             elif clip is not original:
-                inventory.add_fault("duplicate", clip, f"the same video as {original.name}")
+                inventory.add_fault(
+                    "duplicate", clip, f"the same {inventory.noun} as {original.name}"
+                )
             else:
                 continue
             dropped.add(id(clip))
@@ -58,7 +60,7 @@ def last_split(clips: list[ClipEntry]) -> str | None:
 
 
 def group_by_content(
-    clips: list[ClipEntry], infos: dict[ClipKey, VideoInfo], hashes: dict[str, str]
+    clips: list[ClipEntry], infos: dict[ClipKey, MediaInfo], hashes: dict[str, str]
 ) -> list[list[ClipEntry]]:
     """Group clips with the same content, in the order of `clips`.
 
@@ -76,8 +78,8 @@ def group_by_content(
         identities: list[Hashable] = [("path", os.path.abspath(info.path), *times)]
         if info.path in hashes:
             identities.append(("bytes", hashes[info.path], *times))
-        if info.frames_hash:
-            identities.append(("frames", info.frames_hash))
+        if info.content_hash:
+            identities.append(("content", info.content_hash))
         known = {id(group_of[name]): group_of[name] for name in identities if name in group_of}
         merged, *others = list(known.values()) or [[]]
         merged.append(number)
@@ -94,7 +96,8 @@ def drop_leaking_sources(inventory: Inventory) -> None:
     """Leave out clips whose source is also in a later split, in the order of SPLITS."""
     by_source: dict[str, list[ClipEntry]] = defaultdict(list)
     for clip in inventory.clips:
-        by_source[clip.source].append(clip)
+        if not clip.is_weak_source:
+            by_source[clip.source].append(clip)
     dropped: set[int] = set()
     for source, group in by_source.items():
         last = last_split(group)

@@ -43,7 +43,7 @@ KINDS = {
     "missing": FaultKind(
         "no such file", True, "fix the path in the list, or download the file again"
     ),
-    "folder": FaultKind("a folder, not a file", True, "list the video file itself"),
+    "folder": FaultKind("a folder, not a file", True, "list the file itself"),
     "empty": FaultKind("empty file", True, "download it again"),
     "truncated": FaultKind("truncated file", True, "download or record it again"),
     "damaged": FaultKind(
@@ -56,7 +56,19 @@ KINDS = {
     ),
     "not_video": FaultKind("not a video", True, "delete it, or download the video again"),
     "no_video": FaultKind(
-        "no video stream", True, "delete it, or download the file with its video stream"
+        "no video stream",
+        True,
+        "delete it, or download the file with its video stream; --media audio checks sound",
+    ),
+    "not_audio": FaultKind("not a sound", True, "delete it, or download the sound again"),
+    "no_audio": FaultKind(
+        "no audio in it", True, "delete it, or download the file with its audio stream"
+    ),
+    "silent": FaultKind("silence", False, "record it again, or delete it if its class has sound"),
+    "clipped": FaultKind(
+        "clipped audio",
+        False,
+        "record it again at a lower level",
     ),
     "no_frames": FaultKind("no frames", True, "record it again"),
     "too_short": FaultKind("too short", True, "delete it, or lower --min_frames or --min_seconds"),
@@ -74,7 +86,7 @@ KINDS = {
         "suffix of another format", False, "rename it; other programs rely on the suffix"
     ),
     "unknown_suffix": FaultKind(
-        "a video without a video suffix", True, "give it a suffix of its format"
+        "a video or sound without such a suffix", True, "give it a suffix of its format"
     ),
     "respelt": FaultKind(
         "the list spells the path differently from the file",
@@ -88,9 +100,9 @@ KINDS = {
     "repeated": FaultKind("listed twice", True, "delete the line"),
     # Faults of the complete set.
     "no_class": FaultKind("not in a class folder", True, "move it into the folder of its class"),
-    "duplicate": FaultKind("duplicate video", True, "delete one of them"),
+    "duplicate": FaultKind("duplicate file", True, "delete one of them"),
     "conflict": FaultKind(
-        "the same video in two classes", True, "keep it in the correct class only"
+        "the same file in two classes", True, "keep it in the correct class only"
     ),
     "leak": FaultKind(
         "the same source in two splits",
@@ -104,7 +116,7 @@ KINDS = {
     ),
     "empty_class": FaultKind("a class without clips", False, "add clips, or remove the class"),
     "few": FaultKind(
-        "too few sources to split", False, "add videos of this class from another recording"
+        "too few sources to split", False, "add clips of this class from another recording"
     ),
     "class_name": FaultKind("a class name that no list can hold", True, "rename the class"),
     "alike": FaultKind(

@@ -45,6 +45,8 @@ OTHER_MAGIC = (
 )
 # (offset of the first packet, packet size) of MPEG-TS, without and with a time code before each.
 TS_PACKETS = ((0, 188), (4, 192))
+# A WAV file that announces more than this (bytes) does not know its length.
+MAX_WAV_BYTES = 0x7FFF0000
 TS_SYNC = 0x47  # first byte of each MPEG-TS packet
 
 
@@ -92,6 +94,10 @@ def missing_bytes(path: str, container_format: str) -> int:
             length = int.from_bytes(file.read(8)[4:8], "little")
             # A recorder that was interrupted or could not seek leaves 0 or all ones.
             return max(0, length + 8 - size) if 0 < length < 0xFFFFFFFF else 0
+        if container_format == "WAV":
+            length = int.from_bytes(file.read(8)[4:8], "little")
+            # Programs that write to a pipe state 0, or one of the largest numbers.
+            return max(0, length + 8 - size) if 0 < length < MAX_WAV_BYTES else 0
         if container_format == "MPEG-TS":
             packet_size = 188 if file.read(1)[:1] == bytes([TS_SYNC]) else 192
             return -size % packet_size

@@ -4,10 +4,13 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from paddlevideo.curate.faults import Fault
 from paddlevideo.sample import Record
 
+Media = Literal["video", "audio"]
+NOUNS = {"video": "video", "audio": "sound"}
 # Absolute path, start_sec, end_sec.
 ClipKey = tuple[str, float | None, float | None]
 
@@ -22,6 +25,9 @@ class ClipEntry:
         split: one of paths.SPLITS; None where the inputs do not specify one.
         source: the recording that the clip was cut from.
         location: file:line of the list, "" for a clip from a folder.
+        source_rule: what the source follows from; "" where each file is its own source.
+        is_weak_source: names of the complete set suggest the source. Splits are drawn by it, but
+            given splits are not held against it.
     """
 
     record: Record
@@ -29,6 +35,8 @@ class ClipEntry:
     split: str | None
     source: str
     location: str = ""
+    source_rule: str = ""
+    is_weak_source: bool = False
 
     @property
     def name(self) -> str:
@@ -51,6 +59,7 @@ class Inventory:
         class_names: in the order of their ids; None as long as they are unknown.
         names_are_given: the class names come from a file, which fixes their order.
         labels_are_ids: labels are class ids, not class names.
+        media: what the clips are checked as.
     """
 
     clips: list[ClipEntry] = field(default_factory=list)
@@ -59,6 +68,12 @@ class Inventory:
     class_names: list[str] | None = None
     names_are_given: bool = False
     labels_are_ids: bool = False
+    media: Media = "video"
+
+    @property
+    def noun(self) -> str:
+        """What messages call a clip."""
+        return NOUNS[self.media]
 
     def add_fault(self, kind: str, clip: ClipEntry, text: str) -> None:
         self.faults.append(Fault(kind, clip.name, text, clip.location))
@@ -81,6 +96,8 @@ class Inputs:
         data_prefix, suffix: of lists, as in VideoDataset.
         class_names: names of the classes in the order of their ids.
         source: as `pattern` of `source_of`.
+        media: audio checks sounds, and the audio of videos; None checks videos, or sounds where
+            there are no videos.
 
     Raises:
         ValueError: `source` is not a regular expression.
@@ -93,6 +110,7 @@ class Inputs:
     suffix: str = ""
     class_names: list[str] | None = None
     source: str | None = None
+    media: Media | None = None
 
     def __post_init__(self):
         try:

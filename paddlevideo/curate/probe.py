@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import av
 import av.logging
@@ -102,6 +103,17 @@ class VideoInfo:
     has_audio: bool = False
     frames_hash: str = ""
     faults: list[Fault] = field(default_factory=list)
+
+    columns: ClassVar[tuple[str, ...]] = ("frames", "fps", "width", "height")
+
+    def cells(self) -> list[int | float]:
+        """Return the values of `columns`."""
+        return [self.num_frames, round(self.fps, 3), self.width, self.height]
+
+    @property
+    def content_hash(self) -> str:
+        """What two clips with the same content share; "" where it is unknown."""
+        return self.frames_hash
 
     def add_fault(self, kind: str, name: str, text: str) -> None:
         self.faults.append(Fault(kind, name, text))

@@ -6,18 +6,20 @@ as a fault and continues. No video is decoded.
 
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import find_spelling, name_problem
 from paddlevideo.curate.formats import HEAD_BYTES, identify_format
-from paddlevideo.curate.inventory import ClipEntry, Inputs, Inventory
+from paddlevideo.curate.inventory import NOUNS, ClipEntry, Inputs, Inventory, Media
 from paddlevideo.curate.labels import resolve_labels
-from paddlevideo.curate.splits import source_of
+from paddlevideo.curate.sources import find_sources
+from paddlevideo.curate.splits import source_and_rule
 from paddlevideo.data.datasets import class_folder_rows, no_class_folders
-from paddlevideo.data.lists import DatasetError, Row, read_rows
-from paddlevideo.data.paths import base_folder, check_paths, find_videos, split_name, walk_folders
-from paddlevideo.media.containers import VIDEO_SUFFIXES
+from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
+from paddlevideo.data.paths import base_folder, check_paths, list_files, split_name, walk_folders
+from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
 from paddlevideo.sample import Record
 
 # Folders that operating systems and storage devices create.
@@ -26,6 +28,17 @@ SYSTEM_FOLDERS = frozenset(
 )
 # Suffixes of audio files whose container may also hold video.
 AUDIO_CONTAINER_SUFFIXES = (".m4a", ".mka", ".oga", ".ogg", ".opus", ".wma")
+# Features (.npy) are no sounds that can be checked.
+SOUND_SUFFIXES = tuple(suffix for suffix in AUDIO_SUFFIXES if suffix != ".npy")
+# What files of a class are clips.
+CLIP_SUFFIXES: dict[Media, tuple[str, ...]] = {
+    "video": VIDEO_SUFFIXES,
+    "audio": (*SOUND_SUFFIXES, *VIDEO_SUFFIXES),
+}
+EXAMPLES: dict[Media, str] = {
+    "video": "<class>/*.mp4 (any video format), or <class>/*.wav (any audio format)",
+    "audio": "<class>/*.wav (any audio or video format)",
+}
 MAX_SUFFIXES_SHOWN = 5
 
 
@@ -43,23 +56,45 @@ def read_inputs(inputs: Inputs) -> Inventory:
     paths = [(data_split, inputs.data)]
     paths += [("valid", inputs.valid)] if inputs.valid is not None else []
     paths += [("test", inputs.test)] if inputs.test is not None else []
-    for split, path in paths:
+    for _, path in paths:
         if not path.exists():
             raise DatasetError(
                 f"{path}: no such file or folder; "
                 "give a folder with one sub-folder per class, or a list"
             )
+    tables = {path: read_rows(path, with_num_frames=False) for _, path in paths if path.is_file()}
+    inventory.media = inputs.media or find_media([path for _, path in paths], tables, inputs.suffix)
+    for split, path in paths:
         if path.is_dir():
             read_folder(inventory, path, split, inputs.source)
         else:
-            read_list(inventory, path, split, inputs)
+            read_list(inventory, path, tables[path], split, inputs)
     resolve_splits(inventory)
     resolve_labels(inventory, has_folders=any(path.is_dir() for _, path in paths))
     for clip in inventory.clips:
         if problem := name_problem(clip.name):
             inventory.add_fault("bad_name", clip, problem)
     inventory.clips = [clip for clip in inventory.clips if not name_problem(clip.name)]
+    if inputs.source is None:
+        name_weak_sources(inventory)
     return inventory
+
+
+def name_weak_sources(inventory: Inventory) -> None:
+    """Give clips the sources that only the names of the complete set show."""
+    # A list with a column `source` has its own idea of sources, also where a cell is empty.
+    if any(clip.source_rule == "the column source" for clip in inventory.clips):
+        return
+    has_times = {clip.record.path for clip in inventory.clips if clip.key[1:] != (None, None)}
+    clips = [
+        clip
+        for clip in inventory.clips
+        if not clip.source_rule and clip.record.path not in has_times
+    ]
+    found = find_sources(clips)
+    for clip, source in zip(clips, found.sources, strict=True) if found else ():
+        if found and source:
+            clip.source, clip.source_rule, clip.is_weak_source = source, found.title, True
 
 
 def resolve_splits(inventory: Inventory) -> None:
@@ -79,6 +114,55 @@ def resolve_splits(inventory: Inventory) -> None:
         inventory.clips = [clip for clip in inventory.clips if clip.split]
 
 
+# --- videos or sounds -----------------------------------------------------------------------------
+
+
+def find_media(
+    paths: Iterable[Path], tables: dict[Path, tuple[list[Row], Problems]], suffix: str
+) -> Media:
+    """Return "audio" where the class folders and the lists name sounds and not one video.
+
+    Args:
+        tables: the rows of the paths that are lists.
+        suffix: that is appended to the paths of a list.
+    """
+    found = set()
+    for path in paths:
+        rows = tables[path][0] if path in tables else []
+        names = (row.path + suffix for row in rows) if path in tables else files(path)
+        found |= {media_of(name) for name in names}
+    return "audio" if "audio" in found and "video" not in found else "video"
+
+
+def files(root: Path) -> Iterator[str]:
+    """Yield the names of all files in the folders of a folder."""
+    for folder in visible_folders(root):
+        for _, names in walk_folders(folder):
+            yield from names
+
+
+def media_of(name: str) -> Media | None:
+    """Return what the suffix of a path says; a plain list may have a number of frames after it."""
+    words = name.rsplit(None, 1)
+    path = words[0] if len(words) == 2 and words[1].isdecimal() else name
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in VIDEO_SUFFIXES:
+        return "video"
+    return "audio" if suffix in SOUND_SUFFIXES else None
+
+
+def note_mixture(inventory: Inventory, place: Path, num_sounds: int, num_videos: int) -> None:
+    """Say what is left out of a folder or a list with both videos and sounds."""
+    if inventory.media == "video" and num_sounds and num_videos:
+        sounds = f"{num_sounds} sound{'s' * (num_sounds > 1)}"
+        videos = f"{num_videos} video{'s' * (num_videos > 1)}"
+        inventory.notes.append(
+            f"{place} has {videos} and {sounds}; only videos are checked. To train on sound, add "
+            "--media audio, which takes the sounds and the audio of the videos; else move the "
+            "sounds to another folder"
+        )
+
+
 # --- folders --------------------------------------------------------------------------------------
 
 
@@ -92,27 +176,33 @@ def read_folder(inventory: Inventory, root: Path, split: str | None, source: str
     Raises:
         DatasetError: no class folder has a video.
     """
-    splits = split_folders(root) if split is None else {}
+    splits = split_folders(root, inventory.media) if split is None else {}
     other_suffixes: Counter = Counter()
     num_before = len(inventory.clips)
     for folder, folder_split in (splits or {root: split}).items():
-        rows = class_folder_rows(folder, find_videos)
+        rows = class_folder_rows(
+            folder, lambda path: list_files(path, CLIP_SUFFIXES[inventory.media])
+        )
         rows = [row for row in rows if row.label not in SYSTEM_FOLDERS]
         for row in rows:
             name = (folder.relative_to(root) / row.path).as_posix()
             record = Record(os.path.join(root, name), id=name)
-            clip_source = source_of(name, row.label, source)
-            inventory.clips.append(ClipEntry(record, row.label, folder_split, clip_source))
+            clip_source, rule = source_and_rule(name, row.label, source)
+            clip = ClipEntry(record, row.label, folder_split, clip_source, source_rule=rule)
+            inventory.clips.append(clip)
         used = {row.label for row in rows}
         for label in sorted({entry.name for entry in visible_folders(folder)} - used):
             path = (folder.relative_to(root) / label).as_posix()
-            fault = Fault("empty_class", path, "no video in this class folder")
+            fault = Fault("empty_class", path, f"no {inventory.noun} in this class folder")
             inventory.faults.append(fault)
         report_other_files(inventory, root, folder, other_suffixes)
     if splits:
-        report_loose_videos(inventory, root, root)
-    if len(inventory.clips) == num_before:
-        raise no_class_folders(root, "<class>/*.mp4 (any video format)")
+        report_loose_clips(inventory, root, root)
+    num_clips = len(inventory.clips) - num_before
+    if not num_clips:
+        raise no_class_folders(root, EXAMPLES[inventory.media])
+    num_sounds = sum(other_suffixes[suffix] for suffix in SOUND_SUFFIXES)
+    note_mixture(inventory, root, num_sounds, num_clips)
     if other_suffixes:
         shown = ", ".join(
             f"{count} {suffix or 'without a suffix'}"
@@ -130,7 +220,7 @@ def visible_folders(folder: Path) -> list[Path]:
     ]
 
 
-def split_folders(root: Path) -> dict[Path, str]:
+def split_folders(root: Path, media: Media) -> dict[Path, str]:
     """Return the folders train, val, ... with their splits.
 
     Returns:
@@ -140,21 +230,22 @@ def split_folders(root: Path) -> dict[Path, str]:
     splits = {}
     for folder in visible_folders(root):
         split = split_name(folder.name)
-        if split is None or not visible_folders(folder) or any(map(is_video, folder.iterdir())):
+        has_clips = any(is_clip(path, media) for path in folder.iterdir())
+        if split is None or not visible_folders(folder) or has_clips:
             return {}
         splits[folder] = split
     return splits if "train" in splits.values() else {}
 
 
-def is_video(path: Path) -> bool:
-    has_suffix = path.suffix.lower() in VIDEO_SUFFIXES
+def is_clip(path: Path, media: Media) -> bool:
+    has_suffix = path.suffix.lower() in CLIP_SUFFIXES[media]
     return has_suffix and not path.name.startswith(".") and path.is_file()
 
 
-def report_loose_videos(inventory: Inventory, root: Path, folder: Path) -> None:
-    """Report videos that are next to the class folders in `folder`."""
+def report_loose_clips(inventory: Inventory, root: Path, folder: Path) -> None:
+    """Report clips that are next to the class folders in `folder`."""
     for path in sorted(folder.iterdir()):
-        if is_video(path):
+        if is_clip(path, inventory.media):
             name = path.relative_to(root).as_posix()
             inventory.faults.append(Fault("no_class", name, "it is next to the class folders"))
 
@@ -162,7 +253,7 @@ def report_loose_videos(inventory: Inventory, root: Path, folder: Path) -> None:
 def report_other_files(
     inventory: Inventory, root: Path, folder: Path, other_suffixes: Counter
 ) -> None:
-    """Report misplaced videos, videos without a video suffix, and unreadable folders.
+    """Report misplaced clips, clips without such a suffix, and unreadable folders.
 
     Args:
         folder: has a folder per class.
@@ -173,53 +264,69 @@ def report_other_files(
         path = os.path.relpath(error.filename, root)
         inventory.faults.append(Fault("missing", path, f"cannot be read: {error.strerror}"))
 
-    report_loose_videos(inventory, root, folder)
+    report_loose_clips(inventory, root, folder)
     for class_folder in visible_folders(folder):
         for parent, names in walk_folders(class_folder, on_error=report_unreadable):
             for path in (parent / name for name in names):
                 suffix = os.path.splitext(path.name)[1].lower()
-                if suffix in VIDEO_SUFFIXES or not path.is_file():
+                if suffix in CLIP_SUFFIXES[inventory.media] or not path.is_file():
                     continue
-                if text := unknown_video(path):
+                if text := unknown_clip(path, inventory.media):
                     name = path.relative_to(root).as_posix()
                     inventory.faults.append(Fault("unknown_suffix", name, text))
                 else:
                     other_suffixes[suffix] += 1
 
 
-def unknown_video(path: Path) -> str:
-    """Describe a video without a video suffix; "" for other files."""
+def unknown_clip(path: Path, media: Media) -> str:
+    """Describe a clip without a suffix of its kind; "" for other files."""
     try:
         with path.open("rb") as file:
-            container_format = identify_format(file.read(HEAD_BYTES))[0]
+            container_format, other = identify_format(file.read(HEAD_BYTES))
     except OSError:
         return ""
     suffix = path.suffix.lower()
+    if media == "audio" and other.startswith("audio"):
+        container_format = other
     if container_format in ("", "GIF") or suffix in AUDIO_CONTAINER_SUFFIXES:
         return ""
-    what = f"{suffix!r} is not the suffix of a video" if suffix else "the name has no suffix"
+    noun = NOUNS[media]
+    what = f"{suffix!r} is not the suffix of a {noun}" if suffix else "the name has no suffix"
     return f"the format is {container_format}, but {what}; the file is skipped"
 
 
 # --- lists ----------------------------------------------------------------------------------------
 
 
-def read_list(inventory: Inventory, file: Path, split: str | None, inputs: Inputs) -> None:
+def read_list(
+    inventory: Inventory,
+    file: Path,
+    table: tuple[list[Row], Problems],
+    split: str | None,
+    inputs: Inputs,
+) -> None:
     """Add the clips of a list or table.
 
     Args:
+        table: its rows and problems.
         split: of all clips; None to read it from the column `split`, if there is one.
 
     Raises:
-        DatasetError: the list cannot be read or has no records, none of its files exists, or a
-            path means two different files.
+        DatasetError: none of its files exists, or a path means two different files.
     """
-    rows, problems = read_rows(file, with_num_frames=False)
+    rows, problems = table
+    if inventory.media == "audio" and not all(has_audio_suffix(row.path) for row in rows):
+        # Lists of sounds may have the number of frames of the video after the path.
+        rows, problems = read_rows(
+            file, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
+        )
     for line, text in problems.found:
         location = f"{file}:{line}" if line else str(file)
         inventory.faults.append(Fault("bad_line", "", text, location))
     if inputs.suffix:
         rows = [row._replace(path=row.path + inputs.suffix) for row in rows]
+    kinds = Counter(media_of(row.path) for row in rows)
+    note_mixture(inventory, file, kinds["audio"], kinds["video"])
     base = list_base(rows, file, inputs.data_prefix)
     for row in rows:
         row_split, location = split, f"{file}:{row.line}"
@@ -232,8 +339,10 @@ def read_list(inventory: Inventory, file: Path, split: str | None, inputs: Input
         path = os.path.join(base, row.path)
         record = Record(path, id=row.path, start_sec=row.start_sec, end_sec=row.end_sec)
         # Parts of one file have the same path, and therefore the same source.
-        source = row.source or source_of(row.path, row.label, inputs.source)
-        inventory.clips.append(ClipEntry(record, row.label, row_split, source, location))
+        source, rule = source_and_rule(row.path, row.label, inputs.source)
+        if row.source:
+            source, rule = row.source, "the column source"
+        inventory.clips.append(ClipEntry(record, row.label, row_split, source, location, rule))
 
 
 def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:

@@ -1,5 +1,6 @@
 """Report a check of a data set to people: as text for the console, and as an HTML page."""
 
+import bisect
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import NamedTuple
 
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.faults import KINDS, Fault
+from paddlevideo.curate.probe import VideoInfo
+from paddlevideo.curate.probe_audio import AudioInfo
 from paddlevideo.curate.results import BAD_FILES
 from paddlevideo.data.paths import SPLITS
 from paddlevideo.html_page import SPLIT_COLORS, escape, page
@@ -15,6 +18,9 @@ from paddlevideo.plain_text import readable
 BAR_WIDTH = 40  # characters of the longest bar
 NAME_WIDTH = 40  # characters of the longest class name
 MAX_ROWS = 12  # of a histogram
+MAX_SIZES = 5  # frame sizes that have a row each
+# Lower limits of the bins of short sides (px): common sizes of videos.
+SHORT_SIDES = (64, 120, 180, 240, 360, 480, 720, 1080, 1440, 2160)
 MAX_FAULTS_TEXT = 5  # of each kind
 MAX_FAULTS_HTML = 500
 STYLE = """
@@ -41,15 +47,38 @@ class Histogram(NamedTuple):
 
 
 def histograms(result: CheckResult) -> list[Histogram]:
-    """Count the usable clips by duration, frame rate and frame size."""
+    """Count the usable clips by duration, and by frame rate and size or by sample rate and
+    channels."""
     infos = [result.info(clip) for clip in result.clips]
-    rates = Counter(f"{info.fps:.2f}".rstrip("0").rstrip(".") for info in infos)
-    sizes = Counter(f"{info.width}x{info.height}" for info in infos)
-    return [
-        Histogram("duration (s)", duration_rows([info.seconds for info in infos if info.fps])),
-        Histogram("frames per second", most_common_rows(rates)),
-        Histogram("width x height (px)", most_common_rows(sizes)),
-    ]
+    videos = [info for info in infos if isinstance(info, VideoInfo)]
+    sounds = [info for info in infos if isinstance(info, AudioInfo)]
+    seconds = [info.seconds for info in videos if info.fps] + [info.seconds for info in sounds]
+    found = [Histogram("duration (s)", duration_rows(seconds))]
+    if videos:
+        rates = Counter(f"{info.fps:.2f}".rstrip("0").rstrip(".") for info in videos)
+        found.append(Histogram("frames per second", most_common_rows(rates)))
+        found.append(size_histogram([(info.width, info.height) for info in videos]))
+    if sounds:
+        sample_rates = Counter(f"{info.sample_rate}" for info in sounds)
+        channels = Counter(f"{info.num_channels}" for info in sounds)
+        found.append(Histogram("sample rate (Hz)", most_common_rows(sample_rates)))
+        found.append(Histogram("channels", most_common_rows(channels)))
+    return found
+
+
+def size_histogram(sizes: Sequence[tuple[int, int]]) -> Histogram:
+    """Count clips by frame size (width, height), or by short side where there are many sizes."""
+    counts = Counter(f"{width}x{height}" for width, height in sizes)
+    if len(counts) <= MAX_SIZES:
+        return Histogram("width x height (px)", most_common_rows(counts))
+    bins = Counter(bisect.bisect(SHORT_SIDES, min(size)) for size in sizes)
+    rows = []
+    for number in range(min(bins), max(bins) + 1):
+        start = SHORT_SIDES[number - 1] if number else 1
+        is_last = number == len(SHORT_SIDES)
+        name = f"{start} and more" if is_last else f"{start} - {SHORT_SIDES[number] - 1}"
+        rows.append((name, bins[number]))
+    return Histogram(f"short side (px), {len(counts)} frame sizes", rows)
 
 
 def duration_rows(seconds: Sequence[float]) -> list[tuple[str, int]]:
@@ -115,7 +144,7 @@ def headline(result: CheckResult) -> str:
     length = duration_text(sum(result.info(clip).seconds for clip in result.clips))
     return (
         f"{good} {result.num_listed} clips are good: {splits}{drawn}; "
-        f"{num_classes} classes; {length} of video"
+        f"{num_classes} classes; {length} of {result.media}"
     )
 
 
@@ -150,6 +179,7 @@ def text_report(result: CheckResult) -> str:
         lines += [f"  {readable(str(fault))}" for fault in group[:MAX_FAULTS_TEXT]]
         if len(group) > MAX_FAULTS_TEXT:
             lines.append(f"  ... and {len(group) - MAX_FAULTS_TEXT} more, see {BAD_FILES}")
+    lines += ["", *(readable(line) for line in result.split_lines)] if result.split_lines else []
     return "\n".join([*lines, "", headline(result)])
 
 
@@ -180,6 +210,7 @@ def html_report(result: CheckResult, title: str) -> str:
     """Return the report as one HTML page that needs no other files."""
     parts = [f"<h1>{escape(title)}</h1><p>{escape(headline(result))}</p>"]
     parts += [f"<p>Note: {escape(note)}</p>" for note in result.notes]
+    parts += [f"<p>{escape(line)}</p>" for line in result.split_lines]
     parts += html_faults(result)
     parts += html_classes(result)
     for name, rows in histograms(result):

@@ -3,7 +3,8 @@
 | file                       | content                                                             |
 | ---                        | ---                                                                 |
 | train.csv, val.csv, ...    | a table per split: path, class id, class name, source, times where  |
-|                            | given, number of frames, frame rate, frame size                     |
+|                            | given; number of frames, frame rate, frame size of a video;         |
+|                            | seconds, sample rate, channels of a sound                           |
 | labels.txt                 | `id name` per line                                                  |
 | bad_files.csv              | a fault per line                                                    |
 | check.json                 | the manifest: counts, and a hash of each other file                 |
@@ -16,17 +17,21 @@ import hashlib
 import json
 import os
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlevideo.config import yamltree
 from paddlevideo.curate.check import CheckResult
+from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.faults import KINDS
+from paddlevideo.curate.inventory import ClipKey, Media
+from paddlevideo.curate.probe import VideoInfo
+from paddlevideo.curate.probe_audio import AudioInfo
 from paddlevideo.data.class_names import LABELS_FILE
-from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.paths import SPLITS, list_name
+from paddlevideo.data.lists import DatasetError, read_rows
+from paddlevideo.data.paths import SPLITS, list_name, split_name
 from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.files import check_writable as check_file_writable
 from paddlevideo.plain_text import csv_path, csv_text, file_line, readable
@@ -36,6 +41,7 @@ BAD_FILES = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
 CONFIG = "configs/finetune/pptsn.yaml"
+AUDIO_CONFIG = "configs/finetune/audio.yaml"
 
 
 def check_writable(out_dir: Path, overwrite: bool = False) -> None:
@@ -112,7 +118,7 @@ def list_file(split: str) -> str:
     return f"{list_name(split)}.csv"
 
 
-def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
+def training_command(out_dir: Path, file_names: Iterable[str], media: Media = "video") -> str:
     """Return the command that trains on the files that `write` wrote."""
     validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
@@ -122,7 +128,8 @@ def training_command(out_dir: Path, file_names: Iterable[str]) -> str:
         read_back = None
     is_plain_text = read_back == str(out_dir)
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
-    return f"python main.py{validate} -c {CONFIG} -o {shlex.quote(f'DATASET.root={root}')}"
+    config = AUDIO_CONFIG if media == "audio" else CONFIG
+    return f"python main.py{validate} -c {config} -o {shlex.quote(f'DATASET.root={root}')}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -134,7 +141,7 @@ def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
     has_times = any(r.start_sec is not None or r.end_sec is not None for r in records)
     columns = ["path", "label", "class", "source"]
     columns += ["start_sec", "end_sec"] if has_times else []
-    columns += ["frames", "fps", "width", "height"]
+    columns += info_columns(result)
     rows: list[list[Any]] = []
     for clip in result.clips:
         if clip.split == split:
@@ -143,9 +150,14 @@ def split_table(result: CheckResult, split: str, out_dir: Path) -> str:
             path = listed_path(info.path, out_dir)
             row = [csv_path(path), result.class_ids[clip.label], class_name, clip.source]
             row += [record.start_sec, record.end_sec] if has_times else []
-            row += [info.num_frames, round(info.fps, 3), info.width, info.height]
+            row += info.cells()
             rows.append(row)
     return csv_text(columns, rows)
+
+
+def info_columns(result: CheckResult) -> Sequence[str]:
+    """Return the columns for the properties of a clip."""
+    return AudioInfo.columns if result.media == "audio" else VideoInfo.columns
 
 
 def listed_path(path: str, out_dir: Path) -> str:
@@ -181,11 +193,19 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
     }
     return {
         "version": VERSION,
+        "media": result.media,
         "clips": {"named": result.num_listed, **num_clips},
         "seconds": round(sum(info.seconds for info in infos), 3),
         "classes": classes,
         "faults": dict(Counter(fault.kind for fault in result.faults)),
         "notes": result.notes,
+        "draw": {"seed": result.seed}
+        | {list_name(split): share for split, share in result.shares.items()},
+        "contents": {
+            result.info(clip).content_hash: list_name(str(clip.split))
+            for clip in result.clips
+            if result.info(clip).content_hash
+        },
         "files": {name: digest(text.encode("utf-8")) for name, text in texts.items()},
     }
 
@@ -208,19 +228,53 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_manifest(out_dir: Path) -> dict[str, dict[str, str]]:
-    """Read the hashes of the files that an earlier check wrote.
+def read_earlier(out_dir: Path) -> EarlierSplits | None:
+    """Read the splits that an earlier check wrote to a folder.
 
     Returns:
-        "files" and, of an interrupted run, "coming": name -> hash. Both are empty where there is
-        no readable manifest.
+        None where there are no lists, or where they were edited since.
+    """
+    manifest = read_manifest(out_dir)
+    of_clip: dict[ClipKey, str] = {}
+    splits_of: dict[str, set[str]] = defaultdict(set)
+    for split in SPLITS:
+        path = out_dir / list_file(split)
+        if not is_own_file(path, manifest):
+            continue
+        rows, _ = read_rows(path, with_num_frames=False)
+        for row in rows:
+            full = os.path.abspath(os.path.join(out_dir, row.path))
+            of_clip[full, row.start_sec, row.end_sec] = split
+            if row.source:
+                splits_of[row.source].add(split)
+    of_content = {
+        key: split
+        for key, name in manifest["contents"].items()
+        if (split := split_name(str(name))) in set(of_clip.values())
+    }
+    of_source = {source: min(found) for source, found in splits_of.items() if len(found) == 1}
+    shares = {
+        split: float(share)
+        for name, share in manifest["draw"].items()
+        if (split := split_name(name)) and isinstance(share, (int, float))
+    }
+    seed = manifest["draw"].get("seed")
+    return EarlierSplits(of_clip, of_content, of_source, shares, seed) if of_clip else None
+
+
+def read_manifest(out_dir: Path) -> dict[str, dict[str, Any]]:
+    """Read the hashes of the files that an earlier check wrote, and its splits.
+
+    Returns:
+        "files" and, of an interrupted run, "coming": name -> hash; "contents": hash of each clip ->
+        its list; "draw": seed and shares. All are empty where there is no readable manifest.
     """
     try:
         content = json.loads((out_dir / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    hashes: dict[str, dict[str, str]] = {}
-    for key in ("files", "coming"):
+    hashes: dict[str, dict[str, Any]] = {}
+    for key in ("files", "coming", "contents", "draw"):
         value = content.get(key) if isinstance(content, dict) else None
         hashes[key] = value if isinstance(value, dict) else {}
     return hashes

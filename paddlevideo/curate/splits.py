@@ -53,31 +53,38 @@ def source_of(name: str, label: str = "", pattern: str | re.Pattern | None = Non
             regular expression to search in the path. Its first group, or without groups the
             complete match, is the source. A name that does not match is its own source.
     """
+    return source_and_rule(name, label, pattern)[0]
+
+
+def source_and_rule(
+    name: str, label: str = "", pattern: str | re.Pattern | None = None
+) -> tuple[str, str]:
+    """As `source_of`: (source, what it follows from). The second is "" for a file that is its own
+    source."""
     path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
     own_source = path.with_suffix("").as_posix()
     if pattern == "none":
-        return own_source
+        return own_source, ""
     if pattern is not None:
         match = re.search(pattern, path.as_posix())
-        if match is None:
-            return own_source
-        return match.group(1 if match.re.groups else 0) or own_source
+        source = match.group(1 if match.re.groups else 0) if match else ""
+        return (source, "--source") if source else (own_source, "")
     stem = path.stem
     match = KINETICS.fullmatch(stem)
     if match and match["source"].lower() not in GENERIC_NAMES:
         seconds = int(match["end"]) - int(match["start"])
         if 0 < seconds <= MAX_KINETICS_SECONDS:
-            return match["source"]
-    for scheme in (UCF101, HMDB51):
+            return match["source"], "the names of Kinetics"
+    for scheme, title in ((UCF101, "UCF-101"), (HMDB51, "HMDB-51")):
         if match := scheme.fullmatch(stem):
-            return match["source"]
-    for scheme in (SCENE, TIMES):
+            return match["source"], f"the names of {title}"
+    for scheme, title in ((SCENE, "numbered parts"), (TIMES, "start and end times")):
         match = scheme.fullmatch(stem)
         if match and match["source"].lower() not in GENERIC_NAMES:
             parents = [part for part in path.parts[:-1] if part != label]
             folders = [part for part in parents if split_name(part) is None]
-            return "/".join([*folders, match["source"]])
-    return own_source
+            return "/".join([*folders, match["source"]]), f"names with {title}"
+    return own_source, ""
 
 
 def split_by_source(
@@ -85,6 +92,7 @@ def split_by_source(
     shares: Mapping[str, float],
     seed: int = 0,
     rest: str = "train",
+    fixed: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Assign a split to each clip, so that all clips of a source share a split.
 
@@ -99,6 +107,7 @@ def split_by_source(
             hold clips of other classes. The last source of a class stays in `rest`.
         seed: another seed gives another assignment.
         rest: split of the other clips.
+        fixed: source -> its split, which counts towards the share and does not change.
 
     Returns:
         the split of each clip.
@@ -115,22 +124,33 @@ def split_by_source(
     for source, label in clips:
         counts[source][label] += 1
     class_sizes = Counter(label for _, label in clips)
+    fixed = {source: split for source, split in (fixed or {}).items() if source in counts}
     # class -> number of sources that are still in `rest`
-    num_free = Counter(label for classes in counts.values() for label in classes)
+    num_free = Counter(
+        label
+        for source, classes in counts.items()
+        for label in classes
+        if fixed.get(source, rest) == rest
+    )
     order = sorted(
         counts, key=lambda source: (hashlib.sha256(f"{seed}/{source}".encode()).digest(), source)
     )
     smallest_first = sorted(order, key=lambda source: counts[source].total())
-    split_of = dict.fromkeys(order, rest)
+    split_of = dict.fromkeys(order, rest) | fixed
     for split, share in shares.items():
         wanted = {label: max(1, round(share * size)) for label, size in class_sizes.items()}
         assigned: Counter = Counter()
+        for source in fixed:
+            if split_of[source] == split:
+                assigned.update(counts[source])
         # First take sources that exceed the share of none of their classes. Then take the smallest
         # sources of classes that got no clip, whatever their size.
         for may_exceed in (False, True):
             for source in smallest_first if may_exceed else order:
                 classes = counts[source]
-                if split_of[source] != rest or any(num_free[label] < 2 for label in classes):
+                if source in fixed or split_of[source] != rest:
+                    continue
+                if any(num_free[label] < 2 for label in classes):
                     continue
                 fits = all(assigned[label] + n <= wanted[label] for label, n in classes.items())
                 if fits or (may_exceed and any(not assigned[label] for label in classes)):

@@ -12,6 +12,7 @@ from paddlevideo.curate.report import (
     headline,
     histograms,
     html_report,
+    size_histogram,
     text_report,
 )
 from paddlevideo.html_page import SPLIT_COLORS
@@ -97,6 +98,24 @@ def test_groups_durations():
     assert sum(count for _, count in duration_rows([0.1, 5, 9.99, 1000])) == 4
     rows = duration_rows([float(n % 10) for n in range(99)] + [500.0])
     assert rows[0] == ("0 - 1", 10) and rows[-1] == ("11 and more", 1)
+
+
+def test_groups_many_frame_sizes_by_their_short_side():
+    few = [(640, 480)] * 3 + [(480, 640)] * 2 + [(320, 240)]
+    assert size_histogram(few) == (
+        "width x height (px)",
+        [("640x480", 3), ("480x640", 2), ("320x240", 1)],
+    )
+    many = [(300 + n, 240 + n % 90) for n in range(100)] + [(1080, 1920)] * 7 + [(50, 60)]
+    assert size_histogram(many) == (
+        "short side (px), 102 frame sizes",
+        [
+            ("1 - 63", 1), ("64 - 119", 0), ("120 - 179", 0), ("180 - 239", 0), ("240 - 359", 100),
+            ("360 - 479", 0), ("480 - 719", 0), ("720 - 1079", 0), ("1080 - 1439", 7),
+        ],
+    )  # fmt: skip
+    huge = [(4000 + n, 3000 + n) for n in range(9)]
+    assert size_histogram(huge)[1] == [("2160 and more", 9)]
 
 
 def test_summarizes_the_set_in_one_line(small_result):
