@@ -112,6 +112,7 @@ def ppTSNHead(  # the name in configs
     ls_eps: float = 0.0,
     fclr5: bool = True,
     keep_rows: Literal["by_name"] | None = None,
+    motion: bool = False,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier with weight decay 1e-4 (bias: none).
 
@@ -123,6 +124,7 @@ def ppTSNHead(  # the name in configs
         ls_eps: label smoothing of the training loss.
         fclr5: multiply the classifier's learning rate by 5 (weight) and 10 (bias).
         keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
+        motion: the classifier also sees how much the features change between segments.
     """
     return SegmentHead(
         num_classes,
@@ -133,4 +135,5 @@ def ppTSNHead(  # the name in configs
         weight_attr={"learning_rate": 5.0 if fclr5 else 1.0, "regularizer": L2Decay(1e-4)},
         bias_attr={"learning_rate": 10.0 if fclr5 else 1.0, "regularizer": L2Decay(0.0)},
         keep_rows=keep_rows,
+        motion=motion,
     )

@@ -89,6 +89,7 @@ def TSNHead(  # the name in configs
     std: float = 0.01,
     ls_eps: float = 0.0,
     keep_rows: Literal["by_name"] | None = None,
+    motion: bool = False,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier; the optimizer sets its weight decay.
 
@@ -99,5 +100,8 @@ def TSNHead(  # the name in configs
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
         keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
+        motion: the classifier also sees how much the features change between segments.
     """
-    return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows)
+    return SegmentHead(
+        num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows, motion=motion
+    )
