@@ -134,7 +134,7 @@ def prepare(cfg: Config, options: Options) -> Run:
     recipe = cfg.OPTIMIZER.make()
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
     check_fit(cfg, options, model, phases)
-    pretrained = first_weights(cfg, model, options.weights, classes)
+    pretrained = first_weights(cfg, model, options, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, model.multi_label)
 
     network, state = trainable(cfg, model, recipe, classes)
@@ -146,7 +146,7 @@ def prepare(cfg: Config, options: Options) -> Run:
     resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
     if not (pretrained or resumed):
-        logger.info(random_start_text(cfg))
+        logger.info(random_start_text(cfg, state.model))
     write_run_file(cfg, folder, classes, run_flags(options))
     progress = state.progress
     return Run(
@@ -248,13 +248,15 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def first_weights(cfg: Config, model: Recognizer, weights: str | None, classes: Classes) -> bool:
+def first_weights(cfg: Config, model: Recognizer, options: Options, classes: Classes) -> bool:
     """Load the weights that training starts from, freeze what stays fixed, and log the result.
 
     Returns:
         whether a file was loaded.
     """
-    accounts = load_pretrained(cfg, model, classes.names)
+    weights, resume = options.weights, options.resume
+    state = find_resume(Path(cfg.folder), cfg.model_name, resume) if resume else None
+    accounts = load_pretrained(cfg, model, classes.names, weights or (str(state) if state else ""))
     for account in accounts:
         logger.info(account)
     if weights:

@@ -39,6 +39,8 @@ class Backbone(nn.Layer):
         out_channels: channels of the features; {pathway: channels} with several pathways.
         alpha: frames of the fast pathway per frame of the slow pathway; 1 with one pathway.
         stages: {stage: prefixes of the names of its tensors}, for freezing and learning rates.
+        pretrained_model: name of its published ImageNet weights, see engine/weight_sources.py; ""
+            where there are none.
         unused_pretrained: prefixes of the names in a weight file that this backbone does not use.
         num_segments: frames of a clip that the network mixes; 1 where it sees each frame alone.
     """
@@ -47,11 +49,15 @@ class Backbone(nn.Layer):
     out_channels: Any
     alpha = 1
     stages: Mapping[str, tuple[str, ...]] = {}
+    pretrained_model = ""
     unused_pretrained: tuple[str, ...] = ()
     num_segments = 1
 
     def pretrained_name(self, name: str) -> str:
-        """Map a tensor's name in a weight file to its name here; by default they are the same."""
+        """Map a tensor's name in a weight file to its name here; by default they are the same.
+
+        "" for a tensor that no network needs, as the number of steps of a training.
+        """
         return name
 
 

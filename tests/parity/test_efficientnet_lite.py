@@ -46,7 +46,7 @@ def test_names_and_shapes(goldens, version):
     with paddle.LazyGuard():
         model = EfficientNetLite(version)
     theirs = {model.pretrained_name(name): shape for name, shape in manifest(goldens, version)}
-    used = {name: shape for name, shape in theirs.items() if not name.startswith("fc.")}
+    used = {k: shape for k, shape in theirs.items() if k and not k.startswith("fc.")}
     assert used == {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
@@ -74,6 +74,6 @@ def test_features_of_the_imagenet_weights(goldens):
     (file,) = [file for file in package.files or () if file.suffix == ".pth"]
     model = EfficientNetLite(0)
     arrays = read_torch(package.locate_file(file))
-    named = {model.pretrained_name(name): array for name, array in arrays.items()}
+    named = {model.pretrained_name(name): array for name, array in arrays.items() if array.ndim}
     load_into(model, named, str(file), excuse_unused=UNUSED)
     check_features(model, golden(goldens, "imagenet"), 2e-4)
