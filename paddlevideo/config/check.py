@@ -61,6 +61,9 @@ def check(tree: Tree, path: str, overrides: tuple[str, ...] = ()) -> Config:
     checker = Checker(tree)
     config = checker.section(Config, tree.data, ())
     problems = tree.problems + checker.problems
+    if not problems and config.epochs == 0 and config.FROZEN is None:
+        where = tree.where(("epochs",))
+        problems = [f"{where}: epochs is 0, expected at least 1 (0 only with a section FROZEN)"]
     if problems:
         raise ConfigError(problems)
     checker.compare_inference(config)

@@ -186,6 +186,23 @@ class Finetune:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """Before the first epoch, fit the classifier to features of the network as it is.
+
+    The features of all training clips are computed once. A logistic regression is fitted to them,
+    its strength chosen by cross-validation, and training starts from it.
+    """
+
+    folds: Annotated[int, AtLeast(2)] = 5  # parts of the clips; each is predicted by the others
+    # Clips per video: that of PIPELINE.valid, and then random ones of PIPELINE.train.
+    views: Count = 1
+    # Strengths of the L2 penalty to try, on standardized features.
+    strengths: list[float] = field(
+        default_factory=lambda: [10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001]
+    )
+
+
+@dataclass(frozen=True)
 class EarlyStopping:
     """Stop a training run that no longer improves; requires --validate."""
 
@@ -289,6 +306,7 @@ class Config:
     EMA: EmaSpec | None = None  # moving average of the weights, which is validated and saved
     LOSS: Loss = field(default_factory=Loss)
     FINETUNE: Finetune = field(default_factory=Finetune)
+    FROZEN: Frozen | None = None  # fit the classifier to frozen features first
     EARLY_STOPPING: EarlyStopping | None = None
     METRIC: MetricSpec | None = None  # None: the metric for the labels of the model
     INFERENCE: Inference = field(default_factory=Inference)
@@ -296,7 +314,7 @@ class Config:
     MULTIGRID: Multigrid | None = None
     PRECISEBN: PreciseBN | None = None
     model_name: str = "model"  # prefix of checkpoint and export files
-    epochs: Count = 1
+    epochs: CountOrZero = 1  # 0 only with FROZEN
     log_interval: Count = 10  # steps between log lines
     save_interval: Count = 1  # epochs between numbered checkpoints
     val_interval: Count = 1  # epochs between validations

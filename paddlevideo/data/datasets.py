@@ -315,6 +315,7 @@ def make_records(
                 end_sec=row.end_sec,
                 frame_pattern=frame_pattern,
                 labels=labels,
+                source=row.source,
             )
         )
     check_paths(records, problems.source, base)

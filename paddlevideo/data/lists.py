@@ -28,7 +28,7 @@ class Row(NamedTuple):
     Attributes:
         line: its line, counted from 1; 0 for a file found in a folder.
         label: class id or class name; empty where `labels` is given.
-        source: the recording that the clip was cut from; only tools/check_data.py uses it.
+        source: the recording that the clip was cut from.
         labels: class ids or names in multi-label data.
     """
 

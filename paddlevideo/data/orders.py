@@ -1,7 +1,7 @@
 """The order of an epoch: which records are in each batch of this rank."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,7 +86,7 @@ class EvalOrder:
     world_size: int = 1
 
     @property
-    def _indices(self) -> range:
+    def _indices(self) -> Sequence[int]:
         return range(self.rank, self.num_records, self.world_size)
 
     def __len__(self):
@@ -97,6 +97,17 @@ class EvalOrder:
         draws = [Draw(index) for index in self._indices]
         for start in range(0, len(draws), self.batch_size):
             yield draws[start : start + self.batch_size]
+
+
+@dataclass(frozen=True)
+class ChosenOrder(EvalOrder):
+    """Only these records, in this order, all on this rank."""
+
+    indices: tuple[int, ...] = ()
+
+    @property
+    def _indices(self) -> Sequence[int]:
+        return self.indices
 
 
 @dataclass(frozen=True)

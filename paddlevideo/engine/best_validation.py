@@ -89,7 +89,7 @@ def record_fields(record: Record) -> dict[str, Any]:
     return {
         key: value
         for key, value in vars(record).items()
-        if value not in (None, "") and key not in ("label", "labels")
+        if value not in (None, "") and key not in ("label", "labels", "source")
     }
 
 

@@ -79,7 +79,7 @@ def _schedule_lines(
     """Optimizer, learning rates at some epochs, and the table of a multigrid plan."""
     assert cfg.OPTIMIZER is not None
     epochs, scale = phases[-1].end, 1.0
-    marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, epochs - 1})
+    marks = sorted({0, epochs // 4, epochs // 2, 3 * epochs // 4, max(0, epochs - 1)})
     if schedule.needs_epoch_size:  # it counts examples, and no data is read here
         marks = [0]
     rates = ", ".join(f"{schedule(float(e)):.3g} at epoch {e + 1}" for e in marks)

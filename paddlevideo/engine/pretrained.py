@@ -8,31 +8,37 @@ from typing import Any
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.component_tree import children, descendants
+from paddlevideo.engine.weight_sources import OR_RANDOM, asks_by_name, find_imagenet, missing_text
+from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
-from paddlevideo.weights import Account, WeightsError, check_values, load_into, read_arrays
+from paddlevideo.models.convert.files import read_weights
+from paddlevideo.weights import Account, WeightsError, load_into
 
 
 def load_pretrained(
-    cfg: Config, model: Recognizer, names: Sequence[str] | None = None
+    cfg: Config, model: Recognizer, names: Sequence[str] | None = None, replaced: str = ""
 ) -> list[Account]:
     """Load the files that `pretrained` of a backbone and `weights` of a distilled model name.
 
     Args:
         names: class names of the data; those of a complete model must be the same.
+        replaced: what replaces the weights of the whole model afterwards; weights that are asked
+            for by a name, as `imagenet`, are not looked for then.
 
     Returns:
         the account of every tensor, one per file.
 
     Raises:
-        WeightsError: a file is missing, lacks a tensor, or has other classes.
+        WeightsError: a file is missing, lacks a tensor, or has other classes; or there are no
+            weights of the name.
     """
     roles = [child for child in children(cfg.MODEL) if child.kind == "distilled"]
     if not roles:
-        return _load_backbones(cfg.MODEL, model)
+        return _load_backbones(cfg.MODEL, model, replaced)
     accounts = []
     for role in roles:
         part, path = model.part(role.name), role.args.get("weights")
-        accounts += _load_backbones(role, part)
+        accounts += _load_backbones(role, part, replaced or path or "")
         if path:
             fix = "train that model first, or name another file"
             arrays, own_names = _read(role, "weights", read_model, fix)
@@ -74,24 +80,58 @@ def _read(component: Component, argument: str, read: Callable[[str], Any], fix: 
         ) from error
 
 
-def _load_backbones(recognizer: Component, model: Recognizer) -> list[Account]:
+def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> list[Account]:
     accounts = []
     kinds = ("backbone", "audio_backbone")
     for component in [part for kind in kinds for part in descendants(recognizer, kind)]:
-        path = component.args.get("pretrained")
+        path, backbone = component.args.get("pretrained"), model.backbone
+        if asks_by_name(path):
+            path = None if replaced else _named_file(component, backbone.pretrained_model)
         if not path:
             continue
         fix = (
             "fetch it (README.md says where) or train the model it comes from, or start without: "
             f"-o {component.path}.pretrained=null"
         )
-        arrays = _read(component, "pretrained", read_arrays, fix)
-        backbone = model.backbone
+        component = component.with_args(pretrained=path)
+        arrays = _read(component, "pretrained", read_weights, fix)
         own = {
             k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")
         }
         named = {backbone.pretrained_name(k): v for k, v in (own or arrays).items()}
+        named.pop("", None)
         unused = "|".join(f"^{re.escape(prefix)}" for prefix in backbone.unused_pretrained)
-        check_values(named, path)
         accounts.append(load_into(backbone, named, path, excuse_unused=unused))
     return accounts
+
+
+def _named_file(component: Component, model_name: str) -> str | None:
+    """The file of the ImageNet weights that a backbone asks for; log where it was found.
+
+    Returns:
+        None where there is none and the config allows random weights.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    place, name = f"{component.where}: {component.path}.pretrained", component.args["pretrained"]
+    if not model_name:
+        raise WeightsError(
+            f"{place} is {name}, but no ImageNet weights are known for {component.name} with these "
+            f"arguments; give a file, or start without: -o {component.path}.pretrained=null"
+        )
+    try:
+        found = find_imagenet(model_name)
+    except WeightsError as error:
+        raise WeightsError(f"{place}: {error}") from error
+    if found:
+        logger.info(f"starting from ImageNet weights of {model_name}: {found.source}, {found.path}")
+        return str(found.path)
+    missing = missing_text(model_name)
+    if name == OR_RANDOM:
+        logger.warning(f"starting {component.path} from random weights: {missing}")
+        return None
+    raise WeightsError(
+        f"{place} is {name}: {missing}, or start from random weights: "
+        f"-o {component.path}.pretrained={OR_RANDOM}"
+    )

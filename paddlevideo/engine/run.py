@@ -15,13 +15,14 @@ from paddlevideo.data.class_names import check_order, read_class_names
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
-from paddlevideo.engine import amp, best_validation
+from paddlevideo.engine import amp, best_validation, frozen
 from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_checkpoint
 from paddlevideo.engine.class_weights import class_weights, training_records
 from paddlevideo.engine.classes import Classes, load_records
 from paddlevideo.engine.earlier_run import RUN_FILES, remove_run
 from paddlevideo.engine.finetune import apply_finetune
+from paddlevideo.engine.frozen import check_frozen, fit_head
 from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.plan import Plan, make_plan
@@ -136,7 +137,11 @@ def prepare(cfg: Config, options: Options) -> Run:
     recipe = cfg.OPTIMIZER.make()
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
     check_fit(cfg, options, model, phases)
-    pretrained, earlier_clips = first_weights(cfg, model, options.weights, classes)
+    folder = Path(cfg.folder)
+    saved = find_resume(folder, cfg.model_name, options.resume) if options.resume else None
+    pretrained, earlier_clips = first_weights(cfg, model, options.weights, classes, saved)
+    if cfg.FROZEN and not (saved or cfg.resume_epoch):
+        fit_head(cfg, model, records, classes)
     factors = class_weights(cfg, records, classes.num, classes.names, model.multi_label)
 
     network, state = trainable(cfg, model, recipe, classes)
@@ -146,13 +151,12 @@ def prepare(cfg: Config, options: Options) -> Run:
     state.train_clips = clips.with_earlier(earlier_clips) if clips else None
     state.fingerprint = settings_text(cfg, len(records), plan)
 
-    folder = Path(cfg.folder)
     resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
     if options.overwrite and dist.is_main():
         remove_run(folder, cfg.model_name, keep=options.weights)
     if not (pretrained or resumed):
-        logger.info(random_start_text(cfg))
+        logger.info(random_start_text(cfg, state.model))
     write_run_file(cfg, folder, classes, run_flags(options))
     progress = state.progress
     return Run(
@@ -184,9 +188,12 @@ def check_fit(cfg: Config, options: Options, model: Recognizer, phases: list[Pha
     """
     splits = ["train"]
     splits += ["valid"] if options.validate else []
+    splits += ["valid"] if cfg.FROZEN and not options.validate else []
     splits += ["test"] if cfg.export else []  # an export contains PIPELINE.test
     preflight(cfg, model, splits, clip_shapes(phases))
     build_metric(cfg, model.num_classes, model.multi_label)
+    if cfg.FROZEN:
+        check_frozen(cfg, model)
 
 
 def trainable(
@@ -255,15 +262,19 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
 
 
 def first_weights(
-    cfg: Config, model: Recognizer, weights: str | None, classes: Classes
+    cfg: Config, model: Recognizer, weights: str | None, classes: Classes, saved: Path | None
 ) -> tuple[bool, TrainedClips | None]:
     """Load the weights that training starts from, freeze what stays fixed, and log the result.
+
+    Args:
+        weights: a weight file to start from.
+        saved: the state that will be restored afterwards.
 
     Returns:
         whether a file was loaded, and the clips that `weights` were trained on.
     """
     clips = None
-    accounts = load_pretrained(cfg, model, classes.names)
+    accounts = load_pretrained(cfg, model, classes.names, weights or str(saved or ""))
     for account in accounts:
         logger.info(account)
     if weights:
@@ -320,6 +331,8 @@ def remove_leftovers(cfg: Config, folder: Path, resumed: bool) -> None:
     """Remove temporary files of a killed run, and the best validation of an earlier run."""
     if not dist.is_main():
         return
-    files.remove_leftovers(folder, own=(f"{cfg.model_name}_", *RUN_FILES))
+    files.remove_leftovers(folder, own=(f"{cfg.model_name}_", frozen.FILE, *RUN_FILES))
     if not resumed:
         (folder / best_validation.FILE).unlink(missing_ok=True)
+    if not cfg.FROZEN:
+        (folder / frozen.FILE).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config
 from paddlevideo.data.class_names import same_names
+from paddlevideo.engine.weight_sources import IMAGENET, PUBLISHED
 from paddlevideo.models.base import Head, Recognizer
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import Arrays
@@ -127,10 +128,12 @@ def _load(
     return replace(account, reshaped=reshaped, missing=())
 
 
-def random_start_text(cfg: Config) -> str:
+def random_start_text(cfg: Config, model: Recognizer) -> str:
     """The message that a run starts from random weights, and how to start from others."""
     part = cfg.MODEL.args.get("backbone")
     backbone = ""
     if part is not None and "pretrained" in lookup(part.kind, part.name).parameters():
         backbone = ", or -o MODEL.backbone.pretrained=FILE to start from a backbone"
+        if model.backbone.pretrained_model in PUBLISHED:
+            backbone += f" (pretrained={IMAGENET} finds installed ImageNet weights)"
     return "starting from random weights; use -w FILE to start from a trained model" + backbone

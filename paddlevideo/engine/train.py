@@ -28,6 +28,24 @@ from paddlevideo.solver.phases import evaluates, phase_at, saves
 logger = log.logger
 
 
+# --- before the first epoch ---------------------------------------------------------------------
+
+
+def keep_fitted_head(run: Run) -> None:
+    """Validate and save a model whose classifier was fitted to frozen features, as epoch 0.
+
+    It is the best model until an epoch is better. A resumed run has done this already.
+    """
+    state, progress = run.state, run.state.progress
+    if run.cfg.FROZEN is None or progress.epoch or progress.step or progress.best is not None:
+        return
+    if run.data.valid:
+        validate_and_keep_best(run, 0)
+    if dist.is_main() and run.plan.num_epochs == 0:
+        state.save_pair(run.folder / f"{run.cfg.model_name}_epoch_00000")
+    save_latest(run)
+
+
 # --- one epoch ----------------------------------------------------------------------------------
 
 

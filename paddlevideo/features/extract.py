@@ -201,10 +201,13 @@ def _feature_input(model: Recognizer, cfg: Config) -> FeatureInput:
         ConfigError: it has no frame features.
     """
     if model.feature_input is None:
-        raise ConfigError([
-            f"{cfg.origin.path}: {cfg.MODEL.name} takes {', '.join(model.inputs)}; frame features "
+        reason = (
+            f"{cfg.MODEL.name} takes {', '.join(model.inputs)}; frame features "
             "need a network that takes frames (Recognizer2D) or slow and fast (Recognizer3D)"
-        ])  # fmt: skip
+        )
+        if "frames" in model.inputs:
+            reason = "its backbone mixes the frames of a clip; a frame has no features of its own"
+        raise ConfigError([f"{cfg.origin.path}: {reason}"])
     return model.feature_input
 
 

@@ -13,6 +13,7 @@ it has:
 | evaluation, predict     | `predictions(outputs)`, `view_average`, `multi_label`, `num_classes`   |
 | predict per modality    | `modalities`                                                           |
 | features of frames      | `feature_input`, `feature_size`, `frame_features(inputs)`              |
+| fit of a frozen model   | `clip_features(inputs)`, `linear_layer`                                |
 | checkpoints, export     | `evaluated`, the model that is tested and exported                     |
 """
 
@@ -38,17 +39,25 @@ class Backbone(nn.Layer):
         out_channels: channels of the features; {pathway: channels} with several pathways.
         alpha: frames of the fast pathway per frame of the slow pathway; 1 with one pathway.
         stages: {stage: prefixes of the names of its tensors}, for freezing and learning rates.
+        pretrained_model: name of its published ImageNet weights, see engine/weight_sources.py; ""
+            where there are none.
         unused_pretrained: prefixes of the names in a weight file that this backbone does not use.
+        num_segments: frames of a clip that the network mixes; 1 where it sees each frame alone.
     """
 
     inputs: Mapping[str, InputSpec] = {}
     out_channels: Any
     alpha = 1
     stages: Mapping[str, tuple[str, ...]] = {}
+    pretrained_model = ""
     unused_pretrained: tuple[str, ...] = ()
+    num_segments = 1
 
     def pretrained_name(self, name: str) -> str:
-        """Map a tensor's name in a weight file to its name here; by default they are the same."""
+        """Map a tensor's name in a weight file to its name here; by default they are the same.
+
+        "" for a tensor that no network needs, as the number of steps of a training.
+        """
         return name
 
 
@@ -60,9 +69,11 @@ class Head(nn.Layer):
         label_smoothing: of the training loss.
         class_layer: name of the linear layer that has a row of weights per class.
         keep_rows: "by_name" keeps a checkpoint's rows of classes whose names the data has too.
+        min_segments: the number of frames of a clip that it needs at least.
     """
 
     num_classes: int
+    min_segments = 1
     label_smoothing = 0.0
     class_layer = ""
     keep_rows: Literal["by_name"] | None = None
@@ -217,6 +228,22 @@ class Recognizer(nn.Layer):
             ValueError: the model takes other inputs.
         """
         raise ValueError(f"{type(self).__name__} has no features of frames")
+
+    @property
+    def linear_layer(self) -> str:
+        """Name of the linear layer that turns `clip_features` into logits; "" without one."""
+        return ""
+
+    def clip_features(self, inputs: Mapping[str, paddle.Tensor]) -> paddle.Tensor:
+        """What the linear layer takes in evaluation: float32 [N, D], logits = layer(features).
+
+        Args:
+            inputs: as `forward` takes.
+
+        Raises:
+            ValueError: the model has no such layer.
+        """
+        raise ValueError(f"{type(self).__name__} has no features of clips")
 
 
 def _shape_problem(name: str, spec: InputSpec, array: np.ndarray) -> list[str]:

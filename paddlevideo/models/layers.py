@@ -250,6 +250,9 @@ def linear_classifier(channels: int, num_classes: int, std: float = 0.01) -> nn.
 class SegmentHead(Head):
     """Segment consensus (Wang et al. 2016): mean over space and segments, dropout, classifier.
 
+    With `motion` the classifier also sees how the features change: the mean absolute difference
+    between successive segments, after the mean, so that it has 2 * C inputs.
+
     Args:
         num_classes: width of the logits.
         in_channels: channels of the feature map; None takes those of the backbone in `connect`.
@@ -259,6 +262,7 @@ class SegmentHead(Head):
         weight_attr, bias_attr: arguments of the classifier's `ParamAttr` (learning rate,
             regularizer).
         keep_rows: see `Head`.
+        motion: whether the classifier sees the changes.
 
     Raises:
         ValueError: drop_ratio or ls_eps is not in [0, 1).
@@ -276,6 +280,7 @@ class SegmentHead(Head):
         weight_attr=None,
         bias_attr=None,
         keep_rows=None,
+        motion=False,
     ):
         super().__init__()
         if not 0 <= ls_eps < 1:
@@ -286,6 +291,8 @@ class SegmentHead(Head):
         self.in_channels = None
         self.label_smoothing = ls_eps
         self.keep_rows = keep_rows
+        self.motion = motion
+        self.min_segments = 2 if motion else 1
         self._attributes = (
             {"initializer": Normal(std=std), **(weight_attr or {})},
             {"initializer": Constant(0.0), **(bias_attr or {})},
@@ -296,7 +303,8 @@ class SegmentHead(Head):
 
     def _make_classifier(self, channels: int) -> None:
         weight_attr, bias_attr = (ParamAttr(**arguments) for arguments in self._attributes)
-        self.fc = nn.Linear(channels, self.num_classes, weight_attr, bias_attr)
+        width = 2 * channels if self.motion else channels
+        self.fc = nn.Linear(width, self.num_classes, weight_attr, bias_attr)
         self.in_channels = channels
 
     def connect(self, backbone: Backbone) -> None:
@@ -316,9 +324,24 @@ class SegmentHead(Head):
 
     def forward(self, features, num_segments):
         """float [N*S, C, H, W], the S segments of a clip in sequence -> logits [N, num_classes]."""
+        return self.fc(self.dropout(self.pooled(features, num_segments)))
+
+    def pooled(self, features, num_segments):
+        """float [N*S, C, H, W] -> what the classifier takes, [N, C], or [N, 2*C] with motion.
+
+        Raises:
+            ValueError: motion needs at least two segments.
+        """
         x = features.mean([2, 3])  # [N*S, C]
-        x = x.reshape([-1, num_segments, self.in_channels]).mean(1)  # [N, C]
-        return self.fc(self.dropout(x))
+        x = x.reshape([-1, num_segments, self.in_channels])  # [N, S, C]
+        if not self.motion:
+            return x.mean(1)  # [N, C]
+        if x.shape[1] == 1:  # -1 where a program leaves it free
+            raise ValueError("head: motion needs clips of at least 2 segments; this has 1")
+        steps = x[:, 1:] - x[:, :-1]
+        # Paddle's `abs` and `maximum` cannot be written to a program without PIR.
+        changes = (F.relu(steps) + F.relu(-steps)).mean(1)
+        return paddle.concat([x.mean(1), changes], 1)  # [N, 2*C]
 
 
 def paddleclas_name(name: str, stem: Sequence[str], blocks: Sequence[str]) -> str:

@@ -70,7 +70,11 @@ def use(enabled: bool) -> Iterator[bool]:
 
 @paddle.jit.not_to_static  # a check, not part of a program
 def supports_conv(
-    x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    groups: int = 1,
 ) -> bool:
     """Whether oneDNN computes this convolution: it is on, and the tensors are float32 on a CPU.
 
@@ -85,7 +89,9 @@ def supports_conv(
         return False
     if not x.dtype == weight.dtype == paddle.float32:
         return False
-    if len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1]:
+    if len(x.shape) != len(weight.shape) or x.shape[1] != weight.shape[1] * groups:
+        return False
+    if weight.shape[0] % groups:
         return False
     if min(x.shape) == 0 or min(_output_shape(x.shape, weight.shape, stride, padding)) <= 0:
         return False
@@ -97,31 +103,36 @@ def supports_conv(
 
 
 def conv(
-    x: paddle.Tensor, weight: paddle.Tensor, stride: Sequence[int], padding: Sequence[int]
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    groups: int = 1,
 ) -> paddle.Tensor:
-    """Convolution without bias, groups or dilation, with zero padding; has first-order gradients.
+    """Convolution without bias or dilation, with zero padding; has first-order gradients.
 
     Args:
         x: float32 [N, C, ...] with one to three spatial axes.
-        weight: float32 [O, C, ...].
+        weight: float32 [O, C / groups, ...].
         stride, padding: per spatial axis.
+        groups: parts of the channels that do not see each other; C of a depthwise convolution.
 
     Raises:
         OneDNNError: sizes do not fit each other.
     """
     stride, padding = tuple(stride), tuple(padding)
     if paddle.is_grad_enabled() and not (x.stop_gradient and weight.stop_gradient):
-        return _Convolution.apply(x, weight, stride, padding)
-    return _forward(x, weight, stride, padding)
+        return _Convolution.apply(x, weight, stride, padding, groups)
+    return _forward(x, weight, stride, padding, groups)
 
 
 class _Convolution(PyLayer):
     @staticmethod
-    def forward(ctx, x, weight, stride, padding):
+    def forward(ctx, x, weight, stride, padding, groups):
         ctx.save_for_backward(x, weight)
-        ctx.sizes = (stride, padding)
+        ctx.sizes = (stride, padding, groups)
         ctx.needs_grad = (not x.stop_gradient, not weight.stop_gradient)
-        return _forward(x, weight, stride, padding)
+        return _forward(x, weight, stride, padding, groups)
 
     @staticmethod
     def backward(ctx, grad):
@@ -138,9 +149,10 @@ class _Convolution(PyLayer):
         return grad_x, grad_weight
 
 
-def _forward(x, weight, stride, padding) -> paddle.Tensor:
+def _forward(x, weight, stride, padding, groups) -> paddle.Tensor:
     shapes = (tuple(x.shape), tuple(weight.shape), stride, padding)
-    return _run("forward", shapes, {SRC: x, WEIGHTS: weight}, DST, _output_shape(*shapes))
+    output = _output_shape(*shapes)
+    return _run("forward", (*shapes, groups), {SRC: x, WEIGHTS: weight}, DST, output)
 
 
 def _run(
@@ -150,7 +162,8 @@ def _run(
     tensors = {name: t if t.is_contiguous() else t.contiguous() for name, t in inputs.items()}
     addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     with _lock:
-        prepared = _prepared(kind, *shapes, library().threads)
+        *sizes, groups = shapes
+        prepared = _prepared(kind, *sizes, library().threads, groups)
         prepared.run(addresses | {output: result.data_ptr()})
     return result
 
@@ -168,16 +181,24 @@ def _output_shape(
 
 @functools.lru_cache(_CACHE_SIZE)
 def _prepared(
-    kind: Kind, x: Shape, weight: Shape, stride: Shape, padding: Shape, threads: int
+    kind: Kind,
+    x: Shape,
+    weight: Shape,
+    stride: Shape,
+    padding: Shape,
+    threads: int,
+    groups: int = 1,
 ) -> "_Prepared":
     """A convolution of these sizes, ready to run with this number of threads."""
-    return _Prepared(kind, x, weight, stride, padding)
+    return _Prepared(kind, x, weight, stride, padding, groups)
 
 
 class _Prepared:
     """A convolution, and the conversions between Paddle's layout and the fastest for oneDNN."""
 
-    def __init__(self, kind: Kind, x: Shape, weight: Shape, stride: Shape, padding: Shape):
+    def __init__(
+        self, kind: Kind, x: Shape, weight: Shape, stride: Shape, padding: Shape, groups: int = 1
+    ):
         self._library = library()
         self._owned: list[tuple[str, c_void_p]] = []  # (function that frees it, handle)
         self._steps: list[tuple] = []  # (primitive, number of arguments, arguments)
@@ -185,6 +206,8 @@ class _Prepared:
         self._paddle_memory: dict[int, c_void_p] = {}  # by argument
         self._work_memory: list[tuple[c_void_p, int]] = []  # (memory, offset in the workspace)
         y = _output_shape(x, weight, stride, padding)
+        if groups > 1:  # oneDNN has an axis of groups: the same memory
+            weight = (groups, weight[0] // groups, *weight[1:])
         descriptor = self._describe(kind, x, weight, y, stride, padding)
         inputs, (output, output_shape) = {
             "forward": ({SRC: x, WEIGHTS: weight}, (DST, y)),

@@ -37,7 +37,8 @@ class ResNetTweaksTSN(Backbone):
     Args:
         layers: depth; 18 and 34 have basic blocks and 8 * base_channels output channels, the
             others bottlenecks and four times as many.
-        pretrained: ImageNet weights of a ResNet-vd of this depth (`.pdparams`); empty for none.
+        pretrained: ImageNet weights: a file of a ResNet-vd of this depth, or `imagenet`
+            (docs/pretrained.md); empty for none.
         lr_mult_list: factors on the learning rates of the stem and of the four stages.
         base_channels: inner channels of the first stage, 64 in the paper; other widths follow.
 
@@ -63,6 +64,7 @@ class ResNetTweaksTSN(Backbone):
             )
         widths = stage_widths(base_channels)
         self.pretrained = pretrained or None
+        self.pretrained_model = f"ResNet{layers}_vd" if base_channels == 64 else ""
         stem = {"lr_mult": lr_mult_list[0], "norm_decay": False}
         self.conv1_1 = ConvBN(3, base_channels // 2, 3, stride=2, **stem)
         self.conv1_2 = ConvBN(base_channels // 2, base_channels // 2, 3, **stem)
@@ -112,6 +114,7 @@ def ppTSNHead(  # the name in configs
     ls_eps: float = 0.0,
     fclr5: bool = True,
     keep_rows: Literal["by_name"] | None = None,
+    motion: bool = False,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier with weight decay 1e-4 (bias: none).
 
@@ -123,6 +126,7 @@ def ppTSNHead(  # the name in configs
         ls_eps: label smoothing of the training loss.
         fclr5: multiply the classifier's learning rate by 5 (weight) and 10 (bias).
         keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
+        motion: the classifier also sees how much the features change between segments.
     """
     return SegmentHead(
         num_classes,
@@ -133,4 +137,5 @@ def ppTSNHead(  # the name in configs
         weight_attr={"learning_rate": 5.0 if fclr5 else 1.0, "regularizer": L2Decay(1e-4)},
         bias_attr={"learning_rate": 10.0 if fclr5 else 1.0, "regularizer": L2Decay(0.0)},
         keep_rows=keep_rows,
+        motion=motion,
     )

@@ -1,11 +1,13 @@
 """Recognizers of frames: networks over single frames (TSN, PP-TSN) and over clips (SlowFast)."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import numpy as np
 import paddle
+from paddle import nn
 
-from paddlevideo.config.registry import register
+from paddlevideo.config.registry import Kind, register
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
 
@@ -20,10 +22,18 @@ class Recognizer2D(Recognizer):
         backbone: frames [N*S, 3, H, W] -> features [N*S, C, h, w].
         head: (features, S) -> logits [N, K].
 
-    S is the number of segments, times the number of crops in a multi-crop test.
+    S is the number of segments, times the number of crops in a multi-crop test. A backbone that
+    mixes frames (`num_segments`) takes a multiple of its own number, and has no features of single
+    frames.
     """
 
-    feature_input = "frame"
+    def __init__(
+        self,
+        backbone: Annotated[nn.Layer, Kind("backbone")],
+        head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
+    ):
+        super().__init__(backbone, head)
+        self.feature_input = "frame" if self.backbone.num_segments == 1 else None
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
@@ -35,14 +45,45 @@ class Recognizer2D(Recognizer):
         Raises:
             ValueError: `frames` is missing or has another number of axes.
         """
+        features, num_segments = self._maps(inputs)
+        return self.head(features, num_segments)
+
+    def _maps(self, inputs) -> tuple[paddle.Tensor, int]:
+        """(the backbone's maps [N*S, C, h, w], S)."""
         wanted = "Recognizer2D takes 'frames' [N, S, 3, H, W]"
         if "frames" not in inputs:
             raise ValueError(f"{wanted}; it was given {', '.join(inputs) or 'nothing'}")
         frames = inputs["frames"]
         if frames.ndim != 5:
             raise ValueError(f"{wanted}; it was given shape {list(frames.shape)}")
-        features = self.backbone(frames.flatten(0, 1))  # [N*S, 3, H, W] -> [N*S, C, h, w]
-        return self.head(features, frames.shape[1])
+        # [N*S, 3, H, W] -> [N*S, C, h, w]
+        return self.backbone(frames.flatten(0, 1)), frames.shape[1]
+
+    def problems_with(self, sample, training=False):
+        problems = super().problems_with(sample, training)
+        if problems:
+            return problems
+        given, number = np.shape(sample["frames"])[-4], self.backbone.num_segments
+        fix = "num_seg times seg_len of the sampler"
+        if given % number:
+            problems.append(
+                f"the backbone shifts the {number} frames of a clip (num_seg), the pipeline gives "
+                f"{given}; {fix} must be the same number or a multiple"
+            )
+        if given < self.head.min_segments:
+            problems.append(
+                f"the head compares successive frames (motion), the pipeline gives {given} per "
+                f"clip; {fix} must be at least {self.head.min_segments}"
+            )
+        return problems
+
+    @property
+    def linear_layer(self) -> str:
+        return f"head.{self.head.class_layer}"
+
+    def clip_features(self, inputs):
+        """{"frames": float32 [N, S, 3, H, W]} -> what the head's classifier takes, [N, D]."""
+        return self.head.pooled(*self._maps(inputs)).astype("float32")
 
     def allow_multi_label(self) -> None:
         self.multi_label = True

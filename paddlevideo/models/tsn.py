@@ -32,7 +32,8 @@ class ResNet(Backbone):
     Args:
         depth: 18 and 34 have basic blocks and 8 * base_channels output channels, the others
             bottlenecks and four times as many.
-        pretrained: ImageNet weights of a ResNet of this depth (`.pdparams`); empty for none.
+        pretrained: ImageNet weights: a file of a ResNet of this depth, or `imagenet`
+            (docs/pretrained.md); empty for none.
         base_channels: inner channels of the first stage, 64 in the paper; other widths follow.
 
     Raises:
@@ -51,6 +52,7 @@ class ResNet(Backbone):
         super().__init__()
         widths = stage_widths(base_channels)
         self.pretrained = pretrained or None
+        self.pretrained_model = f"ResNet{depth}" if base_channels == 64 else ""
         self.conv = ConvBN(3, base_channels, 7, stride=2)
         self.max_pool = nn.MaxPool2D(3, stride=2, padding=1)
 
@@ -89,6 +91,7 @@ def TSNHead(  # the name in configs
     std: float = 0.01,
     ls_eps: float = 0.0,
     keep_rows: Literal["by_name"] | None = None,
+    motion: bool = False,
 ) -> SegmentHead:
     """Mean over space and segments, dropout, classifier; the optimizer sets its weight decay.
 
@@ -99,5 +102,8 @@ def TSNHead(  # the name in configs
         std: standard deviation of the classifier's initial weights.
         ls_eps: label smoothing of the training loss.
         keep_rows: by_name starts from the rows of a checkpoint's classes with the same names.
+        motion: the classifier also sees how much the features change between segments.
     """
-    return SegmentHead(num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows)
+    return SegmentHead(
+        num_classes, in_channels, drop_ratio, std, ls_eps, keep_rows=keep_rows, motion=motion
+    )

@@ -73,6 +73,7 @@ SMALL_3D = tuple(
 SMALL_MODEL = {
     "ResNet": ("MODEL.backbone.depth=18", *SMALL_2D),
     "ResNetTweaksTSN": ("MODEL.backbone.layers=18", *SMALL_2D),
+    "EfficientNetLite": (),
     "ResNetSlowFast": ("MODEL.head.crop_size=32", *SMALL_3D),
     "MotionNet": ("MODEL.backbone.widths=[4,4]",),
     "AVSlowFast": ("MODEL.head.crop_size=32", "MODEL.backbone.width_per_group=8"),

@@ -29,6 +29,14 @@ SIZES = [
     # oneDNN 3.6.2 computes this one wrongly where it is prepared for inference.
     ((3, 1, 14, 28, 7), (16, 1, 7, 7, 7), (1, 1, 4), (0, 0, 0)),
 ]
+# (x, weight, stride, padding, groups): depthwise, and groups of several channels.
+GROUPED = [
+    ((2, 24, 14, 14), (24, 1, 3, 3), (1, 1), (1, 1), 24),
+    ((2, 20, 15, 13), (20, 1, 5, 5), (2, 2), (2, 2), 20),
+    ((3, 12, 9, 8), (18, 4, 3, 3), (2, 1), (1, 0), 3),
+    ((2, 8, 12), (16, 1, 3), (1,), (1,), 8),
+    ((1, 6, 4, 7, 7), (6, 1, 3, 3, 3), (1, 1, 1), (1, 1, 1), 6),
+]
 KINDS = {  # inputs and output by oneDNN's arguments
     "forward": ({binding.SRC: "x", binding.WEIGHTS: "weight"}, binding.DST),
     "data": ({binding.DIFF_DST: "y", binding.WEIGHTS: "weight"}, binding.DIFF_SRC),
@@ -76,6 +84,17 @@ def test_output_and_gradients_equal_those_of_paddle(x, weight, stride, padding):
         close([onednn.conv(noise(x), noise(weight, 1), stride, padding).numpy()], expected[:1])
 
 
+@pytest.mark.parametrize(("x", "weight", "stride", "padding", "groups"), GROUPED)
+def test_groups_equal_those_of_paddle(x, weight, stride, padding, groups):
+    convolve = CONVOLUTIONS[len(x)]
+    expected = results(
+        lambda a, w: convolve(a, w, None, list(stride), list(padding), groups=groups), x, weight
+    )
+    assert onednn.supports_conv(noise(x), noise(weight), stride, padding, groups)
+    found = results(lambda a, w: onednn.conv(a, w, stride, padding, groups), x, weight)
+    close(found, expected)
+
+
 def guarded(values):
     """A copy with NaN around it, its address, and a check that the NaN are unchanged."""
     # NaN also reveals values that are read outside of the array.
@@ -85,6 +104,17 @@ def guarded(values):
     inside[...] = values
     around = (memory[:start], memory[start + values.size :])
     return inside, inside.ctypes.data, lambda: all(np.isnan(part).all() for part in around)
+
+
+def random_groups(rng):
+    """Depthwise convolutions in guarded memory, too."""
+    kernel, stride = int(rng.choice([3, 5])), int(rng.choice([1, 2]))
+    space = rng.choice([3, 4, 5, 7, 8, 14, 15, 28], 2) + kernel
+    channels = int(rng.choice([1, 3, 8, 16, 24, 40, 96]))
+    x, weight = (int(rng.integers(1, 4)), channels, *space), (channels, 1, kernel, kernel)
+    padding = int(rng.choice([0, kernel // 2]))
+    sizes = tuple(int(v) for v in x), weight, (stride,) * 2, (padding,) * 2
+    return (*sizes, channels)
 
 
 def random_sizes(rng):
@@ -109,10 +139,11 @@ def random_sizes(rng):
 def check_random_sizes(count, seed):
     """Compare `count` convolutions and their gradients with Paddle's, in guarded memory."""
     rng = np.random.default_rng(seed)
-    for _ in range(count):
-        sizes = random_sizes(rng)
+    for number in range(count):
+        *sizes, groups = random_groups(rng) if number % 4 == 3 else (*random_sizes(rng), 1)
         x, weight = (noise(shape, i) for i, shape in enumerate(sizes[:2]))
-        y = CONVOLUTIONS[len(x.shape)](x, weight, None, *(list(v) for v in sizes[2:]))
+        space = (list(v) for v in sizes[2:])
+        y = CONVOLUTIONS[len(x.shape)](x, weight, None, *space, groups=groups)
         grad = noise(y.shape, 2)
         expected = dict(
             zip(("data", "weights"), paddle.grad([y], [x, weight], [grad]), strict=True), forward=y
@@ -121,7 +152,7 @@ def check_random_sizes(count, seed):
             given = {"x": x, "weight": weight, "y": grad}
             arrays = {name: guarded(given[tensor].numpy()) for name, tensor in inputs.items()}
             arrays[output] = guarded(np.full_like(expected[kind].numpy(), np.nan))
-            onednn._prepared(kind, *sizes, binding.library().threads).run(
+            onednn._prepared(kind, *sizes, binding.library().threads, groups).run(
                 {name: address for name, (_, address, _) in arrays.items()}
             )
             found, wanted = arrays[output][0], expected[kind].numpy()
@@ -217,6 +248,9 @@ def test_leaves_unsupported_sizes_to_paddle():
     assert not onednn.supports_conv(x[:, :1], weight, *sizes)
     assert not onednn.supports_conv(x[:, :, :2], weight, *sizes)  # smaller than the kernel
     assert not onednn.supports_conv(x[:0], weight, *sizes)
+    # Groups that do not divide the channels of the input, or of the output.
+    assert not onednn.supports_conv(x, noise((3, 1, 3, 3)), *sizes, groups=2)
+    assert not onednn.supports_conv(x, noise((4, 2, 3, 3)), *sizes, groups=2)
     # A stride larger than the kernel; a kernel larger than an axis minus its padding.
     assert not onednn.supports_conv(noise((1, 2, 9, 9)), weight, (1, 4), (1, 1))
     assert not onednn.supports_conv(noise((1, 2, 9, 3)), weight, (1, 1), (1, 1))
