@@ -155,6 +155,8 @@ class Dataset:
     multi_label: bool = False
     # How an epoch draws videos; class_balanced draws each class equally often.
     sampling: Literal["shuffled", "class_balanced"] = "shuffled"
+    # Clips that an epoch has at least; a shorter list is drawn several times, as a whole.
+    min_epoch_clips: Count | None = None
     train: DatasetSpec | None = None
     valid: DatasetSpec | None = None
     test: DatasetSpec | None = None

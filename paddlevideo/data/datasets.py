@@ -53,11 +53,13 @@ class RecordList:
 
     Attributes:
         balanced: an epoch draws each class equally often.
+        repeats: how many times an epoch draws each record.
     """
 
     records: list[Record]
     class_names: list[str] | None = None
     balanced: bool = field(default=False, kw_only=True)
+    repeats: int = field(default=1, kw_only=True)
 
     @property
     def max_label(self) -> int:
@@ -75,11 +77,12 @@ class RecordList:
         max_batches: int | None,
     ) -> TrainOrder:
         """The order of training; arguments as of `TrainOrder`."""
-        arguments = (len(self.records), cycle, seed, rank, world_size, max_batches)
+        count = len(self.records) * self.repeats
+        arguments = (count, cycle, seed, rank, world_size, max_batches)
         if not self.balanced:
             return TrainOrder(*arguments)
-        labels = (-1 if record.label is None else record.label for record in self.records)
-        return BalancedOrder(*arguments, labels=tuple(labels))
+        labels = [-1 if record.label is None else record.label for record in self.records]
+        return BalancedOrder(*arguments, labels=tuple(labels * self.repeats))
 
 
 # --- data sets that a config names ----------------------------------------------------------------

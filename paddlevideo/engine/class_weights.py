@@ -1,5 +1,6 @@
 """Unbalanced classes: weight their losses, or draw all classes equally often."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -9,14 +10,27 @@ from paddlevideo.config.registry import nearest
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.datasets import DatasetError, RecordList
 from paddlevideo.engine.finetune import is_factor
+from paddlevideo.log import logger
 
 
 def training_records(cfg: Config, records: RecordList) -> RecordList:
-    """The training records with the order that DATASET.sampling asks for.
+    """The training records with the order that DATASET asks for: `sampling`, `min_epoch_clips`.
 
     Raises:
-        ConfigError: classes cannot be balanced, because a record has no single class.
+        ConfigError: classes cannot be balanced, because a record has no single class; or shards
+            shall be repeated.
     """
+    smallest = cfg.DATASET.min_epoch_clips
+    if smallest is not None and len(records.records) < smallest:
+        if not isinstance(records.records, list):
+            raise ConfigError([
+                f"{cfg.origin.path}: DATASET.min_epoch_clips does not repeat shards; remove it"
+            ])  # fmt: skip
+        records = replace(records, repeats=math.ceil(smallest / len(records.records)))
+        logger.info(
+            f"an epoch draws each of {len(records.records)} training records {records.repeats} "
+            f"times (DATASET.min_epoch_clips: {smallest})"
+        )
     if cfg.DATASET.sampling == "shuffled":
         return records
     if any(record.label is None for record in records.records):

@@ -227,7 +227,8 @@ def load_data(
     train = lists["train"]
     replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
     pipeline = build_pipeline(cfg, "train")
-    dataset = ClipDataset(train.records, pipeline, cfg.seed, replaces, num_classes)
+    drawn = train.records * train.repeats if train.repeats > 1 else train.records
+    dataset = ClipDataset(drawn, pipeline, cfg.seed, replaces, num_classes)
     shapes = [shape for phase in phases for shape in batch_shapes(phase)]
     order = order_of(cfg, phases[0], train)
     loader = fitted_loader(dataset, order, cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes)
@@ -238,7 +239,7 @@ def load_data(
         valid=eval_loader(cfg, "valid", valid.records, num_classes) if valid else None,
         num_valid=len(valid.records) if valid else 0,
         failures=FailureCount(cfg.DATASET.train.args.get("max_failures", 0.01), len(train.records)),
-        missing_audio=MissingAudio(train.records),
+        missing_audio=MissingAudio(drawn),
     )
 
 
@@ -256,6 +257,8 @@ def settings_text(cfg: Config, num_records: int, plan: Plan) -> str:
         parts.append(f"multigrid plan {zlib.crc32(plan.table.encode()):08x}")
     if data.sampling != "shuffled":
         parts.append(data.sampling)
+    if data.min_epoch_clips:
+        parts.append(f"{data.min_epoch_clips} clips an epoch")
     if cfg.FINETUNE.freeze:
         parts.append(f"frozen {' '.join(cfg.FINETUNE.freeze)}")
     return ", ".join(parts)

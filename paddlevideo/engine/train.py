@@ -128,7 +128,8 @@ def stop_run(run: Run, loaded: Loaded, failed: FailedStep) -> NoReturn:
     Raises:
         NotFinite: always.
     """
-    files = [run.data.records.records[i].location for i in loaded.batch["index"].tolist()]
+    records = run.data.loader.dataset.records
+    files = [records[i].location for i in loaded.batch["index"].tolist()]
     keep_evidence(run.folder, failed, files, run.state.model_arrays(), loaded.batch)
 
 

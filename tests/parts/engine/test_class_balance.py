@@ -5,6 +5,7 @@ import paddle
 import pytest
 
 from paddlevideo.config.schema import ConfigError
+from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.loader import ClipDataset
 from paddlevideo.data.orders import BalancedOrder, TrainOrder
 from paddlevideo.engine.class_weights import class_weights, training_records
@@ -44,6 +45,30 @@ def test_draws_every_class_equally_often():
         if draw.index < 20
     }
     assert frequent == set(range(20)), "epochs draw different records of a frequent class"
+
+
+@pytest.mark.parametrize("balance", [False, True])
+def test_a_short_list_is_drawn_several_times_as_a_whole(balance):
+    records = RecordList(records_of((3, 3)), balanced=balance, repeats=3)
+    order = records.order((BatchShape(4),), 0, 0, 1, None)
+    draws = [draw for batch in order.batches(0) for draw in batch]
+    assert len(order) == 4 and len({(draw.index, draw.repeat) for draw in draws}) == 16
+    assert all(0 <= draw.index < 18 for draw in draws)
+    counts = np.bincount([draw.index % 6 for draw in draws], minlength=6)
+    assert counts.max() <= 3 and counts.min() >= 1
+
+
+def test_min_epoch_clips(demo, caplog):
+    caplog.set_level("INFO")
+    cfg = demo("DATASET.min_epoch_clips=20")
+    records = RecordList(records_of((3, 4)))
+    repeated = training_records(cfg, records)
+    assert (repeated.repeats, repeated.records) == (3, records.records)
+    assert "draws each of 7 training records 3 times (DATASET.min_epoch_clips: 20)" in caplog.text
+    assert training_records(cfg, RecordList(records_of((10, 10)))).repeats == 1
+    shards = RecordList(range(5))
+    with pytest.raises(ConfigError, match="min_epoch_clips does not repeat shards"):
+        training_records(cfg, shards)
 
 
 def test_ranks_share_the_batches_of_one_rank():
