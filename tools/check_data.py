@@ -1,4 +1,4 @@
-"""Check videos or sounds before training, and write lists of the good ones.
+"""Check videos or audio files before training, and write lists of the good ones.
 
 The lists are train.csv, val.csv and labels.txt; the faults are in bad_files.csv and
 data_report.html. See docs/own_data.md.
@@ -26,7 +26,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add("--data_prefix", help="folder that the paths in a list are relative to")
     add("--suffix", default="", help="suffix to append to each path in a list, such as .mp4")
     add("--class_names", help="file of class names, for lists with class ids")
-    media_help = "what to check where there are both (default: videos, sounds without videos)"
+    media_help = "what to check where there are both (default: videos, audio files without videos)"
     add("--media", choices=("video", "audio"), help=media_help)
     add = parser.add_argument_group("outputs").add_argument
     add("--out", type=Path, help="output folder (default: DATA, or the folder of the list)")

@@ -58,13 +58,13 @@ KINDS = {
     "no_video": FaultKind(
         "no video stream",
         True,
-        "delete it, or download the file with its video stream; --media audio checks sound",
+        "delete it, or download the file with its video stream; --media audio checks audio",
     ),
-    "not_audio": FaultKind("not a sound", True, "delete it, or download the sound again"),
+    "not_audio": FaultKind("not an audio file", True, "delete it, or download the file again"),
     "no_audio": FaultKind(
         "no audio in it", True, "delete it, or download the file with its audio stream"
     ),
-    "silent": FaultKind("silence", False, "record it again, or delete it if its class has sound"),
+    "silent": FaultKind("silence", False, "record it again, or delete it if its class has audio"),
     "clipped": FaultKind(
         "clipped audio",
         False,
@@ -86,7 +86,7 @@ KINDS = {
         "suffix of another format", False, "rename it; other programs rely on the suffix"
     ),
     "unknown_suffix": FaultKind(
-        "a video or sound without such a suffix", True, "give it a suffix of its format"
+        "a video or audio file without such a suffix", True, "give it a suffix of its format"
     ),
     "respelt": FaultKind(
         "the list spells the path differently from the file",

@@ -10,7 +10,7 @@ from paddlevideo.curate.faults import Fault
 from paddlevideo.sample import Record
 
 Media = Literal["video", "audio"]
-NOUNS = {"video": "video", "audio": "sound"}
+NOUNS = {"video": "video", "audio": "audio file"}
 # Absolute path, start_sec, end_sec.
 ClipKey = tuple[str, float | None, float | None]
 
@@ -96,8 +96,8 @@ class Inputs:
         data_prefix, suffix: of lists, as in VideoDataset.
         class_names: names of the classes in the order of their ids.
         source: as `pattern` of `source_of`.
-        media: audio checks sounds, and the audio of videos; None checks videos, or sounds where
-            there are no videos.
+        media: audio checks audio files, and the audio of videos; None checks videos, or audio
+            files where there are no videos.
 
     Raises:
         ValueError: `source` is not a regular expression.

@@ -36,6 +36,7 @@ def collect_notes(
 
 
 def notes_on_videos(videos: Sequence[tuple[ClipEntry, VideoInfo]]) -> list[str]:
+    """Name clips without audio or motion."""
     notes = []
     num_silent = sum(not info.has_audio for _, info in videos)
     if 0 < num_silent < len(videos):
@@ -62,7 +63,7 @@ def notes_on_sounds(sounds: Sequence[tuple[ClipEntry, AudioInfo]]) -> list[str]:
     high = max(lowest, key=lambda label: (lowest[label], label))
     return [
         f"the sample rate separates classes: {low} has at most {highest[low]} Hz, {high} at "
-        f"least {lowest[high]} Hz; a network learns that in place of the sound. Record all classes "
+        f"least {lowest[high]} Hz; a network learns that instead. Record all classes "
         "alike, or resample all files to the lowest rate (ffmpeg -i OLD -ar RATE NEW)"
     ]
 

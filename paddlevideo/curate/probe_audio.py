@@ -1,4 +1,4 @@
-"""Probe one sound: decode all of it, and report its level, its properties and its faults.
+"""Probe one audio file: decode all of it, and report its level, its properties and its faults.
 
 The audio is decoded as in training. A probe never raises for the content of a file, and never
 changes the file.
@@ -49,12 +49,12 @@ MAX_CLIPPED = 0.01  # share of the samples
 
 @dataclass
 class AudioInfo:
-    """The properties and faults of a sound; 0 or "" where the file was not read that far.
+    """The properties and faults of an audio file; 0 or "" where the file was not read that far.
 
     Attributes:
         path: path of the file, spelled as on disk.
         num_bytes: size of the file.
-        seconds: of the sound, which may be a part of the file.
+        seconds: of the audio file, which may be a part of the file.
         sample_rate: as stored (Hz).
         num_channels: as stored.
         format: FFmpeg's name of the container format.
@@ -91,7 +91,7 @@ MediaInfo = VideoInfo | AudioInfo
 
 
 def probe_audio(record: Record, options: ProbeOptions) -> AudioInfo:
-    """Decode a sound, or the audio of a video, and report its faults.
+    """Decode an audio file, or the audio of a video, and report its faults.
 
     Args:
         options: only `min_seconds` matters.
@@ -113,7 +113,8 @@ def probe_audio(record: Record, options: ProbeOptions) -> AudioInfo:
         kinds = (kind for words, kind in KIND_OF_MESSAGE if words in message)
         kind = next(kinds, "damaged")
         # The reader of containers expects videos.
-        message = message.replace("a video", "a sound").replace("video format", "audio format")
+        message = message.replace("a video", "an audio file")
+        message = message.replace("video format", "audio format")
         info.add_fault("not_audio" if kind == "not_video" else kind, name, message)
     except OSError as error:
         info.add_fault("missing", name, f"cannot be read: {error.strerror or error}")
@@ -125,7 +126,7 @@ def probe_audio(record: Record, options: ProbeOptions) -> AudioInfo:
 
 
 def check_header(info: AudioInfo, name: str) -> bool:
-    """Fill in the size; report a file that is truncated or no sound.
+    """Fill in the size; report a file that is truncated or no audio file.
 
     Returns:
         True where the samples can be read.

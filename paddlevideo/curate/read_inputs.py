@@ -12,7 +12,7 @@ from pathlib import Path
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import find_spelling, name_problem
 from paddlevideo.curate.formats import HEAD_BYTES, identify_format
-from paddlevideo.curate.inventory import NOUNS, ClipEntry, Inputs, Inventory, Media
+from paddlevideo.curate.inventory import ClipEntry, Inputs, Inventory, Media
 from paddlevideo.curate.labels import resolve_labels
 from paddlevideo.curate.sources import find_sources
 from paddlevideo.curate.splits import source_and_rule
@@ -28,7 +28,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 # Suffixes of audio files whose container may also hold video.
 AUDIO_CONTAINER_SUFFIXES = (".m4a", ".mka", ".oga", ".ogg", ".opus", ".wma")
-# Features (.npy) are no sounds that can be checked.
+# Features (.npy) are no audio files that can be checked.
 SOUND_SUFFIXES = tuple(suffix for suffix in AUDIO_SUFFIXES if suffix != ".npy")
 # What files of a class are clips.
 CLIP_SUFFIXES: dict[Media, tuple[str, ...]] = {
@@ -114,13 +114,13 @@ def resolve_splits(inventory: Inventory) -> None:
         inventory.clips = [clip for clip in inventory.clips if clip.split]
 
 
-# --- videos or sounds -----------------------------------------------------------------------------
+# --- videos or audio files ------------------------------------------------------------------------
 
 
 def find_media(
     paths: Iterable[Path], tables: dict[Path, tuple[list[Row], Problems]], suffix: str
 ) -> Media:
-    """Return "audio" where the class folders and the lists name sounds and not one video.
+    """Return "audio" where the class folders and the lists name audio files and not one video.
 
     Args:
         tables: the rows of the paths that are lists.
@@ -152,14 +152,14 @@ def media_of(name: str) -> Media | None:
 
 
 def note_mixture(inventory: Inventory, place: Path, num_sounds: int, num_videos: int) -> None:
-    """Say what is left out of a folder or a list with both videos and sounds."""
+    """Say what is left out of a folder or a list with both videos and audio files."""
     if inventory.media == "video" and num_sounds and num_videos:
-        sounds = f"{num_sounds} sound{'s' * (num_sounds > 1)}"
+        sounds = f"{num_sounds} audio file{'s' * (num_sounds > 1)}"
         videos = f"{num_videos} video{'s' * (num_videos > 1)}"
         inventory.notes.append(
-            f"{place} has {videos} and {sounds}; only videos are checked. To train on sound, add "
-            "--media audio, which takes the sounds and the audio of the videos; else move the "
-            "sounds to another folder"
+            f"{place} has {videos} and {sounds}; only videos are checked. To train on audio, "
+            "add --media audio, which takes the audio files and the audio of the videos; else move "
+            "the audio files to another folder"
         )
 
 
@@ -290,8 +290,8 @@ def unknown_clip(path: Path, media: Media) -> str:
         container_format = other
     if container_format in ("", "GIF") or suffix in AUDIO_CONTAINER_SUFFIXES:
         return ""
-    noun = NOUNS[media]
-    what = f"{suffix!r} is not the suffix of a {noun}" if suffix else "the name has no suffix"
+    noun = "an audio file" if media == "audio" else "a video"
+    what = f"{suffix!r} is not the suffix of {noun}" if suffix else "the name has no suffix"
     return f"the format is {container_format}, but {what}; the file is skipped"
 
 
@@ -316,7 +316,7 @@ def read_list(
     """
     rows, problems = table
     if inventory.media == "audio" and not all(has_audio_suffix(row.path) for row in rows):
-        # Lists of sounds may have the number of frames of the video after the path.
+        # Lists of audio files may have the number of frames of the video after the path.
         rows, problems = read_rows(
             file, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
         )

@@ -4,7 +4,7 @@
 | ---                        | ---                                                                 |
 | train.csv, val.csv, ...    | a table per split: path, class id, class name, source, times where  |
 |                            | given; number of frames, frame rate, frame size of a video;         |
-|                            | seconds, sample rate, channels of a sound                           |
+|                            | seconds, sample rate, channels of an audio file                     |
 | labels.txt                 | `id name` per line                                                  |
 | bad_files.csv              | a fault per line                                                    |
 | check.json                 | the manifest: counts, and a hash of each other file                 |

@@ -123,38 +123,54 @@ def split_by_source(
     counts: dict[str, Counter] = defaultdict(Counter)
     for source, label in clips:
         counts[source][label] += 1
-    class_sizes = Counter(label for _, label in clips)
     fixed = {source: split for source, split in (fixed or {}).items() if source in counts}
-    # class -> number of sources that are still in `rest`
-    num_free = Counter(
-        label
-        for source, classes in counts.items()
-        for label in classes
-        if fixed.get(source, rest) == rest
-    )
     order = sorted(
         counts, key=lambda source: (hashlib.sha256(f"{seed}/{source}".encode()).digest(), source)
     )
-    smallest_first = sorted(order, key=lambda source: counts[source].total())
     split_of = dict.fromkeys(order, rest) | fixed
     for split, share in shares.items():
-        wanted = {label: max(1, round(share * size)) for label, size in class_sizes.items()}
-        assigned: Counter = Counter()
-        for source in fixed:
-            if split_of[source] == split:
-                assigned.update(counts[source])
-        # First take sources that exceed the share of none of their classes. Then take the smallest
-        # sources of classes that got no clip, whatever their size.
-        for may_exceed in (False, True):
-            for source in smallest_first if may_exceed else order:
-                classes = counts[source]
-                if source in fixed or split_of[source] != rest:
-                    continue
-                if any(num_free[label] < 2 for label in classes):
-                    continue
-                fits = all(assigned[label] + n <= wanted[label] for label, n in classes.items())
-                if fits or (may_exceed and any(not assigned[label] for label in classes)):
-                    split_of[source] = split
-                    assigned.update(classes)
-                    num_free.subtract(dict.fromkeys(classes, 1))
+        fill_split(split, share, counts, split_of, rest, frozenset(fixed))
     return [split_of[source] for source, _ in clips]
+
+
+def fill_split(
+    split: str,
+    share: float,
+    counts: Mapping[str, Counter],
+    split_of: dict[str, str],
+    rest: str,
+    fixed: frozenset[str],
+) -> None:
+    """Move sources from `rest` to a split until each class has its share.
+
+    Args:
+        counts: source -> class -> number of clips.
+        split_of: source -> split, in the order of the draw; changed here.
+        fixed: sources that do not move.
+    """
+    sizes: Counter = Counter()
+    assigned: Counter = Counter()
+    # class -> number of sources that are still in `rest`
+    num_free: Counter = Counter()
+    for source, classes in counts.items():
+        sizes.update(classes)
+        if split_of[source] == split:
+            assigned.update(classes)
+        if split_of[source] == rest:
+            num_free.update(dict.fromkeys(classes, 1))
+    wanted = {label: max(1, round(share * size)) for label, size in sizes.items()}
+    smallest_first = sorted(split_of, key=lambda source: counts[source].total())
+    # First take sources that exceed the share of none of their classes. Then take the smallest
+    # sources of classes that got no clip, whatever their size.
+    for may_exceed in (False, True):
+        for source in smallest_first if may_exceed else list(split_of):
+            classes = counts[source]
+            if source in fixed or split_of[source] != rest:
+                continue
+            if any(num_free[label] < 2 for label in classes):
+                continue
+            fits = all(assigned[label] + n <= wanted[label] for label, n in classes.items())
+            if fits or (may_exceed and any(not assigned[label] for label in classes)):
+                split_of[source] = split
+                assigned.update(classes)
+                num_free.subtract(dict.fromkeys(classes, 1))

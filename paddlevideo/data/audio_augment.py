@@ -12,7 +12,7 @@ from paddlevideo.sample import Sample
 @register("transform")
 @dataclass(frozen=True)
 class RandomTempoPitch(Transform):
-    """Plays a sound faster or slower, and moves its mel bins up or down; before the clip is cut.
+    """Plays audio faster or slower, and moves its mel bins up or down; before the clip is cut.
 
     The time steps are interpolated linearly. A shift by n bins leaves silence in n bins.
 
@@ -61,13 +61,13 @@ class RandomTempoPitch(Transform):
 @register("transform")
 @dataclass(frozen=True)
 class RandomAudioMasks(Transform):
-    """Silences time steps and mel bins, and moves a short sound within its clip; after the cut.
+    """Silences time steps and mel bins, and moves short audio within its clip; after the cut.
 
     Each mask is one block of time steps, or of mel bins, as in SpecAugment (Park et al. 2019), but
-    a block of time steps lies within the sound and not in the silence that fills the clip.
+    a block of time steps lies within the audio file and not in the silence that fills the clip.
 
     Args:
-        time_share: longest block as a share of the time steps with sound.
+        time_share: longest block as a share of the time steps with audio.
         mel_share: widest block as a share of the mel bins.
         num_masks: blocks of each kind.
 

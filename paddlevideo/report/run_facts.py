@@ -244,7 +244,7 @@ def read_durations(path: Path) -> list[float]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             start, fps = float(row.get("start_sec") or 0), float(row.get("fps") or 0)
-            if row.get("seconds"):  # a sound, or a part of one
+            if row.get("seconds"):  # an audio file, or a part of one
                 seconds.append(float(row["seconds"]))
             elif row.get("end_sec"):
                 seconds.append(float(row["end_sec"]) - start)

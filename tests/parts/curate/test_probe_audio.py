@@ -1,4 +1,4 @@
-"""Checking sounds: properties, faults of single files, and sets of sounds."""
+"""Checking audio files: properties, faults of single files, and sets of audio files."""
 
 import csv
 import shutil
@@ -44,7 +44,7 @@ def kinds(info: AudioInfo) -> list[str]:
 
 
 def sound_folders(root, labels=("dog", "rain"), count=5, rate=16000):
-    """Write `count` sounds of 0.3 to 0.7 s into each class folder."""
+    """Write `count` audio files of 0.3 to 0.7 s into each class folder."""
     for class_number, label in enumerate(labels):
         for number in range(count):
             wave = chirps(0.3 + 0.1 * number, rate, seed=100 * class_number + number)
@@ -212,7 +212,7 @@ def test_finds_the_same_sound_in_another_container(tmp_path):
         ("silent", "rain/s.wav"),
         ("silent", "rain/t.wav"),
     ]
-    assert "dog/a too.flac: the same sound as dog/a.wav" in "\n".join(map(str, result.faults))
+    assert "dog/a too.flac: the same audio file as dog/a.wav" in "\n".join(map(str, result.faults))
 
 
 def test_writes_lists_of_sounds_that_training_reads(tmp_path):
@@ -251,9 +251,9 @@ def test_reads_lists_and_splits_of_sounds(tmp_path):
     write_audio(tmp_path / "test" / "rain" / "x.wav", chirps(0.4, seed=901))
     assert check_set(tmp_path).counts()["dog"] == {"train": 4, "valid": 1, "test": 1}
     lines = [f"train/dog/{n}.wav dog\ntrain/rain/{n}.wav rain\n" for n in range(3)]
-    (tmp_path / "sounds.txt").write_text("".join(lines))
+    (tmp_path / "audio files.txt").write_text("".join(lines))
     (tmp_path / "frames.txt").write_text("".join(lines).replace("wav ", "wav 30 "))
-    for name in ("sounds.txt", "frames.txt"):
+    for name in ("audio files.txt", "frames.txt"):
         result = check_set(tmp_path / name)
         assert result.media == "audio" and len(result.clips) == 6 and fault_list(result) == []
 
@@ -264,8 +264,8 @@ def test_says_what_a_mixed_folder_has(tmp_path):
     sound_folders(tmp_path, ("run", "swim"), 2)
     result = check_set(tmp_path)
     assert result.media == "video" and len(result.clips) == 5
-    start = f"{tmp_path} has 5 videos and 4 sounds; only videos are checked. To train on sound, add"
-    assert result.notes[0].startswith(f"{start} --media audio")
+    start = f"{tmp_path} has 5 videos and 4 audio files; only videos are checked. To train on"
+    assert result.notes[0].startswith(f"{start} audio, add --media audio")
     result = check_set(tmp_path, media="audio")
     assert [clip.name for clip in result.clips if clip.label == "run"] == [
         "run/0.wav", "run/1.wav", "run/a.mp4",
@@ -281,7 +281,7 @@ def test_says_what_a_mixed_list_has(tmp_path):
     (tmp_path / "list.csv").write_text("path,label\na.mp4,run\nb.wav,run\n")
     result = check_set(tmp_path / "list.csv")
     assert fault_list(result)[-1] == ("not_video", "b.wav")
-    assert "list.csv has 1 video and 1 sound; only videos are checked" in result.notes[0]
+    assert "list.csv has 1 video and 1 audio file; only videos are checked" in result.notes[0]
 
 
 def test_reports_misplaced_sounds(tmp_path):
@@ -296,8 +296,8 @@ def test_reports_misplaced_sounds(tmp_path):
         ("unknown_suffix", "dog/x.wav.part"),
     ]
     text = "\n".join(map(str, result.faults))
-    assert "the format is audio (WAV), but '.part' is not the suffix of a sound" in text
-    assert "cat: no sound in this class folder" in text
+    assert "the format is audio (WAV), but '.part' is not the suffix of an audio file" in text
+    assert "cat: no audio file in this class folder" in text
 
 
 def test_notes_sample_rates_that_separate_classes(tmp_path):

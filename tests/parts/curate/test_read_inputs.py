@@ -43,7 +43,7 @@ def test_ignores_audio_files_in_video_containers(tmp_path):
     good_clip(tmp_path / "run" / "a.mp4", 900).rename(tmp_path / "run" / "a.m4a")
     result = check_set(tmp_path)
     assert fault_list(result) == [] and result.notes[1:] == ["1 other file skipped: 1 .m4a"]
-    assert "has 4 videos and 1 sound; only videos are checked" in result.notes[0]
+    assert "has 4 videos and 1 audio file; only videos are checked" in result.notes[0]
 
 
 def test_reports_folders_that_cannot_be_read(tmp_path, monkeypatch):
