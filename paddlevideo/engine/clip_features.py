@@ -175,7 +175,7 @@ def network_key(cfg: Config, model: Recognizer, view: int) -> str:
     for name, array in sorted(state_arrays(model).items()):
         if not name.startswith(f"{model.linear_layer}."):
             digest.update(f"{name} {array.shape} {array.dtype} ".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
     split = split_of(view)
     settings = [data["MODEL"], data["PIPELINE"][split], cfg.onednn, amp.on_gpu()]
     if view:

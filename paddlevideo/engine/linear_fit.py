@@ -107,7 +107,7 @@ class Fitter:
         parameters = flat.reshape(self._start.shape)
         weight, count = parameters[:-1], len(self._inputs)
         logits = self._inputs @ weight + parameters[-1]
-        log_sum = logsumexp(logits, axis=1)
+        log_sum = np.asarray(logsumexp(logits, axis=1))
         rows = np.arange(count)
         loss = (log_sum - logits[rows, self.labels]).mean() + strength / 2 * (weight**2).sum()
         errors = np.exp(logits - log_sum[:, None])

