@@ -7,7 +7,6 @@ left is recognized and removed (`remove_leftovers`).
 import contextlib
 import errno
 import functools
-import getpass
 import itertools
 import json
 import logging
@@ -17,7 +16,6 @@ import platform
 import re
 import shutil
 import stat
-import tempfile
 import time
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -98,21 +96,21 @@ def check_writable(path: str | Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def cache_folder() -> Path:
-    """The folder for files that may be made again: $PADDLEVIDEO_CACHE, else one of the user.
+def cache_folder() -> Path | None:
+    """The folder of the cache: PADDLEVIDEO_CACHE, else `paddlevideo` in the user's cache folder.
 
-    That is `paddlevideo` in $XDG_CACHE_HOME or ~/.cache, or, where that cannot be written, a
-    private folder for temporary files. Nothing is created.
+    It need not exist. None if there is no home folder.
     """
-    named = os.environ.get("PADDLEVIDEO_CACHE")
-    if named:
-        return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(home) / "paddlevideo"
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if os.access(existing, os.W_OK):
-        return folder
-    return Path(tempfile.gettempdir()) / f"paddlevideo-{getpass.getuser()}"
+    given = os.environ.get("PADDLEVIDEO_CACHE")
+    if given:
+        return Path(given).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    if shared and Path(shared).is_absolute():
+        return Path(shared) / "paddlevideo"
+    try:
+        return Path.home() / ".cache" / "paddlevideo"
+    except RuntimeError:  # no HOME, and no entry for this user
+        return None
 
 
 def temporary_name(path: Path) -> Path:

@@ -11,8 +11,10 @@ earlier runs are removed, longest unused first, before the cache outgrows its li
 """
 
 import contextlib
+import getpass
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +64,8 @@ class FrameCache:
     Args:
         decode: a decoder of video files.
         transform: the first transform of a pipeline; it works frame by frame and draws nothing.
-        folder: where the copies are kept; None is the folder `frames` of `files.cache_folder()`.
+        folder: where the copies are kept; None is `frames` in `files.cache_folder()`, or in the
+            folder for temporary files where that cannot be written.
         gigabytes: largest size of the folder (10**9 bytes). Videos that find no room are decoded
             each time.
 
@@ -78,7 +81,7 @@ class FrameCache:
                 "each frame to a fixed size, such as '- Scale: {short_size: 72}'"
             )
         self.decode, self.transform = decode, transform
-        self.folder = Path(folder) if folder else cache_folder() / "frames"
+        self.folder = Path(folder) if folder else _default_folder()
         self.max_bytes = int(gigabytes * 1e9)
         self._start = time.time()  # files used since then belong to this run
         self._writes = True
@@ -135,6 +138,15 @@ class FrameCache:
             path.unlink(missing_ok=True)
             total -= size
         return total <= self.max_bytes
+
+
+def _default_folder() -> Path:
+    folder = cache_folder()
+    if folder is not None:
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if os.access(existing, os.W_OK):
+            return folder / "frames"
+    return Path(tempfile.gettempdir()) / f"paddlevideo-{getpass.getuser()}" / "frames"
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:

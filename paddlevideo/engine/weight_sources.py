@@ -7,16 +7,15 @@ that publishes these files together with their checksums.
 
 import hashlib
 import importlib.metadata
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from paddlevideo.files import cache_folder
 from paddlevideo.models.convert.torch_file import SUFFIXES as TORCH
 from paddlevideo.weights import WeightsError
 
 IMAGENET, OR_RANDOM = "imagenet", "imagenet_or_random"
-CACHE_VARIABLE = "PADDLEVIDEO_CACHE"
 SUFFIXES = (".pdparams", ".safetensors", ".npz", *TORCH)
 # Files of PyTorch are named by the first eight digits of their SHA-256.
 NAMED_BY_DIGEST = re.compile(r"-([0-9a-f]{8})\.\w+")
@@ -59,23 +58,6 @@ class Found:
 def asks_by_name(pretrained: str | None) -> bool:
     """Whether `pretrained` is a name, not a file; a file of that name has priority."""
     return pretrained in (IMAGENET, OR_RANDOM) and not Path(pretrained).is_file()
-
-
-def cache_folder() -> Path | None:
-    """The folder of the cache: PADDLEVIDEO_CACHE, else `paddlevideo` in the user's cache folder.
-
-    It need not exist. None if there is no home folder.
-    """
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    if shared and Path(shared).is_absolute():
-        return Path(shared) / "paddlevideo"
-    try:
-        return Path.home() / ".cache" / "paddlevideo"
-    except RuntimeError:  # no HOME, and no entry for this user
-        return None
 
 
 def find_imagenet(model: str) -> Found | None:

@@ -1,6 +1,7 @@
 """Cached frames equal decoded ones, each video is decoded once, and the folder has a limit."""
 
 import os
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -149,6 +150,15 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, caplog):
             assert clip.num_frames == 30
     assert len(decode.opened) == 3
     assert caplog.text.count("videos are decoded in each epoch") == 1
+
+
+def test_default_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PADDLEVIDEO_CACHE", str(tmp_path / "own"))
+    assert FrameCache(VideoDecoder(), SCALE, None, 1).folder == tmp_path / "own" / "frames"
+    monkeypatch.setattr("paddlevideo.data.frame_cache.cache_folder", lambda: None)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    folder = FrameCache(VideoDecoder(), SCALE, None, 1).folder
+    assert folder.parent.parent == tmp_path / "temporary" and folder.name == "frames"
 
 
 def test_a_video_that_fails_stores_nothing(tmp_path):

@@ -14,7 +14,8 @@ from paddlevideo.engine.build import build_model
 from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.run import Options, prepare
 from paddlevideo.engine.start_weights import random_start_text
-from paddlevideo.engine.weight_sources import asks_by_name, cache_folder, find_imagenet
+from paddlevideo.engine.weight_sources import asks_by_name, find_imagenet
+from paddlevideo.files import cache_folder
 from paddlevideo.models.efficientnet_lite import EfficientNetLite
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
 
