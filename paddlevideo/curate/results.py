@@ -40,7 +40,7 @@ MANIFEST = "check.json"
 BAD_FILES = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
-CONFIG = "configs/finetune/pptsn.yaml"
+CONFIG = "configs/finetune/motion.yaml"
 AUDIO_CONFIG = "configs/finetune/audio.yaml"
 
 
