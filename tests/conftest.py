@@ -1,6 +1,7 @@
 """Common fixtures: synthetic clips and a small config."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -25,6 +26,8 @@ def use_share_of_cores() -> None:
 
 
 use_share_of_cores()
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a run under nohup ignores it
 dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both

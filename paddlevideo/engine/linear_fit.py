@@ -67,9 +67,9 @@ class Fitter:
     def __init__(self, features: np.ndarray, labels: np.ndarray, num_classes: int):
         features = features.astype(np.float64)
         self.labels, self.num_classes = labels, num_classes
-        self._mean, std = features.mean(0), features.std(0)
+        self._center, std = features.mean(0), features.std(0)
         self._scale = 1.0 / np.where(std > SMALLEST_STD, std, 1.0)
-        standard = (features - self._mean) * self._scale
+        standard = (features - self._center) * self._scale
         self._basis = None
         if len(features) < features.shape[1]:
             _, _, self._basis = np.linalg.svd(standard, full_matrices=False)  # [N, D]
@@ -101,7 +101,7 @@ class Fitter:
         inner, bias = self._start[:-1], self._start[-1]
         weight = inner if self._basis is None else self._basis.T @ inner
         weight = weight * self._scale[:, None]
-        return Linear(weight, bias - self._mean @ weight)
+        return Linear(weight, bias - self._center @ weight)
 
     def _objective(self, flat: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
         parameters = flat.reshape(self._start.shape)

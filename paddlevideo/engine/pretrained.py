@@ -84,11 +84,12 @@ def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> 
     accounts = []
     kinds = ("backbone", "audio_backbone")
     for component in [part for kind in kinds for part in descendants(recognizer, kind)]:
-        path, backbone = component.args.get("pretrained"), model.backbone
+        path = component.args.get("pretrained")
         if asks_by_name(path):
-            path = None if replaced else _named_file(component, backbone.pretrained_model)
+            path = None if replaced else _named_file(component, model.backbone.pretrained_model)
         if not path:
             continue
+        backbone = model.backbone
         fix = (
             "fetch it (README.md says where) or train the model it comes from, or start without: "
             f"-o {component.path}.pretrained=null"

@@ -78,6 +78,7 @@ def test_data_compares_variants_with_equal_results(benchmark):
     assert [names(g) for g in groups] == [variants] * 2
 
 
+@pytest.mark.slow
 def test_train_compares_setups_with_equal_losses(benchmark, monkeypatch):
     setups = [
         train.Setup("eager", 1, onednn=False),

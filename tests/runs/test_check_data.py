@@ -45,7 +45,9 @@ def test_writes_lists_that_train(root, videos):
     headline = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 3 s of video"
     assert headline in done.stdout
     assert {path.name for path in videos.iterdir()} == OUTPUTS | {"run", "跑步"}
-    command = f"python main.py --validate -c configs/finetune/motion.yaml -o 'DATASET.root={videos}'"
+    command = (
+        f"python main.py --validate -c configs/finetune/motion.yaml -o 'DATASET.root={videos}'"
+    )
     assert done.stdout.endswith(f"train on it: {command}\n") and (root / CONFIG).exists()
     cfg = load_config(root / CONFIG, [f"DATASET.root={videos}"])
     lists, classes = load_records(cfg, ("train", "valid"))

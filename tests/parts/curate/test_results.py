@@ -204,7 +204,9 @@ def test_writes_nothing_without_training_clips(tmp_path):
 )
 def test_quotes_the_folder_in_the_training_command(root):
     *_, flag, value = shlex.split(training_command(Path(root), ["val.csv"]))
-    assert flag == "-o" and load_config("configs/finetune/motion.yaml", [value]).DATASET.root == root
+    assert (
+        flag == "-o" and load_config("configs/finetune/motion.yaml", [value]).DATASET.root == root
+    )
 
 
 def test_finds_the_splits_of_a_folder(tmp_path):
