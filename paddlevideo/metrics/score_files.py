@@ -17,6 +17,7 @@ A result with `error` in place of `scores` is a video that failed.
 import csv
 import json
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,8 +70,9 @@ def write_scores(
     with atomic_write(path) as temporary:
         if Path(path).suffix == ".npz":
             with temporary.open("wb") as file:
-                arrays = _score_arrays(results, num_scores, multi_label)
-                np.savez(file, **arrays, **({"made_by": np.array(made_by)} if made_by else {}))
+                np.savez(file, **_score_arrays(results, num_scores, multi_label))
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.comment = made_by.encode()
         else:
             content = {"numbers": numbers, "class_names": class_names, "results": results}
             text = json_text({"made_by": made_by} | content if made_by else content, indent=1)
@@ -81,12 +83,13 @@ def recorded_test(path: str | Path) -> str:
     """`made_by` of a score file: the test that wrote it; "" where the file does not say it."""
     path = Path(path)
     try:
-        if path.suffix == ".npz":
-            return str(read_npz(path).get("made_by", ""))
         check_regular(path)
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return archive.comment.decode("utf-8", "replace")
         with path.open("rb") as file:
             start = file.read(200).decode("utf-8", "replace")
-    except (OSError, ValueError):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return ""
     match = re.match(r'\{\s*"made_by": "([^"\\]*)"', start)
     return match[1] if match else ""
@@ -175,7 +178,6 @@ def read_scores(path: str | Path) -> Scores:
     """
     path = Path(path)
     try:
-        check_regular(path)
         if path.suffix == ".json":
             scores = _from_json(path, _load_json(path))
         elif path.suffix == ".npz":

@@ -113,7 +113,7 @@ def test_both_score_files_hold_the_same(nextvlad, nextvlad_weights, tmp_path, ca
     run_test(nextvlad(), nextvlad_weights, out=str(tmp_path / "s.json"))
     rows = json.loads((tmp_path / "s.json").read_text())["results"]
     arrays = np.load(tmp_path / "s.npz", allow_pickle=False)
-    assert set(arrays.files) == {"made_by", "id", "scores", "classes"}
+    assert set(arrays.files) == {"id", "scores", "classes"}
     assert arrays["classes"].dtype == np.int64
     assert arrays["id"].tolist() == [row["id"] for row in rows]
     assert arrays["classes"].tolist() == [row["classes"] for row in rows]
