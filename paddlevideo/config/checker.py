@@ -184,7 +184,8 @@ class Checker:
             for key, parameter in parameters.items()
             if (source := followed_key(parameter.annotation)) and args.get(key) is None
         }
-        values |= {key: self._top_value(source) for key, source in followers.items()}
+        # A run of 0 epochs, which only fits a classifier, has a schedule all the same.
+        values |= {key: self._top_value(source) or 1 for key, source in followers.items()}
         for key, value in args.items():
             here = (*keys, key)
             if value is None and key in (*kind.supplied, *followers):

@@ -17,6 +17,8 @@ def schedule_notes(cfg: Config, phases: list[Phase], schedule: Any, validate: bo
         validate: whether the run validates.
     """
     epochs = phases[-1].end
+    if epochs == 0:  # the run ends after FROZEN
+        return []
     notes = _rate_notes(cfg, epochs, schedule) if isinstance(schedule, LearningRateRule) else []
     long_cycle = any(phase.evaluate for phase in phases)
     if cfg.save_interval > epochs and not long_cycle:
