@@ -178,6 +178,7 @@ def read_scores(path: str | Path) -> Scores:
     """
     path = Path(path)
     try:
+        check_regular(path)
         if path.suffix == ".json":
             scores = _from_json(path, _load_json(path))
         elif path.suffix == ".npz":
