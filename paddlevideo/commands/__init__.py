@@ -78,7 +78,7 @@ def drop_lost_output() -> None:
             os.close(nowhere)
 
 
-def load(target: str) -> Callable[..., Any]:
-    """The function that "package.module:function" names, imported now."""
+def load(target: str) -> Any:
+    """The function, class or constant that "package.module:name" names, imported now."""
     module, _, function = target.partition(":")
     return getattr(import_module(module), function)

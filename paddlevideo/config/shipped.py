@@ -24,6 +24,11 @@ def shipped_file(name: str) -> Path:
     return (installed if installed.is_dir() else package.parent) / name
 
 
+def typed(script: str, verb: str) -> str:
+    """How messages write a command: "python <script>" in a checkout, else "paddlevideo <verb>"."""
+    return f"python {script}" if shipped_file(script).is_file() else f"paddlevideo {verb}"
+
+
 def find_file(path: str | Path) -> Path:
     """`path` itself where it exists or is not shipped, else the shipped file of that name.
 

@@ -127,6 +127,12 @@ def test_copy_replaces_no_file(elsewhere, capsys):
     assert sorted(path.name for path in elsewhere.iterdir()) == ["link.yaml", "mine.yaml"]
 
 
+def test_messages_write_the_command_of_the_checkout(root, tmp_path):
+    assert shipped.typed("tools/check_data.py", "check-data") == "python tools/check_data.py"
+    for script in ("main.py", "tools/export_model.py", "tools/data/prepare_kinetics.py"):
+        assert (root / script).is_file() and shipped.typed(script, "x") == f"python {script}"
+
+
 def test_lists_all_configs(capsys):
     assert cli.main(["configs"]) == cli.main(["configs", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -138,6 +144,7 @@ def test_an_installed_package_has_its_own_files(tmp_path, monkeypatch):
     """The layout of the wheel: configs and labels below `paddlevideo/shipped`."""
     (tmp_path / "shipped/configs/demo").mkdir(parents=True)
     monkeypatch.setattr(shipped.resources, "files", lambda package: tmp_path)
+    assert shipped.typed("tools/check_data.py", "check-data") == "paddlevideo check-data"
     assert shipped.shipped_file("configs") == tmp_path / "shipped/configs"
     assert shipped.shipped_file("data/k400/labels.txt").parts[-4:-2] == ("shipped", "data")
 
