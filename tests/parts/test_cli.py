@@ -163,3 +163,39 @@ def test_demo_runs_in_an_empty_folder(root, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert Path(tmp_path, "output/demo_pptsn/predictions.json").is_file()
     assert Path(tmp_path, "inference/demo_pptsn/model.yaml").is_file()
+
+
+@pytest.fixture(scope="module")
+def built(root, tmp_path_factory):
+    """What setup.py puts into the wheel, in a folder outside of the checkout."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("built")
+    build = [sys.executable, "-B", "setup.py", "--quiet", "build_py", "--build-lib", str(folder)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    return folder
+
+
+def test_the_built_package_works_without_the_checkout(built, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(built)}
+    run = {"capture_output": True, "text": True, "check": False, "env": environment}
+
+    def call(*words):
+        command = [sys.executable, "-B", "-m", "paddlevideo", *words]
+        return subprocess.run(command, cwd=tmp_path, **run)
+
+    listed = call("configs")
+    assert listed.returncode == 0 and "\npptsn " in listed.stdout, listed.stderr
+    assert call("configs", "copy", "pptsn_224", "mine.yaml").returncode == 0
+    code = (
+        "import paddlevideo\n"
+        "from paddlevideo.engine.build import load_config\n"
+        "from paddlevideo.data.class_names import read_class_names\n"
+        "print(paddlevideo.__file__, load_config('mine.yaml').origin.sources[0])\n"
+        "print(len(read_class_names('data/k400/labels.txt')))\n"
+    )
+    read = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, **run)
+    shipped = built / "paddlevideo/shipped/configs/finetune/pptsn.yaml"
+    expected = f"{built / 'paddlevideo/__init__.py'} {shipped}\n400\n"
+    assert read.stdout == expected, read.stderr
+    missing = call("train", "-c", "pptsn", "--data", "nowhere")
+    assert missing.returncode == 1 and "nowhere: no such folder" in missing.stderr

@@ -8,9 +8,9 @@ import pytest
 
 from paddlevideo import cli
 from paddlevideo.config import shipped
-from paddlevideo.config.check import read_config
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.class_names import DatasetError, read_class_names
+from paddlevideo.engine.build import load_config as read_config
 
 
 @pytest.fixture
