@@ -99,7 +99,8 @@ def find_config(name: str | Path) -> Path:
 
 def find_base(name: str) -> Path | None:
     """The shipped config that a `_base_` means which is no file, as "configs/demo/pptsn.yaml"."""
-    return configs().get(name.removeprefix("configs/").removesuffix(".yaml"))
+    is_path = name.startswith("configs/") and name.endswith(".yaml")
+    return configs().get(name[len("configs/") : -len(".yaml")]) if is_path else None
 
 
 def _nearest(wanted: str) -> str:

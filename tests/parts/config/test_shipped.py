@@ -107,6 +107,13 @@ def test_a_copy_reads_as_its_original(elsewhere, full):
     assert read_config(copy).origin.data == read_config(original).origin.data
 
 
+@pytest.mark.parametrize("base", ["pptsn.yaml", "demo/pptsn.yaml", "pptsn", "configs/no.yaml"])
+def test_another_missing_base_is_a_mistake(elsewhere, base):
+    (elsewhere / "mine.yaml").write_text(f"_base_: {base}\n")
+    with pytest.raises(ConfigError, match=f"{base}: cannot be read: .* names it as _base_"):
+        read_config("mine.yaml")
+
+
 def test_copy_replaces_no_file(elsewhere, capsys):
     assert cli.main(["configs", "copy", "pptsn_224", "mine.yaml"]) == 0
     assert "a copy of finetune/pptsn_224; train with: paddlevideo train -c mine.yaml" in (
