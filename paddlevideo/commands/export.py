@@ -1,6 +1,7 @@
 """The command of tools/export_model.py: export a trained model."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from paddlevideo import log
@@ -9,11 +10,12 @@ from paddlevideo.commands import load, run
 FORMATS = ("pdmodel", "pir", "onnx", "all")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The flags of tools/export_model.py."""
     parser = argparse.ArgumentParser(
+        prog,
         description="Export a trained model: programs that run without its Python code, "
-        "model.yaml, golden.npz. See docs/deploy.md."
+        "model.yaml, golden.npz. See docs/deploy.md.",
     )
     add = parser.add_argument
     config = "config file (YAML) of the model; default: the run.yaml next to the weights"
@@ -49,6 +51,6 @@ def work(args: argparse.Namespace) -> None:
         export(cfg, weights, folder, args.format, args.save_name, args.overwrite)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(), work)
+    return run(make_parser(prog), work, argv)

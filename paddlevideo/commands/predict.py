@@ -1,6 +1,7 @@
 """The command of tools/predict.py: classify videos, audio files or shards of features."""
 
 import argparse
+from collections.abc import Sequence
 
 from paddlevideo.commands import load, run
 
@@ -19,11 +20,12 @@ def boolean(text: str) -> bool:
     return text.lower() in ("true", "t", "1")
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The flags of tools/predict.py, those of PaddleVideo's predict.py among them."""
     parser = argparse.ArgumentParser(
+        prog,
         description="Classify videos, audio files or shards of features with an exported model, "
-        "or with a config and weights. See docs/deploy.md."
+        "or with a config and weights. See docs/deploy.md.",
     )
     _add_inputs(parser)
     _add_outputs(parser)
@@ -91,6 +93,6 @@ def work(args: argparse.Namespace) -> int:
     return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(), work)
+    return run(make_parser(prog), work, argv)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import paddlevideo
@@ -19,9 +20,9 @@ class Parser(argparse.ArgumentParser):
         return flags, others
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The flags of main.py, those of PaddleVideo's main.py among them."""
-    parser = Parser(description="Train or test a video recognition model.")
+    parser = Parser(prog, description="Train or test a video recognition model.")
     _add_run(parser)
     _add_config_keys(parser)
     _add_test(parser)
@@ -152,6 +153,6 @@ def work(args: argparse.Namespace) -> None:
         )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(), work)
+    return run(make_parser(prog), work, argv)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from paddlevideo.config.checker import Checker
 from paddlevideo.config.schema import Config, ConfigError, Origin
+from paddlevideo.config.shipped import find_config
 from paddlevideo.config.yamltree import Keys, Tree, drop, dump, followers, override, read
 
 __all__ = ["check", "config_from_data", "dump", "read_config"]
@@ -20,13 +21,14 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check a config file.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of a shipped one (see `find_config`).
         overrides: texts `A.b.0.c=value`, whose values are YAML.
 
     Raises:
         ConfigError: with all mistakes of the files and the overrides, one line each.
     """
-    tree = read(Path(path), ())
+    path = find_config(path)
+    tree = read(path, ())
     following = followers(tree)
     for text in overrides:
         override(tree, text)

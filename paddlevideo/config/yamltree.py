@@ -14,6 +14,7 @@ import yaml
 
 from paddlevideo.config import yaml_text
 from paddlevideo.config.schema import ConfigError
+from paddlevideo.config.shipped import find_base
 
 Keys = tuple[str | int, ...]
 
@@ -184,7 +185,9 @@ def read(path: Path, parents: tuple[Path, ...], named_by: str = "") -> Tree:
     location = tree.where(("_base_",))
     merged = Tree({})
     for base in _pop_bases(tree, location):
-        _merge(merged, read(path.parent / base, (*parents, path.resolve()), location))
+        file = path.parent / base
+        file = file if file.exists() else find_base(base) or file
+        _merge(merged, read(file, (*parents, path.resolve()), location))
         if len(merged.sources) > MAX_FILES:
             raise ConfigError([f"{location}: _base_ leads to more than {MAX_FILES} files"])
     _merge(merged, tree)

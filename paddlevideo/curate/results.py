@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.config import yamltree
+from paddlevideo.config.shipped import typed
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.faults import KINDS
@@ -129,7 +130,8 @@ def training_command(out_dir: Path, file_names: Iterable[str], media: Media = "v
     is_plain_text = read_back == str(out_dir)
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
     config = AUDIO_CONFIG if media == "audio" else CONFIG
-    return f"python main.py{validate} -c {config} -o {shlex.quote(f'DATASET.root={root}')}"
+    train, data = typed("main.py", "train"), shlex.quote(f"DATASET.root={root}")
+    return f"{train}{validate} -c {config} -o {data}"
 
 
 # --- tables ---------------------------------------------------------------------------------------

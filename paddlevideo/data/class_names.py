@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paddlevideo.config.shipped import find_file
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 
 LABELS_FILE = "labels.txt"
@@ -30,7 +31,7 @@ def read_class_names(path: str | Path) -> list[str]:
         DatasetError: no such file, no names, duplicate names, or ids that are not 0 .. K - 1.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = find_file(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file of class names") from None
     except UnicodeDecodeError as error:

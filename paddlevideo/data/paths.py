@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.log import logger
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
@@ -65,9 +66,8 @@ def split_under(root: str | Path, split: str) -> dict[str, str]:
         raise DatasetError(f"{root}: no such folder")
     if split == "test":
         raise DatasetError(_no_test_split(root))
-    raise DatasetError(
-        f"{root}: no {names[0]}.csv in it; make one with: python tools/check_data.py {root}"
-    )
+    check = typed("tools/check_data.py", "check-data")
+    raise DatasetError(f"{root}: no {names[0]}.csv in it; make one with: {check} {root}")
 
 
 def _no_test_split(root: str | Path) -> str:
@@ -80,8 +80,8 @@ def _no_test_split(root: str | Path) -> str:
     return (
         f"{root}: no test.csv in it. A model that was trained on this folder may know clips that "
         f"are drawn from it now, so use other videos: put them into {root}/test/<class>/{other}. "
-        f"For the next training, draw a test set first: python tools/check_data.py {root} "
-        "--test_share 0.1"
+        "For the next training, draw a test set first: "
+        f"{typed('tools/check_data.py', 'check-data')} {root} --test_share 0.1"
     )
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
@@ -102,7 +103,7 @@ def _named_columns(line: str, delimiter: str, num_lines: int) -> Header | None:
     if {"youtube_id", "time_start", "time_end"} <= set(cells):
         raise HeaderError(
             "this is an annotation file of Kinetics, which names no files; "
-            "make lists of it with python tools/data/prepare_kinetics.py"
+            f"make lists of it with {typed('tools/data/prepare_kinetics.py', 'data kinetics')}"
         )
     meanings = _meanings(cells)
     if "path" not in meanings or not ({"label", "labels"} & set(meanings) or "path" in cells):

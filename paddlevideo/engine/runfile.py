@@ -11,6 +11,7 @@ from pathlib import Path
 from paddlevideo import dist
 from paddlevideo.config import yamltree
 from paddlevideo.config.schema import Config
+from paddlevideo.config.shipped import typed
 from paddlevideo.engine.classes import Classes
 from paddlevideo.files import atomic_write
 from paddlevideo.plain_text import file_line, readable
@@ -38,9 +39,10 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
     if not dist.is_main():
         return
     other = shlex.quote(f"output_dir={folder}_again")
-    again = f"{flags}-c {shlex.quote(str(folder / 'run.yaml'))} -o {other}"
+    train, own = typed("main.py", "train"), shlex.quote(str(folder / "run.yaml"))
+    again = f"{train} --validate {flags}-c {own} -o {other}"
     about = [
-        f"# The resolved config of a run. To repeat it: python main.py --validate {again}",
+        f"# The resolved config of a run. To repeat it: {again}",
         f"# command: {shlex.join(sys.argv)}",
         f"# from: {', '.join(cfg.origin.sources)}",
         f"# overrides: {' '.join(cfg.origin.overrides) or 'none'}",

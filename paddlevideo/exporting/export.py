@@ -17,6 +17,7 @@ import numpy as np
 import paddle
 
 from paddlevideo.config.schema import Config
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.checkpoint import Progress
@@ -124,7 +125,7 @@ def export_finished(cfg: Config, progress: Progress) -> Path:
         raise ExportError(
             f"the training is done, and its checkpoints are in {cfg.folder}; "
             f"the export failed: {error_text(error)}\n"
-            f"fix that, then run: python tools/export_model.py -p {weights}"
+            f"fix that, then run: {typed('tools/export_model.py', 'export')} -p {weights}"
         ) from error
 
 

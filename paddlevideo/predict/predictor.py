@@ -20,6 +20,7 @@ from scipy.special import expit
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.data.views import stack
 from paddlevideo.engine.build import build_pipeline, load_config
@@ -314,7 +315,7 @@ def _model_of(
     if weights_in_it and not any(path.glob("*.pdiparams")) and not any(path.glob("*.onnx")):
         raise ConfigError([
             f"{model}: the folder of a run without an exported model; export one with: "
-            f"python tools/export_model.py -p {weights_in_it[-1]}"
+            f"{typed('tools/export_model.py', 'export')} -p {weights_in_it[-1]}"
         ])  # fmt: skip
     manifest = read_manifest(path if path.is_dir() else path.parent)
     if manifest and not path.is_dir() and path.name not in manifest.files:

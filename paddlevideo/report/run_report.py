@@ -6,6 +6,7 @@ page = write_report("output/ppTSN")     # output/ppTSN/report.html
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.html_page import SPLIT_COLORS, escape, page
 from paddlevideo.log import error_text, logger
@@ -101,7 +102,7 @@ def report_finished(folder: str | Path) -> None:
             logger.warning(remark)
         logger.info(f"report: {write_report(folder)}")
     except Exception as error:  # the training has succeeded, whatever happens to its report
-        reason, command = error_text(error), f"python tools/report.py {folder}"
+        reason, command = error_text(error), f"{typed('tools/report.py', 'report')} {folder}"
         logger.warning(f"no report was written: {reason}; to try again: {command}")
 
 

@@ -31,6 +31,7 @@ def texts(root: Path, *suffixes: str) -> dict[str, str]:
 
 # --- fenced blocks ------------------------------------------------------------------------------
 
+COMMAND = "paddlevideo"  # the installed command
 FRAGMENT = "<!-- fragment -->"  # on the line above a Python block that is compiled, not run
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 
@@ -61,7 +62,10 @@ def blocks(page: str, text: str) -> list[Block]:
 
 @dataclass(frozen=True)
 class Command:
-    """`python <script> <words>` in a text; `script` is a path in the checkout."""
+    """`python <script> <words>` or `paddlevideo <words>` in a text.
+
+    `script` is a path in the checkout, or "paddlevideo" for the installed command.
+    """
 
     where: str
     script: str
@@ -74,15 +78,18 @@ def config_header(text: str) -> str:
     return "\n".join(line[1:] for line in lines)
 
 
-# `python ...` at the beginning of a line, or behind a label: "command   python", "Example: python".
-STARTS_PYTHON = re.compile(r"^\s*(?:\$ |[A-Za-z]+: +|[a-z]+ {2,})?(\S*python3? .*)$", re.M)
+# At the beginning of a line, or behind a label: "command   python", "Example: python".
+STARTS_PYTHON = re.compile(
+    r"^\s*(?:\$ |[A-Za-z]+: +|[a-z]+ {2,})?((?:\S*python3?|paddlevideo(?= [a-z-])) .*)$", re.M
+)
 
 
 def command_lines(name: str, text: str) -> list[str]:
     """Lines that start Python: shell blocks, inline code, config headers, docstrings, Makefile."""
     if name.endswith(".md"):
         shell = [b.code for b in blocks(name, text) if b.language in ("", "bash", "sh", "console")]
-        text = "\n".join(shell + re.findall(r"`(python[^`]+)`", FENCE.sub("", text)))
+        inline = re.findall(r"`((?:python|paddlevideo) [^`]+)`", FENCE.sub("", text))
+        text = "\n".join(shell + inline)
     elif name.endswith(".yaml"):
         text = config_header(text)
     elif name == "Makefile":
@@ -99,6 +106,9 @@ def commands(name: str, text: str) -> list[Command]:
     for line in command_lines(name, text):
         text = re.split(r"\s#|\s\||\s>|  \(", line)[0]
         words = shlex.split(text)
+        if words[0] == COMMAND:
+            found.append(Command(name, COMMAND, tuple(words[1:])))
+            continue
         at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
         if at is not None:
             found.append(Command(name, words[at], tuple(words[at + 1 :])))

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from benchmarks import train, views
-from benchmarks.clips import records_of
-from benchmarks.measure import Child, Variant, measure
+from paddlevideo.benchmarks import train, views
+from paddlevideo.benchmarks.clips import records_of
+from paddlevideo.benchmarks.measure import Child, Variant, measure
 from paddlevideo.engine.build import build_pipeline, load_config
 from tests.scripts import ROOT, load_script
 
@@ -16,7 +16,7 @@ TOOL = "tools/benchmark.py"
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch):
-    monkeypatch.setattr("benchmarks.measure.PAUSE", 0.0)
+    monkeypatch.setattr("paddlevideo.benchmarks.measure.PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import paddle
 import pytest
 
-from benchmarks import nextvlad
+from paddlevideo.benchmarks import nextvlad
 from paddlevideo.models import vlad
 
 
 def test_compares_both_variants_in_time_and_memory(monkeypatch):
-    monkeypatch.setattr("benchmarks.measure.PAUSE", 0.0)
+    monkeypatch.setattr("paddlevideo.benchmarks.measure.PAUSE", 0.0)
     groups = list(nextvlad.run(batch_size=3, num_frames=6, threads=1, rounds=2, small=True))
     titles = [group.title.split(",")[1].strip() for group in groups]
     assert titles == ["training step", "training step", "evaluation"]

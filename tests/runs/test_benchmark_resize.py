@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import resize
+from paddlevideo.benchmarks import resize
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.sample import Record
 from tests.clips import write_clip

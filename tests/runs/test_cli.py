@@ -106,7 +106,7 @@ def test_help_texts_need_no_paddle(root):
     code = f"""
 import sys
 from importlib import import_module
-for name in {[*parsers, "benchmarks.flags"]}:
+for name in {[*parsers, "paddlevideo.benchmarks.flags"]}:
     assert import_module(name).make_parser().format_help()
 assert "paddle" not in sys.modules
 """

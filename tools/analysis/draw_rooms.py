@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "array_files bounded_pickle config dist files html_page log paddle_internals plain_text "
 BASE += "processes safe_pickle sample weights"
+OTHERS = {"__init__", "__main__", "__pycache__", *BASE.split()}
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 
 
@@ -23,7 +24,7 @@ def imported_names(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
         return [f"{node.module}.{alias.name}" for alias in node.names]
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
+    if isinstance(node, ast.Constant) and str(node.value).startswith("paddlevideo."):
         return [node.value.partition(":")[0]]
     return []
 
@@ -37,7 +38,7 @@ def room_of(module: str) -> str:
 def read_imports(package: Path) -> dict[str, set[str]]:
     """{room: rooms that its files import}, without the base."""
     names = {path.stem for path in package.iterdir() if path.suffix in ("", ".py")}
-    rooms = {name: set() for name in sorted(names - {"__init__", "__pycache__", *BASE.split()})}
+    rooms = {name: set() for name in sorted(names - OTHERS)}
     for path in sorted(package.rglob("*.py")):
         own = path.relative_to(package).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if own in rooms else ():
@@ -61,9 +62,8 @@ def draw(rooms: dict[str, set[str]]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--write", type=Path, metavar="PAGE", help="replace the diagram there")
     args = parser.parse_args()
     diagram = draw(read_imports(ROOT / "paddlevideo"))

@@ -6,69 +6,12 @@ See docs/data.md.
 Exit code: 0 success, 1 at least one video failed (see failures.tsv), 2 an error.
 """
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("videos", type=Path, help="folder with a folder per class, or a list or table of videos")
-    add("out", type=Path, help="output folder; a folder of frames has the path of its video")
-    size = "of the frames (px), smaller ones keep their size; default: size of the video"
-    add("--short_side", type=int, help=size)
-    add("--quality", type=int, default=95, help="of the JPEG files, 1 .. 100")
-    list_help = "file to write with lines `folder num_frames label`; default: OUT/frames.list"
-    add("--list", type=Path, help=list_help)
-    names_help = "file of class names in the order of their ids; default: sorted names"
-    add("--class_names", type=Path, help=names_help)
-    names = ("--list_root", "--list-root")
-    add(*names, type=Path, help="folder that the paths of a list are relative to")
-    workers = min(8, os.cpu_count() or 1)
-    names = ("--num_workers", "--num-workers")
-    add(*names, type=int, default=workers, help="processes (default: %(default)s)")
-    add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
-    add("--overwrite", action="store_true", help="write existing frames and class names again")
-    return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-
-    from paddlevideo import log
-    from paddlevideo.curate import frames
-    from paddlevideo.curate.batch_jobs import print_outcome, run_jobs
-    from paddlevideo.data.class_names import read_class_names
-
-    file = args.list or args.out / frames.LIST_NAME
-    try:
-        names = read_class_names(args.class_names) if args.class_names else None
-        plan = frames.plan_frames(args.videos, args.out, args.list_root, names)
-        frames.check_list(plan, file, args.overwrite)
-        write = frames.WriteFrames(args.short_side, args.quality)
-        done = run_jobs(write, plan.jobs, args.out, args.num_workers, args.overwrite, args.part)
-        count = frames.write_list(plan, file, args.overwrite)
-    except (ValueError, OSError) as error:
-        log.show_error(error)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the command again to continue", file=sys.stderr)
-        return 130
-    if unlisted := frames.jobs_without_class(plan):
-        first = unlisted[0].source
-        log.show(
-            f"not listed: {len(unlisted)} videos outside of the class folders, such as {first}"
-        )
-    result = f"{count} folders" if count else "not written, there are no frames to list"
-    log.show(f"{file}: {result}")
-    return print_outcome(done, args.out)
-
+from paddlevideo.commands.extract_frames import main
 
 if __name__ == "__main__":
     sys.exit(main())

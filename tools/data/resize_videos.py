@@ -6,62 +6,12 @@ can be continued. If VIDEOS is a list or table, a list of the copies is written 
 Exit code: 0 success, 1 at least one video failed (see failures.tsv), 2 an error.
 """
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("videos", type=Path, help="folder of videos, or a list or table of videos")
-    add("out", type=Path, help="output folder")
-    add("--short_side", type=int, default=256, help="px, even; smaller videos keep their size")
-    add("--gop", type=int, default=32, help="largest distance of key frames (frames)")
-    add("--crf", type=int, default=20, help="quality, 0 .. 51; smaller is better, and larger files")
-    preset = "of x264, ultrafast .. veryslow: slower presets make smaller files"
-    add("--preset", default="veryfast", help=preset)
-    add("--sound", choices=["copy", "none"], default="copy", help="copy the audio, or leave it out")
-    suffix = ".mkv can hold more audio codecs"
-    add("--suffix", choices=[".mp4", ".mkv"], default=".mp4", help=suffix)
-    names = ("--list_root", "--list-root")
-    add(*names, type=Path, help="folder that the paths of a list are relative to")
-    names = ("--num_workers", "--num-workers")
-    add(*names, type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
-    add("--overwrite", action="store_true", help="write existing copies again")
-    return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-
-    from paddlevideo import log
-    from paddlevideo.curate import resize
-    from paddlevideo.curate.batch_jobs import print_outcome, run_jobs
-
-    try:
-        write = resize.WriteResized(
-            args.short_side, args.gop, args.crf, args.preset, args.sound, args.suffix
-        )
-        jobs, rows = resize.plan_resize(args.videos, args.out, args.suffix, args.list_root)
-        done = run_jobs(write, jobs, args.out, args.num_workers, args.overwrite, args.part)
-        if rows:
-            file, count = resize.write_list(jobs, rows, args.out / args.videos.name)
-            log.show(f"{file}: {count} of {len(rows)} lines")
-    except (ValueError, OSError) as error:
-        log.show_error(error)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the command again to continue", file=sys.stderr)
-        return 130
-    return print_outcome(done, args.out)
-
+from paddlevideo.commands.resize_videos import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from paddlevideo.curate.resize import WriteResized
 from paddlevideo.curate.ucf101 import SPLITS
 from paddlevideo.media.log_mel import DecibelMel
-from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[3]
 TOOLS = sorted(path.name for path in (ROOT / "tools" / "data").glob("*.py"))
@@ -32,19 +32,17 @@ def test_help_loads_no_large_packages(name):
     assert done.stdout == "[]\n"
 
 
-def parsed(monkeypatch, name: str, *arguments: str):
-    """Return the options of a script as its `parse_args` parses them."""
-    module = load_script(monkeypatch, f"tools/data/{name}.py")
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    return module.parse_args()
+def parsed(name: str, *arguments: str):
+    """Return the options of a script as its command parses them."""
+    return import_module(f"paddlevideo.commands.{name}").make_parser().parse_args(arguments)
 
 
-def test_default_settings_are_those_of_the_classes(monkeypatch):
-    args = parsed(monkeypatch, "resize_videos", "in", "out")
+def test_default_settings_are_those_of_the_classes():
+    args = parsed("resize_videos", "in", "out")
     settings = (args.short_side, args.gop, args.crf, args.preset, args.sound, args.suffix)
     assert WriteResized(*settings) == WriteResized()
-    args = parsed(monkeypatch, "build_audio_features", "in", "out")
+    args = parsed("build_audio_features", "in", "out")
     settings = (args.sample_rate, args.n_fft, args.hop_length, args.num_mels, args.fmin, args.fmax)
     assert DecibelMel(*settings) == DecibelMel()
     options = ("lists", "--videos", "in", "--out", "out")
-    assert parsed(monkeypatch, "prepare_ucf101", *options).splits == SPLITS
+    assert parsed("prepare_ucf101", *options).splits == SPLITS

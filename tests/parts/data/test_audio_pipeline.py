@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from benchmarks import audio as benchmark
+from paddlevideo.benchmarks import audio as benchmark
 from paddlevideo.config.registry import lookup
 from paddlevideo.data.audio_pipeline import AudioPipeline, LoadAudioFeature
 from paddlevideo.data.audio_transforms import AudioFeatureSelector, FormatAudioShape, SampleFrames

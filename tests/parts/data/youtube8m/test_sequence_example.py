@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.records import protobuf_reader
+from paddlevideo.benchmarks.records import protobuf_reader
 from paddlevideo.data.youtube8m.sequence_example import encode_example, parse_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.sample import DecodeError

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.clips import records_of
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.clips import records_of
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.loader import ClipDataset, Loaded, Loader, load_batch
 from paddlevideo.data.orders import EvalOrder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.media.log_mel import DecibelMel, LogMel
 
 SECONDS, SAMPLE_RATE = 10, 16000  # of the synthetic audio; Hz

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.sample import Arrays

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Group, Variant, measure
+from paddlevideo.benchmarks.measure import Group, Variant, measure
 from paddlevideo.metrics.multi_label import MultiLabelMetric
 
 BATCH = 1024  # videos

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from benchmarks.clips import records_of
-from benchmarks.measure import Group, Row, Variant, measure
-from benchmarks.train import multiplications, optimizer_of
 from paddlevideo import dist
+from paddlevideo.benchmarks.clips import records_of
+from paddlevideo.benchmarks.measure import Group, Row, Variant, measure
+from paddlevideo.benchmarks.train import multiplications, optimizer_of
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import TrainOrder
 from paddlevideo.engine.build import build_model, build_pipeline, load_config

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo import dist
+from paddlevideo.benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo.losses import sigmoid_cross_entropy
 from paddlevideo.models import vlad
 from paddlevideo.models.nextvlad import NeXtVLAD, NeXtVLADHead

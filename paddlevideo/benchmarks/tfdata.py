@@ -1,6 +1,6 @@
 """A reader of shards by tf.data, for `tools/benchmark.py records --tf_python PYTHON`.
 
-    PYTHON benchmarks/tfdata.py SHARD MAPS
+    PYTHON paddlevideo/benchmarks/tfdata.py SHARD MAPS
 
 It runs under a Python with TensorFlow. A line on standard input starts a pass; the answer is
 `seconds cpu_seconds digest`.

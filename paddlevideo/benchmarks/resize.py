@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.clips import records_of
-from benchmarks.loader import read_all
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.clips import records_of
+from paddlevideo.benchmarks.loader import read_all
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.curate.batch_jobs import Job, run_jobs
 from paddlevideo.curate.resize import WriteResized
 from paddlevideo.data.loader import ClipDataset, Loader

@@ -15,8 +15,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo import dist, paddle_internals
+from paddlevideo.benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.models import onednn

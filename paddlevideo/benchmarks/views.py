@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.clips import records_of
-from benchmarks.loader import check, clip_pipeline
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.clips import records_of
+from paddlevideo.benchmarks.loader import check, clip_pipeline
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.crops import MultiCrop
 from paddlevideo.data.loader import ClipDataset, load_batch

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.youtube8m import sequence_example, tfrecord

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import paddle
 
-from benchmarks.measure import Group, Variant, measure, timed
-from benchmarks.train import MATRIX, multiplications, speed
+from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.train import MATRIX, multiplications, speed
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import GOLDEN, export
