@@ -215,6 +215,10 @@ class RecognizerDistillation(Recognizer):
         return tuple(dict.fromkeys(names))
 
     @property
+    def architecture(self) -> str:
+        return ""  # its tensors are those of two models
+
+    @property
     def alpha(self) -> int:
         return self.student.alpha
 
