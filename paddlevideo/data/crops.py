@@ -210,6 +210,53 @@ class TenCrop(Transform):
         return with_frames(sample, out.reshape(-1, *out.shape[-4:]))
 
 
+@register("transform")
+@dataclass(frozen=True)
+class GroupFullResSample(Transform):
+    """Makes three views, left, right and center, at half height, for tests of PP-TSM.
+
+    frames [T, H, W, 3] -> [3, T, s, s, 3], or [6, T, s, s, 3] with `flip`, where each crop is
+    followed by its mirror image. Existing views stay in front: [V, T, H, W, 3] ->
+    [V * 3, T, s, s, 3]. The left edges are 0, 4 * ((W - s) // 4) and 2 * ((W - s) // 4), so the
+    right crop may end up to 3 pixels before the border.
+
+    Args:
+        crop_size: s (pixels).
+        flip: make the mirror images, too.
+    """
+
+    crop_size: int
+    flip: bool = False
+
+    def __post_init__(self):
+        check_sizes("GroupFullResSample", crop_size=self.crop_size)
+
+    @property
+    def views(self) -> int:
+        return 6 if self.flip else 3
+
+    @property
+    def supports_views(self) -> bool:
+        return not self.flip
+
+    def corners(self, width: int, height: int) -> list[tuple[int, int]]:
+        """The (top, left) corners of the crops, in order (pixels)."""
+        x, y = (width - self.crop_size) // 4, (height - self.crop_size) // 4
+        return [(2 * y, 0), (2 * y, 4 * x), (2 * y, 2 * x)]
+
+    def __call__(self, sample: Sample, rng) -> Sample:
+        frames, size = sample["frames"], self.crop_size
+        height, width = check_frame_size("GroupFullResSample", frames, size)
+        corners = self.corners(width, height)
+        if isinstance(frames, Views):
+            return with_frames(sample, frames.crop(corners, size, size))
+        crops = [frames[..., top : top + size, left : left + size, :] for top, left in corners]
+        if self.flip:
+            crops = [each for crop in crops for each in (crop, flip(crop))]
+        out = np.stack(crops, -5)  # the crops of one clip are neighbors
+        return with_frames(sample, out.reshape(-1, *out.shape[-4:]))
+
+
 @register(
     "transform",
     ignores={"short_cycle_factors": _SET_BY_PLAN, "default_crop_size": _SET_BY_PLAN},

@@ -117,7 +117,7 @@ class Transform:
     random: Any = False
     on_batch: ClassVar[bool] = False
     views: Any = 1
-    supports_views: ClassVar[bool] = False
+    supports_views: Any = False
     crop_size: Any = None
     jitter: Any = None
 

@@ -23,6 +23,7 @@ import paddle
 
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
+from paddlevideo.engine.architecture import ARCHITECTURE, architecture_note
 from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.models.base import Recognizer
@@ -90,10 +91,13 @@ class TrainState:
     train_clips: TrainedClips | None = None
 
     def model_arrays(self) -> Arrays:
-        """The content of a `.pdparams` file: tensors, class names as UTF-8 JSON bytes, clips."""
-        return self._with_facts(state_arrays(self.model))
+        """The content of a `.pdparams` file: tensors; class names, architecture (JSON); clips."""
+        return self._with_facts(self.model)
 
-    def _with_facts(self, arrays: Arrays) -> Arrays:
+    def _with_facts(self, model: Recognizer) -> Arrays:
+        arrays = state_arrays(model)
+        if model.architecture:
+            arrays[ARCHITECTURE] = _to_bytes(model.architecture)
         if self.train_clips is not None:
             arrays = {**arrays, TRAIN_CLIPS: self.train_clips.array()}
         if self.class_names is None:
@@ -118,7 +122,7 @@ class TrainState:
         check_finite({**model, **optimizer}, stem.name)
         write_arrays(stem.with_name(stem.name + ".pdparams"), model)
         if self.model.evaluated is not self.model:  # a distillation: the student as a plain model
-            student = self._with_facts(state_arrays(self.model.evaluated))
+            student = self._with_facts(self.model.evaluated)
             write_arrays(stem.with_name(stem.name + "_student.pdparams"), student)
         write_arrays(stem.with_name(stem.name + ".pdopt"), optimizer)
 
@@ -208,6 +212,9 @@ class TrainState:
         if self.train_clips is not None:
             self.train_clips = self.train_clips.with_earlier(TrainedClips.read(model))
         model.pop(TRAIN_CLIPS, None)
+        recorded = _architecture(path, model)
+        if recorded:
+            architecture_note(self.model, path, recorded, training=False)
         if names and self.class_names and names != list(self.class_names):
             orders = both_orders("the file", names, "this run", self.class_names)
             raise WeightsError(f"{path}: saved by a run with other classes: {orders}")
@@ -234,8 +241,11 @@ def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
 
 def read_checkpoint(
     path: str | Path,
-) -> tuple[Arrays, list[str] | None, TrainedClips | None]:
-    """`read_model`, and the clips that the weights were trained on; None where unknown."""
+) -> tuple[Arrays, list[str] | None, TrainedClips | None, str | None]:
+    """`read_model`, the clips that the weights were trained on, and the architecture.
+
+    Clips and architecture are None where they are unknown.
+    """
     arrays = read_arrays(path)
     clips = TrainedClips.read(arrays)
     if Path(path).suffix == ".pdstate":
@@ -246,8 +256,19 @@ def read_checkpoint(
         )
     names = arrays.pop(CLASS_NAMES, None)
     arrays.pop(TRAIN_CLIPS, None)
+    architecture = _architecture(path, arrays)
     check_values(arrays, str(path))
-    return arrays, None if names is None else _class_names(path, names), clips
+    return arrays, None if names is None else _class_names(path, names), clips, architecture
+
+
+def _architecture(path: str | Path, arrays: Arrays) -> str | None:
+    """Take the name of the architecture out of a file's arrays; None where it has none."""
+    if ARCHITECTURE not in arrays:
+        return None
+    name = _from_bytes(arrays.pop(ARCHITECTURE), f"{path}: {ARCHITECTURE}")
+    if not isinstance(name, str):
+        raise WeightsError(f"{path}: {ARCHITECTURE} is not a name; save the weights again")
+    return name
 
 
 def _class_names(path: str | Path, array: np.ndarray) -> list[str]:

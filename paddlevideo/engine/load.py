@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model, load_config
-from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import Classes, configured_classes, known_classes
 from paddlevideo.engine.start_weights import classifiers, first
 from paddlevideo.log import logger
@@ -44,10 +45,12 @@ def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes
     Raises:
         ConfigError, WeightsError: config and weights do not fit each other.
     """
-    arrays, class_names = read_model(weights)
+    arrays, class_names, _, architecture = read_checkpoint(weights)
     check_num_classes(cfg, weights, class_names)
     classes = known_classes(cfg, class_names)
     model = build_model(cfg, classes.num)
+    if note := architecture_note(model, weights, architecture, training=False):
+        logger.warning(note)
     logger.info(load_trained(model, arrays, weights, class_names, classes))
     model.eval()
     return model, classes

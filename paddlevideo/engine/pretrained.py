@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.config.schema import Component, Config
-from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.engine.architecture import architecture_note
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.component_tree import children, descendants
 from paddlevideo.engine.weight_sources import OR_RANDOM, asks_by_name, find_imagenet, missing_text
 from paddlevideo.log import logger
@@ -41,7 +42,9 @@ def load_pretrained(
         accounts += _load_backbones(role, part, replaced or path or "")
         if path:
             fix = "train that model first, or name another file"
-            arrays, own_names = _read(role, "weights", read_model, fix)
+            arrays, own_names, _, architecture = _read(role, "weights", read_checkpoint, fix)
+            if note := architecture_note(part, path, architecture, training=False):
+                logger.warning(note)
             if own_names and names and list(own_names) != list(names):
                 raise WeightsError(_other_classes(role, path, own_names, names))
             accounts.append(load_into(part, arrays, path))

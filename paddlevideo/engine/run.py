@@ -16,6 +16,7 @@ from paddlevideo.data.datasets import RecordList
 from paddlevideo.data.failures import FailureCount, MissingAudio
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.engine import amp, best_validation, frozen
+from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_metric, build_model, build_pipeline
 from paddlevideo.engine.checkpoint import Progress, TrainState, find_resume, read_checkpoint
 from paddlevideo.engine.class_weights import class_weights, training_records
@@ -281,7 +282,9 @@ def first_weights(
     for account in accounts:
         logger.info(account)
     if weights:
-        arrays, names, clips = read_checkpoint(weights)
+        arrays, names, clips, architecture = read_checkpoint(weights)
+        if note := architecture_note(model, weights, architecture, training=True):
+            logger.warning(note)
         if cfg.FINETUNE.class_names:
             given = read_class_names(cfg.FINETUNE.class_names)
             check_order("FINETUNE.class_names", given, weights, names)

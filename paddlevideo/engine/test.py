@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import load_records
@@ -114,7 +115,7 @@ def run_test(
         raise ConfigError([f"--out {out}: expected a .json or .npz file"])
     if out:
         check_writable(out)
-    arrays, class_names, clips = read_checkpoint(weights)
+    arrays, class_names, clips, architecture = read_checkpoint(weights)
     made_by = test_name(cfg, arrays)
     if out:
         check_replaced(out, made_by, overwrite)
@@ -122,6 +123,8 @@ def run_test(
     lists, classes = load_records(cfg, ("test",), class_names)
     model = build_model(cfg, classes.num)
     preflight(cfg, model, ("test",))
+    if note := architecture_note(model, weights, architecture, training=False):
+        log.logger.warning(note)
     log.logger.info(load_trained(model, arrays, weights, class_names, classes))
     if note := clips_note(weights, clips, lists["test"].records):
         log.logger.warning(note)

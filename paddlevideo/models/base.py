@@ -43,6 +43,10 @@ class Backbone(nn.Layer):
             where there are none.
         unused_pretrained: prefixes of the names in a weight file that this backbone does not use.
         num_segments: frames of a clip that the network mixes; 1 where it sees each frame alone.
+        exact_segments: a pipeline must give exactly that many frames per view, not a multiple.
+        file_word: TSM or TSN in the names of its released files, whose tensors have the same names
+            and shapes in both; "" for other networks.
+        data_format: of the images that a pipeline gives to a network over frames.
     """
 
     inputs: Mapping[str, InputSpec] = {}
@@ -52,6 +56,9 @@ class Backbone(nn.Layer):
     pretrained_model = ""
     unused_pretrained: tuple[str, ...] = ()
     num_segments = 1
+    exact_segments = False
+    file_word: Literal["TSM", "TSN", ""] = ""
+    data_format: Literal["NCHW", "NHWC"] = "NCHW"
 
     def pretrained_name(self, name: str) -> str:
         """Map a tensor's name in a weight file to its name here; by default they are the same.
@@ -136,6 +143,14 @@ class Recognizer(nn.Layer):
     def train_inputs(self) -> tuple[str, ...]:
         """Names of what `forward` takes in training; those that a batch lacks are left out."""
         return tuple(self.inputs)
+
+    @property
+    def architecture(self) -> str:
+        """Name of the backbone, which weight files record; "" for none.
+
+        The tensors of two architectures may have the same names and shapes.
+        """
+        return type(self.backbone).__name__
 
     @property
     def alpha(self) -> int:

@@ -215,6 +215,10 @@ class RecognizerDistillation(Recognizer):
         return tuple(dict.fromkeys(names))
 
     @property
+    def architecture(self) -> str:
+        return ""  # its tensors are those of two models
+
+    @property
     def alpha(self) -> int:
         return self.student.alpha
 
@@ -231,15 +235,23 @@ class RecognizerDistillation(Recognizer):
         return {}
 
     def problems_with(self, sample, training=False):
-        problems = self.student.problems_with(sample)
-        if training:  # each model takes its own frames of the clip
-            clips = {name: sample[name] for name in self.train_inputs if name in sample}
-            batch = {name: paddle.to_tensor(clip).unsqueeze(0) for name, clip in clips.items()}
-            try:
-                self.clips_of(batch)
-            except ValueError as error:
-                problems.append(str(error))
-        return problems
+        if not training:
+            return self.student.problems_with(sample)
+        # Each model takes its own frames of the clip.
+        given = {name: sample[name] for name in self.train_inputs if name in sample}
+        batch = {name: paddle.to_tensor(clip).unsqueeze(0) for name, clip in given.items()}
+        try:
+            clips = self.clips_of(batch)
+        except ValueError as error:
+            return [*self.student.problems_with(sample), str(error)]
+        own = {
+            name: {key: clip[0].numpy() for key, clip in part.items()}
+            for name, part in clips.items()
+        }
+        whole = self._num_frames[STUDENT] is None
+        problems = self.student.problems_with(sample if whole else own[STUDENT])
+        teacher = self.part(TEACHER).problems_with(own[TEACHER])
+        return problems + [f"{TEACHER}: {problem}" for problem in teacher]
 
     def losses(self, outputs, batch):
         """Each loss by its name in the log, their weighted sum, and the accuracies.

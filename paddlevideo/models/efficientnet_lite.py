@@ -21,6 +21,7 @@ from paddle.nn.initializer import KaimingNormal
 from paddlevideo.config.registry import register
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Backbone
+from paddlevideo.models.temporal_shift import shift_frames
 
 # (kernel, stride, expansion, output channels, blocks) of the seven stages of version 0.
 STAGES = (
@@ -112,24 +113,11 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def temporal_shift(x: paddle.Tensor, num_seg: int, part: int) -> paddle.Tensor:
     """Move 1/part of the channels to the next frame of a clip, and as many to the previous one.
 
-    The ends of a clip get zeros. The order is that of Paddle's `temporal_shift` operator: channels
-    [0, C // part) come from the frame before, the following ones from the frame after. It is
-    written as one choice of channels, since ONNX has no such operator.
-
     Args:
-        x: float [N * num_seg, C, H, W], the frames of a clip in sequence.
+        x: float [N * num_seg, C, H, W], see `shift_frames`.
     """
-    channels = x.shape[1]
-    moved = channels // part
-    x = x.reshape([-1, num_seg * channels, 0, 0])  # [N, S*C, H, W]
-    nothing = paddle.zeros_like(x[:, :channels])
-    padded = paddle.concat([nothing, x, nothing], 1)  # [N, (S+2)*C, H, W]
-    source = [
-        (frame + (0 if c < moved else 2 if c < 2 * moved else 1)) * channels + c
-        for frame in range(num_seg)
-        for c in range(channels)
-    ]
-    return paddle.index_select(padded, paddle.to_tensor(source), 1).reshape([-1, channels, 0, 0])
+    moved = x.shape[1] // part
+    return shift_frames(x, num_seg, moved, moved)
 
 
 class MobileBlock(nn.Layer):

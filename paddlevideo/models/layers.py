@@ -17,6 +17,7 @@ from paddle.regularizer import L2Decay
 
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Backbone, Head
+from paddlevideo.models.temporal_shift import shift_by_segments
 
 # depth: (bottleneck blocks?, number of blocks per stage); He et al. 2016, table 1.
 RESNET_DEPTHS = {
@@ -106,13 +107,26 @@ class ResidualBlock(nn.Layer):
         width: inner channels; a bottleneck has 4 * width output channels, a basic block width.
         project: the shortcut is a 1x1 convolution (first block of a stage), not the identity.
         pool_shortcut: a strided shortcut averages 2x2 pixels instead of skipping them (ResNet-D).
+        num_seg: frames of a clip that exchange channels on the residual branch (temporal shift);
+            1 for none. The shortcut keeps the frame itself.
+        slope: of the activations below 0; 0 is ReLU, others leaky ReLU.
         conv_bn: more arguments of every `ConvBN`.
     """
 
     def __init__(
-        self, in_channels, width, stride, bottleneck, project, pool_shortcut=False, **conv_bn
+        self,
+        in_channels,
+        width,
+        stride,
+        bottleneck,
+        project,
+        pool_shortcut=False,
+        num_seg=1,
+        slope=0.0,
+        **conv_bn,
     ):
         super().__init__()
+        self._num_seg, self._slope = num_seg, slope
         self.out_channels = width * 4 if bottleneck else width
         if bottleneck:
             self.conv0 = ConvBN(in_channels, width, 1, **conv_bn)
@@ -133,14 +147,18 @@ class ResidualBlock(nn.Layer):
 
     @paddle.jit.not_to_static
     def forward(self, x):
-        y = self.conv1(F.relu(self.conv0(x)))  # [N, width, H/stride, W/stride]
+        y = x if self._num_seg == 1 else shift_by_segments(x, self._num_seg)
+        y = self.conv1(self._activation(self.conv0(y)))  # [N, width, H/stride, W/stride]
         if self.conv2 is not None:
-            y = self.conv2(F.relu(y))  # [N, 4*width, H/stride, W/stride]
+            y = self.conv2(self._activation(y))  # [N, 4*width, H/stride, W/stride]
         if self.pool is not None:
             x = self.pool(x)
         if self.short is not None:
             x = self.short(x)
-        return F.relu(x + y)
+        return self._activation(x + y)
+
+    def _activation(self, x):
+        return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
 
 class SubBatchNorm3D(nn.BatchNorm3D):
@@ -263,6 +281,8 @@ class SegmentHead(Head):
             regularizer).
         keep_rows: see `Head`.
         motion: whether the classifier sees the changes.
+        drop_segments: the dropout acts on the features of each segment, before their mean; not
+            together with motion.
 
     Raises:
         ValueError: drop_ratio or ls_eps is not in [0, 1).
@@ -281,6 +301,7 @@ class SegmentHead(Head):
         bias_attr=None,
         keep_rows=None,
         motion=False,
+        drop_segments=False,
     ):
         super().__init__()
         if not 0 <= ls_eps < 1:
@@ -293,6 +314,7 @@ class SegmentHead(Head):
         self.keep_rows = keep_rows
         self.motion = motion
         self.min_segments = 2 if motion else 1
+        self._drop_segments = drop_segments
         self._attributes = (
             {"initializer": Normal(std=std), **(weight_attr or {})},
             {"initializer": Constant(0.0), **(bias_attr or {})},
@@ -324,6 +346,9 @@ class SegmentHead(Head):
 
     def forward(self, features, num_segments):
         """float [N*S, C, H, W], the S segments of a clip in sequence -> logits [N, num_classes]."""
+        if self._drop_segments:
+            x = self.dropout(self._of_segments(features, num_segments))  # [N, S, C]
+            return self.fc(x.mean(1))
         return self.fc(self.dropout(self.pooled(features, num_segments)))
 
     def pooled(self, features, num_segments):
@@ -332,8 +357,7 @@ class SegmentHead(Head):
         Raises:
             ValueError: motion needs at least two segments.
         """
-        x = features.mean([2, 3])  # [N*S, C]
-        x = x.reshape([-1, num_segments, self.in_channels])  # [N, S, C]
+        x = self._of_segments(features, num_segments)  # [N, S, C]
         if not self.motion:
             return x.mean(1)  # [N, C]
         if x.shape[1] == 1:  # -1 where a program leaves it free
@@ -342,6 +366,10 @@ class SegmentHead(Head):
         # Paddle's `abs` and `maximum` cannot be written to a program without PIR.
         changes = (F.relu(steps) + F.relu(-steps)).mean(1)
         return paddle.concat([x.mean(1), changes], 1)  # [N, 2*C]
+
+    def _of_segments(self, features, num_segments):
+        """float [N*S, C, H, W] -> means over space [N, S, C]."""
+        return features.mean([2, 3]).reshape([-1, num_segments, self.in_channels])
 
 
 def paddleclas_name(name: str, stem: Sequence[str], blocks: Sequence[str]) -> str:

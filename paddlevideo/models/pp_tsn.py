@@ -47,6 +47,7 @@ class ResNetTweaksTSN(Backbone):
     """
 
     unused_pretrained = ("out.", "fc.")
+    file_word = "TSN"
     stages = {"stem": ("conv1_",), **{f"stage{n}": (f"bb_{n - 1}_",) for n in range(1, 5)}}  # noqa: RUF012
 
     def __init__(

@@ -12,6 +12,7 @@ from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import InputSpec
 
 FRAMES = {"frames": InputSpec((None, None, 3, None, None), "float32", "N S C H W")}
+FRAMES_NHWC = {"frames": InputSpec((None, None, None, None, 3), "float32", "N S H W C")}
 
 
 @register("framework")
@@ -24,7 +25,7 @@ class Recognizer2D(Recognizer):
 
     S is the number of segments, times the number of crops in a multi-crop test. A backbone that
     mixes frames (`num_segments`) takes a multiple of its own number, and has no features of single
-    frames.
+    frames. With `data_format: NHWC` in the backbone, frames are [N, S, H, W, 3].
     """
 
     def __init__(
@@ -37,13 +38,14 @@ class Recognizer2D(Recognizer):
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
-        return FRAMES
+        return FRAMES if self.backbone.data_format == "NCHW" else FRAMES_NHWC
 
     def forward(self, inputs):
         """{"frames": float32 [N, S, 3, H, W]} -> logits [N, K] before the softmax.
 
         Raises:
-            ValueError: `frames` is missing or has another number of axes.
+            ValueError: `frames` is missing, has another number of axes, or a number of frames that
+                is no multiple of the backbone's.
         """
         features, num_segments = self._maps(inputs)
         return self.head(features, num_segments)
@@ -56,8 +58,26 @@ class Recognizer2D(Recognizer):
         frames = inputs["frames"]
         if frames.ndim != 5:
             raise ValueError(f"{wanted}; it was given shape {list(frames.shape)}")
+        self._check_segments(frames)
         # [N*S, 3, H, W] -> [N*S, C, h, w]
-        return self.backbone(frames.flatten(0, 1)), frames.shape[1]
+        return self.backbone(self._images(frames)), frames.shape[1]
+
+    @paddle.jit.not_to_static
+    def _check_segments(self, frames) -> None:
+        """Check that no clip has frames of two videos; a program may leave the number free."""
+        if not paddle.in_dynamic_mode():
+            return
+        number, given = self.backbone.num_segments, frames.shape[1]
+        if given % number:
+            raise ValueError(
+                f"the backbone shifts the {number} frames of a clip (num_seg); it was given "
+                f"{given}, which is no multiple"
+            )
+
+    def _images(self, frames) -> paddle.Tensor:
+        """Clips of frames -> images [N*S, 3, H, W]."""
+        images = frames.flatten(0, 1)
+        return images if self.backbone.data_format == "NCHW" else images.transpose([0, 3, 1, 2])
 
     def problems_with(self, sample, training=False):
         problems = super().problems_with(sample, training)
@@ -65,10 +85,12 @@ class Recognizer2D(Recognizer):
             return problems
         given, number = np.shape(sample["frames"])[-4], self.backbone.num_segments
         fix = "num_seg times seg_len of the sampler"
-        if given % number:
+        exact = self.backbone.exact_segments
+        if given % number or (exact and given != number):
+            wanted = "" if exact else " or a multiple"
             problems.append(
                 f"the backbone shifts the {number} frames of a clip (num_seg), the pipeline gives "
-                f"{given}; {fix} must be the same number or a multiple"
+                f"{given}; {fix} must be the same number{wanted}"
             )
         if given < self.head.min_segments:
             problems.append(

@@ -101,6 +101,10 @@ class TaggerMixture(Recognizer):
         return self.first_member.label_smoothing
 
     @property
+    def architecture(self) -> str:
+        return self.first_member.architecture
+
+    @property
     def alpha(self) -> int:
         return 1
 

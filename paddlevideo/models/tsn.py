@@ -41,6 +41,7 @@ class ResNet(Backbone):
     """
 
     unused_pretrained = ("out.", "fc.")
+    file_word = "TSN"
     stages = {"stem": ("conv.",), **{f"stage{n}": (f"res{n + 1}",) for n in range(1, 5)}}  # noqa: RUF012
 
     def __init__(

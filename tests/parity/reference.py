@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from paddlevideo.models.pp_tsm import ResNetTweaksTSM, ppTSMHead
 from paddlevideo.models.pp_tsn import ResNetTweaksTSN, ppTSNHead
 from paddlevideo.models.recognizer import Recognizer2D, Recognizer3D
 from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
+from paddlevideo.models.tsm import ResNetTSM, TSMHead
 from paddlevideo.models.tsn import ResNet, TSNHead
 from tests.parity.fill import paddle_tensor
 
@@ -16,6 +18,12 @@ from tests.parity.fill import paddle_tensor
 FAMILIES = {
     "pptsn": (Recognizer2D, (ResNetTweaksTSN, {}), (ppTSNHead, {})),
     "tsn_k400": (Recognizer2D, (ResNet, {}), (TSNHead, {})),
+    "pptsm": (Recognizer2D, (ResNetTweaksTSM, {}), (ppTSMHead, {})),
+    "pptsm_r18": (Recognizer2D, (ResNetTweaksTSM, {"depth": 18}), (ppTSMHead, {})),
+    "pptsm_r34": (Recognizer2D, (ResNetTweaksTSM, {"depth": 34}), (ppTSMHead, {})),
+    "pptsm_r101": (Recognizer2D, (ResNetTweaksTSM, {"depth": 101}), (ppTSMHead, {})),
+    "tsm": (Recognizer2D, (ResNetTSM, {}), (TSMHead, {})),
+    "tsm_r101": (Recognizer2D, (ResNetTSM, {"depth": 101}), (TSMHead, {})),
     "slowfast": (
         Recognizer3D,
         (ResNetSlowFast, {"alpha": 8, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 5}),
@@ -50,9 +58,14 @@ FAMILIES = {
 }
 
 
-def build(family: str, num_classes: int = 400, **head) -> Recognizer2D | Recognizer3D:
-    framework, (make_backbone, backbone), (make_head, defaults) = FAMILIES[family]
-    return framework(make_backbone(**backbone), make_head(num_classes, **{**defaults, **head}))
+def build(
+    family: str, num_classes: int = 400, backbone: dict | None = None, **head
+) -> Recognizer2D | Recognizer3D:
+    framework, (make_backbone, arguments), (make_head, defaults) = FAMILIES[family]
+    return framework(
+        make_backbone(**{**arguments, **(backbone or {})}),
+        make_head(num_classes, **{**defaults, **head}),
+    )
 
 
 def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
@@ -77,9 +90,14 @@ def fill(model, tame: bool) -> None:
     assert model.set_state_dict(arrays) == ([], [])
 
 
-def check_names(goldens: Path, family: str) -> None:
-    """Assert that names, shapes and their order are those of a released file."""
-    manifest = json.loads((goldens / "paddlevideo" / f"manifest_{family}.json").read_text())
+def check_names(goldens: Path, family: str, manifest_of: str = "") -> None:
+    """Assert that names, shapes and their order are those of a released file.
+
+    Args:
+        manifest_of: the family whose names are the same; by default the family itself.
+    """
+    file = goldens / "paddlevideo" / f"manifest_{manifest_of or family}.json"
+    manifest = json.loads(file.read_text())
     with paddle.LazyGuard():  # names and shapes, without values
         model = build(family)
     ours = [

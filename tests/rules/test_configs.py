@@ -73,6 +73,8 @@ SMALL_3D = tuple(
 SMALL_MODEL = {
     "ResNet": ("MODEL.backbone.depth=18", *SMALL_2D),
     "ResNetTweaksTSN": ("MODEL.backbone.layers=18", *SMALL_2D),
+    "ResNetTSM": ("MODEL.backbone.depth=18", *SMALL_2D),
+    "ResNetTweaksTSM": ("MODEL.backbone.depth=18", *SMALL_2D),
     "EfficientNetLite": (),
     "ResNetSlowFast": ("MODEL.head.crop_size=32", *SMALL_3D),
     "MotionNet": ("MODEL.backbone.widths=[4,4]",),
@@ -94,7 +96,13 @@ SMALL_MODEL = {
 # An export takes seconds, and the tests of exports have the models of these, too.
 NOT_EXPORTED = ("finetune/pptsn_224.yaml", "finetune/slowfast.yaml", "finetune/av.yaml")
 SMALL_FEATURES = {"rgb": 8, "audio": 4}
-SMALL_STEPS = {"short_size": 36, "target_size": 32, "min_size": 36, "max_size": 36}
+SMALL_STEPS = {
+    "short_size": 36,
+    "target_size": 32,
+    "crop_size": 32,
+    "min_size": 36,
+    "max_size": 36,
+}
 
 
 def small_model(part: Component) -> list[str]:
