@@ -16,6 +16,7 @@ from paddle.nn.initializer import Constant, KaimingNormal, Normal
 from paddle.regularizer import L2Decay
 
 from paddlevideo.models import onednn
+from paddlevideo.models.activations import leaky_relu
 from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.temporal_shift import shift_by_segments
 
@@ -158,7 +159,7 @@ class ResidualBlock(nn.Layer):
         return self._activation(x + y)
 
     def _activation(self, x):
-        return F.leaky_relu(x, self._slope) if self._slope else F.relu(x)
+        return leaky_relu(x, self._slope) if self._slope else F.relu(x)
 
 
 class SubBatchNorm3D(nn.BatchNorm3D):

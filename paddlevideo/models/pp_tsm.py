@@ -14,11 +14,11 @@ shortcuts, where ResNet-D averages them.
 
 from typing import Literal
 
-import paddle.nn.functional as F
 from paddle import nn
 from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
+from paddlevideo.models.activations import leaky_relu
 from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
@@ -97,7 +97,7 @@ class ResNetTweaksTSM(Backbone):
     def forward(self, x):
         """x: float32 [N*S, 3, H, W] -> [N*S, out_channels, H/32, W/32], sizes rounded up."""
         for convolution in (self.conv1_1, self.conv1_2, self.conv1_3):
-            x = F.leaky_relu(convolution(x), SLOPE)  # [N*S, base_channels(/2), H/2, W/2]
+            x = leaky_relu(convolution(x), SLOPE)  # [N*S, base_channels(/2), H/2, W/2]
         x = self.max_pool(x)  # [N*S, base_channels, H/4, W/4]
         for name in self._block_names:
             x = getattr(self, name)(x)  # stages end at H/4, H/8, H/16, H/32
