@@ -106,6 +106,7 @@ class Plain(paddle.nn.Linear):
     """A model, as far as writing it goes."""
 
     frozen_prefixes = ()
+    architecture = ""
 
     @property
     def evaluated(self):
