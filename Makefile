@@ -1,5 +1,7 @@
 # Everything here works on a fresh machine with Python >= 3.11 and make; what is installed stays in .venv.
 PYTHON ?= python3
+# Some machines set it; without compiled modules each process of the tests starts half a second later.
+export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 VERSIONS = constraints.txt  # or lowest.txt; nothing (VERSIONS=) installs the newest versions
 EXTRAS = cpu,onnx,openvino,audio,plot,completion,dev

@@ -45,6 +45,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def files_are_not_synced():
+    """Leave written files in the memory of the system; tests survive no power failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT

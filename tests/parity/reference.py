@@ -12,6 +12,7 @@ from paddlevideo.models.recognizer import Recognizer2D, Recognizer3D
 from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
 from paddlevideo.models.tsm import ResNetTSM, TSMHead
 from paddlevideo.models.tsn import ResNet, TSNHead
+from tests.initial_values import zeros_as_initial_values
 from tests.parity.fill import paddle_tensor
 
 # framework, (backbone, its arguments), (head, its arguments)
@@ -62,10 +63,11 @@ def build(
     family: str, num_classes: int = 400, backbone: dict | None = None, **head
 ) -> Recognizer2D | Recognizer3D:
     framework, (make_backbone, arguments), (make_head, defaults) = FAMILIES[family]
-    return framework(
-        make_backbone(**{**arguments, **(backbone or {})}),
-        make_head(num_classes, **{**defaults, **head}),
-    )
+    with zeros_as_initial_values():
+        return framework(
+            make_backbone(**{**arguments, **(backbone or {})}),
+            make_head(num_classes, **{**defaults, **head}),
+        )
 
 
 def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:

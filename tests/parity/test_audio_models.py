@@ -7,6 +7,7 @@ import paddle
 import pytest
 
 from paddlevideo.models.audio_resnet import AudioRecognizer, AudioResNet, ResNetAudio, TSNAudioHead
+from tests.initial_values import zeros_as_initial_values
 from tests.parity.audio_reference import close, counted, fill
 
 BACKBONES = {
@@ -18,7 +19,8 @@ BACKBONES = {
 
 def build(name: str, average_clips="prob") -> AudioRecognizer:
     backbone, depth = BACKBONES[name]
-    return AudioRecognizer(backbone(depth), TSNAudioHead(400), average_clips)
+    with zeros_as_initial_values():
+        return AudioRecognizer(backbone(depth), TSNAudioHead(400), average_clips)
 
 
 @pytest.mark.parametrize("name", ["tsn_r18_audio", "resnetaudio_r50"])

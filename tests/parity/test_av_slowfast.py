@@ -16,6 +16,7 @@ from paddlevideo.losses import synchronisation_loss
 from paddlevideo.models.audiovisual import AudioVisualRecognizer, distinguishable
 from paddlevideo.models.av_slowfast import AVSlowFast, AVSlowFastHead
 from paddlevideo.models.av_slowfast_layers import SyncProjection
+from tests.initial_values import zeros_as_initial_values
 from tests.parity.audio_reference import close, counted, fill
 from tests.parity.fill import torch_tensor
 
@@ -27,9 +28,10 @@ CASES = {
 
 
 def build(name: str, crop_size=224) -> AudioVisualRecognizer:
-    return AudioVisualRecognizer(
-        AVSlowFast(**CASES[name]), AVSlowFastHead(400, crop_size, dropout_rate=0.0)
-    )
+    with zeros_as_initial_values():
+        return AudioVisualRecognizer(
+            AVSlowFast(**CASES[name]), AVSlowFastHead(400, crop_size, dropout_rate=0.0)
+        )
 
 
 @pytest.fixture(scope="module")

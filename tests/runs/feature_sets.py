@@ -16,9 +16,9 @@ from tests.conftest import small_config
 FRAME_RATE = 10.0  # the clips last 0.32 s: 4 steps
 
 
-def make_recipe(clips, folder) -> Recipe:
-    """A recipe of a small network whose batch norms have seen one batch."""
-    config = small_config(clips, folder, base_channels=64)  # 512 features, as the demo reads
+def make_recipe(clips, folder, base_channels: int = 8) -> Recipe:
+    """A recipe of a network whose batch norms have seen one batch; 8 features per base channel."""
+    config = small_config(clips, folder, base_channels=base_channels)
     paddle.seed(3)
     model = build_model(load_config(config), 3)
     model.train()

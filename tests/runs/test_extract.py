@@ -77,7 +77,7 @@ def test_features_are_the_input_of_the_head(recipe, clips, train_set):
         vectors = model.backbone(paddle.to_tensor(arrays)).mean([2, 3]).numpy()
         stored = example.features["rgb"]
         difference = np.abs(codecs["rgb"].encode(vectors).astype(int) - stored)
-        assert stored.shape == (4, 512)
+        assert stored.shape == (4, 64)
         assert difference.max() <= 1 and (difference > 0).mean() < 0.02
         audio, no_audio = audio_vectors(path, 0.0, 4, FRAME_RATE)
         assert no_audio
@@ -94,8 +94,8 @@ def test_fits_principal_components(recipe, clips, tmp_path):
     (examples,) = read_examples(tmp_path / "few").values()
     assert len(examples) == 12 and examples[0].features["rgb"].shape == (4, 6)
     codecs, _ = read_codecs(tmp_path / "few" / "fitted.npz")
-    assert codecs["rgb"].components.shape == (512, 6) and codecs["audio"].components is None
-    message = "40 principal components of 512 values in 20 frames; at most 19"
+    assert codecs["rgb"].components.shape == (64, 6) and codecs["audio"].components is None
+    message = "40 principal components of 64 values in 20 frames; at most 19"
     with pytest.raises(ValueError, match=message):
         make_set(recipe, tmp_path / "many", clips / "train", num_components=40, fit_videos=5)
 

@@ -29,7 +29,7 @@ from tools import predict
 
 @pytest.fixture(scope="module")
 def recipe(clips, tmp_path_factory):
-    return make_recipe(clips, tmp_path_factory.mktemp("network"))
+    return make_recipe(clips, tmp_path_factory.mktemp("network"), 64)  # the demo reads 512
 
 
 @pytest.fixture(scope="module")

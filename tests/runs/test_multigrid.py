@@ -135,11 +135,11 @@ def test_rates_validations_and_checkpoints_follow_the_plan(uninterrupted):
 
 
 @pytest.mark.parametrize(
-    "step", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow), 8]
+    "step", [*(pytest.param(step, marks=pytest.mark.slow) for step in (2, 4, 6)), 8]
 )
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tiny, tmp_path, monkeypatch, step):
     cfg, _ = uninterrupted
-    num_workers = 2 if step == 4 else 0
+    num_workers = 2 if step in (4, 8) else 0
     killed = tiny(tmp_path / "killed", f"DATASET.num_workers={num_workers}")
     with monkeypatch.context() as patch:
         kill_at(patch, step)
