@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import venv
 from importlib import import_module
 from pathlib import Path
 
@@ -163,6 +165,28 @@ def test_demo_runs_in_an_empty_folder(root, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert Path(tmp_path, "output/demo_pptsn/predictions.json").is_file()
     assert Path(tmp_path, "inference/demo_pptsn/model.yaml").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_demo_runs_in_an_empty_environment(root, tmp_path):
+    """The package and its extra `cpu` are enough; needs the package index."""
+    venv.create(tmp_path / "env", with_pip=True)
+    scripts = tmp_path / "env" / "bin"
+    source = tmp_path / "source"
+    unused = shutil.ignore_patterns(".venv", ".git", "build", "output", "inference", "*.egg-info")
+    shutil.copytree(root, source, ignore=unused)
+    run = {"capture_output": True, "text": True, "check": False, "cwd": tmp_path}
+    words = [scripts / "pip", "install", "--quiet", "-c", root / "constraints.txt"]
+    installed = subprocess.run([*words, f"{source}[cpu]"], **run)
+    if "connection" in installed.stderr.lower():
+        pytest.skip("the package index cannot be reached")
+    assert installed.returncode == 0, installed.stderr
+    environment = {**os.environ, "PYTHONPATH": ""}
+    words = [scripts / "paddlevideo", "demo", "--epochs", "1", "--clips", "4"]
+    done = subprocess.run(words, env=environment, **run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert Path(tmp_path, "output/demo_pptsn/predictions.json").is_file()
 
 
 @pytest.fixture(scope="module")
