@@ -17,28 +17,28 @@ PADDLEX_FILE = "label.txt"
 
 
 def class_names_under(root: str | Path) -> str | None:
-    """The file of class names in a data set that is one folder, None if it has none.
-
-    PaddleX calls it label.txt. Other data sets may have another file of this name, so it counts
-    only if its lines are `id name`, with ids 0 .. K - 1.
-    """
+    """The file of class names in a data set that is one folder, None if it has none."""
     candidates = (Path(root, LABELS_FILE), Path(root, "labels.json"))
-    found = next((path for path in candidates if path.is_file()), Path(root, PADDLEX_FILE))
-    if found.name == PADDLEX_FILE and not (found.is_file() and _is_numbered(found)):
-        return None
-    return str(found)
+    own = next((str(path) for path in candidates if path.is_file()), None)
+    return own or paddlex_class_names(root)
 
 
-def _is_numbered(path: Path) -> bool:
-    """Whether the lines of a file are `id name`, with ids 0 .. K - 1."""
+def paddlex_class_names(root: str | Path) -> str | None:
+    """The file of class names in a data set of PaddleX, None if it has none.
+
+    Other data sets may have another file of this name, so it counts only if its lines are
+    `id name`, with ids 0 .. K - 1.
+    """
+    path = Path(root, PADDLEX_FILE)
     try:
         lines = [line.split(None, 1) for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError):
-        return False
+        return None
     pairs = [words for words in lines if words]
     if not pairs or not all(len(words) == 2 and words[0].isdecimal() for words in pairs):
-        return False
-    return sorted(int(number) for number, _ in pairs) == list(range(len(pairs)))
+        return None
+    ids = sorted(int(number) for number, _ in pairs)
+    return str(path) if ids == list(range(len(ids))) else None
 
 
 def read_class_names(path: str | Path) -> list[str]:

@@ -325,7 +325,7 @@ def make_data(folder: Path) -> None:
         lines = []
         for number in range(count):
             path = folder / "videos" / f"{split}{number}.mp4"
-            write_clip(path, 8, 48, 64)
+            write_clip(path, 8 + number + 10 * (split == "val"), 48, 64)
             lines.append(f"videos/{path.name} {number % 3}\n")
         (folder / f"{split}.txt").write_text("".join(lines), encoding="utf-8")
     lines = [f"{number} {name}\n" for number, name in enumerate(names)]
