@@ -55,6 +55,8 @@ class ReadVideo:
 
 @dataclass(frozen=True)
 class Scale:
+    """Resize with OpenCV; the arguments are those of this package's Scale."""
+
     short_size: Count = 224
     fixed_ratio: bool = True
     keep_ratio: bool | None = None
@@ -63,16 +65,22 @@ class Scale:
 
 @dataclass(frozen=True)
 class CenterCrop:
+    """Crop the center."""
+
     target_size: Count = 224
 
 
 @dataclass(frozen=True)
 class Image2Array:
+    """PaddleX always makes [T, 3, H, W], whatever this says."""
+
     data_format: Literal["tchw"] = "tchw"
 
 
 @dataclass(frozen=True)
 class NormalizeVideo:
+    """(x / 255 - mean) / std of each channel."""
+
     mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
     std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
 
@@ -86,6 +94,8 @@ class KeepKeys:
 
 @dataclass(frozen=True)
 class Topk:
+    """How many classes a result has, and the names of all classes."""
+
     topk: Count = 1
     label_list: list[Any] | None = None
 

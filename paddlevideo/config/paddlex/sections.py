@@ -31,6 +31,8 @@ Rate = Annotated[float, AtLeast(0)]
 
 @dataclass(frozen=True)
 class GlobalSection:
+    """The model, what to do with it, and where data and results are."""
+
     model: str
     mode: Literal["check_dataset", "train", "evaluate", "export", "predict"] | None = None
     dataset_dir: str | None = None
@@ -40,12 +42,16 @@ class GlobalSection:
 
 @dataclass(frozen=True)
 class Convert:
+    """A conversion of other data sets, which PaddleX does not have for videos."""
+
     enable: bool = False
     src_dataset_type: str | None = None
 
 
 @dataclass(frozen=True)
 class Split:
+    """New splits of the data."""
+
     enable: bool = False
     train_percent: float | None = None
     val_percent: float | None = None
@@ -53,12 +59,16 @@ class Split:
 
 @dataclass(frozen=True)
 class CheckDatasetSection:
+    """The check of the data, which may split it."""
+
     convert: Convert = field(default_factory=Convert)
     split: Split = field(default_factory=Split)
 
 
 @dataclass(frozen=True)
 class TrainSection:
+    """The training; `epochs_iters` and `warmup_steps` count epochs."""
+
     num_classes: Count | None = None
     epochs_iters: Count | None = None
     batch_size: Count | None = None
@@ -75,6 +85,8 @@ class TrainSection:
 
 @dataclass(frozen=True)
 class EvaluateSection:
+    """The test of a weight file."""
+
     weight_path: str | None = None
     log_interval: Count | None = None
     batch_size: Count | None = None
@@ -82,11 +94,15 @@ class EvaluateSection:
 
 @dataclass(frozen=True)
 class ExportSection:
+    """The weight file to export."""
+
     weight_path: str | None = None
 
 
 @dataclass(frozen=True)
 class KernelOption:
+    """How PaddleX runs an exported model."""
+
     run_mode: Literal[
         "paddle", "paddle_fp16", "trt_fp32", "trt_fp16", "trt_int8", "mkldnn", "mkldnn_bf16"
     ] = "paddle"
@@ -94,6 +110,8 @@ class KernelOption:
 
 @dataclass(frozen=True)
 class PredictSection:
+    """The prediction with an exported folder."""
+
     batch_size: Count | None = None
     model_dir: str | None = None
     input: str | None = None
@@ -106,6 +124,8 @@ class PredictSection:
 
 @dataclass(frozen=True)
 class PaddleXConfig:
+    """A config file."""
+
     Global: GlobalSection
     CheckDataset: CheckDatasetSection = field(default_factory=CheckDatasetSection)
     Train: TrainSection = field(default_factory=TrainSection)
