@@ -1,4 +1,4 @@
-"""docs/migrate.md: each guide has commands of this project, and PaddleVideo's command lines work."""
+"""docs/migrate.md: each guide has commands of this project; PaddleVideo's own lines are parsed."""
 
 import re
 import shlex
