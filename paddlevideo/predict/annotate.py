@@ -10,7 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from paddlevideo.curate.resize import FORMATS, AudioNotCopied, WriteResized
 from paddlevideo.log import logger
+from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.plain_text import readable
+from paddlevideo.sample import Record
 
 UNLIMITED = 1 << 20  # short side of a copy with the size of the source (px)
 CRF = 23  # quality of the copy; x264's default
@@ -67,13 +69,7 @@ def write_annotated(
         raise ValueError(f"{target}: expected a file name that ends with {' or '.join(FORMATS)}")
     if target.exists() and source.exists() and target.samefile(source):
         raise ValueError(f"{target}: the copy would replace the video itself; choose another path")
-    path = find_font(text, font)
-    if path is None:
-        logger.warning(
-            f"no font on this machine has the letters of {readable(text)!r}, so "
-            f"{readable(other_text)!r} is drawn; give a font file with font=..."
-        )
-    label = Label(text if path is not None else other_text, path or "")
+    label = make_label(text, other_text, font)
     options = {"short_side": UNLIMITED, "crf": CRF, "suffix": target.suffix.lower()}
     try:
         WriteResized(**options, draw=label.draw)(str(source), str(target))
@@ -81,6 +77,43 @@ def write_annotated(
         logger.warning(f"{target}: written without audio: {error}")
         WriteResized(**options, sound="none", draw=label.draw)(str(source), str(target))
     return target
+
+
+def read_annotated(
+    source: str | Path, text: str, other_text: str = "", font: str | Path | None = None
+) -> tuple[np.ndarray, float]:
+    """All frames of a video with `text` in their upper left corners, and its frames per second.
+
+    Arguments and errors are those of `write_annotated`.
+
+    Returns:
+        frames uint8 [T, H, W, 3] RGB, and the rate, 0.0 if unknown.
+    """
+    label = make_label(text, other_text, font)
+    with VideoDecoder().open(Record(str(source))) as clip:
+        frames = clip.read(np.arange(clip.num_frames))
+        fps = clip.fps
+    height, width = frames.shape[1:3]
+    image = label_image(label.text, label.font, width, height)
+    image = image[: height - MARGIN, : width - MARGIN]
+    frames[:, MARGIN : MARGIN + image.shape[0], MARGIN : MARGIN + image.shape[1]] = image
+    return frames, fps
+
+
+def make_label(text: str, other_text: str, font: str | Path | None) -> "Label":
+    """A label with `text`, or with `other_text` where no font has the letters of `text`.
+
+    Raises:
+        ValueError: `font` is given and is no font.
+    """
+    path = find_font(text, font)
+    if path is None:
+        logger.warning(
+            f"no font on this machine has the letters of {readable(text)!r}, so "
+            f"{readable(other_text)!r} is drawn; give a font file with font=..."
+        )
+        return Label(other_text, "")
+    return Label(text, path)
 
 
 # --- fonts ----------------------------------------------------------------------------------------

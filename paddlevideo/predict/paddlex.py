@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paddlevideo.config.paddlex.sections import MODELS, RUN_MODES
 from paddlevideo.config.registry import nearest
 from paddlevideo.config.schema import ConfigError
@@ -21,7 +23,7 @@ from paddlevideo.curate.resize import FORMATS
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
 from paddlevideo.plain_text import readable
-from paddlevideo.predict.annotate import write_annotated
+from paddlevideo.predict.annotate import read_annotated, write_annotated
 from paddlevideo.predict.inputs import Input
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
@@ -175,21 +177,45 @@ class VideoResult(dict):
             ValueError: the input was no video file, or could not be classified.
             OSError: the file cannot be written.
         """
-        source, path = Path(self["input_path"]), Path(save_path)
+        source, path, texts = self._source(), Path(save_path), self._texts()
+        if path.is_dir() or not path.suffix:
+            suffix = source.suffix.lower() if source.suffix.lower() in FORMATS else ".mp4"
+            path = path / f"{source.stem}{ENDING}{suffix}"
+        try:
+            return write_annotated(source, path, *texts, font)
+        except ValueError as error:
+            # The reason of a DecodeError is without the path.
+            raise ValueError(f"{source}: {error}") from error
+
+    @property
+    def video(self) -> dict[str, tuple[np.ndarray, float]]:
+        """The frames of `save_to_video`, all in memory: `{"res": (frames, frames per second)}`.
+
+        Frames are uint8 [T, H, W, 3] BGR, as OpenCV writes them.
+
+        Raises:
+            ValueError: the input was no video file, or could not be classified.
+        """
+        frames, fps = read_annotated(self._source(), *self._texts())
+        return {"res": (frames[..., ::-1], fps)}
+
+    def _source(self) -> Path:
+        """The video to draw on.
+
+        Raises:
+            ValueError: there is none, or no result to draw.
+        """
+        source = Path(self["input_path"])
         if "error" in self:
             raise ValueError(f"{source}: has no result to draw: {self['error']}")
         if not source.is_file():
             raise ValueError(f"{source}: not a video file, so there are no frames to draw on")
-        if path.is_dir() or not path.suffix:
-            suffix = source.suffix.lower() if source.suffix.lower() in FORMATS else ".mp4"
-            path = path / f"{source.stem}{ENDING}{suffix}"
+        return source
+
+    def _texts(self) -> tuple[str, str]:
+        """What is drawn: the best class and its score, with its name and with its number."""
         score, number = f"{self['scores'][0]:.2f}", self["class_ids"][0]
-        text = f"{self['label_names'][0]} {score}"
-        try:
-            return write_annotated(source, path, text, f"class {number} {score}", font)
-        except ValueError as error:
-            # The reason of a DecodeError is without the path.
-            raise ValueError(f"{source}: {error}") from error
+        return f"{self['label_names'][0]} {score}", f"class {number} {score}"
 
     def save_all(self, save_path: str | Path) -> None:
         """Write both files to a folder; a video that failed has no .mp4."""

@@ -101,6 +101,16 @@ def test_files_of_results(exported, model, tmp_path):
     assert result.save_to_video(tmp_path / "x" / "b.mkv").exists()
 
 
+def test_the_video_in_memory(exported, model):
+    (result,) = model.predict(exported.files[0])
+    frames, fps = result.video["res"]
+    with av.open(exported.files[0]) as container:
+        plain = np.stack([f.to_ndarray(format="bgr24") for f in container.decode(video=0)])
+    assert (frames.shape, frames.dtype, fps) == (plain.shape, np.uint8, 25.0)
+    assert np.array_equal(frames[:, 30:], plain[:, 30:])
+    assert not np.array_equal(frames[:, :20], plain[:, :20])
+
+
 def test_save_all(exported, model, tmp_path):
     for result in model.predict([exported.files[1], np.zeros((5, 80, 90, 3), np.uint8)]):
         result.save_all(tmp_path)
