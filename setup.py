@@ -67,7 +67,7 @@ setup(
         "numpy>=2.0",
         "opencv-python-headless>=4.10.0.84",
         "av>=17.1",
-        "pillow>=10.0",
+        "pillow>=10.1",
         "pyyaml>=6.0",
         "scipy>=1.14",
         "tqdm>=4.66",

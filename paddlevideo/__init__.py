@@ -1,8 +1,8 @@
 """paddlevideo: video recognition on PaddlePaddle, from a file to a label.
 
 The API for notebooks and scripts: `load_config`, `build_model`, `session`, `train`, `test`,
-`check`, `export`, `Predictor` and `convert_state_dict`. Each name is imported when it is first
-used, so `import paddlevideo` does not load Paddle.
+`check`, `export`, `Predictor`, `create_model` and `convert_state_dict`. Each name is imported when
+it is first used, so `import paddlevideo` does not load Paddle.
 """
 
 import warnings
@@ -20,6 +20,7 @@ _API = {
     "check": "paddlevideo.api",
     "export": "paddlevideo.exporting.export",
     "Predictor": "paddlevideo.predict.predictor",
+    "create_model": "paddlevideo.predict.paddlex",
     "convert_state_dict": "paddlevideo.models.convert",
 }
 

@@ -62,6 +62,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add("--modalities", action="store_true", help=modalities)
     out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M challenge)"
     add("--out", "--save_json", help=out)
+    save = "also write each result to this folder as PaddleX does: NAME_res.json, and NAME_res.mp4"
+    add("--save_path", metavar="FOLDER", help=f"{save} with the best class on its frames")
     verbose = "print PaddleVideo's lines for each class; default: with --model_file, else one line"
     add("--verbose", type=boolean, nargs="?", const=True, help=verbose)
     add("--quiet", action="store_true", help="print no results, only write them")

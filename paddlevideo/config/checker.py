@@ -54,7 +54,7 @@ class Checker:
         for key, value in data.items():
             name, here = other_names.get(key, key), (*keys, key)
             label = dotted(here)
-            if label in IGNORED:
+            if label in IGNORED and name not in names:
                 self._note(here, label, IGNORED[label])
             elif name not in names:
                 self._problem(here, f"{label} is not known{nearest(key, [*names, *other_names])}")

@@ -349,5 +349,8 @@ IGNORED = {
     "use_xpu": "only CPU and GPU are supported",
     "to_static": "training runs in dynamic mode; export writes the static program",
     "DALI_LOADER": "frames are decoded on the CPU",
+    # PaddleX writes these two into the configs of PaddleVideo that it trains with.
+    "Global": "flags set these: -w for pretrained_model, --resume for checkpoints",
+    "Infer": "an exported model uses PIPELINE.test",
     "DATASET.shuffle_valid": "validation uses each sample once, so the order does not matter",
 }

@@ -7,6 +7,7 @@ as a fault and continues. No video is decoded.
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo.curate.faults import Fault
@@ -16,6 +17,7 @@ from paddlevideo.curate.inventory import ClipEntry, Inputs, Inventory, Media
 from paddlevideo.curate.labels import resolve_labels
 from paddlevideo.curate.sources import find_sources
 from paddlevideo.curate.splits import source_and_rule
+from paddlevideo.data.class_names import paddlex_class_names, read_class_names
 from paddlevideo.data.datasets import class_folder_rows, no_class_folders
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
 from paddlevideo.data.paths import base_folder, check_paths, list_files, split_name, walk_folders
@@ -49,6 +51,7 @@ def read_inputs(inputs: Inputs) -> Inventory:
         DatasetError: an input does not exist, has no records, or is a list none of whose files
             exists or whose paths are ambiguous.
     """
+    inputs = with_paddlex_lists(inputs)
     inventory = Inventory(
         class_names=inputs.class_names, names_are_given=inputs.class_names is not None
     )
@@ -78,6 +81,19 @@ def read_inputs(inputs: Inputs) -> Inventory:
     if inputs.source is None:
         name_weak_sources(inventory)
     return inventory
+
+
+def with_paddlex_lists(inputs: Inputs) -> Inputs:
+    """For a data set of PaddleX, its lists and class names: its folder `videos` is no class."""
+    root = inputs.data
+    train, valid = root / "train.txt", root / "val.txt"
+    names = paddlex_class_names(root)
+    given = (inputs.valid, inputs.test, inputs.class_names)
+    if names is None or not train.is_file() or not valid.is_file() or given != (None, None, None):
+        return inputs
+    prefix = inputs.data_prefix or str(root)
+    class_names = read_class_names(names)
+    return replace(inputs, data=train, valid=valid, class_names=class_names, data_prefix=prefix)
 
 
 def name_weak_sources(inventory: Inventory) -> None:

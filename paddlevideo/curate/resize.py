@@ -6,7 +6,7 @@ aspect. Each copy is read back before it counts as done.
 """
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -52,6 +52,10 @@ FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 WRITE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
+class AudioNotCopied(DecodeError):
+    """Audio whose codec the container of the copy cannot hold."""
+
+
 @dataclass(frozen=True)
 class WriteResized:
     """Write a copy of a video with a given short side; smaller videos keep their size.
@@ -65,6 +69,7 @@ class WriteResized:
         preset: of x264; slower presets make smaller files.
         sound: "copy" copies the packets of all audio streams, "none" leaves the audio out.
         suffix: .mp4, or .mkv, which can hold more audio codecs.
+        draw: draws on each frame of the copy, a PyAV frame in the format yuv420p.
     """
 
     short_side: int = 256
@@ -73,6 +78,7 @@ class WriteResized:
     preset: str = "veryfast"
     sound: Literal["copy", "none"] = "copy"
     suffix: str = ".mp4"
+    draw: Callable[[Any], None] | None = None
 
     def __post_init__(self):
         if self.short_side < 2 or self.short_side % 2:
@@ -104,7 +110,7 @@ class WriteResized:
                 video = first_video(source, video_streams(reader))
                 out = self._add_video(writer, video, self.size_of(height, width))
                 start = round(stretches[0].stamp / video.time_base)
-                encoder = Encoder(video, out, times, start)
+                encoder = Encoder(video, out, times, start, self.draw)
                 audio = self._add_audio(writer, reader)
                 for packet in packets_of(reader, encoder, audio, stretches):
                     writer.mux(packet)
@@ -146,7 +152,7 @@ class WriteResized:
                 streams[stream] = writer.add_stream_from_template(stream)
             except ValueError as error:
                 codec = stream.codec_context.name
-                raise DecodeError(
+                raise AudioNotCopied(
                     f"its audio ({codec}) cannot be copied into {self.suffix}; "
                     "use --suffix .mkv or --sound none"
                 ) from error
@@ -161,10 +167,18 @@ class Encoder:
         out: the stream to encode for.
         times: of each frame after the first one (s), [num_frames].
         start: time stamp of the first frame, in units of the time base.
+        draw: draws on each frame before it is encoded.
     """
 
-    def __init__(self, video, out, times: np.ndarray, start: int = 0):
-        self.video, self._out = video, out
+    def __init__(
+        self,
+        video,
+        out,
+        times: np.ndarray,
+        start: int = 0,
+        draw: Callable[[Any], None] | None = None,
+    ):
+        self.video, self._out, self._draw = video, out, draw
         # Time stamps after the first frame, in units of the time base.
         self._steps = np.rint(times / float(video.time_base)).astype(np.int64).tolist()
         self._scaler, self._upright = VideoReformatter(), VideoReformatter()
@@ -196,6 +210,9 @@ class Encoder:
         small.pts, small.time_base = self._first + self._steps[self._count], self.video.time_base
         # Otherwise the encoder would put key frames where the source has them.
         small.pict_type = PictureType.NONE
+        if self._draw:
+            small.make_writable()  # a frame of the right size is still the decoder's own
+            self._draw(small)
         self._count += 1
         return self._out.encode(small)
 

@@ -13,12 +13,32 @@ from paddlevideo.config.shipped import find_file
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 
 LABELS_FILE = "labels.txt"
+PADDLEX_FILE = "label.txt"
 
 
 def class_names_under(root: str | Path) -> str | None:
     """The file of class names in a data set that is one folder, None if it has none."""
     candidates = (Path(root, LABELS_FILE), Path(root, "labels.json"))
-    return next((str(path) for path in candidates if path.is_file()), None)
+    own = next((str(path) for path in candidates if path.is_file()), None)
+    return own or paddlex_class_names(root)
+
+
+def paddlex_class_names(root: str | Path) -> str | None:
+    """The file of class names in a data set of PaddleX, None if it has none.
+
+    Other data sets may have another file of this name, so it counts only if its lines are
+    `id name`, with ids 0 .. K - 1.
+    """
+    path = Path(root, PADDLEX_FILE)
+    try:
+        lines = [line.split(None, 1) for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        return None
+    pairs = [words for words in lines if words]
+    if not pairs or not all(len(words) == 2 and words[0].isdecimal() for words in pairs):
+        return None
+    ids = sorted(int(number) for number, _ in pairs)
+    return str(path) if ids == list(range(len(ids))) else None
 
 
 def read_class_names(path: str | Path) -> list[str]:

@@ -29,6 +29,7 @@ def read_stretches(path: str) -> list[Stretch]:
         if stream.codec_context is None:
             return unknown
         container_format, index, goes_back = container.format.name, stream.index, False
+        time_base = stream.time_base  # a frame that a decoder held back to the end has none
         if "mp4" not in container_format:  # whose time stamps always rise
             discard_others(container, stream)
             packets = read_packets(container, stream)
@@ -40,7 +41,7 @@ def read_stretches(path: str) -> list[Stretch]:
         with closing(decode_from_start(path, index, one_thread=True)) as frames:
             first = next(frames, None)
         if first is not None and first.pts is not None:
-            return [Stretch(0, first.pts * first.time_base, Fraction(0))]
+            return [Stretch(0, first.pts * time_base, Fraction(0))]
         if first is None or container_format == "avi":  # which stores no time stamps
             return unknown
     with open_container(path) as container:

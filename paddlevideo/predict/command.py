@@ -4,6 +4,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from paddlevideo import dist, log, paddle_internals
 from paddlevideo.engine.build import load_config
@@ -12,6 +13,7 @@ from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.plain_text import readable
+from paddlevideo.predict.paddlex import ResultFolder
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result, name_width, result_file
 from paddlevideo.runtimes.choose import require
@@ -56,8 +58,10 @@ def check_output(args: Namespace) -> None:
         check_writable(args.out)
     if args.quiet and args.verbose:
         raise ValueError("--quiet and --verbose are both given; leave one of them out")
-    if args.quiet and not args.out:
+    if args.quiet and not (args.out or args.save_path):
         raise ValueError("--quiet prints no results; give --out FILE to write them")
+    if args.save_path:
+        check_writable(Path(args.save_path, "result.json"))
 
 
 def is_verbose(args: Namespace) -> bool:
@@ -85,12 +89,15 @@ def show(results: Iterable[Result], args: Namespace, predictor: Predictor) -> in
     """Print and write results, and log the failures; returns the number of failures."""
     show_result = result_printer(args, predictor)
     count, failed, notes = 0, [], Counter()
+    folder = ResultFolder(args.save_path) if args.save_path else None
     with result_file(args.out) if args.out else nullcontext() as write:
         for result in results:
             count += 1
             show_result(result)
             if write:
                 write(result)
+            if folder:
+                folder.write(result)
             if result.error is not None:
                 failed.append(readable(f"  {result.input_path}: {result.error}"))
             if result.note:

@@ -37,6 +37,7 @@ from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.base import NotFiniteError
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
+from paddlevideo.runtimes.paddlex import read_paddlex
 from paddlevideo.sample import Arrays, Record, Sample
 
 # Limit on the bytes of input in one run. Activations take about twenty times as much.
@@ -317,7 +318,8 @@ def _model_of(
             f"{model}: the folder of a run without an exported model; export one with: "
             f"{typed('tools/export_model.py', 'export')} -p {weights_in_it[-1]}"
         ])  # fmt: skip
-    manifest = read_manifest(path if path.is_dir() else path.parent)
+    folder = path if path.is_dir() else path.parent
+    manifest = read_manifest(folder) or (read_paddlex(folder) if cfg is None else None)
     if manifest and not path.is_dir() and path.name not in manifest.files:
         manifest = None  # it describes another program in this folder
     return path, manifest, manifest.labels if manifest else None

@@ -20,6 +20,7 @@ from paddlevideo.engine.earlier_run import EXPORT_DIR
 from paddlevideo.sample import InputSpec
 
 FILE = "model.yaml"
+PADDLEX_FILE = "inference.yml"  # of a folder that PaddleX exported; see runtimes/paddlex.py
 FORMAT = 1
 # Format of a program (--format of tools/export_model.py) -> suffixes of its files, program first.
 PROGRAM_FILES = {
@@ -174,9 +175,14 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def exported_folder(path: Path) -> Path:
-    """The folder of an export: `path` itself, or `inference/` in the folder of a training run."""
-    inside = path / EXPORT_DIR
-    return inside if not (path / FILE).exists() and (inside / FILE).exists() else path
+    """The folder of an export: `path` itself, or `inference/` in the folder of a training run.
+
+    PaddleX writes it to `inference/` or `best_model/inference/`.
+    """
+    for folder in (path, path / EXPORT_DIR, path / "best_model" / EXPORT_DIR):
+        if (folder / FILE).exists() or (folder / PADDLEX_FILE).exists():
+            return folder
+    return path
 
 
 def check_files(manifest: Manifest, files: list[Path]) -> None:

@@ -135,3 +135,40 @@ def test_reads_split_and_source_from_a_table(tmp_path):
         "split 'later', expected train, valid or test",
         "no split, although other lines have one; expected train, valid or test",
     ]
+
+
+def paddlex_set(root) -> None:
+    """A data set as PaddleX's check accepts it, of files that are never decoded."""
+    (root / "videos").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (root / "videos" / f"{name}.mp4").write_bytes(name.encode())
+    (root / "train.txt").write_text("videos/a.mp4 0\nvideos/b.mp4 1\n", encoding="utf-8")
+    (root / "val.txt").write_text("videos/c.mp4 1\n", encoding="utf-8")
+    (root / "label.txt").write_text("0 air drumming\n1 红色\n", encoding="utf-8")
+
+
+def test_a_data_set_of_paddlex_is_read_by_its_lists(tmp_path):
+    paddlex_set(tmp_path)
+    for _ in range(2):  # also after the check has written its own class names
+        inventory = read_inputs(Inputs(tmp_path))
+        assert [(c.name, c.label, c.split) for c in inventory.clips] == [
+            ("videos/a.mp4", "air drumming", "train"),
+            ("videos/b.mp4", "红色", "train"),
+            ("videos/c.mp4", "红色", "valid"),
+        ]
+        assert inventory.class_names == ["air drumming", "红色"] and not inventory.faults
+        (tmp_path / "labels.txt").write_text("air drumming\n红色\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("missing", ["label.txt", "train.txt", "val.txt"])
+def test_other_folders_with_lists_are_class_folders(tmp_path, missing):
+    paddlex_set(tmp_path)
+    (tmp_path / missing).unlink()
+    assert {clip.label for clip in read_inputs(Inputs(tmp_path)).clips} == {"videos"}
+
+
+def test_given_lists_replace_those_of_paddlex(tmp_path):
+    paddlex_set(tmp_path)
+    names = ["x", "y"]
+    inventory = read_inputs(Inputs(tmp_path / "train.txt", class_names=names))
+    assert len(inventory.clips) == 2 and inventory.class_names == names

@@ -87,6 +87,26 @@ def test_finds_the_class_names_of_a_data_set_folder(tmp_path):
     assert class_names_under(tmp_path) == str(tmp_path / "labels.txt")
 
 
+def test_finds_the_class_names_of_paddlex(tmp_path):
+    file = tmp_path / "label.txt"
+    for text in (
+        "",
+        "archery\nbowling\n",
+        "0 archery\n2 bowling\n",
+        "0\n1\n",
+        "a.mp4 0\nb.mp4 1\n",
+    ):
+        file.write_text(text, encoding="utf-8")
+        assert class_names_under(tmp_path) is None, text
+    file.write_bytes(b"\xff\xfe")
+    assert class_names_under(tmp_path) is None
+    file.write_text("1 air drumming\n\n0 红色\n", encoding="utf-8")
+    assert class_names_under(tmp_path) == str(file)
+    assert read_class_names(file) == ["红色", "air drumming"]
+    (tmp_path / "labels.txt").write_text("a\n", encoding="utf-8")
+    assert class_names_under(tmp_path) == str(tmp_path / "labels.txt")
+
+
 def test_normalizes_the_spelling_of_class_names():
     assert normalized_name("Air_Drumming ") == normalized_name("air-drumming") == "air drumming"
     assert normalized_name("caf\u00e9") == normalized_name("cafe\u0301")

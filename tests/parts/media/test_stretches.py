@@ -156,6 +156,15 @@ def packets(*stamps: tuple[int, int, bool]) -> list[Packet]:
     ]
 
 
+@pytest.mark.parametrize("num_frames", [1, 2, 3])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_video_of_few_frames_is_one_stretch(tmp_path, suffix, num_frames):
+    """The decoder returns all of its frames at the end, and those have no time base."""
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    (stretch,) = read_stretches(str(write_clip(tmp_path / f"a{suffix}", num_frames, codec=codec)))
+    assert (stretch.first_frame, stretch.second) == (0, 0)
+
+
 def test_a_stretch_begins_where_time_goes_back():
     rising = packets((0, 0, True), (3, 1, False), (1, 2, False), (2, 3, False), (4, 4, True))
     # B-frames go back between key frames; that is no new stretch.

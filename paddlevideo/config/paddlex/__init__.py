@@ -1,0 +1,1 @@
+"""Configs of PaddleX: their sections, and their translation into a config of this package."""
