@@ -23,6 +23,7 @@ from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
+from paddlevideo.media.containers import one_thread
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.predict.ahead import LoadAhead, default_workers
 from paddlevideo.predict.feed import Extract, Feed
@@ -41,6 +42,8 @@ RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 WAIT_BYTES = 1 << 30
 # Videos of several views are scored together up to this many runs of the network.
 MAX_RUNS = 8
+# The first batch waits for its decoding, and the last one is scored alone.
+MIN_BATCHES = 8
 
 
 class Predictor:
@@ -160,7 +163,7 @@ class Predictor:
             )
         records = self.find(inputs)
         batch_size = self.limit_batch(batch_size, len(records))
-        loading = LoadAhead(self._load, records, workers, self._room(batch_size, workers))
+        loading = self._load_ahead(records, workers, batch_size)
         scorer = self._scorer(self.modalities if modalities else {})
         return Results(self._results(loading, batch_size, scorer, topk), loading, len(records))
 
@@ -179,7 +182,7 @@ class Predictor:
             ValueError: no video is found.
         """
         workers = default_workers() if workers is None else workers
-        with LoadAhead(self._load, self.find(inputs), workers, self._room(1, workers)) as loading:
+        with self._load_ahead(self.find(inputs), workers, 1) as loading:
             while (pair := loading.next(0)) is not None:
                 yield pair
 
@@ -231,6 +234,10 @@ class Predictor:
         names = "" if self.labels is None else f" names {text_checksum(self.labels)}"
         return f"{self._identify()}{names} {self.backend.name} {self._precision}"
 
+    def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
+        load = self._load if workers < 2 else self._load_on_one_thread
+        return LoadAhead(load, records, workers, self._room(batch_size, workers))
+
     def _load(self, record: Record, source: Any) -> Sample | str:
         """The sample, or why there is none."""
         try:
@@ -238,10 +245,16 @@ class Predictor:
         except StageError as error:
             return str(error)
 
+    def _load_on_one_thread(self, record: Record, source: Any) -> Sample | str:
+        """`_load`, where other videos keep the other cores busy."""
+        with one_thread():
+            return self._load(record, source)
+
     def limit_batch(self, batch_size: int | None, num_videos: int) -> int:
         """The batch size, or how many videos fill runs of the network.
 
-        It is reduced to what the memory limit allows, and to 1 if shapes may differ.
+        It is reduced to what the memory limit allows, and to 1 if shapes may differ. Few videos are
+        at least MIN_BATCHES batches, of which one is decoded while another is scored.
         """
         if not self._feed.fixed_size:
             limit, reason = 1, "their sizes differ"
@@ -249,7 +262,8 @@ class Predictor:
             limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
             reason = f"the views of one take {self._feed.sample_bytes / 2**20:.0f} MB"
         if batch_size is None:
-            return min(self._videos_of_full_runs(), limit)
+            overlapping = -(-num_videos // MIN_BATCHES)
+            return max(1, min(self._videos_of_full_runs(), limit, overlapping))
         if min(batch_size, num_videos) > limit:
             logger.info(f"{limit} video(s) at a time instead of {batch_size}: {reason}")
         return min(batch_size, limit)

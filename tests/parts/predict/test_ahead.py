@@ -2,7 +2,10 @@
 
 import contextvars
 import gc
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -206,7 +209,14 @@ def test_the_next_videos_are_decoded_while_the_network_runs(predictor, monkeypat
 
 @pytest.mark.parametrize(
     ("views_per_step", "sizes"),
-    [(20, [20, 20, 10]), (5, [5] * 10), (4, [4] * 12 + [2]), (30, [30, 20]), (7, [7, 3] * 5)],
+    [
+        (20, [20] * 8 + [10]),
+        (5, [5] * 34),
+        (4, [4] * 42 + [2]),
+        (30, [30] * 5 + [20]),
+        (7, [7, 3] * 17),
+        (250, [30] * 5 + [20]),
+    ],
 )
 def test_videos_fill_the_runs_of_the_network(exported, monkeypatch, views_per_step, sizes):
     predictor = Predictor(exported.folder, device="cpu", threads=1, views_per_step=views_per_step)
@@ -217,13 +227,11 @@ def test_videos_fill_the_runs_of_the_network(exported, monkeypatch, views_per_st
         return real(inputs)
 
     monkeypatch.setattr(predictor.backend, "run", run)
-    assert len(list(predictor.predict(arrays(5)))) == 5
+    assert len(list(predictor.predict(arrays(17)))) == 17  # at least 8 batches of at most 3
     assert seen == sizes
-    if views_per_step == 7:  # 7 videos fill 10 runs, more than the limit
-        return
     monkeypatch.setattr(predictor_module, "WAIT_BYTES", 1)
     seen.clear()
-    list(predictor.predict(arrays(2)))
+    list(predictor.predict(arrays(9)))
     assert max(seen) <= 10, "no room for the views of two videos"
 
 
@@ -238,8 +246,11 @@ def test_videos_of_one_view_share_runs_up_to_what_suits_the_device(families, mon
         return real(inputs)
 
     monkeypatch.setattr(predictor.backend, "run", run)
-    together = [list(predictor.predict(family.list, batch)) for batch in (None, 4, 250, 1)]
-    assert seen == [2, 2, 1, 2, 2, 1, 2, 2, 1] + [1] * 5
+    together = [list(predictor.predict(family.list, batch)) for batch in (4, 250, None, 1)]
+    assert seen == [2, 2, 1, 2, 2, 1] + [1] * 10
+    seen.clear()
+    list(predictor.predict([family.list] * 3))  # 15 records: 8 batches
+    assert seen == [2] * 7 + [1]
     for results in together:
         for result, other in zip(results, together[-1], strict=True):
             np.testing.assert_allclose(result.scores, other.scores, rtol=0, atol=1e-5)
@@ -256,3 +267,30 @@ def test_samples_and_scores_are_the_two_halves_of_a_prediction(predictor, export
     assert samples[-1][1] == "decode: no such file"
     assert list(predictor.score(samples)) == list(predictor.predict(inputs, batch_size=3))
     assert isinstance(next(predictor.score(samples[:1], topk=1)), Result)
+
+
+@pytest.mark.slow
+def test_a_thousand_predictions_hold_the_memory_flat(predictor, exported):
+    """Each prediction has threads of its own, which leave nothing behind."""
+
+    def predict(count):
+        for _ in range(count):
+            assert all(r.error is None for r in predictor.predict(exported.files, workers=2))
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not report its memory as Linux does")
+    before = predict(200)
+    after = predict(1000)
+    assert after - before < 16 << 20, f"{(after - before) / 2**20:.1f} MB more"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_threads_share_a_predictor_that_decodes_ahead(predictor, exported, workers):
+    inputs = [*exported.files, "none.mp4"]
+    expected = list(predictor.predict(inputs, 1, workers=workers))
+    with ThreadPoolExecutor(4) as threads:
+        jobs = [threads.submit(lambda: list(predictor.predict(inputs, 1))) for _ in range(8)]
+        assert all(job.result() == expected for job in jobs)
+    assert not own_threads()
