@@ -42,8 +42,8 @@ RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 WAIT_BYTES = 1 << 30
 # Videos of several views are scored together up to this many runs of the network.
 MAX_RUNS = 8
-# The first batch waits for its decoding, and the last one is scored alone.
-MIN_BATCHES = 8
+# The network waits for the first batch, which is then a sixteenth of the decoding.
+MIN_BATCHES = 16
 
 
 class Predictor:
