@@ -16,7 +16,7 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	$(RUN) -B main.py --validate -c configs/demo/pptsn.yaml --overwrite
 	$(RUN) -B main.py --test -c configs/demo/pptsn.yaml -w output/demo_pptsn/ppTSN_best.pdparams --out output/demo_pptsn/test.json --overwrite
 	$(RUN) -B tools/export_model.py -c configs/demo/pptsn.yaml -p output/demo_pptsn/ppTSN_best.pdparams -o inference/demo_pptsn --format all --overwrite
-	$(RUN) -B tools/predict.py --model inference/demo_pptsn --input_file data/demo/appearance/test --save_json output/demo_pptsn/predictions.json --use_gpu=False
+	$(RUN) -B tools/predict.py --model inference/demo_pptsn --input_file data/demo/appearance/test --save_json output/demo_pptsn/predictions.json --overwrite --use_gpu=False
 	$(RUN) -B tools/analysis/plot_run.py output/demo_pptsn
 	@echo
 	@echo "model        inference/demo_pptsn"

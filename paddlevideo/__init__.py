@@ -17,6 +17,7 @@ _API = {
     "session": "paddlevideo.api",
     "train": "paddlevideo.api",
     "test": "paddlevideo.api",
+    "test_program": "paddlevideo.api",
     "check": "paddlevideo.api",
     "export": "paddlevideo.exporting.export",
     "Predictor": "paddlevideo.predict.predictor",

@@ -26,6 +26,7 @@ from paddlevideo.engine.train import early_stop_due, finish_epoch, keep_fitted_h
 from paddlevideo.exporting.export import export_finished
 from paddlevideo.exporting.export_folder import remove_export
 from paddlevideo.models import onednn
+from paddlevideo.predict.program_test import run_program_test
 from paddlevideo.report.run_report import report_finished
 
 logger = log.logger
@@ -186,6 +187,32 @@ def log_end(run: Run) -> None:
             f"over {progress.best:.5f} in the last {progress.stale} validations"
         )
     logger.info(f"training {name} finished")
+
+
+def test_program(
+    cfg: Config,
+    model: str,
+    backend: str = "auto",
+    out: str | None = None,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Evaluation:
+    """`test` for an exported program, which a runtime runs.
+
+    Args:
+        model: an exported folder, or that of the run; or a program in it.
+        backend: auto, paddle, tensorrt, onnxruntime or openvino; see runtimes/choose.py.
+        precision: see `runtimes.base.Options`.
+        threads: compute threads on a CPU; None for all cores, shared by the ranks.
+
+    Raises:
+        BackendError, ManifestError: the runtime is not available, or does not fit the program.
+        ConfigError, DatasetError, DecodeError, OSError: as in `test`.
+    """
+    with session(cfg):
+        return run_program_test(cfg, model, backend, out, names, overwrite, precision, threads)
 
 
 def test(

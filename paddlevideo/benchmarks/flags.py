@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 CONFIG = "pptsn_k400_videos"  # a shipped config
+SMALL_CONFIG = "demo/pptsn"  # where a video takes 0.1 s, not 10 s
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -92,6 +93,18 @@ def _inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="default: all cores")
 
 
+def _predict(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (340, 256), 50)
+    add = parser.add_argument
+    add("--clips", type=int, default=64, help="number of synthetic videos")
+    model = "exported folder; default: the config's model with random weights"
+    add("--model", type=Path, help=model)
+    add("--backend", default="auto", help="as in predict")
+    add("--threads", type=int, help="of the network; default: all cores")
+    add("--decode_workers", type=int, help="threads that decode; default: as in predict")
+    parser.set_defaults(config=SMALL_CONFIG, batch_size=None, rounds=3)
+
+
 def _metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, default=1_100_000, help="number of videos")
     parser.add_argument("--classes", type=int, default=3862, help="number of classes")
@@ -108,5 +121,6 @@ VERBS = {
     "multigrid": (_multigrid, "plain training and the phases of a multigrid plan"),
     "nextvlad": (_nextvlad, "NeXtVLAD: one product per video or one per frame"),
     "inference": (_inference, "one view on every backend"),
+    "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

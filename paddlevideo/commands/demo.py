@@ -37,7 +37,7 @@ def steps(args: argparse.Namespace) -> list[tuple[str, list[str]]]:
         ("train", ["--validate", *config, *epochs, "--overwrite"]),
         ("test", [*config, *test_flags]),
         ("export", [*config, *export_flags]),
-        ("predict", ["--model", MODEL, *inputs, "--save_json", results]),
+        ("predict", ["--model", MODEL, *inputs, "--save_json", results, "--overwrite"]),
     ]
 
 

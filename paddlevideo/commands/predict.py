@@ -1,6 +1,7 @@
 """The command of tools/predict.py: classify videos, audio files or shards of features."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from paddlevideo.commands import load, run
@@ -18,6 +19,16 @@ def boolean(text: str) -> bool:
     if text.lower() not in ("true", "t", "1", "false", "f", "0"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text.lower() in ("true", "t", "1")
+
+
+def shard(text: str) -> tuple[int, int]:
+    """(number, count) from a text such as 2/8."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no shard; expected i/n, such as 2/8")
+    if not 1 <= int(number) <= int(count):
+        raise argparse.ArgumentTypeError(f"shard {text}: expected 1/{count} to {count}/{count}")
+    return int(number), int(count)
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -56,7 +67,8 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("-b", "--batch_size", type=int, default=1, help="videos scored together")
+    batch = "videos scored together; default: as many as suit the device, 1: results early"
+    add("-b", "--batch_size", type=int, help=batch)
     add("--topk", type=int, help="number of classes to show; default INFERENCE.top_k")
     modalities = "also score each modality of an audio-visual model alone"
     add("--modalities", action="store_true", help=modalities)
@@ -64,6 +76,11 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add("--out", "--save_json", help=out)
     save = "also write each result to this folder as PaddleX does: NAME_res.json, and NAME_res.mp4"
     add("--save_path", metavar="FOLDER", help=f"{save} with the best class on its frames")
+    resume = "continue a .jsonl file of --out: skip its results, try its failures again"
+    add("--resume", action="store_true", help=resume)
+    add("--overwrite", action="store_true", help="replace the file of --out")
+    part = "only part i of n of the inputs, as 2/8; --out out.jsonl becomes out.2-of-8.jsonl"
+    add("--shard", type=shard, metavar="I/N", help=part)
     verbose = "print PaddleVideo's lines for each class; default: with --model_file, else one line"
     add("--verbose", type=boolean, nargs="?", const=True, help=verbose)
     add("--quiet", action="store_true", help="print no results, only write them")
@@ -82,6 +99,8 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add("--ir_optim", type=boolean, default=True, help=optimize)
     add("--enable_mkldnn", type=boolean, help="oneDNN in Paddle Inference on a CPU; default: on")
     add("--cpu_threads", type=int, help="default: all cores")
+    decoding = "threads that decode while the network runs; default: one per core, at most 8"
+    add("--decode_workers", type=int, help=decoding)
     add("--disable_glog", **switch, default=True, help="no log lines of Paddle's own")
     for flag in ("use_xpu", "use_npu"):
         add(f"--{flag}", **switch, default=False, help="not supported")
@@ -92,7 +111,13 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Predict; 1 where an input failed."""
     ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
-    return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
+    try:
+        return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
+    except KeyboardInterrupt:
+        if not (args.out and args.out.endswith(".jsonl")):
+            raise
+        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        return 130
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

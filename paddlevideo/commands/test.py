@@ -9,7 +9,10 @@ from paddlevideo.commands import run, train
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The flags of main.py; `--test` is set."""
     parser = train.make_parser(prog)
-    parser.description = "Test weights on DATASET.test: %(prog)s -c CONFIG -w WEIGHTS."
+    parser.description = (
+        "Test weights on DATASET.test: %(prog)s -c CONFIG -w WEIGHTS; or an exported model: "
+        "%(prog)s -c CONFIG -m FOLDER."
+    )
     parser.set_defaults(test=True)
     return parser
 

@@ -3,19 +3,24 @@
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import paddlevideo
 from paddlevideo import log
 from paddlevideo.commands import load, run
+from paddlevideo.commands.predict import BACKENDS
+
+# What runs an exported program.
+PROGRAM_BACKENDS = tuple(name for name in BACKENDS if name != "eager")
 
 
 class Parser(argparse.ArgumentParser):
-    """Requires -c, but for a test of weights, which may have a run.yaml next to them."""
+    """Requires -c, but for a test of weights or an export, which may have a run.yaml."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, others = super().parse_known_args(args, namespace)
-        if flags.config is None and not (flags.test and flags.weights):
+        if flags.config is None and not (flags.test and (flags.weights or flags.model)):
             self.error("the following arguments are required: -c/--config")
         return flags, others
 
@@ -76,6 +81,11 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", help="with --test: write the scores of each video to this .json or .npz file")
     metrics = ["top_k_accuracy", "mean_class_accuracy"]
+    model = "with --test: an exported folder to test in place of weights; see docs/deploy.md"
+    add("-m", "--model", help=model)
+    add("--backend", choices=PROGRAM_BACKENDS, help="with -m: what runs the program; default auto")
+    add("--precision", help="with -m: as in predict; default fp32")
+    add("--cpu_threads", type=int, help="with -m: compute threads; default: all cores")
     add("--eval", nargs="+", choices=metrics, help="with --test: which numbers to print")
 
 
@@ -116,6 +126,10 @@ def no_conflict(args: argparse.Namespace, flag: str, texts: list[str]) -> list[s
 def load_config(args: argparse.Namespace) -> Any:
     """The config of the flags. Which key is the base rate is known when the rest is read."""
     overrides = overrides_of(args)
+    if args.config is None and args.model:
+        return load("paddlevideo.engine.load:config_of_run")(
+            load("paddlevideo.runtimes.manifest:exported_folder")(Path(args.model)), overrides
+        )
     if args.config is None:
         return load("paddlevideo.engine.load:config_of_run")(args.weights, overrides)
     cfg = paddlevideo.load_config(args.config, overrides)
@@ -134,18 +148,49 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
     return [*args.override, *texts, *short_overrides(args)]
 
 
+def check_program_flags(args: argparse.Namespace) -> None:
+    """Check the flags for a program.
+
+    Raises:
+        ValueError: they are given without what they need, or with weights.
+    """
+    if args.model and not args.test:
+        raise ValueError("-m is for --test, which runs an exported model; add --test")
+    if args.model and args.weights:
+        raise ValueError("-m and -w are both given; an exported model has its own weights")
+    for flag in ("backend", "precision", "cpu_threads"):
+        if vars(args)[flag] is not None and not args.model:
+            raise ValueError(
+                f"--{flag} is for a test of an exported model; give its folder with -m"
+            )
+
+
 def work(args: argparse.Namespace) -> None:
     """Check, test or train.
 
     Raises:
         ValueError: a mistake in flags, config, data or weights.
     """
+    check_program_flags(args)
     cfg = load_config(args)
     if args.check:
         log.show(*paddlevideo.check(cfg, args.multigrid).split("\n"))
+    elif args.test and args.model:
+        paddlevideo.test_program(
+            cfg,
+            args.model,
+            args.backend or "auto",
+            args.out,
+            args.eval,
+            args.overwrite,
+            args.precision or "fp32",
+            args.cpu_threads,
+        )
     elif args.test:
         if not args.weights:
-            raise ValueError("--test needs weights: -w output/.../..._best.pdparams")
+            raise ValueError(
+                "--test needs weights: -w output/.../..._best.pdparams, or an export: -m FOLDER"
+            )
         paddlevideo.test(cfg, args.weights, args.out, args.eval, args.overwrite)
     else:
         paddlevideo.train(

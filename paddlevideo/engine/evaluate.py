@@ -1,6 +1,6 @@
 """Evaluation: exact numbers on any number of ranks, and each video decoded once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -42,6 +42,16 @@ class Scored:
     @property
     def labeled(self) -> bool:
         return bool(np.min(self.target) >= 0)
+
+
+class Scores(Protocol):
+    """What an evaluation asks of a model: a `Recognizer`, or the model.yaml of a program."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def multi_label(self) -> bool: ...
 
 
 class Collector(Protocol):
@@ -94,15 +104,19 @@ def mean_scores(
     batch: Batch,
     views_per_step: int,
     average: Literal["logits", "probabilities"] = "logits",
+    videos_per_step: int | None = None,
+    prepare: Callable[[Iterator[Arrays]], Iterable[Arrays]] = iter,
 ) -> np.ndarray:
     """Scores of each video of a batch, averaged over its views.
 
     Args:
         run: arrays of the loader, `[n, ...]` -> scores `[n, K]`.
         inputs: specs of the arrays in `batch` without views; views add an axis, `[N, V, ...]`.
-        views_per_step: views per call of `run`; videos of one view go through together.
+        views_per_step: views per call of `run`, for videos of several views.
         average: what is averaged; for probabilities, the result is the logarithm of their mean, and
             its softmax is that mean.
+        videos_per_step: videos of one view per call of `run`; None for all of them.
+        prepare: arrays of each step -> what `run` gets.
 
     Returns:
         logits, float64 `[N, K]`.
@@ -115,9 +129,10 @@ def mean_scores(
     for name, one in inputs.items():
         array = batch[name]
         flat[name] = array.reshape(total, *array.shape[array.ndim - len(one.shape) + 1 :])
-    step = views_per_step if views > 1 else num_videos
+    step = views_per_step if views > 1 else videos_per_step or num_videos
     starts = range(0, total, step)
-    parts = [run({name: array[i : i + step] for name, array in flat.items()}) for i in starts]
+    steps = ({name: array[i : i + step] for name, array in flat.items()} for i in starts)
+    parts = [run(arrays) for arrays in prepare(steps)]
     scores = np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1)
     if average == "probabilities" and views > 1:
         probabilities = softmax(scores).mean(axis=1)
@@ -132,18 +147,21 @@ def views_at_once(cfg: Config) -> int:
 
 def evaluate(
     cfg: Config,
-    model: Recognizer,
+    model: Scores,
     loader: Loader,
     on_error: str = "fail",
     label: str = "",
     collectors: Sequence[Collector] = (),
+    score: Callable[[Batch], np.ndarray] | None = None,
 ) -> Evaluation:
     """Score every record of `loader` once over all ranks.
 
     Args:
+        model: a built model, or with `score` whatever it scores for.
         on_error: "skip" counts a file that cannot be decoded as wrong, "fail" stops.
         label: text of the progress bar.
         collectors: keep more than the numbers; they hold the records of all ranks afterwards.
+        score: a batch -> logits of each video, float64 [N, K]; None runs the model.
 
     Raises:
         DecodeError: a file failed and `on_error` is "fail".
@@ -154,14 +172,15 @@ def evaluate(
     missing = MissingAudio(loader.dataset.records)
     failures: list[Failure] = []
     everything = (losses, *collectors)
-    model.eval()
+    if score is None:
+        score = _model_score(cfg, model, loader.dataset.pipeline)
     for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
         if on_error == "fail":
             refuse(loaded, "on_error: skip to count it as wrong")
         failures += loaded.failures
         if loaded.batch:
             missing.add(loaded.batch)
-            logits = score_batch(cfg, model, loader.dataset.pipeline, loaded.batch)
+            logits = score(loaded.batch)
             records = loader.dataset.records
             indices = loaded.batch["index"].tolist()
             check_logits(logits, [records[index].location for index in indices])
@@ -171,6 +190,11 @@ def evaluate(
                     collector.add(scored)
         count_failures(metric, model, loader.dataset.records, loaded, everything)
     return _merge(metric, losses, collectors, missing, failures)
+
+
+def _model_score(cfg: Config, model: Any, pipeline: Pipeline) -> Callable[[Batch], np.ndarray]:
+    model.eval()
+    return partial(score_batch, cfg, model, pipeline)
 
 
 def score_batch(cfg: Config, model: Recognizer, pipeline: Pipeline, batch: Batch) -> np.ndarray:
@@ -196,7 +220,7 @@ def scored_records(records: Sequence[Record], batch: Batch, logits: np.ndarray) 
 
 def count_failures(
     metric: Any,
-    model: Recognizer,
+    model: Scores,
     records: Sequence[Record],
     loaded: Loaded,
     collectors: Sequence[Collector],

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_checkpoint
-from paddlevideo.engine.classes import load_records
-from paddlevideo.engine.evaluate import Evaluation, Scored, evaluate
+from paddlevideo.engine.classes import Classes, load_records
+from paddlevideo.engine.evaluate import Evaluation, Scored, Scores, evaluate
 from paddlevideo.engine.load import check_num_classes, load_trained
 from paddlevideo.engine.loaders import eval_loader, on_error
 from paddlevideo.engine.preflight import preflight
@@ -23,7 +23,7 @@ from paddlevideo.engine.trained_clips import clips_note
 from paddlevideo.files import check_writable
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, recorded_test, write_scores
 from paddlevideo.metrics.scores import best_classes, softmax
-from paddlevideo.sample import Arrays, DecodeError, Record
+from paddlevideo.sample import Batch, DecodeError, Record
 from paddlevideo.weights import checksum
 
 TAGS = 20  # best classes of a video in a multi-label score file
@@ -81,13 +81,17 @@ def _where(scored: Scored) -> dict[str, str]:
     return {"id": scored.name or scored.record.id, "path": scored.record.location}
 
 
-def test_name(cfg: Config, arrays: Arrays) -> str:
-    """Names a test by checksums of its weights and of the sections of the config that it uses."""
+def test_name(cfg: Config, weights: str) -> str:
+    """Names a test by its weights and the sections of the config that it uses.
+
+    Args:
+        weights: their checksum.
+    """
     data = cfg.origin.data
     dataset = {k: v for k, v in data.get("DATASET", {}).items() if k not in ("train", "valid")}
     used = (data.get("MODEL"), dataset, data.get("PIPELINE", {}).get("test"), data.get("METRIC"))
     text = json.dumps(used, sort_keys=True, default=str)
-    return f"weights {checksum(arrays)} config {zlib.crc32(text.encode()):08x}"
+    return f"weights {weights} config {zlib.crc32(text.encode()):08x}"
 
 
 def check_replaced(out: str, made_by: str, overwrite: bool) -> None:
@@ -111,12 +115,9 @@ def run_test(
     overwrite: bool = False,
 ) -> Evaluation:
     """Test a weight file on DATASET.test; see `paddlevideo.test`."""
-    if out and Path(out).suffix not in SCORE_SUFFIXES:
-        raise ConfigError([f"--out {out}: expected a .json or .npz file"])
-    if out:
-        check_writable(out)
+    check_out(out)
     arrays, class_names, clips, architecture = read_checkpoint(weights)
-    made_by = test_name(cfg, arrays)
+    made_by = test_name(cfg, checksum(arrays))
     if out:
         check_replaced(out, made_by, overwrite)
     check_num_classes(cfg, weights, class_names)
@@ -128,11 +129,46 @@ def run_test(
     log.logger.info(load_trained(model, arrays, weights, class_names, classes))
     if note := clips_note(weights, clips, lists["test"].records):
         log.logger.warning(note)
+    return test_records(cfg, model, lists["test"].records, classes, made_by, out, names)
+
+
+def check_out(out: str | None) -> None:
+    """Check the file for the scores, before any work.
+
+    Raises:
+        ConfigError: another suffix than .json and .npz.
+        OSError: it cannot be written.
+    """
+    if out and Path(out).suffix not in SCORE_SUFFIXES:
+        raise ConfigError([f"--out {out}: expected a .json or .npz file"])
+    if out:
+        check_writable(out)
+
+
+def test_records(
+    cfg: Config,
+    model: Scores,
+    records: Any,
+    classes: Classes,
+    made_by: str,
+    out: str | None,
+    names: Sequence[str] | None,
+    score: Callable[[Batch], np.ndarray] | None = None,
+) -> Evaluation:
+    """Score the records of DATASET.test, log the numbers, and write the scores to `out`.
+
+    Args:
+        made_by: name of the test, see `test_name`.
+        score: see `evaluate`.
+
+    Raises:
+        DecodeError: a file failed and `on_error: skip` is not set, or every file did.
+    """
     rows = ScoreRows(model.multi_label)
     policy = on_error(cfg, "test", "fail", ("fail", "skip"))
-    loader = eval_loader(cfg, "test", lists["test"].records, classes.num)
+    loader = eval_loader(cfg, "test", records, classes.num)
     try:
-        result = evaluate(cfg, model, loader, policy, "test", [rows] if out else [])
+        result = evaluate(cfg, model, loader, policy, "test", [rows] if out else [], score)
     finally:
         loader.close()
     if "loss" not in result.numbers and result.failures:

@@ -1,10 +1,14 @@
 """The predict command: parsed flags -> a Predictor -> printed and written results."""
 
+import sys
+import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from tqdm import tqdm
 
 from paddlevideo import dist, log, paddle_internals
 from paddlevideo.engine.build import load_config
@@ -13,14 +17,16 @@ from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
 from paddlevideo.metrics.score_files import check_prediction_suffix
 from paddlevideo.plain_text import readable
+from paddlevideo.predict.inputs import Inputs, Key
+from paddlevideo.predict.lines import ResultLines, note_others
 from paddlevideo.predict.paddlex import ResultFolder
-from paddlevideo.predict.predictor import Predictor
+from paddlevideo.predict.predictor import Predictor, Results
 from paddlevideo.predict.results import Result, name_width, result_file
 from paddlevideo.runtimes.choose import require
 
 
 def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
-    """Print the result of each input as soon as it is known, and write all of them to `args.out`.
+    """Print the result of each input as soon as it is known, and write all of them to a file.
 
     Args:
         args: see commands/predict.py.
@@ -35,33 +41,99 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
-        check_output(args)
+        out = check_output(args)
         predictor = open_predictor(args)
-        if args.out and args.out.endswith(".csv") and not predictor.multi_label:
-            raise ValueError(
-                f"--out {args.out}: .csv is for multi-label models; use .json or .jsonl"
-            )
-        results = predictor.predict(args.input_file, args.batch_size, args.topk, args.modalities)
-        return show(results, args, predictor)
+        if out and out.suffix == ".csv" and not predictor.multi_label:
+            raise ValueError(f"--out {out}: .csv is for multi-label models; use .json or .jsonl")
+        inputs = predictor.find(args.input_file)
+        if args.shard:
+            inputs = inputs.shard(*args.shard)
+        if out is None:
+            return show(inputs, args, predictor)
+        with open_output(out, args, predictor) as (write, done):
+            left = inputs.without(done)
+            note_others(out, done, left.num_done)
+            num_failed = show(left, args, predictor, write)
+        logger.info(f"{len(inputs)} results are in {out}")
+        return num_failed
 
 
-def check_output(args: Namespace) -> None:
-    """Check the flags for the output.
+def check_output(args: Namespace) -> Path | None:
+    """Check the flags for the output, before any work; returns the file for the results.
 
     Raises:
-        ValueError: the results are neither printed nor written, or the file has an unknown suffix;
-            the flags contradict each other.
+        ValueError: the results are neither printed nor written, or the file has an unknown suffix
+            or exists; the flags contradict each other.
         OSError: the file cannot be written.
     """
-    if args.out:
-        check_prediction_suffix(args.out)
-        check_writable(args.out)
+    out = output_path(args)
+    if args.resume and args.overwrite:
+        raise ValueError("--resume and --overwrite are both given; leave one of them out")
+    if out is None and (args.resume or args.overwrite):
+        flag = "--resume" if args.resume else "--overwrite"
+        raise ValueError(f"{flag} is for the file of --out, and there is none; give --out FILE")
+    if out:
+        check_prediction_suffix(out)
+        if args.resume and out.suffix != ".jsonl":
+            raise ValueError(
+                f"--resume continues .jsonl files, which grow line by line; {out} appears when all "
+                "results are known: use --out FILE.jsonl"
+            )
+        if out.exists() and not (args.resume or args.overwrite):
+            fix = "continue it with --resume, " if out.suffix == ".jsonl" else ""
+            raise ValueError(
+                f"--out {out}: this file exists; {fix}replace it with --overwrite, or give "
+                "another path"
+            )
+        check_writable(out)
     if args.quiet and args.verbose:
         raise ValueError("--quiet and --verbose are both given; leave one of them out")
     if args.quiet and not (args.out or args.save_path):
         raise ValueError("--quiet prints no results; give --out FILE to write them")
     if args.save_path:
+        if args.resume or args.shard:
+            flag = "--resume" if args.resume else "--shard"
+            raise ValueError(
+                f"--save_path numbers the videos of one name, so it needs all inputs; {flag} takes "
+                "some of them: leave one of the two out"
+            )
         check_writable(Path(args.save_path, "result.json"))
+    return out
+
+
+def output_path(args: Namespace) -> Path | None:
+    """The file of --out; with --shard 2/8 `out.jsonl` becomes `out.2-of-8.jsonl`."""
+    if not args.out:
+        return None
+    path = Path(args.out)
+    if not args.shard:
+        return path
+    number, count = args.shard
+    return path.with_name(f"{path.stem}.{number}-of-{count}{path.suffix}")
+
+
+@contextmanager
+def open_output(
+    out: Path, args: Namespace, predictor: Predictor
+) -> Iterator[tuple[Callable[[Result], None], Counter[Key]]]:
+    """Yield a function that writes a result, and which inputs have their results in the file.
+
+    Raises:
+        ValueError: --resume, and another model or other settings wrote the file.
+        OSError: the file cannot be written.
+    """
+    if out.suffix != ".jsonl":
+        with result_file(out) as write:
+            yield write, Counter()
+        return
+    made_by = f"{predictor.identity} topk {args.topk or predictor.top_k}"
+    made_by += " modalities" if args.modalities else ""
+    made_by += f" features {args.features}" if args.features else ""
+    lines = ResultLines(out, made_by, args.resume)
+    try:
+        yield lambda result: lines.write(result.json), lines.done
+    finally:
+        lines.close()
 
 
 def is_verbose(args: Namespace) -> bool:
@@ -74,42 +146,64 @@ def is_verbose(args: Namespace) -> bool:
     return bool(args.model_file or args.params_file)
 
 
-def result_printer(args: Namespace, predictor: Predictor) -> Callable[[Result], None]:
-    """A function that prints a result in the form that the flags select."""
-    if args.quiet:
-        return lambda result: None
+def result_text(args: Namespace, predictor: Predictor) -> Callable[[Result], str]:
+    """A function that returns a result as text, in the form that the flags select."""
     if is_verbose(args):
-        return Result.print
+        return str
     labels, topk = predictor.labels, args.topk or predictor.top_k
     width, num_classes = name_width(labels), min(topk, len(labels or range(topk)))
-    return lambda result: print(result.line(width, num_classes), flush=True)
+    return lambda result: result.line(width, num_classes)
 
 
-def show(results: Iterable[Result], args: Namespace, predictor: Predictor) -> int:
-    """Print and write results, and log the failures; returns the number of failures."""
-    show_result = result_printer(args, predictor)
-    count, failed, notes = 0, [], Counter()
+def show(
+    inputs: Inputs,
+    args: Namespace,
+    predictor: Predictor,
+    write: Callable[[Result], None] | None = None,
+) -> int:
+    """Predict, print and write; log the failures, and return their number."""
+    text = result_text(args, predictor)
     folder = ResultFolder(args.save_path) if args.save_path else None
-    with result_file(args.out) if args.out else nullcontext() as write:
-        for result in results:
-            count += 1
-            show_result(result)
-            if write:
-                write(result)
-            if folder:
-                folder.write(result)
-            if result.error is not None:
-                failed.append(readable(f"  {result.input_path}: {result.error}"))
-            if result.note:
-                notes[result.note] += 1
-    if args.out:
-        logger.info(f"{count} results are in {args.out}")
+    results = predictor.predict(
+        inputs, args.batch_size, args.topk, args.modalities, args.decode_workers
+    )
+    count, failed, notes, start = 0, [], Counter(), time.perf_counter()
+    total = results.total + inputs.num_done
+    with log.progress(total=total, label="predict", start=inputs.num_done) as bar:
+        bar.unit = "video"
+        try:
+            for result in results:
+                count += 1
+                if write:
+                    write(result)
+                if folder:
+                    folder.write(result)
+                if not args.quiet:
+                    tqdm.write(text(result), file=sys.stdout)  # above the bar
+                    sys.stdout.flush()
+                if result.error is not None:
+                    failed.append(readable(f"  {result.input_path}: {result.error}"))
+                if result.note:
+                    notes[result.note] += 1
+                bar.set_postfix_str(f"network waited {results.waited:.0%}", refresh=False)
+                bar.update()
+        finally:
+            results.close()
+    _log_end(count, inputs.num_done, time.perf_counter() - start, results)
     for note, times in notes.items():
         logger.warning(f"{times} of {count} inputs: {note}")
     if failed:
         lines = "\n".join([f"{len(failed)} of {count} inputs failed:", *failed])
         logger.error(lines, extra=LINES)
     return len(failed)
+
+
+def _log_end(count: int, num_done: int, seconds: float, results: Results) -> None:
+    earlier = f"; {num_done} were done before" if num_done else ""
+    logger.info(
+        f"{count} inputs in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second, the "
+        f"network waited {results.waited:.0%} of the time{earlier}"
+    )
 
 
 def open_predictor(args: Namespace) -> Predictor:

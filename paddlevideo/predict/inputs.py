@@ -1,8 +1,10 @@
 """Inputs of a prediction: files, folders, globs, lists, tables, shards, or arrays in memory."""
 
 import glob
+import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +26,7 @@ from paddlevideo.sample import Record
 LIST_SUFFIXES = (".txt", ".list")
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 Input = str | Path | np.ndarray | FrameExample
+Key = tuple[str, float | None, float | None]  # of an input: location, start and end (seconds)
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,61 @@ class InputRules:
 
 class Inputs:
     """(record, its data in memory or None) of all inputs, in order; records of shards are created
-    during iteration."""
+    during iteration.
 
-    def __init__(self, parts: Sequence[tuple[Sequence[Record], Any]]):
-        self._parts = parts
+    Args:
+        parts: (records, their data) of each input.
+        shard: (number, count): every `count`-th record from record `number` - 1 on.
+        done: inputs to leave out, and how often.
+        num_done: number of records that `done` leaves out.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Sequence[Record], Any]],
+        shard: tuple[int, int] = (1, 1),
+        done: Mapping[Key, int] | None = None,
+        num_done: int = 0,
+    ):
+        self._parts, self._shard, self._done = parts, shard, done or {}
+        self.num_done = num_done
 
     def __len__(self):
-        return sum(len(records) for records, _ in self._parts)
+        total = sum(len(records) for records, _ in self._parts)
+        number, count = self._shard
+        return len(range(number - 1, total, count)) - self.num_done
 
     def __iter__(self) -> Iterator[tuple[Record, Any]]:
-        return ((record, clip) for records, clip in self._parts for record in records)
+        left = Counter(self._done)
+        for record, data in self._of_shard():
+            key = (record.location, record.start_sec, record.end_sec)
+            if left[key] > 0:
+                left[key] -= 1
+            else:
+                yield record, data
+
+    def _of_shard(self) -> Iterator[tuple[Record, Any]]:
+        pairs = ((record, data) for records, data in self._parts for record in records)
+        number, count = self._shard
+        return itertools.islice(pairs, number - 1, None, count)
+
+    def shard(self, number: int, count: int) -> "Inputs":
+        """Part `number` of `count`: each record is in exactly one part, the same for equal lists.
+
+        Neighbors are in different parts, as a folder of long videos should not be one part.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        if not 1 <= number <= count:
+            raise ValueError(f"shard {number}/{count}: expected a number from 1 to {count}")
+        return Inputs(self._parts, (number, count))
+
+    def without(self, done: Mapping[Key, int]) -> "Inputs":
+        """The inputs that are left, where each of `done` is done so many times."""
+        total = len(Inputs(self._parts, self._shard))
+        num_left = sum(1 for _ in Inputs(self._parts, self._shard, done)) if done else total
+        return Inputs(self._parts, self._shard, done, total - num_left)
 
 
 FRAMES_OF_VIDEOS = InputRules()

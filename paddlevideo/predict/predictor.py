@@ -8,44 +8,43 @@ A prediction reads and transforms its inputs as a test does, with the model's PI
 averages the scores of a video over its views in the same way.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paddle
-from scipy.special import expit
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
 from paddlevideo.data.pipeline import Pipeline, StageError
-from paddlevideo.data.views import stack
 from paddlevideo.engine.build import build_pipeline, load_config
-from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.engine.load import trained_model
 from paddlevideo.log import logger
+from paddlevideo.media.containers import one_thread
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
-from paddlevideo.metrics.scores import best_classes, softmax
-from paddlevideo.models.audiovisual import MIN_VARIANCE, keep_only
+from paddlevideo.predict.ahead import LoadAhead, default_workers
 from paddlevideo.predict.feed import Extract, Feed
+from paddlevideo.predict.identity import identity, text_checksum
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
 from paddlevideo.predict.labels import names_in_config, requested_names
-from paddlevideo.predict.results import Result
-from paddlevideo.runtimes.base import NotFiniteError
+from paddlevideo.predict.results import Result, Results
+from paddlevideo.predict.scoring import Modalities, Scorer
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.paddlex import read_paddlex
-from paddlevideo.sample import Arrays, Record, Sample
+from paddlevideo.sample import Record, Sample
 
 # Limit on the bytes of input in one run. Activations take about twenty times as much.
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 # Limit on the bytes of decoded views that wait for a run.
 WAIT_BYTES = 1 << 30
-
-Modalities = Mapping[str, Sequence[str]]
+# Videos of several views are scored together up to this many runs of the network.
+MAX_RUNS = 8
+# The network waits for the first batch, which is then a sixteenth of the decoding.
+MIN_BATCHES = 16
 
 
 class Predictor:
@@ -109,66 +108,136 @@ class Predictor:
         self._rules = _input_rules(cfg, manifest, pipeline, features)
         names = list(source.inputs) if manifest or built else None
         self._feed = Feed(pipeline, names, features)
-        on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
-        limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
         clips = views_per_step or cfg.DATASET.views_per_step
-        clips = clips or max(1, limit // self._feed.clip_bytes)
+        clips = clips or clips_per_run(self._feed, options.get("device", "auto") != "cpu")
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
         self._feed.connect(self.backend.inputs)
         self.views_per_step = max(1, clips // self._feed.views_in_clip)
+        self._identify = partial(identity, model, manifest, cfg)
+        self._precision = str(options.get("precision", "fp32"))
 
     def predict(
         self,
-        inputs: Input | Iterable[Input],
-        batch_size: int = 1,
+        inputs: Input | Iterable[Input] | Inputs,
+        batch_size: int | None = None,
         topk: int | None = None,
         modalities: bool = False,
-    ) -> Iterator[Result]:
+        workers: int | None = None,
+    ) -> Results:
         """Classify videos, with one result for each in the order of the inputs.
 
-        The result of a video that cannot be decoded has an `error`.
+        Threads decode the next videos while the network runs. They end with the last result, and
+        when the results are closed or no longer referenced. The result of a video that cannot be
+        decoded has an `error`.
 
         Args:
             inputs: one or several of: a file; a folder (all files below it that the model takes:
                 videos, audio files or shards); a glob; a .txt or .list file of paths; uint8 frames
-                [T, H, W, 3]; a `FrameExample`. A shard gives one result per record.
-            batch_size: videos that are scored together. Their views go through the network
+                [T, H, W, 3]; a `FrameExample`. A shard gives one result per record. Or what `find`
+                returned.
+            batch_size: videos that are scored together; None for as many as fill runs of the
+                network, 1 for results as early as possible. Their views go through the network
                 `views_per_step` at a time, so the scores do not depend on it.
             topk: classes of each result; None for INFERENCE.top_k of the exported config.
             modalities: also score each modality of the model alone.
+            workers: threads that decode; None for one per core, at most 8; 0 decodes between the
+                runs of the network.
 
         Raises:
-            ValueError: no video is found, a number is below 1, or `modalities` is requested from a
-                model of one modality.
+            ValueError: no video is found, a number is too small, or `modalities` is requested from
+                a model of one modality.
         """
         topk = self.top_k if topk is None else topk
-        if batch_size < 1 or topk < 1:
+        workers = default_workers() if workers is None else workers
+        if (batch_size is not None and batch_size < 1) or topk < 1:
             raise ValueError(
                 f"batch_size is {batch_size} and topk is {topk}; both must be at least 1"
             )
+        if workers < 0:
+            raise ValueError(f"workers is {workers}; it must be at least 0")
         if modalities and not self.modalities:
             raise ValueError(
                 "scores of each modality are for audio-visual models; "
                 "this one has a single modality"
             )
-        records = find_inputs(inputs, self._rules)
-        batch_size = self._limit_batch(batch_size, len(records))
-        return self._results(records, batch_size, topk, self.modalities if modalities else {})
+        records = self.find(inputs)
+        batch_size = self.limit_batch(batch_size, len(records))
+        loading = self._load_ahead(records, workers, batch_size)
+        scorer = self._scorer(self.modalities if modalities else {})
+        return Results(self._results(loading, batch_size, scorer, topk), loading, len(records))
+
+    def samples(
+        self, inputs: Input | Iterable[Input] | Inputs, workers: int | None = None
+    ) -> Iterator[tuple[Record, Sample | str]]:
+        """Decode and transform inputs as `predict` does, without the network.
+
+        Args:
+            workers: see `predict`.
+
+        Yields:
+            each record and its sample with all views, or why there is none.
+
+        Raises:
+            ValueError: no video is found.
+        """
+        workers = default_workers() if workers is None else workers
+        with self._load_ahead(self.find(inputs), workers, 1) as loading:
+            while (pair := loading.next(0)) is not None:
+                yield pair
+
+    def score(
+        self, samples: Iterable[tuple[Record, Sample | str]], topk: int | None = None
+    ) -> Iterator[Result]:
+        """The results of `samples`, scored together, in order."""
+        with self._scorer({}) as scorer:
+            yield from scorer.score(list(samples), topk or self.top_k)
+
+    def _scorer(self, modalities: Modalities) -> Scorer:
+        return Scorer(
+            self._feed,
+            self.backend,
+            self.labels,
+            self.multi_label,
+            "audio" in self.modalities,
+            modalities,
+            self._view_average,
+            self.views_per_step,
+        )
+
+    def find(self, inputs: Input | Iterable[Input] | Inputs) -> Inputs:
+        """The records of inputs, see `predict`; `shard` and `without` of it select some of them.
+
+        Raises:
+            ValueError: no video is found, or the model does not take an input.
+        """
+        return inputs if isinstance(inputs, Inputs) else find_inputs(inputs, self._rules)
 
     def _results(
-        self, records: Inputs, batch_size: int, topk: int, modalities: Modalities
-    ) -> Iterator[Result]:
+        self, loading: LoadAhead, batch_size: int, scorer: Scorer, topk: int
+    ) -> Generator[Result]:
         """Results in order; a failure waits until the batch before it is full and scored."""
         waiting: list[tuple[Record, Sample | str]] = []
-        for record, source in records:
-            waiting.append((record, self._load(record, source)))
-            num_samples = sum(isinstance(sample, dict) for _, sample in waiting)
-            if num_samples in (0, batch_size):
-                yield from self._score(waiting, topk, modalities)
-                waiting = []
-        yield from self._score(waiting, topk, modalities)
+        with loading, scorer:
+            while (pair := loading.next(len(waiting))) is not None:
+                waiting.append(pair)
+                num_samples = sum(isinstance(sample, dict) for _, sample in waiting)
+                if num_samples in (0, batch_size):
+                    loading.fill(len(waiting))  # the threads load while the network runs
+                    yield from scorer.score(waiting, topk)
+                    waiting = []
+            yield from scorer.score(waiting, topk)
+
+    @property
+    def identity(self) -> str:
+        """Names what the scores depend on: weights, pipeline, class names, runtime, precision."""
+        names = "" if self.labels is None else f" names {text_checksum(self.labels)}"
+        return f"{self._identify()}{names} {self.backend.name} {self._precision}"
+
+    def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
+        load = self._load if workers < 2 else self._load_on_one_thread
+        return LoadAhead(load, records, workers, self._room(batch_size, workers))
 
     def _load(self, record: Record, source: Any) -> Sample | str:
         """The sample, or why there is none."""
@@ -177,111 +246,48 @@ class Predictor:
         except StageError as error:
             return str(error)
 
-    def _score(
-        self, waiting: list[tuple[Record, Sample | str]], topk: int, modalities: Modalities
-    ) -> Iterator[Result]:
-        samples = [sample for _, sample in waiting if isinstance(sample, dict)]
-        logits = iter(self._checked_logits(samples))
-        parts = {
-            name: iter(self._checked_logits(samples, inputs))
-            for name, inputs in modalities.items()
-            if samples
-        }
-        for record, sample in waiting:
-            if isinstance(sample, str):
-                yield Result(record.location, error=sample)
-                continue
-            row = next(logits)
-            alone = {name: next(rows) for name, rows in parts.items()}
-            failed = [each for each in (row, *alone.values()) if isinstance(each, str)]
-            if isinstance(row, str) or failed:
-                yield Result(record.location, error=failed[0])
-            else:
-                yield self._result(record, sample, row, alone, topk)
+    def _load_on_one_thread(self, record: Record, source: Any) -> Sample | str:
+        """`_load`, where other videos keep the other cores busy."""
+        with one_thread():
+            return self._load(record, source)
 
-    def _checked_logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> list:
-        """The logits of each video, or why there are none: they are not finite."""
-        try:
-            return list(self._logits(samples, modality)) if samples else []
-        except NotFiniteError as error:
-            if len(samples) == 1:
-                return [str(error)]
-            return [row for sample in samples for row in self._checked_logits([sample], modality)]
+    def limit_batch(self, batch_size: int | None, num_videos: int) -> int:
+        """The batch size, or how many videos fill runs of the network.
 
-    def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
-        """Logits of each video, averaged over its views, float64 [N, K].
-
-        Args:
-            modality: inputs to use alone; all by default.
+        It is reduced to what the memory limit allows, and to 1 if shapes may differ. Few videos are
+        at least MIN_BATCHES batches, of which one is decoded while another is scored.
         """
-        specs = self._feed.batch_specs
-        batch = {name: stack([sample[name] for sample in samples]) for name in specs}
-        run = partial(self._run, modality)
-        return mean_scores(run, specs, batch, self.views_per_step, self._view_average)
-
-    def _run(self, modality: Sequence[str], arrays: Arrays) -> np.ndarray:
-        arrays = self._feed.arrays(arrays)
-        return self.backend.run(keep_only(arrays, modality) if modality else arrays)
-
-    def _result(
-        self,
-        record: Record,
-        sample: Sample,
-        logits: np.ndarray,
-        alone: dict[str, np.ndarray],
-        topk: int,
-    ) -> Result:
-        silent = self._silent_views(sample)
-        result = self._best(record, logits, topk)
-        parts = {
-            name: self._best(record, row, topk)
-            for name, row in alone.items()
-            if name != "audio" or not silent.all()
-        }
-        # Records of shards have an id; files are identified by their path.
-        name = sample["id"].decode("utf-8", "backslashreplace") if "id" in sample else ""
-        return replace(result, id=name, note=self._note(sample, silent), modalities=parts)
-
-    def _best(self, record: Record, logits: np.ndarray, topk: int) -> Result:
-        if self.labels and len(self.labels) != len(logits):
-            raise ConfigError(
-                [
-                    f"the model has {len(logits)} classes, "
-                    f"but {len(self.labels)} class names are given"
-                ]
-            )
-        scores = expit(logits) if self.multi_label else softmax(logits)
-        best = best_classes(logits, topk).tolist()
-        names = [self.labels[i] if self.labels else str(i) for i in best]
-        return Result(record.location, best, [float(scores[i]) for i in best], names)
-
-    def _silent_views(self, sample: Sample) -> np.ndarray:
-        """Which views an audio-visual model treats as views without audio, bool [V].
-
-        The model uses the same threshold.
-        """
-        if "audio" not in self.modalities:
-            return np.zeros(1, bool)
-        return np.atleast_1d(np.var(sample["audio"], axis=(-3, -2, -1)) <= MIN_VARIANCE)
-
-    def _note(self, sample: Sample, silent: np.ndarray) -> str:
-        if silent.any():
-            where = "" if silent.all() else f" in {silent.sum()} of {len(silent)} views"
-            return f"no audio{where}: classified by the frames alone"
-        if sample.get("missing_audio", False) and not self.modalities:
-            return "no audio: replaced by silence (missing_audio: zeros)"
-        return ""
-
-    def _limit_batch(self, batch_size: int, num_videos: int) -> int:
-        """The batch size, reduced to what the memory limit allows; 1 if shapes may differ."""
         if not self._feed.fixed_size:
             limit, reason = 1, "their sizes differ"
         else:
             limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
             reason = f"the views of one take {self._feed.sample_bytes / 2**20:.0f} MB"
+        if batch_size is None:
+            overlapping = -(-num_videos // MIN_BATCHES)
+            return max(1, min(self._videos_of_full_runs(), limit, overlapping))
         if min(batch_size, num_videos) > limit:
             logger.info(f"{limit} video(s) at a time instead of {batch_size}: {reason}")
         return min(batch_size, limit)
+
+    def _videos_of_full_runs(self) -> int:
+        """The smallest number of videos whose views fill runs, up to MAX_RUNS of them."""
+        views = self._feed.num_views // self._feed.views_in_clip
+        step = self.views_per_step
+        videos = step // math.gcd(views, step)
+        return videos if videos * views <= MAX_RUNS * step else max(1, step // views)
+
+    def _room(self, batch_size: int, workers: int) -> int:
+        """How many samples may be in memory: a batch that is scored, and the next ones."""
+        if not self._feed.fixed_size:
+            return 1 + workers
+        limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
+        return max(batch_size + 1, min(batch_size + max(batch_size, 2 * workers), limit))
+
+
+def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:
+    """How many clips in one run suit the device."""
+    on_gpu = may_use_gpu and paddle.is_compiled_with_cuda()
+    return max(1, RUN_BYTES["gpu" if on_gpu else "cpu"] // feed.clip_bytes)
 
 
 def _model_of(

@@ -1,6 +1,7 @@
 """The result of a prediction for one video, and files of results."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 from paddlevideo.files import atomic_write, json_text
 from paddlevideo.metrics.score_files import prediction_file
 from paddlevideo.plain_text import display_width, padded, readable
+from paddlevideo.predict.ahead import LoadAhead
+from paddlevideo.sample import Record
 
 MAX_NAME = 24  # columns up to which class names are aligned
 SCORE_WIDTH = len(" 0.1234")
@@ -28,6 +31,7 @@ class Result:
         id: of the video, where its record has one.
         note: what a user should know about the result, such as missing audio.
         modalities: results of each modality alone, if they were requested.
+        start_sec, end_sec: the part of the video, where its list names one (seconds).
     """
 
     input_path: str
@@ -38,15 +42,26 @@ class Result:
     id: str = ""
     note: str = ""
     modalities: Mapping[str, "Result"] = field(default_factory=dict)
+    start_sec: float | None = None
+    end_sec: float | None = None
+
+    @classmethod
+    def of(cls, record: Record, *classes: list, error: str | None = None) -> "Result":
+        """The result of a record: its class_ids, scores and label_names, or its error."""
+        part = {"start_sec": record.start_sec, "end_sec": record.end_sec}
+        return cls(record.location, *classes, error=error, **part)
 
     @property
     def json(self) -> dict[str, Any]:
         """Plain data.
 
-        It has input_path, and class_ids, scores and label_names, or error; id, note and modalities
-        where they are not empty.
+        It has input_path, and class_ids, scores and label_names, or error; id, start_sec, end_sec,
+        note and modalities where they are not empty.
         """
-        name = {"input_path": self.input_path, **({"id": self.id} if self.id else {})}
+        name: dict[str, Any] = {"input_path": self.input_path}
+        name |= {"id": self.id} if self.id else {}
+        part = {"start_sec": self.start_sec, "end_sec": self.end_sec}
+        name |= {key: value for key, value in part.items() if value is not None}
         if self.error is not None:
             return {**name, "error": self.error}
         content = {**name, **self._classes}
@@ -135,6 +150,33 @@ class Result:
             text = json_text(self.json, indent=1)
             temporary.write_text(text + "\n", encoding="utf-8")
         return path
+
+
+class Results(Iterator[Result]):
+    """Results in the order of the inputs, which are computed while they are read.
+
+    Attributes:
+        total: number of results, with those that were read.
+    """
+
+    def __init__(self, results: Generator[Result], loading: LoadAhead, total: int):
+        self._results, self._loading, self.total = results, loading, total
+        self._started = 0.0
+
+    def __next__(self) -> Result:
+        self._started = self._started or time.perf_counter()
+        return next(self._results)
+
+    @property
+    def waited(self) -> float:
+        """The share of the time since the first result was asked for in which the network waited
+        for samples, 0 ... 1."""
+        seconds = time.perf_counter() - self._started
+        return min(1.0, self._loading.waited / seconds) if self._started else 0.0
+
+    def close(self) -> None:
+        """End the prediction and its threads."""
+        self._results.close()
 
 
 def name_width(labels: Sequence[str] | None) -> int:

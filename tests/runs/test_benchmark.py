@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
-from paddlevideo.benchmarks import train, views
+from paddlevideo.benchmarks import predict, train, views
 from paddlevideo.benchmarks.clips import records_of
-from paddlevideo.benchmarks.measure import Child, Variant, measure
-from paddlevideo.engine.build import build_pipeline, load_config
+from paddlevideo.benchmarks.measure import Child, Group, Row, Variant, measure
+from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.predict.predictor import Predictor
+from paddlevideo.processes import num_cores
 from tests.scripts import ROOT, load_script
 
 TOOL = "tools/benchmark.py"
@@ -144,6 +146,44 @@ def test_views_compares_variants_with_equal_views(tmp_path):
 def test_inference_needs_an_exported_folder(benchmark, tmp_path):
     code, printed, _ = benchmark("inference", "--model", str(tmp_path))
     assert code == 1 and "golden.npz" in printed
+
+
+def test_predict_compares_with_what_it_overlaps(small, clips):
+    """A built model in place of an export, which takes long to write."""
+    cfg = small()
+    predictor = Predictor(build_model(cfg, 3), cfg, device="cpu", threads=1)
+    paths = sorted(map(str, (clips / "test").rglob("*.mp4")))
+    group = predict.run(predictor, paths, None, 1, rounds=1)
+    assert group.count == 7 and "1 video(s) together, 1 decode workers" in group.title
+    rows = {row.name: row for row in group.rows}
+    assert list(rows) == ["predict", "one after the other", "decode alone", "network alone"]
+    assert all("cores busy" in row.note for row in group.rows)
+    ratio = float(rows["predict"].note.split("; ")[1].split(" times the slower")[0])
+    slower = max(rows[name].median for name in ("decode alone", "network alone"))
+    assert ratio == pytest.approx(rows["predict"].median / slower, abs=0.01)
+    empty = clips.parent / "empty.mp4"
+    with pytest.raises(ValueError, match="no such file; take it out of the folder"):
+        predict.run(predictor, [*paths, str(empty)], None, 1, rounds=1)
+
+
+def test_predict_divides_by_the_work_of_shared_cores():
+    seconds = {"predict": 6.0, "decode alone": 4.0, "network alone": 5.0}
+    rows = [Row.of(name, [s], [6.0], 1, "") for name, s in seconds.items()]
+    work = {"predict": 9.0, "decode alone": 4.0 * num_cores(), "network alone": 1.0 * num_cores()}
+    noted = predict.with_notes(Group("t", "video", 1, rows), work).rows
+    assert "; 1.20 times the slower one alone" in noted[0].note
+    assert "spread over all cores" not in noted[0].note, "the work is no more than the slower one"
+    work["network alone"] = 2.0 * num_cores()
+    noted = predict.with_notes(Group("t", "video", 1, rows), work).rows
+    assert noted[0].note.endswith("; 1.00 times the work of both spread over all cores")
+
+
+def test_predict_needs_a_model_and_videos(benchmark, tmp_path):
+    code, printed, _ = benchmark("predict", "--model", str(tmp_path / "none"), "--clips", "0")
+    assert code == 1 and "--clips 0: at least 1 is needed" in printed
+    videos = ["--clips", "1", "--frames", "4", "--size", "32", "32"]
+    code, printed, _ = benchmark("predict", "--model", str(tmp_path / "none"), *videos)
+    assert code == 1 and "there is no such file or folder; export the model first" in printed
 
 
 # --- measuring ------------------------------------------------------------------------------------

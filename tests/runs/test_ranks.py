@@ -14,6 +14,7 @@ import pytest
 from paddlevideo.api import test as run_test
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.exporting.export import export
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 
 LIMIT = 600  # seconds; a run that takes longer hangs
@@ -83,3 +84,23 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ra
     )
     log = (tmp_path / "log" / f"workerlog.{ranks - 1}").read_text()
     assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_ranks_share_the_test_of_a_program(small, tmp_path, root):
+    cfg = small()
+    weights = write_arrays_of(build_model(cfg, 3), tmp_path / "w.pdparams")
+    alone = run_test(cfg, str(weights))
+    program = export(cfg, weights, tmp_path / "program")
+    out = tmp_path / "many.json"
+    arguments = ["-c", cfg.origin.path, "-m", str(program), "--out", str(out)]
+    finish(launch(root, tmp_path, 2, "--test", *arguments), tmp_path)
+    together = json.loads(out.read_text())
+    assert len(together["results"]) == 7
+    for key, value in alone.numbers.items():
+        assert together["numbers"][key] == pytest.approx(value, abs=1e-4), key
+
+
+def write_arrays_of(model, path: Path) -> Path:
+    write_arrays(path, state_arrays(model))
+    return path

@@ -116,6 +116,7 @@ def test_the_exit_code_is_0_without_failures(tool, tmp_path):
         (["--model_file", "x.pdmodel"], "--model and --model_file are both given"),
         (["--use_tensorrt=True", "--backend", "paddle"], "leave one of them out"),
         (["--quiet", "--verbose", "--out", "a.json"], "--quiet and --verbose are both given"),
+        (["--save_path", "out", "--shard", "1/2"], "so it needs all inputs; --shard takes some"),
         (["--precision", "int8"], "int8 needs a program that was quantized"),
     ],
 )

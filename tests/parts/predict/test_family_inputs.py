@@ -47,9 +47,12 @@ def test_reads_records_while_it_scores(families, predictors, monkeypatch):
         return real(self, record, source)
 
     monkeypatch.setattr(Feed, "sample", sample)
-    results = predictor.predict(families("tags").data, batch_size=2)
-    next(results)
-    assert len(read) == 2
+    for workers in (0, 1):  # one thread may read the next batch meanwhile, and no more
+        results = predictor.predict(families("tags").data, batch_size=2, workers=workers)
+        next(results)
+        results.close()
+        assert len(read) == 2 if workers == 0 else 2 <= len(read) <= 4
+        read.clear()
 
 
 def test_a_damaged_record_has_an_error_and_the_others_have_scores(families, predictors, tmp_path):

@@ -1,0 +1,132 @@
+"""Testing an exported program: the numbers and files of `main.py --test`, with any runtime."""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import numpy as np
+
+from paddlevideo import dist, paddle_internals
+from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.engine.build import build_pipeline
+from paddlevideo.engine.classes import load_records
+from paddlevideo.engine.evaluate import Evaluation, mean_scores
+from paddlevideo.engine.load import check_num_classes
+from paddlevideo.engine.test import check_out, check_replaced, test_name, test_records
+from paddlevideo.log import logger
+from paddlevideo.predict.ahead import one_ahead
+from paddlevideo.predict.feed import Feed
+from paddlevideo.predict.predictor import clips_per_run
+from paddlevideo.processes import num_cores
+from paddlevideo.runtimes.base import Backend, Options
+from paddlevideo.runtimes.choose import open_backend
+from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
+from paddlevideo.sample import Arrays, Batch
+
+
+class ProgramScores:
+    """Scores batches of a loader with a program; counts its videos and seconds.
+
+    Args:
+        pool: of one thread, which makes the inputs of the next run.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        backend: Backend,
+        manifest: Manifest,
+        clips: int,
+        pool: ThreadPoolExecutor,
+    ):
+        self._feed, self._backend, self._manifest = feed, backend, manifest
+        self._clips, self._pool = clips, pool
+        self.num_videos, self.seconds = 0, 0.0
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Logits of each video of a batch, averaged over its views: float64 [N, K]."""
+        start = time.perf_counter()
+        logits = mean_scores(
+            self._backend.run,
+            self._feed.batch_specs,
+            batch,
+            self._clips,
+            self._manifest.view_average,
+            self._clips,
+            self._prepare,
+        )
+        self.seconds += time.perf_counter() - start
+        self.num_videos += len(logits)
+        return logits
+
+    def _prepare(self, steps: Iterator[Arrays]) -> Iterator[Arrays]:
+        return one_ahead(map(self._feed.arrays, steps), self._pool)
+
+
+def run_program_test(
+    cfg: Config,
+    model: str,
+    backend: str = "auto",
+    out: str | None = None,
+    names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    precision: str = "fp32",
+    threads: int | None = None,
+) -> Evaluation:
+    """Test an exported program on DATASET.test; see `paddlevideo.test`."""
+    check_out(out)
+    _check_precision(precision)
+    folder = exported_folder(Path(model))
+    manifest = read_manifest(folder if folder.is_dir() else folder.parent)
+    if manifest is None:
+        raise ConfigError([
+            f"{model}: no {FILE}, which describes an exported model; give a folder that "
+            "tools/export_model.py wrote"
+        ])  # fmt: skip
+    check_num_classes(cfg, model, manifest.labels)
+    lists, classes = load_records(cfg, ("test",), manifest.labels)
+    if classes.num != manifest.num_classes:
+        raise ConfigError([
+            f"{model} has {manifest.num_classes} classes, and the config or its data has "
+            f"{classes.num}; give the config that it was exported with"
+        ])  # fmt: skip
+    pipeline = build_pipeline(cfg, "test")
+    if cfg.origin.data["PIPELINE"]["test"] != manifest.pipeline:
+        logger.warning(
+            f"PIPELINE.test of {cfg.origin.path} differs from the one that the model was exported "
+            "with; the config's is used"
+        )
+    feed = Feed(pipeline, list(manifest.inputs))
+    clips = cfg.DATASET.views_per_step or clips_per_run(feed, cfg.use_gpu is not False)
+    threads = threads or max(1, num_cores() // dist.local_size())
+    device = "cpu" if cfg.use_gpu is False else "auto"
+    options = {"device": device, "precision": precision, "threads": threads, "max_batch": clips}
+    with ThreadPoolExecutor(1, "inputs") as pool, paddle_internals.keep_num_threads():
+        opened = open_backend(model, backend, **options)
+        feed.connect(opened.inputs)
+        made_by = f"{test_name(cfg, manifest.weights)} {opened.name} {precision}"
+        if out:
+            check_replaced(out, made_by, overwrite)
+        logger.info(f"{opened.name}, {precision}, {threads} thread(s), {clips} clip(s) per run")
+        score = ProgramScores(feed, opened, manifest, clips, pool)
+        start = time.perf_counter()
+        result = test_records(
+            cfg, manifest, lists["test"].records, classes, made_by, out, names, score
+        )
+    _log_speed(score, time.perf_counter() - start)
+    return result
+
+
+def _check_precision(precision: str) -> None:
+    known = get_args(get_type_hints(Options)["precision"])
+    if precision not in known:
+        raise ConfigError([f"--precision {precision}: expected {', '.join(known)}"])
+
+
+def _log_speed(score: ProgramScores, seconds: float) -> None:
+    logger.info(
+        f"{score.num_videos} videos in {seconds:.1f} s, {score.num_videos / seconds:.3g} per "
+        f"second, of which the network took {score.seconds / seconds:.0%}"
+    )
