@@ -118,7 +118,12 @@ def test_the_picture_of_the_rooms_is_that_of_the_imports(root):
 def test_rooms_and_base_are_those_of_the_floors(root):
     assert draw_rooms.BASE.split() == sorted(FLOORS[0])
     rooms = draw_rooms.read_imports(root / "paddlevideo")
-    assert rooms.keys() == {r for r in FLOOR if FLOOR[r] > 1} - {"main", "__main__", "tools", "tests"}
+    assert rooms.keys() == {r for r in FLOOR if FLOOR[r] > 1} - {
+        "main",
+        "__main__",
+        "tools",
+        "tests",
+    }
     assert all(FLOOR[low] < FLOOR[room] for room, imported in rooms.items() for low in imported)
 
 
