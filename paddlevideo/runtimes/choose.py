@@ -48,15 +48,19 @@ FORMAT_OF = {suffixes[0]: name for name, suffixes in PROGRAM_FILES.items()}
 
 
 def _find_runtimes() -> dict[str, type[Backend]]:
-    """{kind: class} of every runtime in this folder: those of `auto` on a CPU, then by name."""
+    """{kind: class} of every runtime in this folder, those of most devices and of a CPU first."""
     classes: list[type[Backend]] = []
     for module in pkgutil.iter_modules(runtimes.__path__, f"{runtimes.__name__}."):
         if module.name != __name__:
             values = vars(importlib.import_module(module.name)).values()
             classes += [value for value in values if isinstance(value, type)]
     by_kind = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
-    order = dict.fromkeys([*by_rank(by_kind, "cpu"), *sorted(by_kind)])
-    return {kind: by_kind[kind] for kind in order}
+
+    def order(kind: str) -> tuple[bool, int, int, str]:
+        ranks = by_kind[kind].auto_rank
+        return "cpu" not in ranks, -len(ranks), ranks.get("cpu", 0), kind
+
+    return {kind: by_kind[kind] for kind in sorted(by_kind, key=order)}
 
 
 RUNTIMES = _find_runtimes()

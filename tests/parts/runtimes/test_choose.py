@@ -46,7 +46,7 @@ def golden(exported):
 
 
 def test_finds_every_runtime_and_the_command_offers_it():
-    assert list(RUNTIMES) == ["openvino", "paddle", "onnxruntime", "eager", "tensorrt"]
+    assert list(RUNTIMES) == ["paddle", "onnxruntime", "openvino", "eager", "tensorrt"]
     assert set(BACKENDS) == {"auto", *RUNTIMES}
     assert all(runtime.__doc__ for runtime in RUNTIMES.values())
 
@@ -212,7 +212,7 @@ def test_a_missing_runtime_names_the_package_and_the_alternatives(monkeypatch):
 def test_missing_tensorrt_gives_the_reason(exported):
     if not available_backends()["tensorrt"]:
         pytest.skip("this machine has TensorRT")
-    message = r"tensorrt is not available: .*paddlepaddle.*\. This machine has: .*paddle"
+    message = r"tensorrt is not available: .*paddlepaddle.*\. This machine has: paddle"
     with pytest.raises(BackendError, match=message):
         open_backend(exported.folder, "tensorrt")
 
@@ -232,7 +232,7 @@ def test_tensorrt_gets_the_range_of_batch_sizes(exported):
 
 
 def test_rejects_an_unknown_backend():
-    with pytest.raises(BackendError, match="no backend 'tflite'; known: auto, openvino, paddle"):
+    with pytest.raises(BackendError, match="no backend 'tflite'; known: auto, paddle"):
         require("tflite")
 
 
