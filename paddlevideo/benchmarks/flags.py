@@ -88,9 +88,18 @@ def _nextvlad(parser: argparse.ArgumentParser) -> None:
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:
-    model = "exported folder; default: the config's model with random weights"
-    parser.add_argument("--model", type=Path, help=model)
-    parser.add_argument("--threads", type=int, help="default: all cores")
+    add = parser.add_argument
+    model = "exported folder, where --backend auto finds the result; default: random weights"
+    add("-m", "--model", type=Path, help=model)
+    threads = "numbers of compute threads; default: all cores and, from 4 cores, half of them"
+    add("--threads", type=int, nargs="+", help=threads)
+    add("--clips", type=int, nargs="+", default=[1, 2], help="numbers of clips per run")
+    words = ["fp32", "bf16", "fp16", "int8"]
+    add("--precision", nargs="+", choices=words, default=words, help="default: all")
+    add("--device", choices=["cpu", "gpu"], help="default: a GPU where a runtime has one")
+    memory = "measure the memory of each setting, in a process of its own"
+    switch = argparse.BooleanOptionalAction
+    add("--memory", action=switch, default=True, help=memory)
 
 
 def _predict(parser: argparse.ArgumentParser) -> None:
@@ -120,7 +129,10 @@ VERBS = {
     "train": (_none, "training step: threads, static graph, share of a matrix product's speed"),
     "multigrid": (_multigrid, "plain training and the phases of a multigrid plan"),
     "nextvlad": (_nextvlad, "NeXtVLAD: one product per video or one per frame"),
-    "inference": (_inference, "one view on every backend"),
+    "inference": (
+        _inference,
+        "an exported model: runtimes, precisions, threads, clips per run",
+    ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

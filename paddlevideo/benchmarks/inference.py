@@ -1,37 +1,36 @@
-"""One exported model on every backend of this machine."""
+"""One exported model in every runtime of this machine: precisions, threads, clips per run."""
 
 import argparse
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 
-from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
+from paddlevideo.benchmarks.measure import PAUSE, Child, Group, Row, Variant, measure, timed
 from paddlevideo.benchmarks.train import MATRIX, multiplications, speed
+from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
-from paddlevideo.exporting.export import GOLDEN, export
-from paddlevideo.exporting.golden import relative_difference
+from paddlevideo.exporting.export import export
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Backend
-from paddlevideo.runtimes.choose import available_backends, open_backend
-from paddlevideo.runtimes.manifest import read_manifest
+from paddlevideo.processes import num_cores
+from paddlevideo.runtimes import measured
+from paddlevideo.runtimes.base import Backend, BackendError
+from paddlevideo.runtimes.choose import RUNTIMES, open_backend
+from paddlevideo.runtimes.golden import golden_difference, read_golden
+from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import state_arrays, write_arrays
 
-# (label, kind, suffix of the program, options); the first is the baseline.
-BACKENDS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-    ("paddle", "paddle", ".pdmodel", {}),
-    ("paddle, no oneDNN", "paddle", ".pdmodel", {"onednn": False}),
-    ("paddle, PIR", "paddle", ".json", {}),
-    ("tensorrt", "tensorrt", ".pdmodel", {}),
-    ("onnxruntime", "onnxruntime", ".onnx", {}),
-    ("openvino", "openvino", ".onnx", {}),
-)
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+# Options of a runtime that are measured besides its own, in fp32.
+OPTIONS: dict[str, dict[str, Any]] = {"paddle": {"onednn": False}}
+QUICK = 0.1  # seconds of a run below which it is repeated once before it is timed
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,67 @@ class Exported:
 
     Args:
         model: the same model, built, if its weights are known.
+        temporary: it exists for this benchmark only.
     """
 
     folder: Path
     model: Recognizer | None = None
+    temporary: bool = False
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A program of the folder in a runtime.
+
+    Args:
+        program: file name; "" for the built model.
+        options: of `open_backend`.
+    """
+
+    kind: str
+    program: str
+    options: dict[str, Any]
+
+    def label(self, threads: bool) -> str:
+        """Its name in the table.
+
+        Args:
+            threads: name their number.
+        """
+        suffix = Path(self.program).suffix
+        usual = not suffix or suffix == RUNTIMES[self.kind].suffixes[0]
+        words = [self.kind if usual else f"{self.kind} {suffix}"]
+        if self.options["precision"] != "fp32":
+            words.append(self.options["precision"])
+        if self.options.get("onednn") is False:
+            words.append("no oneDNN")
+        if threads:
+            words.append(f"{self.options['threads']} threads")
+        return ", ".join(words)
+
+
+@dataclass
+class Opened:
+    """A setting that this machine can run.
+
+    Args:
+        difference: of its outputs for the golden inputs.
+        memory: largest resident memory of a process that runs it (bytes); 0 if unknown.
+    """
+
+    setting: Setting
+    backend: Backend
+    difference: float
+    memory: int = 0
 
 
 def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     """The groups of tools/benchmark.py inference."""
     if args.model:
-        exported = Exported(args.model)
+        exported = Exported(exported_folder(args.model))
     else:
         exported = export_random(args.config, args.override, folder)
-    return run(exported, args.threads, args.rounds)
+    yield from run(exported, args)
 
 
 def export_random(config: str, overrides: list[str], folder: Path) -> Exported:
@@ -62,36 +109,134 @@ def export_random(config: str, overrides: list[str], folder: Path) -> Exported:
     weights = folder / "random.pdparams"
     write_arrays(weights, state_arrays(build_model(cfg)))
     exported = export(cfg, weights, folder / "exported", ["all"])
-    return Exported(exported, trained_model(cfg, weights)[0])
+    return Exported(exported, trained_model(cfg, weights)[0], temporary=True)
 
 
-def run(exported: Exported, threads: int | None, rounds: int) -> Iterator[Group]:
-    """One view at a time on each backend; its logits are compared with the exported ones.
+def run(exported: Exported, args: argparse.Namespace) -> Iterator[Group]:
+    """A matrix product, and the program in every setting; stores what was measured for `auto`.
 
     Raises:
-        ValueError: the folder has no export.
+        ValueError: the folder has no export, or no setting can be run.
     """
-    golden_file, manifest = exported.folder / GOLDEN, read_manifest(exported.folder)
-    if manifest is None or not golden_file.exists():
+    folder, manifest = exported.folder, read_manifest(exported.folder)
+    golden = read_golden(folder, manifest) if manifest else None
+    if min([*args.clips, *(args.threads or [1])]) < 1:
+        raise ValueError("--clips and --threads take numbers of at least 1")
+    if manifest is None or golden is None:
         raise ValueError(
-            f"{exported.folder}: no model.yaml and {GOLDEN} in it; "
+            f"{folder}: no {FILE} and golden.npz in it; "
             "give a folder that tools/export_model.py wrote"
         )
-    with np.load(golden_file) as golden:
-        view = {name: golden[name][:1] for name in golden.files if name != "logits"}
-        logits = golden["logits"][:1]
-    operations, peak = 0.0, 0.0
-    if exported.model is not None:
-        operations = 2 * multiplications(exported.model, view)
-        product = matrix_product(rounds)
-        peak = 2.0 * MATRIX**3 / product.rows[0].median
-        yield product
-    variants = [
-        variant(label, backend, view, logits, operations, peak)
-        for label, backend in backends(exported, threads)
+    product = matrix_product(args.rounds)
+    yield product
+    peak = 2.0 * MATRIX**3 / product.rows[0].median
+    opened = list(open_all(exported, manifest, golden, args))
+    if not opened:
+        raise ValueError(f"{folder}: no runtime of this machine runs a program of it, see above")
+    if args.memory:
+        for each in opened:
+            each.memory = memory_of(each.setting, folder, golden[0], max(args.clips))
+    view = {name: array[:1] for name, array in golden[0].items()}
+    operations = operations_of(exported, manifest, view)
+    several = len(args.threads or []) > 1 or (not args.threads and len(default_threads()) > 1)
+    described, variants = [], []
+    for each in opened:
+        for clips in clips_of(manifest, args.clips):
+            name = each.setting.label(several) + (f", {clips} clips" if clips > 1 else "")
+            variants.append(variant(name, each.backend, golden[0], clips))
+            described.append((each, clips))
+    shapes = ", ".join(f"{name} {list(array.shape)[1:]}" for name, array in view.items())
+    title = f"inference of {manifest.name}, {shapes}"
+    group = measure(title, "clip", 1, variants, args.rounds)
+    rows = [
+        replace(row, note=note(row, each, clips, operations, peak))
+        for row, (each, clips) in zip(group.rows, described, strict=True)
     ]
-    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in view.items())
-    yield measure(f"inference of {manifest.name}, {shapes}", "view", 1, variants, rounds)
+    yield replace(group, rows=rows)
+    if not exported.temporary:
+        store(folder, manifest, rows, described, args.device or device_here())
+
+
+def open_all(
+    exported: Exported, manifest: Manifest, golden: tuple[Arrays, np.ndarray], args
+) -> Iterator[Opened]:
+    """The settings that this machine and the folder have; the log names what is left out."""
+    device = args.device or device_here()
+    for setting in settings(exported, manifest, args.precision, args.threads, device):
+        label = setting.label(threads=True)
+        model = exported.folder / setting.program if setting.program else exported.model
+        try:
+            backend = open_backend(
+                model, setting.kind, max_batch=max(args.clips), **setting.options
+            )
+            asked = setting.options["precision"]
+            if getattr(backend, "precision", asked) != asked:
+                logger.info(f"left out: {label}: it computes in {backend.precision}")
+                continue
+            difference = golden_difference(backend, *golden, any_batch(manifest))
+        except (BackendError, RuntimeError) as error:
+            logger.info(f"left out: {label}: {' '.join(str(error).split())}")
+            continue
+        yield Opened(setting, backend, difference)
+
+
+def settings(
+    exported: Exported,
+    manifest: Manifest,
+    precisions: list[str],
+    threads: list[int] | None,
+    device: str,
+) -> Iterator[Setting]:
+    """Every program in every runtime that reads it; then the built model, where there is one."""
+    names = sorted(manifest.files)
+    for number in threads or default_threads():
+        for precision in precisions:
+            options = {"device": device, "precision": precision, "threads": number}
+            for kind, runtime in RUNTIMES.items():
+                if runtime.runs_models or device not in runtime.auto_rank:
+                    continue
+                if missing := runtime.missing():
+                    logger.info(f"left out: {kind}: {missing}")
+                    continue
+                for suffix in suffixes_of(kind, precision):
+                    for program in [name for name in names if name.endswith(suffix)]:
+                        yield Setting(kind, program, options)
+                        if precision == "fp32" and kind in OPTIONS and device == "cpu":
+                            yield Setting(kind, program, options | OPTIONS[kind])
+            if exported.model is not None and precision == "fp32":
+                yield Setting("eager", "", options)
+                yield Setting("eager", "", {**options, "onednn": False})
+
+
+def suffixes_of(kind: str, precision: str) -> tuple[str, ...]:
+    """Suffixes of the programs that a runtime reads for a precision."""
+    own = RUNTIMES[kind].suffixes
+    return getattr(RUNTIMES[kind], "int8_suffixes", ()) if precision == "int8" else own
+
+
+def device_here() -> str:
+    """gpu where a runtime has one, else cpu."""
+    return "gpu" if any(r.has_gpu() for r in RUNTIMES.values() if not r.missing()) else "cpu"
+
+
+def default_threads() -> list[int]:
+    """All cores; and half of them where there are several, since two may share one unit."""
+    cores = num_cores()
+    return [cores] if cores < 4 else [cores, cores // 2]
+
+
+def any_batch(manifest: Manifest) -> bool:
+    """Whether the programs take any number of clips."""
+    return all(spec.shape[0] is None for spec in manifest.inputs.values())
+
+
+def clips_of(manifest: Manifest, clips: list[int]) -> list[int]:
+    """Numbers of clips per run that the programs take."""
+    fixed = next(spec.shape[0] for spec in manifest.inputs.values())
+    return sorted(set(clips)) if fixed is None else [fixed]
+
+
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def matrix_product(rounds: int) -> Group:
@@ -103,35 +248,91 @@ def matrix_product(rounds: int) -> Group:
     return measure(f"matrix product, float32 {MATRIX} x {MATRIX}", "product", 1, [variant], rounds)
 
 
-def backends(exported: Exported, threads: int | None) -> Iterator[tuple[str, Backend]]:
-    """(label, backend) of those that this machine and the folder have; the others are logged."""
-    missing = available_backends()
-    for label, kind, suffix, options in BACKENDS:
-        program = next(iter(sorted(exported.folder.glob(f"*{suffix}"))), None)
-        if missing[kind] or program is None:
-            reason = missing[kind] or f"no {suffix} in {exported.folder}"
-            logger.info(f"left out: {label}: {reason}")
-        else:
-            yield label, open_backend(program, kind, threads=threads, **options)
-    if exported.model is not None:
-        for label, onednn in (("eager", True), ("eager, no oneDNN", False)):
-            yield label, open_backend(exported.model, "eager", threads=threads, onednn=onednn)
+def operations_of(exported: Exported, manifest: Manifest, view: Arrays) -> float:
+    """Operations of one clip; 0 where they are unknown."""
+    model = exported.model
+    if model is None and not manifest.preprocess:
+        try:
+            cfg = manifest.test_config(exported.folder / FILE)
+            model = build_model(cfg, manifest.num_classes)
+        except ConfigError as error:
+            logger.info(f"GFLOP/s are unknown: {error}")
+    return 2 * multiplications(model, view) if model is not None else 0.0
 
 
-def variant(
-    label: str, backend: Backend, view: Arrays, logits: np.ndarray, operations: float, peak: float
-) -> Variant:
-    """A backend as a variant.
+def variant(name: str, backend: Backend, golden: Arrays, clips: int) -> Variant:
+    """A backend as a variant: seconds of a clip in runs of `clips` clips."""
+    number = len(next(iter(golden.values())))
+    inputs = {key: array[np.arange(clips) % number] for key, array in golden.items()}
+    once = timed(lambda: backend.run(inputs))
 
-    Args:
-        logits: the expected ones.
-        operations: of one view; 0 if unknown.
-        peak: operations per second of a matrix product.
-    """
-    difference = relative_difference(backend.run(view), logits)
-    text = f"{backend.name}; logits differ by {difference:.1e}"
+    def seconds() -> float:
+        time.sleep(PAUSE)  # idle threads of another runtime may still spin
+        first = once()
+        return (once() if first < QUICK else first) / clips
 
-    def note(median: float) -> str:
-        return f"{speed(operations, median, peak)}; {text}" if operations else text
+    return Variant(name, seconds)
 
-    return Variant(label, timed(lambda: backend.run(view)), note)
+
+def note(row: Row, opened: Opened, clips: int, operations: float, peak: float) -> str:
+    """The last column of a row."""
+    middle, high = (1000 * clips * np.percentile(row.seconds, p) for p in (50, 95))
+    texts = [f"p50 {middle:.4g} p95 {high:.4g} ms a run"]
+    if opened.memory:
+        texts.append(f"{opened.memory / 2**20:.0f} MB")
+    if operations:
+        texts.append(speed(operations, row.median, peak))
+    return f"{', '.join(texts)}; {opened.backend.name}; logits differ by {opened.difference:.1e}"
+
+
+def memory_of(setting: Setting, folder: Path, golden: Arrays, clips: int) -> int:
+    """Largest resident memory of a process that opens and runs a setting (bytes); 0 if unknown."""
+    if not setting.program or not Path("/proc/self/status").exists():
+        return 0
+    arguments = (str(folder / setting.program), setting.kind, setting.options, golden, clips)
+    child = Child(memory_jobs, arguments, {})
+    try:
+        return child("memory")[1]
+    except ChildProcessError as error:
+        logger.warning(f"no memory of {setting.label(True)}: {error}")
+        return 0
+    finally:
+        child.close()
+
+
+def memory_jobs(program: str, kind: str, options: dict, golden: Arrays, clips: int) -> dict:
+    """The job of a child process."""
+
+    def memory() -> int:
+        backend = open_backend(program, kind, max_batch=clips, **options)
+        number = len(next(iter(golden.values())))
+        backend.run({key: array[np.arange(clips) % number] for key, array in golden.items()})
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+    return {"memory": memory}
+
+
+def store(folder: Path, manifest: Manifest, rows: list[Row], described: list, device: str) -> None:
+    """Store the rows for `auto`, and log the fastest in fp32."""
+    found = []
+    for row, (each, clips) in zip(rows, described, strict=True):
+        setting, options = each.setting, each.setting.options
+        own = (setting.kind, setting.program, manifest.files[setting.program], device)
+        choice = (options["precision"], options["threads"], options.get("onednn"), clips)
+        # Ratios of the same round vary less than times.
+        seconds = rows[0].median / row.ratio
+        numbers = (float(f"{seconds:.4g}"), float(f"{each.difference:.3g}"))
+        found.append(measured.Row(*own, *choice, *numbers))
+    best = measured.best_row(found, {}, device)
+    try:
+        path = measured.write_rows(folder, manifest, found)
+    except OSError as error:
+        logger.warning(f"not stored for --backend auto: {error}")
+        return
+    logger.info(f"stored in {path}, which --backend auto reads on this machine")
+    if best:
+        logger.info(
+            f"the fastest in fp32: {best.kind} with {best.program}, {best.threads} threads, "
+            f"{best.clips} clips per run, {1000 * best.seconds:.4g} ms a clip"
+        )

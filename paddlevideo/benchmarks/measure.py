@@ -9,7 +9,6 @@ minimum and its maximum.
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.engine.runfile import versions
-from paddlevideo.processes import num_cores
+from paddlevideo.processes import num_cores, processor
 
 # Seconds before a job: idle OpenMP threads spin for 0.2 s, and MKL uses fewer threads while others
 # run.
@@ -153,16 +152,7 @@ def measure(title: str, unit: str, count: float, variants: list[Variant], rounds
 def machine() -> dict[str, Any]:
     """The machine of the numbers: processor, usable cores, load of the last minute, versions."""
     load = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
-    return {"processor": _processor(), "cores": num_cores(), "load": load, "versions": versions()}
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return {"processor": processor(), "cores": num_cores(), "load": load, "versions": versions()}
 
 
 def write_json(path: Path, groups: list[Group]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.commands import load, run
+from paddlevideo.commands.predict import boolean
 
 FORMATS = ("pdmodel", "pir", "onnx", "all")
 
@@ -30,6 +31,14 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     formats = "kinds of programs; pir is Paddle 3's .json"
     add("--overwrite", action="store_true", help="replace another export in that folder")
     add("--format", nargs="+", default=["pdmodel"], choices=FORMATS, help=formats)
+    check = "run the programs in every runtime of this machine, and compare; default: yes"
+    add("--verify", type=boolean, nargs="?", const=True, default=True, help=check)
+    embed = "to embed them: programs from uint8 frames of all views to probabilities"
+    add("--with-preprocess", "--with_preprocess", action="store_true", help=embed)
+    videos = "with --with-preprocess: videos in one run; default: any number"
+    add("--batch", type=int, metavar="N", help=videos)
+    repository = "also write a model repository for Triton's onnxruntime backend"
+    add("--triton", metavar="DIR", help=repository)
     return parser
 
 
@@ -48,7 +57,18 @@ def work(args: argparse.Namespace) -> None:
             cfg = load("paddlevideo.engine.load:config_of_run")(weights, args.override)
             folder = folder or Path(weights).with_name("inference")
         export = load("paddlevideo.exporting.export:export")
-        export(cfg, weights, folder, args.format, args.save_name, args.overwrite)
+        export(
+            cfg,
+            weights,
+            folder,
+            args.format,
+            args.save_name,
+            args.overwrite,
+            args.verify,
+            args.with_preprocess,
+            args.batch,
+            args.triton,
+        )
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -89,11 +89,13 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     switch = {"type": boolean, "nargs": "?", "const": True}
-    add("--backend", default="auto", choices=BACKENDS)
+    fastest = "auto: the fastest that tools/benchmark.py measured here, else a fixed order"
+    add("--backend", default="auto", choices=BACKENDS, help=fastest)
     add("--use_gpu", type=boolean, help="default: a GPU where there is one")
     add("--use_tensorrt", type=boolean, default=False, help="the same as --backend tensorrt")
-    precisions = ["fp32", "fp16", "int8"]
-    add("--precision", choices=precisions, default="fp32", help="fp16 is bfloat16 on a CPU")
+    precisions = ["fp32", "fp16", "int8", "auto"]
+    words = "fp16 is bfloat16 on a CPU; auto: lower where the scores stay close, see the log"
+    add("--precision", choices=precisions, default="fp32", help=words)
     add("--gpu_mem", type=int, default=8000, help="initial GPU memory pool of Paddle (MB)")
     optimize = "let Paddle Inference rewrite the program"
     add("--ir_optim", type=boolean, default=True, help=optimize)

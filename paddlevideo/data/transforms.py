@@ -250,9 +250,10 @@ class Normalization(Transform):
 
         frames = sample["frames"]
         mean, std = (values.reshape(self.tensor_shape) for values in self._float32())
+        place = frames.place if paddle.in_dynamic_mode() else None  # a program has none yet
         # Paddle 3.3.0 divides by a number as if it multiplied by 1 / number: other last bits.
         white, mean, std = (
-            paddle.to_tensor(values, place=frames.place) for values in (np.float32(255), mean, std)
+            paddle.to_tensor(values, place=place) for values in (np.float32(255), mean, std)
         )
         return with_frames(sample, (frames.astype("float32") / white - mean) / std)
 

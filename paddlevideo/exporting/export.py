@@ -7,9 +7,9 @@ replace an earlier export.
 import errno
 import importlib.util
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,19 @@ from paddlevideo.exporting.export_folder import (
     earlier_export,
     publish,
 )
-from paddlevideo.exporting.golden import golden_inputs, relative_difference
+from paddlevideo.exporting.golden import golden_inputs, verify
+from paddlevideo.exporting.preprocess import video_inputs, video_probabilities
 from paddlevideo.exporting.program import ExportError, Job
+from paddlevideo.exporting.triton import check_repository, write_repository
 from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.log import error_text, logger
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.choose import available_readers, open_backend, readers
+from paddlevideo.runtimes.choose import available_readers, readers
+from paddlevideo.runtimes.golden import FILE as GOLDEN
 from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest
 from paddlevideo.sample import Arrays, InputSpec
 from paddlevideo.weights import checksum, state_arrays
 
-GOLDEN = "golden.npz"
-TOLERANCE = 1e-4  # largest relative difference of logits; float32 rounding stays below it
 FORMATS = tuple(PROGRAM_FILES)
 WORKSPACE = "export"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors of writing
@@ -56,6 +57,10 @@ def export(
     formats: Iterable[str] = ("pdmodel",),
     name: str | None = None,
     overwrite: bool = False,
+    verify_programs: bool = True,
+    with_preprocess: bool = False,
+    batch: int | None = None,
+    triton: str | Path | None = None,
 ) -> Path:
     """Export a model as programs that run without its Python code.
 
@@ -70,6 +75,12 @@ def export(
             and pir share one `.pdiparams`.
         name: stem of the files, `model_name` by default.
         overwrite: replace another model, or files of other programs, in the folder.
+        verify_programs: run the programs in every runtime of this machine before they replace
+            others.
+        with_preprocess: programs that take uint8 frames of all views of a video and return
+            probabilities, to embed them elsewhere.
+        batch: of these, the number of videos in one run; None for any.
+        triton: also write the ONNX program to this model repository of Triton Inference Server.
 
     Returns:
         the folder.
@@ -79,32 +90,79 @@ def export(
         ExportError: a program could not be written, or returns other logits than the model, or
             would replace another model; the folder is unchanged.
     """
-    formats = _known_formats(formats)
+    if batch is not None and (batch < 1 or not with_preprocess):
+        raise ExportError(
+            f"batch is {batch}; expected 1 or more videos, and --with-preprocess: predict runs "
+            "other programs with any number of clips"
+        )
+    formats = _known_formats(formats, verify_programs, triton is not None)
     name = name or cfg.model_name
     folder = Path(output_dir or f"inference/{cfg.model_name}")
     earlier = earlier_export(folder, name, overwrite)
+    if triton is not None:
+        check_repository(Path(triton), name, overwrite)
     with _on_cpu():
         model, classes = trained_model(cfg, weights)
-        inputs, sample = program_inputs(cfg, model)
-        golden = golden_inputs(sample)
-        with paddle.no_grad():
-            tensors = {key: paddle.to_tensor(array) for key, array in golden.items()}
-            logits = model(tensors).numpy()
-    manifest = _describe(cfg, model, name, inputs, logits.shape[1], classes.names)
+        task = _task(cfg, model, with_preprocess, batch)
+    manifest = _describe(cfg, model, name, task, classes.names)
     if not overwrite:
         check_same_model(folder, earlier, manifest)
     with _workspace(folder) as work:
-        job = Job.of(cfg.origin.data, cfg.origin.path, classes.num, weights, inputs, work / name)
+        origin, stem = cfg.origin, work / name
+        job = Job.of(
+            origin.data, origin.path, classes.num, weights, task.inputs, stem, with_preprocess
+        )
         _write_programs(formats, job)
-        arrays: dict[str, Any] = {**golden, "logits": logits}
+        arrays: dict[str, Any] = {**task.golden, task.output: task.expected}
         np.savez_compressed(work / GOLDEN, **arrays)
-        programs = [f"{name}{PROGRAM_FILES[kind][0]}" for kind in formats]
-        differences = {file: _verify(work / file, golden, logits) for file in programs}
+        programs = [work / f"{name}{PROGRAM_FILES[kind][0]}" for kind in formats]
+        if verify_programs:
+            found = verify(programs, task.golden, task.expected, task.output, batch is None)
+            manifest = replace(manifest, differences=found)
+        else:
+            logger.warning(f"not verified: {', '.join(path.name for path in programs)}")
         if earlier is None and not overwrite:
             check_foreign_files(work, folder)
-        written = publish(work, folder, earlier, replace(manifest, differences=differences))
+        written = publish(work, folder, earlier, manifest)
     logger.info(f"exported {name} to {folder}: {', '.join(written)}")
+    if triton is not None:
+        program_file = folder / f"{name}.onnx"
+        write_repository(Path(triton), name, program_file, task.golden, classes.names)
     return folder
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a program takes and returns.
+
+    Args:
+        inputs: by name, with None for free sizes.
+        golden: fixed inputs [n, ...].
+        output: logits or probabilities.
+        expected: the output of the model for the golden inputs, [n, K].
+    """
+
+    inputs: dict[str, InputSpec]
+    golden: Arrays
+    output: str
+    expected: np.ndarray
+
+
+def _task(cfg: Config, model: Recognizer, with_preprocess: bool, batch: int | None) -> Task:
+    """What the program of a model takes and returns.
+
+    Raises:
+        ConfigError: the pipeline does not give what the model takes.
+        ExportError: preprocessing cannot become a part of the program.
+    """
+    inputs, sample = program_inputs(cfg, model)
+    if with_preprocess:
+        inputs, golden = video_inputs(cfg, model, inputs, batch)
+        return Task(inputs, golden, "probabilities", video_probabilities(cfg, model, golden))
+    golden = golden_inputs(sample)
+    with paddle.no_grad():
+        tensors = {key: paddle.to_tensor(array) for key, array in golden.items()}
+        return Task(inputs, golden, "logits", model(tensors).numpy())
 
 
 def export_finished(cfg: Config, progress: Progress) -> Path:
@@ -157,15 +215,14 @@ def _describe(
     cfg: Config,
     model: Recognizer,
     name: str,
-    inputs: Mapping[str, InputSpec],
-    num_classes: int,
+    task: Task,
     labels: list[str] | None,
 ) -> Manifest:
     """The manifest of a model, without the files of its programs."""
     return Manifest(
         name=name,
-        inputs=inputs,
-        num_classes=num_classes,
+        inputs=task.inputs,
+        num_classes=task.expected.shape[1],
         labels=labels,
         views=build_pipeline(cfg, "test").num_views,
         top_k=cfg.INFERENCE.top_k,
@@ -175,11 +232,14 @@ def _describe(
         view_average=model.view_average,
         multi_label=model.multi_label,
         modalities=model.modalities,
+        preprocess=task.output == "probabilities",
     )
 
 
-def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:
-    """The formats to write, in the order of `FORMATS`.
+def _known_formats(
+    formats: Iterable[str], verified: bool = True, triton: bool = False
+) -> tuple[str, ...]:
+    """The formats to write, in the order of `FORMATS`; Triton needs onnx.
 
     Raises:
         ExportError: a format is unknown, or this machine cannot write or check one that is named.
@@ -190,7 +250,8 @@ def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:
         raise ExportError(
             f"format is {', '.join(unknown) or 'missing'}; expected {', '.join(FORMATS)} or all"
         )
-    missing = missing_for_onnx()
+    missing = missing_for_onnx(verified)
+    given += ["onnx"] if triton else []
     if missing and "onnx" in given:
         raise ExportError(missing)
     if missing and "all" in given:
@@ -199,18 +260,18 @@ def _known_formats(formats: Iterable[str]) -> tuple[str, ...]:
     return tuple(f for f in known if f != "onnx" or not missing)
 
 
-def missing_for_onnx() -> str:
-    """What this machine lacks to write an ONNX program and check it; "" if nothing."""
+def missing_for_onnx(verified: bool = True) -> str:
+    """What this machine lacks to write an ONNX program and verify it; "" if nothing."""
     if importlib.util.find_spec("paddle2onnx") is None:
         return (
             "format onnx needs paddle2onnx: pip install paddle2onnx "
             "(version 2.1 exists for Python 3.12 and older)"
         )
-    if not available_readers(".onnx"):
-        runtime = readers(".onnx")[0]
+    if verified and not available_readers(".onnx"):
+        names = readers(".onnx")
         return (
-            "an onnx program is checked by running it, "
-            f"which needs {runtime}: pip install {runtime}"
+            f"an onnx program is verified by running it, which needs {' or '.join(names)}: "
+            f"pip install {names[-1]}"
         )
     return ""
 
@@ -231,33 +292,6 @@ def _write_programs(formats: Sequence[str], job: Job) -> None:
     for file in stem.parent.iterdir():
         if file.name not in requested:
             file.unlink()
-
-
-def _verify(file: Path, golden: Arrays, logits: np.ndarray) -> float:
-    """Run a program on both golden samples, and on the first alone.
-
-    Returns:
-        the larger relative difference of the logits.
-
-    Raises:
-        ExportError: the difference is above the tolerance.
-    """
-    backend = open_backend(file, available_readers(file.suffix)[0], device="cpu")
-    first = {key: array[:1] for key, array in golden.items()}
-    difference = max(
-        relative_difference(backend.run(golden), logits),
-        relative_difference(backend.run(first), logits[:1]),
-    )
-    line = (
-        f"{file.name}: logits differ from the model's by {difference:.1e} of the largest "
-        f"({backend.name})"
-    )
-    if not difference <= TOLERANCE:  # also if it is NaN
-        raise ExportError(
-            f"{line}; rounding explains at most {TOLERANCE:g}, so nothing was exported"
-        )
-    logger.info(line)
-    return float(f"{difference:.3g}")
 
 
 @contextmanager

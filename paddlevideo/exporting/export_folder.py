@@ -8,6 +8,7 @@ from pathlib import Path
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
 from paddlevideo.runtimes.manifest import FILE, Manifest, ManifestError, read_manifest, sha256
+from paddlevideo.runtimes.measured import FILE as MEASURED
 
 
 def earlier_export(folder: Path, name: str, overwrite: bool) -> Manifest | None:
@@ -61,7 +62,7 @@ def check_foreign_files(work: Path, folder: Path) -> None:
 
 
 def remove_export(folder: Path) -> None:
-    """Remove the files of an export that are as it wrote them, and its model.yaml.
+    """Remove the files of an export that are as it wrote them, and what describes them.
 
     An empty folder is removed, too.
     """
@@ -72,7 +73,8 @@ def remove_export(folder: Path) -> None:
         earlier = None
     for path in _unchanged_files(folder, earlier) if earlier else []:
         path.unlink()
-    (folder / FILE).unlink(missing_ok=True)
+    for name in (FILE, MEASURED):
+        (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

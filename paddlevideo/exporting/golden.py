@@ -1,29 +1,44 @@
-"""Golden inputs: fixed samples whose logits are compared between a model and its programs."""
+"""Golden inputs: fixed samples whose outputs are compared between a model and its programs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
+from paddlevideo.exporting.program import ExportError
+from paddlevideo.log import LINES, logger
+from paddlevideo.runtimes.base import BackendError, reason
+from paddlevideo.runtimes.choose import RUNTIMES, open_backend
+from paddlevideo.runtimes.golden import golden_difference, relative_difference
+from paddlevideo.runtimes.measured import EXACT
 from paddlevideo.sample import Arrays
 
+__all__ = ["golden_inputs", "relative_difference", "verify"]
+
 BLOCK = 16  # side of a block of equal pixels; blocks keep golden.npz small
+Differences = dict[str, float | str]  # {runtime: relative difference, or why there is none}
 
 
-def golden_inputs(sample: Mapping[str, np.ndarray]) -> Arrays:
-    """Two fixed samples with the shapes and types of the given one, [2, ...].
+def golden_inputs(sample: Mapping[str, np.ndarray], number: int = 2) -> Arrays:
+    """Fixed samples with the shapes and types of the given one, [number, ...]; two alternate.
 
     Floats are standard normal noise, and bytes are uniform. Other integers are counts, and noise
-    would be invalid: they are those of the sample, and half of them.
+    would be invalid: they are those of the sample, and half of them. Images consist of blocks.
     """
     rng, arrays = np.random.default_rng(0), {}
     for name, array in sample.items():
-        if array.dtype == np.uint8:
+        if array.dtype == np.uint8 and array.ndim >= 4:
+            arrays[name] = _byte_images(rng, array.shape)
+        elif array.dtype == np.uint8:
             arrays[name] = rng.integers(0, 256, (2, *array.shape), np.uint8)
         elif array.dtype.kind in "iu":
             arrays[name] = np.stack([array, (array + 1) // 2])
         else:
             arrays[name] = _noise(rng, array.shape)
-    return arrays
+    if number == 2:
+        return arrays
+    rows = np.arange(number) % 2
+    return {name: array[rows] for name, array in arrays.items()}
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -37,12 +52,108 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def relative_difference(values: np.ndarray, expected: np.ndarray) -> float:
-    """max |values - expected| / max |expected|.
+def _byte_images(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform bytes [2, *shape] for images [..., H, W, 3], in blocks of one color."""
+    *others, height, width, channels = shape
+    blocks = (2, *others, -(-height // BLOCK), -(-width // BLOCK), channels)
+    array = rng.integers(0, 256, blocks, np.uint8).repeat(BLOCK, -2).repeat(BLOCK, -3)
+    return np.ascontiguousarray(array[..., :height, :width, :])
 
-    It is infinite where the shapes differ or a value is not finite.
+
+# --- programs ---------------------------------------------------------------------------------
+
+
+def verify(
+    programs: list[Path], golden: Arrays, expected: np.ndarray, output: str, any_batch: bool
+) -> dict[str, Differences]:
+    """Run programs on the golden inputs in every runtime of this machine that reads them.
+
+    A runtime that reads only some programs may fail to open one. On a GPU, where float32 products
+    may be rounded more, a larger difference is a warning.
+
+    Args:
+        output: the name of what the programs return.
+        any_batch: they also run on the first sample alone.
+
+    Returns:
+        {file name: {runtime: relative difference, or why there is none}}; the log has the table.
+
+    Raises:
+        ExportError: a difference on the CPU is above 1e-4, or nothing can run a program.
     """
-    if values.shape != expected.shape or not np.isfinite(values).all():
-        return float("inf")
-    scale = np.abs(expected).max()
-    return float(np.abs(values.astype(np.float64) - expected).max() / (scale or 1.0))
+    table = {
+        file.name: {
+            kind if device == "cpu" else f"{kind} {device}": _difference(
+                file, kind, device, golden, expected, any_batch
+            )
+            for kind, device in _runtimes_for(file.suffix)
+        }
+        for file in programs
+    }
+    lines = [f"{output} differ from the model's, relative to the largest, by:"]
+    width = max(map(len, table))
+    for file, row in table.items():
+        texts = [f"{name} {_text(value)}" for name, value in row.items()]
+        lines.append(f"  {file.ljust(width)}  {', '.join(texts)}")
+    logger.info("\n".join(lines), extra=LINES)
+    for file, row in table.items():
+        _check(file, row, output)
+    return table
+
+
+def _runtimes_for(suffix: str) -> list[tuple[str, str]]:
+    """(runtime, device) for each that this machine has and that reads the programs."""
+    return [
+        (kind, device)
+        for kind, runtime in RUNTIMES.items()
+        if suffix in runtime.suffixes and not runtime.missing()
+        for device in runtime.auto_rank
+        if device == "cpu" or runtime.has_gpu()
+    ]
+
+
+def _difference(
+    file: Path, kind: str, device: str, golden: Arrays, expected: np.ndarray, any_batch: bool
+) -> float | str:
+    try:
+        backend = open_backend(file, kind, device=device, max_batch=len(expected))
+    except BackendError as error:
+        return str(error)
+    try:
+        difference = golden_difference(backend, golden, expected, any_batch)
+    except (BackendError, RuntimeError) as error:
+        return f"{file}: {kind} cannot run it: {reason(error)}"
+    return float(f"{difference:.3g}")
+
+
+def _check(file: str, row: Differences, output: str) -> None:
+    """Check the differences of one program.
+
+    Raises:
+        ExportError: see `verify`.
+    """
+    for name, value in row.items():
+        kind, _, device = name.partition(" ")
+        if isinstance(value, str):
+            problem = value
+            allowed = device or not RUNTIMES[kind].reads_all
+        else:
+            problem = f"{file}: {output} differ by {value:.1e} of the largest ({name})"
+            allowed = value <= EXACT or device  # NaN is above
+            if value <= EXACT:
+                continue
+        if not allowed:
+            raise ExportError(
+                f"{problem}; rounding explains at most {EXACT:g}, so nothing was exported; "
+                "--verify=False writes the programs without this check"
+            )
+        logger.warning(problem)
+    if not any(isinstance(value, float) for value in row.values()):
+        raise ExportError(
+            f"{file}: no runtime of this machine can run it to verify it, so nothing was "
+            "exported; --verify=False writes the programs without this check"
+        )
+
+
+def _text(value: float | str) -> str:
+    return "cannot read it" if isinstance(value, str) else f"{value:.1e}"

@@ -20,8 +20,9 @@ import yaml
 from paddlevideo import paddle_internals
 from paddlevideo.config.check import config_from_data
 from paddlevideo.config.yaml_text import MAX_DATA, load_data, read_text
-from paddlevideo.engine.build import build_model
+from paddlevideo.engine.build import build_model, build_pipeline
 from paddlevideo.engine.checkpoint import read_model
+from paddlevideo.exporting.video_program import VideoProgram
 from paddlevideo.sample import InputSpec
 from paddlevideo.weights import load_into
 
@@ -45,6 +46,7 @@ class Job:
         dtypes: name of the type of each input, by name.
         stem: path of the files, without suffix.
         onnx: also convert the program to `<stem>.onnx`.
+        preprocess: write a `VideoProgram`.
     """
 
     config: Mapping[str, Any]
@@ -55,6 +57,7 @@ class Job:
     dtypes: dict[str, Any]
     stem: str
     onnx: bool = False
+    preprocess: bool = False
 
     @classmethod
     def of(
@@ -65,11 +68,13 @@ class Job:
         weights: str | Path,
         inputs: Mapping[str, InputSpec],
         stem: Path,
+        preprocess: bool = False,
     ) -> "Job":
         """A job as plain data, which can be written as YAML."""
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
         dtypes: dict[str, Any] = {name: spec.dtype for name, spec in inputs.items()}
-        return cls(config, str(source), num_classes, str(weights), shapes, dtypes, str(stem))
+        names = str(source), num_classes, str(weights)
+        return cls(config, *names, shapes, dtypes, str(stem), preprocess=preprocess)
 
 
 def run(job: Job, pir: bool) -> None:
@@ -107,9 +112,14 @@ def run(job: Job, pir: bool) -> None:
 def write(job: Job) -> None:
     """Write the program, in the kind that this process is set to."""
     paddle.set_device("cpu")
-    model = build_model(config_from_data(dict(job.config), job.source), job.num_classes)
+    cfg = config_from_data(dict(job.config), job.source)
+    model = build_model(cfg, job.num_classes)
     load_into(model, read_model(job.weights)[0], job.weights)
-    model.eval()
+    network: Any = model
+    if job.preprocess:
+        pipeline: Any = build_pipeline(cfg, "test")
+        network = VideoProgram(model, pipeline.batch_transforms, job.inputs["frames"][1:])
+    network.eval()
     specs = {
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()
@@ -118,7 +128,7 @@ def write(job: Job) -> None:
         tempfile.TemporaryDirectory() as folder,
         paddle_internals.translated_code_in(folder),
     ):
-        paddle.jit.save(model, job.stem, input_spec=[specs])
+        paddle.jit.save(network, job.stem, input_spec=[specs])
     if job.onnx:
         import paddle2onnx  # an optional extra
 

@@ -57,7 +57,8 @@ class Predictor:
         config: a config, or its path. It is required if there is no model.yaml next to the model;
             otherwise its PIPELINE.test replaces the exported one.
         weights: the weight file, if `model` is None.
-        backend: auto, paddle, tensorrt, onnxruntime, openvino or eager; see runtimes/choose.py.
+        backend: auto, paddle, tensorrt, onnxruntime, openvino or eager; see runtimes/choose.py
+            and, for auto, runtimes/auto.py.
         params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
         views_per_step: clips in one run of the network; None for as many as suit the device.
         class_names: names to show in place of the model's own: a list, a file as
@@ -113,6 +114,8 @@ class Predictor:
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
+        if not (views_per_step or cfg.DATASET.views_per_step):
+            clips = self.backend.clips_per_run or clips
         self._feed.connect(self.backend.inputs)
         self.views_per_step = max(1, clips // self._feed.views_in_clip)
         self._identify = partial(identity, model, manifest, cfg)
@@ -328,6 +331,11 @@ def _model_of(
     manifest = read_manifest(folder) or (read_paddlex(folder) if cfg is None else None)
     if manifest and not path.is_dir() and path.name not in manifest.files:
         manifest = None  # it describes another program in this folder
+    if manifest and manifest.preprocess:
+        raise ConfigError([
+            f"{model}: its programs contain the preprocessing, to be embedded elsewhere; to "
+            "predict here, export the model without --with-preprocess to another folder"
+        ])  # fmt: skip
     return path, manifest, manifest.labels if manifest else None
 
 

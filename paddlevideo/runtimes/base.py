@@ -108,21 +108,26 @@ class Backend:
         kind: name of the runtime, as `--backend` takes it.
         suffixes: of the programs that it reads, the preferred one first.
         runs_models: whether it runs built models in place of programs.
-        auto_priority: rank among the runtimes that `auto` tries, 1 first; None to leave it out.
+        auto_rank: {cpu or gpu: rank among the runtimes that `auto` tries there, 1 first}.
         concurrent: whether `compute` may run in several threads at once.
+        reads_all: whether it can open every program with its suffixes that export writes.
         name: runtime and device of this instance, for people.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
+        clips_per_run: clips per `run` at which this choice was measured as the fastest; None where
+            nothing was measured.
     """
 
     kind: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
     runs_models: ClassVar[bool] = False
-    auto_priority: ClassVar[int | None] = None
+    auto_rank: ClassVar[Mapping[str, int]] = {}
     concurrent: ClassVar[bool] = False
+    reads_all: ClassVar[bool] = True
 
     name: str
     inputs: dict[str, InputSpec]
+    clips_per_run: int | None = None
 
     def __init__(self, program: Any, options: Options):
         self._turn = threading.Lock()
@@ -131,6 +136,11 @@ class Backend:
     def missing(cls) -> str:
         """What this machine lacks for the runtime, and how to get it; "" where it can run."""
         return ""
+
+    @classmethod
+    def has_gpu(cls) -> bool:
+        """Whether the runtime may run on a GPU of this machine."""
+        return False
 
     def run(self, arrays: Arrays) -> np.ndarray:
         """Run the program.

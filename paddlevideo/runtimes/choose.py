@@ -11,18 +11,24 @@
 | openvino    | .onnx, .pdmodel   | pip install openvino                     | CPU, Intel GPU    |
 | eager       | a built model     | nothing more                             | CPU, GPU          |
 
-To add a runtime, add a file with a subclass of `Backend` to this folder, and its kind to the
-choices of `--backend` (commands/predict.py).
+`auto` is described in auto.py. To add a runtime, add a file with a subclass of `Backend` to this
+folder, and its kind to the choices of `--backend` (commands/predict.py).
 """
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import paddle
 
 from paddlevideo import runtimes
+from paddlevideo.log import logger
+from paddlevideo.runtimes.auto import LOWER, MOST_LOSS, Try, by_rank, tries
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
+from paddlevideo.runtimes.golden import golden_difference, read_golden
 from paddlevideo.runtimes.manifest import (
     PROGRAM_FILES,
     Manifest,
@@ -30,6 +36,8 @@ from paddlevideo.runtimes.manifest import (
     exported_folder,
     read_manifest,
 )
+from paddlevideo.runtimes.measured import FILE as MEASURED
+from paddlevideo.runtimes.measured import Row, read_rows
 from paddlevideo.sample import InputSpec
 
 # Suffix of a program -> the --format that writes it.
@@ -40,7 +48,7 @@ FORMAT_OF = {suffixes[0]: name for name, suffixes in PROGRAM_FILES.items()}
 
 
 def _find_runtimes() -> dict[str, type[Backend]]:
-    """{kind: class} of every runtime in this folder: those of `auto` first, then by name."""
+    """{kind: class} of every runtime in this folder, those of most devices and of a CPU first."""
     classes: list[type[Backend]] = []
     for module in pkgutil.iter_modules(runtimes.__path__, f"{runtimes.__name__}."):
         if module.name != __name__:
@@ -48,9 +56,9 @@ def _find_runtimes() -> dict[str, type[Backend]]:
             classes += [value for value in values if isinstance(value, type)]
     by_kind = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
 
-    def order(kind: str) -> tuple[bool, int, str]:
-        priority = by_kind[kind].auto_priority
-        return priority is None, priority or 0, kind
+    def order(kind: str) -> tuple[bool, int, int, str]:
+        ranks = by_kind[kind].auto_rank
+        return "cpu" not in ranks, -len(ranks), ranks.get("cpu", 0), kind
 
     return {kind: by_kind[kind] for kind in sorted(by_kind, key=order)}
 
@@ -64,12 +72,8 @@ def available_backends() -> dict[str, str]:
 
 
 def readers(suffix: str) -> list[str]:
-    """The kinds that `auto` tries for programs with this suffix, the preferred one first."""
-    return [
-        kind
-        for kind, runtime in RUNTIMES.items()
-        if runtime.auto_priority is not None and suffix in runtime.suffixes
-    ]
+    """The kinds that `auto` tries on a CPU for programs with this suffix, the preferred first."""
+    return [kind for kind in by_rank(RUNTIMES, "cpu") if suffix in RUNTIMES[kind].suffixes]
 
 
 def available_readers(suffix: str) -> list[str]:
@@ -107,10 +111,12 @@ def open_backend(
     Args:
         model: an exported folder, or that of the run; a .pdmodel, .json or .onnx file; or a built
             `Recognizer`.
-        kind: a kind of runtime. auto is paddle where the folder has a Paddle program, else a
-            runtime that reads the file.
+        kind: a kind of runtime. auto is the fastest that was measured on this machine, else the
+            first that can open a program of the folder, in the order of auto.py. It computes in
+            fp32 unless `precision` asks for another.
         params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
-        options: see `Options`.
+        options: see `Options`. The precision auto is a lower one where the outputs for the golden
+            inputs stay close; the log says which, and how close.
 
     Raises:
         BackendError: the runtime is not available or does not read this file, or the file is
@@ -124,6 +130,9 @@ def open_backend(
                 f"backend {kind} runs exported programs; export the model first, "
                 f"or use {' or '.join(for_models)}"
             )
+        if options.get("precision") == "auto":
+            logger.info("precision auto: fp32, because a built model has no golden inputs")
+            options["precision"] = "fp32"
         return RUNTIMES[for_models[0] if kind == "auto" else kind](model, Options(**options))
     if kind in for_models:
         raise BackendError(
@@ -131,11 +140,20 @@ def open_backend(
         )
     if kind != "auto":
         require(kind)
-    program = find_program(Path(model), kind, params_file)
-    if kind == "auto":
-        suffix = program.model.suffix
-        kind = [*available_readers(suffix), *readers(suffix)][0]
-        require(kind)
+    path = Path(model)
+    if options.get("precision") == "auto":
+        return _open_lower(path, kind, params_file, options)
+    if kind != "auto":
+        return _open(kind, find_program(path, kind, params_file), options)
+    return _open_auto(path, params_file, options, measured_rows(path))
+
+
+def _open(kind: str, program: Program, options: Mapping[str, Any]) -> Backend:
+    """Open a program in a runtime that this machine has.
+
+    Raises:
+        BackendError: it cannot open it.
+    """
     settings = Options(**options)
     try:
         return RUNTIMES[kind](program, settings)
@@ -143,6 +161,112 @@ def open_backend(
         raise
     except (RuntimeError, ValueError, OSError, SystemError, MemoryError) as error:
         raise BackendError(f"{program.model}: {kind} cannot open it: {reason(error)}") from error
+
+
+# --- auto -----------------------------------------------------------------------------------------
+
+
+def measured_rows(path: Path) -> list[Row]:
+    """What tools/benchmark.py measured on this machine for the programs of a folder."""
+    folder = exported_folder(path)
+    manifest = read_manifest(folder) if (folder / MEASURED).exists() else None
+    return read_rows(folder, manifest) if manifest else []
+
+
+def _available(kind: str = "auto") -> list[str]:
+    """The kinds to choose from: those that this machine has, or the one that was asked for."""
+    kinds = RUNTIMES if kind == "auto" else (kind,)
+    return [name for name in kinds if not RUNTIMES[name].missing()]
+
+
+def _open_auto(
+    path: Path, params_file: str | Path | None, options: Mapping[str, Any], rows: list[Row]
+) -> Backend:
+    """Open a program in the first runtime that can; the log names those that cannot.
+
+    Raises:
+        BackendError: there is no program, or no runtime can open it.
+        ManifestError: a program has changed since it was exported.
+    """
+    failures = []
+    for attempt in tries(RUNTIMES, _available(), options, rows):
+        try:
+            program = _program_for(attempt, path, params_file)
+        except BackendError:
+            continue  # the folder has no program that this runtime reads
+        try:
+            backend = _open_try(attempt, program)
+        except BackendError as error:
+            failures.append(str(error))
+            continue
+        for failure in failures:
+            logger.info(f"auto: {backend.name}, because {failure}")
+        return backend
+    if failures:
+        raise BackendError("; ".join(dict.fromkeys(failures)))
+    suffix = find_program(path, "auto", params_file).model.suffix  # explains what is missing
+    require(readers(suffix)[0])
+    raise BackendError(f"{path}: no runtime of auto reads {suffix} on this device")
+
+
+def _program_for(attempt: Try, path: Path, params_file: str | Path | None) -> Program:
+    if attempt.row is None:
+        return find_program(path, attempt.kind, params_file)
+    return find_program(exported_folder(path) / attempt.row.program, attempt.kind, params_file)
+
+
+def _open_try(attempt: Try, program: Program) -> Backend:
+    backend = _open(attempt.kind, program, attempt.options)
+    if attempt.row:
+        backend.clips_per_run = attempt.row.clips
+        logger.info(
+            f"auto: {backend.name}, the fastest that was measured on this machine "
+            f"({1000 * attempt.row.seconds:.3g} ms a clip)"
+        )
+    return backend
+
+
+def _open_lower(
+    path: Path, kind: str, params_file: str | Path | None, options: Mapping[str, Any]
+) -> Backend:
+    """Open a program in the fastest precision whose outputs are close to those of fp32.
+
+    Closeness is measured on the golden inputs; without them, or where nothing is close, it is fp32.
+    """
+    folder = exported_folder(path)
+    folder = folder if folder.is_dir() else folder.parent
+    manifest = read_manifest(folder)
+    golden = read_golden(folder, manifest) if manifest else None
+    exact = {**options, "precision": "fp32"}
+    reason_for_fp32 = f"there is no golden.npz in {folder}"
+    for attempt in _lower_tries(path, kind, options) if golden else ():
+        try:
+            backend = _open_try(attempt, _program_for(attempt, path, params_file))
+            loss = golden_difference(backend, *golden)
+        except BackendError as error:
+            reason_for_fp32 = str(error)
+            continue
+        precision = attempt.options["precision"]
+        text = f"outputs for the golden inputs differ by {loss:.1e} of the largest"
+        if loss <= MOST_LOSS:
+            logger.info(f"precision auto: {precision} on {backend.name}; {text}")
+            return backend
+        reason_for_fp32 = f"in {precision} on {backend.name} the {text}"
+    logger.info(f"precision auto: fp32, because {reason_for_fp32}")
+    return open_backend(path, kind, params_file, **exact)
+
+
+def _lower_tries(path: Path, kind: str, options: Mapping[str, Any]) -> list[Try]:
+    """What `--precision auto` tries: what was measured, else a precision that the device may have.
+
+    The fastest measured row may be one of fp32.
+    """
+    kinds, found = _available(kind), []
+    for attempt in tries(RUNTIMES, kinds, options, measured_rows(path), MOST_LOSS):
+        device = attempt.options["device"].partition(":")[0]
+        lower = {**attempt.options, "precision": LOWER[device]}
+        found.append(attempt if attempt.row else replace(attempt, options=lower))
+    return found
 
 
 def find_program(path: Path, kind: str = "auto", params_file: str | Path | None = None) -> Program:

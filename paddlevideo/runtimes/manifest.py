@@ -57,13 +57,16 @@ class Manifest:
         weights: checksum of the weights.
         config: the config as plain data; PIPELINE.test is the pipeline of the model.
         files: SHA-256 of each file, by name.
-        differences: max |program - eager| / max |eager| of the logits in golden.npz, by file.
+        differences: {file: {runtime: max |program - eager| / max |eager| of the outputs for
+            golden.npz, or why there is none}}; older exports have one number per file. Files that
+            were not verified are missing.
         versions: of the packages that wrote it.
         view_average: what is averaged over the views of a video.
         multi_label: a video may have several classes, and the score of a class is the sigmoid of
             its logit; otherwise scores are the softmax of the logits.
         modalities: {modality: names of its inputs}; a modality is scored alone by setting the
             inputs of the others to zero. Empty for models of one modality.
+        preprocess: the programs take uint8 frames of all views of a video and return probabilities.
     """
 
     name: str
@@ -75,11 +78,12 @@ class Manifest:
     weights: str
     config: Mapping[str, Any]
     files: Mapping[str, str] = field(default_factory=dict)
-    differences: Mapping[str, float] = field(default_factory=dict)
+    differences: Mapping[str, float | Mapping[str, float | str]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     view_average: Literal["logits", "probabilities"] = "logits"
     multi_label: bool = False
     modalities: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    preprocess: bool = False
 
     @property
     def pipeline(self) -> Mapping[str, Any]:
@@ -125,9 +129,11 @@ class Manifest:
             "format": FORMAT,
             **asdict(self),
             "inputs": inputs,
-            "output": "logits [N, K] float32",
+            "output": f"{'probabilities' if self.preprocess else 'logits'} [N, K] float32",
             "scores": MULTI_LABEL_SCORES if self.multi_label else SCORES[self.view_average],
         }
+        if self.preprocess:
+            content["scores"] = "the output"
         content["multilabel"] = content.pop("multi_label")  # the key in the file
         content["config"] = content.pop("config")  # the longest part comes last
         head = (

@@ -1,7 +1,7 @@
 """ONNX Runtime."""
 
 import importlib.util
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ class OnnxRuntimeBackend(Backend):
 
     kind = "onnxruntime"
     suffixes = (".onnx",)
-    auto_priority = 2
+    auto_rank: ClassVar = {"cpu": 3, "gpu": 3}
     concurrent = True  # a session keeps no arrays between runs
 
     def __init__(self, program: Program, options: Options):
@@ -58,6 +58,12 @@ class OnnxRuntimeBackend(Backend):
     @classmethod
     def missing(cls) -> str:
         return "" if importlib.util.find_spec("onnxruntime") else "pip install onnxruntime"
+
+    @classmethod
+    def has_gpu(cls) -> bool:
+        import onnxruntime  # an optional extra
+
+        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
     def compute(self, arrays: Arrays) -> np.ndarray:
         outputs = self._session.run(None, {name: arrays[name] for name in self.inputs})

@@ -1,7 +1,7 @@
 """OpenVINO."""
 
 import importlib.util
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,8 @@ class OpenVINOBackend(Backend):
 
     kind = "openvino"
     suffixes = (".onnx", ".pdmodel")
-    auto_priority = 3
+    auto_rank: ClassVar = {"cpu": 1}
+    reads_all = False  # it lacks some of Paddle's operators
 
     def __init__(self, program: Program, options: Options):
         super().__init__(program, options)

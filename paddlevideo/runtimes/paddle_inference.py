@@ -1,6 +1,6 @@
 """Paddle Inference, which uses oneDNN on a CPU."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import paddle
@@ -20,7 +20,7 @@ class PaddleBackend(Backend):
 
     kind = "paddle"
     suffixes = (".pdmodel", ".json")
-    auto_priority = 1
+    auto_rank: ClassVar = {"cpu": 2, "gpu": 2}
     title = "Paddle Inference"
 
     def __init__(self, program: Program, options: Options):
@@ -47,6 +47,10 @@ class PaddleBackend(Backend):
         # Before the first run Paddle reports float32 for every input, so it is not asked.
         names = self._predictor.get_input_names()
         self.inputs = {name: program.inputs.get(name, UNKNOWN) for name in names}
+
+    @classmethod
+    def has_gpu(cls) -> bool:
+        return num_gpus() > 0
 
     def select_device(
         self, config: Any, program: Program, options: Options, number: int | None

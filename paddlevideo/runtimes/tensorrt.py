@@ -1,6 +1,6 @@
 """Paddle Inference with TensorRT."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import paddle
 from paddle import inference
@@ -18,7 +18,7 @@ class TensorRTBackend(PaddleBackend):
 
     kind = "tensorrt"
     suffixes = (".pdmodel",)
-    auto_priority = None
+    auto_rank: ClassVar = {"gpu": 1}
     title = "Paddle Inference + TensorRT"
 
     @classmethod

@@ -1,6 +1,7 @@
 """The benchmarks run on tiny sizes and print ratios; the tests do not check speeds."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -9,8 +10,13 @@ from paddlevideo.benchmarks import predict, train, views
 from paddlevideo.benchmarks.clips import records_of
 from paddlevideo.benchmarks.measure import Child, Group, Row, Variant, measure
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.exporting.export import export
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.processes import num_cores
+from paddlevideo.runtimes.choose import open_backend
+from paddlevideo.runtimes.manifest import read_manifest
+from paddlevideo.runtimes.measured import read_rows
+from paddlevideo.weights import state_arrays, write_arrays
 from tests.scripts import ROOT, load_script
 
 TOOL = "tools/benchmark.py"
@@ -18,7 +24,8 @@ TOOL = "tools/benchmark.py"
 
 @pytest.fixture(autouse=True)
 def without_pauses(monkeypatch):
-    monkeypatch.setattr("paddlevideo.benchmarks.measure.PAUSE", 0.0)
+    for module in ("measure", "inference"):
+        monkeypatch.setattr(f"paddlevideo.benchmarks.{module}.PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -109,15 +116,43 @@ def test_metrics_compares_variants_with_equal_results(benchmark):
     assert group["rows"][0]["note"].split("gap ")[1] == group["rows"][1]["note"].split("gap ")[1]
 
 
+FAST = ["-r", "1", "--threads", "1", "--precision", "fp32"]
+
+
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
-    flags = ["-r", "1", "-o", "MODEL.head.num_classes=3", "--threads", "1"]
-    code, printed, groups = benchmark("inference", *flags)
+    code, printed, groups = benchmark(
+        "inference", *FAST, "--no-memory", "-o", "MODEL.head.num_classes=3"
+    )
     assert code == 0, printed
     product, group = groups
-    assert names(group)[0] == "paddle" and names(group)[-2:] == ["eager", "eager, no oneDNN"]
+    assert names(group)[:2] == ["paddle", "paddle, 2 clips"]
+    assert names(group)[-2:] == ["eager, no oneDNN", "eager, no oneDNN, 2 clips"]
+    assert {"paddle, no oneDNN", "paddle .json", "eager"} <= set(names(group))
     assert all(float(row["note"].rsplit(" ", 1)[1]) < 1e-4 for row in group["rows"])
     assert all("GFLOP/s" in row["note"] for row in (*product["rows"], *group["rows"]))
     assert all("% of the product" in row["note"] for row in group["rows"])
+    assert "stored in" not in printed
+
+
+def test_inference_stores_the_fastest_for_auto(benchmark, small, tmp_path):
+    cfg = small()
+    weights, folder = tmp_path / "w.pdparams", tmp_path / "out"
+    write_arrays(weights, state_arrays(build_model(cfg, 3)))
+    export(cfg, weights, folder, ["pir"])
+    flags = [*FAST, "-m", str(folder), "--clips", "3", "--device", "cpu"]
+    code, printed, groups = benchmark("inference", *flags)
+    assert code == 0, printed
+    group = groups[-1]
+    assert names(group) == ["paddle .json, 3 clips", "paddle .json, no oneDNN, 3 clips"]
+    for row in group["rows"]:
+        assert re.match(r"p50 [\d.]+ p95 [\d.]+ ms a run, \d+ MB, \d+ GFLOP/s, ", row["note"])
+    rows = read_rows(folder, read_manifest(folder))
+    assert len(rows) == len(group["rows"]) and {row.clips for row in rows} == {3}
+    assert f"the fastest in fp32: {rows[0].kind} with" in printed
+    backend = open_backend(folder, device="cpu")
+    assert (backend.kind, backend.clips_per_run) == (rows[0].kind, 3)
+    code, printed, _ = benchmark("inference", *flags, "--threads", "0")
+    assert code == 1 and "at least 1" in printed
 
 
 def test_views_compares_variants_with_equal_views(tmp_path):

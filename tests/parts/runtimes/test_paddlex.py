@@ -147,7 +147,7 @@ def test_a_pipeline_that_does_not_fit_the_program(exported, tmp_path):
     steps = deepcopy(STEPS)
     steps[0]["ReadVideo"]["num_seg"] = 8
     folder = make_folder(exported, tmp_path, program=".pdmodel", steps=steps)
-    predictor = Predictor(folder, device="cpu", threads=1)
+    predictor = Predictor(folder, backend="paddle", device="cpu", threads=1)
     assert predictor.backend.inputs  # Paddle knows no shapes before a run; onnxruntime does
     skip_without("onnxruntime")
     (folder / "inference.onnx").write_bytes((exported.folder / "tiny.onnx").read_bytes())
