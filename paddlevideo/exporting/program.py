@@ -110,6 +110,7 @@ def write(job: Job) -> None:
     model = build_model(config_from_data(dict(job.config), job.source), job.num_classes)
     load_into(model, read_model(job.weights)[0], job.weights)
     model.eval()
+    model.merge_branches()
     specs = {
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()
