@@ -23,6 +23,7 @@ from paddle.nn.initializer import KaimingNormal
 from paddle.regularizer import L2Decay
 
 from paddlevideo.config.registry import register
+from paddlevideo.models.activations import sigmoid
 from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.layers import Conv2D
 from paddlevideo.models.temporal_shift import check_num_seg, shift_by_segments
@@ -93,8 +94,10 @@ class SqueezeExcite(nn.Layer):
 
     @paddle.jit.not_to_static
     def forward(self, x):
-        y = F.relu(self.conv1(x.mean([2, 3], keepdim=True)))  # [N, C/4, 1, 1]
-        return x * F.sigmoid(self.conv2(y))
+        # Another operator for the mean adds in another order. A training step of this network makes
+        # 1e-2 of a gradient from a difference of 1e-7, so numbers could not be compared.
+        y = F.relu(self.conv1(F.adaptive_avg_pool2d(x, 1)))  # [N, C/4, 1, 1]
+        return x * sigmoid(self.conv2(y))
 
 
 class Block(nn.Layer):
@@ -208,8 +211,9 @@ class FrameAttention(nn.Layer):
     @paddle.jit.not_to_static
     def forward(self, x):
         """float32 [N*T, C, H, W] -> the same shape."""
-        means = x.mean([1, 2, 3]).reshape([-1, self._num_seg])  # [N, T]
-        return x * F.sigmoid(self.fc(means)).reshape([-1, 1, 1, 1])
+        means = F.adaptive_avg_pool1d(x.flatten(1).unsqueeze(1), 1)  # [N*T, 1, 1]
+        shares = sigmoid(self.fc(means.reshape([-1, self._num_seg])))  # [N, T]
+        return x * shares.reshape([-1, 1, 1, 1])
 
 
 @register("backbone", ignores={"use_ssld": "PaddleVideo does not use it either; see pretrained"})

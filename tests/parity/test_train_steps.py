@@ -6,6 +6,9 @@ threads, SSE 4.1, AVX2 and AVX-512, the losses of PP-TSN differed from the golde
 in the second step and 1e-5 in the third. The bounds still detect a missing nesterov (1.4e-1 in
 head.fc.weight) or learning-rate factor (5e-1). Weight decay changes less than rounding does in
 three steps; tests/parts checks it.
+
+PP-TSMv2 amplifies rounding a hundred times more, with 32 small images in a batch: inputs scaled by
+1 + 1.2e-7 change the gradients of its last stage by 1e-2 in the first step. Its bounds are wider.
 """
 
 import json
@@ -19,10 +22,14 @@ from paddlevideo.solver.lr import ConstantDecay
 from tests.parity.reference import build, fill, inputs_of, mutual_learning, released_name
 
 LABEL_SMOOTHING = {"pptsn": 0.1, "pptsm": 0.1}  # as in their config files; 0 in the others
+SLOW = ("pptsmv2_mixup", "pptsmv2_16f_att", "pptsmv2_dml", "pptsmv2_dml_mixup")
 FAMILIES = (
-    *("pptsn", "pptsn_mixup", "tsn_k400", "slowfast", "pptsm", "pptsm_mixup", "tsm"),
-    *("pptsmv2", "pptsmv2_mixup", "pptsmv2_16f_att", "pptsmv2_dml", "pptsmv2_dml_mixup"),
+    *("pptsn", "pptsn_mixup", "tsn_k400", "slowfast", "pptsm", "pptsm_mixup", "tsm", "pptsmv2"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
 )
+# Relative, of loss and gradient norm in each step, and of sums over the tensors afterwards.
+BOUNDS = ((1e-5, 1e-4), (1e-5, 1e-3), (1e-4, 1e-2)), 5e-4
+BOUNDS_V2 = ((3e-5, 5e-3), (1e-3, 3e-2), (1e-2, 1e-1)), 3e-2
 PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
 
 
@@ -69,7 +76,7 @@ def test_three_steps(goldens, name):
     fill(model, tame=True)
     optimizer = optimizer_of(run["optimizer"], run["lr"], model)
     model.train()
-    bounds = [(1e-5, 1e-4), (1e-5, 1e-3), (1e-4, 1e-2)]
+    bounds, sum_bound = BOUNDS_V2 if name.startswith("pptsmv2") else BOUNDS
     for step, (loss_bound, grad_bound) in enumerate(bounds):
         frames, batch = batch_of(step, run)
         values = model.losses(model(inputs_of(model, frames)), batch)
@@ -99,6 +106,6 @@ def test_three_steps(goldens, name):
     }.items():
         found = np.array([summary(after[n].ravel()) for n in after])
         difference = np.abs(found - golden[key]) / golden["abs"]
-        assert difference.max() < 5e-4, (
+        assert difference.max() < sum_bound, (
             f"{key} of {golden['names'][difference.argmax()]} differs by {difference.max():.1e}"
         )
