@@ -7,7 +7,7 @@ PaddleVideo's losses, cut off at 64 below the maximum; up to there the numbers a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import paddle
 import paddle.nn.functional as F
@@ -176,7 +176,9 @@ def mixture_cross_entropy(
 # --- two models, two modalities ---------------------------------------------------------------
 
 
-def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
+def mutual_loss(
+    logits: paddle.Tensor, other: paddle.Tensor, act: Literal["softmax", "sigmoid"] = "softmax"
+) -> paddle.Tensor:
     """Deep mutual learning (Zhang et al. 2018) as PaddleVideo computes it.
 
     Half the symmetric KL divergence, mean over N. Both sides receive gradients. Probabilities
@@ -184,8 +186,10 @@ def mutual_loss(logits: paddle.Tensor, other: paddle.Tensor) -> paddle.Tensor:
 
     Args:
         logits, other: float [N, K] of the two models; the loss is symmetric in them.
+        act: turns logits into probabilities; with sigmoid each class counts by itself.
     """
-    p, q = (F.softmax(x.astype("float32"), axis=-1) for x in (logits, other))
+    activation = F.softmax if act == "softmax" else F.sigmoid
+    p, q = (activation(x.astype("float32")) for x in (logits, other))
     log_ratio = paddle.log((p + 1e-12) / (q + 1e-12))
     return (((p - q) * log_ratio).sum(-1) / 2).mean()
 
@@ -286,10 +290,12 @@ class DistillationDMLLoss:
     Args:
         model_name_pairs: [model, other model].
         loss_weight: factor on the loss.
+        act: turns logits into probabilities, see `mutual_loss`.
     """
 
     model_name_pairs: list[str]
     loss_weight: float = 1.0
+    act: Literal["softmax", "sigmoid"] = "softmax"
 
     short_name: ClassVar = "dml"
     takes_labels: ClassVar = False
@@ -303,7 +309,7 @@ class DistillationDMLLoss:
         self, logits: Logits, batch: Mapping, label_smoothing: Mapping[str, float]
     ) -> paddle.Tensor:
         first, second = self.model_name_pairs
-        return mutual_loss(logits[first], logits[second])
+        return mutual_loss(logits[first], logits[second], self.act)
 
 
 @register("distillation_loss")

@@ -24,7 +24,7 @@ BATCH_NORMS = (nn.BatchNorm, nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.
 
 # Paddle's class -> private attributes that subclasses in models/ read.
 BASE_CLASS_ATTRIBUTES: dict[type[nn.Layer], tuple[str, ...]] = {
-    nn.Conv2D: ("_stride", "_padding"),
+    nn.Conv2D: ("_stride", "_padding", "_groups"),
     nn.Conv3D: ("_stride", "_padding"),
     nn.BatchNorm1D: ("_mean", "_variance", "_momentum", "_epsilon", "_num_features"),
     nn.BatchNorm3D: (

@@ -40,6 +40,8 @@ from paddlevideo.weights import (
 )
 
 CLASS_NAMES = "class_names@@"
+NUMBERED = re.compile(r"(Teacher\.|Student\.)?([01])\.(.+)")
+PARTS = {"0": "backbone", "1": "head"}
 _PROGRESS = "progress@@"
 _SUMS = "sums@@"
 
@@ -257,8 +259,21 @@ def read_checkpoint(
     names = arrays.pop(CLASS_NAMES, None)
     arrays.pop(TRAIN_CLIPS, None)
     architecture = _architecture(path, arrays)
+    arrays = own_names(arrays)
     check_values(arrays, str(path))
     return arrays, None if names is None else _class_names(path, names), clips, architecture
+
+
+def own_names(arrays: Arrays) -> Arrays:
+    """The arrays of a distillation of PaddleVideo under the names of this project.
+
+    It numbers the parts of a model, in `Student.0.fc.weight` and, in the file of a student,
+    `0.fc.weight`. Arrays with other names come back unchanged.
+    """
+    matches = {name: NUMBERED.fullmatch(name) for name in arrays}
+    if not all(matches.values()):
+        return arrays
+    return {f"{m[1] or ''}{PARTS[m[2]]}.{m[3]}": arrays[name] for name, m in matches.items() if m}
 
 
 def _architecture(path: str | Path, arrays: Arrays) -> str | None:

@@ -18,7 +18,7 @@ from paddlevideo.data.class_names import (
 from paddlevideo.data.datasets import DatasetError, RecordList
 from paddlevideo.data.labels import check_numbering, numbering_note
 from paddlevideo.data.paths import split_under
-from paddlevideo.engine.component_tree import descendants
+from paddlevideo.engine.component_tree import class_argument, descendants
 from paddlevideo.log import logger
 
 
@@ -208,20 +208,23 @@ def known_classes(cfg: Config, names: list[str] | None) -> Classes:
 
 
 def configured_classes(cfg: Config) -> int | None:
-    """`num_classes` of the head; None where the config leaves it to the data.
+    """The number of classes of the heads; None where the config leaves it to the data.
+
+    A backbone with the layers of a classifier has the number as `class_num`.
 
     Raises:
-        ConfigError: the heads of a distillation have different numbers.
+        ConfigError: heads, or a head and its backbone, have different numbers.
     """
     numbers = {
-        head.args["num_classes"]: head.where
-        for head in descendants(cfg.MODEL, "head")
-        if head.args.get("num_classes")
+        number: f"{part.path}.{argument}, {part.where}"
+        for kind in ("backbone", "head")
+        for part in descendants(cfg.MODEL, kind)
+        if (argument := class_argument(part)) and (number := part.args.get(argument))
     }
     if len(numbers) > 1:
         given = ", ".join(f"{number} ({where})" for number, where in numbers.items())
         raise ConfigError([
-            f"{cfg.origin.path}: num_classes of the heads is {given}; "
+            f"{cfg.origin.path}: num_classes of the model is {given}; "
             "one model has one number of classes"
         ])  # fmt: skip
     return next(iter(numbers), None)

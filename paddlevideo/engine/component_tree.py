@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component
 
 
@@ -23,10 +24,23 @@ def descendants(component: Component, kind: str) -> list[Component]:
     return found
 
 
-def with_classes(component: Component, num_classes: int) -> Component:
-    """The component with `num_classes` in each of its heads."""
+def class_argument(component: Component) -> str:
+    """The argument that is the number of classes; "" without one.
+
+    It is that of a head, or that of a backbone which has the classifier's layers.
+    """
     if component.kind == "head":
-        return component.with_args(num_classes=num_classes)
+        return "num_classes"
+    if component.kind != "backbone":
+        return ""
+    return "class_num" if "class_num" in lookup("backbone", component.name).parameters() else ""
+
+
+def with_classes(component: Component, num_classes: int) -> Component:
+    """The component with the number of classes in each of its heads and their backbones."""
+    argument = class_argument(component)
+    if argument:
+        return component.with_args(**{argument: num_classes})
 
     def filled(value: Any) -> Any:
         if isinstance(value, list):

@@ -99,13 +99,16 @@ def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> 
         )
         component = component.with_args(pretrained=path)
         arrays = _read(component, "pretrained", read_weights, fix)
-        own = {
+        inside = {
             k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")
         }
-        named = {backbone.pretrained_name(k): v for k, v in (own or arrays).items()}
+        named = {backbone.pretrained_name(k): v for k, v in (inside or arrays).items()}
         named.pop("", None)
-        unused = "|".join(f"^{re.escape(prefix)}" for prefix in backbone.unused_pretrained)
-        accounts.append(load_into(backbone, named, path, excuse_unused=unused))
+        unused, own = (
+            "|".join(f"^{re.escape(prefix)}" for prefix in prefixes)
+            for prefixes in (backbone.unused_pretrained, backbone.own_tensors)
+        )
+        accounts.append(load_into(backbone, named, path, own, unused))
     return accounts
 
 

@@ -77,8 +77,8 @@ def differ(file_names: Names, data_names: Names) -> bool:
 
 def classifiers(model: Recognizer) -> dict[str, Head]:
     """{name of each linear layer with a row of weights per class: its head}."""
-    layers = model.named_sublayers(include_self=True)
-    return {f"{name}.{head.class_layer}": head for name, head in layers if isinstance(head, Head)}
+    heads = {name: layer for name, layer in model.named_sublayers() if isinstance(layer, Head)}
+    return {name.removesuffix("head") + head.class_layer: head for name, head in heads.items()}
 
 
 def class_account(

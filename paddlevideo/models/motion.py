@@ -105,7 +105,7 @@ class MotionHead(Head):
         ValueError: a value is not in [0, 1).
     """
 
-    class_layer = "fc"
+    class_layer = "head.fc"
 
     def __init__(
         self,

@@ -303,7 +303,7 @@ class NeXtVLADHead(Head):
         ValueError: a value is out of range.
     """
 
-    class_layer = "classifier"
+    class_layer = "head.classifier"
 
     def __init__(
         self,

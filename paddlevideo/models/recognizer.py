@@ -30,7 +30,7 @@ class Recognizer2D(Recognizer):
 
     def __init__(
         self,
-        backbone: Annotated[nn.Layer, Kind("backbone")],
+        backbone: Annotated[nn.Layer, Kind("backbone", supplied=("class_num",))],
         head: Annotated[nn.Layer, Kind("head", supplied=("num_classes",))],
     ):
         super().__init__(backbone, head)
@@ -101,7 +101,7 @@ class Recognizer2D(Recognizer):
 
     @property
     def linear_layer(self) -> str:
-        return f"head.{self.head.class_layer}"
+        return self.head.class_layer
 
     def clip_features(self, inputs):
         """{"frames": float32 [N, S, 3, H, W]} -> what the head's classifier takes, [N, D]."""

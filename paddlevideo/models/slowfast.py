@@ -303,7 +303,7 @@ class SlowFastHead(Head):
         ValueError: a value is out of range.
     """
 
-    class_layer = "projection"
+    class_layer = "head.projection"
     multi_label = False
 
     def __init__(

@@ -22,7 +22,7 @@ def paddle_tensor(name: str, shape, tame: bool = False) -> np.ndarray:
     shape = tuple(int(size) for size in shape)
     fan_in = shape[0] if len(shape) == 2 else int(np.prod(shape[1:]))
     tensor = _scaled(name, shape, fan_in, mean="_mean", variance="_variance")
-    is_classifier = len(shape) == 2 and name.startswith("head.")
+    is_classifier = len(shape) == 2 and name.startswith(("head.", "Teacher.1."))
     return tensor * TAME if tame and is_classifier else tensor
 
 

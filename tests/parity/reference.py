@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from paddlevideo.losses import DistillationCELoss, DistillationDMLLoss
+from paddlevideo.models.distillation import Losses, RecognizerDistillation, Student, Teacher
 from paddlevideo.models.pp_tsm import ResNetTweaksTSM, ppTSMHead
+from paddlevideo.models.pp_tsm_v2 import MoViNetHead, PPTSM_v2
 from paddlevideo.models.pp_tsn import ResNetTweaksTSN, ppTSNHead
 from paddlevideo.models.recognizer import Recognizer2D, Recognizer3D
 from paddlevideo.models.slowfast import ResNetSlowFast, SlowFastHead
@@ -25,6 +28,12 @@ FAMILIES = {
     "pptsm_r101": (Recognizer2D, (ResNetTweaksTSM, {"depth": 101}), (ppTSMHead, {})),
     "tsm": (Recognizer2D, (ResNetTSM, {}), (TSMHead, {})),
     "tsm_r101": (Recognizer2D, (ResNetTSM, {"depth": 101}), (TSMHead, {})),
+    "pptsmv2": (Recognizer2D, (PPTSM_v2, {}), (MoViNetHead, {})),
+    "pptsmv2_16f_att": (
+        Recognizer2D,
+        (PPTSM_v2, {"num_seg": 16, "use_temporal_att": True}),
+        (MoViNetHead, {}),
+    ),
     "slowfast": (
         Recognizer3D,
         (ResNetSlowFast, {"alpha": 8, "beta": 8, "width_per_group": 64, "fusion_kernel_sz": 5}),
@@ -63,11 +72,47 @@ def build(
     family: str, num_classes: int = 400, backbone: dict | None = None, **head
 ) -> Recognizer2D | Recognizer3D:
     framework, (make_backbone, arguments), (make_head, defaults) = FAMILIES[family]
+    if make_backbone is PPTSM_v2:  # the classifier is in the backbone
+        arguments = {**arguments, "class_num": num_classes}
     with zeros_as_initial_values():
         return framework(
             make_backbone(**{**arguments, **(backbone or {})}),
             make_head(num_classes, **{**defaults, **head}),
         )
+
+
+def mutual_learning(num_classes: int = 400, **dropout: float) -> RecognizerDistillation:
+    """PP-TSM and PP-TSMv2 that learn from labels and from each other, as PaddleVideo trains them.
+
+    Args:
+        dropout: arguments of the student's backbone and of the teacher's head: `dropout_prob`,
+            `drop_ratio`.
+    """
+    student, teacher = ({k: v for k, v in dropout.items() if k == key} for key in DROPOUT)
+    with zeros_as_initial_values():
+        roles = [
+            Teacher(backbone=ResNetTweaksTSM(), head=ppTSMHead(num_classes, **teacher)),
+            Student(backbone=PPTSM_v2(num_classes, **student), head=MoViNetHead(num_classes)),
+        ]
+    train = [
+        DistillationCELoss(["Student", "GroundTruth"]),
+        DistillationCELoss(["Teacher", "GroundTruth"]),
+        DistillationDMLLoss(["Student", "Teacher"]),
+    ]
+    return RecognizerDistillation(roles, Losses(train))
+
+
+DROPOUT = ("dropout_prob", "drop_ratio")
+PARTS = {"backbone": "0", "head": "1"}
+
+
+def released_name(name: str) -> str:
+    """The name of a tensor in PaddleVideo's files; the parts of a distillation have numbers."""
+    model, _, rest = name.partition(".")
+    if model not in ("Teacher", "Student"):
+        return name
+    part, _, rest = rest.partition(".")
+    return f"{model}.{PARTS[part]}.{rest}"
 
 
 def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
@@ -87,7 +132,8 @@ def inputs_of(model, array: np.ndarray) -> dict[str, paddle.Tensor]:
 def fill(model, tame: bool) -> None:
     """Set every tensor to the value that the fill rule computes from its name and shape."""
     arrays = {
-        name: paddle_tensor(name, tensor.shape, tame) for name, tensor in model.state_dict().items()
+        name: paddle_tensor(released_name(name), tensor.shape, tame)
+        for name, tensor in model.state_dict().items()
     }
     assert model.set_state_dict(arrays) == ([], [])
 
@@ -102,13 +148,22 @@ def check_names(goldens: Path, family: str, manifest_of: str = "") -> None:
     manifest = json.loads(file.read_text())
     with paddle.LazyGuard():  # names and shapes, without values
         model = build(family)
+    trained = check_tensors(model, manifest)
+    assert trained == {name for name, _, _, kind in manifest if kind == "trainable"}
+
+
+def check_tensors(model, manifest: list) -> set[str]:
+    """Assert that names, shapes, types and order are those of a manifest.
+
+    Returns:
+        released names of the tensors that a training changes.
+    """
     ours = [
-        [name, list(tensor.shape), str(tensor.dtype).removeprefix("paddle.")]
+        [released_name(name), list(tensor.shape), str(tensor.dtype).removeprefix("paddle.")]
         for name, tensor in model.state_dict().items()
     ]
     assert ours == [entry[:3] for entry in manifest]
-    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    assert trained == {name for name, _, _, kind in manifest if kind == "trainable"}
+    return {released_name(name) for name, p in model.named_parameters() if not p.stop_gradient}
 
 
 def check_logits(goldens: Path, family: str, tame: bool) -> None:

@@ -75,3 +75,63 @@ def test_losses_of_a_distillation(golden, batch):
     for pair, name in ((["Student", "Teacher"], "dml"), (["Teacher", "Student"], "dml_swapped")):
         loss = losses.DistillationDMLLoss(pair)(logits, unmixed, smoothing)
         assert float(loss) == pytest.approx(float(golden[name]), rel=1e-6)
+
+
+# --- PP-TSMv2 and its teacher ---------------------------------------------------------------------
+
+STUDENT, TEACHER = (["Student", "GroundTruth"], ["Teacher", "GroundTruth"])
+PAIR = ["Student", "Teacher"]
+TRAIN = (
+    losses.DistillationCELoss(STUDENT),
+    losses.DistillationCELoss(TEACHER),
+    losses.DistillationDMLLoss(PAIR),
+)
+NO_SMOOTHING = {"Student": 0.0, "Teacher": 0.0}
+
+
+@pytest.fixture(scope="module")
+def v2(goldens):
+    arrays = np.load(goldens / "paddlevideo/losses_pptsm_golden.npz")
+    return {name: arrays[name] for name in arrays.files}
+
+
+@pytest.fixture
+def scores(v2):
+    """{model: logits [4, 400]} with gradients."""
+    pair = {"Student": v2["student"], "Teacher": v2["teacher"]}
+    return {name: paddle.to_tensor(array, stop_gradient=False) for name, array in pair.items()}
+
+
+@pytest.mark.parametrize("kind", ["plain", "mixup"])
+def test_losses_of_pp_tsm_v2_add_up(v2, scores, kind):
+    y, z = (paddle.to_tensor(v2[name]) for name in "yz")
+    batch = {"label": y}
+    if kind == "mixup":
+        batch = {"labels_a": y, "labels_b": z, "lam": paddle.to_tensor(v2["lam"])}
+    student, teacher, mutual = (float(loss(scores, batch, NO_SMOOTHING)) for loss in TRAIN)
+    assert student == pytest.approx(float(v2[f"ce_student_{kind}"]), rel=1e-6)
+    assert student == pytest.approx(float(v2[f"total_val_{kind}"]), rel=1e-6)
+    assert teacher == pytest.approx(float(v2[f"ce_teacher_{kind}"]), rel=1e-6)
+    total = float(v2[f"total_train_{kind}"])
+    assert student + teacher + mutual == pytest.approx(total, rel=1e-6)
+
+
+def test_both_models_get_the_gradients_of_the_reference(v2, scores):
+    loss = losses.DistillationDMLLoss(PAIR)(scores, {}, NO_SMOOTHING)
+    assert float(loss) == pytest.approx(float(v2["dml"]), rel=1e-6)
+    loss.backward()
+    for name, key in (("Student", "dml_grad_student"), ("Teacher", "dml_grad_teacher")):
+        bound = 1e-5 * np.abs(v2[key]).max()
+        np.testing.assert_allclose(scores[name].grad.numpy(), v2[key], rtol=0, atol=bound)
+
+
+def test_variants_of_mutual_learning(v2, scores):
+    student, teacher = scores["Student"], scores["Teacher"]
+    half = losses.DistillationDMLLoss(PAIR, loss_weight=0.5)
+    weighted = half.loss_weight * float(half(scores, {}, NO_SMOOTHING))
+    assert weighted == pytest.approx(float(v2["dml_weight_half"]), rel=1e-6)
+    by_sigmoid = losses.DistillationDMLLoss(PAIR, act="sigmoid")(scores, {}, NO_SMOOTHING)
+    assert float(by_sigmoid) == pytest.approx(float(v2["dml_sigmoid"]), rel=1e-6)
+    assert float(losses.mutual_loss(student, student)) == float(v2["dml_same"])
+    swapped = losses.mutual_loss(teacher, student)
+    assert float(swapped) == pytest.approx(float(v2["dml"]), rel=1e-6)

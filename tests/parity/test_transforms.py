@@ -10,10 +10,10 @@ import pytest
 from paddlevideo.config.registry import lookup
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale
-from paddlevideo.data.crops import MultiScaleCrop
 from paddlevideo.data.mixing import mix
 from paddlevideo.data.pipeline import FrameSampler
 from paddlevideo.data.transforms import Scale
+from tests.parity.multiscale import check_boxes
 from tests.parity.normalized import check_normalized
 
 CHAINS = ("pptsn_test_round", "pptsn_test_floor", "pptsn_predict", "pptsn_valid", "pptsm_test")
@@ -76,28 +76,7 @@ def test_multiscale_crop_uses_the_same_boxes(golden):
     cases = json.loads(str(golden["multiscale_crop"]))
     assert len(cases) == 24
     for case in cases:
-        crop = MultiScaleCrop(case["target_size"], **case["flags"])
-        sizes = crop.sizes(case["w"], case["h"])
-        boxes = []
-        for pair, (width, height) in enumerate(sizes):
-            for corner, (x, y) in enumerate(crop.offsets(case["w"], case["h"], width, height)):
-                left, top, right, bottom = crop.box(x, y, width, height)
-                boxes.append(
-                    [
-                        pair,
-                        corner,
-                        x,
-                        y,
-                        x + width,
-                        y + height,
-                        left,
-                        top,
-                        right - left,
-                        bottom - top,
-                    ]
-                )
-        assert len(sizes) == case["n_pairs"]
-        assert boxes == case["boxes"], case["flags"]
+        check_boxes(case)
 
 
 def test_mixup_equals_the_reference(golden):

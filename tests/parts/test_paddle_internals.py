@@ -279,6 +279,7 @@ def test_replaced_weight_is_used_and_passes_its_gradient_on():
 def test_attributes_that_subclasses_read(base, name):
     expected = {
         "_padding": 1,
+        "_groups": 1,
         "_momentum": 0.8,
         "_epsilon": 1e-3,
         "_num_features": 3,

@@ -152,6 +152,55 @@ def tsm(kind):
     }
 
 
+def pp_tsm_v2(num_seg, distilled=False, dense=False):
+    """PP-TSMv2 from frames, alone or with PP-TSM as teacher."""
+    data = pp_tsm("dense" if dense else "uniform")
+    student = {
+        "backbone": {
+            "name": "PPTSM_v2",
+            "pretrained": "data/lcnet.pdparams",
+            "num_seg": num_seg,
+            "class_num": 400,
+        },
+        "head": {"name": "MoViNetHead"},
+    }
+    data["MODEL"] = {"framework": "Recognizer2D", **student}
+    for split in ("train", "valid", "test"):
+        data["PIPELINE"][split]["sample"]["num_seg"] = num_seg
+    rates = data["OPTIMIZER"]["learning_rate"]
+    if distilled:
+        if num_seg == 16:
+            student["backbone"]["use_temporal_att"] = True
+        teacher = copy.deepcopy(PP_TSM)
+        teacher.pop("framework"), teacher["head"].pop("ls_eps")
+        teacher["backbone"]["num_seg"] = teacher["head"]["num_seg"] = num_seg
+        data["MODEL"] = distillation(teacher, student)
+        rates |= {"warmup_start_lr": 0.0025, "cosine_base_lr": 0.005}
+        data["DATASET"]["batch_size"] = 8
+    rates["max_epoch"] = data["epochs"] = 120
+    del data["PRECISEBN"]
+    if "INFERENCE" in data:
+        data["INFERENCE"]["num_seg"] = num_seg
+    data["model_name"] = "ppTSMv2"
+    return data
+
+
+def distillation(teacher, student):
+    """Deep mutual learning: both learn from labels and from each other."""
+    pairs = (["Student", "GroundTruth"], ["Teacher", "GroundTruth"], ["Student", "Teacher"])
+    names = ("DistillationCELoss", "DistillationCELoss", "DistillationDMLLoss")
+    train = [
+        {"name": name, "model_name_pairs": list(pair)}
+        for name, pair in zip(names, pairs, strict=True)
+    ]
+    return {
+        "framework": "RecognizerDistillation",
+        "freeze_params_list": [False, False],
+        "models": [{"Teacher": teacher}, {"Student": student}],
+        "loss": {"Train": train, "Val": [copy.deepcopy(train[0])]},
+    }
+
+
 def plan_of(data, folder, *overrides):
     path = folder / "theirs.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
@@ -171,6 +220,68 @@ def test_tsm(tmp_path, kind):
     assert "ResNetTSM + TSMHead" in plan and "101 classes" in plan
     shape = "frames [8, 224, 224, 3]" if kind == "nhwc" else "frames [8, 3, 224, 224]"
     assert shape in plan
+
+
+@pytest.mark.parametrize(
+    ("num_seg", "kind"),
+    [(8, "uniform"), (16, "uniform"), (8, "dense"), (8, "distilled"), (16, "distilled")],
+)
+def test_pp_tsm_v2(tmp_path, num_seg, kind):
+    distilled = kind == "distilled"
+    data = pp_tsm_v2(num_seg, distilled, dense=kind == "dense")
+    plan = plan_of(data, tmp_path)
+    if distilled:
+        parts = "Teacher (ResNetTweaksTSM + ppTSMHead) + Student (PPTSM_v2 + MoViNetHead)"
+        assert parts in plan and "400 classes" in plan
+    else:
+        assert "PPTSM_v2 + MoViNetHead, 5.92 M parameters, 400 classes" in plan
+    assert f"frames [{num_seg}, 3, 224, 224]" in plan
+    assert ("30 views a video" in plan) == (kind == "dense")
+
+
+@pytest.mark.parametrize("num_seg", [4, 16])
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_teacher_or_student_with_other_frames_is_reported(tmp_path, split, num_seg):
+    """PaddleVideo trains a teacher of 4 frames on clips of 8 without a word."""
+    with pytest.raises(ValueError, match=rf"8 frames of a clip.* the pipeline gives {num_seg}"):
+        override = f"PIPELINE.{split}.sample.num_seg={num_seg}"
+        plan_of(pp_tsm_v2(8, distilled=True), tmp_path, override)
+
+
+def test_the_teacher_alone_may_have_the_wrong_number(tmp_path):
+    data = pp_tsm_v2(8, distilled=True)
+    data["MODEL"]["models"][0]["Teacher"]["backbone"]["num_seg"] = 4
+    with pytest.raises(ValueError, match=r"Teacher: the backbone shifts the 4 frames.* gives 8"):
+        plan_of(data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("MODEL.backbone.depths=[2]", "has no argument 'depths'"),
+        ("MODEL.backbone.use_last_conv=false", "has no argument 'use_last_conv'"),
+        ("MODEL.backbone.num_classes=5", "has no argument 'num_classes'"),
+        ("MODEL.head.num_classes=5", r"400 \(MODEL.backbone.class_num.*5 \(MODEL.head.num_classes"),
+        ("MODEL.head.name=ppTSMHead", "expected MoViNetHead"),
+    ],
+)
+def test_mistakes_of_a_v2_file_have_hints(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        plan_of(pp_tsm_v2(8), tmp_path, change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes"),
+    [
+        ((), "400 classes"),
+        (("MODEL.backbone.class_num=null",), "as many classes as the training data"),
+        (("MODEL.backbone.class_num=null", "MODEL.head.num_classes=7"), "7 classes"),
+        (("MODEL.backbone.class_num=7", "MODEL.head.num_classes=7"), "7 classes"),
+        (("MODEL.backbone.use_ssld=true",), "use_ssld has no effect"),
+    ],
+)
+def test_where_the_number_of_classes_is_given(tmp_path, changes, classes):
+    assert classes in plan_of(pp_tsm_v2(8), tmp_path, *changes)
 
 
 @pytest.mark.parametrize("num_seg", [4, 6, 16])

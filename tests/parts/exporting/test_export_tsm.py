@@ -1,4 +1,4 @@
-"""TSM and PP-TSM as programs: every format, every runtime, and channels first or last."""
+"""TSM, PP-TSM and PP-TSMv2 as programs: every format and runtime, and channels first or last."""
 
 import numpy as np
 import pytest
@@ -16,10 +16,20 @@ SMALL = {"depth": 18, "base_channels": 8, "num_seg": 4}
 MODELS = {
     "pp_tsm": ({"name": "ResNetTweaksTSM", **SMALL}, "ppTSMHead"),
     "tsm_nhwc": ({"name": "ResNetTSM", "data_format": "NHWC", **SMALL}, "TSMHead"),
+    "pp_tsm_v2": (
+        {
+            "name": "PPTSM_v2",
+            "scale": 0.125,
+            "class_expand": 16,
+            "num_seg": 4,
+            "use_temporal_att": True,
+        },
+        "MoViNetHead",
+    ),
 }
 
 
-@pytest.fixture(params=list(MODELS))
+@pytest.fixture(params=["pp_tsm", "tsm_nhwc", pytest.param("pp_tsm_v2", marks=pytest.mark.slow)])
 def config(request, clips, tmp_path):
     backbone, head = MODELS[request.param]
     section = {"framework": "Recognizer2D", "backbone": backbone, "head": {"name": head}}
@@ -37,7 +47,8 @@ def config(request, clips, tmp_path):
 
 def test_every_runtime_gives_the_logits_of_the_model(config, tmp_path):
     weights = tmp_path / "w.pdparams"
-    state = TrainState(build_model(config, 3), None, None, class_names=["a", "b", "c"])
+    model = build_model(config, 3)
+    state = TrainState(model, None, None, class_names=["a", "b", "c"])
     write_arrays(weights, state.model_arrays())
     export(config, weights, tmp_path / "program", ["all"])
     last = config.MODEL.args["backbone"].args.get("data_format") == "NHWC"
@@ -53,3 +64,14 @@ def test_every_runtime_gives_the_logits_of_the_model(config, tmp_path):
         backend = open_backend(tmp_path / "program", kind)
         logits, expected = backend.run({"frames": golden["frames"]}), golden["logits"]
         np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
+    check_size(model, tmp_path / "program" / f"{config.model_name}.pdiparams")
+
+
+def check_size(model, file):
+    """Assert that a program has merged branches: their weights are not in its file."""
+    tensors = {name: tensor.size for name, tensor in model.state_dict().items()}
+    branches = sum(size for name, size in tensors.items() if "dw_conv_list" in name)
+    others = 4 * (sum(tensors.values()) - branches)  # bytes
+    notes = 150 * len(tensors)  # at most, on shapes and types, and constants of the program
+    assert others * 0.99 < file.stat().st_size < others + notes
+    assert not branches or 4 * branches > notes, "else the size shows nothing"

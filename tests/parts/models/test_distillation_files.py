@@ -154,7 +154,7 @@ WRONG = {
     "frames": ({"MODEL.models.1.Student.num_frames": "0"}, r"num_frames is 0, expected at least 1"),
     "classes": (
         {"MODEL.models.1.Student.head.num_classes": "4"},
-        r"num_classes of the heads is 3 .*, 4 .*; one model has one",
+        r"num_classes of the model is 3 .*, 4 .*; one model has one",
     ),
     "pairs": (
         {"MODEL.loss.Train.0.model_name_pairs": "[Student, Teacher]"},
