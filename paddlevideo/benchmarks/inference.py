@@ -1,6 +1,7 @@
 """One exported model in every runtime of this machine: precisions, threads, clips per run."""
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -130,21 +131,18 @@ def run(exported: Exported, args: argparse.Namespace) -> Iterator[Group]:
     product = matrix_product(args.rounds)
     yield product
     peak = 2.0 * MATRIX**3 / product.rows[0].median
+    numbers = clips_of(manifest, args.clips)
     opened = list(open_all(exported, manifest, golden, args))
     if not opened:
         raise ValueError(f"{folder}: no runtime of this machine runs a program of it, see above")
     if args.memory:
         for each in opened:
-            each.memory = memory_of(each.setting, folder, golden[0], max(args.clips))
+            each.memory = memory_of(each.setting, folder, golden[0], max(numbers))
     view = {name: array[:1] for name, array in golden[0].items()}
     operations = operations_of(exported, manifest, view)
     several = len(args.threads or []) > 1 or (not args.threads and len(default_threads()) > 1)
-    described, variants = [], []
-    for each in opened:
-        for clips in clips_of(manifest, args.clips):
-            name = each.setting.label(several) + (f", {clips} clips" if clips > 1 else "")
-            variants.append(variant(name, each.backend, golden[0], clips))
-            described.append((each, clips))
+    described = [(each, clips) for each in opened for clips in numbers]
+    variants = [variant(each, several, golden[0], clips) for each, clips in described]
     shapes = ", ".join(f"{name} {list(array.shape)[1:]}" for name, array in view.items())
     title = f"inference of {manifest.name}, {shapes}"
     group = measure(title, "clip", 1, variants, args.rounds)
@@ -169,11 +167,10 @@ def open_all(
             backend = open_backend(
                 model, setting.kind, max_batch=max(args.clips), **setting.options
             )
-            asked = setting.options["precision"]
-            if getattr(backend, "precision", asked) != asked:
+            if backend.precision != setting.options["precision"]:
                 logger.info(f"left out: {label}: it computes in {backend.precision}")
                 continue
-            difference = golden_difference(backend, *golden, any_batch(manifest))
+            difference = golden_difference(backend, *golden, manifest.any_batch)
         except (BackendError, RuntimeError) as error:
             logger.info(f"left out: {label}: {' '.join(str(error).split())}")
             continue
@@ -188,30 +185,30 @@ def settings(
     device: str,
 ) -> Iterator[Setting]:
     """Every program in every runtime that reads it; then the built model, where there is one."""
+    missing = {kind: runtime.missing() for kind, runtime in RUNTIMES.items()}
+    for kind, text in missing.items():
+        if text:
+            logger.info(f"left out: {kind}: {text}")
+    for number, precision in itertools.product(threads or default_threads(), precisions):
+        options = {"device": device, "precision": precision, "threads": number}
+        for kind, program in programs_for(manifest, precision, device):
+            if missing[kind]:
+                continue
+            yield Setting(kind, program, options)
+            if precision == "fp32" and kind in OPTIONS and device == "cpu":
+                yield Setting(kind, program, options | OPTIONS[kind])
+        if exported.model is not None and precision == "fp32":
+            yield Setting("eager", "", options)
+            yield Setting("eager", "", {**options, "onednn": False})
+
+
+def programs_for(manifest: Manifest, precision: str, device: str) -> Iterator[tuple[str, str]]:
+    """(runtime, file name) of the programs that a runtime reads for a precision."""
     names = sorted(manifest.files)
-    for number in threads or default_threads():
-        for precision in precisions:
-            options = {"device": device, "precision": precision, "threads": number}
-            for kind, runtime in RUNTIMES.items():
-                if runtime.runs_models or device not in runtime.auto_rank:
-                    continue
-                if missing := runtime.missing():
-                    logger.info(f"left out: {kind}: {missing}")
-                    continue
-                for suffix in suffixes_of(kind, precision):
-                    for program in [name for name in names if name.endswith(suffix)]:
-                        yield Setting(kind, program, options)
-                        if precision == "fp32" and kind in OPTIONS and device == "cpu":
-                            yield Setting(kind, program, options | OPTIONS[kind])
-            if exported.model is not None and precision == "fp32":
-                yield Setting("eager", "", options)
-                yield Setting("eager", "", {**options, "onednn": False})
-
-
-def suffixes_of(kind: str, precision: str) -> tuple[str, ...]:
-    """Suffixes of the programs that a runtime reads for a precision."""
-    own = RUNTIMES[kind].suffixes
-    return getattr(RUNTIMES[kind], "int8_suffixes", ()) if precision == "int8" else own
+    for kind, runtime in RUNTIMES.items():
+        suffixes = runtime.int8_suffixes if precision == "int8" else runtime.suffixes
+        for suffix in suffixes if device in runtime.auto_rank else ():
+            yield from ((kind, name) for name in names if name.endswith(suffix))
 
 
 def device_here() -> str:
@@ -223,11 +220,6 @@ def default_threads() -> list[int]:
     """All cores; and half of them where there are several, since two may share one unit."""
     cores = num_cores()
     return [cores] if cores < 4 else [cores, cores // 2]
-
-
-def any_batch(manifest: Manifest) -> bool:
-    """Whether the programs take any number of clips."""
-    return all(spec.shape[0] is None for spec in manifest.inputs.values())
 
 
 def clips_of(manifest: Manifest, clips: list[int]) -> list[int]:
@@ -260,8 +252,10 @@ def operations_of(exported: Exported, manifest: Manifest, view: Arrays) -> float
     return 2 * multiplications(model, view) if model is not None else 0.0
 
 
-def variant(name: str, backend: Backend, golden: Arrays, clips: int) -> Variant:
-    """A backend as a variant: seconds of a clip in runs of `clips` clips."""
+def variant(opened: Opened, threads: bool, golden: Arrays, clips: int) -> Variant:
+    """A setting as a variant: seconds of a clip in runs of `clips` clips."""
+    name = opened.setting.label(threads) + (f", {clips} clips" if clips > 1 else "")
+    backend = opened.backend
     number = len(next(iter(golden.values())))
     inputs = {key: array[np.arange(clips) % number] for key, array in golden.items()}
     once = timed(lambda: backend.run(inputs))

@@ -32,7 +32,7 @@ from paddlevideo.exporting.export_folder import (
     earlier_export,
     publish,
 )
-from paddlevideo.exporting.golden import golden_inputs, verify
+from paddlevideo.exporting.golden import Differences, golden_inputs, verify
 from paddlevideo.exporting.preprocess import video_inputs, video_probabilities
 from paddlevideo.exporting.program import ExportError, Job
 from paddlevideo.exporting.triton import check_repository, write_repository
@@ -64,21 +64,17 @@ def export(
 ) -> Path:
     """Export a model as programs that run without its Python code.
 
-    Further formats of the same model may be added to a folder. An export of another model is kept,
-    unless `overwrite` is set.
+    Further formats of the same model may be added to a folder.
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
         output_dir: `inference/<model_name>` by default.
         formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`),
-            onnx (`.onnx`), or all that this machine can write; a warning names the others. pdmodel
-            and pir share one `.pdiparams`.
+            onnx (`.onnx`), or all that this machine can write; a warning names the others.
         name: stem of the files, `model_name` by default.
         overwrite: replace another model, or files of other programs, in the folder.
-        verify_programs: run the programs in every runtime of this machine before they replace
-            others.
-        with_preprocess: programs that take uint8 frames of all views of a video and return
-            probabilities, to embed them elsewhere.
+        verify_programs: run the programs in every runtime of this machine before publishing them.
+        with_preprocess: write programs from uint8 frames of all views to probabilities.
         batch: of these, the number of videos in one run; None for any.
         triton: also write the ONNX program to this model repository of Triton Inference Server.
 
@@ -87,48 +83,46 @@ def export(
 
     Raises:
         ConfigError, WeightsError: the config or the weights are wrong, or do not fit each other.
-        ExportError: a program could not be written, or returns other logits than the model, or
-            would replace another model; the folder is unchanged.
+        ExportError: a program could not be written, differs from the model, or would replace
+            another model; the folder is unchanged.
+    """
+    _check_batch(batch, with_preprocess)
+    formats = _known_formats(formats, verify_programs, bool(triton))
+    name = name or cfg.model_name
+    folder = Path(output_dir or f"inference/{cfg.model_name}")
+    earlier = earlier_export(folder, name, overwrite)
+    if triton:
+        check_repository(Path(triton), name, overwrite)
+    with _on_cpu():
+        model, classes = trained_model(cfg, weights)
+        task = _task(cfg, model, with_preprocess, batch)
+    manifest = _describe(cfg, model, name, task, classes.names)
+    check_same_model(folder, None if overwrite else earlier, manifest)
+    with _workspace(folder) as work:
+        config, source = cfg.origin.data, cfg.origin.path
+        job = Job.of(config, source, classes.num, weights, task.inputs, work / name)
+        _write_programs(formats, replace(job, preprocess=with_preprocess))
+        differences = _write_golden(work / name, formats, task, verify_programs)
+        if earlier is None and not overwrite:
+            check_foreign_files(work, folder)
+        written = publish(work, folder, earlier, replace(manifest, differences=differences))
+    logger.info(f"exported {name} to {folder}: {', '.join(written)}")
+    if triton:
+        write_repository(Path(triton), folder / f"{name}.onnx", task.golden, classes.names)
+    return folder
+
+
+def _check_batch(batch: int | None, with_preprocess: bool) -> None:
+    """Check a fixed batch.
+
+    Raises:
+        ExportError: it is not positive, or the programs are for `predict`.
     """
     if batch is not None and (batch < 1 or not with_preprocess):
         raise ExportError(
             f"batch is {batch}; expected 1 or more videos, and --with-preprocess: predict runs "
             "other programs with any number of clips"
         )
-    formats = _known_formats(formats, verify_programs, triton is not None)
-    name = name or cfg.model_name
-    folder = Path(output_dir or f"inference/{cfg.model_name}")
-    earlier = earlier_export(folder, name, overwrite)
-    if triton is not None:
-        check_repository(Path(triton), name, overwrite)
-    with _on_cpu():
-        model, classes = trained_model(cfg, weights)
-        task = _task(cfg, model, with_preprocess, batch)
-    manifest = _describe(cfg, model, name, task, classes.names)
-    if not overwrite:
-        check_same_model(folder, earlier, manifest)
-    with _workspace(folder) as work:
-        origin, stem = cfg.origin, work / name
-        job = Job.of(
-            origin.data, origin.path, classes.num, weights, task.inputs, stem, with_preprocess
-        )
-        _write_programs(formats, job)
-        arrays: dict[str, Any] = {**task.golden, task.output: task.expected}
-        np.savez_compressed(work / GOLDEN, **arrays)
-        programs = [work / f"{name}{PROGRAM_FILES[kind][0]}" for kind in formats]
-        if verify_programs:
-            found = verify(programs, task.golden, task.expected, task.output, batch is None)
-            manifest = replace(manifest, differences=found)
-        else:
-            logger.warning(f"not verified: {', '.join(path.name for path in programs)}")
-        if earlier is None and not overwrite:
-            check_foreign_files(work, folder)
-        written = publish(work, folder, earlier, manifest)
-    logger.info(f"exported {name} to {folder}: {', '.join(written)}")
-    if triton is not None:
-        program_file = folder / f"{name}.onnx"
-        write_repository(Path(triton), name, program_file, task.golden, classes.names)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -209,6 +203,27 @@ def program_inputs(cfg: Config, model: Recognizer) -> tuple[dict[str, InputSpec]
         shape = (None, *(size if size == other else None for size, other in sizes))
         inputs[name] = replace(spec, shape=shape)
     return inputs, {name: wide[name][0] for name in inputs}
+
+
+def _write_golden(
+    stem: Path, formats: Sequence[str], task: Task, verified: bool
+) -> dict[str, Differences]:
+    """Write golden.npz next to the programs and, if wanted, verify them with it.
+
+    Returns:
+        {file name: {runtime: difference}}.
+
+    Raises:
+        ExportError: a program returns other values than the model.
+    """
+    arrays: dict[str, Any] = {**task.golden, task.output: task.expected}
+    np.savez_compressed(stem.with_name(GOLDEN), **arrays)
+    programs = [stem.with_name(stem.name + PROGRAM_FILES[kind][0]) for kind in formats]
+    if not verified:
+        logger.warning(f"not verified: {', '.join(path.name for path in programs)}")
+        return {}
+    any_batch = all(spec.shape[0] is None for spec in task.inputs.values())
+    return verify(programs, task.golden, task.expected, task.output, any_batch)
 
 
 def _describe(

@@ -68,13 +68,11 @@ class Job:
         weights: str | Path,
         inputs: Mapping[str, InputSpec],
         stem: Path,
-        preprocess: bool = False,
     ) -> "Job":
         """A job as plain data, which can be written as YAML."""
         shapes = {name: list(spec.shape) for name, spec in inputs.items()}
         dtypes: dict[str, Any] = {name: spec.dtype for name, spec in inputs.items()}
-        names = str(source), num_classes, str(weights)
-        return cls(config, *names, shapes, dtypes, str(stem), preprocess=preprocess)
+        return cls(config, str(source), num_classes, str(weights), shapes, dtypes, str(stem))
 
 
 def run(job: Job, pir: bool) -> None:
@@ -120,7 +118,8 @@ def write(job: Job) -> None:
     network: Any = model
     if job.preprocess:
         pipeline: Any = build_pipeline(cfg, "test")
-        network = VideoProgram(model, pipeline.batch_transforms, job.inputs["frames"][1:])
+        sizes = [size for size in job.inputs["frames"][1:] if size]
+        network = VideoProgram(model, pipeline.batch_transforms, sizes)
     specs = {
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()

@@ -40,12 +40,12 @@ def check_repository(repository: Path, name: str, overwrite: bool) -> None:
 
 
 def write_repository(
-    repository: Path, name: str, program: Path, sample: Arrays, labels: Sequence[str] | None
+    repository: Path, program: Path, sample: Arrays, labels: Sequence[str] | None
 ) -> Path:
-    """Write the model to the repository.
+    """Write a model to the repository.
 
     Args:
-        program: the .onnx file.
+        program: the .onnx file; its stem is the name of the model.
         sample: its inputs [N, ...]; their sizes decide how many are batched.
         labels: class names.
 
@@ -55,6 +55,7 @@ def write_repository(
     Raises:
         OSError: it cannot be written.
     """
+    name = program.stem
     folder = repository / name
     with atomic_write(folder / "1" / "model.onnx") as temporary:
         shutil.copyfile(program, temporary)

@@ -107,11 +107,13 @@ class Backend:
     Attributes:
         kind: name of the runtime, as `--backend` takes it.
         suffixes: of the programs that it reads, the preferred one first.
+        int8_suffixes: of the programs that it reads for precision int8.
         runs_models: whether it runs built models in place of programs.
         auto_rank: {cpu or gpu: rank among the runtimes that `auto` tries there, 1 first}.
         concurrent: whether `compute` may run in several threads at once.
         reads_all: whether it can open every program with its suffixes that export writes.
         name: runtime and device of this instance, for people.
+        precision: what this instance computes in.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
         clips_per_run: clips per `run` at which this choice was measured as the fastest; None where
@@ -120,6 +122,7 @@ class Backend:
 
     kind: ClassVar[str] = ""
     suffixes: ClassVar[tuple[str, ...]] = ()
+    int8_suffixes: ClassVar[tuple[str, ...]] = ()
     runs_models: ClassVar[bool] = False
     auto_rank: ClassVar[Mapping[str, int]] = {}
     concurrent: ClassVar[bool] = False
@@ -131,6 +134,7 @@ class Backend:
 
     def __init__(self, program: Any, options: Options):
         self._turn = threading.Lock()
+        self.precision: str = options.precision
 
     @classmethod
     def missing(cls) -> str:

@@ -48,7 +48,7 @@ FORMAT_OF = {suffixes[0]: name for name, suffixes in PROGRAM_FILES.items()}
 
 
 def _find_runtimes() -> dict[str, type[Backend]]:
-    """{kind: class} of every runtime in this folder, those of most devices and of a CPU first."""
+    """{kind: class} of every runtime in this folder, those of `auto` on any device first."""
     classes: list[type[Backend]] = []
     for module in pkgutil.iter_modules(runtimes.__path__, f"{runtimes.__name__}."):
         if module.name != __name__:
@@ -56,9 +56,9 @@ def _find_runtimes() -> dict[str, type[Backend]]:
             classes += [value for value in values if isinstance(value, type)]
     by_kind = {c.kind: c for c in classes if issubclass(c, Backend) and c.kind}
 
-    def order(kind: str) -> tuple[bool, int, int, str]:
+    def order(kind: str) -> tuple[bool, bool, int, str]:
         ranks = by_kind[kind].auto_rank
-        return "cpu" not in ranks, -len(ranks), ranks.get("cpu", 0), kind
+        return len(ranks) < 2, "cpu" not in ranks, ranks.get("cpu", 0), kind
 
     return {kind: by_kind[kind] for kind in sorted(by_kind, key=order)}
 
@@ -238,11 +238,14 @@ def _open_lower(
     manifest = read_manifest(folder)
     golden = read_golden(folder, manifest) if manifest else None
     exact = {**options, "precision": "fp32"}
-    reason_for_fp32 = f"there is no golden.npz in {folder}"
-    for attempt in _lower_tries(path, kind, options) if golden else ():
+    if manifest is None or golden is None:
+        logger.info(f"precision auto: fp32, because there is no golden.npz in {folder}")
+        return open_backend(path, kind, params_file, **exact)
+    reason_for_fp32 = "no runtime has another"
+    for attempt in _lower_tries(path, kind, options):
         try:
             backend = _open_try(attempt, _program_for(attempt, path, params_file))
-            loss = golden_difference(backend, *golden)
+            loss = golden_difference(backend, *golden, manifest.any_batch)
         except BackendError as error:
             reason_for_fp32 = str(error)
             continue

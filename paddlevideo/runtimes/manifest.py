@@ -91,6 +91,11 @@ class Manifest:
         return self.config["PIPELINE"]["test"]
 
     @property
+    def any_batch(self) -> bool:
+        """Whether the programs take any number of clips."""
+        return all(spec.shape[0] is None for spec in self.inputs.values())
+
+    @property
     def test_section(self) -> Mapping[str, Any]:
         """DATASET.test as plain data; empty where the config has none."""
         return (self.config.get("DATASET") or {}).get("test") or {}

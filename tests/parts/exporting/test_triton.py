@@ -176,10 +176,10 @@ def test_large_inputs_are_batched_less(tmp_path, size, most):
 
 def test_a_model_in_the_repository_is_replaced_only_on_request(exported, tmp_path):
     program = write_program(
-        tmp_path / "p.onnx", {"x": ("float32", ["n", 2])}, {"y": ("float32", ["n", 2])}
+        tmp_path / "m.onnx", {"x": ("float32", ["n", 2])}, {"y": ("float32", ["n", 2])}
     )
     sample = {"x": np.zeros((2, 2), np.float32)}
-    write_repository(tmp_path / "repo", "m", program, sample, ["a", "line\nend"])
+    write_repository(tmp_path / "repo", program, sample, ["a", "line\nend"])
     labels = (tmp_path / "repo" / "m" / "labels.txt").read_text(encoding="utf-8")
     assert labels.splitlines() == ["a", "line\\nend"]
     check_repository(tmp_path / "repo", "other", overwrite=False)

@@ -102,7 +102,7 @@ def test_a_runtime_may_lack_operators_if_another_has_run_the_program(check, monk
     monkeypatch.setattr(RUNTIMES["openvino"], "__init__", fail_to_open)
     row = check(".pdmodel")
     assert row["openvino"] == "tiny.pdmodel: no operator conv9d" and row["paddle"] < 1e-4
-    assert "openvino cannot read it, paddle" in log()
+    assert "openvino cannot read it" in log()
     monkeypatch.setattr(RUNTIMES["paddle"], "missing", lambda: "gone")
     with pytest.raises(ExportError, match=r"tiny\.pdmodel: no runtime of this machine can run it"):
         check(".pdmodel")
