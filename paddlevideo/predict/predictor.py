@@ -18,6 +18,7 @@ import numpy as np
 import paddle
 from scipy.special import expit
 
+from paddlevideo import dist
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
@@ -108,7 +109,7 @@ class Predictor:
         self._rules = _input_rules(cfg, manifest, pipeline, features)
         names = list(source.inputs) if manifest or built else None
         self._feed = Feed(pipeline, names, features)
-        on_gpu = options.get("device", "auto") != "cpu" and paddle.is_compiled_with_cuda()
+        on_gpu = options.get("device", "auto") != "cpu" and dist.num_gpus() > 0
         limit = RUN_BYTES["gpu" if on_gpu else "cpu"]
         clips = views_per_step or cfg.DATASET.views_per_step
         clips = clips or max(1, limit // self._feed.clip_bytes)
