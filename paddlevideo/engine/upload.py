@@ -42,7 +42,7 @@ class Upload:
         """Call this after the tensors of a batch: its pinned memory is freed once it is copied."""
         if not self._pinned:
             return
-        event = paddle.device.cuda.Event()
+        event: Any = paddle.device.cuda.Event()
         event.record(paddle.device.cuda.current_stream())
         self._copies.append((event, self._pinned))
         self._pinned = []

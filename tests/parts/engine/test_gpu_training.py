@@ -152,7 +152,9 @@ def test_gradients_found_late_are_named_as_such(small, gpu, monkeypatch):
 
     def norm(run):
         steps.append(0)
-        return real(run) * (float("inf") if len(steps) == 2 else 1)
+        found = real(run)
+        assert found is not None
+        return found * (float("inf") if len(steps) == 2 else 1)
 
     monkeypatch.setattr(training, "gradient_norm", norm)
     with pytest.raises(NotFinite, match="^gradients are not finite at epoch 1 step 1, lr"):

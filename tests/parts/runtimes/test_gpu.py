@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import paddle
@@ -36,17 +37,18 @@ def program(exported, tmp_path) -> Program:
 
 def test_the_double_rejects_calls_that_paddle_rejects(monkeypatch):
     GpuBuild(monkeypatch)
-    config = paddle.inference.Config("a.pdmodel", "a.pdiparams")
+    given: Any = paddle
+    config = given.inference.Config("a.pdmodel", "a.pdiparams")
     config.enable_use_gpu(100, 0)
     for wrong in (
         lambda: config.enable_use_gpu(),
         lambda: config.enable_use_gpu(100, gpu=0),
         lambda: config.enable_tensorrt_engine(workspace=1),
         lambda: config.set_trt_dynamic_shape_info({}, {}, {}, {}, {}),
-        lambda: paddle.inference.Config("a", "b", "c"),
-        lambda: paddle.amp.GradScaler(enabled=True),
-        lambda: paddle.amp.auto_cast(precision="float16"),
-        lambda: paddle.device.cuda.max_memory_allocated("gpu:0", 1),
+        lambda: given.inference.Config("a", "b", "c"),
+        lambda: given.amp.GradScaler(enabled=True),
+        lambda: given.amp.auto_cast(precision="float16"),
+        lambda: given.device.cuda.max_memory_allocated("gpu:0", 1),
     ):
         with pytest.raises(TypeError):
             wrong()
