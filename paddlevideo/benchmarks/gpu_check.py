@@ -243,7 +243,7 @@ def measured(checks: Check, kind: str, suffix: str, precision: str, device: str)
     folder = str(checks.exported)
     write_job(Job(folder, kind, suffix, device, precision, checks.config, checks.weights), path)
     command = [sys.executable, "-m", "paddlevideo.benchmarks.gpu_runtime", str(path)]
-    # A GPU of Ampere or later rounds the factors of float32 products to TF32, unless told not to.
+    # A GPU of Ampere or later rounds the factors of float32 products to TF32 by default.
     done = checks.run(command, exact() if precision == "fp32" else {})
     line = next((x for x in done.output.splitlines() if x.startswith(MARK)), None)
     if done.code or line is None:
