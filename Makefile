@@ -9,7 +9,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process
 
-.PHONY: demo test test-quick test-all lint coverage clean
+.PHONY: demo gpu-check test test-quick test-all lint coverage clean
 
 demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export and predict
 	$(RUN) -B tools/data/make_demo.py --out data/demo --example data/example.avi
@@ -23,6 +23,9 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	@echo "plot         output/demo_pptsn/run.png"
 	@echo "predictions  output/demo_pptsn/predictions.json"
 	@echo "test scores  output/demo_pptsn/test.json"
+
+gpu-check:  ## with your own Python and its paddlepaddle-gpu: train, export, run every runtime on the GPUs
+	$(PYTHON) -B tools/gpu_check.py
 
 test: $(READY)  ## the test suite, but for the tests marked slow
 	@echo "All tests but the slow ones, in random order, one process per core: about 7 minutes on 2 cores."

@@ -24,6 +24,7 @@ VERBS = {
     "convert": ("paddlevideo.commands.convert_weights", "convert weights of another project"),
     "sync-accuracy": ("paddlevideo.commands.sync_accuracy", "measure a synchronization network"),
     "doctor": ("paddlevideo.report.doctor_command", "describe this machine and its problems"),
+    "gpu-check": ("paddlevideo.commands.gpu_check", "check everything on the GPUs of this machine"),
     "configs": ("paddlevideo.commands.configs", "list the shipped configs, or copy one"),
     "demo": ("paddlevideo.commands.demo", "generate clips, train, test, export, predict"),
     "completion": ("paddlevideo.commands.completion", "print the completion code of a shell"),

@@ -29,6 +29,8 @@ with warnings.catch_warnings():
 
 # Options of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+# Paddle's variable that names how ranks communicate: gloo, nccl, or auto where it is not set.
+BACKEND = "PADDLE_DISTRI_BACKEND"
 
 # --- ranks ----------------------------------------------------------------------------------------
 
@@ -52,8 +54,19 @@ def is_main() -> bool:
 
 def init_ranks() -> None:
     """Connect to the other ranks; does nothing on a single process, or when called again."""
-    if world_size() > 1 and not paddle_dist.is_initialized():
+    if world_size() == 1 or paddle_dist.is_initialized():
+        return
+    before = os.environ.get(BACKEND)
+    if paddle.is_compiled_with_cuda() and paddle.get_device() == "cpu":
+        # A GPU build would take NCCL, which ends a process that has no GPU.
+        os.environ[BACKEND] = "gloo"
+    try:
         paddle_dist.init_parallel_env()
+    finally:
+        if before is None:
+            os.environ.pop(BACKEND, None)
+        else:
+            os.environ[BACKEND] = before
 
 
 class LostRank(ConnectionError):
@@ -91,6 +104,34 @@ def explained_loss_of_ranks() -> Iterator[None]:
 # --- devices and threads --------------------------------------------------------------------------
 
 
+def count_gpus() -> tuple[int, str]:
+    """(how many GPUs Paddle can use, why there is none or "")."""
+    if not paddle.is_compiled_with_cuda():
+        return 0, "this build of Paddle has no GPU support"
+    try:
+        number = paddle.device.cuda.device_count()
+    except (RuntimeError, OSError, ValueError) as error:  # the driver does not work
+        return 0, f"CUDA does not start: {' '.join(str(error).split())[-200:]}"
+    return number, "" if number else "this machine has no GPU"
+
+
+def num_gpus() -> int:
+    """How many GPUs Paddle can use."""
+    return count_gpus()[0]
+
+
+def memory_mb() -> dict[str, int]:
+    """Peak memory (MB) of this process on its GPU, in use and reserved; empty on a CPU."""
+    device = paddle.get_device()
+    if not device.startswith("gpu"):
+        return {}
+    cuda = paddle.device.cuda
+    return {
+        "gpu_memory_mb": cuda.max_memory_allocated(device) >> 20,
+        "gpu_reserved_mb": cuda.max_memory_reserved(device) >> 20,
+    }
+
+
 def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     """Select the device of this rank.
 
@@ -106,21 +147,18 @@ def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     """
     assigned = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, Paddle's name
     use_gpu = True if assigned else use_gpu
-    has_support = paddle.is_compiled_with_cuda()
-    num_gpus = paddle.device.cuda.device_count() if has_support else 0
-    if use_gpu is False or not num_gpus:
+    num_available, lack = count_gpus()
+    if use_gpu is False or not num_available:
         paddle.set_device("cpu")
-        if not use_gpu:
-            return "cpu", ""
-        lack = "this machine has no GPU"
-        if not has_support:
-            lack = "this build of Paddle has no GPU support"
-        return "cpu", f"a GPU was asked for, but {lack}: running on the CPU"
+        if use_gpu:
+            return "cpu", f"a GPU was asked for, but {lack}: running on the CPU"
+        broken = use_gpu is None and lack.startswith("CUDA")
+        return "cpu", f"{lack}: running on the CPU" if broken else ""
     number = int(assigned) if assigned.isdigit() else 0
-    if number >= num_gpus:
+    if number >= num_available:
         raise ValueError(
             f"--gpus gave rank {rank()} GPU {number}, "
-            f"but this machine has {num_gpus} (0 to {num_gpus - 1})"
+            f"but this machine has {num_available} (0 to {num_available - 1})"
         )
     paddle.set_device(f"gpu:{number}")
     return f"gpu:{number}", ""

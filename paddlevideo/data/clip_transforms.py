@@ -115,13 +115,24 @@ class PackOutput(Transform):
         return np.linspace(0, num_frames - 1, num_frames // self.alpha).astype(np.int64)
 
     def __call__(self, sample: Sample, rng=None) -> Sample:
-        return self.on_device(sample)
+        frames = sample["frames"]
+        numbers = self.slow_numbers(tuple(frames.shape))
+        return self._pathways(sample, np.take(frames, numbers, len(frames.shape) - 4))
 
     def on_device(self, sample: Sample) -> Sample:
         """`__call__` for Paddle tensors, on their device."""
+        import paddle  # decoding workers must not load it
+
         frames = sample["frames"]
-        n, numbers = len(frames.shape), self.slow_numbers(tuple(frames.shape))
-        slow = frames[(*[slice(None)] * (n - 4), numbers.tolist())]
+        axis, numbers = len(frames.shape) - 4, self.slow_numbers(tuple(frames.shape))
+        # Slices: a list of numbers would be copied from the host, and a GPU would wait for it.
+        every = [slice(None)] * axis
+        slow = [frames[(*every, slice(i, i + 1))] for i in numbers.tolist()]
+        return self._pathways(sample, paddle.concat(slow, axis))
+
+    def _pathways(self, sample: Sample, slow) -> Sample:
+        frames = sample["frames"]
+        n = len(frames.shape)
         moved = [*range(n - 4), n - 1, n - 4, n - 3, n - 2]
         others = {key: value for key, value in sample.items() if key != "frames"}
         return {**others, "slow": slow.transpose(moved), "fast": frames.transpose(moved)}

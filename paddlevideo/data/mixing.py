@@ -1,6 +1,8 @@
 """Mix the samples of a batch. A mixed sample has two labels, and the weight of the first one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +10,7 @@ from paddlevideo.config.registry import register
 from paddlevideo.sample import Batch
 
 
-def mix(x, perm: np.ndarray, lam: float):
+def mix(x, perm, lam: float):
     """lam * x + (1 - lam) * x[perm], in the dtype of x: a NumPy array or Paddle tensor [N, ...]."""
     return lam * x + (1 - lam) * x[perm]
 
@@ -39,19 +41,27 @@ class Mixup:
                 "leave MIX out to train without mixup"
             )
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+    def __call__(
+        self, batch: Batch, rng: np.random.Generator, upload: Callable | None = None
+    ) -> Batch:
         """A new batch with blended `inputs`, and labels_a [N], labels_b [N] (of the partners) and
         lam float32 [N].
 
         The arrays are NumPy arrays or Paddle tensors; the new ones are of the same kind as `label`.
+
+        Args:
+            upload: makes a tensor of the permutation; with tensors on a GPU, Paddle's own way would
+                make the GPU wait.
 
         Raises:
             ValueError: an input is missing.
             TypeError: an input is not of a floating-point type.
         """
         label = batch["label"]
-        perm = rng.permutation(len(label))
+        perm: Any = rng.permutation(len(label))
         lam = float(rng.beta(self.alpha, self.alpha))
+        if upload is not None:
+            perm = upload(perm)
         mixed = {}
         for key in self.inputs:
             if key not in batch:

@@ -249,11 +249,14 @@ class Normalization(Transform):
         import paddle  # decoding workers must not load it
 
         frames = sample["frames"]
-        mean, std = (values.reshape(self.tensor_shape) for values in self._float32())
-        place = frames.place if paddle.in_dynamic_mode() else None  # a program has none yet
         # Paddle 3.3.0 divides by a number as if it multiplied by 1 / number: other last bits.
-        white, mean, std = (
-            paddle.to_tensor(values, place=place) for values in (np.float32(255), mean, std)
+        # `full` computes on the device; a copy from the host would make a GPU wait.
+        white = paddle.full([1], 255.0, "float32")
+        mean, std = (
+            paddle.concat([paddle.full([1], float(v), "float32") for v in values]).reshape(
+                self.tensor_shape
+            )
+            for values in self._float32()
         )
         return with_frames(sample, (frames.astype("float32") / white - mean) / std)
 

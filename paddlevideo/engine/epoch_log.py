@@ -5,6 +5,7 @@ import numpy as np
 from paddlevideo import dist, log
 from paddlevideo.engine.clock import Clock
 from paddlevideo.engine.run import Run
+from paddlevideo.engine.step_numbers import StepNumbers
 
 logger = log.logger
 
@@ -32,20 +33,26 @@ class EpochLog:
         """Record that the batch of the next step has arrived."""
         self.clock.loaded()
 
-    def step(self, epoch: int, step: int, numbers: dict[str, float], clips: int) -> None:
-        """Count a step that is done; log it every `log_interval` steps.
+    def step(self, epoch: int, numbers: list[StepNumbers], clips: int) -> None:
+        """Count a step that is done.
 
         Args:
-            numbers: the loss and others of the step, means over its clips.
+            numbers: those that were read after it.
+            clips: in its batch on this rank.
         """
-        progress = self.run.state.progress
-        for key, value in {**numbers, "clips": 1.0}.items():
-            progress.sums[key] = progress.sums.get(key, 0.0) + value * clips
-        progress.step += 1
+        self.run.state.progress.step += 1
         self.clock.stepped(clips)
         self.bar.update()
-        if step % self.run.cfg.log_interval == 0:
-            self._log_step(epoch, step, numbers)
+        self.add(epoch, numbers)
+
+    def add(self, epoch: int, numbers: list[StepNumbers]) -> None:
+        """Add numbers to the sums of the epoch; log a step every `log_interval` steps."""
+        sums = self.run.state.progress.sums
+        for one in numbers:
+            for key, value in {**one.losses, "clips": 1.0}.items():
+                sums[key] = sums.get(key, 0.0) + value * one.clips
+            if one.step % self.run.cfg.log_interval == 0:
+                self._log_step(epoch, one.step, one.losses)
 
     def _log_step(self, epoch: int, step: int, numbers: dict[str, float]) -> None:
         run, clock = self.run, self.clock
@@ -98,8 +105,12 @@ class EpochLog:
             f" avg_ips: {clock.clips / max(clock.total, 1e-9):.5f} instance/sec."
         )
         steps = run.plan.steps_before(epoch + 1)
+        memory = dist.memory_mb()
+        if memory:
+            used, reserved = memory["gpu_memory_mb"], memory["gpu_reserved_mb"]
+            logger.info(f"peak GPU memory: {used} MB in use, {reserved} MB reserved")
         run.metrics.write(
-            split="epoch", epoch=epoch, iteration=steps, seconds=run.seconds, **averages
+            split="epoch", epoch=epoch, iteration=steps, seconds=run.seconds, **averages, **memory
         )
         self._log_failures()
 

@@ -16,6 +16,7 @@ from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import build_metric
 from paddlevideo.engine.not_finite import check_logits
+from paddlevideo.engine.upload import Upload, one_behind
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays, Batch, Failure, InputSpec, Record
@@ -90,10 +91,18 @@ class Evaluation:
         return self.numbers[self.headline[0]]
 
 
-def to_tensors(pipeline: Pipeline, arrays: Arrays) -> dict[str, paddle.Tensor]:
-    """Model inputs of a batch. Uint8 frames are normalized on a GPU, or by NumPy for a CPU."""
+def to_tensors(
+    pipeline: Pipeline,
+    arrays: Arrays,
+    upload: Callable[[np.ndarray], paddle.Tensor] = paddle.to_tensor,
+) -> dict[str, paddle.Tensor]:
+    """Model inputs of a batch. Uint8 frames are normalized on a GPU, or by NumPy for a CPU.
+
+    Args:
+        upload: makes a tensor of an array; an `Upload` does not make a GPU wait.
+    """
     if amp.on_gpu():
-        tensors = {name: paddle.to_tensor(array) for name, array in arrays.items()}
+        tensors = {name: upload(array) for name, array in arrays.items()}
         return pipeline.finish_on_device(tensors)
     return {name: paddle.to_tensor(array) for name, array in pipeline.finish(arrays).items()}
 
@@ -121,6 +130,23 @@ def mean_scores(
     Returns:
         logits, float64 `[N, K]`.
     """
+    return queue_scores(run, inputs, batch, views_per_step, average, videos_per_step, prepare)()
+
+
+def queue_scores(
+    run: Callable[[Arrays], Any],
+    inputs: dict[str, InputSpec],
+    batch: Batch,
+    views_per_step: int,
+    average: Literal["logits", "probabilities"] = "logits",
+    videos_per_step: int | None = None,
+    prepare: Callable[[Iterator[Arrays]], Iterable[Arrays]] = iter,
+) -> Callable[[], np.ndarray]:
+    """`mean_scores` in two parts: this runs all views, and the result waits for the scores.
+
+    Args:
+        run: may return tensors, which a GPU computes while the host goes on.
+    """
     first, spec = next((batch[name], spec) for name, spec in inputs.items())
     num_videos = first.shape[0]
     views = first.shape[1] if first.ndim == len(spec.shape) + 1 else 1
@@ -133,11 +159,16 @@ def mean_scores(
     starts = range(0, total, step)
     steps = ({name: array[i : i + step] for name, array in flat.items()} for i in starts)
     parts = [run(arrays) for arrays in prepare(steps)]
-    scores = np.concatenate(parts).astype(np.float64).reshape(num_videos, views, -1)
-    if average == "probabilities" and views > 1:
-        probabilities = softmax(scores).mean(axis=1)
-        return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    return scores.mean(axis=1)
+
+    def scores() -> np.ndarray:
+        arrays = [part if isinstance(part, np.ndarray) else part.numpy() for part in parts]
+        found = np.concatenate(arrays).astype(np.float64).reshape(num_videos, views, -1)
+        if average == "probabilities" and views > 1:
+            probabilities = softmax(found).mean(axis=1)
+            return np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+        return found.mean(axis=1)
+
+    return scores
 
 
 def views_at_once(cfg: Config) -> int:
@@ -172,15 +203,20 @@ def evaluate(
     missing = MissingAudio(loader.dataset.records)
     failures: list[Failure] = []
     everything = (losses, *collectors)
-    if score is None:
-        score = _model_score(cfg, model, loader.dataset.pipeline)
-    for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
-        if on_error == "fail":
-            refuse(loaded, "on_error: skip to count it as wrong")
+    pipeline = loader.dataset.pipeline
+    queue = partial(partial, score) if score else _model_queue(cfg, model, pipeline)
+
+    def queued() -> Iterator[tuple[Loaded, Callable[[], np.ndarray] | None]]:
+        for loaded in log.progress(loader.epoch(0), len(loader), label, show=dist.is_main()):
+            if on_error == "fail":
+                refuse(loaded, "on_error: skip to count it as wrong")
+            yield loaded, queue(loaded.batch) if loaded.batch else None
+
+    for loaded, scores in one_behind(queued()):
         failures += loaded.failures
-        if loaded.batch:
+        if scores is not None:
             missing.add(loaded.batch)
-            logits = score(loaded.batch)
+            logits = scores()
             records = loader.dataset.records
             indices = loaded.batch["index"].tolist()
             check_logits(logits, [records[index].location for index in indices])
@@ -192,20 +228,29 @@ def evaluate(
     return _merge(metric, losses, collectors, missing, failures)
 
 
-def _model_score(cfg: Config, model: Any, pipeline: Pipeline) -> Callable[[Batch], np.ndarray]:
+def _model_queue(
+    cfg: Config, model: Any, pipeline: Pipeline
+) -> Callable[[Batch], Callable[[], np.ndarray]]:
+    """`queue_batch` for a model that evaluates."""
     model.eval()
-    return partial(score_batch, cfg, model, pipeline)
+    return partial(queue_batch, cfg, model, pipeline, Upload())
 
 
-def score_batch(cfg: Config, model: Recognizer, pipeline: Pipeline, batch: Batch) -> np.ndarray:
-    """Logits of each video of a batch, averaged over its views: float64 [N, K]."""
+def queue_batch(
+    cfg: Config, model: Recognizer, pipeline: Pipeline, upload: Upload, batch: Batch
+) -> Callable[[], np.ndarray]:
+    """Run a batch; the result waits for the logits of each video, float64 [N, K].
 
-    def run(arrays: Arrays) -> np.ndarray:
+    They are averaged over the views.
+    """
+
+    def run(arrays: Arrays) -> paddle.Tensor:
         with paddle.no_grad(), amp.autocast(cfg, model):
-            outputs = model(to_tensors(pipeline, arrays))
-            return model.predictions(outputs).astype("float32").numpy()
+            tensors = to_tensors(pipeline, arrays, upload)
+            upload.queued()
+            return model.predictions(model(tensors)).astype("float32")
 
-    return mean_scores(run, pipeline.batch_specs, batch, views_at_once(cfg), model.view_average)
+    return queue_scores(run, pipeline.batch_specs, batch, views_at_once(cfg), model.view_average)
 
 
 def scored_records(records: Sequence[Record], batch: Batch, logits: np.ndarray) -> list[Scored]:

@@ -37,12 +37,17 @@ class FailedStep:
 
 
 def keep_evidence(
-    folder: Path, failed: FailedStep, files: Sequence[str], weights: Arrays, batch: Arrays
+    folder: Path,
+    failed: FailedStep,
+    files: Sequence[str],
+    weights: Arrays | None,
+    batch: Arrays | None,
 ) -> NoReturn:
     """Write the batch and the weights of a step that is not finite, and stop.
 
     Args:
         files: of the records in the batch.
+        weights, batch: None where the step was found only after later ones.
 
     Raises:
         NotFinite: always.
@@ -51,15 +56,20 @@ def keep_evidence(
     content = {**asdict(failed), "loss": str(failed.loss), "files": list(files)}
     with atomic_write(stem.with_suffix(".json")) as temporary:
         temporary.write_text(json_text(content, indent=1), encoding="utf-8")
-    write_arrays(stem.with_suffix(".pdparams"), weights)
-    write_arrays(stem.with_suffix(".safetensors"), batch)
+    kept = f"its files are listed in {stem}.json; -o log_interval=1 keeps batch and weights, too"
+    if weights is not None and batch is not None:
+        write_arrays(stem.with_suffix(".pdparams"), weights)
+        write_arrays(stem.with_suffix(".safetensors"), batch)
+        kept = f"batch and weights are in {stem}.*"
     what = f"the loss is {failed.loss}"
-    if failed.gradients:
+    if failed.gradients and weights is None:
+        what = "gradients are not finite"
+    elif failed.gradients:
         first = ", ".join(failed.gradients[:MAX_NAMES])
         what = f"{len(failed.gradients)} gradients are not finite ({first})"
     raise NotFinite(
         f"{what} at epoch {failed.epoch} step {failed.step}, "
-        f"lr {failed.lr:g}. Checkpoints are kept; batch and weights are in {stem}.*; a lower "
+        f"lr {failed.lr:g}. Checkpoints are kept; {kept}; a lower "
         "learning rate or grad_clip is the usual fix. "
         f"Files of the batch: {', '.join(files)}"
     )
@@ -77,14 +87,8 @@ def check_finite(arrays: Arrays, name: str) -> None:
         raise NotFinite(f"not written, earlier files are kept: {error}") from error
 
 
-def check_gradients(model: nn.Layer, norm: paddle.Tensor) -> list[str]:
-    """The names of the parameters whose gradients are not finite; empty where all are.
-
-    Args:
-        norm: of all gradients, squared; one number to read from the device.
-    """
-    if np.isfinite(norm.item()):
-        return []
+def wrong_gradients(model: nn.Layer) -> list[str]:
+    """The names of the parameters whose gradients are not finite."""
     named = ((name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     wrong = [name for name, grad in named if not bool(paddle.isfinite(grad).all())]
     return wrong or ["all are finite, but their norm is not"]

@@ -6,7 +6,8 @@ collected and, between phases of a multigrid run, the clips have too. Here the m
 the mean over all batches and ranks; its variance is the mean of squares minus the squared mean.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import paddle
 from paddle import nn
 
 from paddlevideo import dist, paddle_internals
+from paddlevideo.engine.upload import one_behind
 from paddlevideo.paddle_internals import AnyBatchNorm
 from paddlevideo.weights import checksum
 
@@ -58,11 +60,11 @@ def collect_statistics(
         for layer in norms.values():
             paddle_internals.set_momentum(layer, 0.0)
         with paddle.no_grad():
-            for batch in batches:
-                run(batch)
+            queued = _queued_statistics(list(norms.values()), run, batches)
+            for read in one_behind(queued):
                 num_batches += 1
-                for name, layer in norms.items():
-                    sums[name] += _mean_and_mean_square(layer)
+                for total, (mean, variance) in zip(sums.values(), read(), strict=True):
+                    total += np.stack([mean, variance + mean**2])
     finally:
         for name, layer in norms.items():
             paddle_internals.set_momentum(layer, momenta[name])
@@ -78,13 +80,30 @@ def collect_statistics(
     return statistics
 
 
-def _mean_and_mean_square(layer: AnyBatchNorm) -> np.ndarray:
-    """Of the last batch, float64 [2, C]; the layer's momentum must be 0."""
-    mean, variance = (
-        np.asarray(tensor.numpy(), np.float64)
-        for tensor in paddle_internals.running_statistics(layer)
-    )
-    return np.stack([mean, variance + mean**2])
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _queued_statistics(
+    norms: Sequence[AnyBatchNorm], run: Callable[[Any], Any], batches: Iterable[Any]
+) -> Iterator[Callable[[], Pairs]]:
+    """Run each batch; a result waits for its (mean, variance) in each layer, float64 [C].
+
+    The layers' momentum must be 0.
+    """
+    for batch in batches:
+        run(batch)
+        live = [paddle_internals.running_statistics(layer) for layer in norms]
+        # One copy of all: the next batch changes the live ones, and one tensor is read faster.
+        flat = [tensor.flatten() for pair in live for tensor in pair]
+        yield partial(_read, paddle.concat(flat) if flat else None, [t.shape[0] for t in flat])
+
+
+def _read(together: paddle.Tensor | None, sizes: Sequence[int]) -> Pairs:
+    if together is None:
+        return []
+    values = np.asarray(together.numpy(), np.float64)
+    parts = np.split(values, np.cumsum(sizes)[:-1])
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
 
 def assign_statistics(model: nn.Layer, statistics: dict[str, np.ndarray]) -> None:

@@ -32,8 +32,10 @@ from paddlevideo.engine.preflight import preflight
 from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.runfile import write_run_file
 from paddlevideo.engine.start_weights import load_weights, random_start_text
+from paddlevideo.engine.step_numbers import WaitingNumbers
 from paddlevideo.engine.stop import StopSignal
 from paddlevideo.engine.trained_clips import TrainedClips
+from paddlevideo.engine.upload import Upload
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
@@ -85,6 +87,8 @@ class Run:
         mix: the batch mixer, or None.
         ema: updates the moving average of the weights, or None.
         class_weights: factors on the loss of each class [K], or None.
+        upload: makes the tensors of batches.
+        numbers: the losses of the last steps, which were not read yet.
         began: `time.perf_counter()` when the run began (s), as if it had not been interrupted.
     """
 
@@ -99,6 +103,8 @@ class Run:
     mix: Any
     ema: Any
     class_weights: paddle.Tensor | None
+    upload: Upload
+    numbers: WaitingNumbers
     metrics: log.Metrics
     stop: StopSignal
     precise: PreciseBN
@@ -172,6 +178,8 @@ def prepare(cfg: Config, options: Options) -> Run:
         mix=cfg.MIX.make() if cfg.MIX else None,
         ema=cfg.EMA.make() if cfg.EMA else None,
         class_weights=None if factors is None else paddle.to_tensor(factors),
+        upload=Upload(),
+        numbers=WaitingNumbers(cfg.log_interval if amp.on_gpu() else 1),
         metrics=log.Metrics(
             folder, dist.is_main(), (progress.epoch, progress.step) if resumed else None
         ),

@@ -17,9 +17,10 @@ from paddlevideo.engine.checkpoint import average_buffers
 from paddlevideo.engine.epoch_log import EpochLog
 from paddlevideo.engine.evaluate import Evaluation, evaluate, to_tensors
 from paddlevideo.engine.loaders import on_error
-from paddlevideo.engine.not_finite import FailedStep, check_gradients, keep_evidence
+from paddlevideo.engine.not_finite import FailedStep, keep_evidence, wrong_gradients
 from paddlevideo.engine.phases import batch_shapes, order_of
 from paddlevideo.engine.run import Run
+from paddlevideo.engine.step_numbers import StepNumbers
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import Arrays, DecodeError
 from paddlevideo.solver import ema
@@ -65,25 +66,27 @@ def train_epoch(run: Run) -> None:
         updates = (step + 1) % run.plan.accumulate == 0
         numbers = train_step(run, loaded, epoch, step, updates)
 
-        # Log the numbers of the step, and stop if that was requested.
-        epoch_log.step(epoch, step, numbers, clips=len(loaded.batch["label"]))
+        # Log the numbers that were read, and stop if that was requested.
+        epoch_log.step(epoch, numbers, clips=len(loaded.batch["label"]))
         if run.stop.agreed(progress.step // run.plan.accumulate, updates):
+            epoch_log.add(epoch, read_numbers(run, epoch))
             epoch_log.close()
             save_latest(run)
             return
+    epoch_log.add(epoch, read_numbers(run, epoch))
     state.optimizer.clear_grad()
     epoch_log.finish(epoch)
 
 
-def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -> dict[str, float]:
+def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -> list[StepNumbers]:
     """Run one batch forward and backward; with `updates`, also the optimizer step.
 
     Returns:
-        the loss and the other numbers of the step.
+        the numbers of this step and of those before it that were not read yet; empty where the
+        numbers are not due (step_numbers.py).
 
     Raises:
-        NotFinite: the loss or a gradient is NaN or infinite; batch and weights are kept in the
-            output folder.
+        NotFinite: the loss or a gradient is NaN or infinite.
     """
     cfg, state = run.cfg, run.state
 
@@ -98,51 +101,73 @@ def train_step(run: Run, loaded: Loaded, epoch: int, step: int, updates: bool) -
         with amp.autocast(cfg, state.model):
             inputs = {name: batch[name] for name in state.model.train_inputs if name in batch}
             losses = state.model.losses(run.network(inputs), batch)
-        loss = float(losses["loss"])
-        if not np.isfinite(loss):
-            stop_run(run, loaded, FailedStep(epoch + 1, step, loss, run.lr(epoch, step)))
         state.scaler.scale(losses["loss"] / run.plan.accumulate).backward()
+
+    # A gradient scaler looks for infinity itself, and skips the step.
+    norm = gradient_norm(run) if updates and not state.scaler.is_enable() else None
+    run.numbers.add(step, loaded.batch["index"].tolist(), losses, norm)
+    numbers = read_numbers(run, epoch, loaded) if run.numbers.due(step) else []
 
     # An accumulation that is incomplete at the end of an epoch is dropped, as in the reference.
     if updates:
-        # A gradient scaler looks for infinity itself, and skips the step.
-        names = [] if state.scaler.is_enable() else wrong_gradients(run)
-        if names:
-            stop_run(run, loaded, FailedStep(epoch + 1, step, loss, run.lr(epoch, step), names))
         update_weights(run, epoch, step)
-    others = {name: float(value) for name, value in losses.items() if name != "loss"}
-    return {"loss": loss, **others}
+    return numbers
 
 
-def wrong_gradients(run: Run) -> list[str]:
-    """The names of the parameters whose gradients are not finite."""
+def gradient_norm(run: Run) -> paddle.Tensor | None:
+    """The norm of all gradients, squared, on the device; None without gradients."""
     gradients = [p.grad for p in run.state.model.parameters() if p.grad is not None]
-    if not gradients:
-        return []
-    return check_gradients(run.state.model, paddle_internals.squared_norm(gradients))
+    return paddle_internals.squared_norm(gradients) if gradients else None
 
 
-def stop_run(run: Run, loaded: Loaded, failed: FailedStep) -> NoReturn:
-    """Keep the batch and the weights of a step that is not finite, and stop.
+def read_numbers(run: Run, epoch: int, loaded: Loaded | None = None) -> list[StepNumbers]:
+    """Read the numbers of the steps since the last reading.
+
+    Args:
+        loaded: the batch of the last of these steps, if its weights are not updated yet.
+
+    Raises:
+        NotFinite: a loss or a gradient is NaN or infinite; the first such step is named.
+    """
+    numbers = run.numbers.read()
+    for one in numbers:
+        if not one.finite:
+            stop_run(run, one, epoch, loaded if one is numbers[-1] else None)
+    return numbers
+
+
+def stop_run(run: Run, numbers: StepNumbers, epoch: int, loaded: Loaded | None) -> NoReturn:
+    """Keep what is known of a step that is not finite, and stop.
+
+    Args:
+        loaded: its batch; None where later steps have changed the weights already.
 
     Raises:
         NotFinite: always.
     """
+    loss, names = numbers.losses["loss"], ()
+    if np.isfinite(loss):
+        names = wrong_gradients(run.state.model) if loaded else ("read after later steps",)
+    failed = FailedStep(epoch + 1, numbers.step, loss, run.lr(epoch, numbers.step), names)
     records = run.data.loader.dataset.records
-    files = [records[i].location for i in loaded.batch["index"].tolist()]
-    keep_evidence(run.folder, failed, files, run.state.model_arrays(), loaded.batch)
+    files = [records[index].location for index in numbers.indices]
+    weights = run.state.model_arrays() if loaded else None
+    keep_evidence(run.folder, failed, files, weights, loaded.batch if loaded else None)
 
 
 def make_batch(run: Run, loaded: Loaded, epoch: int, rng: np.random.Generator) -> dict[str, Any]:
     """The tensors of a training batch: inputs, labels, class weights; mixed where MIX says so."""
     batch = {
         "epoch": epoch,
-        "label": paddle.to_tensor(loaded.batch["label"]),
-        **to_tensors(run.data.loader.dataset.pipeline, inputs_of(run, loaded)),
+        "label": run.upload(loaded.batch["label"]),
+        **to_tensors(run.data.loader.dataset.pipeline, inputs_of(run, loaded), run.upload),
     }
     if run.class_weights is not None:
         batch["class_weights"] = run.class_weights
-    return run.mix(batch, rng) if run.mix else batch
+    if run.mix:
+        batch = run.mix(batch, rng, run.upload if amp.on_gpu() else None)
+    run.upload.queued()
+    return batch
 
 
 def inputs_of(run: Run, loaded: Loaded) -> Arrays:
@@ -311,7 +336,8 @@ def update_statistics(run: Run, done: int) -> None:
     def forward(loaded: Loaded) -> None:
         count_failures(run, loaded)
         with amp.autocast(cfg, model):
-            tensors = to_tensors(loader.dataset.pipeline, inputs_of(run, loaded))
+            tensors = to_tensors(loader.dataset.pipeline, inputs_of(run, loaded), run.upload)
+            run.upload.queued()
             model({name: tensors[name] for name in model.inputs})
 
     begin = time.perf_counter()

@@ -5,6 +5,8 @@ Differs from the paper's code: the first part of the channels comes from the fra
 second from the frame after, as in Paddle's `temporal_shift` operator; there it is the reverse.
 """
 
+import functools
+
 import numpy as np
 import paddle
 
@@ -24,12 +26,22 @@ def shift_frames(x: paddle.Tensor, num_seg: int, first: int, second: int) -> pad
     x = x.reshape([-1, num_seg * channels, 0, 0])  # [N, S*C, H, W]
     nothing = paddle.zeros_like(x[:, :channels])
     padded = paddle.concat([nothing, x, nothing], 1)  # [N, (S+2)*C, H, W]
+    # A program contains the numbers; a GPU would wait in each forward pass for a copy of them.
+    choose = _kept_source if paddle.in_dynamic_mode() else _source
+    source = choose(num_seg, channels, first, second, paddle.get_device())
+    return paddle.index_select(padded, source, 1).reshape([-1, channels, 0, 0])
+
+
+def _source(num_seg: int, channels: int, first: int, second: int, device: str) -> paddle.Tensor:
+    """Which channel of the padded clip becomes each channel: int64 [S*C], on this device."""
     offsets = np.ones(channels, np.int64)
     offsets[:first] = 0
     offsets[first : first + second] = 2
     source = (np.arange(num_seg)[:, None] + offsets) * channels + np.arange(channels)
-    chosen = paddle.index_select(padded, paddle.to_tensor(source.ravel()), 1)
-    return chosen.reshape([-1, channels, 0, 0])
+    return paddle.to_tensor(source.ravel())
+
+
+_kept_source = functools.lru_cache(maxsize=64)(_source)
 
 
 def shift_by_segments(x: paddle.Tensor, num_seg: int) -> paddle.Tensor:

@@ -16,6 +16,7 @@ from typing import Any
 
 import paddle
 
+from paddlevideo import dist
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
@@ -289,7 +290,7 @@ class Predictor:
 
 def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:
     """How many clips in one run suit the device."""
-    on_gpu = may_use_gpu and paddle.is_compiled_with_cuda()
+    on_gpu = may_use_gpu and dist.num_gpus() > 0
     return max(1, RUN_BYTES["gpu" if on_gpu else "cpu"] // feed.clip_bytes)
 
 

@@ -221,8 +221,10 @@ def backends(packages: Mapping[str, Facts]) -> dict[str, str]:
         tensorrt_missing = paddle_missing
     elif not paddle.get("tensorrt"):
         tensorrt_missing = "this build of Paddle does not include TensorRT"
+    elif not paddle.get("tensorrt_library"):
+        tensorrt_missing = library
     else:
-        tensorrt_missing = "" if paddle.get("tensorrt_library") else library
+        tensorrt_missing = "" if paddle.get("gpus", True) else "this machine has no GPU"
     others = {name: missing_part(packages.get(name, {}), name) for name in BACKEND_PACKAGES}
     return {"paddle": paddle_missing, "tensorrt": tensorrt_missing, **others}
 

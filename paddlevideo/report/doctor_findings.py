@@ -156,6 +156,8 @@ def gpu_problems(facts: Facts) -> Iterator[Problem]:
     reason = "there is no NVIDIA driver (nvidia-smi fails)"
     if driver:
         reason = "the driver is too old for it"
+    if paddle.get("gpu_error"):
+        reason = f"CUDA does not start: {paddle['gpu_error']}"
     what = f"Paddle is built for CUDA {paddle['cuda']} and finds no GPU: {reason}"
     yield Problem("warning", what, "install the driver, or start the container with --gpus all")
 

@@ -34,26 +34,47 @@ def probe_paddle() -> Facts:
     # Older versions of Paddle call it mkldnn.
     names = ("is_compiled_with_onednn", "is_compiled_with_mkldnn")
     onednn = next((getattr(core, name) for name in names if hasattr(core, name)), None)
-    gpus = []
-    for index in range(paddle.device.cuda.device_count() if has_cuda else 0):
-        gpu = paddle.device.cuda.get_device_properties(index)
-        memory, capability = gpu.total_memory >> 20, f"{gpu.major}.{gpu.minor}"
-        gpus.append({"name": gpu.name, "memory_mb": memory, "capability": capability})
+    gpus, gpu_error = probe_gpus(paddle) if has_cuda else ([], "")
     devices = ["cpu", "gpu:0"] if gpus else ["cpu"]
     facts: Facts = {
         "cuda": paddle.version.cuda() if has_cuda else None,
         "cudnn": paddle.version.cudnn() if has_cuda else None,
-        "tensorrt": dotted(inference.get_trt_compile_version()),
-        "tensorrt_library": dotted(inference.get_trt_runtime_version()),
+        "tensorrt": tensorrt_version(inference.get_trt_compile_version, "(unknown version)"),
+        "tensorrt_library": tensorrt_version(inference.get_trt_runtime_version, None),
         "onednn": bool(onednn and onednn()),
         "commit": paddle.version.commit[:9],
         "gpus": gpus,
+        "gpu_error": gpu_error,
         "works": {device: try_convolution(paddle, device) for device in devices},
     }
     # Last, because it changes the environment.
     facts["threads"] = importlib.import_module("paddlevideo.dist").use_threads()
     facts["mkl_code_path"] = os.environ.get("MKL_DEBUG_CPU_TYPE", "")
     return facts
+
+
+def probe_gpus(paddle: Any) -> tuple[list[Facts], str]:
+    """The GPUs that Paddle can use, and why it cannot list them."""
+    gpus: list[Facts] = []
+    try:
+        for index in range(paddle.device.cuda.device_count()):
+            gpu = paddle.device.cuda.get_device_properties(index)
+            memory, capability = gpu.total_memory >> 20, f"{gpu.major}.{gpu.minor}"
+            gpus.append({"name": gpu.name, "memory_mb": memory, "capability": capability})
+    except Exception as error:  # whatever fails is the result
+        return gpus, last_line(error)
+    return gpus, ""
+
+
+def tensorrt_version(read: Callable[[], tuple[int, ...]], otherwise: str | None) -> str | None:
+    """The version that Paddle reports; `otherwise` where TensorRT's library cannot be loaded.
+
+    A GPU build raises where that library is not installed.
+    """
+    try:
+        return dotted(read())
+    except (RuntimeError, OSError):
+        return otherwise
 
 
 def try_convolution(paddle: Any, device: str) -> str:
@@ -126,6 +147,12 @@ def probe(name: str) -> Facts:
 def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     return next(filter(None, lines), type(error).__name__)
+
+
+def last_line(error: BaseException) -> str:
+    """Paddle's messages end with the reason; what comes before is a traceback of C++."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next(filter(None, reversed(lines)), type(error).__name__)
 
 
 def dotted(version: tuple[int, ...]) -> str | None:

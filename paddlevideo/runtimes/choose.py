@@ -6,7 +6,7 @@
 | kind        | reads             | needs                                    | runs on           |
 | ---         | ---               | ---                                      | ---               |
 | paddle      | .pdmodel, .json   | nothing more (Paddle Inference; oneDNN)  | CPU, GPU          |
-| tensorrt    | .pdmodel          | a GPU build of Paddle with TensorRT      | GPU               |
+| tensorrt    | .pdmodel, .json   | a GPU build of Paddle with TensorRT      | GPU               |
 | onnxruntime | .onnx             | pip install onnxruntime                  | CPU, GPU          |
 | openvino    | .onnx, .pdmodel   | pip install openvino                     | CPU, Intel GPU    |
 | eager       | a built model     | nothing more                             | CPU, GPU          |

@@ -6,11 +6,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import paddle
 
-from paddlevideo import paddle_internals
+from paddlevideo import dist, paddle_internals
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
 from paddlevideo.runtimes.base import Backend, Options
-from paddlevideo.runtimes.paddle_inference import num_gpus
 from paddlevideo.sample import Arrays
 
 
@@ -28,7 +27,7 @@ class EagerBackend(Backend):
         super().__init__(program, options)
         self._turn = self.turn_of_all
         if options.device != "auto":
-            number = options.gpu(num_gpus(), "this build of Paddle")
+            number = options.gpu(dist.num_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
         self._num_threads = options.num_threads
         program.eval()

@@ -6,15 +6,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
+from paddlevideo.runtimes.engines import engine_folder, shape_ranges
 from paddlevideo.sample import Arrays, InputSpec
 
 # ONNX Runtime does not report the number of GPUs. Any number is tried; the session then shows
 # whether its GPU is in use.
 ANY_GPU = 1024
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 class OnnxRuntimeBackend(Backend):
-    """ONNX Runtime; it computes in the precision of the program, float32."""
+    """ONNX Runtime; float32, or float16 in TensorRT engines.
+
+    Tests check the settings for a GPU; it has never run on one.
+    """
 
     kind = "onnxruntime"
     suffixes = (".onnx",)
@@ -25,16 +30,21 @@ class OnnxRuntimeBackend(Backend):
         super().__init__(program, options)
         import onnxruntime  # an optional extra
 
-        if options.precision != "fp32":
-            raise BackendError(
-                "onnxruntime computes in fp32, the precision of the exported program; "
-                f"it cannot use {options.precision}"
-            )
-        has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        available = onnxruntime.get_available_providers()
+        has_cuda = "CUDAExecutionProvider" in available
         number = options.gpu(ANY_GPU if has_cuda else 0, "this build of onnxruntime")
         providers: list[Any] = ["CPUExecutionProvider"]
-        if number is not None:
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+        if options.precision == "fp16" and number is not None and TENSORRT in available:
+            engines = (TENSORRT, tensorrt_settings(program, options, number))
+            providers = [engines, (CUDA, cuda_settings(number)), *providers]
+        elif options.precision != "fp32":
+            raise BackendError(
+                "onnxruntime computes in fp32, the precision of the exported program; it cannot "
+                f"use {options.precision}. fp16 needs a GPU and a build with {TENSORRT}; this one "
+                f"has {', '.join(available)}"
+            )
+        elif number is not None:
+            providers.insert(0, (CUDA, cuda_settings(number)))
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.num_threads
         settings.log_severity_level = 3
@@ -46,13 +56,21 @@ class OnnxRuntimeBackend(Backend):
             raise BackendError(
                 f"{program.model}: onnxruntime cannot open it: {reason(error)}"
             ) from error
-        on_gpu = self._session.get_providers()[0] == "CUDAExecutionProvider"
+        used = self._session.get_providers()
+        # A provider that does not start is left out without an error.
+        if options.precision == "fp16" and TENSORRT not in used:
+            raise BackendError(
+                f"onnxruntime cannot use {TENSORRT}, which fp16 needs; install the TensorRT "
+                "version of its release notes, or use fp32"
+            )
+        on_gpu = used[0] in (CUDA, TENSORRT)
         if number is not None and not on_gpu and options.device != "auto":
             raise BackendError(
                 f"onnxruntime cannot use {options.device}; install the CUDA and cuDNN versions "
                 "that it needs, or use device cpu"
             )
-        self.name = f"ONNX Runtime on {f'gpu:{number}' if on_gpu else 'cpu'}"
+        engines = " with TensorRT fp16" if used[0] == TENSORRT else ""
+        self.name = f"ONNX Runtime on {f'gpu:{number}' if on_gpu else 'cpu'}{engines}"
         self.inputs = {port.name: _input_spec(port) for port in self._session.get_inputs()}
 
     @classmethod
@@ -68,6 +86,36 @@ class OnnxRuntimeBackend(Backend):
     def compute(self, arrays: Arrays) -> np.ndarray:
         outputs = self._session.run(None, {name: arrays[name] for name in self.inputs})
         return np.asarray(outputs[0])
+
+
+def cuda_settings(number: int) -> dict[str, Any]:
+    """Settings of the CUDA provider. TF32 would round the factors of products to 10 bits."""
+    return {"device_id": number, "use_tf32": 0}
+
+
+def tensorrt_settings(program: Program, options: Options, number: int) -> dict[str, Any]:
+    """Settings of the TensorRT provider: fp16 engines for 1 to `max_batch` clips, which are kept.
+
+    Raises:
+        BackendError: the sizes of the inputs are not known.
+    """
+    import onnxruntime
+
+    ranges = shape_ranges(program, options.max_batch)
+    settings: dict[str, Any] = {"device_id": number, "trt_fp16_enable": True}
+    for word, field in (("min", "least"), ("opt", "usual"), ("max", "most")):
+        texts = (
+            f"{name}:{'x'.join(map(str, getattr(shapes, field)))}"
+            for name, shapes in ranges.items()
+        )
+        settings[f"trt_profile_{word}_shapes"] = ",".join(texts)
+    # ONNX Runtime itself names an engine after the kind of GPU and the version of TensorRT.
+    key = {"shapes": ranges, "precision": "fp16", "onnxruntime": onnxruntime.__version__}
+    folder = engine_folder(program, "onnxruntime", key)
+    if folder is not None:
+        settings["trt_engine_cache_enable"] = settings["trt_timing_cache_enable"] = True
+        settings["trt_engine_cache_path"] = settings["trt_timing_cache_path"] = str(folder)
+    return settings
 
 
 def _input_spec(port: Any) -> InputSpec:

@@ -3,10 +3,9 @@
 from typing import Any, ClassVar
 
 import numpy as np
-import paddle
 from paddle import inference
 
-from paddlevideo import paddle_internals
+from paddlevideo import dist, paddle_internals
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program
 from paddlevideo.sample import Arrays, InputSpec
 
@@ -36,7 +35,7 @@ class PaddleBackend(Backend):
         if program.model.suffix == ".json":
             config.enable_new_ir(True)
             config.enable_new_executor(True)
-        number = options.gpu(num_gpus(), "this build of Paddle")
+        number = options.gpu(dist.num_gpus(), "this build of Paddle")
         self.select_device(config, program, options, number)
         device = "cpu with oneDNN" if config.mkldnn_enabled() else "cpu"
         if number is not None:
@@ -50,7 +49,7 @@ class PaddleBackend(Backend):
 
     @classmethod
     def has_gpu(cls) -> bool:
-        return num_gpus() > 0
+        return dist.num_gpus() > 0
 
     def select_device(
         self, config: Any, program: Program, options: Options, number: int | None
@@ -76,11 +75,6 @@ class PaddleBackend(Backend):
             self._predictor.run()
         output = self._predictor.get_output_names()[0]
         return self._predictor.get_output_handle(output).copy_to_cpu()
-
-
-def num_gpus() -> int:
-    """How many GPUs Paddle can use."""
-    return paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
 
 
 def precision_type(options: Options) -> inference.PrecisionType:

@@ -61,7 +61,11 @@ OPTIONAL = {
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.
-INNER = {("data/transforms.py", "paddle"), ("benchmarks/records.py", "google")}
+INNER = {
+    ("data/transforms.py", "paddle"),
+    ("data/clip_transforms.py", "paddle"),
+    ("benchmarks/records.py", "google"),
+}
 
 
 def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]]:

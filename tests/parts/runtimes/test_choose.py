@@ -3,10 +3,8 @@
 import importlib.util
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import paddle
@@ -15,7 +13,6 @@ import pytest
 from paddlevideo.commands.predict import BACKENDS
 from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import missing_for_onnx
-from paddlevideo.runtimes import tensorrt
 from paddlevideo.runtimes.base import BackendError, NotFiniteError, Options
 from paddlevideo.runtimes.choose import (
     RUNTIMES,
@@ -215,20 +212,6 @@ def test_missing_tensorrt_gives_the_reason(exported):
     message = r"tensorrt is not available: .*paddlepaddle.*\. This machine has: paddle"
     with pytest.raises(BackendError, match=message):
         open_backend(exported.folder, "tensorrt")
-
-
-def test_tensorrt_gets_the_range_of_batch_sizes(exported):
-    """This checks only the calls to Paddle; the engine itself needs a machine with TensorRT."""
-    config = mock.Mock()
-    program = find_program(exported.folder, "tensorrt")
-    tensorrt.use_tensorrt(config, program, Options(max_batch=7), 0)
-    assert config.enable_tensorrt_engine.call_args.kwargs["max_batch_size"] == 7
-    smallest, largest = {"frames": [1, 2, 3, 64, 64]}, {"frames": [7, 2, 3, 64, 64]}
-    config.set_trt_dynamic_shape_info.assert_called_once_with(smallest, largest, largest)
-    with pytest.raises(BackendError, match="TensorRT runs on a GPU, but the CPU was chosen"):
-        tensorrt.use_tensorrt(config, program, Options(), None)
-    with pytest.raises(BackendError, match=r"from a model\.yaml next to the program"):
-        tensorrt.use_tensorrt(config, replace(program, inputs={}), Options(), 0)
 
 
 def test_rejects_an_unknown_backend():

@@ -1,0 +1,399 @@
+"""Everything that this package does on a GPU, once: what works, what differs, how fast it is.
+
+Each row is a command in a process of its own, so a library that crashes costs one row. Training and
+export run the demo of PP-TSN; each runtime runs the golden samples of its export.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from paddlevideo import dist, log
+from paddlevideo.benchmarks.gpu_runtime import MARK, Job, write_job
+from paddlevideo.files import atomic_write, json_text
+from paddlevideo.html_page import escape, page
+from paddlevideo.report.doctor import examine
+from paddlevideo.runtimes.choose import available_backends
+from paddlevideo.runtimes.onnx_runtime import CUDA, TENSORRT
+
+CONFIG = "demo/pptsn"
+LIMIT = 1800.0  # seconds of one row
+LAST_LINES = 12  # of a failed command that its row keeps
+# The largest relative difference of a loss from that of the CPU.
+FIRST_LOSS = {"fp32": 1e-3, "fp16": 2e-2}
+EPOCH_LOSS = {"fp32": 0.05, "fp16": 0.1, "all": 0.15}
+# The largest relative difference of logits from the model's on a CPU.
+LOGITS = {"fp32": 1e-4, "fp16": 3e-2}
+# (kind, suffix of the program or "", precision)
+RUNTIMES = (
+    *(("eager", "", precision) for precision in ("fp32", "fp16")),
+    *(("paddle", suffix, p) for suffix in (".pdmodel", ".json") for p in ("fp32", "fp16")),
+    *(("tensorrt", suffix, p) for suffix in (".pdmodel", ".json") for p in ("fp32", "fp16")),
+    *(("onnxruntime", ".onnx", precision) for precision in ("fp32", "fp16")),
+)
+# A training script for Paddle's launcher, which takes no module.
+SCRIPT = "import sys\n\nfrom paddlevideo.cli import main\n\nsys.exit(main(sys.argv[1:]))\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The result of one check.
+
+    Args:
+        status: pass, fail or skipped.
+        result: what was measured.
+        reason: why it failed or was skipped.
+        seconds: that the whole row took.
+        speed: relative to the same work on the CPU; 2 takes half the time.
+    """
+
+    name: str
+    status: str
+    result: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    speed: float | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    output: str
+
+
+Run = Callable[[Sequence[str], Mapping[str, str]], Done]
+
+
+@dataclass
+class Check:
+    """The checks of one machine.
+
+    Args:
+        folder: where everything is written.
+        num_gpus: how many GPUs there are.
+        run: (command, variables to set) -> how it ended.
+        config: of the model.
+        data: of the demo set.
+        epochs, clips: how long and on how many clips per class each training runs.
+    """
+
+    folder: Path
+    num_gpus: int
+    run: Run
+    config: str = CONFIG
+    epochs: int = 2
+    clips: int = 16
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> str:
+        """Of the training on the CPU, with which everything else starts."""
+        return str(self.folder / "start/ppTSN_epoch_00001.pdparams")
+
+    @property
+    def exported(self) -> Path:
+        return self.folder / "inference"
+
+
+def run_command(command: Sequence[str], variables: Mapping[str, str]) -> Done:
+    """Run a command in a process of its own; its output is kept."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths, **variables}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Done(124, f"it was ended after {LIMIT:.0f} s")
+    return Done(done.returncode, done.stdout)
+
+
+def check(checks: Check) -> Iterator[Row]:
+    """Do all checks, one after the other; a row that fails does not stop the next."""
+    for name, work in steps(checks):
+        log.show(f"{name} ...")
+        begin = time.perf_counter()
+        try:
+            row = work()
+        except Exception as error:  # whatever happens is the result of the row
+            row = Row(name, "fail", reason=f"{type(error).__name__}: {error}")
+        yield replace(row, name=name, seconds=round(time.perf_counter() - begin, 1))
+
+
+def steps(checks: Check) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """(name, work) of each row."""
+    yield "demo data", lambda: made(checks)
+    yield "start weights, CPU", lambda: trained(checks, "start", ["use_gpu=False", "epochs=1"])
+    yield "train on the CPU", lambda: compared(checks, "cpu", ["use_gpu=False"], "fp32")
+    yield "train on 1 GPU, fp32", lambda: compared(checks, "fp32", ["use_gpu=True"], "fp32")
+    amp = ["use_gpu=True", "amp=True"]
+    yield "train on 1 GPU, AMP fp16", lambda: compared(checks, "amp", amp, "fp16")
+    yield f"train on all GPUs ({checks.num_gpus})", lambda: on_all_gpus(checks)
+    yield "export", lambda: exported(checks)
+    yield "CPU, paddle .pdmodel fp32", lambda: measured(checks, "paddle", ".pdmodel", "fp32", "cpu")
+    for kind, suffix, precision in RUNTIMES:
+        name = " ".join(filter(None, ("GPU,", kind, suffix, precision)))
+
+        def work(kind=kind, suffix=suffix, precision=precision) -> Row:
+            return measured(checks, kind, suffix, precision, "gpu:0")
+
+        yield name, work
+    yield "predict videos", lambda: predicted(checks)
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def made(checks: Check) -> Row:
+    """The demo set."""
+    flags = ["--out", str(checks.folder / "demo"), "--clips", str(checks.clips)]
+    done = checks.run(verb("data make-demo", flags), {})
+    return ended(done) or Row("", "pass")
+
+
+def trained(checks: Check, name: str, options: Sequence[str]) -> Row:
+    """A training in `<folder>/<name>`; its losses are kept."""
+    done = checks.run(verb("train", train_flags(checks, name, options)), exact())
+    if failed := ended(done):
+        return failed
+    checks.numbers[name] = losses(checks.folder / name)
+    numbers = checks.numbers[name]
+    return Row("", "pass", ", ".join(f"{key} {value:.5g}" for key, value in numbers.items()))
+
+
+def compared(checks: Check, name: str, options: Sequence[str], precision: str) -> Row:
+    """A training that starts with the weights of the CPU, and the numbers of the one on the CPU."""
+    row = trained(checks, name, [f"epochs={checks.epochs}", *options])
+    limits = {"first loss": FIRST_LOSS[precision], "last epoch's loss": EPOCH_LOSS[precision]}
+    return with_differences(checks, row, name, limits)
+
+
+def on_all_gpus(checks: Check) -> Row:
+    """The same with a part of each batch on every GPU, and batch norms over all of them."""
+    if checks.num_gpus < 2:
+        return Row("", "skipped", reason="this machine has one GPU")
+    name, script = "all", checks.folder / "train_script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    share = max(1, 8 // checks.num_gpus)
+    options = [f"epochs={checks.epochs}", f"DATASET.batch_size={share}", "sync_bn=True"]
+    gpus = ",".join(map(str, range(checks.num_gpus)))
+    launcher = [sys.executable, "-m", "paddle.distributed.launch", f"--gpus={gpus}"]
+    launcher += [f"--log_dir={checks.folder / 'launcher'}", str(script), "train"]
+    done = checks.run([*launcher, *train_flags(checks, name, options)], exact())
+    if failed := ended(done):
+        return failed
+    checks.numbers[name] = losses(checks.folder / name)
+    return with_differences(checks, Row("", "pass"), name, {"last epoch's loss": EPOCH_LOSS["all"]})
+
+
+def with_differences(checks: Check, row: Row, name: str, limits: Mapping[str, float]) -> Row:
+    """The row with the differences from the training on the CPU; fail where one is too large."""
+    if row.status != "pass" or name == "cpu":
+        return row
+    if "cpu" not in checks.numbers:
+        return replace(row, status="fail", reason="there are no numbers of a CPU to compare with")
+    found, expected = checks.numbers[name], checks.numbers["cpu"]
+    texts, wrong = [], []
+    for key, limit in limits.items():
+        difference = abs(found[key] - expected[key]) / max(abs(expected[key]), 1e-9)
+        texts.append(f"{key} {found[key]:.5g}, CPU {expected[key]:.5g}")
+        if not difference <= limit:  # also if it is NaN
+            wrong.append(f"{key} differs by {difference:.2g}, at most {limit:g} was expected")
+    speed = expected["seconds a step"] / found["seconds a step"]
+    status = "fail" if wrong else "pass"
+    return replace(
+        row, status=status, result="; ".join(texts), reason="; ".join(wrong), speed=speed
+    )
+
+
+def exported(checks: Check) -> Row:
+    """The programs of the start weights in every format."""
+    flags = ["-c", checks.config, "-p", checks.weights, "-o", str(checks.exported)]
+    done = checks.run(verb("export", [*flags, "--format", "all", "--overwrite"]), {})
+    if failed := ended(done):
+        return failed
+    names = sorted(path.name for path in checks.exported.glob("*.*"))
+    return Row("", "pass", ", ".join(names))
+
+
+def measured(checks: Check, kind: str, suffix: str, precision: str, device: str) -> Row:
+    """A runtime in a process of its own."""
+    missing = available_backends()[kind] or missing_provider(kind, precision)
+    if missing:
+        return Row("", "skipped", reason=missing)
+    if suffix and not list(checks.exported.glob(f"*{suffix}")):
+        return Row("", "skipped", reason=f"the export has no {suffix}")
+    path = checks.folder / "job.json"
+    folder = str(checks.exported)
+    write_job(Job(folder, kind, suffix, device, precision, checks.config, checks.weights), path)
+    command = [sys.executable, "-m", "paddlevideo.benchmarks.gpu_runtime", str(path)]
+    # A GPU of Ampere or later rounds the factors of float32 products to TF32 by default.
+    done = checks.run(command, exact() if precision == "fp32" else {})
+    line = next((x for x in done.output.splitlines() if x.startswith(MARK)), None)
+    if done.code or line is None:
+        return ended(done) or Row("", "fail", reason="it printed no result")
+    found = json.loads(line.removeprefix(MARK))
+    if device == "cpu":
+        checks.numbers["one view"] = {"seconds": found["seconds"]}
+    base = checks.numbers.get("one view")
+    wrong = found["difference"] > LOGITS[precision] or not found["same_top1"]
+    best = "" if found["same_top1"] else ", another best class"
+    return Row(
+        "",
+        "fail" if wrong else "pass",
+        f"{found['backend']}: {1000 * found['seconds']:.2f} ms a view, "
+        f"logits differ by {found['difference']:.1e}{best}",
+        f"logits may differ by {LOGITS[precision]:g} of the largest" if wrong else "",
+        speed=base["seconds"] / found["seconds"] if base else None,
+    )
+
+
+def missing_provider(kind: str, precision: str) -> str:
+    """What the installed build of ONNX Runtime lacks for a GPU; "" for another runtime."""
+    if kind != "onnxruntime":
+        return ""
+    import onnxruntime  # an optional extra
+
+    needed = TENSORRT if precision == "fp16" else CUDA
+    if needed in onnxruntime.get_available_providers():
+        return ""
+    return f"this build of onnxruntime has no {needed}; pip install onnxruntime-gpu"
+
+
+def predicted(checks: Check) -> Row:
+    """The command that users run, on the videos of the test list."""
+    videos = str(checks.folder / "demo/appearance/test")
+    out = checks.folder / "predictions.json"
+    flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
+    done = checks.run(verb("predict", [*flags, "--use_gpu", "True"]), {})
+    if failed := ended(done):
+        return failed
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    return Row("", "pass", f"{len(rows)} videos")
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def verb(name: str, flags: Sequence[str]) -> list[str]:
+    """The command of a verb."""
+    return [sys.executable, "-m", "paddlevideo", *name.split(), *flags]
+
+
+def train_flags(checks: Check, name: str, options: Sequence[str]) -> list[str]:
+    """Flags of a training that no random number of a device changes."""
+    data = checks.folder / "demo/appearance"
+    files = {"train": "train", "valid": "val", "test": "test"}
+    settings = [
+        *(f"DATASET.{split}.file_path={data / file}" for split, file in files.items()),
+        f"output_dir={checks.folder / name}",
+        *("MODEL.head.drop_ratio=0", "log_interval=1", "val_interval=1", "save_interval=1"),
+        *options,
+    ]
+    start = [] if name == "start" else ["-w", checks.weights]
+    overrides = [part for setting in settings for part in ("-o", setting)]
+    return ["--validate", "-c", checks.config, "--overwrite", *start, *overrides]
+
+
+def exact() -> dict[str, str]:
+    """Variables for float32 products that are not rounded to TF32."""
+    return {"NVIDIA_TF32_OVERRIDE": "0"}
+
+
+def losses(folder: Path) -> dict[str, float]:
+    """The losses and the time of a step of a training."""
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    steps = [row for row in rows if row["split"] == "train"]
+    epochs = [row["loss"] for row in rows if row["split"] == "epoch"]
+    return {
+        "first loss": steps[0]["loss"],
+        "last epoch's loss": epochs[-1],
+        "seconds a step": steps[-1]["batch_cost"],
+    }
+
+
+def ended(done: Done) -> Row | None:
+    """A failed row for a command that failed; None for one that did its work."""
+    if done.code == 0:
+        return None
+    how = f"exit code {done.code}" if done.code > 0 else f"ended by signal {-done.code}"
+    last = [line for line in done.output.splitlines() if line.strip()][-LAST_LINES:]
+    return Row("", "fail", reason="\n".join([how, *last]))
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+STYLE = "body { max-width: 72rem; margin: 2rem auto; } td { vertical-align: top; padding: .3rem; }"
+
+
+def write_results(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
+    """Write gpu_check.json and gpu_check.html."""
+    content = {"rows": [asdict(row) for row in rows], "facts": facts}
+    with atomic_write(folder / "gpu_check.json") as temporary:
+        temporary.write_text(json_text(content, indent=1), encoding="utf-8")
+    with atomic_write(folder / "gpu_check.html") as temporary:
+        temporary.write_text(html_of(rows, facts), encoding="utf-8")
+
+
+def html_of(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
+    """The page: a table of the rows, and the facts of the doctor."""
+    colors = {"pass": "good", "fail": "bad", "skipped": ""}
+    lines = ["<table><tr><th>check<th>result<th>measured<th class=n>speed<th class=n>s</tr>"]
+    for row in rows:
+        speed = "" if row.speed is None else f"{row.speed:.2f} x CPU"
+        reason = f"<pre>{escape_lines(row.reason)}</pre>" if row.reason else ""
+        lines.append(
+            f"<tr><td>{escape(row.name)}<td class='{colors[row.status]}'>{row.status}"
+            f"<td>{escape(row.result)}{reason}<td class=n>{speed}<td class=n>{row.seconds}</tr>"
+        )
+    counts = summary(rows)
+    body = [f"<h1>GPU check</h1><p>{escape(counts)}</p>", *lines, "</table>"]
+    facts_text = json_text(dict(facts), indent=1)
+    body.append(f"<details><summary>this machine</summary><pre>{escape_lines(facts_text)}</pre>")
+    return page("GPU check", "\n".join([*body, "</details>"]), STYLE)
+
+
+def escape_lines(text: str) -> str:
+    return "\n".join(escape(line) for line in text.splitlines())
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many rows passed, failed and were skipped."""
+    words = {"pass": "passed", "fail": "failed", "skipped": "skipped"}
+    counts = {w: sum(row.status == status for row in rows) for status, w in words.items()}
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
+
+
+def run_check(folder: Path, epochs: int, clips: int) -> int:
+    """Check this machine; returns 0 where no row failed, 1 where one did, 2 without a GPU."""
+    number, lack = dist.count_gpus()
+    if not number:
+        print(f"error: gpu-check needs a GPU: {lack}", file=sys.stderr)
+        return 2
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    facts = examine()
+    for row in check(Check(folder.resolve(), number, run_command, epochs=epochs, clips=clips)):
+        rows.append(row)
+        write_results(folder, rows, facts)  # after each row: the next may end this process, too
+        last = row.reason.splitlines()[-1:] if row.status != "pass" else []
+        log.show(" ".join([f"  {row.status}", row.result, *last]))
+    log.show(summary(rows), f"results: {folder}/gpu_check.html, gpu_check.json")
+    return 1 if any(row.status == "fail" for row in rows) else 0

@@ -1,0 +1,101 @@
+"""ONNX Runtime with the providers of a GPU: which are asked for, and with which settings.
+
+The sessions are doubles that check the call against the signature of the installed version.
+"""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from paddlevideo.runtimes import onnx_runtime
+from paddlevideo.runtimes.base import BackendError, Options
+from paddlevideo.runtimes.choose import find_program
+from tests.parts.conftest import skip_without
+
+
+@pytest.fixture
+def onnx(monkeypatch, exported, tmp_path):
+    """`onnx(available, used)`: ONNX Runtime with these providers; returns the recorded sessions."""
+    skip_without("onnxruntime")
+    import onnxruntime
+
+    signature = inspect.signature(onnxruntime.InferenceSession)
+    port = SimpleNamespace(name="frames", shape=["n", 2, 3, 64, 64], type="tensor(float)")
+
+    def make(available, used=None):
+        sessions = []
+
+        def session(*args, **kwargs):
+            arguments = signature.bind(*args, **kwargs).arguments
+            sessions.append(arguments)
+            names = [p if isinstance(p, str) else p[0] for p in arguments["providers"]]
+            return SimpleNamespace(get_providers=lambda: used or names, get_inputs=lambda: [port])
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(available))
+        return sessions
+
+    return make
+
+
+ALL = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+@pytest.fixture
+def onnx_program(exported, tmp_path):
+    skip_without("onnxruntime")
+    found = find_program(exported.folder, "onnxruntime")
+    copy = tmp_path / found.model.name
+    copy.write_bytes(found.model.read_bytes())
+    return replace(found, model=copy)
+
+
+def test_onnxruntime_computes_fp32_with_cuda_and_without_tf32(onnx, onnx_program):
+    sessions = onnx(ALL)
+    backend = onnx_runtime.OnnxRuntimeBackend(onnx_program, Options(device="gpu:1"))
+    assert backend.name == "ONNX Runtime on gpu:1"
+    cuda = ("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0})
+    assert sessions[0]["providers"] == [cuda, "CPUExecutionProvider"]
+
+
+def test_onnxruntime_computes_fp16_with_tensorrt(onnx, onnx_program):
+    sessions = onnx(ALL)
+    options = Options(precision="fp16", max_batch=4)
+    backend = onnx_runtime.OnnxRuntimeBackend(onnx_program, options)
+    assert backend.name == "ONNX Runtime on gpu:0 with TensorRT fp16"
+    (name, settings), (second, _), third = sessions[0]["providers"]
+    assert (name, second, third) == ALL
+    assert settings["trt_fp16_enable"] is True and settings["device_id"] == 0
+    assert settings["trt_profile_min_shapes"] == "frames:1x2x3x64x64"
+    assert settings["trt_profile_opt_shapes"] == "frames:4x2x3x64x64"
+    assert settings["trt_profile_max_shapes"] == "frames:4x2x3x64x64"
+    folder = Path(settings["trt_engine_cache_path"])
+    assert settings["trt_engine_cache_enable"] is True and folder.is_dir()
+    assert folder.parent == onnx_program.model.parent / "engines"
+
+
+@pytest.mark.parametrize(
+    ("available", "used", "options", "message"),
+    [
+        (ALL[2:], None, {"precision": "fp16"}, "fp16 needs a GPU and a build with Tensorrt"),
+        (ALL[1:], None, {"precision": "fp16"}, "this one has CUDAExecutionProvider, CPUExec"),
+        (ALL, None, {"precision": "fp16", "device": "cpu"}, "cannot use fp16"),
+        (ALL, list(ALL[1:]), {"precision": "fp16"}, "cannot use TensorrtExecutionProvider"),
+        (ALL[1:], list(ALL[2:]), {"device": "gpu"}, "cannot use gpu; install the CUDA and cuDNN"),
+        (ALL[2:], None, {"device": "gpu"}, "can use no GPU here"),
+    ],
+)
+def test_onnxruntime_never_computes_otherwise(
+    onnx, onnx_program, available, used, options, message
+):
+    onnx(available, used)
+    with pytest.raises(BackendError, match=message):
+        onnx_runtime.OnnxRuntimeBackend(onnx_program, Options(**options))
+
+
+def test_onnxruntime_falls_back_to_the_cpu_where_auto_may(onnx, onnx_program):
+    onnx(ALL[1:], list(ALL[2:]))
+    assert onnx_runtime.OnnxRuntimeBackend(onnx_program, Options()).name == "ONNX Runtime on cpu"
