@@ -7,7 +7,7 @@ from typing import Any
 
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.engine.architecture import architecture_note
-from paddlevideo.engine.checkpoint import read_checkpoint
+from paddlevideo.engine.checkpoint import own_names, read_checkpoint
 from paddlevideo.engine.component_tree import children, descendants
 from paddlevideo.engine.weight_sources import OR_RANDOM, asks_by_name, find_imagenet, missing_text
 from paddlevideo.log import logger
@@ -98,7 +98,7 @@ def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> 
             f"-o {component.path}.pretrained=null"
         )
         component = component.with_args(pretrained=path)
-        arrays = _read(component, "pretrained", read_weights, fix)
+        arrays = own_names(_read(component, "pretrained", read_weights, fix))
         inside = {
             k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")
         }

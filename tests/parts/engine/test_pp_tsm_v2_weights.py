@@ -64,7 +64,7 @@ def numbered(name):
 
 
 @pytest.mark.parametrize("attention", [False, True])
-@pytest.mark.parametrize("prefix", ["", "backbone."])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "0."])  # PaddleClas, whole model, student
 def test_starts_from_a_file_of_another_classifier(small, imagenet, tmp_path, attention, prefix):
     path = tmp_path / "lcnet.pdparams"
     write_arrays(path, {prefix + name: array for name, array in imagenet.items()})
