@@ -127,6 +127,21 @@ def test_one_item_is_computed_ahead():
     assert made == [0, 1, 2, 3]
 
 
+def test_a_thread_goes_on_when_the_main_thread_has_ended(predictor, monkeypatch):
+    """Pools take no more work then."""
+
+    def refuse(*arguments):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    inputs = [*arrays(2), "none.mp4"]
+    expected = list(predictor.predict(inputs))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert list(predictor.predict(inputs, workers=2)) == expected
+    monkeypatch.setattr(predictor.backend, "run", lambda arrays: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(predictor.predict(inputs, workers=2))
+
+
 # --- predictions ----------------------------------------------------------------------------------
 
 
