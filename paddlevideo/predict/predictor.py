@@ -218,14 +218,15 @@ class Predictor:
     ) -> Generator[Result]:
         """Results in order; a failure waits until the batch before it is full and scored."""
         waiting: list[tuple[Record, Sample | str]] = []
+        num_samples = 0
         with loading, scorer:
-            while (pair := loading.next(len(waiting))) is not None:
+            while (pair := loading.next(num_samples)) is not None:
                 waiting.append(pair)
-                num_samples = sum(isinstance(sample, dict) for _, sample in waiting)
+                num_samples += isinstance(pair[1], dict)
                 if num_samples in (0, batch_size):
-                    loading.fill(len(waiting))  # the threads load while the network runs
+                    loading.fill(num_samples)  # the threads load while the network runs
                     yield from scorer.score(waiting, topk)
-                    waiting = []
+                    waiting, num_samples = [], 0
             yield from scorer.score(waiting, topk)
 
     @property
