@@ -76,7 +76,7 @@ class LoadAhead:
                 self._records = iter(())
                 return
             context = contextvars.copy_context()
-            future = self._pool.submit(context.run, self._load, record, source)
+            future = _submit(self._pool, context.run, self._load, record, source)
             self._running.append((record, future))
 
     def next(self, held: int) -> tuple[Record, Sample | str] | None:
@@ -101,7 +101,23 @@ class LoadAhead:
 
 def one_ahead(items: Iterator[Any], pool: ThreadPoolExecutor) -> Iterator[Any]:
     """The items of an iterator; `pool` computes the next one while the caller uses the last."""
-    future = pool.submit(next, items, _END)
+    future = _submit(pool, next, items, _END)
     while (item := future.result()) is not _END:
-        future = pool.submit(next, items, _END)
+        future = _submit(pool, next, items, _END)
         yield item
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Future:
+    """The future of a call in a thread, or of a call made now if no thread can run it.
+
+    When the main thread has ended, Python starts no more work in pools, and other threads go on.
+    """
+    try:
+        return pool.submit(function, *arguments)
+    except RuntimeError:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future

@@ -200,6 +200,9 @@ def show(
 
 def _log_end(count: int, num_done: int, seconds: float, results: Results) -> None:
     earlier = f"; {num_done} were done before" if num_done else ""
+    if not count:
+        logger.info(f"no inputs are left{earlier}")
+        return
     logger.info(
         f"{count} inputs in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second, the "
         f"network waited {results.waited:.0%} of the time{earlier}"

@@ -40,19 +40,17 @@ class ResultLines:
     def __init__(self, path: str | Path, made_by: str, resume: bool):
         self._path, self._made_by = Path(path), made_by
         self.done: Counter[Key] = Counter()
-        with contextlib.ExitStack() as stack:
-            file = stack.enter_context(self._path.open("ab", buffering=0))
-            self._lock(file)
-            if resume:
-                complete, num_failed = self._read()
-                if num_failed:
-                    file = stack.enter_context(self._without_failures(complete))
-                else:
-                    file.truncate(complete)
+        self._file = self._path.open("ab", buffering=0)
+        try:
+            self._lock(self._file)
+            complete, num_failed = self._read() if resume else (0, 0)
+            if num_failed:
+                self._remove_failures(complete)
             else:
-                file.truncate(0)
-            stack.pop_all()
-        self._file = file
+                self._file.truncate(complete)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _lock(self, file: BinaryIO) -> None:
         locked = try_lock(file.fileno())
@@ -83,19 +81,18 @@ class ResultLines:
                 self.done[key_of(row)] += 1
         return complete, num_failed
 
-    def _without_failures(self, complete: int) -> BinaryIO:
-        """Replace the file by its results without failures; returns the new file, locked."""
-        with atomic_write(self._path) as temporary:
-            file = temporary.open("ab", buffering=0)
-            try_lock(file.fileno())
-            position = 0
+    def _remove_failures(self, complete: int) -> None:
+        """Replace the file by its results without failures, and lock the new file."""
+        position = 0
+        with self._file, atomic_write(self._path) as temporary:  # unlocked after it is replaced
+            self._file = temporary.open("ab", buffering=0)
+            try_lock(self._file.fileno())
             for _, line, row in _rows(self._path):
                 if "error" not in row:
-                    _write(file, line)
+                    _write(self._file, line)
                 position += len(line)
                 if position >= complete:
                     break
-        return file
 
     def write(self, prediction: Mapping[str, Any]) -> None:
         """Append a line.

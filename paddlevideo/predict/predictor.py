@@ -8,7 +8,6 @@ A prediction reads and transforms its inputs as a test does, with the model's PI
 averages the scores of a video over its views in the same way.
 """
 
-import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from paddlevideo.predict.identity import identity, text_checksum
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
 from paddlevideo.predict.labels import names_in_config, requested_names
 from paddlevideo.predict.results import Result, Results
+from paddlevideo.predict.room import Room
 from paddlevideo.predict.scoring import Modalities, Scorer
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
@@ -42,10 +42,6 @@ from paddlevideo.sample import Record, Sample
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
 # Limit on the bytes of decoded views that wait for a run.
 WAIT_BYTES = 1 << 30
-# Videos of several views are scored together up to this many runs of the network.
-MAX_RUNS = 8
-# The network waits for the first batch, which is then a sixteenth of the decoding.
-MIN_BATCHES = 16
 
 
 class Predictor:
@@ -223,14 +219,15 @@ class Predictor:
     ) -> Generator[Result]:
         """Results in order; a failure waits until the batch before it is full and scored."""
         waiting: list[tuple[Record, Sample | str]] = []
+        num_samples = 0
         with loading, scorer:
-            while (pair := loading.next(len(waiting))) is not None:
+            while (pair := loading.next(num_samples)) is not None:
                 waiting.append(pair)
-                num_samples = sum(isinstance(sample, dict) for _, sample in waiting)
+                num_samples += isinstance(pair[1], dict)
                 if num_samples in (0, batch_size):
-                    loading.fill(len(waiting))  # the threads load while the network runs
+                    loading.fill(num_samples)  # the threads load while the network runs
                     yield from scorer.score(waiting, topk)
-                    waiting = []
+                    waiting, num_samples = [], 0
             yield from scorer.score(waiting, topk)
 
     @property
@@ -241,7 +238,7 @@ class Predictor:
 
     def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
         load = self._load if workers < 2 else self._load_on_one_thread
-        return LoadAhead(load, records, workers, self._room(batch_size, workers))
+        return LoadAhead(load, records, workers, self._room().samples(batch_size, workers))
 
     def _load(self, record: Record, source: Any) -> Sample | str:
         """The sample, or why there is none."""
@@ -256,36 +253,12 @@ class Predictor:
             return self._load(record, source)
 
     def limit_batch(self, batch_size: int | None, num_videos: int) -> int:
-        """The batch size, or how many videos fill runs of the network.
+        """How many videos `predict` scores together; see `Room.batch_size`."""
+        return self._room().batch_size(batch_size, num_videos)
 
-        It is reduced to what the memory limit allows, and to 1 if shapes may differ. Few videos are
-        at least MIN_BATCHES batches, of which one is decoded while another is scored.
-        """
-        if not self._feed.fixed_size:
-            limit, reason = 1, "their sizes differ"
-        else:
-            limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
-            reason = f"the views of one take {self._feed.sample_bytes / 2**20:.0f} MB"
-        if batch_size is None:
-            overlapping = -(-num_videos // MIN_BATCHES)
-            return max(1, min(self._videos_of_full_runs(), limit, overlapping))
-        if min(batch_size, num_videos) > limit:
-            logger.info(f"{limit} video(s) at a time instead of {batch_size}: {reason}")
-        return min(batch_size, limit)
-
-    def _videos_of_full_runs(self) -> int:
-        """The smallest number of videos whose views fill runs, up to MAX_RUNS of them."""
+    def _room(self) -> Room:
         views = self._feed.num_views // self._feed.views_in_clip
-        step = self.views_per_step
-        videos = step // math.gcd(views, step)
-        return videos if videos * views <= MAX_RUNS * step else max(1, step // views)
-
-    def _room(self, batch_size: int, workers: int) -> int:
-        """How many samples may be in memory: a batch that is scored, and the next ones."""
-        if not self._feed.fixed_size:
-            return 1 + workers
-        limit = max(1, WAIT_BYTES // self._feed.sample_bytes)
-        return max(batch_size + 1, min(batch_size + max(batch_size, 2 * workers), limit))
+        return Room(self._feed, views, self.views_per_step, WAIT_BYTES)
 
 
 def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:

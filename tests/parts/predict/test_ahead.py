@@ -127,6 +127,21 @@ def test_one_item_is_computed_ahead():
     assert made == [0, 1, 2, 3]
 
 
+def test_a_thread_goes_on_when_the_main_thread_has_ended(predictor, monkeypatch):
+    """Pools take no more work then."""
+
+    def refuse(*arguments):
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    inputs = [*arrays(2), "none.mp4"]
+    expected = list(predictor.predict(inputs))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert list(predictor.predict(inputs, workers=2)) == expected
+    monkeypatch.setattr(predictor.backend, "run", lambda arrays: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(predictor.predict(inputs, workers=2))
+
+
 # --- predictions ----------------------------------------------------------------------------------
 
 
@@ -255,6 +270,28 @@ def test_videos_of_one_view_share_runs_up_to_what_suits_the_device(families, mon
     for results in together:
         for result, other in zip(results, together[-1], strict=True):
             np.testing.assert_allclose(result.scores, other.scores, rtol=0, atol=1e-5)
+
+
+def test_failures_take_no_room(predictor, monkeypatch):
+    """While a batch waits for its last sample, threads go on past any number of failures."""
+    most, running, lock, real = 0, 0, threading.Lock(), Feed.sample
+    both, bad = threading.Barrier(2), [f"bad {number}.mp4" for number in range(80)]
+
+    def sample(self, record, source=None):
+        nonlocal most, running
+        with lock:
+            running += 1
+            most = max(most, running)
+        if record.path in bad[70:80]:
+            both.wait(20)  # two of them run at once
+        with lock:
+            running -= 1
+        return real(self, record, source)
+
+    monkeypatch.setattr(Feed, "sample", sample)
+    inputs = [*arrays(1), *bad, *arrays(1)]
+    results = list(predictor.predict(inputs, batch_size=2, workers=2))
+    assert [r.error is None for r in results] == [True, *[False] * 80, True] and most == 2
 
 
 def test_rejects_a_negative_number_of_threads(predictor):
