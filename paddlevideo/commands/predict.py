@@ -57,7 +57,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changes the config; repeatable",
     )
-    add("--model", help="exported folder, or the folder of a run with `export: true`")
+    add("--model", help="exported folder, also of PaddleX, or that of a run with `export: true`")
     add("--model_file", help=".pdmodel, .json or .onnx file")
     add("--params_file", help=".pdiparams file; default: next to the model file")
     add("-w", "--weights", help="with --config and no model: run the model with these weights")

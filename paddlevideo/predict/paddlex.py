@@ -106,7 +106,7 @@ class VideoModel:
             if text.startswith(("http://", "https://")):
                 raise ValueError(f"{text}: download the video first: curl -LO {text}")
         results = self.predictor.predict(input, batch_size, self._topk if topk is None else topk)
-        return map(VideoResult, results)
+        return (VideoResult(result) for result in results)
 
     __call__ = predict
 

@@ -93,12 +93,12 @@ def _account(result: Translation, config: PaddleXConfig, key: str, value: Any, w
     outcome, text = "translated", ""
     if key in SPECIAL:
         outcome, text = SPECIAL[key](result, config, value)
-    elif value is None:
+    elif value is None or value == {}:
         outcome, text = "no effect", "not set"
     elif key in SAME:
         result.set(SAME[key], value)
         remark = REMARKS.get(key)
         text = f"{SAME[key]}: {value}" + (f" ({remark})" if remark else "")
     else:
-        outcome, text = "no effect", NO_EFFECT.get(key, "nothing to do")
+        outcome, text = "no effect", NO_EFFECT[key]
     result.rows.append(Row(where, key, value, outcome, text))

@@ -1,6 +1,8 @@
 """Training configs of PaddleX, translated: every key has a row, and the result trains."""
 
+import dataclasses
 import shlex
+import typing
 from copy import deepcopy
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import yaml
 
 from paddlevideo import api, cli
 from paddlevideo.config.paddlex import rules, translate
-from paddlevideo.config.paddlex.sections import MODELS, RUN_MODES
+from paddlevideo.config.paddlex.sections import MODELS, RUN_MODES, PaddleXConfig
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.config.shipped import configs
 from paddlevideo.engine.build import load_config
@@ -165,6 +167,31 @@ def test_run_modes_become_flags(write, mode):
     expected = "tensorrt" if mode.startswith("trt") else "paddle"
     assert row.text.startswith(f"predict --backend {expected}")
     assert ("--precision fp16" in row.text) == ("16" in mode)
+
+
+def schema_keys(section: type, before: str = "") -> list[str]:
+    """The keys of a section of PaddleX, those of its sections included."""
+    hints = typing.get_type_hints(section)
+    found = []
+    for name, hint in hints.items():
+        inner = [part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part)]
+        key = f"{before}{name}"
+        found += schema_keys(inner[0], f"{key}.") if inner else [key]
+    return found
+
+
+def test_every_key_of_the_schema_has_one_rule():
+    keys = schema_keys(PaddleXConfig)
+    known = [*rules.SAME, *rules.SPECIAL, *rules.NO_EFFECT]
+    assert sorted(keys) == sorted(known) and len(keys) > 30
+    assert set(leaves(CONTENT)) < set(keys)
+
+
+@pytest.mark.parametrize("key", ["CheckDataset", "Export", "Train", "Predict.kernel_option"])
+@pytest.mark.parametrize("value", [None, {}])
+def test_empty_sections_are_not_set(write, tmp_path, key, value):
+    row = rows_of(write({key: value}))[key]
+    assert (row.outcome, row.text) == ("no effect", "not set")
 
 
 def test_a_short_file_is_enough(write, tmp_path):

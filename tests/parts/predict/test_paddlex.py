@@ -12,7 +12,7 @@ from paddlevideo import cli
 from paddlevideo.config.paddlex.sections import MODELS, RUN_MODES
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.predict import paddlex
-from paddlevideo.predict.paddlex import VideoResult, create_model
+from paddlevideo.predict.paddlex import VideoModel, VideoResult, create_model
 from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.base import BackendError
 from tests.clips import write_clip
@@ -63,9 +63,9 @@ def test_results_are_those_of_paddlex(exported, model):
         json.dumps(result.json)
 
 
-def test_topk(exported, folder, model):
+def test_topk(exported, model):
     assert [len(r["scores"]) for r in model.predict(exported.files[0], topk=1)] == [1]
-    own = create_model(NAME, folder, device="cpu", topk=3)
+    own = VideoModel(model.predictor, topk=3)
     assert [len(r["scores"]) for r in own.predict(exported.files[0])] == [3]
     assert [len(r["scores"]) for r in own(exported.files[0], topk=1)] == [1]
 
@@ -186,11 +186,12 @@ def test_our_own_exports_open_too(exported):
 
 
 def options_of(monkeypatch, **arguments) -> dict:
-    """The options that create_model gives to the Predictor."""
+    """The options that create_model gives to the Predictor, and topk."""
     given = {}
     monkeypatch.setattr(paddlex, "Predictor", lambda model, **options: given.update(options))
+    monkeypatch.setattr(paddlex, "VideoModel", lambda _, topk: given.update(topk=topk))
     create_model(model_dir="x", **arguments)
-    return given
+    return {key: value for key, value in given.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -198,6 +199,7 @@ def options_of(monkeypatch, **arguments) -> dict:
     [
         ({}, {}),
         ({"device": "gpu:1"}, {"device": "gpu:1"}),
+        ({"topk": 7}, {"topk": 7}),
         ({"use_hpip": True}, {}),
         ({"hpi_config": {"backend": "openvino"}}, {"backend": "openvino"}),
         ({"pp_option": {"run_mode": "mkldnn", "cpu_threads": 2}},
