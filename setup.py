@@ -60,6 +60,7 @@ setup(
     package_data={
         "paddlevideo.shipped.configs": ["**/*.yaml"],
         "paddlevideo.shipped.data": ["*/labels.txt"],
+        "paddlevideo.zoo": ["models.yaml"],
     },
     include_package_data=False,
     entry_points={"console_scripts": ["paddlevideo = paddlevideo.cli:main"]},

@@ -24,6 +24,7 @@ import paddle
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
 from paddlevideo.engine.architecture import ARCHITECTURE, architecture_note
+from paddlevideo.engine.named_models import class_names, fetched
 from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.models.base import Recognizer
@@ -38,6 +39,7 @@ from paddlevideo.weights import (
     state_arrays,
     write_arrays,
 )
+from paddlevideo.zoo.table import find_model, name_hint
 
 CLASS_NAMES = "class_names@@"
 _PROGRESS = "progress@@"
@@ -244,9 +246,15 @@ def read_checkpoint(
 ) -> tuple[Arrays, list[str] | None, TrainedClips | None, str | None]:
     """`read_model`, the clips that the weights were trained on, and the architecture.
 
-    Clips and architecture are None where they are unknown.
+    Clips and architecture are None where they are unknown. A name of `zoo/models.yaml` in place of
+    a path is downloaded if it is not in the cache; the table has its classes and architecture.
     """
-    arrays = read_arrays(path)
+    model = find_model(path)
+    try:
+        arrays = read_arrays(fetched(model) if model else path)
+    except WeightsError as error:
+        hint = "" if model or Path(path).exists() else name_hint(path)
+        raise WeightsError(f"{error}{hint}") from error
     clips = TrainedClips.read(arrays)
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
@@ -258,7 +266,10 @@ def read_checkpoint(
     arrays.pop(TRAIN_CLIPS, None)
     architecture = _architecture(path, arrays)
     check_values(arrays, str(path))
-    return arrays, None if names is None else _class_names(path, names), clips, architecture
+    known = None if names is None else _class_names(path, names)
+    if model:
+        known, architecture = known or class_names(model), architecture or model.architecture
+    return arrays, known, clips, architecture
 
 
 def _architecture(path: str | Path, arrays: Arrays) -> str | None:

