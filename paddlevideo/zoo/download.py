@@ -181,11 +181,13 @@ def _opened(url: str, start: int, version: str, part: Part) -> http.client.HTTPR
         if error.code in (*AGAIN, 416) or error.code >= 500:
             raise _BrokenOff(text) from error
         raise DownloadError(f"{shown(url)}: {text}", error.code) from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            text = f"{shown(url)}: its certificate is wrong: {error.reason}"
+            raise DownloadError(text) from error
+        raise _BrokenOff(f"no connection: {_text(error.reason)}") from error
     except LOST as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            raise DownloadError(f"{shown(url)}: its certificate is wrong: {reason}") from error
-        raise _BrokenOff(f"no connection: {_text(reason)}") from error
+        raise _BrokenOff(f"no connection: {_text(error)}") from error
 
 
 def _copy(response: http.client.HTTPResponse, part: Part, start: int, total: int | None) -> None:
@@ -233,7 +235,7 @@ def _check_space(folder: Path, needed: int | None) -> None:
 
 
 def _version(headers: http.client.HTTPMessage) -> str:
-    """What names the version of the file; "" where parts of it cannot be told apart."""
+    """What names the version of the file; "" where the server names none."""
     tag = headers["ETag"] or ""
     return tag if tag.startswith('"') else headers["Last-Modified"] or ""
 

@@ -27,7 +27,7 @@ class NamedModel:
         sha256: of the file as hexadecimal text, "" where none is published.
         package: a package on PyPI that contains the file, "" for none.
         config, overrides: of a whole model; "" for a backbone.
-        architecture: the backbone of a whole model, which tells TSN and TSM apart.
+        architecture: the backbone of a whole model; TSN and TSM differ in nothing else.
         classes: number of classes of a whole model.
         labels: file of its class names as a config names it, "" where it is not shipped.
         test: how the accuracy was measured.
