@@ -12,6 +12,7 @@ Random numbers need no state: every draw is keyed by seed, epoch and step.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from paddlevideo.engine.architecture import ARCHITECTURE, architecture_note
 from paddlevideo.engine.named_models import class_names, fetched
 from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
+from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
@@ -250,10 +252,13 @@ def read_checkpoint(
     a path is downloaded if it is not in the cache; the table has its classes and architecture.
     """
     model = find_model(path)
+    file = fetched(model) if model else path
+    if model:
+        logger.info(f"{model.name} is {file}")
     try:
-        arrays = read_arrays(fetched(model) if model else path)
+        arrays = read_arrays(file)
     except WeightsError as error:
-        hint = "" if model or Path(path).exists() else name_hint(path)
+        hint = "" if model or os.path.exists(path) else name_hint(path)
         raise WeightsError(f"{error}{hint}") from error
     clips = TrainedClips.read(arrays)
     if Path(path).suffix == ".pdstate":

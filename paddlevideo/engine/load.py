@@ -127,6 +127,8 @@ def other_classes(weights: str | Path, file: str, config: str) -> str:
     """The message about a checkpoint with other classes than the config."""
     own = Path(weights).with_name(RUN_FILE)
     fix = f"leave out -c: {own} describes it" if own.is_file() else "give the config of its run"
+    if find_model(weights):
+        fix = "leave out -c: the config of this name is known"
     return (
         f"{weights} has {file}, and {config}; {fix}, or start a training from it with main.py -w, "
         "which makes a new classifier"

@@ -21,6 +21,7 @@ from paddlevideo.weights import checksum, state_arrays, write_arrays
 from paddlevideo.zoo import cache, table
 from tests.file_server import serve
 from tests.named_models import publish
+from tests.parts.models.distillation_models import CE, KL
 
 NAMES = ["appel", "birne", "kürbis"]
 BACKBONE = {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8}
@@ -81,6 +82,7 @@ def test_a_name_is_read_like_a_file(files, server, whole, logged):
         assert checksum(arrays) == checksum(whole[1]) and names == NAMES and clips is None
         assert architecture == "ResNetTweaksTSN"
     assert len(server.asked) == 1 and (folder / "tiny.pdparams").is_file()
+    assert f"tiny is {folder / 'tiny.pdparams'}" in logged()
     assert "compared with the model: tiny.pdparams: 117 of 117 tensors loaded" in logged()
 
 
@@ -179,6 +181,46 @@ def test_the_architecture_of_a_name_is_known(files):
     files(architecture="ResNetTweaksTSM")
     with pytest.raises(WeightsError, match="weights of ResNetTweaksTSM, but MODEL.backbone is"):
         trained_model(config_of_run("tiny"), "tiny")
+
+
+def test_other_classes_than_the_config(files, tmp_path, monkeypatch):
+    files()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").touch()  # of another run
+    cfg = config_of_run("tiny", ["MODEL.head.num_classes=5"])
+    with pytest.raises(WeightsError, match="tiny has 3 classes .*leave out -c: the config of this"):
+        trained_model(cfg, "tiny")
+
+
+def test_a_damaged_file_in_the_cache_is_named(files):
+    folder = files()
+    folder.mkdir(parents=True)
+    (folder / "tiny.pdparams").write_bytes(b"<html>")
+    with pytest.raises(WeightsError, match=rf"{folder}/tiny\.pdparams: not a file of arrays"):
+        read_checkpoint("tiny")
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a\0b", "x/" * 3000 + "y"])
+def test_impossible_paths_are_missing_files(path):
+    with pytest.raises(WeightsError):
+        read_checkpoint(path)
+
+
+def test_a_teacher_may_be_a_name(small, files, whole):
+    """PaddleVideo's recipe of a distillation names the file of a whole model."""
+    files()
+    head = {"name": "ppTSNHead"}
+    parts = [
+        {"Teacher": {"backbone": BACKBONE, "head": head, "weights": "tiny"}},
+        {"Student": {"backbone": BACKBONE, "head": head}},
+    ]
+    model = {"framework": "RecognizerDistillation", "models": parts, "loss": {"Train": [CE, KL]}}
+    cfg = small(MODEL={**model, "freeze_params_list": [True, False]})
+    built = build_model(cfg, 3)
+    (account,) = load_pretrained(cfg, built)
+    assert str(account) == "tiny: 117 of 117 tensors loaded"
+    stem = built.part("Teacher").state_dict()["backbone.conv1_1._conv.weight"].numpy()
+    assert (stem == whole[1]["backbone.conv1_1._conv.weight"]).all()
 
 
 def test_an_export_of_a_name_goes_to_the_usual_folder(files, monkeypatch):

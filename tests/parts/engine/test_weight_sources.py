@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -269,6 +270,12 @@ def test_a_package_without_a_list_of_files_has_no_weights(install):
 
 
 def test_the_folder_of_the_cache(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", "~/own")
+    assert cache_folder() == Path.home() / "own"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", "")
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("PADDLEVIDEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
