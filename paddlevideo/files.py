@@ -97,11 +97,12 @@ def check_writable(path: str | Path) -> None:
 
 
 def cache_folder() -> Path | None:
-    """The folder of the cache: PADDLEVIDEO_CACHE, else `paddlevideo` in the user's cache folder.
+    """The folder of the cache: PADDLEVIDEO_HOME, else `paddlevideo` in the user's cache folder.
 
-    It need not exist. None if there is no home folder.
+    It need not exist. None if there is no home folder. PADDLEVIDEO_CACHE is an earlier name of the
+    variable.
     """
-    given = os.environ.get("PADDLEVIDEO_CACHE")
+    given = os.environ.get("PADDLEVIDEO_HOME") or os.environ.get("PADDLEVIDEO_CACHE")
     if given:
         return Path(given).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")

@@ -29,6 +29,7 @@ __all__ = [
     "check_values",
     "checksum",
     "load_into",
+    "own_names",
     "read_arrays",
     "state_arrays",
     "write_arrays",
@@ -154,6 +155,22 @@ MAX_WEIGHT = 1e15  # of trained weights, statistics and optimizer states
 
 
 # --- a file and a model ---------------------------------------------------------------------------
+
+# The numbers that PaddleVideo gives the parts of a model in a distillation.
+NUMBERED = re.compile(r"(Teacher\.|Student\.)?([01])\.(.+)")
+PARTS = {"0": "backbone", "1": "head"}
+
+
+def own_names(arrays: Arrays) -> Arrays:
+    """The arrays of a distillation of PaddleVideo under the names of this project.
+
+    It numbers the parts of a model, in `Student.0.fc.weight` and, in the file of a student,
+    `0.fc.weight`. Arrays with other names come back unchanged.
+    """
+    matches = {name: NUMBERED.fullmatch(name) for name in arrays}
+    if not all(matches.values()):
+        return arrays
+    return {f"{m[1] or ''}{PARTS[m[2]]}.{m[3]}": arrays[name] for name, m in matches.items() if m}
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ dist.use_threads()  # as main.py does
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
 os.chdir(ROOT)  # wherever pytest was started
+os.environ["PADDLEVIDEO_OFFLINE"] = "1"  # tests download from servers of their own only
+for variable in ("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR"):
+    os.environ.pop(variable, None)
 LINES_SHOWN = 30  # of what a failed test printed
 
 # The same examples on every machine, however slow it is.

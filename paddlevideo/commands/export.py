@@ -55,7 +55,8 @@ def work(args: argparse.Namespace) -> None:
             cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
         else:
             cfg = load("paddlevideo.engine.load:config_of_run")(weights, args.override)
-            folder = folder or Path(weights).with_name("inference")
+            if not load("paddlevideo.zoo.table:find_model")(weights):
+                folder = folder or Path(weights).with_name("inference")
         export = load("paddlevideo.exporting.export:export")
         export(
             cfg,

@@ -102,7 +102,7 @@ class Cache:
 
     # Largest size of the folder (10**9 bytes). Videos that find no room are decoded each time.
     gigabytes: Annotated[float, AtLeast(0)] = 4.0
-    # None: `frames` in $PADDLEVIDEO_CACHE, or in ~/.cache/paddlevideo.
+    # None: `frames` in $PADDLEVIDEO_HOME, or in ~/.cache/paddlevideo.
     folder: str | None = None
 
 

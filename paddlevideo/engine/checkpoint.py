@@ -12,6 +12,7 @@ Random numbers need no state: every draw is keyed by seed, epoch and step.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,10 @@ import paddle
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
 from paddlevideo.engine.architecture import ARCHITECTURE, architecture_note
+from paddlevideo.engine.named_models import class_names, fetched
 from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
+from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
@@ -34,14 +37,14 @@ from paddlevideo.weights import (
     WeightsError,
     check_values,
     load_into,
+    own_names,
     read_arrays,
     state_arrays,
     write_arrays,
 )
+from paddlevideo.zoo.table import find_model, name_hint
 
 CLASS_NAMES = "class_names@@"
-NUMBERED = re.compile(r"(Teacher\.|Student\.)?([01])\.(.+)")
-PARTS = {"0": "backbone", "1": "head"}
 _PROGRESS = "progress@@"
 _SUMS = "sums@@"
 
@@ -246,9 +249,18 @@ def read_checkpoint(
 ) -> tuple[Arrays, list[str] | None, TrainedClips | None, str | None]:
     """`read_model`, the clips that the weights were trained on, and the architecture.
 
-    Clips and architecture are None where they are unknown.
+    Clips and architecture are None where they are unknown. A name of `zoo/models.yaml` in place of
+    a path is downloaded if it is not in the cache; the table has its classes and architecture.
     """
-    arrays = read_arrays(path)
+    model = find_model(path)
+    file = fetched(model) if model else path
+    if model:
+        logger.info(f"{model.name} is {file}")
+    try:
+        arrays = read_arrays(file)
+    except WeightsError as error:
+        hint = "" if model or os.path.exists(path) else name_hint(path)
+        raise WeightsError(f"{error}{hint}") from error
     clips = TrainedClips.read(arrays)
     if Path(path).suffix == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
@@ -261,19 +273,10 @@ def read_checkpoint(
     architecture = _architecture(path, arrays)
     arrays = own_names(arrays)
     check_values(arrays, str(path))
-    return arrays, None if names is None else _class_names(path, names), clips, architecture
-
-
-def own_names(arrays: Arrays) -> Arrays:
-    """The arrays of a distillation of PaddleVideo under the names of this project.
-
-    It numbers the parts of a model, in `Student.0.fc.weight` and, in the file of a student,
-    `0.fc.weight`. Arrays with other names come back unchanged.
-    """
-    matches = {name: NUMBERED.fullmatch(name) for name in arrays}
-    if not all(matches.values()):
-        return arrays
-    return {f"{m[1] or ''}{PARTS[m[2]]}.{m[3]}": arrays[name] for name, m in matches.items() if m}
+    known = None if names is None else _class_names(path, names)
+    if model:
+        known, architecture = known or class_names(model), architecture or model.architecture
+    return arrays, known, clips, architecture
 
 
 def _architecture(path: str | Path, arrays: Arrays) -> str | None:

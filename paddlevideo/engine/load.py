@@ -8,11 +8,13 @@ from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import Classes, configured_classes, known_classes
+from paddlevideo.engine.named_models import config_of_model
 from paddlevideo.engine.start_weights import classifiers, first
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import Account, WeightsError, load_into
+from paddlevideo.zoo.table import find_model, name_hint
 
 RUN_FILE = "run.yaml"
 
@@ -20,15 +22,26 @@ RUN_FILE = "run.yaml"
 def config_of_run(weights: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config of the run that wrote a weight file: `run.yaml` next to it.
 
+    Args:
+        weights: the file, or the name of a published model, whose config is in the table.
+
     Raises:
         ConfigError: there is none, or it does not describe this file.
     """
+    if model := find_model(weights):
+        if not model.config:
+            raise ConfigError([
+                f"{weights}: weights of a backbone, not of a whole model; "
+                f"-o MODEL.backbone.pretrained={weights} starts a training from them"
+            ])  # fmt: skip
+        logger.info(f"config: {model.config}")
+        return config_of_model(model, overrides)
     path = Path(weights)
     file = path.with_name(RUN_FILE)
     if not file.is_file():
         raise ConfigError([
             f"{weights}: no {RUN_FILE} next to it, which the run that wrote it would have left; "
-            "give the config of the model with -c"
+            f"give the config of the model with -c{name_hint(weights)}"
         ])  # fmt: skip
     if path.stem.endswith("_student"):
         raise ConfigError([
@@ -114,6 +127,8 @@ def other_classes(weights: str | Path, file: str, config: str) -> str:
     """The message about a checkpoint with other classes than the config."""
     own = Path(weights).with_name(RUN_FILE)
     fix = f"leave out -c: {own} describes it" if own.is_file() else "give the config of its run"
+    if find_model(weights):
+        fix = "leave out -c: the config of this name is known"
     return (
         f"{weights} has {file}, and {config}; {fix}, or start a training from it with main.py -w, "
         "which makes a new classifier"

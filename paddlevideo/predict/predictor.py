@@ -21,7 +21,7 @@ from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.engine.build import build_pipeline, load_config
-from paddlevideo.engine.load import trained_model
+from paddlevideo.engine.load import config_of_run, trained_model
 from paddlevideo.log import logger
 from paddlevideo.media.containers import one_thread
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
@@ -37,6 +37,7 @@ from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.paddlex import read_paddlex
 from paddlevideo.sample import Record, Sample
+from paddlevideo.zoo.table import find_model, name_hint
 
 # Limit on the bytes of input in one run. Activations take about twenty times as much.
 RUN_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}
@@ -49,8 +50,8 @@ class Predictor:
 
     Args:
         model: an exported folder, or that of the run with `inference/` in it; a .pdmodel, .json
-            or .onnx file; a built `Recognizer` (with `config`); None for the model of `config` with
-            `weights`.
+            or .onnx file; a published model's name, as "ppTSN_k400"; a built `Recognizer` (with
+            `config`); None for the model of `config` with `weights`.
         config: a config, or its path. It is required if there is no model.yaml next to the model;
             otherwise its PIPELINE.test replaces the exported one.
         weights: the weight file, if `model` is None.
@@ -90,6 +91,10 @@ class Predictor:
         **options,
     ):
         cfg = load_config(config) if isinstance(config, (str, Path)) else config
+        if weights is None and find_model(model):
+            model, weights = None, str(model)
+        if model is None and cfg is None and find_model(weights):
+            cfg = config_of_run(str(weights))
         model, manifest, labels = _model_of(model, cfg, weights)
         cfg = _config_of(cfg, manifest, model)
         built = isinstance(model, paddle.nn.Layer)
@@ -291,7 +296,7 @@ def _model_of(
         raise ConfigError(
             [
                 f"{model}: there is no such file or folder; "
-                "export the model first (tools/export_model.py)"
+                f"export the model first (tools/export_model.py){name_hint(model)}"
             ]
         )
     path = exported_folder(path)

@@ -35,7 +35,9 @@ def test_every_verb_has_flags_and_a_short_help(verb):
     assert len(parser.format_usage()) > 20 and len(text) > 10
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["data", "resize"], ["configs"], ["benchmark"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["train"], ["data", "resize"], ["configs"], ["models"], ["benchmark"]]
+)
 def test_help_loads_no_large_packages(verb, root):
     command = [sys.executable, "-B", "-c", HELP, *verb, "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
@@ -210,6 +212,7 @@ def test_the_built_package_works_without_the_checkout(built, tmp_path):
     listed = call("configs")
     assert listed.returncode == 0 and "\npptsn " in listed.stdout, listed.stderr
     assert call("configs", "copy", "pptsn_224", "mine.yaml").returncode == 0
+    assert "\nppTSN_k400 " in call("models").stdout
     code = (
         "import paddlevideo\n"
         "from paddlevideo.engine.build import load_config\n"

@@ -24,13 +24,14 @@ FLOORS = (
         "safe_pickle",
         "sample",
         "weights",
+        "zoo",
     ),
     ("losses", "media", "metrics", "solver"),
     ("data", "models"),
     ("curate", "engine"),
     ("runtimes",),
     ("exporting", "features", "report"),
-    ("predict",),
+    ("hub", "predict"),
     ("api", "benchmarks"),
     ("commands",),
     ("cli",),
@@ -58,6 +59,8 @@ OPTIONAL = {
     "tensorrt",
     "soundfile",
     "soxr",
+    "huggingface_hub",
+    "modelscope",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.

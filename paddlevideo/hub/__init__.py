@@ -1,0 +1,1 @@
+"""Share models on the Hugging Face Hub and on ModelScope."""

@@ -1,0 +1,1 @@
+"""Published weights by name: the table of them, and a cache into which they are downloaded."""
