@@ -73,8 +73,9 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add("--backend", default="auto", choices=BACKENDS)
     add("--use_gpu", type=boolean, help="default: a GPU where there is one")
     add("--use_tensorrt", type=boolean, default=False, help="the same as --backend tensorrt")
-    precisions = ["fp32", "fp16", "int8"]
-    add("--precision", choices=precisions, default="fp32", help="fp16 is bfloat16 on a CPU")
+    precisions = ["fp32", "fp16", "bf16", "int8"]
+    precision = "int8 needs tools/quantize.py first; fp16 on a CPU is computed in bf16"
+    add("--precision", choices=precisions, default="fp32", help=precision)
     add("--gpu_mem", type=int, default=8000, help="initial GPU memory pool of Paddle (MB)")
     optimize = "let Paddle Inference rewrite the program"
     add("--ir_optim", type=boolean, default=True, help=optimize)

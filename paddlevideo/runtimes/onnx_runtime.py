@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
+from paddlevideo.runtimes.base import (
+    Backend,
+    BackendError,
+    Options,
+    Program,
+    precision_here,
+    reason,
+)
 from paddlevideo.sample import Arrays, InputSpec
 
 # ONNX Runtime does not report the number of GPUs. Any number is tried; the session then shows
@@ -25,11 +32,8 @@ class OnnxRuntimeBackend(Backend):
         super().__init__(program, options)
         import onnxruntime  # an optional extra
 
-        if options.precision != "fp32":
-            raise BackendError(
-                "onnxruntime computes in fp32, the precision of the exported program; "
-                f"it cannot use {options.precision}"
-            )
+        fix = "use fp32, or backend openvino" if options.precision != "fp16" else "use fp32"
+        self.precision = precision_here(options, ("fp32",), "onnxruntime", fix)
         has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         number = options.gpu(ANY_GPU if has_cuda else 0, "this build of onnxruntime")
         providers: list[Any] = ["CPUExecutionProvider"]
