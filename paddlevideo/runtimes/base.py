@@ -127,7 +127,7 @@ class Backend:
     concurrent: ClassVar[bool] = False
 
     name: str
-    precision: Precision
+    precision: Precision = "fp32"
     inputs: dict[str, InputSpec]
 
     def __init__(self, program: Any, options: Options):
