@@ -25,6 +25,7 @@ extras = {
         "onnxruntime>=1.20",
     ],  # export to ONNX, ONNX Runtime as a backend
     "openvino": ["openvino>=2025.1"],  # the fastest backend on most CPUs
+    "quantize": ["nncf>=3.4"],  # with openvino: programs that compute in int8
     "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
     "audio": [
         "soundfile>=0.12.1",

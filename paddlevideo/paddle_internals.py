@@ -11,6 +11,7 @@ lists those attributes, and the same test checks them.
 
 import contextlib
 import importlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -168,3 +169,13 @@ def replace_weight(layer: nn.Layer, weight: paddle.Tensor) -> None:
     Plain assignment accepts only a `Parameter`. Gradients flow through `weight` to its source.
     """
     layer._parameters["weight"] = weight
+
+
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this processor, within the limit that is set for it.
+
+    Without such instructions Paddle computes in float32; below the limit it fails.
+    """
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    in_limit = any(word in limit for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX"))
+    return in_limit and paddle.base.core.supports_bfloat16_fast_performance()

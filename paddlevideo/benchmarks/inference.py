@@ -206,8 +206,7 @@ def programs_for(manifest: Manifest, precision: str, device: str) -> Iterator[tu
     """(runtime, file name) of the programs that a runtime reads for a precision."""
     names = sorted(manifest.files)
     for kind, runtime in RUNTIMES.items():
-        suffixes = runtime.int8_suffixes if precision == "int8" else runtime.suffixes
-        for suffix in suffixes if device in runtime.auto_rank else ():
+        for suffix in runtime.reads(precision) if device in runtime.auto_rank else ():
             yield from ((kind, name) for name in names if name.endswith(suffix))
 
 

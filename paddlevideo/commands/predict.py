@@ -93,8 +93,9 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add("--backend", default="auto", choices=BACKENDS, help=fastest)
     add("--use_gpu", type=boolean, help="default: a GPU where there is one")
     add("--use_tensorrt", type=boolean, default=False, help="the same as --backend tensorrt")
-    precisions = ["fp32", "fp16", "int8", "auto"]
-    words = "fp16 is bfloat16 on a CPU; auto: lower where the scores stay close, see the log"
+    precisions = ["fp32", "fp16", "bf16", "int8", "auto"]
+    words = "int8 needs tools/quantize.py first; fp16 on a CPU is computed in bf16; "
+    words += "auto: lower where the scores stay close, see the log"
     add("--precision", choices=precisions, default="fp32", help=words)
     add("--gpu_mem", type=int, default=8000, help="initial GPU memory pool of Paddle (MB)")
     optimize = "let Paddle Inference rewrite the program"

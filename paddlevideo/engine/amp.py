@@ -47,12 +47,14 @@ def autocast(cfg: Config, model: nn.Layer) -> Iterator[None]:
         with paddle.amp.auto_cast(level=cfg.amp_level, dtype=dtype()):
             yield
     else:
-        with _rounded_to_bfloat16(model):
+        with rounded_to_bfloat16(model):
             yield
 
 
 @contextlib.contextmanager
-def _rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
+def rounded_to_bfloat16(model: nn.Layer) -> Iterator[None]:
+    """Inside, convolutions and linear layers get inputs and weights rounded to bfloat16."""
+
     def enter(layer, inputs):
         # The gradient reaches the float32 weight through the cast.
         paddle_internals.replace_weight(layer, _rounded(weights[id(layer)]))

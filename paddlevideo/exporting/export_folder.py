@@ -91,9 +91,12 @@ def publish(work: Path, folder: Path, earlier: Manifest | None, manifest: Manife
     kept = _kept_files(folder, earlier, files)
     old = earlier or manifest
     kept_differences = {n: old.differences[n] for n in kept if n in old.differences}
+    files_of_all = {**{n: old.files[n] for n in kept}, **files}
+    quantization = manifest.quantization or old.quantization
     manifest = replace(
         manifest,
-        files={**{n: old.files[n] for n in kept}, **files},
+        files=files_of_all,
+        quantization=quantization if quantization.get("program") in files_of_all else {},
         differences={**kept_differences, **manifest.differences},
     )
     (work / FILE).write_text(manifest.text(), encoding="utf-8")

@@ -107,8 +107,8 @@ class Predictor:
         self.labels = requested_names(class_names, labels) or labels
         self.labels = self.labels or names_in_config(cfg, class_folders)
         self.top_k = cfg.INFERENCE.top_k
-        pipeline = _pipeline_for_any_input(cfg)
-        self._rules = _input_rules(cfg, manifest, pipeline, features)
+        pipeline = pipeline_for_any_input(cfg)
+        self._rules = input_rules(cfg, manifest, pipeline, features)
         names = list(source.inputs) if manifest or built else None
         self._feed = Feed(pipeline, names, features)
         clips = views_per_step or cfg.DATASET.views_per_step
@@ -346,7 +346,7 @@ def _config_of(
     return cfg
 
 
-def _pipeline_for_any_input(cfg: Config) -> Pipeline:
+def pipeline_for_any_input(cfg: Config) -> Pipeline:
     """PIPELINE.test, where a model of frames decodes both video files and folders of frames."""
     pipeline = build_pipeline(cfg, "test")
     if "frames" in pipeline.batch_specs:
@@ -355,7 +355,7 @@ def _pipeline_for_any_input(cfg: Config) -> Pipeline:
     return pipeline
 
 
-def _input_rules(
+def input_rules(
     cfg: Config, manifest: Manifest | None, pipeline: Pipeline, features: Extract | None
 ) -> InputRules:
     """What a path means to this pipeline.

@@ -2,15 +2,19 @@
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from paddlevideo.log import logger
 from paddlevideo.processes import num_cores
 from paddlevideo.sample import Arrays, InputSpec
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class BackendError(ValueError):
@@ -39,7 +43,8 @@ class Options:
     Args:
         device: auto, cpu, gpu or gpu:<number>. auto is a GPU if the runtime can use one; a built
             model stays on Paddle's current device.
-        precision: fp16 means bfloat16 on a CPU; int8 is not supported.
+        precision: fp32, fp16, bf16 or int8. int8 needs a program that tools/quantize.py wrote. A
+            runtime that lacks it raises an error; see `precision_here` for fp16 on a CPU.
         threads: compute threads on a CPU; None for all cores that this process may use.
         max_batch: the largest number of clips in one `run`.
         gpu_mem: initial GPU memory pool (MB).
@@ -49,7 +54,7 @@ class Options:
     """
 
     device: str = "auto"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     threads: int | None = None
     max_batch: int = 1
     gpu_mem: int = 8000
@@ -58,11 +63,8 @@ class Options:
     quiet: bool = True
 
     def __post_init__(self):
-        if self.precision == "int8":
-            raise BackendError(
-                "int8 needs a program that was quantized with calibration data, and export writes "
-                "none; use fp32 or fp16"
-            )
+        if self.precision not in PRECISIONS:
+            raise BackendError(f"precision is {self.precision!r}, expected {', '.join(PRECISIONS)}")
         if self.device.partition(":")[0] not in ("auto", "cpu", "gpu"):
             raise BackendError(
                 f"device is {self.device!r}, expected auto, cpu, gpu or gpu:<number>"
@@ -112,7 +114,7 @@ class Backend:
         auto_rank: {cpu or gpu: rank among the runtimes that `auto` tries there, 1 first}.
         concurrent: whether `compute` may run in several threads at once.
         reads_all: whether it can open every program with its suffixes that export writes.
-        name: runtime and device of this instance, for people.
+        name: runtime, device, and precision other than fp32 of this instance, for people.
         precision: what this instance computes in.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
@@ -129,6 +131,7 @@ class Backend:
     reads_all: ClassVar[bool] = True
 
     name: str
+    precision: Precision = "fp32"
     inputs: dict[str, InputSpec]
     clips_per_run: int | None = None
 
@@ -145,6 +148,11 @@ class Backend:
     def has_gpu(cls) -> bool:
         """Whether the runtime may run on a GPU of this machine."""
         return False
+
+    @classmethod
+    def reads(cls, precision: str) -> tuple[str, ...]:
+        """Suffixes of the programs that it reads for a precision, the preferred one first."""
+        return cls.int8_suffixes if precision == "int8" else cls.suffixes
 
     def run(self, arrays: Arrays) -> np.ndarray:
         """Run the program.
@@ -167,6 +175,39 @@ class Backend:
     def compute(self, arrays: Arrays) -> np.ndarray:
         """`run`, for arrays that fit `inputs`; without `concurrent`, one call at a time."""
         raise NotImplementedError(f"{type(self).__name__}.compute")
+
+
+def precision_here(
+    options: Options, supported: Sequence[Precision], where: str, fix: str = ""
+) -> Precision:
+    """The precision to compute in: the requested one.
+
+    fp16 is bf16 where the device has only that, because it has this meaning in PaddleVideo's
+    command lines for a CPU; a line in the log says so.
+
+    Args:
+        supported: what the runtime computes in on this device.
+        where: names both in messages.
+        fix: how to get the requested one.
+
+    Raises:
+        BackendError: it is not supported.
+    """
+    asked = options.precision
+    if asked in supported:
+        return asked
+    if asked == "fp16" and "bf16" in supported:
+        logger.warning(f"precision fp16: {where} has no fp16 and computes in bf16 instead")
+        return "bf16"
+    raise BackendError(
+        f"{where} computes in {', '.join(supported)}, but precision {asked} was requested"
+        f"{'; ' if fix else ''}{fix}"
+    )
+
+
+def with_precision(name: str, precision: Precision) -> str:
+    """The name of a runtime, with a precision other than fp32."""
+    return name if precision == "fp32" else f"{name}, {precision}"
 
 
 class NotFiniteError(BackendError):

@@ -8,7 +8,8 @@
 | paddle      | .pdmodel, .json   | nothing more (Paddle Inference; oneDNN)  | CPU, GPU          |
 | tensorrt    | .pdmodel, .json   | a GPU build of Paddle with TensorRT      | GPU               |
 | onnxruntime | .onnx             | pip install onnxruntime                  | CPU, GPU          |
-| openvino    | .onnx, .pdmodel   | pip install openvino                     | CPU, Intel GPU    |
+| openvino    | .onnx, .pdmodel,  | pip install openvino                     | CPU, Intel GPU    |
+|             | .xml in int8      |                                          |                   |
 | eager       | a built model     | nothing more                             | CPU, GPU          |
 
 `auto` is described in auto.py. To add a runtime, add a file with a subclass of `Backend` to this
@@ -25,11 +26,13 @@ from typing import Any
 import paddle
 
 from paddlevideo import runtimes
+from paddlevideo.config.shipped import typed
 from paddlevideo.log import logger
 from paddlevideo.runtimes.auto import LOWER, MOST_LOSS, Try, by_rank, tries
 from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
 from paddlevideo.runtimes.golden import golden_difference, read_golden
 from paddlevideo.runtimes.manifest import (
+    INT8,
     PROGRAM_FILES,
     Manifest,
     check_files,
@@ -42,6 +45,8 @@ from paddlevideo.sample import InputSpec
 
 # Suffix of a program -> the --format that writes it.
 FORMAT_OF = {suffixes[0]: name for name, suffixes in PROGRAM_FILES.items()}
+# Suffix of a program -> that of its weights; "" where the program contains them.
+WEIGHTS_OF = {".pdmodel": ".pdiparams", ".json": ".pdiparams", ".onnx": "", ".xml": ".bin"}
 
 
 # --- available runtimes ---------------------------------------------------------------------------
@@ -71,14 +76,15 @@ def available_backends() -> dict[str, str]:
     return {kind: runtime.missing() for kind, runtime in RUNTIMES.items()}
 
 
-def readers(suffix: str) -> list[str]:
+def readers(suffix: str, precision: str = "fp32") -> list[str]:
     """The kinds that `auto` tries on a CPU for programs with this suffix, the preferred first."""
-    return [kind for kind in by_rank(RUNTIMES, "cpu") if suffix in RUNTIMES[kind].suffixes]
+    kinds = by_rank(RUNTIMES, "cpu")
+    return [kind for kind in kinds if suffix in RUNTIMES[kind].reads(precision)]
 
 
-def available_readers(suffix: str) -> list[str]:
-    """Those of `readers(suffix)` that this machine can run."""
-    return [kind for kind in readers(suffix) if not RUNTIMES[kind].missing()]
+def available_readers(suffix: str, precision: str = "fp32") -> list[str]:
+    """Those of `readers(suffix, precision)` that this machine can run."""
+    return [kind for kind in readers(suffix, precision) if not RUNTIMES[kind].missing()]
 
 
 def require(kind: str) -> None:
@@ -109,14 +115,15 @@ def open_backend(
     """Open an exported model, or a built one, in a runtime.
 
     Args:
-        model: an exported folder, or that of the run; a .pdmodel, .json or .onnx file; or a built
-            `Recognizer`.
+        model: an exported folder, or that of the run; a .pdmodel, .json or .onnx file, or an .xml
+            in int8; or a built `Recognizer`.
         kind: a kind of runtime. auto is the fastest that was measured on this machine, else the
             first that can open a program of the folder, in the order of auto.py. It computes in
             fp32 unless `precision` asks for another.
         params_file: weights of a .pdmodel or .json; by default the .pdiparams next to it.
-        options: see `Options`. The precision auto is a lower one where the outputs for the golden
-            inputs stay close; the log says which, and how close.
+        options: see `Options`. Precision int8 selects the int8 program of the folder; auto is a
+            lower one where the outputs for the golden inputs stay close; the log says which, and
+            how close.
 
     Raises:
         BackendError: the runtime is not available or does not read this file, or the file is
@@ -144,7 +151,8 @@ def open_backend(
     if options.get("precision") == "auto":
         return _open_lower(path, kind, params_file, options)
     if kind != "auto":
-        return _open(kind, find_program(path, kind, params_file), options)
+        precision = Options(**options).precision
+        return _open(kind, find_program(path, kind, params_file, precision), options)
     return _open_auto(path, params_file, options, measured_rows(path))
 
 
@@ -204,15 +212,16 @@ def _open_auto(
         return backend
     if failures:
         raise BackendError("; ".join(dict.fromkeys(failures)))
-    suffix = find_program(path, "auto", params_file).model.suffix  # explains what is missing
-    require(readers(suffix)[0])
+    precision = Options(**options).precision
+    suffix = find_program(path, "auto", params_file, precision).model.suffix  # or says what to do
+    require(readers(suffix, precision)[0])
     raise BackendError(f"{path}: no runtime of auto reads {suffix} on this device")
 
 
 def _program_for(attempt: Try, path: Path, params_file: str | Path | None) -> Program:
-    if attempt.row is None:
-        return find_program(path, attempt.kind, params_file)
-    return find_program(exported_folder(path) / attempt.row.program, attempt.kind, params_file)
+    precision = Options(**attempt.options).precision
+    file = exported_folder(path) / attempt.row.program if attempt.row else path
+    return find_program(file, attempt.kind, params_file, precision)
 
 
 def _open_try(attempt: Try, program: Program) -> Backend:
@@ -272,39 +281,48 @@ def _lower_tries(path: Path, kind: str, options: Mapping[str, Any]) -> list[Try]
     return found
 
 
-def find_program(path: Path, kind: str = "auto", params_file: str | Path | None = None) -> Program:
+def find_program(
+    path: Path,
+    kind: str = "auto",
+    params_file: str | Path | None = None,
+    precision: str = "fp32",
+) -> Program:
     """Find the files of a program, and check them against the model.yaml next to them.
 
     Args:
         path: a program, an exported folder, or the folder of a run with `inference/`.
         kind: the runtime that has to read it; auto for any.
         params_file: its weights; by default the .pdiparams next to the program.
+        precision: int8 finds programs that tools/quantize.py wrote, any other finds the others.
 
     Raises:
         BackendError: there is no such file, or none that this runtime reads.
         ManifestError: model.yaml and the files do not belong together.
     """
     path = exported_folder(path)
-    suffixes = tuple(FORMAT_OF) if kind == "auto" else RUNTIMES[kind].suffixes
+    suffixes = _suffixes(path, kind, precision)
     runtime = "a backend" if kind == "auto" else kind
     manifest = read_manifest(path if path.is_dir() else path.parent)
     file = _find_in_folder(path, manifest, runtime, suffixes) if path.is_dir() else path
     if file.suffix not in suffixes:
-        raise BackendError(
-            f"{file}: {runtime} reads {', '.join(suffixes)}; {_export_fix(suffixes)}"
-        )
-    params = None if file.suffix == ".onnx" else Path(params_file or file.with_suffix(".pdiparams"))
+        fix = _fix(file.parent, suffixes)
+        if file.suffix in _int8_suffixes():
+            fix = "this may be an int8 program, which needs --precision int8"
+        raise BackendError(f"{file}: {runtime} reads {', '.join(suffixes)}; {fix}")
+    weights = WEIGHTS_OF[file.suffix]
+    params = Path(params_file or file.with_suffix(weights)) if weights else None
     files = [f for f in (file, params) if f]
     for f in files:
         if not f.is_file():
             raise BackendError(
                 f"{f}: there is no such file; "
-                "give the exported folder, or both the program and its .pdiparams"
+                f"give the exported folder, or both the program and its {weights or 'weights'}"
             )
     inputs: dict[str, InputSpec] = {}
     # A program that is not in the manifest, although its stem is, is left over from an export of
     # other weights; `check_files` refuses it.
-    if manifest and (path.is_dir() or file.stem in {Path(name).stem for name in manifest.files}):
+    stems = {Path(name).stem for name in manifest.files} if manifest else set()
+    if manifest and (path.is_dir() or {file.stem, file.stem.removesuffix(INT8)} & stems):
         check_files(manifest, [f for f in files if f.parent == file.parent])
         inputs = dict(manifest.inputs)
     return Program(file, params, inputs)
@@ -325,16 +343,40 @@ def _find_in_folder(
             return folder / matches[0]
     raise BackendError(
         f"{folder}: no program that {runtime} reads ({', '.join(suffixes)}), "
-        f"found {', '.join(programs) or 'none at all'}; {_export_fix(suffixes)}"
+        f"found {', '.join(programs) or 'none at all'}; {_fix(folder, suffixes)}"
     )
 
 
 def _is_program(file: Path, names: list[str]) -> bool:
     """Whether it is a program; weights next to it tell a Paddle program from other .json files."""
-    if file.suffix == ".onnx":
-        return True
-    return file.suffix in FORMAT_OF and f"{file.stem}.pdiparams" in names
+    weights = WEIGHTS_OF.get(file.suffix)
+    return weights == "" or f"{file.stem}{weights}" in names
 
 
-def _export_fix(suffixes: tuple[str, ...]) -> str:
+def _suffixes(path: Path, kind: str, precision: str) -> tuple[str, ...]:
+    """Suffixes of the programs that a runtime reads for a precision.
+
+    Raises:
+        BackendError: the runtime computes no int8.
+    """
+    if precision == "int8":
+        suffixes = _int8_suffixes() if kind == "auto" else RUNTIMES[kind].reads(precision)
+        if not suffixes:
+            able = [name for name, runtime in RUNTIMES.items() if runtime.int8_suffixes]
+            raise BackendError(
+                f"{path}: backend {kind} computes no int8; use --backend {' or '.join(able)}"
+            )
+        return suffixes
+    return tuple(FORMAT_OF) if kind == "auto" else RUNTIMES[kind].reads(precision)
+
+
+def _int8_suffixes() -> tuple[str, ...]:
+    return tuple(suffix for runtime in RUNTIMES.values() for suffix in runtime.int8_suffixes)
+
+
+def _fix(folder: Path, suffixes: tuple[str, ...]) -> str:
+    """How to get a program with one of these suffixes."""
+    if not set(suffixes) & set(FORMAT_OF):
+        quantize = typed("tools/quantize.py", "quantize")
+        return f"quantize first: {quantize} -m {folder} --videos LIST"
     return f"export with --format {' or '.join(FORMAT_OF[s] for s in suffixes if s in FORMAT_OF)}"

@@ -1,20 +1,26 @@
 """Eager execution of a built model."""
 
+import contextlib
 import threading
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import paddle
 
 from paddlevideo import dist, paddle_internals
+from paddlevideo.engine import amp
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Backend, Options
+from paddlevideo.runtimes.base import Backend, Options, Precision, precision_here, with_precision
 from paddlevideo.sample import Arrays
 
 
 class EagerBackend(Backend):
     """Runs a built model operation by operation. oneDNN is enabled only during `run`.
+
+    Precision fp16 and bf16 are mixed precision: on a GPU by `auto_cast`; on a CPU, where Paddle has
+    no such kernels, convolutions and linear layers get rounded inputs and weights, which gives the
+    numbers of bf16 at the speed of fp32.
 
     All instances take turns, because mixed precision is a state of the process.
     """
@@ -32,17 +38,30 @@ class EagerBackend(Backend):
         self._num_threads = options.num_threads
         program.eval()
         self._model = program
-        self._half = options.precision == "fp16"
         self._onednn = options.onednn is not False
-        on_gpu = paddle.get_device().startswith("gpu")
-        self._half_dtype: Literal["float16", "bfloat16"] = "float16" if on_gpu else "bfloat16"
-        self.name = f"eager on {paddle.get_device()}"
+        where = f"eager on {paddle.get_device()}"
+        self.precision = precision_here(options, _precisions(), where)
+        self.name = with_precision(where, self.precision)
         self.inputs = dict(program.inputs)
 
     def compute(self, arrays: Arrays) -> np.ndarray:
-        autocast = paddle.amp.auto_cast(enable=self._half, dtype=self._half_dtype)
         threads = paddle_internals.keep_num_threads(self._num_threads)
-        with threads, paddle.no_grad(), onednn.use(self._onednn), autocast:
+        with threads, paddle.no_grad(), onednn.use(self._onednn), self._autocast():
             inputs = {name: paddle.to_tensor(arrays[name]) for name in self.inputs}
             logits = self._model.predictions(self._model(inputs))
             return logits.astype("float32").numpy()
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        if not amp.on_gpu():
+            return amp.rounded_to_bfloat16(self._model)
+        dtype = "float16" if self.precision == "fp16" else "bfloat16"
+        return paddle.amp.auto_cast(dtype=dtype)
+
+
+def _precisions() -> tuple[Precision, ...]:
+    """What a built model is computed in on Paddle's current device."""
+    if not amp.on_gpu():
+        return ("fp32", "bf16")
+    return ("fp32", "fp16", "bf16") if paddle.amp.is_bfloat16_supported() else ("fp32", "fp16")

@@ -28,6 +28,7 @@ PROGRAM_FILES = {
     "pir": (".json", ".pdiparams"),
     "onnx": (".onnx",),
 }
+INT8 = "_int8"  # ends the stem of an int8 program, `<name>_int8.xml` and `.bin`
 # How scores are made of logits, as text for people.
 SCORES = {
     "logits": "softmax of the logits' mean over the views",
@@ -64,6 +65,8 @@ class Manifest:
         view_average: what is averaged over the views of a video.
         multi_label: a video may have several classes, and the score of a class is the sigmoid of
             its logit; otherwise scores are the softmax of the logits.
+        quantization: how the int8 program was made: its `program`, `calibration` and `result`;
+            empty where there is none.
         modalities: {modality: names of its inputs}; a modality is scored alone by setting the
             inputs of the others to zero. Empty for models of one modality.
         preprocess: the programs take uint8 frames of all views of a video and return probabilities.
@@ -82,6 +85,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     view_average: Literal["logits", "probabilities"] = "logits"
     multi_label: bool = False
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     modalities: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: bool = False
 

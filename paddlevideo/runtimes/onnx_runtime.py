@@ -1,11 +1,20 @@
 """ONNX Runtime."""
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
+from paddlevideo.runtimes.base import (
+    Backend,
+    BackendError,
+    Options,
+    Precision,
+    Program,
+    precision_here,
+    reason,
+)
 from paddlevideo.runtimes.engines import engine_folder, shape_ranges
 from paddlevideo.sample import Arrays, InputSpec
 
@@ -34,15 +43,10 @@ class OnnxRuntimeBackend(Backend):
         has_cuda = "CUDAExecutionProvider" in available
         number = options.gpu(ANY_GPU if has_cuda else 0, "this build of onnxruntime")
         providers: list[Any] = ["CPUExecutionProvider"]
-        if options.precision == "fp16" and number is not None and TENSORRT in available:
+        self.precision = _precision(options, number, available)
+        if self.precision == "fp16" and number is not None:
             engines = (TENSORRT, tensorrt_settings(program, options, number))
             providers = [engines, (CUDA, cuda_settings(number)), *providers]
-        elif options.precision != "fp32":
-            raise BackendError(
-                "onnxruntime computes in fp32, the precision of the exported program; it cannot "
-                f"use {options.precision}. fp16 needs a GPU and a build with {TENSORRT}; this one "
-                f"has {', '.join(available)}"
-            )
         elif number is not None:
             providers.insert(0, (CUDA, cuda_settings(number)))
         settings = onnxruntime.SessionOptions()
@@ -116,6 +120,25 @@ def tensorrt_settings(program: Program, options: Options, number: int) -> dict[s
         settings["trt_engine_cache_enable"] = settings["trt_timing_cache_enable"] = True
         settings["trt_engine_cache_path"] = settings["trt_timing_cache_path"] = str(folder)
     return settings
+
+
+def _precision(options: Options, number: int | None, available: Sequence[str]) -> Precision:
+    """The precision to compute in.
+
+    Args:
+        number: of the GPU, None for the CPU.
+        available: providers of this build.
+
+    Raises:
+        BackendError: the program cannot be computed in the one that is asked for.
+    """
+    has_engines = number is not None and TENSORRT in available
+    fix = "use fp32, or backend openvino"
+    if options.precision == "fp16":
+        has = ", ".join(available)
+        fix = f"fp16 needs a GPU and a build with {TENSORRT}, this one has {has}; use fp32"
+    supported: tuple[Precision, ...] = ("fp32", "fp16") if has_engines else ("fp32",)
+    return precision_here(options, supported, "onnxruntime", fix)
 
 
 def _input_spec(port: Any) -> InputSpec:

@@ -5,15 +5,38 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paddlevideo.runtimes.base import Backend, BackendError, Options, Program, reason
+from paddlevideo.runtimes.base import (
+    Backend,
+    BackendError,
+    Options,
+    Precision,
+    Program,
+    precision_here,
+    reason,
+    with_precision,
+)
 from paddlevideo.sample import Arrays, InputSpec
+
+# What OpenVINO calls a precision: in its list of capabilities, and as a hint. The parts of an int8
+# program that are not quantized are computed in fp32.
+CAPABILITIES: dict[Precision, str] = {
+    "fp32": "FP32",
+    "fp16": "FP16",
+    "bf16": "BF16",
+    "int8": "INT8",
+}
+HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVINOBackend(Backend):
-    """OpenVINO. The precision is always set; on some processors the default is below fp32."""
+    """OpenVINO. The precision is always set; on some processors the default is below fp32.
+
+    It reads int8 programs that tools/quantize.py wrote.
+    """
 
     kind = "openvino"
     suffixes = (".onnx", ".pdmodel")
+    int8_suffixes = (".xml",)
     auto_rank: ClassVar = {"cpu": 1}
     reads_all = False  # it lacks some of Paddle's operators
 
@@ -26,13 +49,16 @@ class OpenVINOBackend(Backend):
         # An integrated GPU may be slower than the CPU, so it is used only on request.
         number = None if options.device == "auto" else options.gpu(len(gpus), "openvino")
         device = "CPU" if number is None else gpus[number]
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": _precision_hint(core, device, options)
-        }
+        where = f"OpenVINO on {device.lower()}"
+        supported = _precisions(core, device)
+        self.precision = precision_here(options, supported, where, "use one of these")
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[self.precision]}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = options.num_threads
-        self._compiled = core.compile_model(_read(core, program), device, settings)
-        self.name = f"OpenVINO on {device.lower()}"
+        model = _read(core, program)
+        _check_quantized(program, model, self.precision)
+        self._compiled = core.compile_model(model, device, settings)
+        self.name = with_precision(where, self.precision)
         self.inputs = {port.any_name: _input_spec(port) for port in self._compiled.inputs}
 
     @classmethod
@@ -49,23 +75,40 @@ def _read(core: Any, program: Program) -> Any:
         return core.read_model(*files)
     except RuntimeError as error:
         fix = ""
-        if program.model.suffix != ".onnx":
+        if program.model.suffix == ".xml":
+            fix = "; quantize the model again (tools/quantize.py --overwrite)"
+        elif program.model.suffix != ".onnx":
             fix = "; it supports more operators in ONNX programs: export with --format onnx"
         raise BackendError(
             f"{program.model}: openvino cannot open it: {reason(error)}{fix}"
         ) from error
 
 
-def _precision_hint(core: Any, device: str, options: Options) -> str:
-    if options.precision == "fp32":
-        return "f32"
+def _precisions(core: Any, device: str) -> tuple[Precision, ...]:
+    """What a device computes in."""
     supported = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-    for name, hint in (("FP16", "f16"), ("BF16", "bf16")):
-        if name in supported:
-            return hint
-    raise BackendError(
-        f"openvino supports {', '.join(supported)} on this {device}, not fp16; use fp32"
-    )
+    return tuple(precision for precision, name in CAPABILITIES.items() if name in supported)
+
+
+def _check_quantized(program: Program, model: Any, precision: Precision) -> None:
+    """Check that a program is quantized if, and only if, the precision is int8.
+
+    OpenVINO computes a quantized program in int8, whatever the hint is.
+
+    Raises:
+        BackendError: it is not so.
+    """
+    quantized = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+    if quantized and precision != "int8":
+        raise BackendError(
+            f"{program.model}: a quantized program, which is computed in int8, but precision "
+            f"{precision} was requested; use --precision int8"
+        )
+    if precision == "int8" and not quantized:
+        raise BackendError(
+            f"{program.model}: not a quantized program, so it cannot be computed in int8; "
+            "quantize the model again (tools/quantize.py --overwrite)"
+        )
 
 
 def _input_spec(port: Any) -> InputSpec:

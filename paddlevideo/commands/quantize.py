@@ -1,0 +1,43 @@
+"""The command of tools/quantize.py: add an int8 program to an exported model."""
+
+import argparse
+from collections.abc import Sequence
+
+from paddlevideo import log
+from paddlevideo.commands import load, run
+
+
+def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
+    """The flags of tools/quantize.py."""
+    parser = argparse.ArgumentParser(
+        prog,
+        description="Quantize an exported model: a program that computes in int8, next to the "
+        "others, and how much its scores differ. See docs/deploy.md.",
+    )
+    add = parser.add_argument
+    add("-m", "--model", required=True, help="exported folder, or that of a run with an export")
+    videos = "list, table, folder, glob or shards; with labels, accuracy is measured"
+    add("--videos", required=True, metavar="LIST", help=videos)
+    add("--num", type=int, default=64, help="videos to calibrate with, at most; default 64")
+    test = "other videos to compare fp32 and int8 on, at most; default: as --num"
+    add("--num_test", type=int, help=test)
+    add("--overwrite", action="store_true", help="replace an int8 program that is there")
+    return parser
+
+
+def work(args: argparse.Namespace) -> None:
+    """Quantize, and print the comparison.
+
+    Raises:
+        ValueError, OSError: a mistake in flags, export or videos.
+    """
+    load("paddlevideo.dist:use_threads")()
+    with log.session():
+        quantize = load("paddlevideo.quantizing.quantize:quantize")
+        result = quantize(args.model, args.videos, args.num, args.num_test, args.overwrite)
+        log.show(*result.lines())
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Entry point; returns the exit code."""
+    return run(make_parser(prog), work, argv)

@@ -1,0 +1,1 @@
+"""Quantizing: an exported model gets a program that computes in int8."""
