@@ -52,7 +52,7 @@ class Videos:
         pipeline = pipeline_for_any_input(cfg)
         self._feed = Feed(pipeline, list(manifest.inputs))
         self._feed.connect(manifest.inputs)
-        self._view_average = manifest.view_average
+        self._view_average: Literal["logits", "probabilities"] = manifest.view_average
         self.multi_label = manifest.multi_label
         self._source = source
         self.skipped: dict[str, str] = {}

@@ -137,7 +137,7 @@ class Backend:
 
     def __init__(self, program: Any, options: Options):
         self._turn = threading.Lock()
-        self.precision: str = options.precision
+        self.precision = options.precision
 
     @classmethod
     def missing(cls) -> str:

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 import numpy as np
+import paddle
 from paddle import inference
 
 from paddlevideo import dist, paddle_internals
