@@ -36,13 +36,16 @@ def num_cores() -> int:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """The name of the processor, with family and model, since virtual machines shorten names."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    facts: dict[str, str] = {}
+    for key, _, value in (line.partition(":") for line in lines):
+        facts.setdefault(key.strip(), value.strip())
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return f"{facts['model name']} ({', '.join(numbers)})" if numbers else facts["model name"]
 
 
 def run_each(

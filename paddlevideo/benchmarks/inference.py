@@ -313,9 +313,8 @@ def store(folder: Path, manifest: Manifest, rows: list[Row], described: list, de
         setting, options = each.setting, each.setting.options
         own = (setting.kind, setting.program, manifest.files[setting.program], device)
         choice = (options["precision"], options["threads"], options.get("onednn"), clips)
-        # Ratios of the same round vary less than times.
-        seconds = rows[0].median / row.ratio
-        numbers = (float(f"{seconds:.4g}"), float(f"{each.difference:.3g}"))
+        # Other programs only add time, so the shortest shows what the setting can do.
+        numbers = (float(f"{min(row.seconds):.4g}"), float(f"{each.difference:.3g}"))
         found.append(measured.Row(*own, *choice, *numbers))
     best = measured.best_row(found, {}, device)
     try:

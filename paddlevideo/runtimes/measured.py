@@ -39,7 +39,7 @@ class Row:
         threads: compute threads on a CPU.
         onednn: as `Options.onednn`.
         clips: per run.
-        seconds: per clip, median.
+        seconds: per clip, the shortest of the measurement.
         difference: of the output on the golden inputs, see `golden.relative_difference`.
     """
 

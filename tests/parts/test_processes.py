@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from paddlevideo import processes
 from paddlevideo.processes import Crash, run_each, signals_held
 
 
@@ -41,3 +42,26 @@ def test_a_held_signal_arrives_afterwards():
 
 def divide_ten(number: int) -> int:
     return 10 // number
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (
+            "processor\t: 0\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n\n"
+            "processor\t: 1\ncpu family\t: 99\nmodel\t\t: 99\nmodel name\t: other\n",
+            "AMD EPYC (cpu family 26, model 2)",
+        ),
+        ("model name\t: Some CPU @ 2.0: GHz\n", "Some CPU @ 2.0: GHz"),
+        ("BogoMIPS\t: 50.00\n", "aarch64"),
+        (None, "aarch64"),
+    ],
+)
+def test_names_the_processor(monkeypatch, tmp_path, text, name):
+    file = tmp_path / "cpuinfo"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setattr(processes, "Path", lambda path: file)
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert processes.processor() == name
