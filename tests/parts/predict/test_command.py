@@ -117,7 +117,7 @@ def test_the_exit_code_is_0_without_failures(tool, tmp_path):
         (["--use_tensorrt=True", "--backend", "paddle"], "leave one of them out"),
         (["--quiet", "--verbose", "--out", "a.json"], "--quiet and --verbose are both given"),
         (["--save_path", "out", "--shard", "1/2"], "so it needs all inputs; --shard takes some"),
-        (["--precision", "int8"], "int8 needs a program that was quantized"),
+        (["--precision", "int8"], "quantize first: python tools/quantize.py"),
     ],
 )
 def test_rejects_flags_that_do_not_fit(tool, capsys, flags, message):

@@ -41,7 +41,7 @@ def golden(exported):
 
 
 def test_finds_every_runtime_and_the_command_offers_it():
-    assert list(RUNTIMES) == ["paddle", "onnxruntime", "openvino", "tensorrt", "eager"]
+    assert list(RUNTIMES) == ["paddle", "onnxruntime", "openvino", "eager", "tensorrt"]
     assert set(BACKENDS) == {"auto", *RUNTIMES}
     assert all(runtime.__doc__ for runtime in RUNTIMES.values())
 

@@ -156,7 +156,8 @@ def test_paddle_inference_on_a_gpu(monkeypatch, exported, device, precision, num
     backend = open_backend(
         exported.folder, "paddle", device=device, precision=precision, gpu_mem=500
     )
-    assert backend.name == f"Paddle Inference on gpu:{number}"
+    named = f"Paddle Inference on gpu:{number}"
+    assert backend.name == (f"{named}, fp16" if half else named)
     (call,) = build.calls("enable_use_gpu")
     kinds = paddle.inference.PrecisionType
     assert call["memory_pool_init_size_mb"] == 500 and call["device_id"] == number
@@ -180,9 +181,9 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch, exported, device, num_
 def test_eager_on_a_gpu_selects_it_and_uses_float16(monkeypatch, exported):
     build = GpuBuild(monkeypatch)
     backend = open_backend(build_model(exported.cfg, 3), device="gpu:0", precision="fp16")
-    assert backend.name == "eager on gpu:0"
+    assert backend.name == "eager on gpu:0, fp16"
     backend.run({"frames": np.zeros((1, 2, 3, 64, 64), np.float32)})
-    assert build.calls("auto_cast") == [{"enable": True, "dtype": "float16"}]
+    assert build.calls("auto_cast") == [{"dtype": "float16"}]
 
 
 # --- TensorRT -----------------------------------------------------------------------------------
@@ -193,7 +194,8 @@ def test_tensorrt_engines_of_a_pdmodel(monkeypatch, program, precision, kind):
     build = GpuBuild(monkeypatch)
     options = Options(max_batch=7, precision=precision)
     backend = tensorrt.TensorRTBackend(program, options)
-    assert backend.name == "Paddle Inference + TensorRT on gpu:0"
+    assert backend.name.startswith("Paddle Inference + TensorRT on gpu:0")
+    assert backend.precision == precision
     (engine,) = build.calls("enable_tensorrt_engine")
     assert engine["max_batch_size"] == 7 and engine["use_static"] is True
     assert engine["precision_mode"] == getattr(paddle.inference.PrecisionType, kind)
@@ -241,7 +243,9 @@ def test_tensorrt_converts_a_json_program_once(monkeypatch, program, exported):
     opened = [Path(c["files"][0]) for c in build.calls("Config") if c["files"]]
     assert opened[0].name == "converted.json" and opened[0].with_suffix(".pdiparams").exists()
     assert not build.calls("enable_tensorrt_engine"), "the program contains the engines"
-    assert backend.name.endswith("on gpu:0") and build.device == "cpu", "the device is as before"
+    assert backend.name.endswith("on gpu:0, fp16") and build.device == "cpu", (
+        "the device is as before"
+    )
     tensorrt.TensorRTBackend(json, options)
     assert len(build.calls("convert")) == 1
     tensorrt.TensorRTBackend(json, replace(options, precision="fp32"))

@@ -82,7 +82,7 @@ def test_onnxruntime_computes_fp16_with_tensorrt(onnx, onnx_program):
     [
         (ALL[2:], None, {"precision": "fp16"}, "fp16 needs a GPU and a build with Tensorrt"),
         (ALL[1:], None, {"precision": "fp16"}, "this one has CUDAExecutionProvider, CPUExec"),
-        (ALL, None, {"precision": "fp16", "device": "cpu"}, "cannot use fp16"),
+        (ALL, None, {"precision": "fp16", "device": "cpu"}, "precision fp16 was requested"),
         (ALL, list(ALL[1:]), {"precision": "fp16"}, "cannot use TensorrtExecutionProvider"),
         (ALL[1:], list(ALL[2:]), {"device": "gpu"}, "cannot use gpu; install the CUDA and cuDNN"),
         (ALL[2:], None, {"device": "gpu"}, "can use no GPU here"),
