@@ -281,6 +281,7 @@ def predicted(checks: Check) -> Row:
     videos = str(checks.folder / "demo/appearance/test")
     out = checks.folder / "predictions.json"
     flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
+    flags.append("--overwrite")
     done = checks.run(verb("predict", [*flags, "--use_gpu", "True"]), {})
     if failed := ended(done):
         return failed

@@ -121,7 +121,6 @@ class Predictor:
         self._feed.connect(self.backend.inputs)
         self.views_per_step = max(1, clips // self._feed.views_in_clip)
         self._identify = partial(identity, model, manifest, cfg)
-        self._precision = str(options.get("precision", "fp32"))
 
     def predict(
         self,
@@ -239,7 +238,7 @@ class Predictor:
     def identity(self) -> str:
         """Names what the scores depend on: weights, pipeline, class names, runtime, precision."""
         names = "" if self.labels is None else f" names {text_checksum(self.labels)}"
-        return f"{self._identify()}{names} {self.backend.name} {self._precision}"
+        return f"{self._identify()}{names} {self.backend.name} {self.backend.precision}"
 
     def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
         load = self._load if workers < 2 else self._load_on_one_thread

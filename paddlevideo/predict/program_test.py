@@ -78,13 +78,7 @@ def run_program_test(
     """Test an exported program on DATASET.test; see `paddlevideo.test`."""
     check_out(out)
     _check_precision(precision)
-    folder = exported_folder(Path(model))
-    manifest = read_manifest(folder if folder.is_dir() else folder.parent)
-    if manifest is None:
-        raise ConfigError([
-            f"{model}: no {FILE}, which describes an exported model; give a folder that "
-            "tools/export_model.py wrote"
-        ])  # fmt: skip
+    manifest = _read_exported(model)
     check_num_classes(cfg, model, manifest.labels)
     lists, classes = load_records(cfg, ("test",), manifest.labels)
     if classes.num != manifest.num_classes:
@@ -106,10 +100,14 @@ def run_program_test(
     with ThreadPoolExecutor(1, "inputs") as pool, paddle_internals.keep_num_threads():
         opened = open_backend(model, backend, **options)
         feed.connect(opened.inputs)
-        made_by = f"{test_name(cfg, manifest.weights)} {opened.name} {precision}"
+        if opened.clips_per_run and not cfg.DATASET.views_per_step:
+            clips = opened.clips_per_run
+        made_by = f"{test_name(cfg, manifest.weights)} {opened.name} {opened.precision}"
         if out:
             check_replaced(out, made_by, overwrite)
-        logger.info(f"{opened.name}, {precision}, {threads} thread(s), {clips} clip(s) per run")
+        logger.info(
+            f"{opened.name}, {opened.precision}, {threads} thread(s), {clips} clip(s) per run"
+        )
         score = ProgramScores(feed, opened, manifest, clips, pool)
         start = time.perf_counter()
         result = test_records(
@@ -117,6 +115,27 @@ def run_program_test(
         )
     _log_speed(score, time.perf_counter() - start)
     return result
+
+
+def _read_exported(model: str) -> Manifest:
+    """The manifest of an exported model.
+
+    Raises:
+        ConfigError: it has none, or its programs do more than a test needs.
+    """
+    folder = exported_folder(Path(model))
+    manifest = read_manifest(folder if folder.is_dir() else folder.parent)
+    if manifest is None:
+        raise ConfigError([
+            f"{model}: no {FILE}, which describes an exported model; give a folder that "
+            "tools/export_model.py wrote"
+        ])  # fmt: skip
+    if manifest.preprocess:
+        raise ConfigError([
+            f"{model}: its programs contain the preprocessing, to be embedded elsewhere; to test "
+            "here, export the model without --with-preprocess to another folder"
+        ])  # fmt: skip
+    return manifest
 
 
 def _check_precision(precision: str) -> None:

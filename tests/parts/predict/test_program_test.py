@@ -67,7 +67,8 @@ def command(monkeypatch, *flags):
 def test_the_command(exported, tested, monkeypatch, tmp_path, capsys):
     out = tmp_path / "own.json"
     flags = ["-c", exported.config, "-m", exported.folder, "--out", out, "--cpu_threads", 1]
-    assert command(monkeypatch, *flags, "--backend", "paddle") == 0
+    flags += ["--backend", "paddle"]
+    assert command(monkeypatch, *flags) == 0
     assert_same_scores(content(out)["results"], tested["results"])
     printed = capsys.readouterr().out
     assert "Paddle Inference" in printed and "1 thread(s)" in printed

@@ -48,7 +48,8 @@ def test_whole_models_are_those_of_their_configs(name):
     if segments:
         assert cfg.PIPELINE.train.sample.args["num_seg"] == int(segments[1])
     depth = next((backbone.args[key] for key in ("depth", "layers") if key in backbone.args), 50)
-    assert f"ResNet{depth}" in model.about
+    network = "PP-LCNetV2" if backbone.name == "PPTSM_v2" else f"ResNet{depth}"
+    assert network in model.about
 
 
 @pytest.mark.parametrize("name", [name for name in models() if name not in WHOLE])
