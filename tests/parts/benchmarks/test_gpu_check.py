@@ -252,6 +252,6 @@ def test_a_runtime_that_returns_something_else_differs(exported, monkeypatch):
     GpuBuild(monkeypatch)  # its predictor returns zeros
     given = (str(exported.folder), "paddle", ".json", "gpu:0", "fp16")
     found = measure(Job(*given, "", ""))
-    assert found["difference"] > 0.5 and found["backend"] == "Paddle Inference on gpu:0"
+    assert found["difference"] > 0.5 and found["backend"] == "Paddle Inference on gpu:0, fp16"
     with pytest.raises(ValueError, match=r"no \.xml in it"):
         measure(Job(str(exported.folder), "paddle", ".xml", "gpu:0", "fp16", "", ""))
