@@ -1,4 +1,4 @@
-"""Add an int8 program to an exported model; see docs/deploy.md."""
+"""Add an int8 program to an exported model; see docs/runtimes.md."""
 
 import sys
 from pathlib import Path

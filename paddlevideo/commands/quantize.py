@@ -12,7 +12,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog,
         description="Quantize an exported model: a program that computes in int8, next to the "
-        "others, and how much its scores differ. See docs/deploy.md.",
+        "others, and how much its scores differ. See docs/runtimes.md.",
     )
     add = parser.add_argument
     add("-m", "--model", required=True, help="exported folder, or that of a run with an export")
