@@ -18,6 +18,7 @@ import numpy as np
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import Program, reason
+from paddlevideo.runtimes.openvino import openvino_core
 from paddlevideo.sample import Arrays
 
 # OpenVINO cannot compile a quantized operator in some places; it is then left in fp32. This is how
@@ -53,9 +54,7 @@ def quantize(
     Raises:
         ExportError: OpenVINO cannot compile the quantized program.
     """
-    import openvino  # an optional extra
-
-    core = openvino.Core()
+    core = openvino_core()
     left_out: list[str] = []
     while True:
         model = _read(core, program)
@@ -101,7 +100,6 @@ def quantize_accurately(
     Returns:
         an `openvino.Model`.
     """
-    import openvino  # an optional extra
 
     def accuracy(compiled: Any, items: Iterable[View]) -> tuple[float, list[float]]:
         hits = []
@@ -112,7 +110,7 @@ def quantize_accurately(
 
     with _nncf() as nncf:
         return nncf.quantize_with_accuracy_control(
-            _read(openvino.Core(), program),
+            _read(openvino_core(), program),
             nncf.Dataset(list(views), lambda item: inputs(item[0])),
             nncf.Dataset(list(views)),
             accuracy,

@@ -1,6 +1,8 @@
 """OpenVINO."""
 
+import functools
 import importlib.util
+import threading
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +30,27 @@ CAPABILITIES: dict[Precision, str] = {
 HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
 
 
+_lock = threading.Lock()
+
+
+def openvino_core() -> Any:
+    """The `openvino.Core` of this process.
+
+    A core gives the main thread a stack for signal handlers and takes it back when it ends. Of two
+    cores, the second may leave that of the first behind, which is freed: the next signal, as
+    Ctrl-C, then crashes the process. So there is one, and it does not end.
+    """
+    with _lock:
+        return _make_core()
+
+
+@functools.cache
+def _make_core() -> Any:
+    import openvino  # an optional extra
+
+    return openvino.Core()
+
+
 class OpenVINOBackend(Backend):
     """OpenVINO. The precision is always set; on some processors the default is below fp32.
 
@@ -42,9 +65,7 @@ class OpenVINOBackend(Backend):
 
     def __init__(self, program: Program, options: Options):
         super().__init__(program, options)
-        import openvino  # an optional extra
-
-        core = openvino.Core()
+        core = openvino_core()
         gpus = [name for name in core.available_devices if name.startswith("GPU")]
         # An integrated GPU may be slower than the CPU, so it is used only on request.
         number = None if options.device == "auto" else options.gpu(len(gpus), "openvino")
