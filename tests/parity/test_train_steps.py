@@ -8,8 +8,9 @@ head.fc.weight) or learning-rate factor (5e-1). Weight decay changes less than r
 three steps; tests/parts checks it.
 
 PP-TSMv2 amplifies rounding a hundred times more, with 32 small images in a batch: inputs scaled by
-1 + 1.2e-7 change the gradients of its last stage by 1e-2 in the first step. Its bounds are wider,
-and its convolutions are Paddle's own, like those of the reference.
+1 + 1.2e-7 change the gradients of its last stage by 1e-2 in the first step, and the student's loss
+of mutual learning by 2e-3 in the second and 3e-2 in the third, as do 1 and 2 threads. Its bounds
+are wider, and its convolutions are Paddle's own, like those of the reference.
 """
 
 import json
@@ -31,7 +32,7 @@ FAMILIES = (
 )
 # Relative, of loss and gradient norm in each step, and of sums over the tensors afterwards.
 BOUNDS = ((1e-5, 1e-4), (1e-5, 1e-3), (1e-4, 1e-2)), 5e-4
-BOUNDS_V2 = ((3e-5, 5e-3), (1e-3, 3e-2), (1e-2, 1e-1)), 3e-2
+BOUNDS_V2 = ((3e-5, 5e-3), (1e-2, 3e-2), (1e-1, 3e-1)), 3e-2
 PARTS = {"weight_decay": "regularizer", "grad_clip": "grad_clip"}
 
 

@@ -119,6 +119,7 @@ def test_metrics_compares_variants_with_equal_results(benchmark):
 FAST = ["-r", "1", "--threads", "1", "--precision", "fp32"]
 
 
+@pytest.mark.slow
 def test_inference_compares_backends_with_the_exported_logits(benchmark):
     code, printed, groups = benchmark(
         "inference", *FAST, "--no-memory", "-o", "MODEL.head.num_classes=3"

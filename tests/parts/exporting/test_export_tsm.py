@@ -50,7 +50,7 @@ def test_every_runtime_gives_the_logits_of_the_model(config, tmp_path):
     model = build_model(config, 3)
     state = TrainState(model, None, None, class_names=["a", "b", "c"])
     write_arrays(weights, state.model_arrays())
-    export(config, weights, tmp_path / "program", ["all"])
+    export(config, weights, tmp_path / "program", ["all"], verify_programs=False)
     last = config.MODEL.args["backbone"].args.get("data_format") == "NHWC"
     manifest = read_manifest(tmp_path / "program")
     sizes = [4, 32, 32, 3] if last else [4, 3, 32, 32]
