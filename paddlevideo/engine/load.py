@@ -38,10 +38,15 @@ def config_of_run(weights: str | Path, overrides: Sequence[str] = ()) -> Config:
         return config_of_model(model, overrides)
     path = Path(weights)
     file = path.with_name(RUN_FILE)
+    if not path.exists() and not file.is_file():
+        raise ConfigError([
+            f"{weights}: there is no such file or folder, and no {RUN_FILE} next to it; check the "
+            f"path{name_hint(weights)}"
+        ])  # fmt: skip
     if not file.is_file():
         raise ConfigError([
             f"{weights}: no {RUN_FILE} next to it, which the run that wrote it would have left; "
-            f"give the config of the model with -c{name_hint(weights)}"
+            "give the config of the model with -c"
         ])  # fmt: skip
     if path.stem.endswith("_student"):
         raise ConfigError([

@@ -90,6 +90,9 @@ def test_a_run_needs_no_config(exported, tested, monkeypatch, tmp_path, capsys):
     assert_same_scores(content(run / "s.json")["results"], tested["results"])
     assert command(monkeypatch, "-m", exported.folder) == 1
     assert "no run.yaml next to it" in capsys.readouterr().err
+    assert command(monkeypatch, "-m", run / "none") == 1
+    assert command(monkeypatch, "-m", tmp_path / "none" / "x") == 1
+    assert "there is no such file or folder, and no run.yaml" in capsys.readouterr().err
 
 
 def test_a_file_that_fails_is_counted_or_ends_the_test(exported, tested, tmp_path):
