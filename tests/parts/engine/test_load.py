@@ -27,8 +27,12 @@ def weights_of(cfg, path, names=None, num_classes=5):
 
 def test_reads_the_config_next_to_the_weights(small, tmp_path):
     cfg = small()
+    weights = tmp_path / "a_best.pdparams"
+    with pytest.raises(ConfigError, match=r"a_best\.pdparams: there is no such file or folder"):
+        config_of_run(weights)
+    weights.touch()
     with pytest.raises(ConfigError, match=r"a_best\.pdparams: no run\.yaml next to it.* with -c"):
-        config_of_run(tmp_path / "a_best.pdparams")
+        config_of_run(weights)
     shutil.copy(cfg.origin.path, tmp_path / "run.yaml")
     found = config_of_run(tmp_path / "a_best.pdparams", ["epochs=9"])
     assert found.model_name == cfg.model_name and found.epochs == 9
