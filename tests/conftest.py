@@ -13,6 +13,7 @@ from paddlevideo import api, dist, paddle_internals
 from paddlevideo.engine.build import load_config
 from tests.clips import random_frames, write_clip
 from tests.process_state import ProcessState, seed_all
+from tests.program_writer import forked_writers
 
 
 def use_share_of_cores() -> None:
@@ -53,6 +54,13 @@ def files_are_not_synced():
     """Leave written files in the memory of the system; tests survive no power failure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_are_written_by_forked_processes():
+    """Import Paddle once for all programs of the tests."""
+    with forked_writers():
         yield
 
 

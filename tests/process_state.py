@@ -23,6 +23,7 @@ import threadpoolctl
 
 from paddlevideo import paddle_internals
 from paddlevideo.models import onednn
+from tests.program_writer import WRITERS
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
@@ -157,7 +158,7 @@ def _restore_loggers(before: State) -> None:
 
 
 def _processes() -> State:
-    """The child processes, without the one that Python keeps to the end."""
+    """The child processes, without those that stay to the end."""
     folder = Path("/proc/self/task")
     if not folder.is_dir():
         return {str(child.pid): child.name for child in multiprocessing.active_children()}
@@ -167,7 +168,8 @@ def _processes() -> State:
     for task in folder.iterdir():
         with contextlib.suppress(OSError):  # the thread has ended
             children.update(map(int, (task / "children").read_text().split()))
-    return {str(number): _command(number) for number in children - {tracker}}
+    lasting = {tracker, *WRITERS.processes}
+    return {str(number): _command(number) for number in children - lasting}
 
 
 def _command(process: int) -> str:

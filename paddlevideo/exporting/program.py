@@ -138,5 +138,10 @@ def write(job: Job) -> None:
         )
 
 
+def main(file: str) -> None:
+    """Do the job of a file."""
+    write(Job(**load_data(read_text(Path(file), MAX_DATA))))
+
+
 if __name__ == "__main__":
-    write(Job(**load_data(read_text(Path(sys.argv[1]), MAX_DATA))))
+    main(sys.argv[1])

@@ -68,7 +68,10 @@ CODE = {page: {b.code for b in found if not b.fragment} for page, found in PYTHO
 SCRIPTS = [p for p, code in CODE.items() if code and not any(code < c for c in CODE.values())]
 
 
-@pytest.mark.parametrize("page", SCRIPTS)
+SLOW = [pytest.param(p, marks=pytest.mark.slow) for p in SCRIPTS if p != "README.md"]
+
+
+@pytest.mark.parametrize("page", ["README.md", *SLOW])
 def test_python_blocks_run(page, workspace):
     for name in ("output", "inference"):  # of another page, which nothing writes over
         shutil.rmtree(workspace / name, ignore_errors=True)

@@ -74,6 +74,7 @@ def weights_of(cfg):
     return checksum(read_model(f"{cfg.folder}/Audio_latest.pdstate")[0])
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
     options = [
         "DATASET.num_workers=2",

@@ -102,6 +102,7 @@ def steps_of(cfg):
     return [row for row in metrics_of(cfg) if row["split"] == "train"]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
     options = ["DATASET.num_workers=2", "amp=true"]
     uninterrupted = small(*options, f"output_dir={tmp_path}/uninterrupted")
@@ -133,6 +134,7 @@ def test_logs_the_parts_of_the_loss(small):
     assert len(valid) == 2 and all(np.isfinite(row["loss"]) for row in valid)
 
 
+@pytest.mark.slow
 def test_stopped_at_the_last_step_of_an_epoch(small, tmp_path, monkeypatch):
     """The random numbers of precise BN, as for DropPathway, depend on the epoch alone."""
     uninterrupted = small("epochs=1", f"output_dir={tmp_path}/uninterrupted")
@@ -154,6 +156,7 @@ def test_stopped_at_the_last_step_of_an_epoch(small, tmp_path, monkeypatch):
     assert weights_of(stopped) == weights_of(uninterrupted)
 
 
+@pytest.mark.slow
 def test_weights_depend_on_the_seed(small, tmp_path):
     checksums = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -165,6 +168,7 @@ def test_weights_depend_on_the_seed(small, tmp_path):
     assert checksums[0] == checksums[1] != checksums[2]
 
 
+@pytest.mark.slow
 def test_pretraining_without_labels_and_a_linear_probe(small, tmp_path):
     cfg = small("MODEL.sync_weight=1", config="avslowfast_sync")
     first = state_arrays(build_model(cfg, 2))

@@ -135,6 +135,7 @@ def test_inference_compares_backends_with_the_exported_logits(benchmark):
     assert "stored in" not in printed
 
 
+@pytest.mark.slow
 def test_inference_stores_the_fastest_for_auto(benchmark, small, tmp_path):
     cfg = small()
     weights, folder = tmp_path / "w.pdparams", tmp_path / "out"

@@ -8,6 +8,7 @@ from paddlevideo.benchmarks import nextvlad
 from paddlevideo.models import vlad
 
 
+@pytest.mark.slow
 def test_compares_both_variants_in_time_and_memory(monkeypatch):
     monkeypatch.setattr("paddlevideo.benchmarks.measure.PAUSE", 0.0)
     groups = list(nextvlad.run(batch_size=3, num_frames=6, threads=1, rounds=2, small=True))

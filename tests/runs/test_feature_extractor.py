@@ -54,6 +54,7 @@ class DiesAt:
         return self.read(job)
 
 
+@pytest.mark.slow
 def test_survives_a_video_that_kills_its_process(recipe, clips):
     network = FrameNetwork(recipe)
     records = [Record(str(path)) for path in sorted((clips / "train").rglob("*.mp4"))[:4]]

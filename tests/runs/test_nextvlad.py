@@ -44,7 +44,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("average and workers", "accumulation", "small shuffle buffer")
+SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in CASES if case not in FAST]
+
+
+@pytest.mark.parametrize("case", [*FAST, *SLOW])
 def test_killed_and_resumed_equals_uninterrupted(nextvlad, tmp_path, monkeypatch, case):
     uninterrupted = nextvlad(*CASES[case], f"output_dir={tmp_path}/uninterrupted")
     train(uninterrupted)

@@ -383,7 +383,10 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("SIGHUP", "SIGTERM")]
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", *SLOW])
 def test_workers_end_with_a_killed_main_process(root, name):
     command = [sys.executable, "-c", ORPHANS, name]
     done = subprocess.run(command, cwd=root, timeout=120, capture_output=True, text=True)

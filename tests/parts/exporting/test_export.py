@@ -22,6 +22,7 @@ from paddlevideo.runtimes.manifest import ManifestError, check_files, read_manif
 from paddlevideo.weights import WeightsError
 from tests.hostile_files import yamls
 from tests.parts.conftest import NAMES, write_weights
+from tests.scripts import run_script
 
 HOSTILE = yamls()
 PADDLE_FILES = {"tiny.pdmodel", "tiny.pdiparams", "tiny.pdiparams.info", "golden.npz", "model.yaml"}
@@ -279,18 +280,18 @@ def test_rejects_a_fifo(tmp_path):
         read_manifest(tmp_path)
 
 
+def test_the_tool_says_that_weights_are_missing(exported, monkeypatch, capsys):
+    words = ["-c", exported.config, "-p", "no.pdparams"]
+    code, _, printed = run_script(monkeypatch, capsys, "tools/export_model.py", *words)
+    assert code == 1
+    assert printed.strip().splitlines()[-1].startswith("error: no.pdparams: there is no such file")
+
+
 def test_the_tool_writes_the_files_of_paddlevideo(exported, root, tmp_path):
-    tool = [sys.executable, str(root / "tools" / "export_model.py")]
-
-    def run(weights):
-        command = [*tool, "-c", str(exported.config), "-p", str(weights)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    done = run("no.pdparams")
-    last_line = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 1
-    assert last_line.startswith("error: no.pdparams: there is no such file")
-    done = run(exported.weights)
+    """In processes of its own, not in those of tests/program_writer.py."""
+    words = [root / "tools/export_model.py", "-c", exported.config, "-p", exported.weights]
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "logits differ from the model's, relative to the largest, by:" in done.stdout
     assert re.search(r"\n  tiny\.pdmodel  .*\bpaddle \d\.\de-\d\d", done.stdout)

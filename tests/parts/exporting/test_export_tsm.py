@@ -29,7 +29,10 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=["pp_tsm", "tsm_nhwc", pytest.param("pp_tsm_v2", marks=pytest.mark.slow)])
+SLOW = ("pp_tsm", "pp_tsm_v2")
+
+
+@pytest.fixture(params=["tsm_nhwc", *(pytest.param(m, marks=pytest.mark.slow) for m in SLOW)])
 def config(request, clips, tmp_path):
     backbone, head = MODELS[request.param]
     section = {"framework": "Recognizer2D", "backbone": backbone, "head": {"name": head}}

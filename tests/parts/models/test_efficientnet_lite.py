@@ -219,6 +219,7 @@ def exported(tmp_path_factory):
     return folder / "out", weights, cfg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "suffix"),
     [
