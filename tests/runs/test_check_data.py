@@ -22,10 +22,10 @@ OUTPUTS = {
 }
 
 
-def run_tool(root, *arguments):
-    command = [sys.executable, "-B", "tools/check_data.py", *map(str, arguments)]
+def run_tool(root, *arguments, folder=None):
+    command = [sys.executable, "-B", root / "tools/check_data.py", *map(str, arguments)]
     return subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=folder or root, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -83,8 +83,10 @@ def test_writes_nothing_in_a_dry_run(root, videos):
         (["VIDEOS", "--frames", "0"], "frames 0, min_frames 2"),
     ],
 )
-def test_reports_mistakes_in_one_message(root, videos, arguments, message):
-    done = run_tool(root, *(str(videos) if word == "VIDEOS" else word for word in arguments))
+def test_reports_mistakes_in_one_message(root, videos, tmp_path, arguments, message):
+    (tmp_path / "README.md").write_text("# No list\n")
+    words = [str(videos) if word == "VIDEOS" else word for word in arguments]
+    done = run_tool(root, *words, folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert message in done.stderr, done.stderr

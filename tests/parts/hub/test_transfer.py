@@ -191,7 +191,7 @@ def test_a_repository_has_an_owner_and_a_name(hub, model, repo):
         "bad key my-own-secret-1",
     ],
 )
-def test_tokens_are_not_shown(hub, model, monkeypatch, capsys, text):
+def test_tokens_are_not_shown(hub, model, monkeypatch, tmp_path, capsys, text):
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "my-own-secret-1")
     hub.error = RuntimeError(text)
     for name in HUBS:
@@ -200,7 +200,7 @@ def test_tokens_are_not_shown(hub, model, monkeypatch, capsys, text):
         assert f"error: {name}, me/x: " in printed and "***" in printed
         assert not [word for word in (TOKEN, "abcdef", "my-own-secret-1") if word in printed]
     with pytest.raises(HubError) as info:
-        pull("me/x", "nowhere")
+        pull("me/x", tmp_path / "nowhere")
     assert info.value.__cause__ is None and "abcdef" not in str(info.value)
 
 

@@ -120,7 +120,8 @@ def test_the_exit_code_is_0_without_failures(tool, tmp_path):
         (["--precision", "int8"], "quantize first: python tools/quantize.py"),
     ],
 )
-def test_rejects_flags_that_do_not_fit(tool, capsys, flags, message):
+def test_rejects_flags_that_do_not_fit(tool, capsys, monkeypatch, tmp_path, flags, message):
+    monkeypatch.chdir(tmp_path)
     assert tool(*flags) == 1
     assert message in capsys.readouterr().err
 
