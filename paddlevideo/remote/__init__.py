@@ -10,9 +10,19 @@ are those of these packages: their environment variables and files.
 from paddlevideo.remote.access import AccessError, Info, MissingError, RemoteError, get_info
 from paddlevideo.remote.block_cache import Cache, CacheSettings, current_cache, use_cache
 from paddlevideo.remote.copies import local_copy, local_folder, put_file, put_folder, written
-from paddlevideo.remote.names import is_url, join_path, parent_path, path_name, path_suffix, shown
+from paddlevideo.remote.names import (
+    as_path,
+    is_url,
+    join_path,
+    parent_path,
+    path_name,
+    path_suffix,
+    shown,
+)
 from paddlevideo.remote.reading import (
+    absolute_path,
     exists,
+    file_identity,
     glob_url,
     is_file,
     is_folder,
@@ -30,8 +40,11 @@ __all__ = [
     "MissingError",
     "RemoteError",
     "UrlFile",
+    "absolute_path",
+    "as_path",
     "current_cache",
     "exists",
+    "file_identity",
     "get_info",
     "glob_url",
     "is_file",

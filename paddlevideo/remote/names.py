@@ -14,6 +14,11 @@ def is_url(path: str | Path) -> bool:
     return isinstance(path, str) and URL.match(path) is not None
 
 
+def as_path(path: str | Path) -> str | Path:
+    """A URL as it is, any other path as a `Path`, which would spoil a URL."""
+    return str(path) if is_url(path) else Path(path)
+
+
 def scheme(url: str) -> str:
     """The part of a URL before `://`, in lower case."""
     return url.partition("://")[0].lower()
@@ -24,10 +29,12 @@ def is_web(url: str | Path) -> bool:
     return isinstance(url, str) and is_url(url) and scheme(url) in WEB
 
 
-def shown(url: str) -> str:
-    """A URL for messages: without user name, password and the query of a web address, which may be
-    secret."""
-    head, _, rest = url.partition("://")
+def shown(url: str | Path) -> str:
+    """A path for messages; of a URL without user name, password and the query of a web address,
+    which may be secret."""
+    if not is_url(url):
+        return str(url)
+    head, _, rest = str(url).partition("://")
     host, slash, path = rest.partition("/")
     text = f"{head}://{host.rpartition('@')[2]}{slash}{path}"
     return re.split("[?#]", text)[0] if is_web(url) else text

@@ -47,6 +47,24 @@ def exists(path: str | Path) -> bool:
     return True
 
 
+def file_identity(path: str | Path) -> tuple[int | None, str | int]:
+    """Size (bytes) and version of a file; of a local one the time when it was changed.
+
+    Raises:
+        OSError, RemoteError, AccessError: there is no such file, or it cannot be asked for.
+    """
+    if is_url(path):
+        info = get_info(str(path))
+        return info.size, info.version
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
+def absolute_path(path: str | Path) -> str:
+    """A path that does not depend on the working directory."""
+    return str(path) if is_url(path) else os.path.abspath(path)
+
+
 def is_folder(path: str | Path) -> bool:
     """Whether there is such a folder. An address of a web server is one if it ends with a slash.
 
@@ -74,7 +92,7 @@ def is_file(path: str | Path) -> bool:
     return not is_folder(path) and exists(path)
 
 
-def list_url(url: str, suffixes: Collection[str] | None = None) -> list[str]:
+def list_url(url: str | Path, suffixes: Collection[str] | None = None) -> list[str]:
     """The files below a folder at any depth, sorted, without hidden ones.
 
     Args:
@@ -85,6 +103,7 @@ def list_url(url: str, suffixes: Collection[str] | None = None) -> list[str]:
         RemoteError, AccessError: see `access.request`; or a web server without a page that lists
             the folder.
     """
+    url = str(url)
     paths = find_files(url)
     if not paths:
         raise MissingError(f"{shown(url)}: no such folder, or no file in it")

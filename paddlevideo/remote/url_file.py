@@ -40,6 +40,10 @@ class _Memory:
                 self._blocks.move_to_end((name, number))
             return block
 
+    def has(self, name: str, number: int) -> bool:
+        with self.lock:
+            return (name, number) in self._blocks
+
     def put(self, name: str, number: int, block: bytes) -> None:
         with self.lock:
             old = self._blocks.pop((name, number), b"")
@@ -148,7 +152,9 @@ class UrlFile(io.RawIOBase):
             memory.put(self._id, number, block)
             return block
         first = 0 if self.size <= WHOLE else number
-        data = self._fetch(first, self._num_blocks(number))
+        count = self._num_blocks(number)
+        count = next((n for n in range(1, count) if memory.has(self._id, first + n)), count)
+        data = self._fetch(first, count)
         if data is None:
             return None
         for start in range(0, len(data), BLOCK):
