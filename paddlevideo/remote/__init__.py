@@ -18,6 +18,7 @@ from paddlevideo.remote.names import (
     path_name,
     path_suffix,
     shown,
+    without_query,
 )
 from paddlevideo.remote.reading import (
     absolute_path,
@@ -63,5 +64,6 @@ __all__ = [
     "read_bytes",
     "shown",
     "use_cache",
+    "without_query",
     "written",
 ]
