@@ -7,7 +7,7 @@ from pathlib import Path
 from paddlevideo import log
 from paddlevideo.commands import load, run
 from paddlevideo.commands.predict import boolean
-from paddlevideo.remote import is_url
+from paddlevideo.urls import is_url
 
 FORMATS = ("pdmodel", "pir", "onnx", "all")
 

@@ -13,7 +13,7 @@ from paddlevideo.config.checker import Checker
 from paddlevideo.config.schema import Config, ConfigError, Origin
 from paddlevideo.config.shipped import find_config
 from paddlevideo.config.yamltree import Keys, Tree, drop, dump, followers, override, read
-from paddlevideo.remote import is_url, shown
+from paddlevideo.urls import is_url, shown
 
 __all__ = ["check", "config_from_data", "dump", "read_config"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from paddlevideo.log import logger
-from paddlevideo.remote.names import WEB, is_web, scheme, shown
+from paddlevideo.urls import WEB, is_web, scheme, shown
 
 Result = TypeVar("Result")
 

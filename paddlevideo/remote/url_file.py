@@ -17,7 +17,7 @@ from paddlevideo.remote import access
 from paddlevideo.remote.access import RemoteError, attempts, call, file_system, get_info
 from paddlevideo.remote.block_cache import BLOCK, current_cache
 from paddlevideo.remote.copies import local_copy
-from paddlevideo.remote.names import is_web, path_name, shown
+from paddlevideo.urls import is_web, path_name, shown
 
 WHOLE = 2 * BLOCK  # bytes; a smaller file is fetched by one request
 MAX_AHEAD = 8  # blocks of one request

@@ -14,6 +14,7 @@ from paddlevideo.exporting.export import export
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.predict.inputs import InputRules, find_inputs
 from paddlevideo.predict.predictor import Predictor
+from paddlevideo.predict.program_test import run_program_test
 from paddlevideo.remote import AccessError, access, list_url, read_bytes
 from paddlevideo.runtimes.base import BackendError
 from paddlevideo.weights import WeightsError, checksum
@@ -202,6 +203,12 @@ def test_a_model_on_a_web_server(exported):
         remote = Predictor(f"{server.url}/m", device="cpu", threads=1)
         local = Predictor(exported.folder, device="cpu", threads=1)
         assert remote.identity == local.identity and remote.labels == local.labels
+
+
+def test_a_program_by_url_is_tested(stored, exported):
+    local = run_program_test(exported.cfg, str(exported.folder), threads=1)
+    remote = run_program_test(exported.cfg, f"{stored.url}/model", threads=1)
+    assert remote.numbers == local.numbers
 
 
 def test_weights_by_url(stored, exported, tmp_path):
