@@ -57,6 +57,7 @@ def run(
         print(f"{shown(urls[0])}: {text}", file=sys.stderr)
         return error_code
     log.quiet_paddle_warnings()
+    log.quiet_s3_packages()
     try:
         return work(args) or 0
     except errors as error:

@@ -131,13 +131,15 @@ class UrlFile(io.RawIOBase):
                 count = min(count, start - position)
         if count == 0:
             return b""
-        if self._whole is None:
+        whole: Any = self._whole
+        if whole is None:
             number, offset = divmod(position, BLOCK)
             block = self._block(number)
             if block is not None:
                 return memoryview(block)[offset : offset + count]
-        self._whole.seek(position)
-        return self._whole.read(count)
+            whole = self._whole  # the server has just sent the whole file
+        whole.seek(position)
+        return whole.read(count)
 
     def _block(self, number: int) -> bytes | None:
         """A block from memory, the cache on the disk, or the server; None where there is a local
