@@ -65,13 +65,12 @@ def export(
     batch: int | None = None,
     triton: str | Path | None = None,
 ) -> Path:
-    """Export a model as programs that run without its Python code.
-
-    Further formats of the same model may be added to a folder.
+    """Export a model as programs that run without its Python code; returns the folder.
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
-        output_dir: `inference/<model_name>` by default; it may be a URL.
+        output_dir: `inference/<model_name>` by default, to which further formats of the same model
+            may be added; or a URL, where an export is replaced as a whole.
         formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`),
             onnx (`.onnx`), or all that this machine can write; a warning names the others.
         name: stem of the files, `model_name` by default.
@@ -80,9 +79,6 @@ def export(
         with_preprocess: write programs from uint8 frames of all views to probabilities.
         batch: of these, the number of videos in one run; None for any.
         triton: also write the ONNX program to this model repository of Triton Inference Server.
-
-    Returns:
-        the folder.
 
     Raises:
         ConfigError, WeightsError: the config or the weights are wrong, or do not fit each other.
