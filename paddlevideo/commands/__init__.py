@@ -10,12 +10,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from paddlevideo import log
+from paddlevideo.urls import is_url, shown
 
 Work = Callable[[argparse.Namespace], int | None]
 
+LOCAL_ONLY = "this command reads and writes local files; see docs/remote.md"
 # A plot needs an optional package, whose absence is a mistake of the machine.
 PLOT_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
@@ -29,6 +32,7 @@ def run(
     errors: tuple[type[Exception], ...] = (ValueError, OSError),
     bare_help: bool = True,
     can_continue: bool = False,
+    local_files: bool = False,
 ) -> int:
     """Parse the flags and do the work; mistakes of a user or a machine are one line, no traceback.
 
@@ -38,6 +42,7 @@ def run(
         error_code: the exit code after an error.
         errors: what counts as a mistake of a user or a machine.
         bare_help: print the help where there are no flags, and return 2.
+        local_files: a URL among the flags is a mistake: the command reads and writes local files.
         can_continue: the same command continues after Ctrl-C; the exit code is 130 then.
 
     Returns:
@@ -48,7 +53,12 @@ def run(
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
+    urls = [text for text in argv if is_url(text)] if local_files else []
+    if urls:
+        print(f"{shown(urls[0])}: {LOCAL_ONLY}", file=sys.stderr)
+        return error_code
     log.quiet_paddle_warnings()
+    log.quiet_s3_packages()
     try:
         return work(args) or 0
     except errors as error:
@@ -62,6 +72,17 @@ def run(
         return 130
     finally:
         drop_lost_output()
+
+
+def local_path(text: str) -> Path:
+    """The type of a flag for a local file or folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is a URL.
+    """
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {LOCAL_ONLY}")
+    return Path(text)
 
 
 def drop_lost_output() -> None:

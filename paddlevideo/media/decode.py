@@ -34,6 +34,18 @@ from paddlevideo.media.containers import (
     video_streams,
 )
 from paddlevideo.media.frame_files import frame_files, span_text
+from paddlevideo.remote import (
+    AccessError,
+    MissingError,
+    RemoteError,
+    is_file,
+    is_url,
+    join_path,
+    list_url,
+    parent_path,
+    path_name,
+    read_bytes,
+)
 from paddlevideo.sample import DecodeError, Record
 
 # decord decodes in batches. This many frames at once bound the memory; a batch continues where the
@@ -84,6 +96,8 @@ class VideoDecoder:
         backend = self.backend
         if backend == "decord" and not has_decord():
             backend = "pyav"
+        if backend != "pyav" and is_url(record.path):
+            raise AccessError(f"backend {backend} reads local files only; use backend: pyav")
         with open_container(record.path) as container:
             streams = video_streams(container)
             if (self.stream or 0) >= len(streams):
@@ -141,15 +155,15 @@ class FrameDecoder:
             raise DecodeError(
                 "the record has no frame_pattern; FrameDecoder reads the records of a FrameDataset"
             )
-        if not os.path.isdir(record.path):
+        if not is_url(record.path) and not os.path.isdir(record.path):
             exists = os.path.exists(record.path)
             raise DecodeError("a file, not a folder of frames" if exists else "no such folder")
         if record.start_sec is not None or record.end_sec is not None:
             raise DecodeError(
                 "start_sec and end_sec need a frame rate, and a folder of frames has none"
             )
-        reader = FrameFolderReader(Path(record.path), record.frame_pattern, record.num_frames)
-        yield VideoClip(reader)
+        kind = RemoteFrameFolderReader if is_url(record.path) else FrameFolderReader
+        yield VideoClip(kind(record.path, record.frame_pattern, record.num_frames))
 
 
 @functools.cache
@@ -237,7 +251,7 @@ class FrameFolderReader:
 
     fps = 0.0
 
-    def __init__(self, folder: Path, pattern: str, num_frames: int | None):
+    def __init__(self, folder: str, pattern: str, num_frames: int | None):
         self._folder, self._pattern = folder, pattern
         self._names = None if self._counts_from_one(num_frames) else self._find(num_frames)
         self.num_frames = len(self._names or ()) if num_frames is None else num_frames
@@ -252,11 +266,19 @@ class FrameFolderReader:
         return not self._exists(0) or self._exists(num_frames)
 
     def _exists(self, number: int) -> bool:
-        return (self._folder / self._pattern.format(number)).exists()
+        return os.path.exists(os.path.join(self._folder, self._pattern.format(number)))
+
+    def _list(self) -> list[str]:
+        """The names of all files in the folder."""
+        return os.listdir(self._folder)
+
+    def _bytes(self, name: str) -> np.ndarray:
+        """The content of a file, uint8 [n]."""
+        return np.fromfile(os.path.join(self._folder, name), np.uint8)
 
     def _find(self, num_frames: int | None) -> list[str] | None:
         """The frame files; None if there are none."""
-        names = frame_files(os.listdir(self._folder), self._pattern)
+        names = frame_files(self._list(), self._pattern)
         if names and num_frames is not None and len(names) < num_frames:
             raise DecodeError(
                 f"{num_frames} frames expected, the folder has {len(names)}: {span_text(names)}"
@@ -269,26 +291,46 @@ class FrameFolderReader:
     def fill(self, canvas: Canvas) -> None:
         for number in canvas.wanted:
             name = self._names[number] if self._names else self._pattern.format(number + 1)
-            image = self._read(self._folder / name)
+            image = self._read(name)
             canvas.put(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
-    def _read(self, file: Path) -> np.ndarray:
+    def _read(self, name: str) -> np.ndarray:
         """Read an image file: uint8 [H, W, 3] BGR."""
+        data = np.zeros(0, np.uint8)
         try:
             # cv2.imread fails for non-ASCII names on Windows, and only logs why a file is bad.
-            data = np.fromfile(file, np.uint8)
+            data = self._bytes(name)
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except OSError as error:
             raise DecodeError(
-                f"{file.name}: {error.strerror} ({self.num_frames} frames expected)"
+                f"{name}: {error.strerror or error} ({self.num_frames} frames expected)"
             ) from error
         except cv2.error:
             image = None
         if image is None:
-            raise DecodeError(
-                f"{file.name}: not an image, or damaged ({file.stat().st_size} bytes)"
-            )
+            raise DecodeError(f"{name}: not an image, or damaged ({len(data)} bytes)")
         return image
+
+
+class RemoteFrameFolderReader(FrameFolderReader):
+    """The same in a folder that a URL names."""
+
+    def _counts_from_one(self, num_frames: int | None) -> bool:
+        return False  # listing is one request, as asking for a file is
+
+    def _list(self) -> list[str]:
+        try:
+            urls = list_url(self._folder)
+        except MissingError as error:
+            exists = is_file(self._folder)
+            text = "a file, not a folder of frames" if exists else "no such folder"
+            raise DecodeError(text) from error
+        except RemoteError as error:
+            raise DecodeError(str(error)) from error
+        return [path_name(url) for url in urls if parent_path(url) == self._folder.rstrip("/")]
+
+    def _bytes(self, name: str) -> np.ndarray:
+        return np.frombuffer(read_bytes(join_path(self._folder, name)), np.uint8)
 
 
 def count_frame_files(folder: Path, pattern: str) -> int:

@@ -23,6 +23,7 @@ from av.filter import Graph
 
 from paddlevideo.array_files import wrong_value
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
+from paddlevideo.remote import RemoteError, is_url, open_url
 from paddlevideo.sample import DecodeError
 
 Backend = Literal["pyav", "soundfile"]
@@ -203,11 +204,13 @@ def open_soundfile(path: str, stream: int | None = None) -> Iterator[SoundFileRe
         import soundfile
     except ImportError as error:
         raise _not_installed(error) from error
-    if not os.path.isfile(path):
+    if not is_url(path) and not os.path.isfile(path):
         raise DecodeError("a folder, not an audio file" if os.path.isdir(path) else "no such file")
     try:
-        with soundfile.SoundFile(path) as file:
+        with open_url(path) as data, soundfile.SoundFile(data) as file:
             yield SoundFileReader(file)
+    except RemoteError as error:
+        raise DecodeError(str(error)) from error
     except soundfile.LibsndfileError as error:
         raise DecodeError(f"libsndfile cannot read it: {error.error_string}") from error
 

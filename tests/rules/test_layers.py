@@ -21,8 +21,10 @@ FLOORS = (
         "paddle_internals",
         "plain_text",
         "processes",
+        "remote",
         "safe_pickle",
         "sample",
+        "urls",
         "weights",
         "zoo",
     ),
@@ -62,6 +64,7 @@ OPTIONAL = {
     "soxr",
     "huggingface_hub",
     "modelscope",
+    "fsspec",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.
