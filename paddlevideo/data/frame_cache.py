@@ -28,6 +28,7 @@ import PIL
 
 from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
+from paddlevideo.media.tar_files import file_state
 from paddlevideo.sample import Record
 
 VERSIONS = (av.__version__, cv2.__version__, PIL.__version__)
@@ -107,8 +108,7 @@ class FrameCache:
         """What the frames of a record depend on, as a file name."""
         file = None  # the decoder will say that there is none
         with contextlib.suppress(OSError):
-            status = os.stat(record.path)
-            file = (status.st_size, status.st_mtime_ns)
+            file = file_state(record.path)
         part = (record.start_sec, record.end_sec)
         key = (os.path.abspath(record.path), file, part, self.decode, self.transform, VERSIONS)
         return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -25,6 +25,7 @@ from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.evaluate import mean_scores, to_tensors, views_at_once
 from paddlevideo.engine.loaders import fitted_loader, on_error
 from paddlevideo.log import logger
+from paddlevideo.media.tar_files import file_state
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays, BatchShape, Record
 from paddlevideo.weights import WeightsError, read_arrays, state_arrays, write_arrays
@@ -188,8 +189,7 @@ def digest_of(key: str, record: Record, index: int, view: int) -> bytes:
     """The digest of a row: the network, the file and the part of it, and the random numbers."""
     path = Path(record.path)
     try:
-        stat = path.stat()
-        identity = (stat.st_size, stat.st_mtime_ns)
+        identity = file_state(record.path)
     except OSError:  # decoding will report it
         identity = (-1, -1)
     part = (record.start_sec, record.end_sec, record.num_frames, record.frame_pattern)

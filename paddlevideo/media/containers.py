@@ -37,6 +37,7 @@ from paddlevideo.media.packets import (
     read_packets,
     stretch_starts,
 )
+from paddlevideo.media.tar_files import av_source, read_start
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 
@@ -90,38 +91,31 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def open_container(path: str) -> Iterator[Any]:
-    """Open a local file as a PyAV container; the block's end closes it.
+    """Open a local file, or a file in a tar shard, as a PyAV container; the block's end closes it.
 
     Raises:
         DecodeError: FFmpeg cannot open the file, or an FFmpeg error inside the block.
     """
-    if not os.path.isfile(path):
-        raise DecodeError("a folder, not a video file" if os.path.isdir(path) else "no such file")
-    if os.path.getsize(path) == 0:
-        raise DecodeError("the file is empty (0 bytes)")
-    try:
-        # Without "file:" FFmpeg takes a colon in the name for a protocol. The whitelist keeps a
-        # playlist from reaching the network.
-        container = av.open(
-            f"file:{path}", options={"protocol_whitelist": "file"}, **METADATA_IN_ANY_ENCODING
-        )
-    except av.error.InvalidDataError as error:
-        raise DecodeError(_why_unreadable(path)) from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise DecodeError(f"cannot be opened: {error.strerror or error}") from error
-    with container:
-        if container.format.name == "tty":
-            raise DecodeError("a text file, not a video")
+    with av_source(path) as source:
         try:
-            yield container
-        except av.error.FFmpegError as error:
-            raise DecodeError(f"cannot be decoded: {error.strerror}") from error
+            # The whitelist keeps a playlist from reaching the network.
+            options = {"protocol_whitelist": "file"}
+            container = av.open(source, options=options, **METADATA_IN_ANY_ENCODING)
+        except av.error.InvalidDataError as error:
+            raise DecodeError(_why_unreadable(path)) from error
+        except (av.error.FFmpegError, OSError) as error:
+            raise DecodeError(f"cannot be opened: {error.strerror or error}") from error
+        with container:
+            if container.format.name == "tty":
+                raise DecodeError("a text file, not a video")
+            try:
+                yield container
+            except av.error.FFmpegError as error:
+                raise DecodeError(f"cannot be decoded: {error.strerror}") from error
 
 
 def _why_unreadable(path: str) -> str:
-    with open(path, "rb") as file:
-        is_mp4 = file.read(12)[4:8] == b"ftyp"
-    if is_mp4:
+    if read_start(path, 12)[4:8] == b"ftyp":
         return "an mp4 without its index (no moov atom): cut short"
     return "no known video format, or damaged"
 

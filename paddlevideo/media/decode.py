@@ -14,7 +14,7 @@ decord and OpenCV are available through the same function for comparison.
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,9 @@ from paddlevideo.media.containers import (
     video_streams,
 )
 from paddlevideo.media.frame_files import frame_files, span_text
+from paddlevideo.media.tar_files import check_usable, files_of_range, read_bytes
 from paddlevideo.sample import DecodeError, Record
+from paddlevideo.tar_paths import tar_path
 
 # decord decodes in batches. This many frames at once bound the memory; a batch continues where the
 # last one ended.
@@ -81,7 +83,12 @@ class VideoDecoder:
             DecodeError: not a video file, damaged, without a video stream, or without frames in
                 the record's part.
         """
+        check_usable(record)
         backend = self.backend
+        if record.frame_pattern and tar_path(record.path):
+            raise DecodeError("the sample holds frames; decode them with FrameDecoder")
+        if backend != "pyav" and tar_path(record.path):
+            raise DecodeError(f"backend {backend} cannot read from a shard; use backend: pyav")
         if backend == "decord" and not has_decord():
             backend = "pyav"
         with open_container(record.path) as container:
@@ -137,10 +144,16 @@ class FrameDecoder:
             DecodeError: no such folder; no frames in it, or some of them missing; or a record with
                 start or end times.
         """
+        check_usable(record)
+        if not record.frame_pattern and tar_path(record.path):
+            raise DecodeError("the sample has no frames; decode it with VideoDecoder")
         if not record.frame_pattern:
             raise DecodeError(
                 "the record has no frame_pattern; FrameDecoder reads the records of a FrameDataset"
             )
+        if tar_path(record.path):
+            yield VideoClip(FramesInTar(record.path, record.frame_pattern, record.num_frames))
+            return
         if not os.path.isdir(record.path):
             exists = os.path.exists(record.path)
             raise DecodeError("a file, not a folder of frames" if exists else "no such folder")
@@ -239,6 +252,9 @@ class FrameFolderReader:
 
     def __init__(self, folder: Path, pattern: str, num_frames: int | None):
         self._folder, self._pattern = folder, pattern
+        self._set_names(num_frames)
+
+    def _set_names(self, num_frames: int | None) -> None:
         self._names = None if self._counts_from_one(num_frames) else self._find(num_frames)
         self.num_frames = len(self._names or ()) if num_frames is None else num_frames
 
@@ -256,12 +272,15 @@ class FrameFolderReader:
 
     def _find(self, num_frames: int | None) -> list[str] | None:
         """The frame files; None if there are none."""
-        names = frame_files(os.listdir(self._folder), self._pattern)
+        names = frame_files(self._list(), self._pattern)
         if names and num_frames is not None and len(names) < num_frames:
             raise DecodeError(
                 f"{num_frames} frames expected, the folder has {len(names)}: {span_text(names)}"
             )
         return names or None
+
+    def _list(self) -> Collection[str]:
+        return os.listdir(self._folder)
 
     def times(self) -> np.ndarray:
         raise DecodeError("a folder of frames has no times and therefore no audio; use video files")
@@ -269,26 +288,58 @@ class FrameFolderReader:
     def fill(self, canvas: Canvas) -> None:
         for number in canvas.wanted:
             name = self._names[number] if self._names else self._pattern.format(number + 1)
-            image = self._read(self._folder / name)
+            image = self._read(name)
             canvas.put(number, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
-    def _read(self, file: Path) -> np.ndarray:
+    def _read(self, name: str) -> np.ndarray:
         """Read an image file: uint8 [H, W, 3] BGR."""
+        size = 0
         try:
             # cv2.imread fails for non-ASCII names on Windows, and only logs why a file is bad.
-            data = np.fromfile(file, np.uint8)
+            data = self._bytes(name)
+            size = len(data)
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except OSError as error:
             raise DecodeError(
-                f"{file.name}: {error.strerror} ({self.num_frames} frames expected)"
+                f"{name}: {error.strerror} ({self.num_frames} frames expected)"
             ) from error
         except cv2.error:
             image = None
         if image is None:
-            raise DecodeError(
-                f"{file.name}: not an image, or damaged ({file.stat().st_size} bytes)"
-            )
+            raise DecodeError(f"{name}: not an image, or damaged ({size} bytes)")
         return image
+
+    def _bytes(self, name: str) -> np.ndarray:
+        return np.fromfile(self._folder / name, np.uint8)
+
+
+class FramesInTar(FrameFolderReader):
+    """Frames that are the images of a sample in a tar shard; their names follow its key.
+
+    Args:
+        path: of the images; see tar_paths.py.
+        pattern, num_frames: as of FrameFolderReader.
+
+    Raises:
+        DecodeError: as FrameFolderReader; or the shard has changed.
+    """
+
+    def __init__(self, path: str, pattern: str, num_frames: int | None):
+        self._path, self._pattern = path, pattern
+        files = files_of_range(path)
+        # A single image may be called after the key alone.
+        self._files = {name if "." in name else f"1.{name}": at for name, at in files.items()}
+        self._set_names(num_frames)
+
+    def _exists(self, number: int) -> bool:
+        return self._pattern.format(number) in self._files
+
+    def _list(self) -> Collection[str]:
+        return self._files
+
+    def _bytes(self, name: str) -> np.ndarray:
+        offset, size = self._files[name]
+        return np.frombuffer(read_bytes(self._path, offset, size), np.uint8)
 
 
 def count_frame_files(folder: Path, pattern: str) -> int:

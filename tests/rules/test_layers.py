@@ -23,6 +23,7 @@ FLOORS = (
         "processes",
         "safe_pickle",
         "sample",
+        "tar_paths",
         "weights",
         "zoo",
     ),
