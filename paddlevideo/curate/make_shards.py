@@ -18,7 +18,7 @@ from paddlevideo.curate.batch_jobs import Outcome
 from paddlevideo.curate.resize import WriteResized
 from paddlevideo.curate.shard_samples import (
     SampleJob,
-    measure,
+    measure_all,
     resized,
     run_all,
     sample_jobs,
@@ -128,7 +128,7 @@ def make_shards(
         raise ValueError(f"--num-workers {num_workers}: expected at least 1")
     out.mkdir(parents=True, exist_ok=True)
     jobs = sample_jobs(data, has_names, settings.shuffle_seed)
-    found = run_all(measure, jobs, num_workers, "files")
+    found = measure_all(jobs)
     failed = [(job.source, r) for job, r in zip(jobs, found, strict=True) if isinstance(r, str)]
     good = [(job, r) for job, r in zip(jobs, found, strict=True) if not isinstance(r, str)]
     state = [(job.key, *members) for job, members in good]

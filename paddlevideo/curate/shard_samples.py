@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +23,7 @@ from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import DecodeError, Record
 
 MAX_KEY = 200  # characters
+NUM_THREADS = 8
 
 
 class RepeatableResize(WriteResized):
@@ -180,10 +182,20 @@ def _resize(short_side: int, job: tuple[str, str]) -> str:
     return ""
 
 
+def measure_all(jobs: Sequence[SampleJob]) -> list[tuple[Member, ...] | str]:
+    """`measure` for each job, in threads, which mostly wait for the disk."""
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        return list(pool.map(measure, jobs))
+
+
 def run_all(function: Callable, items: list, num_workers: int, label: str) -> list:
-    """The results of a function in the order of the items, in processes that may crash."""
+    """The results of a function in the order of the items.
+
+    Args:
+        num_workers: 1 works in this process; more processes report the item that crashes one.
+    """
     results: list[Any] = [None] * len(items)
-    for index, result in run_each(function, items, num_workers, label):
+    for index, result in run_each(function, items, num_workers if num_workers > 1 else 0, label):
         results[index] = CRASHED if isinstance(result, Crash) else result
     return results
 
