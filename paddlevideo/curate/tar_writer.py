@@ -14,6 +14,7 @@ from paddlevideo.data.webdataset.samples import read_samples
 from paddlevideo.files import atomic_write
 from paddlevideo.log import error_text
 from paddlevideo.media.tar_files import BLOCK
+from paddlevideo.remote import open_url
 from paddlevideo.sample import DecodeError
 
 
@@ -23,14 +24,14 @@ class Member:
 
     Args:
         kind: the part of its name behind the key, as "mp4" or "img_00001.jpg".
-        path: where it is read.
-        size, mtime_ns: its state when the shard was planned.
+        path: where it is read; a local file or a URL.
+        size, version: its state when the shard was planned; see `file_state`.
     """
 
     kind: str
     path: str
     size: int
-    mtime_ns: int
+    version: int | str
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,10 @@ def write_shard(plan: ShardPlan) -> str:
 
 def _add_sample(tar: tarfile.TarFile, sample: SampleFiles) -> None:
     for member in sample.members:
-        with open(member.path, "rb") as file:
-            if os.fstat(file.fileno()).st_size != member.size:
+        with open_url(member.path) as file:
+            if file.seek(0, io.SEEK_END) != member.size:
                 raise OSError(f"{member.path} has changed since the shards were planned")
+            file.seek(0)
             _add(tar, f"{sample.key}.{member.kind}", file, member.size)
     for kind, text in sample.texts.items():
         data = text.encode()

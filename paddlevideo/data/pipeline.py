@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from paddlevideo.remote import AccessError
 from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
 
 NOMINAL_FPS = 30.0  # frame rate of a video whose file states none
@@ -37,7 +38,10 @@ class StageError(Exception):
 
 
 class Stage:
-    """`with Stage(name):` turns exceptions into a StageError that names the innermost stage."""
+    """`with Stage(name):` turns exceptions into a StageError that names the innermost stage.
+
+    An AccessError passes: no other remote file can be read either.
+    """
 
     def __init__(self, name: str):
         self.name = name
@@ -46,7 +50,7 @@ class Stage:
         return self
 
     def __exit__(self, kind, error, trace):
-        if isinstance(error, Exception) and not isinstance(error, StageError):
+        if isinstance(error, Exception) and not isinstance(error, StageError | AccessError):
             # The message of a ValueError is meant for people; others also need their type.
             readable = isinstance(error, ValueError) and str(error)
             raise StageError(

@@ -12,7 +12,8 @@ from paddlevideo.media.containers import (
     open_container,
     video_streams,
 )
-from paddlevideo.media.packets import Stretch, make_table, read_packets, stretch_starts
+from paddlevideo.media.packets import Stretch, make_table, stretch_starts
+from paddlevideo.media.sources import list_packets
 
 
 def read_stretches(path: str) -> list[Stretch]:
@@ -32,7 +33,7 @@ def read_stretches(path: str) -> list[Stretch]:
         time_base = stream.time_base  # a frame that a decoder held back to the end has none
         if "mp4" not in container_format:  # whose time stamps always rise
             discard_others(container, stream)
-            packets = read_packets(container, stream)
+            packets = list_packets(path, container, stream)
             goes_back = len(stretch_starts(container_format, packets)) > 1
             table = make_table(container_format, stream.codec_context.name, packets)
             if table is not None:

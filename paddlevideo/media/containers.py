@@ -1,4 +1,4 @@
-"""Open containers, and read exact frames of a video stream by number (PyAV).
+"""Read exact frames of a video stream by number (PyAV).
 
 `PyAVReader` is the reader behind a `VideoClip`. It implements `Reader` in clip.py: `num_frames`,
 `fps`, `times()`, and `fill(canvas)`, which decodes only the wanted frames and those they need.
@@ -34,10 +34,9 @@ from paddlevideo.media.packets import (
     find_stretches,
     make_table,
     num_listed,
-    read_packets,
     stretch_starts,
 )
-from paddlevideo.media.tar_files import av_source, read_start
+from paddlevideo.media.sources import list_packets, open_container
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 
@@ -50,11 +49,6 @@ AUDIO_SUFFIXES = (
     ".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".npy", ".oga", ".ogg", ".opus",
     ".wav", ".wma",
 )  # fmt: skip
-
-# PyAV 19 always reads metadata this way, and no longer has the argument.
-METADATA_IN_ANY_ENCODING: dict[str, Any] = (
-    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
-)
 
 
 def has_audio_suffix(path: str) -> bool:
@@ -87,37 +81,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         _one_thread.reset(token)
-
-
-@contextmanager
-def open_container(path: str) -> Iterator[Any]:
-    """Open a local file, or a file in a tar shard, as a PyAV container; the block's end closes it.
-
-    Raises:
-        DecodeError: FFmpeg cannot open the file, or an FFmpeg error inside the block.
-    """
-    with av_source(path) as source:
-        try:
-            # The whitelist keeps a playlist from reaching the network.
-            options = {"protocol_whitelist": "file"}
-            container = av.open(source, options=options, **METADATA_IN_ANY_ENCODING)
-        except av.error.InvalidDataError as error:
-            raise DecodeError(_why_unreadable(path)) from error
-        except (av.error.FFmpegError, OSError) as error:
-            raise DecodeError(f"cannot be opened: {error.strerror or error}") from error
-        with container:
-            if container.format.name == "tty":
-                raise DecodeError("a text file, not a video")
-            try:
-                yield container
-            except av.error.FFmpegError as error:
-                raise DecodeError(f"cannot be decoded: {error.strerror}") from error
-
-
-def _why_unreadable(path: str) -> str:
-    if read_start(path, 12)[4:8] == b"ftyp":
-        return "an mp4 without its index (no moov atom): cut short"
-    return "no known video format, or damaged"
 
 
 def list_video_streams(container) -> list[Any]:
@@ -189,7 +152,7 @@ class PyAVReader:
         self._last_packet = -1  # number of the last packet given to the decoder
         self.fps = float(stream.average_rate or stream.guessed_rate or 0)
         discard_others(container, stream)
-        packets = read_packets(container, stream)
+        packets = list_packets(path, container, stream)
         self._check_length(packets)
         # With several threads, FFmpeg conceals damage in another way for each number of threads.
         self._is_damaged = any(packet.is_corrupt for packet in packets)

@@ -34,7 +34,19 @@ from paddlevideo.media.containers import (
     video_streams,
 )
 from paddlevideo.media.frame_files import frame_files, span_text
-from paddlevideo.media.tar_files import check_usable, files_of_range, read_bytes
+from paddlevideo.media.tar_files import check_usable, files_of_range, read_part
+from paddlevideo.remote import (
+    AccessError,
+    MissingError,
+    RemoteError,
+    is_file,
+    is_url,
+    join_path,
+    list_url,
+    parent_path,
+    path_name,
+    read_bytes,
+)
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.tar_paths import tar_path
 
@@ -91,6 +103,8 @@ class VideoDecoder:
             raise DecodeError(f"backend {backend} cannot read from a shard; use backend: pyav")
         if backend == "decord" and not has_decord():
             backend = "pyav"
+        if backend != "pyav" and is_url(record.path):
+            raise AccessError(f"backend {backend} reads local files only; use backend: pyav")
         with open_container(record.path) as container:
             streams = video_streams(container)
             if (self.stream or 0) >= len(streams):
@@ -154,15 +168,15 @@ class FrameDecoder:
         if tar_path(record.path):
             yield VideoClip(FramesInTar(record.path, record.frame_pattern, record.num_frames))
             return
-        if not os.path.isdir(record.path):
+        if not is_url(record.path) and not os.path.isdir(record.path):
             exists = os.path.exists(record.path)
             raise DecodeError("a file, not a folder of frames" if exists else "no such folder")
         if record.start_sec is not None or record.end_sec is not None:
             raise DecodeError(
                 "start_sec and end_sec need a frame rate, and a folder of frames has none"
             )
-        reader = FrameFolderReader(Path(record.path), record.frame_pattern, record.num_frames)
-        yield VideoClip(reader)
+        kind = RemoteFrameFolderReader if is_url(record.path) else FrameFolderReader
+        yield VideoClip(kind(record.path, record.frame_pattern, record.num_frames))
 
 
 @functools.cache
@@ -250,11 +264,8 @@ class FrameFolderReader:
 
     fps = 0.0
 
-    def __init__(self, folder: Path, pattern: str, num_frames: int | None):
+    def __init__(self, folder: str, pattern: str, num_frames: int | None):
         self._folder, self._pattern = folder, pattern
-        self._set_names(num_frames)
-
-    def _set_names(self, num_frames: int | None) -> None:
         self._names = None if self._counts_from_one(num_frames) else self._find(num_frames)
         self.num_frames = len(self._names or ()) if num_frames is None else num_frames
 
@@ -268,7 +279,15 @@ class FrameFolderReader:
         return not self._exists(0) or self._exists(num_frames)
 
     def _exists(self, number: int) -> bool:
-        return (self._folder / self._pattern.format(number)).exists()
+        return os.path.exists(os.path.join(self._folder, self._pattern.format(number)))
+
+    def _list(self) -> Collection[str]:
+        """The names of all files in the folder."""
+        return os.listdir(self._folder)
+
+    def _bytes(self, name: str) -> np.ndarray:
+        """The content of a file, uint8 [n]."""
+        return np.fromfile(os.path.join(self._folder, name), np.uint8)
 
     def _find(self, num_frames: int | None) -> list[str] | None:
         """The frame files; None if there are none."""
@@ -278,9 +297,6 @@ class FrameFolderReader:
                 f"{num_frames} frames expected, the folder has {len(names)}: {span_text(names)}"
             )
         return names or None
-
-    def _list(self) -> Collection[str]:
-        return os.listdir(self._folder)
 
     def times(self) -> np.ndarray:
         raise DecodeError("a folder of frames has no times and therefore no audio; use video files")
@@ -293,24 +309,20 @@ class FrameFolderReader:
 
     def _read(self, name: str) -> np.ndarray:
         """Read an image file: uint8 [H, W, 3] BGR."""
-        size = 0
+        data = np.zeros(0, np.uint8)
         try:
             # cv2.imread fails for non-ASCII names on Windows, and only logs why a file is bad.
             data = self._bytes(name)
-            size = len(data)
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         except OSError as error:
             raise DecodeError(
-                f"{name}: {error.strerror} ({self.num_frames} frames expected)"
+                f"{name}: {error.strerror or error} ({self.num_frames} frames expected)"
             ) from error
         except cv2.error:
             image = None
         if image is None:
-            raise DecodeError(f"{name}: not an image, or damaged ({size} bytes)")
+            raise DecodeError(f"{name}: not an image, or damaged ({len(data)} bytes)")
         return image
-
-    def _bytes(self, name: str) -> np.ndarray:
-        return np.fromfile(self._folder / name, np.uint8)
 
 
 class FramesInTar(FrameFolderReader):
@@ -325,11 +337,10 @@ class FramesInTar(FrameFolderReader):
     """
 
     def __init__(self, path: str, pattern: str, num_frames: int | None):
-        self._path, self._pattern = path, pattern
         files = files_of_range(path)
         # A single image may be called after the key alone.
         self._files = {name if "." in name else f"1.{name}": at for name, at in files.items()}
-        self._set_names(num_frames)
+        super().__init__(path, pattern, num_frames)
 
     def _exists(self, number: int) -> bool:
         return self._pattern.format(number) in self._files
@@ -339,7 +350,28 @@ class FramesInTar(FrameFolderReader):
 
     def _bytes(self, name: str) -> np.ndarray:
         offset, size = self._files[name]
-        return np.frombuffer(read_bytes(self._path, offset, size), np.uint8)
+        return np.frombuffer(read_part(self._folder, offset, size), np.uint8)
+
+
+class RemoteFrameFolderReader(FrameFolderReader):
+    """The same in a folder that a URL names."""
+
+    def _counts_from_one(self, num_frames: int | None) -> bool:
+        return False  # listing is one request, as asking for a file is
+
+    def _list(self) -> list[str]:
+        try:
+            urls = list_url(self._folder)
+        except MissingError as error:
+            exists = is_file(self._folder)
+            text = "a file, not a folder of frames" if exists else "no such folder"
+            raise DecodeError(text) from error
+        except RemoteError as error:
+            raise DecodeError(str(error)) from error
+        return [path_name(url) for url in urls if parent_path(url) == self._folder.rstrip("/")]
+
+    def _bytes(self, name: str) -> np.ndarray:
+        return np.frombuffer(read_bytes(join_path(self._folder, name)), np.uint8)
 
 
 def count_frame_files(folder: Path, pattern: str) -> int:

@@ -11,9 +11,9 @@ import io
 import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import BinaryIO
 
+from paddlevideo.remote import AccessError, get_info, is_url, open_url
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.tar_paths import TarPath, key_of, tar_path
 
@@ -36,11 +36,17 @@ class Window(io.RawIOBase):
         file: it is closed with the window.
         offset, size: the range (bytes). Where the file ends before, so does the window.
         name: of the window.
+
+    Attributes:
+        size: bytes.
+        error: of a read that failed: FFmpeg may take it for the end of the file.
     """
+
+    error: DecodeError | None = None
 
     def __init__(self, file: BinaryIO, offset: int, size: int, name: str):
         super().__init__()
-        self._file, self._offset, self._size, self.name = file, offset, size, name
+        self._file, self._offset, self.size, self.name = file, offset, size, name
         self._position = 0
 
     def readable(self) -> bool:
@@ -53,18 +59,22 @@ class Window(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         if start + offset < 0:
             raise ValueError(f"seek to {start + offset}, before the beginning")
         self._position = start + offset
         return self._position
 
     def readinto(self, buffer) -> int:
-        length = max(0, min(len(buffer), self._size - self._position))
+        length = max(0, min(len(buffer), self.size - self._position))
         if not length:
             return 0
-        self._file.seek(self._offset + self._position)
-        data = self._file.read(length)
+        try:
+            self._file.seek(self._offset + self._position)
+            data = self._file.read(length)
+        except OSError as error:
+            self.error = DecodeError(f"the shard cannot be read: {error.strerror or error}")
+            raise self.error from error
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -75,46 +85,25 @@ class Window(io.RawIOBase):
         super().close()
 
 
-@contextmanager
-def av_source(path: str) -> Iterator[str | Window]:
-    """What PyAV opens for a path: the name of a local file, or an open file of a shard.
-
-    Raises:
-        DecodeError: there is no such file, or it is empty.
-    """
-    if tar_path(path):
-        with open_in_tar(path) as file:
-            if file.seek(0, io.SEEK_END) == 0:
-                raise DecodeError("the file is empty (0 bytes)")
-            file.seek(0)
-            yield file
-        return
-    if not os.path.isfile(path):
-        raise DecodeError("a folder, not a video file" if os.path.isdir(path) else "no such file")
-    if os.path.getsize(path) == 0:
-        raise DecodeError("the file is empty (0 bytes)")
-    # Without "file:" FFmpeg takes a colon in the name for a protocol.
-    yield f"file:{path}"
-
-
-def read_start(path: str, size: int) -> bytes:
-    """The first bytes of a file, which may be in a shard."""
-    with open_in_tar(path) if tar_path(path) else open(path, "rb") as file:
-        return file.read(size) or b""
-
-
 def open_shard(path: str) -> BinaryIO:
-    """Open a shard for reading.
+    """Open a shard for reading; its path may be a URL.
 
     Raises:
         DecodeError: it does not exist, or cannot be opened.
+        AccessError: no file of the URL's scheme can be had.
     """
     try:
-        return open(path, "rb")
+        return open_url(path)
     except FileNotFoundError as error:
         raise DecodeError("no such shard") from error
     except OSError as error:
         raise DecodeError(f"the shard cannot be opened: {error.strerror or error}") from error
+
+
+def read_start(path: str, size: int) -> bytes:
+    """The first bytes of a file, which may be in a shard."""
+    with open_in_tar(path) if tar_path(path) else open_url(path) as file:
+        return file.read(size) or b""
 
 
 def open_in_tar(path: str) -> Window:
@@ -155,7 +144,7 @@ def check_header(file: BinaryIO, inside: TarPath) -> None:
         raise DecodeError(f"the shard is cut short: it has {end} bytes")
 
 
-def read_bytes(path: str, offset: int, size: int) -> bytes:
+def read_part(path: str, offset: int, size: int) -> bytes:
     """These bytes of the shard of such a path.
 
     Raises:
@@ -170,14 +159,20 @@ def read_bytes(path: str, offset: int, size: int) -> bytes:
     return data
 
 
-def file_state(path: str) -> tuple[int, int]:
-    """Size (bytes) and modification time (ns) of a file, or of the shard that it is in.
+def file_state(path: str) -> tuple[int, int | str]:
+    """Size (bytes) and modification time (ns) of a file, or of the shard that it is in; the version
+    of a remote one.
 
     Raises:
         OSError: it does not exist.
+        AccessError: no file of the URL's scheme can be had.
     """
     inside = tar_path(path)
-    status = os.stat(inside.shard if inside else path)
+    path = inside.shard if inside else path
+    if is_url(path):
+        info = get_info(path)
+        return info.size or 0, info.version
+    status = os.stat(path)
     return status.st_size, status.st_mtime_ns
 
 
@@ -234,7 +229,7 @@ def headers(file: BinaryIO | Window) -> Iterator[tarfile.TarInfo]:
                 yield header
             place = tar.offset
     except _DAMAGE as error:
-        if isinstance(error, TarDamage):
+        if isinstance(error, DecodeError | AccessError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise TarDamage(f"damaged after byte {place}: {reason}") from error

@@ -107,7 +107,7 @@ def fetch(model: NamedModel, check: Check) -> Path:
             f"{model.name} is not in the cache, and {OFFLINE} is set; {by_hand(model)}"
         )
     path = folder / model.file
-    with _alone(path):
+    with alone(path):
         if not path.is_file():  # another process may have downloaded it meanwhile
             _download(model, path, check)
     check_digest(path, model.sha256)
@@ -115,7 +115,7 @@ def fetch(model: NamedModel, check: Check) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Hold the lock of a file of the cache; wait for the process that holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ FLOORS = (
         "paddle_internals",
         "plain_text",
         "processes",
+        "remote",
         "safe_pickle",
         "sample",
         "tar_paths",
@@ -63,6 +64,7 @@ OPTIONAL = {
     "soxr",
     "huggingface_hub",
     "modelscope",
+    "fsspec",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.

@@ -3,10 +3,13 @@
 It is the file `NAME.index.json` next to `NAME.tar`, written with the shard or when the shard is
 first read. It belongs to a shard of one size and modification time. Where it cannot be written,
 the shard is scanned again by the next run.
+
+Of a shard at a URL, the index next to it is used if it is for its size. Without one, the result of
+a scan is kept in the cache folder.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
@@ -15,8 +18,10 @@ from typing import Any
 
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.webdataset.samples import TarSample, read_samples
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
+from paddlevideo.media.tar_files import file_state
+from paddlevideo.remote import AccessError, is_url, read_bytes
 from paddlevideo.sample import DecodeError
 
 INDEX_VERSION = 1
@@ -29,10 +34,22 @@ def index_name(shard: str) -> str:
     return shard.removesuffix(".tar") + ENDING
 
 
-def stamp_of(shard: str) -> dict[str, int]:
-    """The state of a shard: its size (bytes) and modification time (ns)."""
-    status = os.stat(shard)
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+def stamp_of(shard: str) -> dict[str, Any]:
+    """The state of a shard: its size (bytes) and modification time (ns), or the version of a remote
+    one.
+
+    Raises:
+        OSError: it does not exist.
+    """
+    size, version = file_state(shard)
+    return {"size": size, "mtime_ns": version}
+
+
+def _cached_index(shard: str) -> Path | None:
+    """Where the index of a remote shard is kept on this machine."""
+    folder = cache_folder()
+    name = hashlib.sha256(shard.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return folder / "shards" / f"{name}{ENDING}" if folder else None
 
 
 def samples_of_shards(shards: Sequence[str]) -> list[list[TarSample]]:
@@ -89,7 +106,10 @@ def write_index(shard: str, samples: Sequence[TarSample], problem: str = "", **m
     content["samples"] = [
         {name: value for name, value in vars(sample).items() if value} for sample in samples
     ]
-    with atomic_write(index_name(shard)) as temporary:
+    target = _cached_index(shard) if is_url(shard) else Path(index_name(shard))
+    if target is None:
+        return
+    with atomic_write(target) as temporary:
         # Names that are not UTF-8 are kept by the escapes of ASCII.
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="ascii")
 
@@ -99,12 +119,20 @@ def read_index(shard: str) -> dict[str, Any] | None:
 
     A damaged one is reported in the log.
     """
-    name = index_name(shard)
+    found = _read(shard, index_name(shard))
+    if found is None and is_url(shard) and (cached := _cached_index(shard)):
+        found = _read(shard, str(cached))
+    return found
+
+
+def _read(shard: str, name: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(Path(name).read_text(encoding="ascii"))
+        content = json.loads(read_bytes(name))
         if content["version"] != INDEX_VERSION:
             raise ValueError(f"version {content['version']}, expected {INDEX_VERSION}")
         stamp = stamp_of(shard)
+        if is_url(name):
+            del stamp["mtime_ns"]  # it was another one where the index was written
         if any(content[key] != value for key, value in stamp.items()):
             logger.info("%s: the shard is newer than its index; scanning it", shard)
             return None
@@ -113,6 +141,8 @@ def read_index(shard: str) -> dict[str, Any] | None:
         return {**content, "samples": [_sample(values) for values in content["samples"]]}
     except FileNotFoundError:
         return None
+    except AccessError:
+        raise
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.warning("%s: the index cannot be used and is written again (%s)", name, reason)

@@ -21,6 +21,7 @@ from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.media.frame_files import IMAGE_SUFFIXES
 from paddlevideo.media.tar_files import TarDamage, has_end, headers, open_shard
 from paddlevideo.plain_text import readable
+from paddlevideo.sample import DecodeError
 from paddlevideo.tar_paths import key_of
 
 MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES)
@@ -66,9 +67,12 @@ def read_samples(path: str) -> tuple[list[TarSample], str]:
         try:
             for header in headers(file):
                 reader.add(header, file)
+            has_its_end = has_end(file)
         except TarDamage as error:
             return reader.finish(str(error)), str(error)
-        problem = "" if has_end(file) else "its end is missing: it may be cut short behind a file"
+        except OSError as error:
+            raise DecodeError(f"the shard cannot be read: {error.strerror or error}") from error
+        problem = "" if has_its_end else "its end is missing: it may be cut short behind a file"
     return reader.finish(""), problem
 
 

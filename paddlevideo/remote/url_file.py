@@ -1,0 +1,236 @@
+"""A remote file for reading, in blocks: only what is read is transferred.
+
+Blocks that were read last stay in memory, for all files of the process together, so that a video
+may be opened several times. Where a file is read on and on, each request fetches twice as much as
+the one before, up to `MAX_AHEAD` blocks.
+"""
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from paddlevideo.log import logger
+from paddlevideo.remote import access
+from paddlevideo.remote.access import RemoteError, attempts, call, file_system, get_info
+from paddlevideo.remote.block_cache import BLOCK, current_cache
+from paddlevideo.remote.copies import local_copy
+from paddlevideo.remote.names import is_web, path_name, shown
+
+WHOLE = 2 * BLOCK  # bytes; a smaller file is fetched by one request
+MAX_AHEAD = 8  # blocks of one request
+MEMORY = 32 * 1024 * 1024  # bytes of blocks in memory, of a process
+
+
+class _Memory:
+    """The blocks that a process has read last."""
+
+    def __init__(self):
+        self.process = os.getpid()
+        self.lock = threading.Lock()
+        self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, name: str, number: int) -> bytes | None:
+        with self.lock:
+            block = self._blocks.get((name, number))
+            if block is not None:
+                self._blocks.move_to_end((name, number))
+            return block
+
+    def has(self, name: str, number: int) -> bool:
+        with self.lock:
+            return (name, number) in self._blocks
+
+    def put(self, name: str, number: int, block: bytes) -> None:
+        with self.lock:
+            old = self._blocks.pop((name, number), b"")
+            self._blocks[name, number] = block
+            self._size += len(block) - len(old)
+            while self._size > MEMORY:
+                _, oldest = self._blocks.popitem(last=False)
+                self._size -= len(oldest)
+
+
+_memory = _Memory()
+
+
+def _memory_of_this_process() -> _Memory:
+    global _memory
+    if _memory.process != os.getpid():  # a thread of the parent may hold the lock
+        _memory = _Memory()
+    return _memory
+
+
+class UrlFile(io.RawIOBase):
+    """A remote file, seekable; `read` may return fewer bytes than were asked for.
+
+    Attributes:
+        name: the file's own name.
+        size: bytes.
+        num_fetched: bytes that this object has had transferred.
+        zeros: parts (first byte, end) that are read as zeros, without a transfer.
+
+    Raises:
+        MissingError, RemoteError, AccessError: see `access.request`.
+    """
+
+    def __init__(self, url: str):
+        super().__init__()
+        self.url, self.name = url, path_name(url)
+        self.num_fetched = 0
+        self.zeros: Sequence[tuple[int, int]] = ()
+        self._position, self._next, self._ahead = 0, -1, 1
+        self._whole: Any = None  # a local copy, where the server sends no parts
+        info = get_info(url)
+        if info.is_folder:
+            raise RemoteError(f"{shown(url)}: a folder, not a file")
+        if info.size is None:
+            self._fetch_whole()
+        else:
+            self.size = info.size
+        self._id = f"{url}\n{info.version}\n{self.size}"
+        self._is_constant = bool(info.version)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"{shown(self.url)}: position {start + offset} is before the file")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._some(min(len(buffer), max(0, self.size - self._position)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if self._whole is not None:
+            self._whole.close()
+        super().close()
+
+    def _some(self, count: int) -> bytes | memoryview:
+        """Up to `count` bytes from the position on, of one block."""
+        position = self._position
+        for start, end in self.zeros:
+            if start <= position < end:
+                return bytes(min(count, end - position))
+            if position < start:
+                count = min(count, start - position)
+        if count == 0:
+            return b""
+        if self._whole is None:
+            number, offset = divmod(position, BLOCK)
+            block = self._block(number)
+            if block is not None:
+                return memoryview(block)[offset : offset + count]
+        self._whole.seek(position)
+        return self._whole.read(count)
+
+    def _block(self, number: int) -> bytes | None:
+        """A block from memory, the cache on the disk, or the server; None where there is a local
+        copy now."""
+        memory = _memory_of_this_process()
+        block = memory.get(self._id, number)
+        if block is not None:
+            return block
+        cache = current_cache() if self._is_constant else None
+        block = cache.get(self._id, number, self._length(number)) if cache else None
+        if block is not None:
+            memory.put(self._id, number, block)
+            return block
+        first = 0 if self.size <= WHOLE else number
+        count = self._num_blocks(number)
+        count = next((n for n in range(1, count) if memory.has(self._id, first + n)), count)
+        data = self._fetch(first, count)
+        if data is None:
+            return None
+        for start in range(0, len(data), BLOCK):
+            part, index = data[start : start + BLOCK], first + start // BLOCK
+            memory.put(self._id, index, part)
+            if cache:
+                cache.put(self._id, index, part)
+        return data[(number - first) * BLOCK :][:BLOCK]
+
+    def _num_blocks(self, number: int) -> int:
+        """How many blocks to fetch from this one on."""
+        if self.size <= WHOLE:
+            return MAX_AHEAD
+        self._ahead = min(2 * self._ahead, MAX_AHEAD) if number == self._next else 1
+        self._next = number + self._ahead
+        return self._ahead
+
+    def _length(self, number: int) -> int:
+        return min(BLOCK, self.size - number * BLOCK)
+
+    def _fetch(self, number: int, count: int) -> bytes | None:
+        start, end = number * BLOCK, min(self.size, (number + count) * BLOCK)
+        data = fetch_range(self.url, start, end)
+        if data is None:
+            logger.warning(
+                f"{shown(self.url)}: this server sends no parts of files: fetching the whole file"
+            )
+            self._fetch_whole()
+            return None
+        self.num_fetched += len(data)
+        return data
+
+    def _fetch_whole(self) -> None:
+        path = local_copy(self.url)
+        self._whole = path.open("rb")
+        self.size = path.stat().st_size
+        self.num_fetched += self.size
+
+
+def fetch_range(url: str, start: int, end: int) -> bytes | None:
+    """The bytes `start` .. `end` - 1 of a file; None where its server sends whole files only.
+
+    Raises:
+        MissingError, RemoteError, AccessError: see `access.request`.
+    """
+    found, path = file_system(url)
+
+    def once() -> bytes | None:
+        if is_web(url):
+            data = _web_range(found, path, start, end)
+        else:
+            data = call(found, "cat_file", path, start=start, end=end)
+        if data is not None and len(data) != end - start:
+            got = f"{len(data)} of {end - start} bytes"
+            raise ConnectionError(f"got {got} from byte {start} on")
+        return data
+
+    return attempts(url, once)
+
+
+def _web_range(found: Any, url: str, start: int, end: int) -> bytes | None:
+    """A part of a file of a web server. fsspec's own function would read a whole file that comes
+    in its place into memory."""
+    from fsspec.asyn import sync
+
+    async def get() -> bytes | None:
+        session = await found.set_session()
+        options = dict(found.kwargs)
+        headers = {**options.pop("headers", {}), "Range": f"bytes={start}-{end - 1}"}
+        async with session.get(found.encode_url(url), headers=headers, **options) as answer:
+            answer.raise_for_status()
+            if answer.status != 206 and (start or answer.content_length != end):
+                return None
+            stated = answer.headers.get("Content-Range", "").replace(" ", "")
+            if answer.status == 206 and not stated.startswith(f"bytes{start}-"):
+                raise ConnectionError(f"another part came than asked for ({stated or 'unnamed'})")
+            return await answer.read()
+
+    return sync(found.loop, get, timeout=access.SECONDS)
