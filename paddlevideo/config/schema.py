@@ -144,6 +144,10 @@ class Dataset:
     prefetch: Count = 2  # batches that each worker prepares ahead
     # Views of a test video in one forward pass; None: 10 on a GPU, 1 on a CPU.
     views_per_step: Count | None = None
+    # Folder on this machine that keeps the parts of remote videos that were read, for later epochs
+    # and runs; None keeps none. Several processes may share it.
+    cache_dir: str | None = None
+    cache_gb: float = 50.0  # limit of that folder (10 ** 9 bytes); the oldest parts are removed
     # Folder of data, as tools/check_data.py checks it, for the splits without file_path. In an
     # override, or on top of a `_base_`, it replaces the lists and class names of the file below.
     root: str | None = None

@@ -134,6 +134,8 @@ def _member(path: str, kind: str) -> Member:
     if not is_url(path) and not os.path.isfile(path):
         raise DecodeError("a folder, not a file" if os.path.isdir(path) else "no such file")
     size, version = file_state(path)
+    if size is None:
+        raise DecodeError("its server does not say how large it is; copy it to this machine first")
     if not size:
         raise DecodeError(f"{path_name(path)} is empty (0 bytes)")
     return Member(kind, path, size, version)

@@ -6,7 +6,6 @@ fly. The number of frames is that of the video. It may be left out if the path h
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from paddlevideo.config.registry import register
@@ -22,7 +21,8 @@ from paddlevideo.data.datasets import (
 )
 from paddlevideo.data.lists import Problems, read_rows
 from paddlevideo.data.paths import base_folder, find_audio_files
-from paddlevideo.media.containers import has_audio_suffix
+from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
+from paddlevideo.remote import as_path, is_folder, shown
 
 AUDIO_IGNORED = IGNORED | {
     "multi_class": "a record has one label",
@@ -59,12 +59,13 @@ class AudioFeatureDataset:
 
     def load(self, class_names: list[str] | None = None) -> RecordList:
         """Read the records; as `VideoDataset.load`."""
-        root = Path(self.file_path)
-        if root.is_dir():
-            rows = list(class_folder_rows(root, find_audio_files))
+        root = as_path(self.file_path)
+        if is_folder(root):
+            suffixes = (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
+            rows = list(class_folder_rows(root, find_audio_files, suffixes))
             if not rows:
                 raise no_class_folders(root, "<class>/*.npy (or any video or audio file)")
-            return make_records(rows, Problems(str(root)), class_names, str(root))
+            return make_records(rows, Problems(shown(root)), class_names, str(root))
         rows, problems = read_rows(
             root, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from paddlevideo.config.shipped import find_file
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
+from paddlevideo.remote import is_file, is_url, join_path, local_copy
 
 LABELS_FILE = "labels.txt"
 PADDLEX_FILE = "label.txt"
@@ -18,8 +19,8 @@ PADDLEX_FILE = "label.txt"
 
 def class_names_under(root: str | Path) -> str | None:
     """The file of class names in a data set that is one folder, None if it has none."""
-    candidates = (Path(root, LABELS_FILE), Path(root, "labels.json"))
-    own = next((str(path) for path in candidates if path.is_file()), None)
+    candidates = [join_path(root, name) for name in (LABELS_FILE, "labels.json")]
+    own = next((path for path in candidates if is_file(path)), None)
     return own or paddlex_class_names(root)
 
 
@@ -29,9 +30,10 @@ def paddlex_class_names(root: str | Path) -> str | None:
     Other data sets may have another file of this name, so it counts only if its lines are
     `id name`, with ids 0 .. K - 1.
     """
-    path = Path(root, PADDLEX_FILE)
+    path = join_path(root, PADDLEX_FILE)
     try:
-        lines = [line.split(None, 1) for line in path.read_text("utf-8-sig").splitlines()]
+        text = local_copy(path).read_text("utf-8-sig")
+        lines = [line.split(None, 1) for line in text.splitlines()]
     except (OSError, UnicodeDecodeError):
         return None
     pairs = [words for words in lines if words]
@@ -51,7 +53,8 @@ def read_class_names(path: str | Path) -> list[str]:
         DatasetError: no such file, no names, duplicate names, or ids that are not 0 .. K - 1.
     """
     try:
-        text = find_file(path).read_text(encoding="utf-8-sig")
+        file = local_copy(path) if is_url(path) else find_file(path)
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file of class names") from None
     except UnicodeDecodeError as error:

@@ -18,7 +18,7 @@ import functools
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,11 +33,15 @@ from paddlevideo.data.paths import (
     find_frame_folders,
     find_videos,
     list_name,
+    remote_frame_folders,
+    remote_paths,
     split_name,
 )
 from paddlevideo.log import logger
+from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.frame_files import naming_note
 from paddlevideo.plain_text import file_line
+from paddlevideo.remote import as_path, is_folder, is_url, join_path, list_url, path_name, shown
 from paddlevideo.sample import BatchShape, Record
 
 IGNORED = {
@@ -94,9 +98,11 @@ class VideoDataset:
     """Video files.
 
     Args:
-        file_path: a list, a table, or a folder with one sub-folder per class; see the module.
-        data_prefix: folder that the relative paths of a list start from. Without it they start from
-            the list's own folder or the working directory; see `paths.base_folder`.
+        file_path: a list, a table, or a folder with one sub-folder per class; see the module. It
+            may be a URL, and so may the paths in a list.
+        data_prefix: folder, or URL of one, that the relative paths of a list start from. Without it
+            they start from the list's own folder or the working directory; see
+            `paths.base_folder`.
         suffix: appended to each path of a list, for example ".mp4".
         max_failures: how many files may fail to decode in training: a share of the records if below
             1, otherwise a count.
@@ -128,9 +134,10 @@ class VideoDataset:
         Raises:
             DatasetError: the file is missing, empty or wrong; the message has all its problems.
         """
-        root = Path(self.file_path)
-        if root.is_dir():
-            rows, problems = list(class_folder_rows(root, find_videos)), Problems(self.file_path)
+        root = as_path(self.file_path)
+        if is_folder(root):
+            rows = list(class_folder_rows(root, find_videos, VIDEO_SUFFIXES))
+            problems = Problems(shown(root))
             if not rows:
                 raise no_class_folders(root, "<class>/*.mp4 (any video format)")
             rows = with_label_lists(rows, self.multi_label)
@@ -196,10 +203,11 @@ class FrameDataset:
 
     def load(self, class_names: list[str] | None = None) -> RecordList:
         """Read the records; as `VideoDataset.load`."""
-        root = Path(self.file_path)
-        if root.is_dir():
+        root = as_path(self.file_path)
+        if is_folder(root):
             find = functools.partial(find_frame_folders, pattern=self.suffix)
-            rows, problems = list(class_folder_rows(root, find)), Problems(str(root))
+            rows = list(class_folder_rows(root, find, frame_pattern=self.suffix))
+            problems = Problems(shown(root))
             if not rows:
                 raise no_class_folders(root, f"<class>/<video>/{self.suffix.format(1)}")
             rows = with_label_lists(rows, self.multi_label)
@@ -224,23 +232,41 @@ def check_max_failures(limit: float | int) -> None:
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def class_folder_rows(root: Path, find: Callable[[Path], Iterable[Path]]) -> Iterator[Row]:
+def class_folder_rows(
+    root: str | Path,
+    find: Callable[[Path], Iterable[Path]],
+    suffixes: Collection[str] = (),
+    frame_pattern: str | None = None,
+) -> Iterator[Row]:
     """Rows of `root/<class>/...`, sorted by class; `find(class folder)` gives the paths.
 
     Hidden folders are left out.
+
+    Args:
+        suffixes, frame_pattern: files or frames that `find` looks for, for a root that is a URL.
     """
+    if is_url(root):
+        paths = remote_paths(str(root), None if frame_pattern else suffixes)
+        for label, group in itertools.groupby(paths, lambda path: path.split("/")[0]):
+            inside = [path for path in group if "/" in path]
+            if frame_pattern:
+                inside = remote_frame_folders(inside, frame_pattern)
+            yield from (Row(0, path, file_line(label)) for path in inside)
+        return
+    root = Path(root)
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and not entry.name.startswith("."):
             for path in find(entry):
                 yield Row(0, path.relative_to(root).as_posix(), file_line(entry.name))
 
 
-def no_class_folders(root: Path, layout: str) -> DatasetError:
+def no_class_folders(root: str | Path, layout: str) -> DatasetError:
     """The error for a folder without records; `layout` is what `root` should contain."""
-    content = ", ".join(sorted(os.listdir(root))[:3])
+    names = list_url(root) if is_url(root) else os.listdir(root)
+    content = ", ".join(sorted(names)[:3])
     found = f"found {content}" if content else "it is empty"
     return DatasetError(
-        f"{root}: no records in this folder: expected {root.name}/{layout}, {found}"
+        f"{shown(root)}: no records in this folder: expected {path_name(root)}/{layout}, {found}"
     )
 
 
@@ -310,7 +336,7 @@ def make_records(
         labels = None if row.labels is None else tuple(sorted(ids[text] for text in row.labels))
         records.append(
             Record(
-                path=os.path.join(base, row.path),
+                path=join_path(base, row.path),
                 label=label,
                 id=row.path,
                 num_frames=row.num_frames,

@@ -29,6 +29,7 @@ import PIL
 from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
+from paddlevideo.remote import absolute_path
 from paddlevideo.sample import Record
 
 VERSIONS = (av.__version__, cv2.__version__, PIL.__version__)
@@ -110,7 +111,7 @@ class FrameCache:
         with contextlib.suppress(OSError):
             file = file_state(record.path)
         part = (record.start_sec, record.end_sec)
-        key = (os.path.abspath(record.path), file, part, self.decode, self.transform, VERSIONS)
+        key = (absolute_path(record.path), file, part, self.decode, self.transform, VERSIONS)
         return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def _store(self, path: Path, clip: CachedClip) -> None:

@@ -14,6 +14,7 @@ from paddlevideo.data.table_header import Header, HeaderError, names_columns, re
 from paddlevideo.log import logger
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.plain_text import plain_cell, plain_path
+from paddlevideo.remote import local_copy, path_suffix, shown
 
 MAX_SHOWN = 10  # problems in one message
 
@@ -81,27 +82,29 @@ class Problems:
 # --- text files -----------------------------------------------------------------------------------
 
 
-def read_lines(file: Path, fix_missing: str, fix_encoding: str) -> list[str]:
+def read_lines(file: str | Path, fix_missing: str, fix_encoding: str) -> list[str]:
     """The lines of a UTF-8 text file, with or without a byte order mark.
 
     Args:
+        file: a local file, or a URL.
         fix_missing, fix_encoding: what the messages of the two errors advise.
 
     Raises:
         DatasetError: no such file, or not UTF-8.
     """
+    place = shown(file)
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = local_copy(file).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DatasetError(f"{file}: no such file or folder; {fix_missing}") from None
+        raise DatasetError(f"{place}: no such file or folder; {fix_missing}") from None
     except UnicodeDecodeError as error:
-        message = f"{file}: not UTF-8 text (byte {error.start}); {fix_encoding}"
+        message = f"{place}: not UTF-8 text (byte {error.start}); {fix_encoding}"
         raise DatasetError(message) from None
     # str.splitlines() also splits at characters that are allowed in file names.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_path_list(file: Path, expected: str) -> list[list[Row]]:
+def read_path_list(file: str | Path, expected: str) -> list[list[Row]]:
     """Read a list of paths, each perhaps followed by a label, or by a number of frames and a label.
 
     A path may contain spaces, so a line can be read as `path`, as `path label` and, where the last
@@ -138,7 +141,7 @@ def path_readings(number: int, line: str) -> list[Row]:
 
 
 def read_rows(
-    file: Path,
+    file: str | Path,
     with_num_frames: bool,
     path_kind: str = "folder",
     has_suffix: Callable[[str], bool] | None = None,
@@ -147,6 +150,7 @@ def read_rows(
     """The valid rows of a list or table, and the problems of the others.
 
     Args:
+        file: a local file, or a URL.
         with_num_frames: a line of a list is `path num_frames label` instead of `path label`.
         path_kind: what messages call the path in such a line.
         has_suffix: whether a path is complete; after such a path the number of frames is optional.
@@ -155,22 +159,23 @@ def read_rows(
     Raises:
         DatasetError: no such file, not UTF-8 text, or nothing in it.
     """
-    is_video = file.suffix.lower() in VIDEO_SUFFIXES
+    suffix, place = path_suffix(file), shown(file)
+    is_video = suffix in VIDEO_SUFFIXES
     lines = read_lines(
         file,
         "set file_path to a list, a table, or a folder with one sub-folder per class",
         "a video is not a list: write its path into one" if is_video else "save it as UTF-8",
     )
-    problems = Problems(str(file))
-    if file.suffix.lower() in (".jsonl", ".ndjson"):
+    problems = Problems(place)
+    if suffix in (".jsonl", ".ndjson"):
         table = json_lines(lines, problems)
         rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
-    elif header := header_of(file, lines, with_num_frames, multi_label):
+    elif header := header_of(place, lines, with_num_frames, multi_label):
         table = csv_lines(lines, header, problems)
         rows = rows_of_dicts(table, problems, with_num_frames, multi_label)
     else:
         if names_columns(lines[0]):
-            logger.info(f"{file}: the first line, {lines[0].strip()!r}, names the columns")
+            logger.info(f"{place}: the first line, {lines[0].strip()!r}, names the columns")
             lines[0] = ""
         rows = list_lines(lines, problems, with_num_frames, path_kind, has_suffix)
         if multi_label:
@@ -181,12 +186,12 @@ def read_rows(
     if not rows:
         problems.stop()
         line = f"{path_kind} num_frames label" if with_num_frames else "path label"
-        raise DatasetError(f"{file}: no records in it; a line is '{line}'")
+        raise DatasetError(f"{place}: no records in it; a line is '{line}'")
     return rows, problems
 
 
 def header_of(
-    file: Path, lines: list[str], with_num_frames: bool, multi_label: bool
+    file: str, lines: list[str], with_num_frames: bool, multi_label: bool
 ) -> Header | None:
     """The header of a table, which is logged if it is unusual; None for a list, whatever its suffix
     is. Arguments as of `read_rows`.

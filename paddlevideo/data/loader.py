@@ -31,6 +31,7 @@ from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.data.shared_blocks import SharedBlocks, free, put, remove_dead_blocks, take
 from paddlevideo.data.views import Views, stack
 from paddlevideo.processes import ignore_signals, signals_held
+from paddlevideo.remote import CacheSettings, use_cache
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
 
 # Records tried in place of a failed one before the index counts as lost.
@@ -47,6 +48,7 @@ class ClipDataset:
         replace: whether a record that fails is replaced by another one, drawn with the same seed;
             False in a test.
         num_classes: K; needed for multi-label records.
+        cache: of the parts of remote files that are read, None for none.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class ClipDataset:
         seed: int = 0,
         replace: bool = False,
         num_classes: int = 0,
+        cache: CacheSettings | None = None,
     ):
+        self.cache = cache
         self.records, self.pipeline, self.seed, self.replace = records, pipeline, seed, replace
         self.num_classes = num_classes
         self._shaped: dict[ClipShape | None, Pipeline] = {None: pipeline}
@@ -75,7 +79,14 @@ class ClipDataset:
 
         Returns:
             the sample, or None if no record could be decoded, and the failures on the way.
+
+        Raises:
+            AccessError: no remote file can be had: a package or credentials are missing or wrong.
         """
+        with use_cache(self.cache):
+            return self._sample(epoch, draw)
+
+    def _sample(self, epoch: int, draw: Draw) -> tuple[Sample | None, list[Failure]]:
         pipeline = self.at(draw.clip)
         repeat = (draw.repeat,) if draw.repeat else ()
         failures: list[Failure] = []

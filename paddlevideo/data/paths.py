@@ -15,6 +15,7 @@ from paddlevideo.data.lists import DatasetError
 from paddlevideo.log import logger
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.media.frame_files import numbered_images
+from paddlevideo.remote import exists, is_file, is_folder, is_url, join_path, list_url, parent_path
 from paddlevideo.sample import Record
 
 # --- splits ---------------------------------------------------------------------------------------
@@ -57,12 +58,12 @@ def split_under(root: str | Path, split: str) -> dict[str, str]:
     """
     names = ("val", "valid", "validation") if split_name(split) == "valid" else (split,)
     for name, suffix in itertools.product(names, LIST_SUFFIXES):
-        if Path(root, name + suffix).is_file():
-            return {"file_path": str(Path(root, name + suffix)), "data_prefix": str(root)}
+        if is_file(join_path(root, name + suffix)):
+            return {"file_path": join_path(root, name + suffix), "data_prefix": str(root)}
     for name in names:
-        if Path(root, name).is_dir():
-            return {"file_path": str(Path(root, name))}
-    if not Path(root).is_dir():
+        if is_folder(join_path(root, name)):
+            return {"file_path": join_path(root, name)}
+    if not is_folder(root):
         raise DatasetError(f"{root}: no such folder")
     if split == "test":
         raise DatasetError(_no_test_split(root))
@@ -171,6 +172,36 @@ def _match(path: Sequence[str], pattern: Sequence[str]) -> bool:
     return first and _match(path[1:], pattern[1:])
 
 
+def remote_paths(root: str, suffixes: Collection[str] | None = None) -> list[str]:
+    """Paths of the files below a folder that is a URL, in the order of `walk_folders`.
+
+    Args:
+        suffixes: as of `list_files`; None for all files.
+
+    Raises:
+        MissingError, RemoteError, AccessError: see `remote.list_url`.
+    """
+    start = len(root.rstrip("/")) + 1
+
+    def order(path: str) -> list[tuple[int, str]]:
+        *folders, name = path.split("/")
+        return [*((1, folder) for folder in folders), (0, name)]
+
+    return sorted((url[start:] for url in list_url(root, suffixes)), key=order)
+
+
+def remote_frame_folders(paths: Iterable[str], pattern: str) -> list[str]:
+    """The folders among these paths of files that `find_frame_folders` would find."""
+    names: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, []).append(name)
+    folders = sorted(names, key=lambda path: path.split("/"))
+    first = {pattern.format(0), pattern.format(1)}
+    fitting = [folder for folder in folders if not first.isdisjoint(names[folder])]
+    return fitting or [folder for folder in folders if numbered_images(names[folder])]
+
+
 def find_videos(folder: str | Path) -> Iterator[Path]:
     """Video files below a folder."""
     return list_files(folder, VIDEO_SUFFIXES)
@@ -197,7 +228,7 @@ NUM_TRIED = 20  # paths of a list that decide which folder its paths are relativ
 
 def base_folder(
     paths: Iterable[str],
-    list_file: Path,
+    list_file: str | Path,
     prefix: str | Path | None = None,
     *,
     limit: int | None = NUM_TRIED,
@@ -206,7 +237,8 @@ def base_folder(
     """The folder that the relative paths of a list start from; "" for the working directory.
 
     It is `prefix` if given. Otherwise the first path that exists decides: next to the list, or in
-    the working directory. A path that exists in both, as two different files, is an error.
+    the working directory. A path that exists in both, as two different files, is an error. Those of
+    a list that is a URL start next to it.
 
     Args:
         paths: as written in the list; absolute ones are ignored.
@@ -219,10 +251,12 @@ def base_folder(
     """
     if prefix:
         return str(prefix)
-    base = None
-    relative = (path for path in paths if not os.path.isabs(path))
+    if is_url(list_file):
+        return parent_path(list_file)
+    base, folder = None, Path(list_file).parent
+    relative = (path for path in paths if not os.path.isabs(path) and not is_url(path))
     for path in itertools.islice(relative, limit):
-        next_to_list = os.path.join(list_file.parent, path)
+        next_to_list = os.path.join(folder, path)
         is_next_to_list, is_in_working_dir = os.path.exists(next_to_list), os.path.exists(path)
         if is_next_to_list and is_in_working_dir and not os.path.samefile(next_to_list, path):
             raise DatasetError(
@@ -232,7 +266,7 @@ def base_folder(
         if base is None and is_in_working_dir:
             base = ""
         elif base is None and is_next_to_list:
-            base = str(list_file.parent)
+            base = str(folder)
     if base:
         logger.info("%s: paths are relative to its own folder", list_file)
     return base or ""
@@ -248,9 +282,10 @@ def check_paths(records: Sequence[Record], source: str, base: str) -> None:
 
     Raises:
         DatasetError: none exists.
+        RemoteError, AccessError: a server cannot be asked.
     """
     tried = records[:: max(1, len(records) // 10)]
-    if any(os.path.exists(record.path) for record in tried):
+    if any(exists(record.path) for record in tried):
         return
     if base:
         start = f"data_prefix {base!r}"

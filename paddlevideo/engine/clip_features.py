@@ -6,11 +6,13 @@ any of them computes it again. A run that was killed goes on where it was: each 
 the network alone, so its features do not depend on what is computed with it.
 """
 
+import contextlib
 import hashlib
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -23,10 +25,11 @@ from paddlevideo.data.orders import ChosenOrder
 from paddlevideo.engine import amp
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.evaluate import mean_scores, to_tensors, views_at_once
-from paddlevideo.engine.loaders import fitted_loader, on_error
+from paddlevideo.engine.loaders import fitted_loader, on_error, remote_cache
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
 from paddlevideo.models.base import Recognizer
+from paddlevideo.remote import absolute_path
 from paddlevideo.sample import Arrays, BatchShape, Record
 from paddlevideo.weights import WeightsError, read_arrays, state_arrays, write_arrays
 
@@ -137,7 +140,9 @@ def _compute(
     if not missing:
         return
     pipeline = build_pipeline(cfg, split_of(view))
-    dataset = ClipDataset(records, pipeline, cfg.seed, num_classes=model.num_classes)
+    dataset = ClipDataset(
+        records, pipeline, cfg.seed, num_classes=model.num_classes, cache=remote_cache(cfg)
+    )
     order = ChosenOrder(len(records), 1, indices=tuple(missing))
     data = cfg.DATASET
     loader = fitted_loader(dataset, order, data.num_workers, data.prefetch, [BatchShape(1)])
@@ -187,12 +192,10 @@ def network_key(cfg: Config, model: Recognizer, view: int) -> str:
 
 def digest_of(key: str, record: Record, index: int, view: int) -> bytes:
     """The digest of a row: the network, the file and the part of it, and the random numbers."""
-    path = Path(record.path)
-    try:
+    identity: tuple[Any, ...] = (-1, -1)  # decoding will report that there is no file
+    with contextlib.suppress(OSError):
         identity = file_state(record.path)
-    except OSError:  # decoding will report it
-        identity = (-1, -1)
     part = (record.start_sec, record.end_sec, record.num_frames, record.frame_pattern)
     draw = (view, index) if view else ()
-    text = repr((key, str(path.absolute()), identity, part, record.offset, draw))
+    text = repr((key, absolute_path(record.path), identity, part, record.offset, draw))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()[:DIGEST_BYTES]

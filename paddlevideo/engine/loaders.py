@@ -7,7 +7,23 @@ from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.data.loader import ClipDataset, Loader, fit_prefetch
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.engine.build import build_pipeline
+from paddlevideo.remote import CacheSettings
 from paddlevideo.sample import BatchShape, Record
+
+
+def remote_cache(cfg: Config) -> CacheSettings | None:
+    """The cache of remote videos that a config names.
+
+    Raises:
+        ConfigError: its limit is too small.
+    """
+    data = cfg.DATASET
+    if data.cache_dir is None:
+        return None
+    try:
+        return CacheSettings(data.cache_dir, data.cache_gb)
+    except ValueError as error:
+        raise ConfigError([f"{cfg.origin.path}: DATASET.{error}"]) from error
 
 
 def on_error(cfg: Config, split: str, default: str, allowed: tuple[str, ...]) -> str:
@@ -37,7 +53,9 @@ def eval_loader(cfg: Config, split: str, records: list[Record], num_classes: int
     workers = data.test_num_workers if split == "test" else data.valid_num_workers
     pipeline = build_pipeline(cfg, split)
     order = EvalOrder(len(records), batch, dist.rank(), dist.world_size())
-    dataset = ClipDataset(records, pipeline, cfg.seed, num_classes=num_classes)
+    dataset = ClipDataset(
+        records, pipeline, cfg.seed, num_classes=num_classes, cache=remote_cache(cfg)
+    )
     return fitted_loader(
         dataset,
         order,

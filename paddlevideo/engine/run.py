@@ -24,7 +24,7 @@ from paddlevideo.engine.classes import Classes, load_records
 from paddlevideo.engine.earlier_run import RUN_FILES, remove_run
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.frozen import check_frozen, fit_head
-from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error
+from paddlevideo.engine.loaders import eval_loader, fitted_loader, on_error, remote_cache
 from paddlevideo.engine.phases import batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.plan import Plan, make_plan
 from paddlevideo.engine.precise_bn import PreciseBN
@@ -237,7 +237,7 @@ def load_data(
     replaces = on_error(cfg, "train", "replace", ("replace", "fail")) == "replace"
     pipeline = build_pipeline(cfg, "train")
     drawn = train.records * train.repeats if train.repeats > 1 else train.records
-    dataset = ClipDataset(drawn, pipeline, cfg.seed, replaces, num_classes)
+    dataset = ClipDataset(drawn, pipeline, cfg.seed, replaces, num_classes, remote_cache(cfg))
     shapes = [shape for phase in phases for shape in batch_shapes(phase)]
     order = order_of(cfg, phases[0], train)
     loader = fitted_loader(dataset, order, cfg.DATASET.num_workers, cfg.DATASET.prefetch, shapes)

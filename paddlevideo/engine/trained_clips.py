@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from paddlevideo.remote import is_url
 from paddlevideo.sample import Arrays, Record
 
 TRAIN_CLIPS = "train_clips@@"  # its name in a weight file: uint8 [N, 8], sorted
@@ -69,7 +70,10 @@ def digests_of(records: Iterable[Record]) -> list[bytes]:
     digests = []
     for record in records:
         folder, name = os.path.split(record.path)
-        parts = (os.path.join(real_folder(folder or "."), name), record.offset)
+        real = record.path
+        if not is_url(record.path):
+            real = os.path.join(real_folder(folder or "."), name)
+        parts = (real, record.offset)
         text = repr((*parts, record.start_sec, record.end_sec))
         digests.append(hashlib.sha256(os.fsencode(text)).digest()[:BYTES])
     return digests

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from paddlevideo.remote import AccessError, get_info, is_url, open_url
+from paddlevideo.remote import AccessError, file_identity, open_url
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.tar_paths import TarPath, key_of, tar_path
 
@@ -159,21 +159,10 @@ def read_part(path: str, offset: int, size: int) -> bytes:
     return data
 
 
-def file_state(path: str) -> tuple[int, int | str]:
-    """Size (bytes) and modification time (ns) of a file, or of the shard that it is in; the version
-    of a remote one.
-
-    Raises:
-        OSError: it does not exist.
-        AccessError: no file of the URL's scheme can be had.
-    """
+def file_state(path: str) -> tuple[int | None, str | int]:
+    """`file_identity` of a file, or of the shard that it is in."""
     inside = tar_path(path)
-    path = inside.shard if inside else path
-    if is_url(path):
-        info = get_info(path)
-        return info.size or 0, info.version
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+    return file_identity(inside.shard if inside else path)
 
 
 def check_usable(record: Record) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from paddlevideo.config.registry import register
 from paddlevideo.data.datasets import IGNORED, RecordList, check_max_failures
+from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.youtube8m.shards import (
     PICKLES,
     ShardOrder,
@@ -23,6 +24,7 @@ from paddlevideo.data.youtube8m.shards import (
     index_name,
     index_shards,
 )
+from paddlevideo.remote import is_url, shown
 from paddlevideo.sample import BatchShape
 
 
@@ -97,6 +99,11 @@ class YouTube8MDataset:
             DatasetError: there is nothing, or files are not shards; the message names all of them.
         """
         paths = find_shards(self.file_path, self.data_prefix)
+        if is_url(self.file_path) and not self.index_file:
+            raise DatasetError(
+                f"{shown(self.file_path)}: name a local file for the locations of the records: "
+                "index_file: FILE"
+            )
         records = index_shards(paths, self.index_file or index_name(self.file_path))
         buffer = self.shuffle_buffer
         # A pickle is held in memory completely, so records of few pickles are mixed at a time.

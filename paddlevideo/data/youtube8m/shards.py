@@ -28,6 +28,7 @@ from paddlevideo.data.youtube8m import tfrecord
 from paddlevideo.data.youtube8m.pickles import count_videos
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
+from paddlevideo.remote import is_folder, is_url, join_path, path_suffix, shown
 from paddlevideo.sample import DecodeError, Record
 
 SUFFIXES = (".tfrecord", ".tfrecords")
@@ -35,6 +36,7 @@ PICKLES = (".pkl", ".pickle")
 # Threads that read record headers. They mostly wait for the disk.
 NUM_THREADS = 8
 INDEX_VERSION = 1
+LOCAL_ONLY = "shards of frame features are read from a local disk; copy them to one"
 COMPRESSED = "compressed with gzip, so single records cannot be read; unpack it with gunzip"
 
 
@@ -51,6 +53,10 @@ def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
     Raises:
         DatasetError: no shards. For a list, the message names every wrong line.
     """
+    if is_url(file_path):
+        if is_folder(file_path) or path_suffix(file_path) in SUFFIXES + PICKLES:
+            raise DatasetError(f"{shown(file_path)}: {LOCAL_ONLY}")
+        return _in_list(file_path, data_prefix)
     path = Path(file_path)
     if path.is_dir():
         return _in_folder(path)
@@ -89,17 +95,21 @@ def _in_folder(folder: Path) -> list[str]:
     return tfrecords or pickles
 
 
-def _in_list(file: Path, data_prefix: str | None) -> list[str]:
+def _in_list(file: str | Path, data_prefix: str | None) -> list[str]:
     """Read a list with the path of a shard on each line."""
     lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
     if not lines:
-        raise DatasetError(f"{file}: no shards in this list; write the path of one on each line")
+        raise DatasetError(
+            f"{shown(file)}: no shards in this list; write the path of one on each line"
+        )
     base = base_folder([path for _, path in lines], file, data_prefix)
-    problems = Problems(str(file))
+    problems = Problems(shown(file))
     line_of_path: dict[str, int] = {}
     for line, written in lines:
-        path = os.path.join(base, written)
-        if path in line_of_path:
+        path = join_path(base, written)
+        if is_url(path):
+            problems.add(line, f"{written}: {LOCAL_ONLY}")
+        elif path in line_of_path:
             problems.add(
                 line,
                 f"{written} is already on line {line_of_path[path]}; its videos would count twice",
