@@ -156,6 +156,13 @@ def quiet_paddle_warnings() -> None:
     )
 
 
+def quiet_s3_packages() -> None:
+    """Hide lines of the packages for S3 that say where credentials were found, for the rest of the
+    process; Paddle shows the lines of all packages."""
+    for name in ("botocore", "aiobotocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def error_text(error: Exception | str) -> str:
     """The message of an error; of an OSError the file and the reason, without its number.
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from paddlevideo import log
+from paddlevideo.urls import is_url, shown
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -29,6 +30,7 @@ def run(
     errors: tuple[type[Exception], ...] = (ValueError, OSError),
     bare_help: bool = True,
     can_continue: bool = False,
+    local_files: bool = False,
 ) -> int:
     """Parse the flags and do the work; mistakes of a user or a machine are one line, no traceback.
 
@@ -38,6 +40,7 @@ def run(
         error_code: the exit code after an error.
         errors: what counts as a mistake of a user or a machine.
         bare_help: print the help where there are no flags, and return 2.
+        local_files: a URL among the flags is a mistake: the command reads and writes local files.
         can_continue: the same command continues after Ctrl-C; the exit code is 130 then.
 
     Returns:
@@ -48,7 +51,13 @@ def run(
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
+    urls = [text for text in argv if is_url(text)] if local_files else []
+    if urls:
+        text = "this command reads and writes local files; see docs/remote.md"
+        print(f"{shown(urls[0])}: {text}", file=sys.stderr)
+        return error_code
     log.quiet_paddle_warnings()
+    log.quiet_s3_packages()
     try:
         return work(args) or 0
     except errors as error:

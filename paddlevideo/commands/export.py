@@ -7,6 +7,7 @@ from pathlib import Path
 from paddlevideo import log
 from paddlevideo.commands import load, run
 from paddlevideo.commands.predict import boolean
+from paddlevideo.urls import is_url
 
 FORMATS = ("pdmodel", "pir", "onnx", "all")
 
@@ -25,7 +26,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--override", action="append", default=[], metavar="KEY=VALUE", help=overrides)
     weights = "weights (.pdparams, .safetensors, .pdstate); default ./best.pdparams"
     add("-p", "--pretrained_params", default="./best.pdparams", help=weights)
-    folder = "folder to write; default inference/<model_name>, without -c inference/ of the run"
+    folder = "folder to write, or URL; default inference/<model_name>, without -c that of the run"
     add("-o", "--output_path", help=folder)
     add("--save_name", help="stem of the files; default <model_name>")
     formats = "kinds of programs; pir is Paddle 3's .json"
@@ -55,7 +56,7 @@ def work(args: argparse.Namespace) -> None:
             cfg = load("paddlevideo.engine.build:load_config")(args.config, args.override)
         else:
             cfg = load("paddlevideo.engine.load:config_of_run")(weights, args.override)
-            if not load("paddlevideo.zoo.table:find_model")(weights):
+            if not (load("paddlevideo.zoo.table:find_model")(weights) or is_url(weights)):
                 folder = folder or Path(weights).with_name("inference")
         export = load("paddlevideo.exporting.export:export")
         export(

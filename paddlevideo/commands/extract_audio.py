@@ -53,4 +53,4 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, can_continue=True, bare_help=False)
+    return run(make_parser(prog), work, argv, local_files=True, can_continue=True, bare_help=False)

@@ -46,7 +46,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    inputs = "files, folders, globs, .txt lists of paths, shards"
+    inputs = "files, folders, globs, .txt lists of paths, shards; also as URLs, s3://bucket/folder"
     add("-i", "--input_file", nargs="+", required=True, help=inputs)
     add("-c", "--config", help="config to use instead of the model.yaml next to the model")
     add(
@@ -57,7 +57,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="changes the config; repeatable",
     )
-    add("--model", help="exported folder, also of PaddleX, or that of a run with `export: true`")
+    add("--model", help="exported folder or its URL, also of PaddleX, or a run with `export: true`")
     add("--model_file", help=".pdmodel, .json or .onnx file")
     add("--params_file", help=".pdiparams file; default: next to the model file")
     add("-w", "--weights", help="with --config and no model: run the model with these weights")

@@ -48,4 +48,4 @@ def work(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, errors=PLOT_ERRORS, bare_help=False)
+    return run(make_parser(prog), work, argv, local_files=True, errors=PLOT_ERRORS, bare_help=False)

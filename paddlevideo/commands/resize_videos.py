@@ -62,4 +62,12 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, error_code=2, can_continue=True, bare_help=False)
+    return run(
+        make_parser(prog),
+        work,
+        argv,
+        local_files=True,
+        error_code=2,
+        can_continue=True,
+        bare_help=False,
+    )

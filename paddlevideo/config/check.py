@@ -13,6 +13,7 @@ from paddlevideo.config.checker import Checker
 from paddlevideo.config.schema import Config, ConfigError, Origin
 from paddlevideo.config.shipped import find_config
 from paddlevideo.config.yamltree import Keys, Tree, drop, dump, followers, override, read
+from paddlevideo.urls import is_url, shown
 
 __all__ = ["check", "config_from_data", "dump", "read_config"]
 
@@ -66,6 +67,12 @@ def check(tree: Tree, path: str, overrides: tuple[str, ...] = ()) -> Config:
     if not problems and config.epochs == 0 and config.FROZEN is None:
         where = tree.where(("epochs",))
         problems = [f"{where}: epochs is 0, expected at least 1 (0 only with a section FROZEN)"]
+    if not problems and is_url(config.output_dir or ""):
+        where, folder = tree.where(("output_dir",)), shown(config.output_dir or "")
+        problems = [
+            f"{where}: output_dir is {folder}; a training writes to a local folder, and goes on "
+            "from it: name one, and copy what is to be kept, or export to a URL"
+        ]
     if problems:
         raise ConfigError(problems)
     checker.compare_inference(config)

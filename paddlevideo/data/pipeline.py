@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from paddlevideo.remote import AccessError
 from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
+from paddlevideo.urls import AccessError
 
 NOMINAL_FPS = 30.0  # frame rate of a video whose file states none
 SYNTHETIC_SIZE = (240, 320)  # height, width of a synthetic clip (pixels)

@@ -25,11 +25,12 @@ import paddle
 from paddlevideo import dist
 from paddlevideo.data.class_names import both_orders
 from paddlevideo.engine.architecture import ARCHITECTURE, architecture_note
-from paddlevideo.engine.named_models import class_names, fetched
+from paddlevideo.engine.named_models import class_names, fetched, weight_file
 from paddlevideo.engine.not_finite import check_finite
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
+from paddlevideo.remote import path_suffix, shown
 from paddlevideo.sample import Arrays
 from paddlevideo.solver import ema
 from paddlevideo.solver.optimizer import optimizer_state, restore_optimizer_state
@@ -253,16 +254,16 @@ def read_checkpoint(
     a path is downloaded if it is not in the cache; the table has its classes and architecture.
     """
     model = find_model(path)
-    file = fetched(model) if model else path
-    if model:
-        logger.info(f"{model.name} is {file}")
+    file = fetched(model) if model else weight_file(path)
+    if file != path:
+        logger.info(f"{model.name if model else shown(path)} is {file}")
     try:
         arrays = read_arrays(file)
     except WeightsError as error:
-        hint = "" if model or os.path.exists(path) else name_hint(path)
+        hint = "" if model or os.path.exists(file) else name_hint(path)
         raise WeightsError(f"{error}{hint}") from error
     clips = TrainedClips.read(arrays)
-    if Path(path).suffix == ".pdstate":
+    if path_suffix(path) == ".pdstate":
         arrays = {k[6:]: v for k, v in arrays.items() if k.startswith("model/")}
     if _PROGRESS in arrays:
         raise WeightsError(

@@ -8,10 +8,11 @@ from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import Classes, configured_classes, known_classes
-from paddlevideo.engine.named_models import config_of_model
+from paddlevideo.engine.named_models import config_of_model, weight_file
 from paddlevideo.engine.start_weights import classifiers, first
 from paddlevideo.log import logger
 from paddlevideo.models.base import Recognizer
+from paddlevideo.remote import exists, is_url, join_path, local_copy, parent_path
 from paddlevideo.sample import Arrays
 from paddlevideo.weights import Account, WeightsError, load_into
 from paddlevideo.zoo.table import find_model, name_hint
@@ -36,8 +37,9 @@ def config_of_run(weights: str | Path, overrides: Sequence[str] = ()) -> Config:
             ])  # fmt: skip
         logger.info(f"config: {model.config}")
         return config_of_model(model, overrides)
-    path = Path(weights)
-    file = path.with_name(RUN_FILE)
+    path, file = Path(weights), Path(weights).with_name(RUN_FILE)
+    if is_url(weights):
+        path, file = _remote_run(str(weights))
     if not path.exists() and not file.is_file():
         raise ConfigError([
             f"{weights}: there is no such file or folder, and no {RUN_FILE} next to it; check the "
@@ -55,6 +57,14 @@ def config_of_run(weights: str | Path, overrides: Sequence[str] = ()) -> Config:
         ])  # fmt: skip
     logger.info(f"config: {file}")
     return load_config(file, tuple(overrides))
+
+
+def _remote_run(weights: str) -> tuple[Path, Path]:
+    """Local copies of a weight file that is a URL, and of the run.yaml next to it."""
+    url = join_path(parent_path(weights), RUN_FILE)
+    path = Path(weight_file(weights))
+    file = local_copy(url) if exists(url) else path.with_name(RUN_FILE)
+    return path, file
 
 
 def trained_model(cfg: Config, weights: str | Path) -> tuple[Recognizer, Classes]:

@@ -13,8 +13,9 @@ from paddlevideo.data.class_names import read_class_names
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.models.base import Backbone
 from paddlevideo.models.convert.files import read_weights
+from paddlevideo.remote import RemoteError, is_url, local_copy
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import Account, load_into, own_names
+from paddlevideo.weights import Account, WeightsError, load_into, own_names
 from paddlevideo.zoo.cache import fetch
 from paddlevideo.zoo.table import NamedModel
 
@@ -32,6 +33,21 @@ def class_names(model: NamedModel) -> list[str] | None:
 def fetched(model: NamedModel) -> Path:
     """The file of a model, downloaded if it is not in the cache; see `zoo.cache.fetch`."""
     return fetch(model, functools.partial(compare, model))
+
+
+def weight_file(path: str | Path) -> str | Path:
+    """The local file of weights that a URL names; any other path as it is.
+
+    Raises:
+        WeightsError: there is no such file, or its server does not give it.
+        AccessError: see `remote.local_copy`.
+    """
+    if not is_url(path):
+        return path
+    try:
+        return local_copy(path)
+    except RemoteError as error:
+        raise WeightsError(str(error)) from error
 
 
 def compare(model: NamedModel, path: Path) -> str:

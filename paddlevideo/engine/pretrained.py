@@ -8,7 +8,7 @@ from paddlevideo.config.schema import Component, Config
 from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.component_tree import children, descendants
-from paddlevideo.engine.named_models import load_backbone
+from paddlevideo.engine.named_models import load_backbone, weight_file
 from paddlevideo.engine.weight_sources import (
     IMAGENET,
     OR_RANDOM,
@@ -83,7 +83,7 @@ def _read(component: Component, argument: str, read: Callable[[str], Any], fix: 
     """
     path = component.args[argument]
     try:
-        return read(path)
+        return read(weight_file(path))
     except WeightsError as error:
         hint = "" if Path(path).exists() or find_model(path) else f"; {fix}{name_hint(path)}"
         raise WeightsError(

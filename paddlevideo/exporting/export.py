@@ -7,6 +7,7 @@ replace an earlier export.
 import errno
 import importlib.util
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,8 +40,10 @@ from paddlevideo.exporting.triton import check_repository, write_repository
 from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.log import error_text, logger
 from paddlevideo.models.base import Recognizer
+from paddlevideo.remote import exists, is_url, join_path, path_name, put_folder, shown
 from paddlevideo.runtimes.choose import available_readers, readers
 from paddlevideo.runtimes.golden import FILE as GOLDEN
+from paddlevideo.runtimes.manifest import FILE as DESCRIPTION
 from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest
 from paddlevideo.sample import Arrays, InputSpec
 from paddlevideo.weights import checksum, state_arrays
@@ -68,7 +71,7 @@ def export(
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
-        output_dir: `inference/<model_name>` by default.
+        output_dir: `inference/<model_name>` by default; it may be a URL.
         formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`),
             onnx (`.onnx`), or all that this machine can write; a warning names the others.
         name: stem of the files, `model_name` by default.
@@ -86,6 +89,10 @@ def export(
         ExportError: a program could not be written, differs from the model, or would replace
             another model; the folder is unchanged.
     """
+    if is_url(output_dir or ""):
+        with _stored(str(output_dir), overwrite) as local:
+            options = (formats, name, True, verify_programs, with_preprocess, batch, triton)
+            return export(cfg, weights, local, *options)
     _check_batch(batch, with_preprocess)
     formats = _known_formats(formats, verify_programs, bool(triton))
     name = name or cfg.model_name
@@ -110,6 +117,23 @@ def export(
     if triton:
         write_repository(Path(triton), folder / f"{name}.onnx", task.golden, classes.names)
     return folder
+
+
+@contextmanager
+def _stored(url: str, overwrite: bool) -> Iterator[Path]:
+    """A local folder, whose files are stored at a URL when the block ends without an error.
+
+    Raises:
+        ExportError: there is an export already.
+    """
+    if exists(join_path(url, DESCRIPTION)) and not overwrite:
+        raise ExportError(f"{shown(url)} contains a model; give another URL, or --overwrite")
+    with tempfile.TemporaryDirectory(prefix="paddlevideo-") as folder:
+        local = Path(folder, path_name(url))
+        yield local
+        # The description comes last: a reader never finds it without the files that it names.
+        put_folder(local, url, last=[DESCRIPTION])
+        logger.info(f"stored the export at {shown(url)}")
 
 
 def _check_batch(batch: int | None, with_preprocess: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import av.error
+import av.stream
 
 from paddlevideo.media.packets import Packet, num_listed, read_packets
 from paddlevideo.media.tar_files import Window, open_in_tar

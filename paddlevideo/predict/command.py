@@ -21,6 +21,7 @@ from paddlevideo.predict.inputs import Inputs, Key
 from paddlevideo.predict.lines import ResultLines, note_others
 from paddlevideo.predict.paddlex import ResultFolder
 from paddlevideo.predict.predictor import Predictor, Results
+from paddlevideo.predict.remote_output import local_outputs
 from paddlevideo.predict.results import Result, name_width, result_file
 from paddlevideo.runtimes.choose import require
 
@@ -41,6 +42,11 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
+        return _predict(args)
+
+
+def _predict(args: Namespace) -> int:
+    with local_outputs(args, output_path) as (args, place):
         out = check_output(args)
         predictor = open_predictor(args)
         if out and out.suffix == ".csv" and not predictor.multi_label:
@@ -54,7 +60,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             left = inputs.without(done)
             note_others(out, done, left.num_done)
             num_failed = show(left, args, predictor, write)
-        logger.info(f"{len(inputs)} results are in {out}")
+        logger.info(f"{len(inputs)} results are in {place}")
         return num_failed
 
 

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.data.lists import DatasetError, Row, read_path_list, read_rows
-from paddlevideo.data.paths import base_folder, find_frame_folders, glob_files, list_files
+from paddlevideo.data.paths import (
+    base_folder,
+    find_frame_folders,
+    glob_files,
+    list_files,
+    remote_frame_folders,
+    remote_paths,
+)
 from paddlevideo.data.webdataset.dataset import tar_records
 from paddlevideo.data.webdataset.find import SUFFIX as TAR_SUFFIX
 from paddlevideo.data.webdataset.find import names_shards
@@ -24,6 +31,17 @@ from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder
 from paddlevideo.media.frame_files import naming_note
+from paddlevideo.remote import (
+    exists,
+    glob_url,
+    is_file,
+    is_folder,
+    is_url,
+    join_path,
+    path_suffix,
+    shown,
+    without_query,
+)
 from paddlevideo.sample import Record
 
 LIST_SUFFIXES = (".txt", ".list")
@@ -228,9 +246,11 @@ def _suffix(path: str) -> str:
 
 def _files(text: str, rules: InputRules) -> list[Record]:
     """The files of a path, one record each; the samples of tar shards."""
-    path = Path(text)
     if names_shards(text):
         return tar_records(text)
+    if is_url(text):
+        return _files_of_url(text, rules)
+    path = Path(text)
     if path.is_dir():
         return _files_in_folder(path, text, rules)
     if path.suffix.lower() in LIST_SUFFIXES and path.exists():
@@ -262,26 +282,60 @@ def _files_in_folder(folder: Path, text: str, rules: InputRules) -> list[Record]
     if not paths and any(True for _ in list_files(folder, (TAR_SUFFIX,))):
         return tar_records(text)
     if not paths:
-        kind = "video" if rules.suffixes == VIDEO_SUFFIXES else "video or audio file"
-        suffixes = " ".join(sorted(rules.suffixes))
-        raise ValueError(f"{text}: no {kind} in this folder; known suffixes: {suffixes}")
+        raise _no_files(text, rules)
     return [Record(path) for path in paths]
+
+
+def _no_files(text: str, rules: InputRules) -> ValueError:
+    kind = "video" if rules.suffixes == VIDEO_SUFFIXES else "video or audio file"
+    suffixes = " ".join(sorted(rules.suffixes))
+    return ValueError(f"{text}: no {kind} in this folder; known suffixes: {suffixes}")
+
+
+def _files_of_url(url: str, rules: InputRules) -> list[Record]:
+    """The files of a URL, one record each; a file that does not exist becomes a failure."""
+    suffix = path_suffix(url)
+    if suffix in LIST_SUFFIXES and is_file(url):
+        return _files_in_list(url, rules)
+    if suffix in TABLE_SUFFIXES and is_file(url):
+        return _files_in_table(url, rules)
+    if is_folder(url):
+        return _files_in_remote_folder(url, rules)
+    # A question mark begins the query of an address.
+    if glob.has_magic(without_query(url)) and not exists(url):
+        matches = glob_url(url)
+        if not matches:
+            raise ValueError(f"{shown(url)}: no file matches this pattern")
+        return [Record(match) for match in matches]
+    return [Record(url)]
+
+
+def _files_in_remote_folder(url: str, rules: InputRules) -> list[Record]:
+    names, root = remote_paths(url), url.rstrip("/")
+    files = sorted(name for name in names if _suffix(name) in rules.suffixes)
+    if files:
+        return [Record(f"{root}/{name}") for name in files]
+    frames = rules.frame_pattern
+    folders = remote_frame_folders(names, frames) if rules.accepts_frames else []
+    if not folders:
+        raise _no_files(shown(url), rules)
+    return [Record(f"{root}/{name}".rstrip("/"), frame_pattern=frames) for name in folders]
 
 
 # --- lists of paths -------------------------------------------------------------------------------
 
 
-def _files_in_list(file: Path, rules: InputRules) -> list[Record]:
+def _files_in_list(file: str | Path, rules: InputRules) -> list[Record]:
     """The files of a list of paths, also those that do not exist."""
     lines = read_path_list(file, "a list with a path on each line")
     if not lines:
-        raise ValueError(f"{file}: no path in this list; write one on each line")
+        raise ValueError(f"{shown(file)}: no path in this list; write one on each line")
     paths = (path for readings in lines for row in readings for path in _paths(row, rules))
     base = base_folder(paths, file, limit=None, fix="write absolute paths into the list")
     return [_file_of_line(readings, base, rules) for readings in lines]
 
 
-def _files_in_table(file: Path, rules: InputRules) -> list[Record]:
+def _files_in_table(file: str | Path, rules: InputRules) -> list[Record]:
     """The files of a table of a data set, or the parts of them that its rows name."""
     rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
     problems.stop()
@@ -299,14 +353,29 @@ def _paths(row: Row, rules: InputRules) -> tuple[str, ...]:
 
 def _file_of_line(readings: list[Row], base: str, rules: InputRules) -> Record:
     """The first reading of a line that exists; if none does, the one with a known suffix."""
+    if is_url(base):
+        return _url_of_line(readings, base, rules)
     for row in readings:
         for text in _paths(row, rules):
-            path = Path(base, text)
-            if os.path.exists(path):
-                pattern = rules.frame_pattern if path.is_dir() else None
-                return Record(str(path), num_frames=row.num_frames, frame_pattern=pattern)
+            path = join_path(base, text)
+            if not is_url(path) and os.path.exists(path):
+                pattern = rules.frame_pattern if os.path.isdir(path) else None
+                return Record(str(Path(path)), num_frames=row.num_frames, frame_pattern=pattern)
     for row in readings:
-        if _suffix(row.path) in rules.suffixes:
+        if path_suffix(row.path) in rules.suffixes:
             return Record(row.path)
     # A word behind the path is a label.
     return Record(readings[min(1, len(readings) - 1)].path)
+
+
+def _url_of_line(readings: list[Row], base: str, rules: InputRules) -> Record:
+    """The reading of a line with a known suffix; the server is not asked for each line."""
+    for row in readings:
+        if path_suffix(row.path) in rules.suffixes:
+            return Record(join_path(base, row.path))
+    row = readings[-1]
+    if row.num_frames and rules.accepts_frames:
+        folder = join_path(base, row.path)
+        return Record(folder, num_frames=row.num_frames, frame_pattern=rules.frame_pattern)
+    row = readings[min(1, len(readings) - 1)]  # a word behind the path is a label
+    return Record(join_path(base, row.path + rules.suffix))

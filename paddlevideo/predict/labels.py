@@ -10,6 +10,7 @@ from paddlevideo.data.datasets import DatasetError
 from paddlevideo.data.paths import split_under
 from paddlevideo.engine.classes import class_names_file, load_records
 from paddlevideo.log import logger
+from paddlevideo.remote import exists, local_copy, path_suffix
 
 
 def requested_names(
@@ -28,8 +29,8 @@ def requested_names(
         return None
     if not isinstance(names, (str, Path)):
         given = list(names)
-    elif Path(names).suffix.lower() == ".csv":
-        given = read_vocabulary(Path(names))
+    elif path_suffix(names) == ".csv":
+        given = read_vocabulary(local_copy(names))
     else:
         given = read_class_names(names)
     check_order("class_names", given, "the model", own_names)
@@ -43,7 +44,7 @@ def names_in_config(cfg: Config, class_folders: bool) -> list[str] | None:
         class_folders: without a file, use the names of the class folders of DATASET.train.
     """
     file = class_names_file(cfg)
-    if file and Path(file).exists():
+    if file and exists(file):
         return read_class_names(file)
     if not class_folders or not cfg.DATASET.train:
         return None

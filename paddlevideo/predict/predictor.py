@@ -33,9 +33,11 @@ from paddlevideo.predict.labels import names_in_config, requested_names
 from paddlevideo.predict.results import Result, Results
 from paddlevideo.predict.room import Room
 from paddlevideo.predict.scoring import Modalities, Scorer
+from paddlevideo.remote import local_copy
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.paddlex import read_paddlex
+from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Record, Sample
 from paddlevideo.zoo.table import find_model, name_hint
 
@@ -50,8 +52,8 @@ class Predictor:
 
     Args:
         model: an exported folder, or that of the run with `inference/` in it; a .pdmodel, .json
-            or .onnx file; a published model's name, as "ppTSN_k400"; a built `Recognizer` (with
-            `config`); None for the model of `config` with `weights`.
+            or .onnx file; a URL of one of these; a published model's name, as "ppTSN_k400"; a
+            built `Recognizer` (with `config`); None for the model of `config` with `weights`.
         config: a config, or its path. It is required if there is no model.yaml next to the model;
             otherwise its PIPELINE.test replaces the exported one.
         weights: the weight file, if `model` is None.
@@ -95,6 +97,8 @@ class Predictor:
             model, weights = None, str(model)
         if model is None and cfg is None and find_model(weights):
             cfg = config_of_run(str(weights))
+        model = local_model(str(model)) if is_remote(model) else model
+        params_file = local_copy(params_file) if params_file else None
         model, manifest, labels = _model_of(model, cfg, weights)
         cfg = _config_of(cfg, manifest, model)
         built = isinstance(model, paddle.nn.Layer)

@@ -23,6 +23,7 @@ from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import Backend, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
+from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Arrays, Batch
 
 
@@ -78,6 +79,7 @@ def run_program_test(
     """Test an exported program on DATASET.test; see `paddlevideo.test`."""
     check_out(out)
     _check_precision(precision)
+    model = str(local_model(model)) if is_remote(model) else model
     manifest = _read_exported(model)
     check_num_classes(cfg, model, manifest.labels)
     lists, classes = load_records(cfg, ("test",), manifest.labels)

@@ -10,15 +10,6 @@ are those of these packages: their environment variables and files.
 from paddlevideo.remote.access import AccessError, Info, MissingError, RemoteError, get_info
 from paddlevideo.remote.block_cache import Cache, CacheSettings, current_cache, use_cache
 from paddlevideo.remote.copies import local_copy, local_folder, put_file, put_folder, written
-from paddlevideo.remote.names import (
-    as_path,
-    is_url,
-    join_path,
-    parent_path,
-    path_name,
-    path_suffix,
-    shown,
-)
 from paddlevideo.remote.reading import (
     absolute_path,
     exists,
@@ -31,6 +22,16 @@ from paddlevideo.remote.reading import (
     read_bytes,
 )
 from paddlevideo.remote.url_file import UrlFile
+from paddlevideo.urls import (
+    as_path,
+    is_url,
+    join_path,
+    parent_path,
+    path_name,
+    path_suffix,
+    shown,
+    without_query,
+)
 
 __all__ = [
     "AccessError",
@@ -63,5 +64,6 @@ __all__ = [
     "read_bytes",
     "shown",
     "use_cache",
+    "without_query",
     "written",
 ]

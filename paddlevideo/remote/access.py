@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from paddlevideo.log import logger
-from paddlevideo.remote.names import WEB, is_web, scheme, shown
+from paddlevideo.urls import WEB, AccessError, MissingError, RemoteError, is_web, scheme, shown
 
 Result = TypeVar("Result")
 
@@ -47,18 +47,6 @@ BAD_CREDENTIALS = {
     "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
     "AuthFailure", "InvalidClientTokenId", "TokenRefreshRequired", "RequestTimeTooSkewed",
 }  # fmt: skip
-
-
-class RemoteError(OSError):
-    """A file that cannot be read or written; the message names it."""
-
-
-class MissingError(RemoteError, FileNotFoundError):
-    """There is no such file, folder or bucket."""
-
-
-class AccessError(ValueError):
-    """No file of the scheme can be used: a package or credentials are missing or wrong."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +104,7 @@ def _open_file_system(url: str) -> Any:
     name, place = scheme(url), shown(url)
     try:
         import fsspec
+        from fsspec.config import conf
     except ImportError as error:
         raise AccessError(f"{place}: files of {name}:// need fsspec: {EXTRA}") from error
     try:
@@ -130,7 +119,7 @@ def _open_file_system(url: str) -> Any:
         raise AccessError(
             f"{place}: a package for {name}:// is missing ({error}): {fix}"
         ) from error
-    own = fsspec.config.conf.get(name, {})
+    own = conf.get(name, {})
     # The process has one file system per scheme, and asks the server for the latest listing.
     options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
     options |= kind._get_kwargs_from_urls(url)

@@ -27,15 +27,7 @@ from paddlevideo.remote.access import (
     request,
 )
 from paddlevideo.remote.block_cache import note_of, remove_oldest
-from paddlevideo.remote.names import (
-    is_url,
-    is_web,
-    join_path,
-    parent_path,
-    path_name,
-    scheme,
-    shown,
-)
+from paddlevideo.urls import is_url, is_web, join_path, parent_path, path_name, scheme, shown
 from paddlevideo.zoo.cache import alone
 from paddlevideo.zoo.download import DownloadError, download, finish
 

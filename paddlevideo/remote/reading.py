@@ -9,8 +9,8 @@ from typing import BinaryIO
 from paddlevideo.remote.access import MissingError, file_system, get_info, request
 from paddlevideo.remote.block_cache import BLOCK
 from paddlevideo.remote.copies import HOUR, find_files
-from paddlevideo.remote.names import is_url, is_web, path_suffix, scheme, shown
 from paddlevideo.remote.url_file import UrlFile
+from paddlevideo.urls import is_url, is_web, path_suffix, scheme, shown
 
 
 def open_url(path: str | Path) -> BinaryIO:

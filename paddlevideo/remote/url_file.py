@@ -17,7 +17,7 @@ from paddlevideo.remote import access
 from paddlevideo.remote.access import RemoteError, attempts, call, file_system, get_info
 from paddlevideo.remote.block_cache import BLOCK, current_cache
 from paddlevideo.remote.copies import local_copy
-from paddlevideo.remote.names import is_web, path_name, shown
+from paddlevideo.urls import is_web, path_name, shown
 
 WHOLE = 2 * BLOCK  # bytes; a smaller file is fetched by one request
 MAX_AHEAD = 8  # blocks of one request
@@ -131,13 +131,15 @@ class UrlFile(io.RawIOBase):
                 count = min(count, start - position)
         if count == 0:
             return b""
-        if self._whole is None:
+        whole: Any = self._whole
+        if whole is None:
             number, offset = divmod(position, BLOCK)
             block = self._block(number)
             if block is not None:
                 return memoryview(block)[offset : offset + count]
-        self._whole.seek(position)
-        return self._whole.read(count)
+            whole = self._whole  # the server has just sent the whole file
+        whole.seek(position)
+        return whole.read(count)
 
     def _block(self, number: int) -> bytes | None:
         """A block from memory, the cache on the disk, or the server; None where there is a local

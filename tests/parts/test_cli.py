@@ -226,3 +226,22 @@ def test_the_built_package_works_without_the_checkout(built, tmp_path):
     assert read.stdout == expected, read.stderr
     missing = call("train", "-c", "pptsn", "--data", "nowhere")
     assert missing.returncode == 1 and "nowhere: no such folder" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "check-data s3://b/videos",
+        "extract -i s3://b/v -c pptsn -w w.pdparams -o out",
+        "extract -i videos -c pptsn -w w.pdparams -o s3://b/out?secret",
+        "data resize videos https://h/out?secret",
+        "quantize -m s3://b/model --videos l.txt",
+        "report s3://b/run",
+    ],
+)
+def test_commands_on_local_files_refuse_urls(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words.split()) != 0
+    printed = capsys.readouterr().err
+    assert ": this command reads and writes local files; see docs/remote.md" in printed
+    assert not list(tmp_path.iterdir())

@@ -25,6 +25,7 @@ FLOORS = (
         "safe_pickle",
         "sample",
         "tar_paths",
+        "urls",
         "weights",
         "zoo",
     ),

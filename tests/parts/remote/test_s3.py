@@ -51,7 +51,7 @@ def test_reading(s3):
 
 def test_listing(s3):
     urls = [f"{s3.url}/d/a b.bin", f"{s3.url}/d/x/目录/c%20+&=.txt"]
-    assert list_url(f"{s3.url}/d") == list_url(s3.url) == urls
+    assert list_url(f"{s3.url}/d") == urls and list_url(s3.url)[:2] == urls
     assert glob_url(f"{s3.url}/d/*.bin") == urls[:1] and glob_url(f"{s3.url}/**/c*") == urls[1:]
     assert is_folder(f"{s3.url}/d") and not is_folder(urls[0]) and not exists(f"{s3.url}/no")
     assert (local_folder(f"{s3.url}/d") / "a b.bin").read_bytes() == BODY

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.remote import is_url, join_path, parent_path, path_name, path_suffix, shown
+from paddlevideo.urls import is_url, join_path, parent_path, path_name, path_suffix, shown
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Names: what is a URL, and the parts of one. Each function takes local paths, too."""
+"""What is a URL, and its parts; the errors of remote files. Functions take local paths, too."""
 
 import os
 import re
@@ -7,6 +7,18 @@ from pathlib import Path
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.")
 WEB = ("http", "https")
+
+
+class RemoteError(OSError):
+    """A file that cannot be read or written; the message names it."""
+
+
+class MissingError(RemoteError, FileNotFoundError):
+    """There is no such file, folder or bucket."""
+
+
+class AccessError(ValueError):
+    """No file of the scheme can be used: a package or credentials are missing or wrong."""
 
 
 def is_url(path: str | Path) -> bool:
