@@ -28,7 +28,8 @@ from paddlevideo.sample import BatchShape, Record
 from paddlevideo.tar_paths import TarPath
 
 FRAME_PATTERN = "img_{:05}.jpg"
-FRAMES = "frames"  # the name of the images of a sample, where `media` chooses
+# Names of several files of a sample, where `media` chooses: its images, its files NAME.npy.
+FRAMES, FEATURES = "frames", "features"
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ class WebDataset:
     Args:
         file_path: shards as `train-{000000..000099}.tar`, a glob, a folder, a list, or one shard.
         data_prefix: folder that the paths in a list of shards are relative to.
-        media: which file of a sample is used, by its kind (mp4, wav, npy, ...), or `frames` for its
-            images. None: the video, otherwise the frames, otherwise the first other file.
+        media: which file of a sample is used, by its kind (mp4, wav, npy, ...); `frames` for its
+            images; `features` for its files NAME.npy, which FeatureDecoder takes. None: the video,
+            otherwise the frames, otherwise several features, otherwise the first other file.
         shuffle_buffer: in training, the number of records over which the order is shuffled, after
             the order of the shards. Reading is nearly sequential where it is small.
         max_failures: samples that may fail in training: below 1 a share of them, else a count.
@@ -198,7 +200,7 @@ def _record(
     labels = None
     if row is not None and row.labels is not None and ids:
         labels = tuple(sorted(ids[text] for text in row.labels))
-    is_frames = not problem and sample.frames is not None and path.endswith(f"/{sample.key}")
+    is_frames = not problem and _chosen(sample, media) == FRAMES
     return Record(
         path=path,
         label=ids.get(row.label) if row is not None and row.labels is None else None,
@@ -228,8 +230,9 @@ def _path(shard: str, sample: TarSample, media: str | None) -> tuple[str, str]:
     if kind is None:
         held = [*sample.media, *([FRAMES] if sample.frames else [])]
         return nothing, f"no {media} in it, only {', '.join(held)}"
-    if kind == FRAMES and sample.frames:
-        start, size, _ = sample.frames
+    several = {FRAMES: sample.frames, FEATURES: sample.features}.get(kind)
+    if several:
+        start, size, _ = several
         return str(TarPath(shard, start, size, sample.key)), ""
     offset, size = sample.media[kind]
     return str(TarPath(shard, offset, size, f"{sample.key}.{kind}")), ""
@@ -242,8 +245,13 @@ def _chosen(sample: TarSample, media: str | None) -> str | None:
         wanted = media.lower().removeprefix(".")
         if wanted == FRAMES:
             return FRAMES if sample.frames else None
+        if wanted == FEATURES:
+            return FEATURES if sample.features else None
         fitting = (kind for kind in kinds if wanted in (kind, kind.rpartition(".")[2]))
         return next(fitting, None)
     videos = (kind for kind in kinds if f".{kind.rpartition('.')[2]}" in VIDEO_SUFFIXES)
     video = next(videos, None)
-    return video or (FRAMES if sample.frames else next(iter(kinds), None))
+    if video or sample.frames:
+        return video or FRAMES
+    has_several = sample.features is not None and sample.features[2] > 1
+    return FEATURES if has_several else next(iter(kinds), None)

@@ -165,8 +165,9 @@ def _sample(values: dict[str, Any]) -> TarSample:
     if not all(isinstance(text, str) for text in texts) or not isinstance(sample.label, dict):
         raise TypeError("a sample has values of other types")
     sample.media = {str(kind): _numbers(value, 2) for kind, value in sample.media.items()}  # type: ignore[assignment]
-    if sample.frames is not None:
-        sample.frames = _numbers(sample.frames, 3)  # type: ignore[assignment]
+    for name in ("frames", "features"):
+        if getattr(sample, name) is not None:
+            setattr(sample, name, _numbers(getattr(sample, name), 3))
     return sample
 
 

@@ -4,6 +4,7 @@ Consecutive files with the same key are a sample; the key is the name up to the 
 folders, and the rest is the kind of file: `v_1.mp4`, `v_1.cls`, `v_1.json`. Of a sample are used
 
 - a video, an audio file or a feature (`.npy`), known by its last suffix;
+- `NAME.npy` files, the features of its frames for `FeatureDecoder`: `v_1.rgb.npy`, `v_1.audio.npy`;
 - images, which are the frames of a clip: `v_1.img_00001.jpg`, `v_1.img_00002.jpg`, ...;
 - `.cls`, a text with the class id or name, and `.json`, an object with `label` (or `labels`) and,
   where wanted, `path`, `start_sec`, `end_sec`, `num_frames`, `source`. It goes before `.cls`.
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO
 
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.media.frame_files import IMAGE_SUFFIXES
-from paddlevideo.media.tar_files import TarDamage, has_end, headers, open_shard
+from paddlevideo.media.tar_files import BLOCK, TarDamage, has_end, headers, open_shard
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import DecodeError
 from paddlevideo.tar_paths import key_of
@@ -40,6 +41,7 @@ class TarSample:
         key: as the shard names it.
         media: {kind: (first byte, size)} of its video, audio and feature files, as {"mp4": ...}.
         frames: (first byte, size, number) of all its images with their headers; None without.
+        features: the same of its files NAME.npy, the features of its frames by name.
         label: what `.json` and `.cls` say: some of JSON_KEYS.
         problem: why the sample cannot be used, "" if it can.
         label_problem: why its label cannot be used.
@@ -48,6 +50,7 @@ class TarSample:
     key: str
     media: dict[str, tuple[int, int]] = field(default_factory=dict)
     frames: tuple[int, int, int] | None = None
+    features: tuple[int, int, int] | None = None
     label: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
     label_problem: str = ""
@@ -118,10 +121,10 @@ class _Reader:
         suffix = f".{kind.rpartition('.')[2]}"
         if suffix in MEDIA_SUFFIXES:
             sample.media[kind] = (header.offset_data, header.size)
+            if kind.endswith(".npy"):
+                sample.features = _with_file(sample.features, header)
         elif suffix in IMAGE_SUFFIXES:
-            end = header.offset_data + -(-header.size // 512) * 512
-            start, _, count = sample.frames or (header.offset, 0, 0)
-            sample.frames = (start, end - start, count + 1)
+            sample.frames = _with_file(sample.frames, header)
         elif kind in ("cls", "json"):
             self._read_label(sample, kind, header, file)
         elif suffix in PICKLE_SUFFIXES:
@@ -185,6 +188,13 @@ class _Reader:
         if problem:
             self._samples.append(TarSample(DAMAGED, problem=f"the shard is damaged: {problem}"))
         return self._samples
+
+
+def _with_file(files: tuple[int, int, int] | None, header: tarfile.TarInfo) -> tuple[int, int, int]:
+    """(first byte, size, number) of files and one more."""
+    start, _, count = files or (header.offset, 0, 0)
+    end = header.offset_data + -(-header.size // BLOCK) * BLOCK
+    return start, end - start, count + 1
 
 
 def _wrong_header(header: tarfile.TarInfo) -> str:
