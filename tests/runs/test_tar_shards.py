@@ -83,7 +83,7 @@ def test_killed_and_resumed_equals_uninterrupted(tar_config, tmp_path, monkeypat
     assert losses_of(killed) == losses_of(uninterrupted)
 
 
-def test_a_sample_that_fails_ends_or_is_replaced(tar_config, tmp_path, clips):
+def test_samples_that_fail_are_counted_and_named(tar_config, tmp_path, clips):
     video = next((clips / "train").rglob("*.mp4")).read_bytes()
     entries = [("bad.mp4", b"no video" * 99), ("bad.cls", b"1"), ("link.pkl", b"x")]
     for number in range(6):
@@ -93,7 +93,6 @@ def test_a_sample_that_fails_ends_or_is_replaced(tar_config, tmp_path, clips):
     flags = [*path, "epochs=1", "MODEL.head.num_classes=3", "DATASET.valid.on_error=skip"]
     with pytest.raises(TooManyFailures, match=r"bad.tar@(bad|link): decode: "):
         train(tar_config(*flags))
-    train(tar_config(*flags, f"output_dir={tmp_path}/out", "DATASET.train.max_failures=2"))
 
 
 def test_predict_gives_a_result_for_each_sample(small, shards, clips, tmp_path):
