@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from paddlevideo import log
@@ -17,6 +18,7 @@ from paddlevideo.urls import is_url, shown
 
 Work = Callable[[argparse.Namespace], int | None]
 
+LOCAL_ONLY = "this command reads and writes local files; see docs/remote.md"
 # A plot needs an optional package, whose absence is a mistake of the machine.
 PLOT_ERRORS = (ValueError, OSError, ModuleNotFoundError)
 
@@ -53,8 +55,7 @@ def run(
     args = parser.parse_args(argv)
     urls = [text for text in argv if is_url(text)] if local_files else []
     if urls:
-        text = "this command reads and writes local files; see docs/remote.md"
-        print(f"{shown(urls[0])}: {text}", file=sys.stderr)
+        print(f"{shown(urls[0])}: {LOCAL_ONLY}", file=sys.stderr)
         return error_code
     log.quiet_paddle_warnings()
     log.quiet_s3_packages()
@@ -71,6 +72,17 @@ def run(
         return 130
     finally:
         drop_lost_output()
+
+
+def local_path(text: str) -> Path:
+    """The type of a flag for a local file or folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is a URL.
+    """
+    if is_url(text):
+        raise argparse.ArgumentTypeError(f"{shown(text)}: {LOCAL_ONLY}")
+    return Path(text)
 
 
 def drop_lost_output() -> None:

@@ -5,9 +5,8 @@ See docs/nextvlad.md.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, local_path, run
 
 EPILOG = (
     "Run the same command again to continue after a stop. "
@@ -19,15 +18,15 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     """The flags of tools/extract_features.py."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EPILOG)
     add = parser.add_argument
-    text = "videos: files, folders (also one per class), lists `path [label,label]`"
+    text = "videos: files, folders (also one per class), lists `path [label,label]`, or URLs"
     add("-i", "--input_file", nargs="+", required=True, help=text)
     add("-c", "--config", required=True, help="config of the recognizer (YAML)")
     add("-w", "--weights", required=True, help="weights of the recognizer")
-    add("-o", "--output", type=Path, required=True, help="output folder")
+    add("-o", "--output", type=local_path, required=True, help="output folder")
     text = "change the config; repeatable"
     add("--override", action="append", default=[], metavar="KEY=VALUE", help=text)
     text = "feature folder whose codecs and class names are used, usually of the training set"
-    add("--fitted", type=Path, help=text)
+    add("--fitted", type=local_path, help=text)
     text = "principal components of the image features (default: keep the values themselves)"
     add("--pca", type=int, metavar="N", help=text)
     text = "number of random videos on which codecs are fitted (default: %(default)s)"
@@ -60,4 +59,4 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, local_files=True, bare_help=False)
+    return run(make_parser(prog), work, argv, bare_help=False)

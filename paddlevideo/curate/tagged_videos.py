@@ -8,7 +8,7 @@ are in subfolders.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from paddlevideo.config.registry import nearest
 from paddlevideo.data.datasets import Split, rows_of_split
@@ -23,9 +23,11 @@ from paddlevideo.data.lists import (
     read_path_list,
     read_rows,
 )
-from paddlevideo.data.paths import base_folder, check_paths, find_videos
+from paddlevideo.data.paths import base_folder, check_paths, find_videos, remote_paths
 from paddlevideo.media.containers import VIDEO_SUFFIXES
+from paddlevideo.remote import is_folder
 from paddlevideo.sample import Record
+from paddlevideo.urls import as_path, is_url, join_path, parent_path, path_name, path_suffix, shown
 
 TABLES = (".jsonl", ".ndjson")
 EXPECTED = "videos, folders, or lists with `path` or `path label` on each line"
@@ -53,7 +55,7 @@ def find_tagged(
     """Find the videos of all inputs, in order.
 
     Args:
-        inputs: video files, folders, lists or tables (.txt, .list, .csv, .jsonl).
+        inputs: video files, folders, lists or tables (.txt, .list, .csv, .jsonl), or their URLs.
         class_names: in the order of their ids; None sorts the names that occur.
         with_labels: False ignores labels and the names of class folders.
         split: selects rows of a table that has a column split.
@@ -66,11 +68,11 @@ def find_tagged(
     """
     entries: list[_Entry] = []
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
+        path = as_path(text)
+        if is_folder(path):
             entries += _in_folder(path, text)
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            entries.append(_Entry(Row(0, path.name, ""), (), str(path.parent), text))
+        elif path_suffix(path) in VIDEO_SUFFIXES:
+            entries.append(_Entry(Row(0, path_name(path), ""), (), parent_path(path), text))
         else:
             entries += _listed(path, text, split)
     ids, class_names = _class_ids(entries, class_names) if with_labels else ({}, class_names)
@@ -109,7 +111,8 @@ class _Entry:
 
     @property
     def path(self) -> str:
-        return str(Path(self.base, self.row.path))
+        path = join_path(self.base, self.row.path)
+        return path if is_url(path) else str(Path(path))
 
     @property
     def _span(self) -> str:
@@ -135,11 +138,14 @@ class _Entry:
         return f"{self.source}: {self.row.path}"
 
 
-def _in_folder(folder: Path, text: str) -> list[_Entry]:
-    paths = [path.relative_to(folder) for path in find_videos(folder)]
+def _in_folder(folder: str | Path, text: str) -> list[_Entry]:
+    if is_url(folder):
+        paths = [PurePosixPath(path) for path in remote_paths(str(folder), VIDEO_SUFFIXES)]
+    else:
+        paths = [path.relative_to(folder) for path in find_videos(folder)]
     if not paths:
         raise DatasetError(
-            f"{folder}: no video in this folder; known suffixes: {' '.join(VIDEO_SUFFIXES)}"
+            f"{shown(folder)}: no video in this folder; known suffixes: {' '.join(VIDEO_SUFFIXES)}"
         )
     has_classes = all(len(path.parts) > 1 for path in paths)
     return [
@@ -148,10 +154,10 @@ def _in_folder(folder: Path, text: str) -> list[_Entry]:
     ]
 
 
-def _listed(file: Path, text: str, split: Split | None) -> list[_Entry]:
+def _listed(file: str | Path, text: str, split: Split | None) -> list[_Entry]:
     """Read a list or table; the labels of a list are optional."""
     lines = read_lines(file, f"give {EXPECTED}", f"give {EXPECTED}")
-    if file.suffix.lower() in TABLES or header_of(file, lines, False, True):
+    if path_suffix(file) in TABLES or header_of(shown(file), lines, False, True):
         rows, problems = read_rows(file, with_num_frames=False, multi_label=True)
         problems.stop()
         rows = rows_of_split(rows, split, problems)
@@ -161,13 +167,13 @@ def _listed(file: Path, text: str, split: Split | None) -> list[_Entry]:
     return [_Entry(row, labels_of(row), base, text) for row in rows]
 
 
-def _rows_of_list(file: Path) -> list[Row]:
+def _rows_of_list(file: str | Path) -> list[Row]:
     """Read a list of lines `path` or `path label`.
 
     Raises:
         DatasetError: a line without the path of a video, or no lines.
     """
-    rows, problems = [], Problems(str(file))
+    rows, problems = [], Problems(shown(file))
     for readings in read_path_list(file, EXPECTED):
         row = next((row for row in readings if _is_video(row.path)), None)
         if row is None:
@@ -179,7 +185,7 @@ def _rows_of_list(file: Path) -> list[Row]:
     problems.stop()
     if not rows:
         raise DatasetError(
-            f"{file}: no videos in this list; expected `path` or `path label` on each line"
+            f"{shown(file)}: no videos in this list; expected `path` or `path label` on each line"
         )
     return rows
 

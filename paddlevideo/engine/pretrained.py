@@ -72,7 +72,7 @@ def _other_classes(
     )
 
 
-def _read(component: Component, argument: str, read: Callable[[str], Any], fix: str) -> Any:
+def _read(component: Component, argument: str, read: Callable[[str | Path], Any], fix: str) -> Any:
     """Read the file that an argument of a component names.
 
     Args:

@@ -105,7 +105,9 @@ class Cache:
         return block
 
     def put(self, name: str, number: int, block: bytes) -> None:
-        """Store a block."""
+        """Store a block, unless another process has been removing old ones for long."""
+        if not self._has_room():
+            return
         path = self._path(name, number)
         temporary = temporary_name(path)
         try:
@@ -118,29 +120,41 @@ class Cache:
                 temporary.unlink()
             return
         with self._lock:
-            is_first = self._written is None
             self._written = (self._written or 0) + len(block)
-            is_due = is_first or self._written * LOOKS >= self.limit
-            if is_due:
-                self._written = 0
-        if is_due:
-            self.trim(clean=is_first)
 
-    def trim(self, clean: bool = False) -> None:
-        """Remove the blocks that were not used for the longest time, where the limit is exceeded.
+    def _has_room(self) -> bool:
+        """Whether a block may be written; look at the folder where it is time to."""
+        with self._lock:
+            written = self._written
+        is_first = written is None
+        if not is_first and written * LOOKS < self.limit:
+            return True
+        if self.trim(clean=is_first):
+            with self._lock:
+                self._written = 0
+            return True
+        return (written or 0) * LOOKS < 2 * self.limit
+
+    def trim(self, clean: bool = False) -> bool:
+        """Remove the blocks that were not used for the longest time, where the limit is near.
 
         Args:
             clean: also remove what killed processes left.
+
+        Returns:
+            False where another process is doing it.
         """
         try:
             lock = (self.folder / LOCK).open("ab")
         except OSError as error:
-            self._note(error)
-            return
+            if not isinstance(error, FileNotFoundError):  # nothing is stored yet
+                self._note(error)
+            return True
         with lock:
             if try_lock(lock.fileno()) is False:
-                return  # another process does it
+                return False
             remove_oldest(self.folder, self.limit * FULL, self.limit * KEPT, clean)
+        return True
 
     def _path(self, name: str, number: int) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:40]

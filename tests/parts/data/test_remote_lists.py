@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paddlevideo.curate.tagged_videos import find_tagged
 from paddlevideo.data.audio_datasets import AudioFeatureDataset
 from paddlevideo.data.class_names import class_names_under, read_class_names
 from paddlevideo.data.datasets import FrameDataset, VideoDataset
@@ -174,6 +175,23 @@ def test_shards_of_frame_features_are_local(memory, tmp_path):
     url = memory.put("l.list", f"{tmp_path}/a.tfrecord\n")
     with pytest.raises(DatasetError, match=text):
         YouTube8MDataset(url).load()
+
+
+def test_videos_to_extract_features_from(memory, tmp_path):
+    for name in ("d/x/a.mp4", "d/y/b c.mp4"):
+        memory.put(name, b"")
+    url = f"{memory.url}/d"
+    expected = [(f"{url}/x/a.mp4", (0,)), (f"{url}/y/b c.mp4", (1,))]
+    lists = memory.put("d/l.txt", "x/a.mp4 0\ny/b c.mp4 1\n")
+    (tmp_path / "l.csv").write_text(f"path,label\n{url}/x/a.mp4,0\n{url}/y/b c.mp4,1\n")
+    for text in (url, lists, str(tmp_path / "l.csv")):
+        found, _ = find_tagged([text])
+        assert [(video.record.path, video.labels) for video in found] == expected
+    ((video,), _) = find_tagged([f"{url}/x/a.mp4"])
+    assert (video.record.path, video.record.id) == (f"{url}/x/a.mp4", "a.mp4")
+    memory.put("e/n.md", b"")
+    with pytest.raises(DatasetError, match=f"{memory.url}/e: no video in this folder"):
+        find_tagged([f"{memory.url}/e"])
 
 
 # --- workers --------------------------------------------------------------------------------------

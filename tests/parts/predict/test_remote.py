@@ -225,6 +225,7 @@ def test_weights_by_url(stored, exported, tmp_path):
     assert config_of_run(url).model_name == load_config(exported.config).model_name
 
 
+@pytest.mark.slow
 def test_an_export_to_a_url(memory, exported, tmp_path):
     cfg, url = load_config(exported.config), f"{memory.url}/models/tiny"
     export(cfg, exported.weights, url, overwrite=True, verify_programs=False)

@@ -292,6 +292,19 @@ def test_glob(folder):
     assert glob_url(f"{folder}/**/3.*") == [f"{folder}/a/x/3.txt"]
 
 
+def test_a_folder_of_a_web_server_that_lists_it(server):
+    server.files |= {
+        "/v/": b'<a href="../">up</a> <a href="a%20b.mp4">a b.mp4</a> <a href="x/">x/</a>',
+        # Other servers redirect from here to /v/x/.
+        "/v/x": b'<a href="c.mp4">c.mp4</a> <a href="n.txt">n.txt</a>',
+    }
+    url = f"{server.url}/v/"
+    assert is_folder(url) and not is_folder(url[:-1])
+    assert list_url(url, {".mp4"}) == [f"{url}a%20b.mp4", f"{url}x/c.mp4"]
+    with pytest.raises(MissingError):
+        list_url(f"{server.url}/none/")
+
+
 def test_kinds(folder, tmp_path):
     assert is_folder(folder) and not is_file(folder) and exists(folder)
     assert is_file(f"{folder}/b.mp4") and not is_folder(f"{folder}/b.mp4")
