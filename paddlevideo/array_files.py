@@ -68,6 +68,24 @@ def open_npy(path: str | Path) -> np.ndarray:
         raise ArrayFileError(_reason(error)) from error
 
 
+def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+    """The array of an open `.npy` file, in memory.
+
+    Args:
+        file: at its beginning.
+        size: of the file (bytes).
+
+    Raises:
+        ArrayFileError: it is damaged or no `.npy` file.
+    """
+    try:
+        return _read_member(file, size, "the array")
+    except ArrayFileError:
+        raise
+    except _DAMAGE as error:
+        raise ArrayFileError(_reason(error)) from error
+
+
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name.
 

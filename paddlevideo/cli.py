@@ -40,6 +40,10 @@ VERBS = {
     ),
     "data kinetics": ("paddlevideo.commands.prepare_kinetics", "make lists of Kinetics"),
     "data ucf101": ("paddlevideo.commands.prepare_ucf101", "make lists of UCF-101"),
+    "data shards": (
+        "paddlevideo.commands.make_shards",
+        "write a list's files into tar shards",
+    ),
     "data youtube8m": ("paddlevideo.commands.prepare_youtube8m", "check and convert YouTube-8M"),
 }
 GROUPS = sorted({verb.split()[0] for verb in VERBS if " " in verb})

@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paddlevideo.plain_text import readable
+from paddlevideo.tar_paths import location
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]
@@ -40,7 +41,7 @@ class Record:
     """A video, or a part of a video.
 
     Args:
-        path: a video file, or a folder of frames.
+        path: a video file, or a folder of frames; or one of them in a tar shard, see tar_paths.py.
         label: class id; None if unknown or multi-label.
         id: name of the record in its list. It does not depend on the machine, so score files are
             matched by it.
@@ -53,6 +54,8 @@ class Record:
             pickle.
         labels: class ids of a multi-label video, possibly none; None for a video with `label`.
         source: the recording that the clip was cut from, where its table names it.
+        problem: why the record cannot be read, where that is known before; it fails with this
+            reason when it is opened.
     """
 
     path: str
@@ -65,11 +68,13 @@ class Record:
     offset: int | None = None
     labels: tuple[int, ...] | None = None
     source: str | None = None
+    problem: str = ""
 
     @property
     def location(self) -> str:
-        """`path` or `path@offset`: how messages name the record, and failures are counted."""
-        return self.path if self.offset is None else f"{self.path}@{self.offset}"
+        """How messages name the record, and failures are counted: `path`, `path@offset`, or
+        `shard.tar@key` for a sample in a tar shard."""
+        return location(self.path) if self.offset is None else f"{self.path}@{self.offset}"
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,18 @@ def _resize(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=1, help="loader processes")
 
 
+def _shards(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (170, 128), 16)
+    add = parser.add_argument
+    add("--clips", type=int, default=256, help="number of synthetic videos")
+    add("--shard_size", default="8MB", help="of a shard, such as 256MB")
+    buffer = "clips over which the order of shards is shuffled"
+    add("--shuffle_buffer", type=int, default=64, help=buffer)
+    workers = "numbers of loader processes"
+    add("--workers", type=int, nargs="+", default=[0, 2], help=workers)
+    parser.set_defaults(frames=32, config=SMALL_CONFIG, batch_size=8)
+
+
 def _records(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--shard", type=Path, help="a TFRecord file; default: a synthetic one")
@@ -122,6 +134,7 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
 VERBS = {
     "loader": (_loader, "clips per second of decoders and workers"),
     "resize": (_resize, "clips per second from original videos and from smaller copies"),
+    "shards": (_shards, "clips per second from many small files and from tar shards"),
     "records": (_records, "videos per second from shards of frame features"),
     "views": (_views, "a multi-view test: one decode per video or one per view"),
     "data": (_none, "bytes to float32: table, arithmetic, tensors"),

@@ -133,16 +133,19 @@ class WriteResized:
 
     def _add_video(self, writer, video, size: tuple[int, int]):
         rate = Fraction(video.average_rate or video.guessed_rate or 25).limit_denominator(65535)
-        options = {
+        out = writer.add_stream("libx264", rate=rate, options=self.codec_options())
+        out.height, out.width, out.pix_fmt = *size, "yuv420p"
+        out.codec_context.time_base = video.time_base
+        return out
+
+    def codec_options(self) -> dict[str, str]:
+        """The options of x264."""
+        return {
             "preset": self.preset,
             "crf": str(self.crf),
             "g": str(self.gop),
             "threads": str(num_threads() or "auto"),
         }
-        out = writer.add_stream("libx264", rate=rate, options=options)
-        out.height, out.width, out.pix_fmt = *size, "yuv420p"
-        out.codec_context.time_base = video.time_base
-        return out
 
     def _add_audio(self, writer, reader) -> dict[Any, Any]:
         """Add the audio streams: stream of the source -> stream of the copy."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, cast
 
 import numpy as np
 
-from paddlevideo.array_files import ArrayFileError, is_archive, open_npy, wrong_value
+from paddlevideo.array_files import ArrayFileError, open_npy, read_npy, wrong_value
 from paddlevideo.config.registry import register
 from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.media.containers import (
@@ -18,10 +18,13 @@ from paddlevideo.media.containers import (
     open_container,
 )
 from paddlevideo.media.log_mel import DecibelMel
+from paddlevideo.media.tar_files import check_usable, open_in_tar, read_start
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
+from paddlevideo.tar_paths import tar_path
 
 MAX_FEATURE = 1e9  # log-mels have values of tens
+ZIP_START = b"PK\x03\x04"  # an archive, such as .npz
 MISSING_STEPS = 640  # time steps of the silence that replaces a missing feature
 
 
@@ -208,6 +211,7 @@ class LoadAudioFeature:
             NoAudioError: there is no audio, and `missing_audio` is error.
             DecodeError: the file is damaged, or the feature has another shape.
         """
+        check_usable(record)
         try:
             feature, fps, num_frames = self._load(record)
             clip = AudioClip(feature, record.num_frames or num_frames, fps)
@@ -257,12 +261,12 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
             are not finite or too large.
     """
     try:
-        feature = open_npy(path)
+        feature = _array_of(path)
     except FileNotFoundError as error:
         raise NoAudioError("no such feature file") from error
     except ArrayFileError as error:
         expected = f"expected float [time steps, {num_mels}]"
-        if is_archive(path):
+        if read_start(path, 4) == ZIP_START:
             raise DecodeError(f"the feature is an archive of arrays, {expected}") from error
         raise DecodeError(f"not a NumPy feature, or truncated ({error})") from error
     except OSError as error:
@@ -283,6 +287,15 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
         reason = f"values that are not finite or above {MAX_FEATURE:g}: {wrong}"
         raise DecodeError(f"the feature has {reason} [time step, mel bin]")
     return feature
+
+
+def _array_of(path: str) -> np.ndarray:
+    """The array in a `.npy` file, or in one of a shard; errors as of `open_npy`."""
+    inside = tar_path(path)
+    if inside is None:
+        return open_npy(path)
+    with open_in_tar(path) as file:
+        return read_npy(cast(BinaryIO, file), inside.size)
 
 
 def video_length(path: str) -> tuple[float, int]:

@@ -102,7 +102,7 @@ class MissingAudio:
         for index in batch["index"][batch["missing_audio"]].tolist():
             if index not in self.indices and len(self.indices) < MAX_WARNINGS:
                 message = "no audio in %s: silence replaces it (missing_audio: zeros)"
-                logger.warning(message, self._records[index].path)
+                logger.warning(message, self._records[index].location)
             self.indices.add(index)
 
     def __str__(self):

@@ -28,7 +28,8 @@ import PIL
 
 from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
-from paddlevideo.remote import absolute_path, file_identity
+from paddlevideo.media.tar_files import file_state
+from paddlevideo.remote import absolute_path
 from paddlevideo.sample import Record
 
 VERSIONS = (av.__version__, cv2.__version__, PIL.__version__)
@@ -108,7 +109,7 @@ class FrameCache:
         """What the frames of a record depend on, as a file name."""
         file = None  # the decoder will say that there is none
         with contextlib.suppress(OSError):
-            file = file_identity(record.path)
+            file = file_state(record.path)
         part = (record.start_sec, record.end_sec)
         key = (absolute_path(record.path), file, part, self.decode, self.transform, VERSIONS)
         return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:32]

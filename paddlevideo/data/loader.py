@@ -148,7 +148,8 @@ def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
         ]
         for sample, array in zip(samples, arrays, strict=True):
             if array.shape != arrays[0].shape:
-                first, other = (dataset.records[int(s["index"])].path for s in (samples[0], sample))
+                indices = (int(s["index"]) for s in (samples[0], sample))
+                first, other = (dataset.records[index].location for index in indices)
                 raise ValueError(
                     f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: "
                     "one batch needs one shape; "

@@ -27,8 +27,9 @@ from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.evaluate import mean_scores, to_tensors, views_at_once
 from paddlevideo.engine.loaders import fitted_loader, on_error, remote_cache
 from paddlevideo.log import logger
+from paddlevideo.media.tar_files import file_state
 from paddlevideo.models.base import Recognizer
-from paddlevideo.remote import absolute_path, file_identity
+from paddlevideo.remote import absolute_path
 from paddlevideo.sample import Arrays, BatchShape, Record
 from paddlevideo.weights import WeightsError, read_arrays, state_arrays, write_arrays
 
@@ -193,7 +194,7 @@ def digest_of(key: str, record: Record, index: int, view: int) -> bytes:
     """The digest of a row: the network, the file and the part of it, and the random numbers."""
     identity: tuple[Any, ...] = (-1, -1)  # decoding will report that there is no file
     with contextlib.suppress(OSError):
-        identity = file_identity(record.path)
+        identity = file_state(record.path)
     part = (record.start_sec, record.end_sec, record.num_frames, record.frame_pattern)
     draw = (view, index) if view else ()
     text = repr((key, absolute_path(record.path), identity, part, record.offset, draw))

@@ -14,7 +14,7 @@ decord and OpenCV are available through the same function for comparison.
 import functools
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from paddlevideo.media.containers import (
     video_streams,
 )
 from paddlevideo.media.frame_files import frame_files, span_text
+from paddlevideo.media.tar_files import check_usable, files_of_range, read_part
 from paddlevideo.remote import (
     AccessError,
     MissingError,
@@ -47,6 +48,7 @@ from paddlevideo.remote import (
     read_bytes,
 )
 from paddlevideo.sample import DecodeError, Record
+from paddlevideo.tar_paths import tar_path
 
 # decord decodes in batches. This many frames at once bound the memory; a batch continues where the
 # last one ended.
@@ -93,7 +95,12 @@ class VideoDecoder:
             DecodeError: not a video file, damaged, without a video stream, or without frames in
                 the record's part.
         """
+        check_usable(record)
         backend = self.backend
+        if record.frame_pattern and tar_path(record.path):
+            raise DecodeError("the sample holds frames; decode them with FrameDecoder")
+        if backend != "pyav" and tar_path(record.path):
+            raise DecodeError(f"backend {backend} cannot read from a shard; use backend: pyav")
         if backend == "decord" and not has_decord():
             backend = "pyav"
         if backend != "pyav" and is_url(record.path):
@@ -151,10 +158,16 @@ class FrameDecoder:
             DecodeError: no such folder; no frames in it, or some of them missing; or a record with
                 start or end times.
         """
+        check_usable(record)
+        if not record.frame_pattern and tar_path(record.path):
+            raise DecodeError("the sample has no frames; decode it with VideoDecoder")
         if not record.frame_pattern:
             raise DecodeError(
                 "the record has no frame_pattern; FrameDecoder reads the records of a FrameDataset"
             )
+        if tar_path(record.path):
+            yield VideoClip(FramesInTar(record.path, record.frame_pattern, record.num_frames))
+            return
         if not is_url(record.path) and not os.path.isdir(record.path):
             exists = os.path.exists(record.path)
             raise DecodeError("a file, not a folder of frames" if exists else "no such folder")
@@ -268,7 +281,7 @@ class FrameFolderReader:
     def _exists(self, number: int) -> bool:
         return os.path.exists(os.path.join(self._folder, self._pattern.format(number)))
 
-    def _list(self) -> list[str]:
+    def _list(self) -> Collection[str]:
         """The names of all files in the folder."""
         return os.listdir(self._folder)
 
@@ -310,6 +323,34 @@ class FrameFolderReader:
         if image is None:
             raise DecodeError(f"{name}: not an image, or damaged ({len(data)} bytes)")
         return image
+
+
+class FramesInTar(FrameFolderReader):
+    """Frames that are the images of a sample in a tar shard; their names follow its key.
+
+    Args:
+        path: of the images; see tar_paths.py.
+        pattern, num_frames: as of FrameFolderReader.
+
+    Raises:
+        DecodeError: as FrameFolderReader; or the shard has changed.
+    """
+
+    def __init__(self, path: str, pattern: str, num_frames: int | None):
+        files = files_of_range(path)
+        # A single image may be called after the key alone.
+        self._files = {name if "." in name else f"1.{name}": at for name, at in files.items()}
+        super().__init__(path, pattern, num_frames)
+
+    def _exists(self, number: int) -> bool:
+        return self._pattern.format(number) in self._files
+
+    def _list(self) -> Collection[str]:
+        return self._files
+
+    def _bytes(self, name: str) -> np.ndarray:
+        offset, size = self._files[name]
+        return np.frombuffer(read_part(self._folder, offset, size), np.uint8)
 
 
 class RemoteFrameFolderReader(FrameFolderReader):

@@ -7,7 +7,7 @@ containers, the packets of a stream are spread over the whole file.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import av
@@ -15,8 +15,10 @@ import av.error
 import av.stream
 
 from paddlevideo.media.packets import Packet, num_listed, read_packets
+from paddlevideo.media.tar_files import Window, open_in_tar
 from paddlevideo.remote import RemoteError, UrlFile, is_url, shown
 from paddlevideo.sample import DecodeError
+from paddlevideo.tar_paths import tar_path
 
 # PyAV 19 always reads metadata this way, and no longer has the argument.
 METADATA_IN_ANY_ENCODING: dict[str, Any] = (
@@ -29,20 +31,26 @@ BY_INDEX = {"fflags": "noparse"}
 
 @contextmanager
 def open_container(path: str) -> Iterator[Any]:
-    """Open a file, or a URL, as a PyAV container; the block's end closes it.
+    """Open a file, a URL, or a file in a tar shard as a PyAV container; the block's end closes it.
 
     Raises:
         DecodeError: FFmpeg cannot open the file, or an FFmpeg error inside the block; or the file
             cannot be had from its server.
         AccessError: no file of the URL's scheme can be had.
     """
-    with _remote_container(path) if is_url(path) else _local_container(path) as container:
+    with _container(path) as container:
         if container.format.name == "tty":
             raise DecodeError("a text file, not a video")
         try:
             yield container
         except av.error.FFmpegError as error:
             raise DecodeError(f"cannot be decoded: {error.strerror}") from error
+
+
+def _container(path: str) -> AbstractContextManager[Any]:
+    if tar_path(path):
+        return _tar_container(path)
+    return _remote_container(path) if is_url(path) else _local_container(path)
 
 
 @contextmanager
@@ -73,6 +81,15 @@ def _unreadable(error: av.error.FFmpegError | OSError, head: bytes) -> DecodeErr
     return DecodeError("no known video format, or damaged")
 
 
+@contextmanager
+def _tar_container(path: str) -> Iterator[Any]:
+    with open_in_tar(path) as file, _kept_errors(file):
+        if file.size == 0:
+            raise DecodeError("the file is empty (0 bytes)")
+        with _opened(file) as container:
+            yield container
+
+
 # --- remote files ---------------------------------------------------------------------------------
 
 
@@ -93,16 +110,22 @@ class _MediaFile(UrlFile):
 def _media_file(url: str) -> Iterator[_MediaFile]:
     """Open a remote file; its errors in the block become DecodeErrors."""
     try:
-        with _MediaFile(url) as file:
-            try:
-                yield file
-            except (av.error.FFmpegError, DecodeError):
-                if file.error is None:
-                    raise
-            if file.error is not None:
-                raise file.error
+        with _MediaFile(url) as file, _kept_errors(file):
+            yield file
     except RemoteError as error:
         raise DecodeError(str(error).removeprefix(f"{shown(url)}: ")) from error
+
+
+@contextmanager
+def _kept_errors(file: _MediaFile | Window) -> Iterator[None]:
+    """Raise the error of a file that FFmpeg reads in the block, in place of FFmpeg's own."""
+    try:
+        yield
+    except (av.error.FFmpegError, DecodeError):
+        if file.error is None:
+            raise
+    if file.error is not None:
+        raise file.error
 
 
 @contextmanager
@@ -114,7 +137,7 @@ def _remote_container(url: str) -> Iterator[Any]:
             yield container
 
 
-def _opened(file: _MediaFile, options: dict[str, str] | None = None) -> Any:
+def _opened(file: _MediaFile | Window, options: dict[str, str] | None = None) -> Any:
     try:
         # No protocol is called "none": a remote playlist reaches neither files nor the network.
         options = {"protocol_whitelist": "none", **(options or {})}
@@ -131,7 +154,7 @@ def list_packets(path: str, container: Any, stream: Any) -> list[Packet]:
 
     Of a remote file with a complete index, the data of the packets is not transferred.
     """
-    if not is_url(path) or not num_listed(container, stream):
+    if tar_path(path) or not is_url(path) or not num_listed(container, stream):
         return read_packets(container, stream)
     with _media_file(path) as file:
         zeros = media_data(file)

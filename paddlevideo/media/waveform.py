@@ -23,8 +23,10 @@ from av.filter import Graph
 
 from paddlevideo.array_files import wrong_value
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
+from paddlevideo.media.tar_files import open_in_tar
 from paddlevideo.remote import RemoteError, is_url, open_url
 from paddlevideo.sample import DecodeError
+from paddlevideo.tar_paths import tar_path
 
 Backend = Literal["pyav", "soundfile"]
 # Files that libsndfile reads.
@@ -204,10 +206,11 @@ def open_soundfile(path: str, stream: int | None = None) -> Iterator[SoundFileRe
         import soundfile
     except ImportError as error:
         raise _not_installed(error) from error
-    if not is_url(path) and not os.path.isfile(path):
+    if not is_url(path) and not tar_path(path) and not os.path.isfile(path):
         raise DecodeError("a folder, not an audio file" if os.path.isdir(path) else "no such file")
     try:
-        with open_url(path) as data, soundfile.SoundFile(data) as file:
+        source: Any = open_in_tar(path) if tar_path(path) else open_url(path)
+        with source as data, soundfile.SoundFile(data) as file:
             yield SoundFileReader(file)
     except RemoteError as error:
         raise DecodeError(str(error)) from error

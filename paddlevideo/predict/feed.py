@@ -9,7 +9,10 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, Stage
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.engine.preflight import batch_of_one
+from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import Arrays, InputSpec, Record, Sample
+from paddlevideo.tar_paths import tar_path
+from paddlevideo.urls import path_suffix
 
 Extract = Callable[[Record], FrameExample]
 
@@ -111,7 +114,7 @@ class Feed:
         Raises:
             StageError: the video cannot be decoded or transformed.
         """
-        if source is None and self._extract and record.offset is None:
+        if source is None and self._extract and not has_features(record):
             with Stage("features"):
                 source = self._extract(record)
         sample = self._pipeline(record, np.random.default_rng(0), source)
@@ -124,3 +127,11 @@ class Feed:
         """The inputs of the program for clips [n, ...] of samples."""
         clips = self._pipeline.finish(clips)
         return {self._program_names[name]: np.asarray(clips[name]) for name in self.specs}
+
+
+def has_features(record: Record) -> bool:
+    """Whether a record names features in a shard; a video otherwise."""
+    inside = tar_path(record.path)
+    if inside is None:
+        return record.offset is not None
+    return path_suffix(inside.name) not in VIDEO_SUFFIXES and record.frame_pattern is None

@@ -21,6 +21,9 @@ from paddlevideo.data.paths import (
     remote_frame_folders,
     remote_paths,
 )
+from paddlevideo.data.webdataset.dataset import tar_records
+from paddlevideo.data.webdataset.find import SUFFIX as TAR_SUFFIX
+from paddlevideo.data.webdataset.find import names_shards
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.log import logger
@@ -172,8 +175,10 @@ def find_inputs(inputs: Input | Iterable[Input], rules: InputRules = FRAMES_OF_V
         inputs: one or several of: a file; a folder (all files below it with the right suffixes,
             sorted; or the frames of one clip); a glob; a .txt or .list file with a path on each
             line, perhaps followed by a label, or by a number of frames and a label; a table of a
-            data set (.csv, .tsv, .jsonl), whose rows may be parts of videos; a shard, or a folder,
-            glob or list of shards; uint8 frames [T, H, W, 3]; the features of a video.
+            data set (.csv, .tsv, .jsonl), whose rows may be parts of videos; tar shards
+            (`train-{000000..000009}.tar`, a glob, or a folder of them), each sample an input; a
+            shard of features, or a folder, glob or list of them; uint8 frames [T, H, W, 3]; the
+            features of a video.
 
     Raises:
         ValueError: a folder, glob or list without files for this model, or an unsupported input.
@@ -240,7 +245,9 @@ def _suffix(path: str) -> str:
 
 
 def _files(text: str, rules: InputRules) -> list[Record]:
-    """The files of a path, one record each."""
+    """The files of a path, one record each; the samples of tar shards."""
+    if names_shards(text):
+        return tar_records(text)
     if is_url(text):
         return _files_of_url(text, rules)
     path = Path(text)
@@ -272,6 +279,8 @@ def _files_in_folder(folder: Path, text: str, rules: InputRules) -> list[Record]
         note = naming_note(folders[0], frames)
         logger.info(f"{text}: {len(folders)} folder(s) of frames{f', as {note}' if note else ''}")
         return [Record(str(path), frame_pattern=frames) for path in folders]
+    if not paths and any(True for _ in list_files(folder, (TAR_SUFFIX,))):
+        return tar_records(text)
     if not paths:
         raise _no_files(text, rules)
     return [Record(path) for path in paths]

@@ -12,6 +12,8 @@ from paddlevideo.api import train
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Component, Config
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
+from paddlevideo.curate.make_shards import ShardSettings, load_data
+from paddlevideo.curate.make_shards import make_shards as make_tar_shards
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
@@ -190,6 +192,9 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
     make_shards(features, ShardPlan(classes=2, videos=4, frames=(3, 9), features=sizes))
     audio = dict.fromkeys(("audio", "AudioDataset", "AudioFeatureDataset"), with_audio)
     audio["YouTube8MDataset"] = features
+    shards = folder / "shards"
+    make_tar_shards(*load_data(str(videos), "video"), shards, ShardSettings("train"), 1)
+    audio["WebDataset"] = shards
     return {
         **audio,
         "FrameDataset": folder / "frames",

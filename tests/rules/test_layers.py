@@ -24,6 +24,7 @@ FLOORS = (
         "remote",
         "safe_pickle",
         "sample",
+        "tar_paths",
         "urls",
         "weights",
         "zoo",

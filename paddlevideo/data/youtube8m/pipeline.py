@@ -4,6 +4,7 @@ Features stay bytes, as they are stored; the model converts them to numbers. A d
 as a video that cannot be decoded does, and its message names the byte in the file.
 """
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from paddlevideo.array_files import ArrayFileError, read_npy
 from paddlevideo.config.registry import register
+from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, StageError
+from paddlevideo.data.webdataset.dataset import FEATURES, tar_records
+from paddlevideo.data.webdataset.find import names_shards
 from paddlevideo.data.youtube8m import pickles, tfrecord
 from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, parse_example, printable_id
-from paddlevideo.data.youtube8m.shards import ShardRecords, kind_of
+from paddlevideo.data.youtube8m.shards import kind_of
+from paddlevideo.media.tar_files import check_usable, files_of_range, read_part
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
+from paddlevideo.tar_paths import tar_path
 
 OPEN_FILES = 64  # shards that a process keeps open
 OPEN_PICKLES = 2  # pickles that a process keeps in memory
@@ -50,12 +57,18 @@ class FeaturePipeline(Pipeline):
         self.decode, self.sample, self.num_classes = decode, None, decode.num_classes
 
     @staticmethod
-    def find_records(file_path: str) -> ShardRecords:
-        """The records of a shard, or of a list, folder or glob of shards; see YouTube8MDataset.
+    def find_records(file_path: str) -> Sequence[Record]:
+        """The records of a shard, or of a list, folder or glob of shards; see YouTube8MDataset, and
+        WebDataset for tar shards.
 
         Raises:
-            DatasetError: see `YouTube8MDataset.load`.
+            DatasetError: see `YouTube8MDataset.load`; or tar shards without features.
         """
+        if names_shards(file_path):
+            records = tar_records(file_path, FEATURES)
+            if all(record.problem for record in records):
+                raise DatasetError(f"{file_path}: no features: {records[0].problem}")
+            return records
         return YouTube8MDataset(file_path).load().records
 
     @property
@@ -198,6 +211,9 @@ class FeatureDecoder:
             DecodeError: the message names the byte in the file, and the video's id if known.
             OSError: the file cannot be opened.
         """
+        check_usable(record)
+        if tar_path(record.path):
+            return self.checked(self._from_tar(record))
         shard = self._files.open(record.path)
         offset, names, payload = record.offset or 0, tuple(self.features), b""
         if not shard.is_pickle:
@@ -212,6 +228,26 @@ class FeatureDecoder:
         except DecodeError as error:
             location = f"{'number' if shard.is_pickle else 'byte'} {offset}"
             raise DecodeError(f"{location}: {error}") from error
+
+    def _from_tar(self, record: Record) -> FrameExample:
+        """The features of a sample in a tar shard, with the labels of its record."""
+        features = {}
+        files = files_of_range(record.path)
+        for name in self.features:
+            if f"{name}.npy" not in files:
+                continue  # `checked` reports it
+            offset, size = files[f"{name}.npy"]
+            try:
+                array = read_npy(io.BytesIO(read_part(record.path, offset, size)), size)
+            except ArrayFileError as error:
+                raise DecodeError(f"{name}.npy: {error}") from error
+            if array.dtype != np.uint8 or array.ndim != 2:
+                given = f"{array.dtype} {list(array.shape)}"
+                raise DecodeError(f"{name}.npy is {given}, expected uint8 [frames, values]")
+            features[name] = array
+        single = () if record.label is None else (record.label,)
+        labels = np.array(record.labels if record.labels is not None else single, np.int64)
+        return FrameExample(record.id.encode("utf-8", "surrogateescape"), labels, features)
 
     def _from_pickle(self, path: str, number: int, names: tuple[str, ...]) -> FrameExample:
         videos = self._files.videos(path)

@@ -1,0 +1,282 @@
+"""Write the files of a data set into tar shards, by the rules of WebDataset.
+
+The plan, which sample is in which shard, follows from the list and the sizes of the files alone.
+So the shards are the same bytes for any number of processes, and a run that was interrupted goes on
+with the shards that are missing.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from paddlevideo import files
+from paddlevideo.curate.batch_jobs import Outcome
+from paddlevideo.curate.resize import WriteResized
+from paddlevideo.curate.shard_samples import (
+    SampleJob,
+    measure_all,
+    resized,
+    run_all,
+    sample_jobs,
+    text_digest,
+)
+from paddlevideo.curate.tar_writer import Member, SampleFiles, ShardPlan, write_shard
+from paddlevideo.data.audio_datasets import AudioFeatureDataset
+from paddlevideo.data.datasets import FrameDataset, RecordList, Split, VideoDataset
+from paddlevideo.data.webdataset.index import index_name, read_index
+from paddlevideo.files import atomic_write
+from paddlevideo.plain_text import tab_line
+
+DATASETS = {"video": VideoDataset, "frames": FrameDataset, "audio": AudioFeatureDataset}
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
+    "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How shards are made.
+
+    Args:
+        prefix: of their names, PREFIX-000000.tar.
+        shard_bytes: size at which the next shard begins (bytes). A larger file has its own shard.
+        shuffle_seed: order the samples at random by this seed; None keeps the order of the list.
+        short_side: videos are written smaller, with this short side (px); None copies the files.
+
+    Raises:
+        ValueError: a prefix with folders, or sizes that are too small or odd.
+    """
+
+    prefix: str
+    shard_bytes: int = 256 * 10**6
+    shuffle_seed: int | None = None
+    short_side: int | None = None
+
+    def __post_init__(self):
+        if not self.prefix or set(self.prefix) & set("/\\{}*?[]"):
+            raise ValueError(f"prefix {self.prefix!r}: expected the beginning of a file name")
+        if self.shard_bytes < 1:
+            raise ValueError(f"shard_size is {self.shard_bytes} bytes, expected at least 1")
+        if self.short_side is not None:
+            WriteResized(self.short_side)  # checks it
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as "256MB", "1.5GB", "512MiB" or "1000000".
+
+    Raises:
+        ValueError: no such size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text.strip())
+    if not match or match[2].upper() not in UNITS or float(match[1]) <= 0:
+        raise ValueError(f"size {text!r}: expected a number with B, KB, MB or GB, such as 256MB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def load_data(
+    source: str,
+    media: Literal["video", "frames", "audio"],
+    root: str | None = None,
+    split: Split | None = None,
+    multi_label: bool = False,
+    class_names: list[str] | None = None,
+) -> tuple[RecordList, bool]:
+    """(the records of a list, table or folder; whether its labels are class names).
+
+    Args:
+        media: what the list names; audio are also features (.npy).
+        root: folder that the paths of a list are relative to.
+        class_names: in the order of their ids, where the list has names.
+
+    Raises:
+        DatasetError: the list is missing or wrong.
+    """
+    options: dict[str, Any] = {"data_prefix": root, "split": split}
+    if media != "audio":
+        options["multi_label"] = multi_label
+    elif multi_label:
+        raise ValueError("audio lists have one label for each record; leave out --multi_label")
+    dataset = DATASETS[media](source, **options)
+    found = dataset.load()
+    has_names = found.class_names is not None
+    return (dataset.load(class_names) if class_names else found), has_names
+
+
+def make_shards(
+    data: RecordList,
+    has_names: bool,
+    out: Path,
+    settings: ShardSettings,
+    num_workers: int,
+    overwrite: bool = False,
+) -> Outcome:
+    """Write all shards that are missing, their indexes, and PREFIX.manifest.json.
+
+    Returns:
+        what was made, counted in shards; each file that cannot be used, and each shard that could
+        not be written, is a row of failures.PREFIX.tsv.
+
+    Raises:
+        ValueError: fewer than one worker, no file that can be used, or other shards of this name.
+        OSError: `out` is not writable.
+    """
+    if num_workers < 1:
+        raise ValueError(f"--num-workers {num_workers}: expected at least 1")
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = sample_jobs(data, has_names, settings.shuffle_seed)
+    found = measure_all(jobs)
+    failed = [(job.source, r) for job, r in zip(jobs, found, strict=True) if isinstance(r, str)]
+    good = [(job, r) for job, r in zip(jobs, found, strict=True) if not isinstance(r, str)]
+    state = [(job.key, *members) for job, members in good]
+    origin = text_digest([settings, state])
+    manifest = out / f"{settings.prefix}.manifest.json"
+    earlier = _read_manifest(manifest)
+    done = _kept(earlier, origin, out)
+    if done is not None:
+        return Outcome(0, done, _report(failed, out, settings), _report_file(out, settings))
+    copies = out / f".{settings.prefix}.resized"
+    if settings.short_side is not None:
+        good, more = resized(good, copies, settings.short_side, num_workers)
+        failed += more
+    if not good:
+        _report(failed, out, settings)
+        raise ValueError(f"no file can be used; the reasons are in {_report_file(out, settings)}")
+    plans = plan_shards(good, out, settings)
+    waiting = [plan for plan in plans if not plan.is_written]
+    _check_others(out, settings, plans, earlier, origin, overwrite)
+    files.remove_leftovers(out)
+    others = [*earlier.get("shards", ()), *earlier.get("replaced", ())]
+    _write_manifest(manifest, origin, settings, plans, complete=False, replaced=others)
+    reasons = run_all(write_shard, waiting, num_workers, settings.prefix)
+    failed += [(plan.path, r) for plan, r in zip(waiting, reasons, strict=True) if r]
+    num_failed = sum(map(bool, reasons))
+    if not num_failed:
+        _write_manifest(manifest, origin, settings, plans, complete=True)
+        _remove_extra(out, others, plans)
+        shutil.rmtree(copies, ignore_errors=True)
+    _report(failed, out, settings)
+    made, kept = len(waiting) - num_failed, len(plans) - len(waiting)
+    return Outcome(made, kept, failed, _report_file(out, settings))
+
+
+# --- the plan and the manifest --------------------------------------------------------------------
+
+
+def plan_shards(
+    samples: Sequence[tuple[SampleJob, tuple[Member, ...]]], out: Path, settings: ShardSettings
+) -> list[ShardPlan]:
+    """Fill one shard after the other, each up to its size."""
+    groups: list[list[SampleFiles]] = []
+    size = 0
+    for job, members in samples:
+        sample = SampleFiles(job.key, members, job.texts)
+        if not groups or size + sample.num_bytes > settings.shard_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(sample)
+        size += sample.num_bytes
+    names = (f"{settings.prefix}-{number:06}.tar" for number in range(len(groups)))
+    return [ShardPlan(str(out / name), group) for name, group in zip(names, groups, strict=True)]
+
+
+def _write_manifest(
+    file: Path,
+    origin: str,
+    settings: ShardSettings,
+    plans: Sequence[ShardPlan],
+    complete: bool,
+    replaced: Sequence[str] = (),
+) -> None:
+    """Write what the shards are made of: settings, names, numbers of samples.
+
+    Args:
+        replaced: names of earlier shards, which are removed when the new ones are complete.
+    """
+    content = {
+        "complete": complete,
+        "origin": origin,
+        "settings": asdict(settings),
+        "num_samples": sum(len(plan.samples) for plan in plans),
+        "shards": {Path(plan.path).name: len(plan.samples) for plan in plans},
+        **({"replaced": sorted(replaced)} if replaced else {}),
+    }
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    """The manifest of an earlier run; empty where there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("shards"), dict):
+        raise ValueError(f"{file}: not a manifest of shards; remove it, or choose another folder")
+    return content
+
+
+def _kept(earlier: dict[str, Any], origin: str, out: Path) -> int | None:
+    """The number of shards of an earlier run that has made all of them; None if it has not."""
+    if not earlier.get("complete") or earlier.get("origin") != origin:
+        return None
+    names = list(earlier["shards"])
+    are_there = all((out / name).is_file() and read_index(str(out / name)) for name in names)
+    return len(names) if are_there else None
+
+
+def _check_others(
+    out: Path,
+    settings: ShardSettings,
+    plans: Sequence[ShardPlan],
+    earlier: dict[str, Any],
+    origin: str,
+    overwrite: bool,
+) -> None:
+    """
+    Raises:
+        ValueError: the folder has shards of this name that were made of other files or with other
+            settings, and they may not be replaced.
+    """
+    if overwrite or earlier.get("origin") == origin:
+        return
+    there = sorted(path.name for path in out.glob(f"{settings.prefix}-[0-9]*.tar"))
+    if there:
+        raise ValueError(
+            f"{out / there[0]}: {len(there)} shard(s) of this name were made of other files or "
+            "with other settings; choose another folder or --prefix, or use --overwrite"
+        )
+
+
+def _remove_extra(out: Path, names: Sequence[str], plans: Sequence[ShardPlan]) -> None:
+    """Remove earlier shards with these names, unless the plans have made them again."""
+    current = {Path(plan.path).name for plan in plans}
+    for name in names:
+        if name not in current and Path(name).name == name and name.endswith(".tar"):
+            (out / name).unlink(missing_ok=True)
+            Path(index_name(str(out / name))).unlink(missing_ok=True)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def _report_file(out: Path, settings: ShardSettings) -> Path:
+    return out / f"failures.{settings.prefix}.tsv"
+
+
+def _report(
+    failed: list[tuple[str, str]], out: Path, settings: ShardSettings
+) -> list[tuple[str, str]]:
+    """Write the failures, or remove the file of earlier ones; returns them."""
+    file = _report_file(out, settings)
+    if not failed:
+        file.unlink(missing_ok=True)
+        return failed
+    with atomic_write(file) as temporary:
+        temporary.write_text("".join(f"{tab_line(row)}\n" for row in failed), encoding="utf-8")
+    return failed

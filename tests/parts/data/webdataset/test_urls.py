@@ -1,0 +1,145 @@
+"""Shards at URLs: the same records and frames, and where their index is kept."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from paddlevideo.curate.make_shards import ShardSettings, load_data, make_shards
+from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.webdataset import index
+from paddlevideo.data.webdataset.dataset import WebDataset
+from paddlevideo.media.decode import FrameDecoder, VideoDecoder
+from paddlevideo.remote import access
+from paddlevideo.sample import DecodeError
+from tests.clips import write_clip
+from tests.remote_files import memory_files
+from tests.tar_shards import write_tar
+
+pytest.importorskip("fsspec")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(access, "WAITS", (0, 0))
+
+
+@pytest.fixture
+def memory():
+    with memory_files() as files:
+        yield files
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """Three shards of one video each, with their indexes."""
+    folder = tmp_path_factory.mktemp("local")
+    for number in range(3):
+        write_clip(folder / f"v{number}.mp4", 6 + number, tone=440)
+    (folder / "t.list").write_text("".join(f"v{n}.mp4 {n % 2}\n" for n in range(3)))
+    make_shards(*load_data(str(folder / "t.list"), "video"), folder, ShardSettings("t", 1000), 1)
+    return folder
+
+
+def uploaded(local, memory, with_index=True):
+    for path in sorted(local.glob("t-*")):
+        if with_index or path.suffix == ".tar":
+            memory.put(f"s/{path.name}", path.read_bytes())
+    return f"{memory.url}/s"
+
+
+def frames_of(record):
+    with (FrameDecoder() if record.frame_pattern else VideoDecoder()).open(record) as clip:
+        return clip.read(np.arange(clip.num_frames))
+
+
+WAYS = ("t-{000000..000002}.tar", "t-*.tar", "", "t.list")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_name_remote_shards(local, memory, way):
+    url = uploaded(local, memory)
+    memory.put("s/t.list", "".join(f"t-00000{n}.tar\n" for n in range(3)))
+    remote = WebDataset(f"{url}/{way}").load().records
+    stored = WebDataset(f"{local}/t-*.tar").load().records
+    assert [r.location for r in remote] == [f"{url}/t-00000{n}.tar@v{n}" for n in range(3)]
+    for one, other in zip(remote, stored, strict=True):
+        assert (one.label, one.id) == (other.label, other.id)
+        assert np.array_equal(frames_of(one), frames_of(other))
+
+
+def test_a_local_list_of_urls(local, memory, tmp_path):
+    url = uploaded(local, memory)
+    (tmp_path / "all.list").write_text(f"{url}/t-000001.tar\n{local}/t-000000.tar\n")
+    ids = [record.id for record in WebDataset(str(tmp_path / "all.list")).load().records]
+    assert ids == ["v1.mp4", "v0.mp4"]
+
+
+def test_the_index_next_to_the_shard_is_used(local, memory, monkeypatch, tmp_path):
+    url = uploaded(local, memory)
+
+    def never(path):
+        raise AssertionError(f"{path} is scanned")
+
+    monkeypatch.setattr(index, "read_samples", never)
+    assert len(WebDataset(f"{url}/*.tar").load().records) == 3
+    assert not (tmp_path / "home" / "shards").exists()
+
+
+def test_without_an_index_a_scan_is_kept(local, memory, monkeypatch, tmp_path):
+    url = uploaded(local, memory, with_index=False)
+    first = WebDataset(f"{url}/*.tar").load().records
+    assert len(list((tmp_path / "home" / "shards").glob("*.index.json"))) == 3
+    scans = []
+    read = index.read_samples
+    monkeypatch.setattr(index, "read_samples", lambda path: scans.append(path) or read(path))
+    assert WebDataset(f"{url}/*.tar").load().records == first
+    assert not scans
+    # Another shard of another size, whose earlier index does not fit.
+    write_tar(tmp_path / "t.tar", [("new.mp4", b"x" * 20_000), ("new.cls", b"1")])
+    memory.put("s/t-000001.tar", (tmp_path / "t.tar").read_bytes())
+    access._state.infos.clear()
+    assert [r.id for r in WebDataset(f"{url}/*.tar").load().records] == ["v0.mp4", "new", "v2.mp4"]
+    assert len(scans) == 1
+
+
+def test_frames_at_a_url(memory, tmp_path):
+    images = [cv2.imencode(".png", np.full((8, 8, 3), n, np.uint8))[1].tobytes() for n in (1, 2)]
+    entries = [(f"v.{number}.png", image) for number, image in enumerate(images)]
+    write_tar(tmp_path / "f.tar", [*entries, ("v.cls", b"0")])
+    url = memory.put("f.tar", (tmp_path / "f.tar").read_bytes())
+    (record,) = WebDataset(url).load().records
+    assert frames_of(record)[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_missing_shards_are_named(local, memory):
+    url = uploaded(local, memory)
+    with pytest.raises(DatasetError, match=r"t-000003.tar: no such shard\n.*t-000004.tar: no such"):
+        WebDataset(url + "/t-{000002..000004}.tar").load()
+    with pytest.raises(DatasetError, match="no file matches this pattern"):
+        WebDataset(url + "/x-*.tar").load()
+    with pytest.raises(DatasetError, match="no shards: .*no such folder"):
+        WebDataset(memory.url + "/nowhere").load()
+
+
+def test_a_shard_that_is_lost_is_a_failure(local, memory):
+    url = uploaded(local, memory)
+    (record, *_) = WebDataset(url + "/*.tar").load().records
+    memory.files.rm(f"{url}/t-000000.tar")
+    access._state.infos.clear()
+    with pytest.raises(DecodeError, match="no such shard"):
+        frames_of(record)
+
+
+def test_shards_of_remote_videos(local, memory, tmp_path):
+    lines = [memory.put(f"v/{n}.mp4", (local / f"v{n}.mp4").read_bytes()) for n in range(2)]
+    lines.append(f"{memory.url}/v/missing.mp4")
+    (tmp_path / "r.list").write_text("".join(f"{line} 0\n" for line in lines))
+    data = load_data(str(tmp_path / "r.list"), "video")
+    done = make_shards(*data, tmp_path / "out", ShardSettings("r"), 1)
+    assert [source for source, _ in done.failed] == lines[2:]
+    records = WebDataset(str(tmp_path / "out")).load().records
+    assert [record.id for record in records] == lines[:2]
+    assert json.loads((tmp_path / "out/r.manifest.json").read_text())["num_samples"] == 2
