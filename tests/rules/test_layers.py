@@ -32,6 +32,7 @@ FLOORS = (
     ("runtimes",),
     ("exporting", "features", "report"),
     ("hub", "predict"),
+    ("timelines",),
     ("api", "benchmarks", "quantizing"),
     ("commands",),
     ("cli",),
