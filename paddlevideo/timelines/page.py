@@ -24,6 +24,7 @@ h2, p { overflow-wrap: anywhere; } p { margin: .2rem 0 .8rem; } .soft { color: v
 td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
   padding: .25rem .7rem .25rem 0; vertical-align: top; }
 th { color: var(--soft); font-size: .85rem; font-weight: 600; }
+.class { display: flex; gap: 1rem; justify-content: space-between; }
 .n { font-variant-numeric: tabular-nums; } i { border-radius: 2px; display: inline-block;
   height: .75em; margin-right: .4em; width: .75em; }
 """
@@ -125,17 +126,17 @@ def _table(segments: Sequence[Mapping[str, Any]], colors: Mapping[str, str]) -> 
         name = _name(segment)
         span = "".join(f'<td class="n">{clock(segment[key])}</td>' for key in ("start", "end"))
         if "error" in segment:
-            lines.append(f'<tr>{span}<td class="bad name">{escape(segment["error"])}</td><td></td>')
+            lines.append(f'<tr>{span}<td class="bad name">{escape(segment["error"])}</td>')
             continue
-        classes = zip(segment["label_names"], segment["scores"], strict=True)
-        texts = [f"{escape(label)}" for label in segment["label_names"]]
-        scores = [f"{score:.2f}" for _, score in classes]
         mark = f'<i style="background: var({colors[name]})"></i>'
-        lines.append(
-            f'<tr>{span}<td class="name">{mark}{"<br>".join(texts)}</td>'
-            f'<td class="n">{"<br>".join(scores)}</td>'
-        )
-    head = "<tr><th>start</th><th>end</th><th>class</th><th>score</th></tr>"
+        classes = zip(segment["label_names"], segment["scores"], strict=True)
+        rows = [
+            f'<div class="class"><span class="name">{mark if place == 0 else ""}{escape(label)}'
+            f'</span><span class="n">{score:.2f}</span></div>'
+            for place, (label, score) in enumerate(classes)
+        ]
+        lines.append(f"<tr>{span}<td>{''.join(rows)}</td>")
+    head = '<tr><th class="n">start</th><th class="n">end</th><th>class and score</th></tr>'
     table = f'<div class="scroll"><table>{head}{"</tr>".join(lines)}</tr></table></div>'
     if len(segments) <= OPEN_ROWS:
         return table
