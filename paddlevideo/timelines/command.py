@@ -66,6 +66,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             args.min_duration or 0.0,
             args.topk,
             args.raw_windows,
+            args.exact_stride,
         )
         inputs = predictor.find(args.input_file)
         if args.shard:
