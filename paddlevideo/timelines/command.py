@@ -76,9 +76,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             failed = [
                 line for record in records if (line := show(record, timeline, writer_of, args))
             ]
-    if failed:
-        lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
-        logger.error(lines, extra=LINES)
+        if failed:
+            lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
+            logger.error(lines, extra=LINES)
     return len(failed)
 
 
