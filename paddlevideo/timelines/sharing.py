@@ -135,4 +135,4 @@ class SharedFrames:
 
 
 def _key(frame: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
