@@ -12,7 +12,7 @@ has its own reader. `ArrayClip` implements it for frames in memory.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,10 +24,17 @@ FALLBACK_FPS = 25.0
 TIME_TOLERANCE = 1e-6
 
 FrameTransform = Callable[[np.ndarray], np.ndarray]
+# (sample rate in Hz, start and end in s, backend) -> samples, as `waveform.read_waveform`.
+ReadWaveform = Callable[[int, float, float, Any], np.ndarray]
 
 
 class Clip(Protocol):
     """An open video, or a part of one, whose frames are read by number."""
+
+    @property
+    def read_waveform(self) -> ReadWaveform | None:
+        """Reads the audio of a clip in memory; None where it is in the file of the record."""
+        ...
 
     @property
     def num_frames(self) -> int:
@@ -190,6 +197,10 @@ class VideoClip:
         self.jumps = [jump - self._first for jump in jumps if self._first < jump < last]
         self.lost: set[int] = set()
 
+    @property
+    def read_waveform(self) -> None:
+        """None: it is in the file of the record."""
+
     def times(self) -> np.ndarray:
         """Return when each frame is shown, float64 [num_frames]; see `Clip.times`.
 
@@ -243,6 +254,10 @@ class ArrayClip:
     @property
     def num_frames(self) -> int:
         return len(self.frames)
+
+    @property
+    def read_waveform(self) -> None:
+        """None: there is no audio."""
 
     def times(self) -> None:
         """Return None: frames in memory have no times."""

@@ -147,6 +147,7 @@ class FrameDecoder:
     """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
+    stream: ClassVar[None] = None
 
     @contextmanager
     def open(self, record: Record) -> Iterator[VideoClip]:

@@ -61,6 +61,10 @@ class FrameFolderClip:
     def num_frames(self) -> int:
         return self.clip.num_frames
 
+    @property
+    def read_waveform(self) -> None:
+        """None: there is no audio."""
+
     def times(self) -> None:
         """Return None: frames in a folder have no times."""
 
@@ -73,6 +77,11 @@ class AnyDecoder:
     """Decodes video files with `video`, and records with a `frame_pattern` as folders of frames."""
 
     video: Any
+
+    @property
+    def stream(self) -> int | None:
+        """Which stream of a video file, counted from 0; None is the first."""
+        return self.video.stream
 
     @contextmanager
     def open(self, record: Record) -> Iterator[Clip]:

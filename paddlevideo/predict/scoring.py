@@ -1,6 +1,6 @@
 """Samples become results: the network runs over their views, and the best classes get names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,31 +78,68 @@ class Scorer:
             else:
                 yield self._result(record, sample, row, alone, topk)
 
-    def _checked_logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> list:
+    def probabilities(
+        self, samples: list[Sample], run: Callable[[Arrays], np.ndarray] | None = None
+    ) -> list[np.ndarray | str]:
+        """The probabilities of all classes of each sample, float64 [K], or why there are none.
+
+        Args:
+            run: clips [n, ...] of samples -> logits [n, K], in place of feed and network.
+        """
+        rows = self._checked_logits(samples, run=run)
+        return [row if isinstance(row, str) else self._probabilities(row) for row in rows]
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        self._check_names(len(logits))
+        return expit(logits) if self.multi_label else softmax(logits)
+
+    def _check_names(self, num_classes: int) -> None:
+        if self.labels and len(self.labels) != num_classes:
+            raise ConfigError(
+                [
+                    f"the model has {num_classes} classes, "
+                    f"but {len(self.labels)} class names are given"
+                ]
+            )
+
+    def _checked_logits(
+        self,
+        samples: list[Sample],
+        modality: Sequence[str] = (),
+        run: Callable[[Arrays], np.ndarray] | None = None,
+    ) -> list:
         """The logits of each video, or why there are none: they are not finite."""
         try:
-            return list(self._logits(samples, modality)) if samples else []
+            return list(self._logits(samples, modality, run)) if samples else []
         except NotFiniteError as error:
             if len(samples) == 1:
                 return [str(error)]
-            return [row for sample in samples for row in self._checked_logits([sample], modality)]
+            return [
+                row for sample in samples for row in self._checked_logits([sample], modality, run)
+            ]
 
-    def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
+    def _logits(
+        self,
+        samples: list[Sample],
+        modality: Sequence[str] = (),
+        run: Callable[[Arrays], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Logits of each video, averaged over its views, float64 [N, K].
 
         Args:
             modality: inputs to use alone; all by default.
+            run: see `probabilities`.
         """
         specs = self.feed.batch_specs
         batch = {name: stack([sample[name] for sample in samples]) for name in specs}
         return mean_scores(
-            partial(self._run, modality),
+            run or partial(self._run, modality),
             specs,
             batch,
             self.views_per_step,
             self.view_average,
             self.views_per_step,
-            self._finished,
+            iter if run else self._finished,
         )
 
     def _finished(self, steps: Iterator[Arrays]) -> Iterator[Arrays]:
@@ -132,14 +169,7 @@ class Scorer:
         return replace(result, id=name, note=self._note(sample, silent), modalities=parts)
 
     def _best(self, record: Record, logits: np.ndarray, topk: int) -> Result:
-        if self.labels and len(self.labels) != len(logits):
-            raise ConfigError(
-                [
-                    f"the model has {len(logits)} classes, "
-                    f"but {len(self.labels)} class names are given"
-                ]
-            )
-        scores = expit(logits) if self.multi_label else softmax(logits)
+        scores = self._probabilities(logits)
         best = best_classes(logits, topk).tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result.of(record, best, [float(scores[i]) for i in best], names)

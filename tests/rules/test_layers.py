@@ -35,6 +35,7 @@ FLOORS = (
     ("runtimes",),
     ("exporting", "features", "report"),
     ("hub", "predict"),
+    ("timelines",),
     ("api", "benchmarks", "quantizing"),
     ("commands",),
     ("cli",),
