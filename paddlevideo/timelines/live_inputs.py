@@ -84,7 +84,9 @@ class LiveInput:
                 reader.close()
 
 
-def reason_of(error: OSError, stall: float, reader: "ByteReader | None" = None) -> str:
+def reason_of(
+    error: OSError | av.error.FFmpegError, stall: float, reader: "ByteReader | None" = None
+) -> str:
     """Why FFmpeg failed, without the address, which may hold a password."""
     if isinstance(error, av.error.ExitError) or (reader and reader.stalled):
         return f"no data for {stall:g} s"
@@ -92,7 +94,7 @@ def reason_of(error: OSError, stall: float, reader: "ByteReader | None" = None) 
         return "it ended without any data"
     if isinstance(error, av.error.InvalidDataError):
         return "no known video format, or damaged"
-    if isinstance(error, OSError) and error.errno == errno.EIO:
+    if error.errno == errno.EIO:
         return "the connection was closed"
     return error.strerror or type(error).__name__
 
