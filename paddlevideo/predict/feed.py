@@ -26,6 +26,7 @@ class Feed:
         extract: extracts frame features of a video, for a pipeline that takes features.
 
     Attributes:
+        pipeline: the pipeline.
         specs: the pipeline's inputs by name, with a batch axis in front.
         num_views: clips of one video.
         batch_specs: arrays of a sample that waits for a run; see `Pipeline.batch_specs`.
@@ -42,7 +43,7 @@ class Feed:
         names: Sequence[str] | None = None,
         extract: Extract | None = None,
     ):
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._extract = extract
         self.num_views = pipeline.num_views
         self.batch_specs = pipeline.batch_specs
@@ -114,7 +115,7 @@ class Feed:
         if source is None and self._extract and record.offset is None:
             with Stage("features"):
                 source = self._extract(record)
-        sample = self._pipeline(record, np.random.default_rng(0), source)
+        sample = self.pipeline(record, np.random.default_rng(0), source)
         if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
             views = {name: np.asarray(sample[name]) for name in self.batch_specs}
             sample |= {name: array.reshape(-1, *array.shape[2:]) for name, array in views.items()}
@@ -122,5 +123,5 @@ class Feed:
 
     def arrays(self, clips: Arrays) -> Arrays:
         """The inputs of the program for clips [n, ...] of samples."""
-        clips = self._pipeline.finish(clips)
+        clips = self.pipeline.finish(clips)
         return {self._program_names[name]: np.asarray(clips[name]) for name in self.specs}
