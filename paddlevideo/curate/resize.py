@@ -24,12 +24,7 @@ from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
 from paddlevideo.media.clock import read_stretches
-from paddlevideo.media.containers import (
-    first_video,
-    open_container,
-    upright_rgb,
-    video_streams,
-)
+from paddlevideo.media.containers import first_video, open_container, upright_rgb, video_streams
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.packets import Stretch, stretch_of
 from paddlevideo.plain_text import csv_path, csv_text
