@@ -42,7 +42,7 @@ class Decoded(NamedTuple):
 
     stamp: float | None
     image: np.ndarray | None = None
-    samples: np.ndarray | None = None
+    samples: Any = None
     rate: int = 0
 
 
@@ -51,6 +51,7 @@ class LiveSource:
 
     Args:
         source: what to open, see `live_input`.
+        frames: whether frames are decoded; False for the audio alone.
         sound: whether audio is decoded, too.
         stall: seconds without a frame after which the connection counts as lost.
         retry: how long to try to connect again (seconds); 0 ends with the first connection.
@@ -66,6 +67,7 @@ class LiveSource:
     def __init__(
         self,
         source: LiveInput,
+        frames: bool = True,
         sound: bool = False,
         stall: float = STALL_SECONDS,
         retry: float = RETRY_SECONDS,
@@ -79,7 +81,8 @@ class LiveSource:
                 f"stall is {stall:g}, retry is {retry:g} and queue_seconds is {queue_seconds:g}; "
                 "expected stall and queue_seconds above 0, and retry of at least 0 seconds"
             )
-        self._source, self._sound, self._stall, self._retry = source, sound, stall, retry
+        self._source, self._stall, self._retry = source, stall, retry
+        self._frames, self._sound = frames, sound or not frames
         self._should_stop, self._now, self._first_pause = should_stop, clock, first_pause
         self._queue = DroppingQueue(queue_seconds, clock=clock)
         self._clock, self._stop = LiveClock(), threading.Event()
@@ -129,7 +132,7 @@ class LiveSource:
                 if self._queue.ended:
                     break
                 continue
-            if isinstance(arrived.item, Frame):
+            if isinstance(arrived.item, Frame if self._frames else Sound):
                 self._arrivals.append((arrived.item.time, arrived.arrival))
             yield arrived.item
         self._stop.set()
@@ -183,10 +186,11 @@ class LiveSource:
         is_again = self._num_frames > 0
         try:
             with self._source.open(self._stall, self._stop) as (container, reader):
-                for part in decoded(container, self._sound, self._stall, self._now, reader):
+                streams = chosen_streams(container, self._frames, self._sound)
+                for part in decoded(container, *streams, self._stall, self._now, reader):
                     if self._stop.is_set():
                         return None
-                    if part.image is not None and is_again:
+                    if is_again and (part.image is not None or not self._frames):
                         self._put_gap(self._now())
                         logger.warning(f"{self._source.name}: connected again")
                         is_again = False
@@ -205,20 +209,39 @@ class LiveSource:
         return "the source ended"
 
     def _put(self, part: Decoded) -> None:
+        is_main = part.image is not None or not self._frames  # which the clock follows
+        seconds = (
+            self._clock.frame(part.stamp, self._now()) if is_main else self._clock.sound(part.stamp)
+        )
+        if seconds is None:
+            return
+        self._num_frames += is_main
+        item: Item
         if part.image is not None:
-            item: Item = Frame(self._clock.frame(part.stamp, self._now()), part.image)
-            self._num_frames += 1
+            item = Frame(seconds, part.image)
         else:
-            seconds = self._clock.sound(part.stamp)
-            if seconds is None or part.samples is None:
-                return
             item = Sound(seconds, part.samples, part.rate)
         self._queue.put(item, self._source.patience - self._clock.lag)
 
 
+def chosen_streams(container: Any, frames: bool, sound: bool) -> tuple[Any, Any]:
+    """The streams of an open container for frames and for audio; None where not wanted.
+
+    Raises:
+        LiveError: there is no video; or no audio, where it is wanted alone.
+    """
+    video = next(iter(list_video_streams(container)), None) if frames else None
+    audio = next(iter(container.streams.audio), None) if sound else None
+    missing = "video" if frames else "audio"
+    if (video if frames else audio) is None:
+        raise LiveError(f"no {missing} stream in it")
+    return video, audio
+
+
 def decoded(
     container: Any,
-    sound: bool,
+    video: Any,
+    audio: Any,
     stall: float,
     clock: Callable[[], float] = time.monotonic,
     reader: ByteReader | None = None,
@@ -226,22 +249,17 @@ def decoded(
     """Decode an open container as data arrives; what cannot be decoded is skipped.
 
     Args:
-        sound: whether its audio is decoded, too.
+        video, audio: its streams to decode; None for one that is not wanted.
         stall: seconds after which data without a frame counts as an end.
         reader: what the container reads, where that is not FFmpeg's.
 
     Raises:
-        LiveError: there is no video in it, or no frame comes any more.
+        LiveError: no frame comes any more.
     """
-    videos = list_video_streams(container)
-    if not videos:
-        raise LiveError("no video stream in it")
-    video = videos[0]
-    audio = container.streams.audio[0] if sound and container.streams.audio else None
-    # Threads by frame would hold back as many frames as there are threads.
-    video.codec_context.thread_type = "SLICE"
     # A frame that the decoder holds back to the end has no time base of its own.
-    time_base, converter, mono = video.time_base, VideoReformatter(), Mono()
+    time_base, converter, mono = video and video.time_base, VideoReformatter(), Mono()
+    if video:  # threads by frame would hold back as many frames as there are threads
+        video.codec_context.thread_type = "SLICE"
     last = clock()
     for packet in container.demux():
         if not packet.size:  # the end, where FFmpeg gives one for each stream
@@ -255,9 +273,12 @@ def decoded(
             for frame in packet.decode():
                 if packet.stream is audio:
                     yield from mono(frame)
-                    continue
-                yield Decoded(seconds_of(frame, time_base), upright_rgb(frame, converter))
-                last = clock()
+                else:
+                    yield Decoded(seconds_of(frame, time_base), upright_rgb(frame, converter))
+                if packet.stream is video or not video:
+                    last = clock()
+    if not video:
+        return
     with contextlib.suppress(av.error.FFmpegError):
         for frame in video.codec_context.decode(None):
             yield Decoded(seconds_of(frame, time_base), upright_rgb(frame, converter))

@@ -7,6 +7,7 @@ import select
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ PROTOCOLS = {
 # By sys.platform: FFmpeg's format and the name of camera number 0.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 ANALYSE = {"analyzeduration": "1000000"}  # microseconds of a stream that are read before the start
+# Flags of predict for live sources alone.
+LIVE_FLAGS = ("follow", "raw", "stall", "reconnect", "rtsp_transport")
 POLL = 0.1  # seconds between two looks at a file that grows
 RAW = re.compile(r"(\d+)x(\d+)@(\d+(?:\.\d+)?(?:/\d+)?)(?::(\w+))?", re.ASCII)
 
@@ -104,6 +107,27 @@ def is_live(text: str, follow: bool = False) -> bool:
     if follow or text == "-" or "://" in text:
         return True
     return text.isdecimal() and not Path(text).exists()
+
+
+def is_live_command(args: Namespace) -> bool:
+    """Whether the inputs are a live source.
+
+    Raises:
+        ValueError: there are other inputs, too; or flags for live sources without one.
+    """
+    live = [text for text in args.input_file if is_live(text, args.follow)]
+    if live and len(args.input_file) > 1:
+        raise ValueError(
+            f"-i has {len(args.input_file)} inputs and a live source among them; a command takes "
+            "one live source, so run a command for each"
+        )
+    for flag in LIVE_FLAGS:
+        if vars(args)[flag] not in (None, False) and not live:
+            raise ValueError(
+                f"--{flag} is for live sources: a camera's number, rtsp:// or http:// addresses, "
+                "- for standard input, or a file with --follow; leave it out"
+            )
+    return bool(live)
 
 
 def live_input(
