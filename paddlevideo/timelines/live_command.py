@@ -69,9 +69,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             show(run, writer, args)
         run.log_end()
         if stop.asked:
-            logger.info("stopped by a signal; everything is written")
-    for path in filter(None, (out, annotate)):
-        logger.info(f"written: {path}")
+            logger.info("stopped by a signal")
+        for path in filter(None, (out, annotate)):
+            logger.info(f"written: {path}")
     return 1 if live.failure else 0
 
 
@@ -136,7 +136,12 @@ class LiveRun:
         if self.latencies:
             middle, late = np.percentile(self.latencies, (50, 95))
             text += f", latency {middle:.2f} s (median), {late:.2f} s (95 %)"
-        logger.info(f"{text}, {self.live.dropped} frames dropped")
+        logger.info(f"{text}, {dropped_text(self.live.dropped)}")
+
+
+def dropped_text(count: int) -> str:
+    """Say how many frames were left out because the network was too slow."""
+    return f"{count} frame{'' if count == 1 else 's'} dropped"
 
 
 def show(run: LiveRun, writer: TimelineWriter | None, args: Namespace) -> None:
@@ -152,7 +157,7 @@ def show(run: LiveRun, writer: TimelineWriter | None, args: Namespace) -> None:
         if not args.quiet:
             late = "" if segment.latency is None else f"  latency {segment.latency:.2f} s"
             new, dropped = run.live.dropped - dropped, run.live.dropped
-            late += f", {new} frames dropped" if new else ""
+            late += f", {dropped_text(new)}" if new else ""
             tqdm.write(f"{line_of(segment)}{late}", file=sys.stdout)
             sys.stdout.flush()
     if writer:

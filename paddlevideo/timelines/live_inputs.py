@@ -122,7 +122,8 @@ def is_live_command(args: Namespace) -> bool:
             "one live source, so run a command for each"
         )
     for flag in LIVE_FLAGS:
-        if vars(args)[flag] not in (None, False) and not live:
+        is_given = vars(args)[flag] is not None and vars(args)[flag] is not False
+        if is_given and not live:
             raise ValueError(
                 f"--{flag} is for live sources: a camera's number, rtsp:// or http:// addresses, "
                 "- for standard input, or a file with --follow; leave it out"
