@@ -12,8 +12,13 @@ NO_EFFECT = {
     "time_test_file": "tools/benchmark.py measures speed",
     "enable_benchmark": "tools/benchmark.py measures speed",
 }
-TIMELINE_FLAGS = (  # need --window
-    *("stride", "min_score", "min_duration", "raw_windows", "annotate"),
+TIMELINE_FLAGS = (
+    "stride",
+    "min_score",
+    "min_duration",
+    "raw_windows",
+    "exact_stride",
+    "annotate",
 )
 BACKENDS = ("auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager")
 
@@ -122,6 +127,8 @@ def _add_timeline(parser: argparse.ArgumentParser) -> None:
     add("--min_score", type=float, help="score from which a class begins a segment; default 0.3")
     duration = "of a segment, and of an interruption that ends one; default 0"
     add("--min_duration", type=float, metavar="SECONDS", help=duration)
+    exact = "begin windows exactly there; else they are rounded to share frames where that helps"
+    add("--exact_stride", action="store_true", help=exact)
     add("--raw_windows", action="store_true", help="print all windows instead of segments")
     annotate = "also write a copy of the video with its classes and timeline on the frames"
     add("--annotate", metavar="FILE.mp4", help=annotate)

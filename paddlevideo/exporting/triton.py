@@ -81,7 +81,8 @@ def config_text(name: str, program: Path, sample: Arrays, labels: bool) -> str:
 
     graph = onnx.load(str(program), load_external_data=False).graph
     inputs = [_port(port) for port in graph.input]
-    outputs = [_port(port) for port in graph.output]
+    # A program may also return the logits of single frames, which no client needs.
+    outputs = [_port(port) for port in graph.output[:1]]
     free = all(shape[0] < 0 for _, _, shape in inputs)
     bytes_of_one = sum(array.nbytes // len(array) for array in sample.values())
     most = min(MOST_BATCH, max(1, MOST_BYTES // bytes_of_one)) if free else 0

@@ -92,6 +92,7 @@ def timeline_of(predictor: Predictor, args: Namespace) -> Timeline:
         args.min_duration or 0.0,
         args.topk,
         args.raw_windows,
+        args.exact_stride,
     )
 
 

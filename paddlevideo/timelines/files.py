@@ -33,6 +33,7 @@ from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
 MIN_GAP = 0.25  # s without frames, next to packets that do not decode; less is shown as a still
 MIN_GAP_FRAMES = 3  # the same in frames, for low frame rates
 NEAR = 1.0  # s; threads of a decoder report damage a few packets late
+RATE_TOLERANCE = 2e-5  # between the mean frame rate and the one of the closest frames
 RETRIES = 100  # times that reading goes on after an error of the container, without any packet
 
 
@@ -44,11 +45,13 @@ class FileSource:
         path: the file.
         fps: mean frames per second of its video, 0.0 where unknown or where there is none.
         seconds: length as the file states it, 0.0 where unknown.
+        constant_rate: whether all frames have the same distance, as the file states it.
     """
 
     path: str
     fps: float
     seconds: float
+    constant_rate: bool
     frames: bool
     audio: bool
     video_stream: int | None
@@ -99,11 +102,14 @@ def video_frames(
         raise ValueError("neither frames nor audio are wanted; set one of them")
     with open_container(path) as container:
         seconds = (container.duration or 0) / av.time_base
-        fps = _fps(_choose(path, container, video_stream)) if frames else 0.0
+        stream = _choose(path, container, video_stream) if frames else None
+        fps = _fps(stream) if stream else 0.0
+        base = float(stream.base_rate or 0) if stream else 0.0
+        constant_rate = fps > 0 and abs(fps / base - 1) < RATE_TOLERANCE if base else False
     if not frames:
         with open_audio(path, audio_stream):
             fps = video_length(path)[0]
-    return FileSource(path, fps, seconds, frames, audio, video_stream, audio_stream)
+    return FileSource(path, fps, seconds, constant_rate, frames, audio, video_stream, audio_stream)
 
 
 def _choose(path: str, container: Any, number: int | None) -> Any:
