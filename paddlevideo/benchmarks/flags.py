@@ -114,6 +114,22 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(config=SMALL_CONFIG, batch_size=None, rounds=3)
 
 
+def _live(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--seconds", type=float, default=600.0, help="how long the source sends")
+    add("--window", type=float, default=2.0, help="length of a window (seconds)")
+    stride = "from the start of a window to that of the next one (seconds); default: half of it"
+    add("--stride", type=float, help=stride)
+    pixels = {"nargs": 2, "metavar": ("WIDTH", "HEIGHT")}
+    add("--size", type=int, default=(640, 360), **pixels, help="of the source (pixels, even)")
+    add("--gop", type=int, default=50, help="frames from one key frame to the next")
+    model = "exported folder; default: the config's model with random weights"
+    add("--model", type=Path, help=model)
+    add("--backend", default="auto", help="as in predict")
+    add("--threads", type=int, help="of the network; default: all cores")
+    parser.set_defaults(config=SMALL_CONFIG)
+
+
 def _metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, default=1_100_000, help="number of videos")
     parser.add_argument("--classes", type=int, default=3862, help="number of classes")
@@ -134,5 +150,6 @@ VERBS = {
         "an exported model: runtimes, precisions, threads, clips per run",
     ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
+    "live": (_live, "a live source in real time: latency, dropped frames, memory"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }
