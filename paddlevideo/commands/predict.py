@@ -185,7 +185,7 @@ def work(args: argparse.Namespace) -> int:
     if args.window is not None:
         return 1 if load("paddlevideo.timelines.command:run_command")(args, ignored) else 0
     for flag in TIMELINE_FLAGS:
-        if vars(args)[flag] not in (None, False):
+        if vars(args)[flag] is not None and vars(args)[flag] is not False:
             raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")
     try:
         return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0

@@ -81,15 +81,16 @@ def config_text(name: str, program: Path, sample: Arrays, labels: bool) -> str:
 
     graph = onnx.load(str(program), load_external_data=False).graph
     inputs = [_port(port) for port in graph.input]
-    # A program may also return the logits of single frames, which no client needs.
-    outputs = [_port(port) for port in graph.output[:1]]
+    outputs = [_port(port) for port in graph.output]
     free = all(shape[0] < 0 for _, _, shape in inputs)
     bytes_of_one = sum(array.nbytes // len(array) for array in sample.values())
     most = min(MOST_BATCH, max(1, MOST_BYTES // bytes_of_one)) if free else 0
     lines = [f"name: {json_text(name)}", 'backend: "onnxruntime"', f"max_batch_size: {most}"]
     for title, ports in (("input", inputs), ("output", outputs)):
         for port, dtype, shape in ports:
-            extra = ['label_filename: "labels.txt"'] if labels and title == "output" else []
+            # A second output has the logits of single frames.
+            is_scores = title == "output" and port == outputs[0][0]
+            extra = ['label_filename: "labels.txt"'] if labels and is_scores else []
             lines += [f"{title} [", "  {", f"    name: {json_text(port)}"]
             lines += [f"    data_type: TYPE_{TYPES[dtype]}"]
             lines += [f"    {line}" for line in (*_dims(shape[1:] if free else shape), *extra)]

@@ -72,9 +72,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
                 for record, video in zip(records, videos, strict=True)
                 if (line := show(record, timeline, writer_of, args, video))
             ]
-    if failed:
-        lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
-        logger.error(lines, extra=LINES)
+        if failed:
+            lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
+            logger.error(lines, extra=LINES)
     return len(failed)
 
 

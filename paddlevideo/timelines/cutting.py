@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from paddlevideo.data.pipeline import StreamNeeds
-from paddlevideo.media.clip import TIME_TOLERANCE, FrameTransform
+from paddlevideo.media.clip import FALLBACK_FPS, TIME_TOLERANCE, FrameTransform
 from paddlevideo.timelines.frames import Gap, Item, Sound
 from paddlevideo.timelines.held import HeldClip, HeldSound
 from paddlevideo.timelines.sharing import Grid
@@ -15,6 +15,7 @@ from paddlevideo.timelines.sharing import Grid
 # Seconds of audio before and after a span that resampling and the last time step need.
 AUDIO_BEFORE, AUDIO_AFTER = 1.2, 0.15
 MAX_LAG = 1.0  # s that audio may come after the frames of its time
+MAX_STEPS = 30  # frames at the end of a run, whose distances give the length of the last frame
 HOLD_BYTES = 2 << 30  # of the frames of a window
 
 
@@ -173,9 +174,11 @@ class Cutter:
     def _end_of_run(self) -> float:
         if not self.needs.frames:
             return self._sound.end_sec
-        last = self._frames[-1][0]
-        fps = self._fps(np.array([time for time, _ in self._frames]))
-        return last + (1 / fps if fps else 0.0)
+        seconds = [time for time, _ in self._frames]
+        if self.fps:
+            return seconds[-1] + 1 / self.fps
+        steps = np.diff(seconds[-MAX_STEPS:])
+        return seconds[-1] + (float(steps.min()) if len(steps) else 1 / FALLBACK_FPS)
 
     def _fps(self, seconds: np.ndarray) -> float:
         if self.fps is not None:

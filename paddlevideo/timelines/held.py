@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paddlevideo.media.audio_reader import NoAudioError
-from paddlevideo.media.clip import FrameTransform
+from paddlevideo.media.clip import FrameTransform, ReadWaveform
 from paddlevideo.media.waveform import Backend, cut_waveform
 from paddlevideo.timelines.frames import Sound
 
@@ -125,6 +125,6 @@ class HeldClip:
         return np.stack([cache[number] for number in np.asarray(indices).tolist()])
 
     @property
-    def read_waveform(self):
+    def read_waveform(self) -> ReadWaveform:
         """Reads the audio of the stream."""
         return self.sound.read

@@ -20,7 +20,7 @@ NUM_WINDOWS = 64  # whose frames are counted for an estimate
 GOOD = 1.35  # times the frames of windows without overlap: no better grid is sought
 WORTH = 0.75  # of the frames that the asked windows need: a grid must save a quarter
 MAX_FRAMES = 3  # by which windows become longer or shorter
-MAX_SHARE = 0.05  # of a window, by which it becomes longer or shorter
+MAX_SHARE = 0.08  # of a window, by which it becomes longer or shorter
 NUM_KEPT = 4096  # frames whose logits are kept, at least
 
 
@@ -135,4 +135,4 @@ class SharedFrames:
 
 
 def _key(frame: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
