@@ -32,6 +32,8 @@ from paddlevideo.timelines.live_queue import DroppingQueue
 
 STALL_SECONDS = 10.0
 RETRY_SECONDS = 600.0
+# Formats without time stamps, for which FFmpeg invents 25 frames per second.
+UNTIMED = ("mpjpeg", "mjpeg", "jpeg_pipe", "image2pipe", "h264", "hevc", "m4v", "mpegvideo")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two connections
 CHECK_SECONDS = 0.1  # how often a waiting timeline looks whether it shall stop
 END_SECONDS = 2.0  # how long the end waits for the thread, which FFmpeg may hold until `stall`
@@ -187,6 +189,7 @@ class LiveSource:
         try:
             with self._source.open(self._stall, self._stop) as (container, reader):
                 streams = chosen_streams(container, self._frames, self._sound)
+                is_timed = reader is not None or container.format.name not in UNTIMED
                 for part in decoded(container, *streams, self._stall, self._now, reader):
                     if self._stop.is_set():
                         return None
@@ -194,7 +197,7 @@ class LiveSource:
                         self._put_gap(self._now())
                         logger.warning(f"{self._source.name}: connected again")
                         is_again = False
-                    self._put(part)
+                    self._put(part if is_timed else part._replace(stamp=None))
                 return self._end_reason(container, reader)
         except LiveError as error:
             return str(error)
@@ -221,7 +224,9 @@ class LiveSource:
             item = Frame(seconds, part.image)
         else:
             item = Sound(seconds, part.samples, part.rate)
-        self._queue.put(item, self._source.patience - self._clock.lag)
+        # Without time stamps nobody knows how late a frame is.
+        wait = 0.0 if part.stamp is None else self._source.patience - self._clock.lag
+        self._queue.put(item, wait)
 
 
 def chosen_streams(container: Any, frames: bool, sound: bool) -> tuple[Any, Any]:
