@@ -107,7 +107,7 @@ def annotated_video(
     Args:
         rate: frames per second, about.
         audio: of a file, to copy.
-        sound: encode the `Sound` of a source.
+        sound: encode the audio of a source.
 
     Raises:
         ValueError: another suffix, or no frame came.
