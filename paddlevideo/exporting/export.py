@@ -63,9 +63,7 @@ def export(
     batch: int | None = None,
     triton: str | Path | None = None,
 ) -> Path:
-    """Export a model as programs that run without its Python code.
-
-    Further formats of the same model may be added to a folder.
+    """Export a model as programs without its Python code; a folder may get more formats later.
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.

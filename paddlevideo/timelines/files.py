@@ -2,7 +2,7 @@
 
     source = video_frames("long.mp4")
     source.fps                     # mean frames per second, 0.0 where unknown
-    for item in source: ...        # Frame, Sound or Gap, in the order of time
+    for item in source: ...        # `Frame`, `Sound` or `Gap`, in the order of time
 
 Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these go
 back, time goes on one frame after the frame before.

@@ -34,7 +34,7 @@ class HeldSound:
     def add(self, sound: Sound) -> None:
         """Append samples. Silence fills a hole before them, and what overlaps is left out.
 
-        Samples of another rate, or after a long hole, begin anew.
+        Samples of another rate, or after a long hole, replace all that is held.
         """
         samples = np.asarray(sound.samples, np.float32)
         first = round(sound.time * sound.rate)
