@@ -130,14 +130,32 @@ def _timeline(parser: argparse.ArgumentParser) -> None:
     _videos(parser, (340, 256), 50)
     add = parser.add_argument
     add("--clips", type=int, default=1, help="number of synthetic videos")
-    model = "exported folder; default: the config's model with random weights"
-    add("--model", type=Path, help=model)
-    add("--backend", default="auto", help="as in predict")
-    add("--threads", type=int, help="of the network; default: all cores")
+    _exported(parser)
     add("--window", type=float, default=2.0, help="length of a window (s)")
     overlap = "shares of a window that the next one has too; rows are compared with the first"
     add("--overlap", type=float, nargs="+", default=[0.0, 0.5, 0.75], help=overlap)
     parser.set_defaults(config=SMALL_CONFIG, rounds=3, frames=1500)
+
+
+def _live(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--seconds", type=float, default=600.0, help="how long the source sends")
+    add("--window", type=float, default=2.0, help="length of a window (s)")
+    stride = "from the start of a window to that of the next one (s); default: half of it"
+    add("--stride", type=float, help=stride)
+    pixels = {"nargs": 2, "metavar": ("WIDTH", "HEIGHT")}
+    add("--size", type=int, default=(640, 360), **pixels, help="of the source (pixels, even)")
+    add("--gop", type=int, default=50, help="frames from one key frame to the next")
+    _exported(parser)
+    parser.set_defaults(config=SMALL_CONFIG)
+
+
+def _exported(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    model = "exported folder; default: the config's model with random weights"
+    add("--model", type=Path, help=model)
+    add("--backend", default="auto", help="as in predict")
+    add("--threads", type=int, help="of the network; default: all cores")
 
 
 def _metrics(parser: argparse.ArgumentParser) -> None:
@@ -161,6 +179,7 @@ VERBS = {
         "an exported model: runtimes, precisions, threads, clips per run",
     ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
+    "live": (_live, "a live source in real time: latency, dropped frames, memory"),
     "timeline": (_timeline, "a long video: windows without overlap and with it, memory"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

@@ -25,14 +25,18 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     """The groups of tools/benchmark.py predict."""
     records = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
     paths = list(dict.fromkeys(record.path for record in records))
-    model = args.model
-    if model is None:
-        overrides = list(args.override)
-        if configured_classes(load_config(args.config, overrides)) is None:
-            overrides.append(f"MODEL.head.num_classes={NUM_CLASSES}")
-        model = export_random(args.config, overrides, folder).folder
-    predictor = Predictor(model, backend=args.backend, threads=args.threads)
+    predictor = Predictor(model_of(args, folder), backend=args.backend, threads=args.threads)
     yield run(predictor, paths, args.batch_size, args.decode_workers, args.rounds)
+
+
+def model_of(args: argparse.Namespace, folder: Path) -> Path:
+    """The model of --model, or that of --config with random weights, exported to `folder`."""
+    if args.model is not None:
+        return args.model
+    overrides = list(args.override)
+    if configured_classes(load_config(args.config, overrides)) is None:
+        overrides.append(f"MODEL.head.num_classes={NUM_CLASSES}")
+    return export_random(args.config, overrides, folder).folder
 
 
 def run(

@@ -18,6 +18,7 @@ TIMELINE_FLAGS = (
     "min_duration",
     "raw_windows",
     "exact_stride",
+    "annotate",
 )
 BACKENDS = ("auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager")
 
@@ -49,13 +50,16 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     _add_inputs(parser)
     _add_outputs(parser)
     _add_timeline(parser)
+    _add_live(parser)
     _add_runtime(parser)
     return parser
 
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    inputs = "files, folders, globs, .txt lists of paths, shards; also as URLs, s3://bucket/folder"
+    inputs = "files, folders, globs, .txt lists of paths, shards; also as URLs, s3://bucket/folder; "
+    inputs += "or a live source: a camera's number, an rtsp:// or http:// address, - for standard "
+    inputs += "input"
     add("-i", "--input_file", nargs="+", required=True, help=inputs)
     add("-c", "--config", help="config to use instead of the model.yaml next to the model")
     add(
@@ -107,6 +111,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def not_negative(text: str) -> float:
+    """A number of seconds, 0 among them."""
+    try:
+        return 0.0 if float(text) == 0 else seconds(text)
+    except ValueError:
+        return seconds(text)
+
+
 def _add_timeline(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("timelines of long videos, see docs/streams.md").add_argument
     window = "score windows of this length in place of whole videos, and print segments"
@@ -119,6 +131,22 @@ def _add_timeline(parser: argparse.ArgumentParser) -> None:
     exact = "begin windows exactly there; else they are rounded to share frames where that helps"
     add("--exact_stride", action="store_true", help=exact)
     add("--raw_windows", action="store_true", help="print all windows instead of segments")
+    annotate = "also write a copy of the video with its classes and timeline on the frames"
+    add("--annotate", metavar="FILE.mp4", help=annotate)
+
+
+def _add_live(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("live sources, see docs/streams.md")
+    add = group.add_argument
+    follow = "the input is a file that another program writes; ends when it stops growing"
+    add("--follow", action="store_true", help=follow)
+    raw = "frames without a container come on standard input (-i -), as 640x480@25:rgb24"
+    add("--raw", metavar="WxH@FPS[:FORMAT]", help=raw)
+    stall = "without a frame for so long, the source counts as lost; default 10"
+    add("--stall", type=seconds, metavar="SECONDS", help=stall)
+    again = "how long to try to connect again; 0: end when the source is lost; default 600"
+    add("--reconnect", type=not_negative, metavar="SECONDS", help=again)
+    add("--rtsp_transport", choices=("tcp", "udp"), help="of rtsp:// addresses; default tcp")
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +177,12 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Predict; 1 where an input failed."""
     ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
+    if load("paddlevideo.timelines.live_inputs:is_live_command")(args):
+        try:
+            return load("paddlevideo.timelines.live_command:run_command")(args, ignored)
+        except KeyboardInterrupt:  # a second Ctrl-C, while the first one ends it
+            print("interrupted", file=sys.stderr)
+            return 130
     if args.window is not None:
         return 1 if load("paddlevideo.timelines.command:run_command")(args, ignored) else 0
     for flag in TIMELINE_FLAGS:

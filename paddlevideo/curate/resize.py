@@ -7,7 +7,6 @@ aspect. Each copy is read back before it counts as done.
 
 import errno
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,36 +19,16 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from paddlevideo.curate.batch_jobs import Job, plan_jobs
+from paddlevideo.curate.h264 import FORMATS, PRESETS, add_h264, open_writer
 from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
 from paddlevideo.files import atomic_write
 from paddlevideo.media.clock import read_stretches
-from paddlevideo.media.containers import (
-    first_video,
-    num_threads,
-    open_container,
-    upright_rgb,
-    video_streams,
-)
+from paddlevideo.media.containers import first_video, open_container, upright_rgb, video_streams
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.packets import Stretch, stretch_of
 from paddlevideo.plain_text import csv_path, csv_text
 from paddlevideo.sample import DecodeError, Record
-
-PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-)
-FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
-# Errors of the disk, not of the video.
-WRITE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class AudioNotCopied(DecodeError):
@@ -106,7 +85,7 @@ class WriteResized:
             times, (height, width) = clip.times(), clip.read([0]).shape[1:3]
         stretches = read_stretches(source)
         with atomic_write(target) as temporary:
-            with open_container(source) as reader, self._open(temporary) as writer:
+            with open_container(source) as reader, open_writer(temporary, self.suffix) as writer:
                 video = first_video(source, video_streams(reader))
                 out = self._add_video(writer, video, self.size_of(height, width))
                 start = round(stretches[0].stamp / video.time_base)
@@ -121,31 +100,10 @@ class WriteResized:
         scale = min(1.0, self.short_side / min(height, width))
         return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
-    @contextmanager
-    def _open(self, path: Path) -> Iterator[Any]:
-        try:
-            with av.open(f"file:{path}", "w", format=FORMATS[self.suffix]) as writer:
-                yield writer
-        except av.error.FFmpegError as error:
-            if error.errno in WRITE_ERRORS:
-                raise OSError(error.errno, error.strerror) from error
-            raise
-
     def _add_video(self, writer, video, size: tuple[int, int]):
         rate = Fraction(video.average_rate or video.guessed_rate or 25).limit_denominator(65535)
-        out = writer.add_stream("libx264", rate=rate, options=self.codec_options())
-        out.height, out.width, out.pix_fmt = *size, "yuv420p"
-        out.codec_context.time_base = video.time_base
-        return out
-
-    def codec_options(self) -> dict[str, str]:
-        """The options of x264."""
-        return {
-            "preset": self.preset,
-            "crf": str(self.crf),
-            "g": str(self.gop),
-            "threads": str(num_threads() or "auto"),
-        }
+        quality = (self.crf, self.preset, self.gop)
+        return add_h264(writer, size, rate, video.time_base, *quality, repeatable=True)
 
     def _add_audio(self, writer, reader) -> dict[Any, Any]:
         """Add the audio streams: stream of the source -> stream of the copy."""

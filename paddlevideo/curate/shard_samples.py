@@ -28,15 +28,6 @@ MAX_KEY = 200  # characters
 NUM_THREADS = 8
 
 
-class RepeatableResize(WriteResized):
-    """Writes the same bytes each time, on one kind of processor."""
-
-    def codec_options(self) -> dict[str, str]:
-        # x264's macroblock tree reads memory that was never written where a side is no multiple of
-        # 16 pixels, and the number of threads changes what is predicted from what.
-        return {**super().codec_options(), "x264-params": "no-mbtree=1", "threads": "1"}
-
-
 @dataclass(frozen=True)
 class SampleJob:
     """A record to put into a shard.
@@ -179,7 +170,7 @@ def _resize(short_side: int, job: tuple[str, str]) -> str:
     if os.path.exists(target):
         return ""
     try:
-        RepeatableResize(short_side)(source, target)
+        WriteResized(short_side)(source, target)
     except (DecodeError, OSError) as error:
         return error_text(error) or type(error).__name__
     # An unexpected error in one file must not end the run. It is reported and counted.

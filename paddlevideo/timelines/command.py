@@ -15,9 +15,11 @@ from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.command import open_predictor, output_path
+from paddlevideo.predict.predictor import Predictor
 from paddlevideo.sample import DecodeError, Record
+from paddlevideo.timelines.annotated import annotate_file, check_target
 from paddlevideo.timelines.page import clock
-from paddlevideo.timelines.segments import MIN_SCORE, Segment
+from paddlevideo.timelines.segments import MIN_SCORE, Segment, window_segment
 from paddlevideo.timelines.timeline import Timeline
 from paddlevideo.timelines.writers import (
     SUBTITLES,
@@ -56,30 +58,42 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
         check_flags(args)
-        out = check_output(args)
+        out, annotate = check_output(args), check_annotate(args)
         predictor = open_predictor(args)
-        timeline = Timeline(
-            predictor,
-            args.window,
-            args.stride,
-            MIN_SCORE if args.min_score is None else args.min_score,
-            args.min_duration or 0.0,
-            args.topk,
-            args.raw_windows,
-            args.exact_stride,
-        )
+        timeline = timeline_of(predictor, args)
         inputs = predictor.find(args.input_file)
         if args.shard:
             inputs = inputs.shard(*args.shard)
         records = [whole_file(record) for record, _ in inputs]
+        videos = annotated_paths(annotate, records, args.overwrite)
         with open_files(out, records, args.overwrite) as writer_of:
             failed = [
-                line for record in records if (line := show(record, timeline, writer_of, args))
+                line
+                for record, video in zip(records, videos, strict=True)
+                if (line := show(record, timeline, writer_of, args, video))
             ]
         if failed:
             lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
             logger.error(lines, extra=LINES)
     return len(failed)
+
+
+def timeline_of(predictor: Predictor, args: Namespace) -> Timeline:
+    """The timeline that the flags describe.
+
+    Raises:
+        ValueError: a number is out of range, or the model takes frame features.
+    """
+    return Timeline(
+        predictor,
+        args.window,
+        args.stride,
+        MIN_SCORE if args.min_score is None else args.min_score,
+        args.min_duration or 0.0,
+        args.topk,
+        args.raw_windows,
+        args.exact_stride,
+    )
 
 
 def check_flags(args: Namespace) -> None:
@@ -96,7 +110,7 @@ def check_flags(args: Namespace) -> None:
                 f"--raw_windows writes all windows, and --{flag} selects segments; leave one of "
                 "them out"
             )
-    if args.quiet and not args.out:
+    if args.quiet and not (args.out or args.annotate):
         raise ValueError("--quiet prints no segments; give --out FILE to write them")
 
 
@@ -109,7 +123,7 @@ def check_output(args: Namespace) -> Path | None:
     """
     out = output_path(args)
     if out is None:
-        if args.overwrite:
+        if args.overwrite and not args.annotate:
             raise ValueError("--overwrite is for the file of --out; give --out FILE")
         return None
     check_timeline_suffix(out)
@@ -118,14 +132,29 @@ def check_output(args: Namespace) -> Path | None:
     return out
 
 
-def check_free(path: Path, overwrite: bool) -> None:
+def check_annotate(args: Namespace) -> Path | None:
+    """The annotated video, checked before any work.
+
+    Raises:
+        ValueError: it has an unknown suffix, or exists.
+        OSError: it cannot be written.
+    """
+    if not args.annotate:
+        return None
+    path = check_target(args.annotate)
+    check_free(path, args.overwrite, "--annotate")
+    check_writable(path)
+    return path
+
+
+def check_free(path: Path, overwrite: bool, flag: str = "--out") -> None:
     """
     Raises:
         ValueError: the file exists and may not be replaced.
     """
     if path.exists() and not overwrite:
         raise ValueError(
-            f"--out {path}: this file exists; replace it with --overwrite, or give another path"
+            f"{flag} {path}: this file exists; replace it with --overwrite, or give another path"
         )
 
 
@@ -172,6 +201,22 @@ def open_files(
         logger.info(f"the timelines of {len(records)} inputs are in {out}")
 
 
+def annotated_paths(
+    annotate: Path | None, records: list[Record], overwrite: bool
+) -> list[Path | None]:
+    """The annotated video of each input; several have names as those of subtitles.
+
+    Raises:
+        ValueError: one exists and may not be replaced.
+    """
+    if annotate is None or len(records) < 2:
+        return [annotate] * len(records)
+    paths = subtitle_paths(annotate, records)
+    for path in paths:
+        check_free(path, overwrite, "--annotate")
+    return list(paths)
+
+
 def subtitle_paths(out: Path, records: list[Record]) -> list[Path]:
     """A file per input: `out.vtt` becomes `out.NAME.vtt`; the same name gets a number."""
     names, paths = Counter(), []
@@ -188,9 +233,15 @@ def show(
     timeline: Timeline,
     writer_of: Callable[[ExitStack, Record], TimelineWriter | None],
     args: Namespace,
+    video: Path | None = None,
 ) -> str:
-    """Print and write the timeline of a file; returns why it is incomplete, "" if it is not."""
+    """Print and write the timeline of a file, and its annotated video.
+
+    Returns:
+        why it is incomplete, "" if it is not.
+    """
     start, count, error, end = time.perf_counter(), 0, None, 0.0
+    shown: list[Segment] = []  # on the frames of the annotated video
     with ExitStack() as stack:
         writer = writer_of(stack, record)
         if writer:
@@ -207,6 +258,8 @@ def show(
                 for window in timeline.windows(source):
                     end = max(end, window.end)
                     bar.update(max(0, min(round(end), bar.total or 0) - bar.n))
+                    if video:
+                        shown.append(window_segment(window, timeline.model.labels, timeline.topk))
                     yield window
 
             for segment in timeline.merged(windows()):
@@ -216,6 +269,8 @@ def show(
                 if not args.quiet:
                     tqdm.write(line_of(segment), file=sys.stdout)
                     sys.stdout.flush()
+            if video:
+                logger.info(f"annotated video: {annotate_file(record.path, video, shown)}")
         except DecodeError as failure:
             error = str(failure)
         if writer:

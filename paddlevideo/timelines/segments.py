@@ -34,6 +34,8 @@ class Segment:
         scores: their mean probabilities over the windows of the segment.
         label_names: their names; ids as text where the model has no names.
         error: why the part could not be classified; None if it was.
+        latency: of a live source, from the arrival of the newest window's first frame to its
+            result (s); None for files.
     """
 
     start: float
@@ -42,12 +44,14 @@ class Segment:
     scores: list[float] = field(default_factory=list)
     label_names: list[str] = field(default_factory=list)
     error: str | None = None
+    latency: float | None = None
 
     @property
     def json(self) -> dict[str, Any]:
-        """Plain data: start and end (s, rounded to ms), and either class_ids, scores and
-        label_names, or error."""
+        """Plain data: start and end (s, rounded to ms), latency where there is one, and either
+        class_ids, scores and label_names, or error."""
         span: dict[str, Any] = {"start": round(self.start, DIGITS), "end": round(self.end, DIGITS)}
+        span |= {} if self.latency is None else {"latency": round(self.latency, DIGITS)}
         if self.error is not None:
             return {**span, "error": self.error}
         names = {"class_ids": self.class_ids, "scores": self.scores}

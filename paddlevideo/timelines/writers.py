@@ -89,24 +89,31 @@ class JsonLines(TimelineWriter):
 
 
 class Table(TimelineWriter):
-    """CSV with a row per class of a segment."""
+    """CSV with a row per class of a segment.
 
-    def __init__(self, file: TextIO):
+    Args:
+        live: whether there is a column for the latency.
+    """
+
+    def __init__(self, file: TextIO, live: bool = False):
         super().__init__(file)
-        self._rows = csv.writer(file, lineterminator="\n")
-        self._rows.writerow(COLUMNS)
+        self._rows, self._live = csv.writer(file, lineterminator="\n"), live
+        self._rows.writerow([*COLUMNS, *(["latency"] if live else [])])
 
     def write(self, segment: Segment) -> None:
         span = (self._path, f"{segment.start:.{DIGITS}f}", f"{segment.end:.{DIGITS}f}")
+        late = [] if segment.latency is None else [f"{segment.latency:.{DIGITS}f}"]
+        late = late or [""] if self._live else []
         if segment.error is not None:
-            self._rows.writerow([*span, "", "", "", "", readable(segment.error)])
+            self._rows.writerow([*span, "", "", "", "", readable(segment.error), *late])
         classes = zip(segment.class_ids, segment.scores, segment.label_names, strict=True)
         for rank, (class_id, score, name) in enumerate(classes, 1):
-            self._rows.writerow([*span, rank, class_id, score, name, ""])
+            self._rows.writerow([*span, rank, class_id, score, name, "", *late])
 
     def end(self, error: str | None = None) -> None:
         if error is not None:
-            self._rows.writerow([self._path, "", "", "", "", "", "", readable(error)])
+            late = [""] if self._live else []
+            self._rows.writerow([self._path, "", "", "", "", "", "", readable(error), *late])
 
 
 class Subtitles(TimelineWriter):
@@ -194,10 +201,13 @@ def check_timeline_suffix(path: str | Path) -> None:
 
 
 @contextmanager
-def timeline_file(path: str | Path) -> Iterator[TimelineWriter]:
+def timeline_file(path: str | Path, live: bool = False) -> Iterator[TimelineWriter]:
     """Yield a writer for a file; its suffix selects the format.
 
     `.jsonl` grows line by line. Any other file appears when the block ends without an error.
+
+    Args:
+        live: whether segments have a latency.
 
     Raises:
         ValueError: another suffix.
@@ -212,7 +222,7 @@ def timeline_file(path: str | Path) -> Iterator[TimelineWriter]:
         return
     with atomic_write(path) as temporary, temporary.open("w", **options) as file:
         if suffix == ".csv":
-            writer: TimelineWriter = Table(file)
+            writer: TimelineWriter = Table(file, live)
         elif suffix in SUBTITLES:
             writer = Subtitles(file, suffix == ".vtt")
         else:
