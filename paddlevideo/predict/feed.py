@@ -114,7 +114,15 @@ class Feed:
         if source is None and self._extract and record.offset is None:
             with Stage("features"):
                 source = self._extract(record)
-        sample = self._pipeline(record, np.random.default_rng(0), source)
+        return self.fitted(self._pipeline(record, np.random.default_rng(0), source))
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline, to make samples for `fitted` in another process."""
+        return self._pipeline
+
+    def fitted(self, sample: Sample) -> Sample:
+        """A sample of the pipeline, with its views as the program takes them."""
         if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
             views = {name: np.asarray(sample[name]) for name in self.batch_specs}
             sample |= {name: array.reshape(-1, *array.shape[2:]) for name, array in views.items()}

@@ -169,7 +169,7 @@ class Predictor:
         records = self.find(inputs)
         batch_size = self.limit_batch(batch_size, len(records))
         loading = self._load_ahead(records, workers, batch_size)
-        scorer = self._scorer(self.modalities if modalities else {})
+        scorer = self.scorer(self.modalities if modalities else {})
         return Results(self._results(loading, batch_size, scorer, topk), loading, len(records))
 
     def samples(
@@ -195,17 +195,23 @@ class Predictor:
         self, samples: Iterable[tuple[Record, Sample | str]], topk: int | None = None
     ) -> Iterator[Result]:
         """The results of `samples`, scored together, in order."""
-        with self._scorer({}) as scorer:
+        with self.scorer() as scorer:
             yield from scorer.score(list(samples), topk or self.top_k)
 
-    def _scorer(self, modalities: Modalities) -> Scorer:
+    @property
+    def feed(self) -> Feed:
+        """Turns records into samples, and samples into inputs of the program."""
+        return self._feed
+
+    def scorer(self, modalities: Modalities | None = None) -> Scorer:
+        """What turns samples into results; `modalities` are scored alone, too."""
         return Scorer(
             self._feed,
             self.backend,
             self.labels,
             self.multi_label,
             "audio" in self.modalities,
-            modalities,
+            modalities or {},
             self._view_average,
             self.views_per_step,
         )

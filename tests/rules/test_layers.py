@@ -34,6 +34,7 @@ FLOORS = (
     ("hub", "predict"),
     ("timelines",),
     ("api", "benchmarks", "quantizing"),
+    ("serve",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -63,6 +64,11 @@ OPTIONAL = {
     "soxr",
     "huggingface_hub",
     "modelscope",
+    "fastapi",
+    "prometheus_client",
+    "python_multipart",
+    "starlette",
+    "uvicorn",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.
