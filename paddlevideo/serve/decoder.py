@@ -157,7 +157,11 @@ def record_of(path: str, pipeline: Pipeline) -> Record:
     if pipeline.find_records is None:
         return Record(path)
     find_records: Any = pipeline.find_records
-    records: Sequence[Record] = find_records(path)
+    try:
+        records: Sequence[Record] = find_records(path)
+    except (ValueError, OSError) as error:
+        reason = str(error).replace(path, "the file")  # clients need not know where it is
+        raise DecodeError(f"this model takes shards of frame features: {reason}") from error
     if len(records) != 1:
         raise DecodeError(f"the shard has {len(records)} records; send one with a single record")
     return records[0]
