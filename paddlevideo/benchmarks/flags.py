@@ -114,6 +114,20 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(config=SMALL_CONFIG, batch_size=None, rounds=3)
 
 
+def _timeline(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (340, 256), 50)
+    add = parser.add_argument
+    add("--clips", type=int, default=1, help="number of synthetic videos")
+    model = "exported folder; default: the config's model with random weights"
+    add("--model", type=Path, help=model)
+    add("--backend", default="auto", help="as in predict")
+    add("--threads", type=int, help="of the network; default: all cores")
+    add("--window", type=float, default=2.0, help="length of a window (s)")
+    overlap = "shares of a window that the next one has too; rows are compared with the first"
+    add("--overlap", type=float, nargs="+", default=[0.0, 0.5, 0.75], help=overlap)
+    parser.set_defaults(config=SMALL_CONFIG, rounds=3, frames=1500)
+
+
 def _serve(parser: argparse.ArgumentParser) -> None:
     _videos(parser, (340, 256), 50)
     add = parser.add_argument
@@ -148,6 +162,7 @@ VERBS = {
         "an exported model: runtimes, precisions, threads, clips per run",
     ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
+    "timeline": (_timeline, "a long video: windows without overlap and with it, memory"),
     "serve": (_serve, "the HTTP service next to predict, or with hostile requests"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

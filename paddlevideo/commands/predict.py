@@ -12,7 +12,13 @@ NO_EFFECT = {
     "time_test_file": "tools/benchmark.py measures speed",
     "enable_benchmark": "tools/benchmark.py measures speed",
 }
-TIMELINE_FLAGS = ("stride", "min_score", "min_duration", "raw_windows")  # need --window
+TIMELINE_FLAGS = (
+    "stride",
+    "min_score",
+    "min_duration",
+    "raw_windows",
+    "exact_stride",
+)
 BACKENDS = ("auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager")
 
 
@@ -110,6 +116,8 @@ def _add_timeline(parser: argparse.ArgumentParser) -> None:
     add("--min_score", type=float, help="score from which a class begins a segment; default 0.3")
     duration = "of a segment, and of an interruption that ends one; default 0"
     add("--min_duration", type=float, metavar="SECONDS", help=duration)
+    exact = "begin windows exactly there; else they are rounded to share frames where that helps"
+    add("--exact_stride", action="store_true", help=exact)
     add("--raw_windows", action="store_true", help="print all windows instead of segments")
 
 
@@ -144,7 +152,7 @@ def work(args: argparse.Namespace) -> int:
     if args.window is not None:
         return 1 if load("paddlevideo.timelines.command:run_command")(args, ignored) else 0
     for flag in TIMELINE_FLAGS:
-        if vars(args)[flag] not in (None, False):
+        if vars(args)[flag] is not None and vars(args)[flag] is not False:
             raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")
     try:
         return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0

@@ -7,7 +7,7 @@ replace an earlier export.
 import errno
 import importlib.util
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ from paddlevideo.weights import checksum, state_arrays
 
 FORMATS = tuple(PROGRAM_FILES)
 WORKSPACE = "export"
+SAME = 1e-5  # of the range of the logits: sums in another order
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # errors of writing
 
 
@@ -62,9 +63,7 @@ def export(
     batch: int | None = None,
     triton: str | Path | None = None,
 ) -> Path:
-    """Export a model as programs that run without its Python code.
-
-    Further formats of the same model may be added to a folder.
+    """Export a model as programs without its Python code; a folder may get more formats later.
 
     Args:
         weights: a `.pdparams`, `.safetensors` or `.pdstate` file.
@@ -101,7 +100,8 @@ def export(
     with _workspace(folder) as work:
         config, source = cfg.origin.data, cfg.origin.path
         job = Job.of(config, source, classes.num, weights, task.inputs, work / name)
-        _write_programs(formats, replace(job, preprocess=with_preprocess))
+        job = replace(job, preprocess=with_preprocess, frame_logits=task.frame_logits)
+        _write_programs(formats, job)
         differences = _write_golden(work / name, formats, task, verify_programs)
         if earlier is None and not overwrite:
             check_foreign_files(work, folder)
@@ -134,12 +134,14 @@ class Task:
         golden: fixed inputs [n, ...].
         output: logits or probabilities.
         expected: the output of the model for the golden inputs, [n, K].
+        frame_logits: see `Manifest`.
     """
 
     inputs: dict[str, InputSpec]
     golden: Arrays
     output: str
     expected: np.ndarray
+    frame_logits: bool = False
 
 
 def _task(cfg: Config, model: Recognizer, with_preprocess: bool, batch: int | None) -> Task:
@@ -156,7 +158,16 @@ def _task(cfg: Config, model: Recognizer, with_preprocess: bool, batch: int | No
     golden = golden_inputs(sample)
     with paddle.no_grad():
         tensors = {key: paddle.to_tensor(array) for key, array in golden.items()}
-        return Task(inputs, golden, "logits", model(tensors).numpy())
+        expected = model(tensors).numpy()
+        return Task(inputs, golden, "logits", expected, averages_frames(model, tensors))
+
+
+def averages_frames(model: Recognizer, tensors: Mapping[str, paddle.Tensor]) -> bool:
+    """Whether the logits of clips are the means of those of their frames, each alone."""
+    if not model.has_frame_logits:
+        return False
+    logits, of_frames = (output.numpy() for output in model.with_frame_logits(tensors))
+    return bool(np.allclose(of_frames.mean(axis=1), logits, rtol=0, atol=SAME * np.ptp(logits)))
 
 
 def export_finished(cfg: Config, progress: Progress) -> Path:
@@ -248,6 +259,7 @@ def _describe(
         multi_label=model.multi_label,
         modalities=model.modalities,
         preprocess=task.output == "probabilities",
+        frame_logits=task.frame_logits,
     )
 
 

@@ -47,6 +47,7 @@ class Job:
         stem: path of the files, without suffix.
         onnx: also convert the program to `<stem>.onnx`.
         preprocess: write a `VideoProgram`.
+        frame_logits: the program also returns the logits of each frame, see `Manifest`.
     """
 
     config: Mapping[str, Any]
@@ -58,6 +59,7 @@ class Job:
     stem: str
     onnx: bool = False
     preprocess: bool = False
+    frame_logits: bool = False
 
     @classmethod
     def of(
@@ -120,6 +122,8 @@ def write(job: Job) -> None:
         pipeline: Any = build_pipeline(cfg, "test")
         sizes = [size for size in job.inputs["frames"][1:] if size]
         network = VideoProgram(model, pipeline.batch_transforms, sizes)
+    if job.frame_logits:
+        network.forward = network.with_frame_logits  # the names of the tensors stay the same
     specs = {
         name: paddle.static.InputSpec(shape, job.dtypes[name], name)
         for name, shape in job.inputs.items()

@@ -88,7 +88,9 @@ def config_text(name: str, program: Path, sample: Arrays, labels: bool) -> str:
     lines = [f"name: {json_text(name)}", 'backend: "onnxruntime"', f"max_batch_size: {most}"]
     for title, ports in (("input", inputs), ("output", outputs)):
         for port, dtype, shape in ports:
-            extra = ['label_filename: "labels.txt"'] if labels and title == "output" else []
+            # A second output has the logits of single frames.
+            is_scores = title == "output" and port == outputs[0][0]
+            extra = ['label_filename: "labels.txt"'] if labels and is_scores else []
             lines += [f"{title} [", "  {", f"    name: {json_text(port)}"]
             lines += [f"    data_type: TYPE_{TYPES[dtype]}"]
             lines += [f"    {line}" for line in (*_dims(shape[1:] if free else shape), *extra)]

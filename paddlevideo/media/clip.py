@@ -12,7 +12,7 @@ has its own reader. `ArrayClip` implements it for frames in memory.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -170,8 +170,6 @@ class VideoClip:
         DecodeError: the file has no frames, or none in this part.
     """
 
-    read_waveform: ClassVar[None] = None
-
     def __init__(
         self,
         reader: Reader,
@@ -198,6 +196,10 @@ class VideoClip:
         self.fps = reader.fps
         self.jumps = [jump - self._first for jump in jumps if self._first < jump < last]
         self.lost: set[int] = set()
+
+    @property
+    def read_waveform(self) -> None:
+        """None: it is in the file of the record."""
 
     def times(self) -> np.ndarray:
         """Return when each frame is shown, float64 [num_frames]; see `Clip.times`.
@@ -249,11 +251,13 @@ class ArrayClip:
     frames: np.ndarray
     fps: float = 0.0
 
-    read_waveform: ClassVar[None] = None
-
     @property
     def num_frames(self) -> int:
         return len(self.frames)
+
+    @property
+    def read_waveform(self) -> None:
+        """None: there is no audio."""
 
     def times(self) -> None:
         """Return None: frames in memory have no times."""

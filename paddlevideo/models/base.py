@@ -89,10 +89,12 @@ class Head(nn.Layer):
         class_layer: name in the recognizer of the linear layer that has a row of weights per class.
         keep_rows: "by_name" keeps a checkpoint's rows of classes whose names the data has too.
         min_segments: the number of frames of a clip that it needs at least.
+        averages_segments: the logits of a clip are the mean of those of its frames, each alone.
     """
 
     num_classes: int
     min_segments = 1
+    averages_segments = False
     label_smoothing = 0.0
     class_layer = ""
     keep_rows: Literal["by_name"] | None = None
@@ -121,6 +123,7 @@ class Recognizer(nn.Layer):
             inputs of the others to zero. Empty for models of one modality.
         frozen_prefixes: prefixes of the names of tensors that training does not change.
         feature_input: whether `frame_features` takes single frames or clips; None without it.
+        has_frame_logits: whether it has `with_frame_logits`.
         sync_stages: stages with audio-visual embeddings, see `AudioVisualRecognizer`.
     """
 
@@ -129,6 +132,7 @@ class Recognizer(nn.Layer):
     modalities: Mapping[str, Sequence[str]] = {}
     frozen_prefixes: tuple[str, ...] = ()
     feature_input: Literal["frame", "clip"] | None = None
+    has_frame_logits = False
     sync_stages: tuple[str, ...] = ()
 
     backbone: Any
@@ -266,6 +270,17 @@ class Recognizer(nn.Layer):
             ValueError: the model takes other inputs.
         """
         raise ValueError(f"{type(self).__name__} has no features of frames")
+
+    def with_frame_logits(self, inputs: Mapping[str, paddle.Tensor]) -> Any:
+        """What `forward` returns, and the logits of each frame as a clip of its own.
+
+        Returns:
+            logits [N, K], and float32 [N, S, K] for clips of S frames.
+
+        Raises:
+            ValueError: the model mixes frames.
+        """
+        raise ValueError(f"{type(self).__name__} has no logits of single frames")
 
     @property
     def linear_layer(self) -> str:

@@ -315,6 +315,7 @@ class SegmentHead(Head):
         self.keep_rows = keep_rows
         self.motion = motion
         self.min_segments = 2 if motion else 1
+        self.averages_segments = not motion
         self._drop_segments = drop_segments
         self._attributes = (
             {"initializer": Normal(std=std), **(weight_attr or {})},

@@ -35,6 +35,7 @@ class Recognizer2D(Recognizer):
     ):
         super().__init__(backbone, head)
         self.feature_input = "frame" if self.backbone.num_segments == 1 else None
+        self.has_frame_logits = backbone.num_segments == 1 and head.averages_segments
 
     @property
     def inputs(self) -> Mapping[str, InputSpec]:
@@ -113,6 +114,13 @@ class Recognizer2D(Recognizer):
     @property
     def feature_size(self) -> int:
         return self.backbone.out_channels
+
+    def with_frame_logits(self, inputs):
+        """See `Recognizer.with_frame_logits`; the backbone sees each frame once."""
+        features, num_segments = self._maps(inputs)
+        logits = self.head(features, num_segments)
+        of_frames = self.head(features, 1)  # [N*S, K]
+        return logits, of_frames.reshape([-1, num_segments, logits.shape[-1]])
 
     def frame_features(self, inputs):
         """{"frames": float32 [n, 3, H, W]} -> mean over space of the backbone's map, [n, C]."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -36,11 +36,13 @@ class FrameFolderClip:
     clip: Clip
     fps: float = 0.0
 
-    read_waveform: ClassVar[None] = None
-
     @property
     def num_frames(self) -> int:
         return self.clip.num_frames
+
+    @property
+    def read_waveform(self) -> None:
+        """None: there is no audio."""
 
     def times(self) -> None:
         """Return None: frames in a folder have no times."""

@@ -72,6 +72,7 @@ class Predictor:
         modalities: {modality: names of its inputs}; empty for a model of one modality.
         top_k: default number of classes of a result.
         feed: makes the inputs of the network from a video.
+        frame_logits: whether `backend.run_frames` gives the logits of frames, see `Manifest`.
         views_per_step: clips in one run of the network.
 
     Raises:
@@ -121,6 +122,8 @@ class Predictor:
             clips = self.backend.clips_per_run or clips
         self.feed.connect(self.backend.inputs)
         self.views_per_step = max(1, clips // self.feed.views_in_clip)
+        averages = manifest.frame_logits if manifest else built and source.has_frame_logits
+        self.frame_logits = averages and self.backend.num_outputs > 1
         self._identify = partial(identity, model, manifest, cfg)
 
     def predict(

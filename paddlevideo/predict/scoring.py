@@ -1,6 +1,6 @@
 """Samples become results: the network runs over their views, and the best classes get names."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,9 +78,15 @@ class Scorer:
             else:
                 yield self._result(record, sample, row, alone, topk)
 
-    def probabilities(self, samples: list[Sample]) -> list[np.ndarray | str]:
-        """The probabilities of all classes of each sample, float64 [K], or why there are none."""
-        rows = self._checked_logits(samples)
+    def probabilities(
+        self, samples: list[Sample], run: Callable[[Arrays], np.ndarray] | None = None
+    ) -> list[np.ndarray | str]:
+        """The probabilities of all classes of each sample, float64 [K], or why there are none.
+
+        Args:
+            run: clips [n, ...] of samples -> logits [n, K], in place of feed and network.
+        """
+        rows = self._checked_logits(samples, run=run)
         return [row if isinstance(row, str) else self._probabilities(row) for row in rows]
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -96,31 +102,44 @@ class Scorer:
                 ]
             )
 
-    def _checked_logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> list:
+    def _checked_logits(
+        self,
+        samples: list[Sample],
+        modality: Sequence[str] = (),
+        run: Callable[[Arrays], np.ndarray] | None = None,
+    ) -> list:
         """The logits of each video, or why there are none: they are not finite."""
         try:
-            return list(self._logits(samples, modality)) if samples else []
+            return list(self._logits(samples, modality, run)) if samples else []
         except NotFiniteError as error:
             if len(samples) == 1:
                 return [str(error)]
-            return [row for sample in samples for row in self._checked_logits([sample], modality)]
+            return [
+                row for sample in samples for row in self._checked_logits([sample], modality, run)
+            ]
 
-    def _logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> np.ndarray:
+    def _logits(
+        self,
+        samples: list[Sample],
+        modality: Sequence[str] = (),
+        run: Callable[[Arrays], np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Logits of each video, averaged over its views, float64 [N, K].
 
         Args:
             modality: inputs to use alone; all by default.
+            run: see `probabilities`.
         """
         specs = self.feed.batch_specs
         batch = {name: stack([sample[name] for sample in samples]) for name in specs}
         return mean_scores(
-            partial(self._run, modality),
+            run or partial(self._run, modality),
             specs,
             batch,
             self.views_per_step,
             self.view_average,
             self.views_per_step,
-            self._finished,
+            iter if run else self._finished,
         )
 
     def _finished(self, steps: Iterator[Arrays]) -> Iterator[Arrays]:

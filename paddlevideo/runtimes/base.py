@@ -118,6 +118,7 @@ class Backend:
         precision: what this instance computes in.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
+        num_outputs: outputs of this program; with 2, `run_frames` gives the second.
         clips_per_run: clips per `run` at which this choice was measured as the fastest; None where
             nothing was measured.
     """
@@ -134,6 +135,7 @@ class Backend:
     precision: Precision = "fp32"
     inputs: dict[str, InputSpec]
     clips_per_run: int | None = None
+    num_outputs: int = 1
 
     def __init__(self, program: Any, options: Options):
         self._turn = threading.Lock()
@@ -171,6 +173,27 @@ class Backend:
         with contextlib.nullcontext() if self.concurrent else self._turn:
             logits = self.compute(arrays)
         return finite(logits, self.name)
+
+    def run_frames(self, arrays: Arrays) -> np.ndarray:
+        """Run the program for the logits of each frame; see `Manifest.frame_logits`.
+
+        Args:
+            arrays: each input [N, S, ...], with the shape and type in `inputs`.
+
+        Returns:
+            logits, float32 [N, S, K].
+
+        Raises:
+            BackendError, NotFiniteError: as `run`.
+        """
+        check_inputs(arrays, self.inputs)
+        with contextlib.nullcontext() if self.concurrent else self._turn:
+            logits = self.compute_frames(arrays)
+        return finite(logits, self.name)
+
+    def compute_frames(self, arrays: Arrays) -> np.ndarray:
+        """`run_frames`, as `compute` is `run`; for programs of two outputs."""
+        raise NotImplementedError(f"{type(self).__name__}.compute_frames")
 
     def compute(self, arrays: Arrays) -> np.ndarray:
         """`run`, for arrays that fit `inputs`; without `concurrent`, one call at a time."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -43,13 +44,22 @@ class EagerBackend(Backend):
         self.precision = precision_here(options, _precisions(), where)
         self.name = with_precision(where, self.precision)
         self.inputs = dict(program.inputs)
+        self.num_outputs = 2 if program.has_frame_logits else 1
 
     def compute(self, arrays: Arrays) -> np.ndarray:
+        return self._compute(self._logits, arrays)
+
+    def compute_frames(self, arrays: Arrays) -> np.ndarray:
+        return self._compute(lambda inputs: self._model.with_frame_logits(inputs)[1], arrays)
+
+    def _logits(self, inputs: dict[str, paddle.Tensor]) -> paddle.Tensor:
+        return self._model.predictions(self._model(inputs))
+
+    def _compute(self, model: Callable[..., paddle.Tensor], arrays: Arrays) -> np.ndarray:
         threads = paddle_internals.keep_num_threads(self._num_threads)
         with threads, paddle.no_grad(), onednn.use(self._onednn), self._autocast():
             inputs = {name: paddle.to_tensor(arrays[name]) for name in self.inputs}
-            logits = self._model.predictions(self._model(inputs))
-            return logits.astype("float32").numpy()
+            return model(inputs).astype("float32").numpy()
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "fp32":

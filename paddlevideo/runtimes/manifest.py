@@ -70,6 +70,8 @@ class Manifest:
         modalities: {modality: names of its inputs}; a modality is scored alone by setting the
             inputs of the others to zero. Empty for models of one modality.
         preprocess: the programs take uint8 frames of all views of a video and return probabilities.
+        frame_logits: the logits of a clip are the mean of those of its frames, each alone, which
+            the programs return as a second output [N, S, K].
     """
 
     name: str
@@ -88,6 +90,7 @@ class Manifest:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     modalities: Mapping[str, Sequence[str]] = field(default_factory=dict)
     preprocess: bool = False
+    frame_logits: bool = False
 
     @property
     def pipeline(self) -> Mapping[str, Any]:

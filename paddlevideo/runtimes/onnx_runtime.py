@@ -75,6 +75,7 @@ class OnnxRuntimeBackend(Backend):
             )
         engines = " with TensorRT fp16" if used[0] == TENSORRT else ""
         self.name = f"ONNX Runtime on {f'gpu:{number}' if on_gpu else 'cpu'}{engines}"
+        self.num_outputs = len(self._session.get_outputs())
         self.inputs = {port.name: _input_spec(port) for port in self._session.get_inputs()}
 
     @classmethod
@@ -88,8 +89,13 @@ class OnnxRuntimeBackend(Backend):
         return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
     def compute(self, arrays: Arrays) -> np.ndarray:
-        outputs = self._session.run(None, {name: arrays[name] for name in self.inputs})
-        return np.asarray(outputs[0])
+        return np.asarray(self._outputs(arrays)[0])
+
+    def compute_frames(self, arrays: Arrays) -> np.ndarray:
+        return np.asarray(self._outputs(arrays)[1])
+
+    def _outputs(self, arrays: Arrays) -> Sequence[Any]:
+        return self._session.run(None, {name: arrays[name] for name in self.inputs})
 
 
 def cuda_settings(number: int) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class OpenVINOBackend(Backend):
         _check_quantized(program, model, self.precision)
         self._compiled = core.compile_model(model, device, settings)
         self.name = with_precision(where, self.precision)
+        self.num_outputs = len(self._compiled.outputs)
         self.inputs = {port.any_name: _input_spec(port) for port in self._compiled.inputs}
 
     @classmethod
@@ -87,7 +88,13 @@ class OpenVINOBackend(Backend):
         return "" if importlib.util.find_spec("openvino") else "pip install openvino"
 
     def compute(self, arrays: Arrays) -> np.ndarray:
-        return np.array(self._compiled({name: arrays[name] for name in self.inputs})[0])
+        return self._output(arrays, 0)
+
+    def compute_frames(self, arrays: Arrays) -> np.ndarray:
+        return self._output(arrays, 1)
+
+    def _output(self, arrays: Arrays, number: int) -> np.ndarray:
+        return np.array(self._compiled({name: arrays[name] for name in self.inputs})[number])
 
 
 def _read(core: Any, program: Program) -> Any:

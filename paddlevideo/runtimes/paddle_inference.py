@@ -66,6 +66,7 @@ class PaddleBackend(Backend):
         self.name = with_precision(f"{self.title} on {device}", self.precision)
         with paddle_internals.keep_num_threads():  # it leaves one thread, as a run does
             self._predictor = inference.create_predictor(config)
+        self.num_outputs = len(self._predictor.get_output_names())
         # Before the first run Paddle reports float32 for every input, so it is not asked.
         names = self._predictor.get_input_names()
         self.inputs = {name: program.inputs.get(name, UNKNOWN) for name in names}
@@ -91,6 +92,12 @@ class PaddleBackend(Backend):
             config.enable_use_gpu(options.gpu_mem, number, precision_type(options))
 
     def compute(self, arrays: Arrays) -> np.ndarray:
+        return self._output(arrays, 0)
+
+    def compute_frames(self, arrays: Arrays) -> np.ndarray:
+        return self._output(arrays, 1)
+
+    def _output(self, arrays: Arrays, number: int) -> np.ndarray:
         for name in self.inputs:
             handle = self._predictor.get_input_handle(name)
             handle.copy_from_cpu(np.ascontiguousarray(arrays[name]))
@@ -104,7 +111,7 @@ class PaddleBackend(Backend):
                 f"{self.name} cannot run this program: {reason(error)}; use precision fp32, or "
                 "backend openvino"
             ) from error
-        output = self._predictor.get_output_names()[0]
+        output = self._predictor.get_output_names()[number]
         return self._predictor.get_output_handle(output).copy_to_cpu()
 
 

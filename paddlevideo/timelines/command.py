@@ -66,6 +66,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             args.min_duration or 0.0,
             args.topk,
             args.raw_windows,
+            args.exact_stride,
         )
         inputs = predictor.find(args.input_file)
         if args.shard:
@@ -75,9 +76,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             failed = [
                 line for record in records if (line := show(record, timeline, writer_of, args))
             ]
-    if failed:
-        lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
-        logger.error(lines, extra=LINES)
+        if failed:
+            lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
+            logger.error(lines, extra=LINES)
     return len(failed)
 
 

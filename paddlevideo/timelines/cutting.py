@@ -1,19 +1,21 @@
 """Cuts a stream of frames and audio into windows, with the memory of one window."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from paddlevideo.data.pipeline import StreamNeeds
-from paddlevideo.media.clip import TIME_TOLERANCE, FrameTransform
+from paddlevideo.media.clip import FALLBACK_FPS, TIME_TOLERANCE, FrameTransform
 from paddlevideo.timelines.frames import Gap, Item, Sound
 from paddlevideo.timelines.held import HeldClip, HeldSound
+from paddlevideo.timelines.sharing import Grid
 
 # Seconds of audio before and after a span that resampling and the last time step need.
 AUDIO_BEFORE, AUDIO_AFTER = 1.2, 0.15
 MAX_LAG = 1.0  # s that audio may come after the frames of its time
+MAX_STEPS = 30  # frames at the end of a run, whose distances give the length of the last frame
 HOLD_BYTES = 2 << 30  # of the frames of a window
 
 
@@ -46,8 +48,8 @@ class Cutter:
         stride: from the start of a window to that of the next one (s).
         fps: frames per second; None to compute it from the times of the frames in a window.
         change: changes each frame that comes; None keeps it.
-        offsets: (number of a window in its run, from 0) -> number of the frame in the run with
-            which it begins; None where `stride` alone decides.
+        grid: the windows in whole frames, which then replaces `window` and `stride`; it needs
+            `fps`.
     """
 
     needs: StreamNeeds
@@ -55,15 +57,13 @@ class Cutter:
     stride: float
     fps: float | None = None
     change: FrameTransform | None = None
-    offsets: Callable[[int], int] | None = None
+    grid: Grid | None = None
 
     _frames: deque[tuple[float, np.ndarray]] = field(default_factory=deque, init=False)
     _sound: HeldSound = field(default_factory=HeldSound, init=False)
     _origin: float | None = field(default=None, init=False)  # start of the run (s)
     _number: int = field(default=0, init=False)  # of the next window in the run
-    _start: float | None = field(default=None, init=False)  # of the next window (s), if known
     _covered: float = field(default=0.0, init=False)  # end of the last window of the run (s)
-    _count: int = field(default=0, init=False)  # frames of the run that have come
     _num_bytes: int = field(default=0, init=False)
 
     def cut(self, source: Iterable[Item]) -> Iterator[Part]:
@@ -93,14 +93,11 @@ class Cutter:
             return
         self._sound.add(sound)
         if not self.needs.frames and self._origin is None:
-            self._origin = self._start = self._covered = sound.time
+            self._origin = self._covered = sound.time
 
     def _add_frame(self, time: float, image: np.ndarray) -> None:
         if self._origin is None:
-            self._origin = self._start = self._covered = time
-        if self.offsets and self._count == self.offsets(self._number):
-            self._start = time
-        self._count += 1
+            self._origin = self._covered = time
         self._frames.append((time, image))
         self._num_bytes += image.nbytes
         if self._num_bytes > HOLD_BYTES:
@@ -126,14 +123,39 @@ class Cutter:
 
     # --- windows ----------------------------------------------------------------------------------
 
+    def _span(self, end_of_run: float | None = None) -> tuple[float, float] | None:
+        """Start and end of the next window (s); None where it is not complete.
+
+        Args:
+            end_of_run: where the run ends, so that no more frames come (s).
+        """
+        if self._origin is None:
+            return None
+        if self.grid is None:
+            start = self._origin + self._number * self.stride
+            end = start + self.window
+            if end_of_run is None:
+                return None if self._now < end - TIME_TOLERANCE else (start, end)
+            return (start, min(end, end_of_run)) if start < end_of_run - TIME_TOLERANCE else None
+        first = self.grid.start(self._number)
+        start, end = self._time_of(first), self._time_of(first + self.grid.num_frames)
+        end = end_of_run if end is None else end
+        return None if start is None or end is None else (start, end)
+
+    def _time_of(self, number: int) -> float | None:
+        """The time of a frame, counted in the run; None where it has not come yet (s)."""
+        assert self.fps and self._origin is not None
+        # A number counts time, so that a lost frame does not shift the frames behind it.
+        wanted = self._origin + (number - 0.5) / self.fps
+        if not self._frames or self._frames[-1][0] < wanted:
+            return None
+        return next(time for time, _ in self._frames if time >= wanted)
+
     def _complete(self) -> Iterator[Part]:
         """The windows that are complete now."""
-        while self._start is not None:
-            end = self._start + self.window
-            if self._now < end - TIME_TOLERANCE or not self._has_audio(self._start, end):
-                return
-            yield self._part(self._start, end)
-            self._advance()
+        while (span := self._span()) and self._has_audio(*span):
+            yield self._part(*span)
+            self._advance(span[0])
 
     def _finish(self, end: float | None) -> Iterator[Part]:
         """The last windows of a run.
@@ -143,20 +165,20 @@ class Cutter:
         """
         if self._origin is not None:
             end = self._end_of_run() if end is None else end
-            while self._start is not None and self._covered < end - TIME_TOLERANCE:
-                if self._start >= end - TIME_TOLERANCE:
-                    break
-                yield self._part(self._start, min(self._start + self.window, end))
-                self._advance()
+            while self._covered < end - TIME_TOLERANCE and (span := self._span(end)):
+                yield self._part(*span)
+                self._advance(span[0])
         self._frames.clear()
-        self._origin, self._start, self._number, self._count, self._num_bytes = None, None, 0, 0, 0
+        self._origin, self._number, self._num_bytes = None, 0, 0
 
     def _end_of_run(self) -> float:
         if not self.needs.frames:
             return self._sound.end_sec
-        last = self._frames[-1][0]
-        fps = self._fps(np.array([time for time, _ in self._frames]))
-        return last + (1 / fps if fps else 0.0)
+        seconds = [time for time, _ in self._frames]
+        if self.fps:
+            return seconds[-1] + 1 / self.fps
+        steps = np.diff(seconds[-MAX_STEPS:])
+        return seconds[-1] + (float(steps.min()) if len(steps) else 1 / FALLBACK_FPS)
 
     def _fps(self, seconds: np.ndarray) -> float:
         if self.fps is not None:
@@ -177,18 +199,18 @@ class Cutter:
         self._covered = end
         return Part(start, end, clip)
 
-    def _advance(self) -> None:
-        """Go on to the next window, and forget what no window needs any more."""
-        assert self._origin is not None and self._start is not None
+    def _advance(self, start: float) -> None:
+        """Go on to the next window, and forget what no window needs any more.
+
+        Args:
+            start: of the window before (s).
+        """
         self._number += 1
-        before = self._start
-        if self.offsets is None:
-            self._start = self._origin + self._number * self.stride
+        if self.grid is None:
+            assert self._origin is not None
+            needed = self._origin + self._number * self.stride
         else:
-            # The frame may have come already, or comes later.
-            place = self.offsets(self._number) - self._count + len(self._frames)
-            self._start = self._frames[place][0] if place < len(self._frames) else None
-        needed = self._start if self._start is not None else before + TIME_TOLERANCE
+            needed = self._time_of(self.grid.start(self._number)) or start
         # One frame before the window stays: it is shown until the next one comes.
         while len(self._frames) > 1 and self._frames[1][0] < needed - TIME_TOLERANCE:
             self._num_bytes -= self._frames.popleft()[1].nbytes

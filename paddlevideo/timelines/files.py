@@ -2,7 +2,7 @@
 
     source = video_frames("long.mp4")
     source.fps                     # mean frames per second, 0.0 where unknown
-    for item in source: ...        # Frame, Sound or Gap, in the order of time
+    for item in source: ...        # `Frame`, `Sound` or `Gap`, in the order of time
 
 Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these go
 back, time goes on one frame after the frame before.
@@ -31,8 +31,10 @@ from paddlevideo.sample import DecodeError
 from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
 
 MIN_GAP = 0.25  # s without frames, next to packets that do not decode; less is shown as a still
+MIN_HOLE = 0.5  # s without frames in a file of constant rate, without any sign of damage
 MIN_GAP_FRAMES = 3  # the same in frames, for low frame rates
 NEAR = 1.0  # s; threads of a decoder report damage a few packets late
+RATE_TOLERANCE = 2e-5  # between the mean frame rate and the one of the closest frames
 RETRIES = 100  # times that reading goes on after an error of the container, without any packet
 
 
@@ -44,11 +46,13 @@ class FileSource:
         path: the file.
         fps: mean frames per second of its video, 0.0 where unknown or where there is none.
         seconds: length as the file states it, 0.0 where unknown.
+        constant_rate: whether all frames have the same distance, as the file states it.
     """
 
     path: str
     fps: float
     seconds: float
+    constant_rate: bool
     frames: bool
     audio: bool
     video_stream: int | None
@@ -99,11 +103,13 @@ def video_frames(
         raise ValueError("neither frames nor audio are wanted; set one of them")
     with open_container(path) as container:
         seconds = (container.duration or 0) / av.time_base
-        fps = _fps(_choose(path, container, video_stream)) if frames else 0.0
+        stream = _choose(path, container, video_stream) if frames else None
+        fps = _fps(stream) if stream else 0.0
+        constant_rate = _is_constant(stream) if stream else False
     if not frames:
         with open_audio(path, audio_stream):
             fps = video_length(path)[0]
-    return FileSource(path, fps, seconds, frames, audio, video_stream, audio_stream)
+    return FileSource(path, fps, seconds, constant_rate, frames, audio, video_stream, audio_stream)
 
 
 def _choose(path: str, container: Any, number: int | None) -> Any:
@@ -120,6 +126,12 @@ def _choose(path: str, container: Any, number: int | None) -> Any:
 
 def _fps(stream: Any) -> float:
     return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+def _is_constant(stream: Any) -> bool:
+    """Whether the mean frame rate is the one of the closest frames."""
+    mean, closest = _fps(stream), float(stream.base_rate or 0)
+    return mean > 0 and closest > 0 and abs(mean / closest - 1) < RATE_TOLERANCE
 
 
 # --- frames ---------------------------------------------------------------------------------------
@@ -199,6 +211,7 @@ class _Losses:
     """
 
     def __init__(self, stream: Any):
+        self._constant_rate = _is_constant(stream)
         self._stamps: list[int] = []
         self._last_stamp = 0
         self.num_packets, self.reason = 0, ""
@@ -224,11 +237,12 @@ class _Losses:
 
     def between(self, before: float, after: float, clock: _Clock) -> Iterator[Gap]:
         """The gap between two frames (s), where packets were lost there."""
-        missing = after - before - clock.step
-        if missing >= max(MIN_GAP, MIN_GAP_FRAMES * clock.step) and any(
-            before - NEAR <= clock.second(stamp) <= after + NEAR for stamp in self._stamps
-        ):
+        missing, least = after - before - clock.step, MIN_GAP_FRAMES * clock.step
+        is_near = any(before - NEAR <= clock.second(s) <= after + NEAR for s in self._stamps)
+        if is_near and missing >= max(MIN_GAP, least):
             yield Gap(before + clock.step, after, self.reason)
+        elif self._constant_rate and missing >= max(MIN_HOLE, least):
+            yield Gap(before + clock.step, after, "damaged: the file has no frames here")
         # Threads of the decoder are at most NEAR ahead.
         self._stamps = [stamp for stamp in self._stamps if clock.second(stamp) > after - NEAR]
 

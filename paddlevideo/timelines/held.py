@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paddlevideo.media.audio_reader import NoAudioError
-from paddlevideo.media.clip import FrameTransform
+from paddlevideo.media.clip import FrameTransform, ReadWaveform
 from paddlevideo.media.waveform import Backend, cut_waveform
 from paddlevideo.timelines.frames import Sound
 
@@ -34,7 +34,7 @@ class HeldSound:
     def add(self, sound: Sound) -> None:
         """Append samples. Silence fills a hole before them, and what overlaps is left out.
 
-        Samples of another rate, or after a long hole, begin anew.
+        Samples of another rate, or after a long hole, replace all that is held.
         """
         samples = np.asarray(sound.samples, np.float32)
         first = round(sound.time * sound.rate)
@@ -125,6 +125,6 @@ class HeldClip:
         return np.stack([cache[number] for number in np.asarray(indices).tolist()])
 
     @property
-    def read_waveform(self):
+    def read_waveform(self) -> ReadWaveform:
         """Reads the audio of the stream."""
         return self.sound.read

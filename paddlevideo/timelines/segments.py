@@ -78,7 +78,7 @@ def window_segment(window: Window, labels: Sequence[str] | None, topk: int) -> S
     if window.scores is None:
         return Segment(window.start, window.end, error=window.error)
     best = best_classes(window.scores, topk)
-    return Segment.of(window.start, window.end, window.scores, best, labels)
+    return Segment.of(window.start, window.end, window.scores, best.tolist(), labels)
 
 
 @dataclass

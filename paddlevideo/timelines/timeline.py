@@ -25,6 +25,7 @@ class Timeline:
         min_duration: of a segment, and of an interruption that ends one (s).
         topk: classes of a segment; None for INFERENCE.top_k of the exported config.
         raw_windows: each window is a segment as it is.
+        exact_stride: see `TimelineModel`.
 
     Attributes:
         model: scores the windows.
@@ -43,8 +44,10 @@ class Timeline:
         min_duration: float = 0.0,
         topk: int | None = None,
         raw_windows: bool = False,
+        exact_stride: bool = False,
     ):
-        self.model = TimelineModel(predictor, window, window / 2 if stride is None else stride)
+        stride = window / 2 if stride is None else stride
+        self.model = TimelineModel(predictor, window, stride, exact_stride)
         self.topk = predictor.top_k if topk is None else topk
         self._min_score, self._min_duration = min_score, min_duration
         self._raw_windows = raw_windows
@@ -66,7 +69,7 @@ class Timeline:
             DecodeError: the file cannot be decoded at all.
         """
         file = source if isinstance(source, FileSource) else self.open(source)
-        return self.model.windows(file, fps=file.fps)
+        return self.model.windows(file, fps=file.fps, constant_rate=file.constant_rate)
 
     def segments(self, source: str | PathLike[str] | FileSource) -> Iterator[Segment]:
         """The segments of a file, each as soon as it is closed; see `windows`."""

@@ -14,16 +14,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from paddlevideo.data.pipeline import StageError, StreamNeeds
+from paddlevideo.log import logger
 from paddlevideo.predict.ahead import one_ahead
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.timelines.cutting import Cutter, Part
 from paddlevideo.timelines.frames import Item
+from paddlevideo.timelines.sharing import Grid, SharedFrames, fitting_grid
 
+MAX_BATCH = 64  # windows whose scores come together
 SHORTEST = 1e-3  # s, of a window or a stride
 
 
@@ -54,6 +58,9 @@ class TimelineModel:
         window: length of a window (s).
         stride: from the start of a window to that of the next one (s); below `window`, they
             overlap, and above, there are parts between them that no window has.
+        exact_stride: begin windows exactly where `stride` says. Otherwise, for a model of single
+            frames and overlapping windows of a file, starts and length are rounded so that windows
+            sample the same frames, which go through the network once; see sharing.py.
 
     Attributes:
         needs: which of frames and audio it uses, and from which streams of a file.
@@ -65,13 +72,21 @@ class TimelineModel:
         ValueError: window or stride is not positive, or the model takes frame features.
     """
 
-    def __init__(self, predictor: Predictor, window: float = 2.0, stride: float = 1.0):
+    def __init__(
+        self,
+        predictor: Predictor,
+        window: float = 2.0,
+        stride: float = 1.0,
+        exact_stride: bool = False,
+    ):
         for name, value in (("window", window), ("stride", stride)):
             if not (SHORTEST <= value < math.inf):
                 raise ValueError(f"{name} is {value} s, expected seconds, at least {SHORTEST:g}")
         self.predictor, self.window, self.stride = predictor, float(window), float(stride)
         self._pipeline = predictor.feed.pipeline
         self.needs: StreamNeeds = self._pipeline.stream_needs()
+        self._shares = stride < window and predictor.frame_logits
+        self._exact_stride = exact_stride
 
     @property
     def labels(self) -> Sequence[str] | None:
@@ -86,7 +101,11 @@ class TimelineModel:
         return self.predictor.top_k
 
     def windows(
-        self, source: Iterable[Item], live: bool = False, fps: float | None = None
+        self,
+        source: Iterable[Item],
+        live: bool = False,
+        fps: float | None = None,
+        constant_rate: bool = False,
     ) -> Iterator[Window]:
         """Score the windows of a source, with the memory of a few windows.
 
@@ -95,6 +114,7 @@ class TimelineModel:
                 another thread unless `live` is set.
             live: score each window at once.
             fps: frames per second; None to compute it from the times of the frames.
+            constant_rate: whether all frames have this distance, as in most files.
 
         Yields:
             windows and gaps in the order of time, each as soon as it is complete and scored.
@@ -103,18 +123,40 @@ class TimelineModel:
             ValueError: a window holds too many frames for the memory.
             BackendError: the runtime cannot run the model.
         """
-        cutter = Cutter(self.needs, self.window, self.stride, fps, self._pipeline.held_frame())
+        shares = self._shares and not live
+        grid = self._grid(fps) if shares and fps and constant_rate else None
+        change = self._pipeline.held_frame()
+        cutter = Cutter(self.needs, self.window, self.stride, fps, change, grid)
         samples = map(self._sample, cutter.cut(source))
         with ExitStack() as stack:
             scorer = stack.enter_context(self.predictor.scorer())
             score = scorer.probabilities
+            if shares:
+                model = self.predictor
+                shared = SharedFrames(model.feed, model.backend, model.views_per_step)
+                score = partial(score, run=shared.run)
             if live:
                 batches = ([pair] for pair in samples)
             else:
                 pool = stack.enter_context(ThreadPoolExecutor(1, "windows"))
-                batches = one_ahead(self._batches(samples), pool)
+                # Shared frames are only a part of those of a window, and have to fill a run.
+                overlap = self.window / self.stride if shares else 1.0
+                batches = one_ahead(self._batches(samples, overlap), pool)
             for batch in batches:
                 yield from _scored(batch, score)
+
+    def _grid(self, fps: float) -> Grid | None:
+        """The windows in whole frames that share frames, or None for those that were asked for."""
+        if self._exact_stride or self._pipeline.sample.random:
+            return None
+        grid = fitting_grid(self._pipeline.sample, self.window, self.stride, fps)
+        if grid:
+            logger.info(
+                f"windows of {grid.num_frames / fps:.3f} s begin at multiples of "
+                f"{grid.step / fps:.3f} s, so that they share frames: {grid.cost:.2f} times the "
+                "frames of windows without overlap go through the network"
+            )
+        return grid
 
     def _sample(self, part: Part) -> tuple[Part, Sample | str]:
         """A window and its sample, or why there is none."""
@@ -129,11 +171,12 @@ class TimelineModel:
             return part, f"decode: {error}"
 
     def _batches(
-        self, samples: Iterator[tuple[Part, Sample | str]]
+        self, samples: Iterator[tuple[Part, Sample | str]], overlap: float
     ) -> Iterator[list[tuple[Part, Sample | str]]]:
         """As many windows as fill a run of the network; all have samples of one shape."""
         feed = self.predictor.feed
-        most = max(1, self.predictor.views_per_step * feed.views_in_clip // feed.num_views)
+        views = feed.num_views / feed.views_in_clip
+        most = max(1, min(MAX_BATCH, int(self.predictor.views_per_step * overlap / views)))
         batch: list[tuple[Part, Sample | str]] = []
         shapes = None
         for part, sample in samples:

@@ -123,10 +123,10 @@ class Subtitles(TimelineWriter):
             file.write("WEBVTT\n")
 
     def write(self, segment: Segment) -> None:
-        self._count += 1
         start, end = (self._time(second) for second in (segment.start, segment.end))
         if start == end:
             return
+        self._count += 1
         lines = [f"{start} --> {end}", *map(self._text, segment_lines(segment))]
         head = [] if self._vtt else [str(self._count)]
         before = "\n" if self._vtt or self._count > 1 else ""

@@ -32,7 +32,11 @@ def onnx(monkeypatch, exported, tmp_path):
             arguments = signature.bind(*args, **kwargs).arguments
             sessions.append(arguments)
             names = [p if isinstance(p, str) else p[0] for p in arguments["providers"]]
-            return SimpleNamespace(get_providers=lambda: used or names, get_inputs=lambda: [port])
+            return SimpleNamespace(
+                get_providers=lambda: used or names,
+                get_inputs=lambda: [port],
+                get_outputs=lambda: [port],
+            )
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", session)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(available))
