@@ -35,6 +35,10 @@ extras = {
     "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
     "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
     "remote": ["fsspec[http]>=2025.2", "s3fs>=2025.2"],  # files of object stores and web servers
+    "serve": [
+        *("fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20"),
+        "prometheus-client>=0.20",
+    ],  # the HTTP service and its page
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
@@ -65,6 +69,7 @@ setup(
     package_data={
         "paddlevideo.shipped.configs": ["**/*.yaml"],
         "paddlevideo.shipped.data": ["*/labels.txt"],
+        "paddlevideo.serve": ["page/*"],
         "paddlevideo.zoo": ["models.yaml"],
     },
     include_package_data=False,

@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("paddlevideo.commands.predict", "classify videos, audio files or features"),
     "export": ("paddlevideo.commands.export", "export a trained model"),
     "quantize": ("paddlevideo.commands.quantize", "add an int8 program to an exported model"),
+    "serve": ("paddlevideo.commands.serve", "serve exported models over HTTP, with a page"),
     "benchmark": ("paddlevideo.commands.benchmark", "measure speed"),
     "check-data": ("paddlevideo.commands.check_data", "check videos before training, write lists"),
     "extract": ("paddlevideo.commands.extract_features", "extract frame features of videos"),

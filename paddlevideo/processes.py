@@ -177,6 +177,15 @@ def _start_worker(parent: int) -> None:
     """Prepare a worker: leave Ctrl-C to the parent process, and exit when the parent is gone."""
     ignore_signals(["SIGINT"])
     log.quiet_paddle_warnings()
+    end_with_parent(parent)
+
+
+def end_with_parent(parent: int) -> None:
+    """Exit this process when its parent is gone, also while it works.
+
+    Args:
+        parent: process number of the parent.
+    """
 
     def exit_with_parent():
         while os.getppid() == parent:

@@ -57,7 +57,9 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    inputs = "files, folders, globs, .txt lists of paths, shards; also as URLs, s3://bucket/folder; "
+    inputs = (
+        "files, folders, globs, .txt lists of paths, shards; also as URLs, s3://bucket/folder; "
+    )
     inputs += "or a live source: a camera's number, an rtsp:// or http:// address, - for standard "
     inputs += "input"
     add("-i", "--input_file", nargs="+", required=True, help=inputs)

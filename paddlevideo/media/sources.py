@@ -67,12 +67,12 @@ def _local_container(path: str) -> Iterator[Any]:
         )
     except (av.error.FFmpegError, OSError) as error:
         with open(path, "rb") as file:
-            raise _unreadable(error, file.read(12)) from error
+            raise unreadable(error, file.read(12)) from error
     with container:
         yield container
 
 
-def _unreadable(error: av.error.FFmpegError | OSError, head: bytes) -> DecodeError:
+def unreadable(error: av.error.FFmpegError | OSError, head: bytes) -> DecodeError:
     """The error of a file that FFmpeg cannot open, which begins with these 12 bytes."""
     if not isinstance(error, av.error.InvalidDataError):
         return DecodeError(f"cannot be opened: {error.strerror or error}")
@@ -146,7 +146,7 @@ def _opened(file: _MediaFile | Window, options: dict[str, str] | None = None) ->
         if file.error is not None:
             raise file.error from error
         file.seek(0)
-        raise _unreadable(error, file.read(12)) from error
+        raise unreadable(error, file.read(12)) from error
 
 
 def list_packets(path: str, container: Any, stream: Any) -> list[Packet]:

@@ -118,7 +118,10 @@ class Feed:
         if source is None and self._extract and not has_features(record):
             with Stage("features"):
                 source = self._extract(record)
-        sample = self.pipeline(record, np.random.default_rng(0), source)
+        return self.fitted(self.pipeline(record, np.random.default_rng(0), source))
+
+    def fitted(self, sample: Sample) -> Sample:
+        """A sample of the pipeline, with its views as the program takes them."""
         if self.views_in_clip > 1:  # [V, S, ...] -> [V*S, ...]
             views = {name: np.asarray(sample[name]) for name in self.batch_specs}
             sample |= {name: array.reshape(-1, *array.shape[2:]) for name, array in views.items()}

@@ -37,6 +37,7 @@ FLOORS = (
     ("hub", "predict"),
     ("timelines",),
     ("api", "benchmarks", "quantizing"),
+    ("serve",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -67,6 +68,11 @@ OPTIONAL = {
     "huggingface_hub",
     "modelscope",
     "fsspec",
+    "fastapi",
+    "prometheus_client",
+    "python_multipart",
+    "starlette",
+    "uvicorn",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.

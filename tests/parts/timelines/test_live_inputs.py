@@ -24,7 +24,15 @@ from tests.live_server import stream_bytes
 
 def test_what_is_live(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for text in ("0", "12", "-", "rtsp://a/b", "http://a/b.m3u8", "https://a", "HTTP://a/b?c=d.mp4"):
+    for text in (
+        "0",
+        "12",
+        "-",
+        "rtsp://a/b",
+        "http://a/b.m3u8",
+        "https://a",
+        "HTTP://a/b?c=d.mp4",
+    ):
         assert is_live(text)
     for text in ("a.mp4", "folder", "*.mp4", "1.mp4", "-a.mp4", ""):
         assert not is_live(text)
