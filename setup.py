@@ -63,6 +63,7 @@ setup(
     package_data={
         "paddlevideo.shipped.configs": ["**/*.yaml"],
         "paddlevideo.shipped.data": ["*/labels.txt"],
+        "paddlevideo.serve": ["page/*"],
         "paddlevideo.zoo": ["models.yaml"],
     },
     include_package_data=False,

@@ -1,0 +1,30 @@
+// Files that are dropped on the page, also in folders.
+
+const MAX_FILES = 1000;
+const MEDIA = /\.(mp4|m4v|mov|avi|mkv|webm|flv|wmv|mpe?g|m?ts|m2ts|3gp|ogv|wav|mp3|flac|m4a|aac|ogg|opus)$/i;
+
+/** The files of a drop: all that were dropped, and the media files of folders. */
+export async function droppedFiles(data) {
+  // The entries are gone after the first await.
+  const items = [...data.items].filter((item) => item.kind === "file");
+  const dropped = items.map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
+  const files = [...data.files];
+  const found = [];
+  for (const [number, entry] of dropped.entries()) {
+    if (entry?.isDirectory) await walk(entry, found);
+    else if (files[number]) found.push(files[number]);
+  }
+  return found.slice(0, MAX_FILES);
+}
+
+async function walk(folder, found) {
+  const reader = folder.createReader();
+  for (;;) {
+    const entries = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+    if (!entries.length || found.length >= MAX_FILES) return;
+    for (const entry of entries) {
+      if (entry.isDirectory) await walk(entry, found);
+      else if (MEDIA.test(entry.name)) found.push(await new Promise(entry.file.bind(entry)));
+    }
+  }
+}
