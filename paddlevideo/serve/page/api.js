@@ -5,7 +5,6 @@ const LONGEST_WAIT = 60; // seconds between two tries
 
 const MEANING = {
   400: "The service cannot read this file",
-  403: "The service refused the request",
   404: "The service does not know this",
   413: "This file is larger than the service allows",
   415: "The service cannot read this file",
@@ -140,7 +139,8 @@ function pause(seconds, signal) {
 async function refusal(response) {
   const { status } = response;
   const reason = reasonIn(await response.text().catch(() => ""));
-  const meaning = MEANING[status] ?? (status >= 500 ? "The service failed" : "The service refused the request");
+  const other = status >= 500 ? "The service failed" : "The service refused the request";
+  const meaning = MEANING[status] ?? other;
   const first = sentence(reason ? `${meaning}: ${reason}` : `${meaning} (HTTP ${status})`);
   return new ServiceError(ADVICE[status] ? `${first} ${ADVICE[status]}` : first);
 }

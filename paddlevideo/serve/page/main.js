@@ -3,7 +3,7 @@
 import { classify, getModels, onToken, timeline } from "./api.js";
 import { byId, element, note } from "./dom.js";
 import { droppedFiles } from "./drop.js";
-import { showCamera, showJob, showSegment, startResult } from "./result.js";
+import { showCamera, showEnd, showJob, showSegment, startResult } from "./result.js";
 import { readable, score, size } from "./text.js";
 import { openCamera, recordClips } from "./webcam.js";
 
@@ -63,19 +63,21 @@ async function run() {
 async function runJob(job, signal) {
   try {
     const { fields, segments } = options();
-    job.model = models.models.find((model) => model.name === byId("model").value) ?? null;
+    job.model = chosenModel() ?? null;
     enter(job, "sending");
     note("status", `${place(job)}${readable(job.name)}: sending ${size(job.file.size)}`);
     const sent = { topk: fields.topk, model: fields.model };
     job.result = await classify(job.file, sent, signal, wait);
     show(job);
-    if (byId("with-timeline").checked && !job.live) await runTimeline(job, { ...fields, ...segments }, signal);
+    const wanted = byId("with-timeline").checked && !job.live;
+    if (wanted) await runTimeline(job, { ...fields, ...segments }, signal);
     enter(job, "done");
+    showEnd(job);
   } catch (error) {
     job.error = signal.aborted ? "" : error.message;
     enter(job, signal.aborted ? "cancelled" : "failed");
+    show(job);
   }
-  show(job);
 }
 
 /** Read the timeline of a job; if that fails, the best classes stay. */
@@ -124,8 +126,9 @@ function fail(error, signal) {
 function sayEnd(cancelled) {
   const files = jobs.filter((job) => !job.live);
   const failed = files.filter((job) => job.state === "failed").length;
+  const done = `${files.length - failed} files done`;
   if (cancelled) note("status", "Cancelled.");
-  else if (files.length > 1) note("status", `${files.length - failed} files done${failed ? `, ${failed} failed` : ""}.`);
+  else if (files.length > 1) note("status", failed ? `${done}, ${failed} failed.` : `${done}.`);
   else if (files.length === 1) note("status", failed ? "Failed." : `Done: ${bestOf(files[0])}.`);
   else if (camera) note("status", selected?.result ? `Webcam: ${bestOf(selected)}` : "");
   else note("status", models || !jobs.length ? "" : "Failed.");
@@ -162,8 +165,12 @@ async function loadModels(signal) {
   describeModel();
 }
 
+function chosenModel() {
+  return models?.models.find(({ name }) => name === byId("model").value);
+}
+
 function describeModel() {
-  const model = models.models.find(({ name }) => name === byId("model").value);
+  const model = chosenModel();
   const parts = [model.classes && `${model.classes} classes`, model.modalities?.join(" and "), model.backend];
   note("model-facts", readable(parts.filter(Boolean).join(" · ")));
 }
@@ -185,6 +192,7 @@ function show(job) {
 }
 
 function draw() {
+  const focused = document.activeElement;
   byId("cancel").hidden = !running;
   byId("again").hidden = Boolean(running || camera) || !jobs.length;
   byId("clear").hidden = byId("again").hidden;
@@ -193,11 +201,14 @@ function draw() {
   byId("intro").hidden = jobs.length > 0 || Boolean(camera);
   byId("list").hidden = jobs.length < 2 && !camera;
   byId("list").classList.toggle("live", Boolean(camera));
-  byId("columns").style.setProperty("--topk", Number(byId("topk").value) || 5);
+  const most = Math.min(Number(byId("topk").value) || 5, chosenModel()?.classes ?? Infinity);
+  byId("columns").style.setProperty("--topk", most);
   const rows = jobs.map((job) => job.row ?? newRow(job));
   const body = byId("list-rows");
-  if (rows.length !== body.children.length || rows.some((row) => !row.isConnected)) body.replaceChildren(...rows);
+  const others = rows.length !== body.children.length || rows.some((row) => !row.isConnected);
+  if (others) body.replaceChildren(...rows);
   for (const job of jobs) drawRow(job);
+  if (focused?.hidden) byId(running ? "cancel" : jobs.length && !camera ? "again" : "choose").focus();
 }
 
 function newRow(job) {
@@ -229,8 +240,7 @@ async function startCamera() {
   note("alert", "");
   try {
     if (!byId("clip-seconds").checkValidity()) options();
-    const model = models?.models.find(({ name }) => name === byId("model").value);
-    const stream = await openCamera(Boolean(model?.modalities?.includes("audio")));
+    const stream = await openCamera(Boolean(chosenModel()?.modalities?.includes("audio")));
     running?.abort();
     jobs = [];
     selected = null;
@@ -275,7 +285,8 @@ function addClip(file) {
 /** Ask for the token of the service; resolves when the user gives one. */
 function ask(wasRefused, signal) {
   const form = byId("token-form");
-  note("token-note", wasRefused ? "The service refused this token." : "It is kept until this page is closed.", wasRefused);
+  const kept = "It is kept until this page is closed.";
+  note("token-note", wasRefused ? "The service refused this token." : kept, wasRefused);
   note("status", "The service asks for a token.");
   form.hidden = false;
   byId("links").hidden = true; // a link sends no token
@@ -285,6 +296,7 @@ function ask(wasRefused, signal) {
     form.onsubmit = (event) => {
       event.preventDefault();
       form.hidden = true;
+      byId("choose").focus();
       note("status", "");
       resolve(byId("token").value.trim());
     };

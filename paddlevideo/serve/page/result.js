@@ -33,6 +33,7 @@ export function showJob(shown, stream = null) {
   if (!job) return show(null);
   const without = !job.result && (job.state === "failed" || job.state === "cancelled");
   byId("result").classList.toggle("failed", without);
+  byId("result").classList.toggle("live", job.live);
   byId("facts").hidden = without;
   note("result-title", readable(job.name));
   show(stream ?? job.file);
@@ -58,11 +59,19 @@ export function showSegment(of, segment) {
   showTimelineNote();
 }
 
+/** Show that a job is complete; what is on the page stays, and so does the focus. */
+export function showEnd(of) {
+  if (of !== job) return;
+  showTimelineNote();
+  showJson();
+}
+
 /** Show the webcam before its first clip has a result. */
 export function showCamera(stream) {
   job = null;
   byId("result").hidden = false;
   byId("result").classList.remove("failed");
+  byId("result").classList.add("live");
   byId("facts").hidden = false;
   note("result-title", "Webcam");
   show(stream);
@@ -124,8 +133,8 @@ function nearestFrame(seconds) {
   still.hidden = !nearest;
   if (!nearest) return;
   still.src = jpeg(nearest);
-  still.alt = `Frame at ${clock(nearest.time)}`;
-  note("screen-note", `This browser cannot play this file. Frame at ${clock(nearest.time)}`);
+  still.alt = `Frame at ${clock(nearest.time, 2)}`;
+  note("screen-note", `This browser cannot play this file. Frame at ${clock(nearest.time, 2)}`);
 }
 
 function seek(seconds) {
@@ -173,9 +182,10 @@ function classNote() {
 function showFrames() {
   const frames = job.result?.frames ?? [];
   const items = frames.map((frame) => {
+    const time = clock(frame.time, 2);
     const image = element("img", { src: jpeg(frame), alt: "", width: 160, height: 120 });
-    const button = element("button", { type: "button" }, image, clock(frame.time));
-    button.setAttribute("aria-label", `Go to the frame at ${clock(frame.time)}`);
+    const button = element("button", { type: "button" }, image, time);
+    button.setAttribute("aria-label", `Go to the frame at ${time}`);
     button.addEventListener("click", () => {
       setPosition(frame.time, true);
       seek(frame.time);
@@ -183,19 +193,24 @@ function showFrames() {
     return element("li", {}, button);
   });
   byId("frames").replaceChildren(...items);
+  byId("frames").hidden = listens() || Boolean(job.result && !frames.length);
   const text = framesNote(frames.length);
   note("frames-note", text);
   byId("frames-note").hidden = !text;
   if (!playable) nearestFrame(0);
 }
 
+/** Whether the model uses audio only. */
+function listens() {
+  const modalities = job.model?.modalities ?? [];
+  return modalities.length === 1 && modalities[0] === "audio";
+}
+
 function framesNote(count) {
   if (!job.result) return "";
-  const modalities = job.model?.modalities ?? [];
-  const audio = modalities.includes("audio");
-  if (audio && modalities.length === 1) return "This model uses audio only. It looked at no frames.";
+  if (listens()) return "This model uses audio only. It looked at no frames.";
   if (!count) return "The service sent no frames of this file.";
-  return audio ? "The model also used the audio." : "";
+  return job.model?.modalities?.includes("audio") ? "The model also used the audio." : "";
 }
 
 /** The address of a frame: {time, jpeg} with a base64 JPEG. */

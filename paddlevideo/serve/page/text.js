@@ -16,11 +16,12 @@ function code(point) {
   return point < 0x10000 ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
 }
 
-/** Seconds as 0:02.5, or 1:02:03.4 from an hour on. */
-export function clock(seconds) {
-  const tenths = Math.max(0, Math.round((Number(seconds) || 0) * 10));
-  const minutes = Math.floor(tenths / 600);
-  const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
+/** Seconds as 0:02.5, or 1:02:03.5 from an hour on; `digits` behind the point. */
+export function clock(seconds, digits = 1) {
+  const unit = 10 ** digits; // rounded first, so that 59.97 is 1:00.0
+  const units = Math.max(0, Math.round((Number(seconds) || 0) * unit));
+  const minutes = Math.floor(units / (60 * unit));
+  const rest = ((units % (60 * unit)) / unit).toFixed(digits).padStart(3 + digits, "0");
   if (minutes < 60) return `${minutes}:${rest}`;
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }

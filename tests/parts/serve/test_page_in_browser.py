@@ -126,7 +126,7 @@ def test_a_file_gets_classes_frames_a_timeline_and_times(page, tmp_path):
         assert page.text("#bar-note") == "balls · openvino"
         times = page.run("[...document.querySelectorAll('#frames button')].map((b) => b.innerText)")
         assert [time.strip() for time in times] == [
-            *("0:00.3", "0:00.9", "0:01.5", "0:02.1", "0:02.7", "0:03.3", "0:03.9")
+            *("0:00.28", "0:00.88", "0:01.48", "0:02.08", "0:02.68", "0:03.28", "0:03.88")
         ]
         assert page.run(
             "[...document.querySelectorAll('#frames img')].every((i) => i.naturalWidth === 320)"
@@ -305,12 +305,12 @@ def test_a_file_that_the_browser_cannot_play(page, tmp_path):
     with stand_in(**service_parts()) as service:
         classified(page, service, clip)
         page.wait(f"{by_id('player', 'hidden')} && !{by_id('still', 'hidden')}")
-        assert "cannot play this file. Frame at 0:00.3" in page.text("#screen-note")
+        assert "cannot play this file. Frame at 0:00.28" in page.text("#screen-note")
         page.click("#strip")
-        page.wait(f"{by_id('still', 'alt')} === 'Frame at 0:02.1'")
+        page.wait(f"{by_id('still', 'alt')} === 'Frame at 0:02.08'")
         assert page.text("#time-now") == "0:02.0"
         page.click("#frames li:last-child button")
-        page.wait(f"{by_id('still', 'alt')} === 'Frame at 0:03.9'")
+        page.wait(f"{by_id('still', 'alt')} === 'Frame at 0:03.88'")
         assert page.messages == []
 
 
@@ -376,3 +376,24 @@ def test_the_keyboard_reaches_everything_in_order(page, tmp_path):
             *("model", "choose", "webcam", "options", "again", "clear", "strip"),
             *("segment-box", "segment-rows", "frames", "json", "links"),
         ]
+        page.run("document.getElementById('again').focus()")
+        page.press("Enter")
+        page.wait(f"document.activeElement.id === 'again' && {DONE}")
+
+
+def test_times_sizes_and_names_as_text(page):
+    with stand_in(**service_parts()) as service:
+        page.open(service.url)
+
+        def text(call):
+            return page.run(f"import('/page/text.js').then((text) => text.{call})")
+
+        assert text("clock(59.97)") == "1:00.0" and text("clock(59.97, 2)") == "0:59.97"
+        assert text("clock(3723.44)") == "1:02:03.4" and text("clock(-1)") == "0:00.0"
+        assert text("clock(NaN)") == "0:00.0" and text("clock(9)") == "0:09.0"
+        assert text("size(1)") == "1 KB" and text("size(999999)") == "1000 KB"
+        assert text("size(1.44e6)") == "1.4 MB" and text("size(2.5e9)") == "2.50 GB"
+        assert text("milliseconds(9.94)") == "9.9 ms" and text("milliseconds(9.96)") == "10 ms"
+        assert text("score(0.99996)") == "1.000"
+        assert text(r"readable('a\u2066\u0000\u{e0041}b')") == r"a\u2066\x00\U000e0041b"
+        assert text(r"readable('\u0645\u06cc\u200c\u062e')") == "\u0645\u06cc\u200c\u062e"
