@@ -26,6 +26,7 @@ class Feed:
         extract: extracts frame features of a video, for a pipeline that takes features.
 
     Attributes:
+        pipeline: the pipeline.
         specs: the pipeline's inputs by name, with a batch axis in front.
         num_views: clips of one video.
         batch_specs: arrays of a sample that waits for a run; see `Pipeline.batch_specs`.
@@ -42,7 +43,7 @@ class Feed:
         names: Sequence[str] | None = None,
         extract: Extract | None = None,
     ):
-        self._pipeline = pipeline
+        self.pipeline = pipeline
         self._extract = extract
         self.num_views = pipeline.num_views
         self.batch_specs = pipeline.batch_specs
@@ -114,12 +115,7 @@ class Feed:
         if source is None and self._extract and record.offset is None:
             with Stage("features"):
                 source = self._extract(record)
-        return self.fitted(self._pipeline(record, np.random.default_rng(0), source))
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """The pipeline, to make samples for `fitted` in another process."""
-        return self._pipeline
+        return self.fitted(self.pipeline(record, np.random.default_rng(0), source))
 
     def fitted(self, sample: Sample) -> Sample:
         """A sample of the pipeline, with its views as the program takes them."""
@@ -130,5 +126,5 @@ class Feed:
 
     def arrays(self, clips: Arrays) -> Arrays:
         """The inputs of the program for clips [n, ...] of samples."""
-        clips = self._pipeline.finish(clips)
+        clips = self.pipeline.finish(clips)
         return {self._program_names[name]: np.asarray(clips[name]) for name in self.specs}

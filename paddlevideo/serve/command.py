@@ -30,26 +30,29 @@ def run_command(args: Namespace) -> None:
     require_packages()
     settings = settings_of(args)
     folders = named_folders(args.model)
-    with log.session(), paddle_internals.keep_num_threads():
-        with open_socket(args.host, args.port) as opened:
-            port = opened.getsockname()[1]
-            dist.use_threads(args.cpu_threads)
-            models = open_models(
-                folders,
-                settings.batch_wait,
-                backend=args.backend,
-                precision=args.precision,
-                device=args.device,
-                threads=args.cpu_threads,
-                class_names=args.class_names,
+    with (
+        log.session(),
+        paddle_internals.keep_num_threads(),
+        open_socket(args.host, args.port) as opened,
+    ):
+        port = opened.getsockname()[1]
+        dist.use_threads(args.cpu_threads)
+        models = open_models(
+            folders,
+            settings.batch_wait,
+            backend=args.backend,
+            precision=args.precision,
+            device=args.device,
+            threads=args.cpu_threads,
+            class_names=args.class_names,
+        )
+        if settings.token is None and args.host not in LOOPBACK:
+            logger.warning(
+                f"everybody who reaches {args.host}:{port} can use the service: set {TOKEN}, "
+                "or give --token_file"
             )
-            if settings.token is None and args.host not in LOOPBACK:
-                logger.warning(
-                    f"everybody who reaches {args.host}:{port} can use the service: set {TOKEN}, "
-                    "or --token_file"
-                )
-            logger.info(f"http://{args.host}:{port} serves {', '.join(models)}; Ctrl-C ends it")
-            serve(Service(models, settings), opened)
+        logger.info(f"http://{args.host}:{port} serves {', '.join(models)}; Ctrl-C ends it")
+        serve(Service(models, settings), opened)
 
 
 def settings_of(args: Namespace) -> Settings:

@@ -21,6 +21,7 @@ from paddlevideo.media.clip import Clip
 from paddlevideo.media.containers import list_video_streams
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.serve.settings import Limits
+from paddlevideo.timelines.frames import Frame, Gap, Item
 
 MAX_FRAMES = 32  # that a response shows
 FRAME_SIDE = 320  # longest side of such a frame (pixels)
@@ -47,6 +48,14 @@ class Job:
     model: str
     path: str
     frames: bool = False
+
+
+@dataclass(frozen=True)
+class TimelineJob:
+    """A file to decode from its beginning to its end for a model; see `Job`."""
+
+    model: str
+    path: str
 
 
 @dataclass(frozen=True)
@@ -79,26 +88,44 @@ class Decoder:
     pipelines: Mapping[str, Pipeline]
     limits: Limits
 
-    def __call__(self, job: Job) -> Iterator[Decoded]:
-        """Yield the sample of a file.
+    def __call__(self, job: Job | TimelineJob) -> Iterator[Decoded | Item]:
+        """Yield the sample of a file; or what a timeline needs of it, in the order of time.
 
         Raises:
             LimitError: the file is longer or larger than the limits.
             DecodeError, StageError: it cannot be decoded or transformed.
         """
+        if isinstance(job, Job):
+            yield self._sample(job)
+        else:
+            yield from self._timeline(job)
+
+    def _sample(self, job: Job) -> Decoded:
         start = time.perf_counter()
-        seconds = check_file(job.path, self.limits)
         pipeline, watched = self.pipelines[job.model], None
+        seconds = None
+        if isinstance(pipeline, ClipPipeline) or not job.path.endswith(NOT_CONTAINERS):
+            seconds = check_file(job.path, self.limits)
         if isinstance(pipeline, ClipPipeline):
             watched = WatchedDecoder(pipeline.decode, self.limits, job.frames)
             pipeline = pipeline.with_parts(decode=watched)
         sample = pipeline(record_of(job.path, pipeline), np.random.default_rng(0))
         total = time.perf_counter() - start
         if watched is None:
-            yield Decoded(sample, seconds, total, 0.0)
-            return
+            return Decoded(sample, seconds, total, 0.0)
         others = max(0.0, total - watched.decoding - watched.copying)
-        yield Decoded(sample, watched.duration, watched.decoding, others, watched.frames)
+        return Decoded(sample, watched.duration, watched.decoding, others, watched.frames)
+
+    def _timeline(self, job: TimelineJob) -> Iterator[Item]:
+        check_file(job.path, self.limits)
+        pipeline, count = self.pipelines[job.model], 0
+        for item in file_source(job.path, pipeline):
+            if isinstance(item, Frame):
+                count += 1
+                check_frames(count, self.limits)
+                check_pixels(item.image.shape[1], item.image.shape[0], self.limits)
+            check_seconds(item.start if isinstance(item, Gap) else item.time, self.limits)
+            yield item
 
 
 def record_of(path: str, pipeline: Pipeline) -> Record:
@@ -124,8 +151,6 @@ def check_file(path: str, limits: Limits) -> float | None:
         DecodeError: FFmpeg does not open it, or it is a playlist.
         LimitError: its header states more than the limits.
     """
-    if path.endswith(NOT_CONTAINERS):
-        return None
     try:
         with (
             open(path, "rb") as file,
@@ -160,6 +185,15 @@ def check_seconds(seconds: float, limits: Limits) -> None:
     if seconds > limits.seconds:
         raise LimitError(
             f"it is {seconds:.1f} s long; this service takes up to {limits.seconds:g} s: "
+            "cut it into parts"
+        )
+
+
+def check_frames(count: int, limits: Limits) -> None:
+    """Raise a LimitError for a file of too many frames."""
+    if count > limits.frames:
+        raise LimitError(
+            f"it has {count} frames or more; this service takes up to {limits.frames}: "
             "cut it into parts"
         )
 
@@ -199,11 +233,7 @@ class WatchedDecoder:
         with self.decoder.open(record) as clip:
             times = clip.times()
             self.decoding += time.perf_counter() - start
-            if clip.num_frames > self.limits.frames:
-                raise LimitError(
-                    f"it has {clip.num_frames} frames; this service takes up to "
-                    f"{self.limits.frames}: cut it into parts"
-                )
+            check_frames(clip.num_frames, self.limits)
             if times is not None:
                 step = 1 / clip.fps if clip.fps else 0.0
                 self.duration = float(times[-1]) + step

@@ -5,10 +5,10 @@ import contextlib
 import math
 import queue
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.sample import Record
@@ -20,8 +20,9 @@ from paddlevideo.serve.errors import RequestError
 from paddlevideo.serve.fetch import Fetcher
 from paddlevideo.serve.folder import UploadFolder
 from paddlevideo.serve.models import ServedModel
-from paddlevideo.serve.receive import Body, Disconnected, Upload, receive
+from paddlevideo.serve.receive import Body, Upload, receive
 from paddlevideo.serve.settings import Settings
+from paddlevideo.serve.waiting import while_connected
 from paddlevideo.serve.workers import (
     FileRefused,
     Setup,
@@ -31,8 +32,8 @@ from paddlevideo.serve.workers import (
     WorkerTimeout,
 )
 
-T = TypeVar("T")
 LONGEST_RETRY = 60  # seconds
+TIMELINE_RETRY = 5  # seconds
 SMOOTHING = 0.1  # weight of the last request in the mean time of a request
 STATUS = {FileRefused: 422, WorkerDied: 422, WorkerTimeout: 504}
 
@@ -51,11 +52,15 @@ class Service:
         self.models, self.settings = models, settings
         self.counters = Counters()
         self.ready = False
-        self._active, self._mean_seconds = 0, 0.5
+        self._active, self._timelines, self._mean_seconds = 0, 0, 0.5
         limits = settings.limits
         self._fetch = Fetcher(settings.allow_hosts, limits.bytes, limits.timeout)
         pipelines: dict[str, Pipeline] = {name: model.pipeline for name, model in models.items()}
-        self.workers = Workers(Setup(Decoder(pipelines, limits), limits.memory), settings.workers)
+        setup = Setup(Decoder(pipelines, limits), limits.memory)
+        self.workers = Workers(setup, settings.workers)
+        # A timeline keeps its process for minutes; it must not take one from short requests.
+        self.timeline_workers = Workers(setup, settings.timelines)
+        self.timeline_threads = ThreadPoolExecutor(settings.timelines, "timeline")
         self.folder = UploadFolder(settings.folder)
         self._threads = ThreadPoolExecutor(settings.workers, "decode")
 
@@ -71,8 +76,10 @@ class Service:
     def close(self) -> None:
         """End processes and threads, and remove the folder of uploads."""
         self.ready = False
-        self.workers.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for workers in (self.workers, self.timeline_workers):
+            workers.close()
+        for threads in (self._threads, self.timeline_threads):
+            threads.shutdown(wait=True, cancel_futures=True)
         for model in self.models.values():
             model.batcher.close()
         self.folder.close()
@@ -80,28 +87,30 @@ class Service:
     # --- requests ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self, timeline: bool = False) -> Iterator[None]:
         """Count a request while it is in the service.
 
         Raises:
             RequestError: there are as many as the settings allow, or the service ends.
         """
+        settings = self.settings
         if not self.ready:
             raise RequestError(503, "the service ends or has not started", 5)
-        if self._active >= self.settings.queue:
-            raise RequestError(
-                429,
-                f"{self._active} requests wait or run, as many as this service accepts; try again",
-                self.retry_after(),
-            )
-        self._active += 1
+        if self._active >= settings.queue:
+            text = f"{self._active} requests wait or run, as many as this service accepts"
+            raise RequestError(429, f"{text}; try again", self.retry_after())
+        if timeline and self._timelines >= settings.timelines:
+            text = f"{self._timelines} timelines run, as many as this service accepts at once"
+            raise RequestError(429, f"{text}; try again", TIMELINE_RETRY)
+        self._active, self._timelines = self._active + 1, self._timelines + timeline
         self.counters.active.set(self._active)
         start = time.monotonic()
         try:
             yield
-            self._mean_seconds += SMOOTHING * (time.monotonic() - start - self._mean_seconds)
+            if not timeline:
+                self._mean_seconds += SMOOTHING * (time.monotonic() - start - self._mean_seconds)
         finally:
-            self._active -= 1
+            self._active, self._timelines = self._active - 1, self._timelines - timeline
             self.counters.active.set(self._active)
 
     def retry_after(self) -> int:
@@ -175,7 +184,7 @@ class Service:
 
     def refused(self, error: WorkerError) -> RequestError:
         """The error of a request whose file could not be decoded."""
-        self.counters.replaced.set(self.workers.num_replaced)
+        self.counters.replaced.set(self.workers.num_replaced + self.timeline_workers.num_replaced)
         self.counters.refused.labels(type(error).__name__).inc()
         return RequestError(STATUS.get(type(error), 500), str(error))
 
@@ -194,30 +203,3 @@ class Service:
 def left(deadline: float) -> float:
     """Seconds until a deadline, at least 0."""
     return max(0.0, deadline - time.monotonic())
-
-
-async def while_connected(
-    work: Awaitable[T], receive_more: Callable[[], Awaitable[Mapping[str, Any]]]
-) -> T:
-    """The result of `work`, which is cancelled as soon as the client is gone.
-
-    Raises:
-        Disconnected: the client is gone.
-    """
-
-    async def gone() -> None:
-        while (await receive_more())["type"] != "http.disconnect":
-            pass
-
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise Disconnected()
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            if not task.done():
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task

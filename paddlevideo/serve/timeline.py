@@ -1,0 +1,186 @@
+"""The request for a timeline: segments are sent as they close, while the file is decoded."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from paddlevideo.files import json_text
+from paddlevideo.log import logger
+from paddlevideo.serve.answers import MAX_TOPK, integer, model_name, number
+from paddlevideo.serve.decoder import TimelineJob
+from paddlevideo.serve.errors import RequestError
+from paddlevideo.serve.receive import Body, Disconnected, receive_form
+from paddlevideo.serve.waiting import while_connected
+from paddlevideo.serve.workers import Worker, WorkerError
+from paddlevideo.timelines.segments import MIN_SCORE, merge
+from paddlevideo.timelines.windows import TimelineModel, Window
+
+if TYPE_CHECKING:
+    from paddlevideo.serve.service import Service
+
+WINDOW, STRIDE = 2.0, 1.0  # seconds, by default
+LONGEST_WINDOW, SHORTEST_STRIDE = 600.0, 0.04  # seconds; memory holds a window and all segments
+
+
+@dataclass(frozen=True)
+class TimelineFields:
+    """The options of a request for a timeline; see `TimelineModel` and `merge`."""
+
+    model: str
+    window: float
+    stride: float
+    min_score: float
+    min_duration: float
+    topk: int
+
+    @classmethod
+    def of(cls, fields: Mapping[str, str], models: Mapping[str, Any]) -> "TimelineFields":
+        """The options of the fields of a request.
+
+        Raises:
+            RequestError: a value is not what its field takes.
+        """
+        window = number(fields, "window", SHORTEST_STRIDE, LONGEST_WINDOW, WINDOW)
+        return cls(
+            model_name(fields, models),
+            window,
+            number(fields, "stride", SHORTEST_STRIDE, LONGEST_WINDOW, min(STRIDE, window)),
+            number(fields, "min_score", 0.0, 1.0, MIN_SCORE),
+            number(fields, "min_duration", 0.0, 1e6, 0.0),
+            integer(fields, "topk", 1, MAX_TOPK) or 1,
+        )
+
+
+class Stopped(Exception):
+    """Nobody waits for the rest of a timeline."""
+
+
+class TimelineAnswer:
+    """Answers one request, as an ASGI application.
+
+    Args:
+        content_type: of the request.
+        body: of the request.
+    """
+
+    def __init__(self, service: "Service", content_type: str, body: Body):
+        self._service, self._content_type, self._body = service, content_type, body
+        self._started = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Receive the file, and send the lines."""
+        service = self._service
+        try:
+            with service.admitted(timeline=True), service.folder.file() as path:
+                if not self._content_type.startswith("multipart/form-data"):
+                    raise RequestError(415, "send multipart/form-data with a part named file")
+                upload = await receive_form(self._content_type, self._body, path)
+                fields = TimelineFields.of(upload.fields, service.models)
+                if upload.path is None:
+                    raise RequestError(422, "there is no video; send it as the part named file")
+                job = TimelineJob(fields.model, str(upload.path))
+                await while_connected(self._send_lines(job, fields, send), receive)
+        except Disconnected:
+            return
+        except (RequestError, OSError) as error:
+            if not self._started:
+                await self._body.drain()
+                raise
+            logger.info(f"a timeline ended early: {error}")
+            reason = error.reason if isinstance(error, RequestError) else "the service failed"
+            await self._send(send, {"error": reason})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_lines(self, job: TimelineJob, fields: TimelineFields, send: Any) -> None:
+        """Send a line per segment, and the last line.
+
+        Raises:
+            RequestError: the file cannot be decoded.
+        """
+        lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        loop, stop = asyncio.get_running_loop(), threading.Event()
+
+        def put(line: dict[str, Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+
+        work = loop.run_in_executor(
+            self._service.timeline_threads, self._run, job, fields, put, stop
+        )
+        following = asyncio.ensure_future(lines.get())
+        try:
+            while not (work.done() and lines.empty() and not following.done()):
+                await asyncio.wait((work, following), return_when=asyncio.FIRST_COMPLETED)
+                if following.done():
+                    await self._send(send, following.result())
+                    following = asyncio.ensure_future(lines.get())
+                    await asyncio.sleep(0)
+            work.result()
+        finally:
+            stop.set()
+            following.cancel()
+
+    async def _send(self, send: Any, line: dict[str, Any]) -> None:
+        """Send a line; an empty one sends the head of the response alone."""
+        if not self._started:
+            self._started = True
+            headers = [(b"content-type", b"application/x-ndjson; charset=utf-8")]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if not line:
+            return
+        data = json_text(line).encode() + b"\n"
+        try:
+            async with asyncio.timeout(self._service.settings.limits.timeout):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError:
+            raise Disconnected() from None  # it reads nothing
+
+    def _run(self, job: TimelineJob, fields: TimelineFields, put: Any, stop: Any) -> None:
+        """Decode in a process, and score; runs in a thread.
+
+        Raises:
+            RequestError: the file cannot be decoded.
+        """
+        service, count, end = self._service, 0, 0.0
+        predictor = service.models[fields.model].predictor
+
+        def noted(windows: Iterable[Window]) -> Iterator[Window]:
+            nonlocal end
+            for window in windows:
+                end = max(end, window.end)
+                yield window
+
+        timeout = service.settings.limits.timeout
+        try:
+            with (
+                service.timeline_workers.lend(timeout) as worker,
+                closing(self._items(worker, job, put, stop)) as source,
+            ):
+                model = TimelineModel(predictor, fields.window, fields.stride)
+                options = (fields.min_score, fields.min_duration, fields.topk)
+                windows = noted(model.windows(source))
+                for segment in merge(windows, predictor.labels, *options, predictor.multi_label):
+                    put(segment.json)
+                    count += 1
+        except WorkerError as error:
+            raise service.refused(error) from error
+        except ValueError as error:
+            raise RequestError(422, str(error)) from error
+        except Stopped:
+            return
+        put({"done": True, "duration": round(end, 3), "segments": count})
+
+    def _items(self, worker: Worker, job: TimelineJob, put: Any, stop: Any) -> Iterator[Any]:
+        """The frames and the audio of the file, until nobody waits for them any more."""
+        timeout = self._service.settings.limits.timeout
+        with closing(worker.replies(job, timeout)) as items:
+            for number, item in enumerate(items):
+                if stop.is_set():
+                    raise Stopped()
+                if number == 0:
+                    put({})  # it can be decoded, so the response begins
+                yield item
