@@ -19,10 +19,14 @@ const ADVICE = {
   503: "Try again in a moment.",
   504: "Cut the file into shorter parts.",
 };
-const DOWN = "The service does not answer. Start it again, or check the network, then press Run again.";
+const DOWN =
+  "The service does not answer. Start it again, or check the network, then press Run again.";
 const CUT =
   "The connection broke off while the file was sent. It may be larger than the service allows, " +
   "or it was moved or changed on this computer.";
+const CUT_TIMELINE =
+  "The connection broke off before the end of the timeline. Press Run again.";
+const NO_JSON = "The service answered with something other than JSON. Is a proxy in between?";
 
 export class ServiceError extends Error {}
 
@@ -167,10 +171,12 @@ async function parsed(response) {
 
 function json(text) {
   try {
-    return JSON.parse(text);
+    const value = JSON.parse(text);
+    if (value !== null && typeof value === "object") return value;
   } catch {
-    throw new ServiceError("The service answered with something other than JSON. Is a proxy in between?");
+    // the same as any other text
   }
+  throw new ServiceError(NO_JSON);
 }
 
 /** The lines of a stream of bytes that are not empty. */
@@ -187,7 +193,7 @@ async function* lines(stream, signal) {
     }
   } catch (error) {
     if (signal?.aborted || error instanceof ServiceError) throw error;
-    throw new ServiceError("The connection broke off before the end of the timeline. Press Run again.");
+    throw new ServiceError(CUT_TIMELINE);
   } finally {
     reader.cancel().catch(() => {});
   }

@@ -1,7 +1,9 @@
 // Files that are dropped on the page, also in folders.
 
 const MAX_FILES = 1000;
-const MEDIA = /\.(mp4|m4v|mov|avi|mkv|webm|flv|wmv|mpe?g|m?ts|m2ts|3gp|ogv|wav|mp3|flac|m4a|aac|ogg|opus)$/i;
+const VIDEO = "mp4|m4v|mov|avi|mkv|webm|flv|wmv|mpe?g|m?ts|m2ts|3gp|ogv";
+const AUDIO = "wav|mp3|flac|m4a|aac|ogg|opus";
+const MEDIA = new RegExp(`\\.(${VIDEO}|${AUDIO})$`, "i");
 
 /** The files of a drop: all that were dropped, and the media files of folders. */
 export async function droppedFiles(data) {

@@ -159,8 +159,10 @@ async function loadModels(signal) {
     return option;
   });
   const choice = byId("model");
+  const chosen = choice.value;
   choice.replaceChildren(...names);
-  choice.value = models.default ?? models.models[0].name;
+  const known = models.models.some(({ name }) => name === chosen);
+  choice.value = known ? chosen : (models.default ?? models.models[0].name);
   choice.disabled = false;
   describeModel();
 }
@@ -171,7 +173,8 @@ function chosenModel() {
 
 function describeModel() {
   const model = chosenModel();
-  const parts = [model.classes && `${model.classes} classes`, model.modalities?.join(" and "), model.backend];
+  const uses = model.modalities?.join(" and ");
+  const parts = [model.classes && `${model.classes} classes`, uses, model.backend];
   note("model-facts", readable(parts.filter(Boolean).join(" · ")));
 }
 
@@ -208,7 +211,8 @@ function draw() {
   const others = rows.length !== body.children.length || rows.some((row) => !row.isConnected);
   if (others) body.replaceChildren(...rows);
   for (const job of jobs) drawRow(job);
-  if (focused?.hidden) byId(running ? "cancel" : jobs.length && !camera ? "again" : "choose").focus();
+  const next = jobs.length && !camera ? "again" : "choose";
+  if (focused?.hidden) byId(running ? "cancel" : next).focus();
 }
 
 function newRow(job) {
@@ -327,6 +331,8 @@ function listen() {
     for (const job of jobs.filter((one) => one.state === "waiting")) enter(job, "cancelled");
   });
   click("again", () => {
+    note("status", "");
+    models = null; // a service that was started again may have others
     jobs.forEach(reset);
     if (selected) show(selected);
     run();

@@ -128,7 +128,7 @@ function showStill() {
 function nearestFrame(seconds) {
   const frames = job?.result?.frames ?? [];
   const away = (frame) => Math.abs(frame.time - seconds);
-  const nearest = frames.reduce((best, one) => (best && away(best) <= away(one) ? best : one), null);
+  const nearest = [...frames].sort((one, other) => away(one) - away(other))[0];
   const still = byId("still");
   still.hidden = !nearest;
   if (!nearest) return;
@@ -227,9 +227,10 @@ function showSpeed() {
     bar.style.width = `${(100 * speed[name]) / (total || 1)}%`;
     return bar;
   });
-  const words = stages.map((name, number) =>
-    element("span", {}, element("i", { class: `fill${number + 1}` }), `${name} ${milliseconds(speed[name])}`),
-  );
+  const words = stages.map((name, number) => {
+    const chip = element("i", { class: `fill${number + 1}` });
+    return element("span", {}, chip, `${name} ${milliseconds(speed[name])}`);
+  });
   if (words.length) words.push(element("span", {}, `total ${milliseconds(total)}`));
   byId("stack").replaceChildren(...bars);
   byId("legend").replaceChildren(...words);
@@ -237,10 +238,11 @@ function showSpeed() {
 
 function showTimelineNote() {
   const count = `${job.segments.length} ${job.segments.length === 1 ? "segment" : "segments"}`;
+  const some = job.segments.length > 0;
   const texts = {
     off: job.result ? "No timeline was made." : "",
-    running: job.segments.length ? `${count} so far` : "",
-    done: job.segments.length ? `${count}. Click or use the arrow keys to move.` : "No segment has a class.",
+    running: some ? `${count} so far` : "",
+    done: some ? `${count}. Click or use the arrow keys to move.` : "No segment has a class.",
   };
   const failed = job.timeline === "failed";
   note("timeline-note", failed ? readable(job.timelineError) : texts[job.timeline], failed);
@@ -284,7 +286,8 @@ async function copyText(text) {
 
 function downloadJson() {
   const url = URL.createObjectURL(new Blob([jsonText()], { type: "application/json" }));
-  const link = element("a", { href: url, download: `${job.name.replace(/\.[^.]*$/, "") || "result"}.json` });
+  const stem = job.name.replace(/\.[^.]*$/, "") || "result";
+  const link = element("a", { href: url, download: `${stem}.json` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -9,7 +9,7 @@ const STEP = 1; // seconds per press of an arrow key
 const LONG_STEP = 10; // with Shift
 
 let onSeek = () => {};
-let segments = []; // {start, end, text, bar, row}
+let segments = []; // {start, end, text, row}
 let laneEnds = []; // the end of the last segment of each lane
 let tones = new Map(); // class -> color
 let duration = 0; // seconds
@@ -50,7 +50,7 @@ export function setDuration(seconds) {
   duration = seconds;
   note("time-end", clock(duration));
   byId("strip").setAttribute("aria-valuemax", duration.toFixed(1));
-  segments.forEach(place);
+  byId("segments").style.setProperty("--duration", duration);
   setPosition(position, true);
 }
 
@@ -60,21 +60,23 @@ export function addSegment({ start, end, class_ids, scores, label_names, error }
   const text = error ? `not decoded: ${readable(error)}` : name || "no class";
   const tone = error || !name ? "gap" : `tone${toneOf(name)}`;
   const bar = element("div", { class: `segment ${tone}`, title: text }, error ? "" : name);
-  const segment = { start, end, text, bar, lane: laneOf(start, end) };
-  const seek = element("button", { type: "button", class: "link" }, `${clock(start)}–${clock(end)}`);
+  bar.style.setProperty("--start", start);
+  bar.style.setProperty("--end", end);
+  bar.style.setProperty("--lane", laneOf(start, end));
+  const times = `${clock(start)}–${clock(end)}`;
+  const seek = element("button", { type: "button", class: "link" }, times);
   seek.addEventListener("click", () => seekTo(start));
   const chip = element("i", { class: tone });
-  segment.row = element("tr", {},
+  const row = element("tr", {},
     element("td", { class: "times" }, seek),
     element("td", { class: "name" }, chip, text),
     element("td", { class: "n" }, scores?.length ? score(scores[0]) : ""),
   );
-  segments.push(segment);
+  segments.push({ start, end, text, row });
   byId("segments").append(bar);
   byId("segments").style.setProperty("--lanes", laneEnds.length);
-  byId("segment-rows").append(segment.row);
-  if (end > duration) setDuration(end);
-  else place(segment);
+  byId("segment-rows").append(row);
+  setDuration(end);
   if (active < 0) setPosition(position, true);
 }
 
@@ -88,12 +90,6 @@ function laneOf(start, end) {
   const lane = free >= 0 ? free : Math.min(laneEnds.length, MAX_LANES - 1);
   laneEnds[lane] = Math.max(end, laneEnds[lane] ?? 0);
   return lane;
-}
-
-function place({ bar, start, end, lane }) {
-  bar.style.left = `${(100 * start) / duration}%`;
-  bar.style.width = `${(100 * (end - start)) / duration}%`;
-  bar.style.setProperty("--lane", lane);
 }
 
 /** Move the playhead; `spoken` also updates what screen readers say. */

@@ -3,7 +3,8 @@
 const TYPES = ["video/webm;codecs=vp8,opus", "video/webm;codecs=vp8", "video/webm", "video/mp4"];
 const REASONS = {
   NotAllowedError:
-    "The browser does not let this page use the webcam. Allow it next to the address, then try again.",
+    "The browser does not let this page use the webcam. Allow it next to the address, " +
+    "then try again.",
   NotFoundError: "No webcam was found. Connect one, then try again.",
   NotReadableError: "The webcam does not start. Close the program that uses it, then try again.",
 };

@@ -77,6 +77,10 @@ REFUSALS = [
     ),
     (Answer(200, {"errorCode": 7, "errorMsg": "Not today"}), "Not today."),
     (Answer(200, {"errorCode": 0}), "The service answered without categories."),
+    (
+        Answer(200, None),
+        "The service answered with something other than JSON. Is a proxy in between?",
+    ),
 ]
 
 
@@ -127,7 +131,9 @@ def test_failed_timelines_leave_the_classes(open_page, clip):
         assert page.text("#timeline-note") == "No segment has a class."
         page.click("#options summary")
         page.click("#with-timeline")
-        again(page, "/models", service, Answer())
+        num_asked = len(service.asked)
+        again(page, "/none", service, Answer())
+        assert len(service.asked) == num_asked + 1, "no timeline is asked for"
         assert page.text("#timeline-note") == "No timeline was made."
 
 
@@ -222,6 +228,10 @@ def test_a_service_that_is_down_at_first(open_page, clip):
         page.click("#again")
         page.wait(f"{STATUS}.startsWith('Done')")
         assert page.text("#alert").strip() == ""
+        service.models = [LISTENER]  # started again with another model
+        page.click("#again")
+        page.wait(f"{STATUS}.startsWith('Done') && document.getElementById('cancel').hidden")
+        assert service.asked[-1][1]["model"] == "noises"
 
 
 def test_a_token_is_asked_for_only_where_it_is_needed(open_page, clip):
