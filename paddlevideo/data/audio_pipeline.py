@@ -9,7 +9,8 @@ import numpy as np
 
 from paddlevideo.array_files import ArrayFileError, is_archive, open_npy, wrong_value
 from paddlevideo.config.registry import register
-from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage
+from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, Pipeline, Stage, StreamNeeds
+from paddlevideo.media.clip import ReadWaveform
 from paddlevideo.media.containers import (
     AUDIO_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -81,6 +82,16 @@ class AudioPipeline(Pipeline):
                 with self.decode.open(record) as clip:
                     sample = self._transform(clip, rng)
         return {**sample, "label": np.int64(-1 if record.label is None else record.label)}
+
+    def stream_needs(self) -> StreamNeeds:
+        """Audio alone."""
+        return StreamNeeds(False, True, audio_stream=self.decode.stream)
+
+    def of_window(self, window: Any) -> "AudioClip":
+        """The feature of a window; see `Pipeline.of_window`."""
+        return self.decode.clip_of(
+            window.read_waveform, window.start_sec, window.end_sec, window.fps
+        )
 
     def _transform(self, clip: "AudioClip", rng) -> Sample:
         """Sample frames, and cut the feature to them."""
@@ -212,12 +223,40 @@ class LoadAudioFeature:
             feature, fps, num_frames = self._load(record)
             clip = AudioClip(feature, record.num_frames or num_frames, fps)
         except NoAudioError as error:
-            if self.missing_audio == "error":
-                raise NoAudioError(f"{error}; missing_audio: zeros uses silence instead") from error
-            silence = np.zeros((MISSING_STEPS, self.num_mels), np.float32)
-            num_frames = self._num_frames(MISSING_STEPS)
-            clip = AudioClip(silence, record.num_frames or num_frames, missing=True)
+            clip = self._silence(error, record.num_frames)
         yield clip
+
+    def clip_of(
+        self, read: ReadWaveform, start_sec: float, end_sec: float, fps: float
+    ) -> AudioClip:
+        """The clip of a part of a stream, as `open` gives that of a part of a file.
+
+        Args:
+            read: reads the audio of the part.
+            start_sec, end_sec: the part (s).
+            fps: frame rate of the video that the audio belongs to, 0.0 if unknown.
+
+        Raises:
+            NoAudioError, DecodeError: as `open`.
+        """
+        try:
+            wave = read(self.sample_rate, start_sec, end_sec, self.backend)
+        except NoAudioError as error:
+            return self._silence(error, None)
+        fps = fps or NOMINAL_FPS
+        num_frames = max(1, round(len(wave) / self.sample_rate * fps))
+        return AudioClip(self.feature(wave), num_frames, fps)
+
+    def _silence(self, error: NoAudioError, num_frames: int | None) -> AudioClip:
+        """The clip of a record without audio.
+
+        Raises:
+            NoAudioError: `missing_audio` is error.
+        """
+        if self.missing_audio == "error":
+            raise NoAudioError(f"{error}; missing_audio: zeros uses silence instead") from error
+        silence = np.zeros((MISSING_STEPS, self.num_mels), np.float32)
+        return AudioClip(silence, num_frames or self._num_frames(MISSING_STEPS), missing=True)
 
     def _num_frames(self, num_steps: int) -> int:
         """Frames of a video with nominal frame rate that lasts this many time steps."""

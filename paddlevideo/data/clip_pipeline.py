@@ -9,8 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.pipeline import NOMINAL_FPS, SYNTHETIC_SIZE, ClipSettings, Pipeline, Stage
+from paddlevideo.data.pipeline import (
+    NOMINAL_FPS,
+    SYNTHETIC_SIZE,
+    ClipSettings,
+    Pipeline,
+    Stage,
+    StreamNeeds,
+)
 from paddlevideo.data.views import Views
+from paddlevideo.media.clip import ReadWaveform
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.sample import ClipShape, InputSpec, Record, Sample
 
@@ -123,6 +131,18 @@ class ClipPipeline(Pipeline):
             views *= transform.views
         return views
 
+    def stream_needs(self) -> StreamNeeds:
+        """Frames, and audio where the pipeline adds it."""
+        audio_sec = (self.sample.seconds or 0.0) if self.audio else 0.0
+        audio_stream = self.audio.stream if self.audio else None
+        return StreamNeeds(True, bool(self.audio), audio_sec, self.decode.stream, audio_stream)
+
+    def held_frame(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """The first transform, where it works frame by frame and draws nothing."""
+        if self._decode_transform is None or self._decode_transform.random:
+            return None
+        return self._frame_function(np.random.default_rng(0))
+
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
         """The sample of a record; this method runs in a worker process.
 
@@ -132,7 +152,8 @@ class ClipPipeline(Pipeline):
         Args:
             record: which video.
             rng: the sample's own generator.
-            source: an open clip to use in place of the record; it stays open.
+            source: an open clip to use in place of the record; it stays open. Audio is read from
+                the record, unless the clip has its own (`read_waveform`).
 
         Returns:
             frames: uint8 [T, H, W, 3], or [V, T, H, W, 3] with views.
@@ -154,18 +175,25 @@ class ClipPipeline(Pipeline):
         }
         # Audio draws from rng last, so that crops are the same with and without audio.
         if self.audio:
+            read = None if source is None else source.read_waveform
             with Stage("audio"):
-                sample |= self._read_audio(record, times, numbers, fps, rng)
+                sample |= self._read_audio(record, read, times, numbers, fps, rng)
         return sample
 
     def _read_audio(
-        self, record: Record, times: np.ndarray | None, numbers: np.ndarray, fps: float, rng
+        self,
+        record: Record,
+        read: ReadWaveform | None,
+        times: np.ndarray | None,
+        numbers: np.ndarray,
+        fps: float,
+        rng,
     ) -> Sample:
         """The audio of each view; silence where frames have no times, as for frames in memory."""
         if times is None:
             return self.audio.silent(self.num_views)
         seconds, crops = self.sample.seconds, self.num_views // self.num_clips
-        return self.audio(record, times, numbers, fps or NOMINAL_FPS, rng, seconds, crops)
+        return self.audio(record, times, numbers, fps or NOMINAL_FPS, rng, seconds, crops, read)
 
     def _read(self, clip, rng) -> tuple[np.ndarray | Views, np.ndarray | None, np.ndarray, float]:
         """Read the sampled frames of an open clip.

@@ -139,6 +139,25 @@ class Transform:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class StreamNeeds:
+    """What the windows of a long video or a stream need of it.
+
+    Args:
+        frames: whether they need frames.
+        audio: whether they need audio.
+        audio_sec: seconds of audio from the start of a window that they may need, where that is
+            longer than the window; 0.0 otherwise.
+        video_stream, audio_stream: which streams of a file, counted from 0; None is the first.
+    """
+
+    frames: bool
+    audio: bool
+    audio_sec: float = 0.0
+    video_stream: int | None = None
+    audio_stream: int | None = None
+
+
 class Pipeline:
     """Turns a record into a sample, and samples or batches into a model's inputs.
 
@@ -217,6 +236,29 @@ class Pipeline:
             StageError: a part of the pipeline failed.
         """
         raise NotImplementedError
+
+    def stream_needs(self) -> StreamNeeds:
+        """What windows of a stream need.
+
+        Raises:
+            ValueError: this family takes no windows.
+        """
+        raise ValueError(
+            "a timeline has windows of frames or audio, and this model takes frame features; "
+            "use a model of frames or audio"
+        )
+
+    def held_frame(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What a stream may keep of a frame uint8 [H, W, 3] in its place; None keeps the frame."""
+        return None
+
+    def of_window(self, window: Any) -> Any:
+        """What `__call__` takes as `source` for a window, a `Clip` with frames and audio in memory.
+
+        Raises:
+            DecodeError: the window has no audio, and the pipeline needs it.
+        """
+        return window
 
     def __call__(self, record: Record, rng: np.random.Generator, source: Any = None) -> Sample:
         """The sample of a record; this method runs in a worker process.

@@ -12,7 +12,7 @@ has its own reader. `ArrayClip` implements it for frames in memory.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -24,10 +24,17 @@ FALLBACK_FPS = 25.0
 TIME_TOLERANCE = 1e-6
 
 FrameTransform = Callable[[np.ndarray], np.ndarray]
+# (sample rate in Hz, start and end in s, backend) -> samples, as `waveform.read_waveform`.
+ReadWaveform = Callable[[int, float, float, Any], np.ndarray]
 
 
 class Clip(Protocol):
     """An open video, or a part of one, whose frames are read by number."""
+
+    @property
+    def read_waveform(self) -> ReadWaveform | None:
+        """Reads the audio of a clip in memory; None where it is in the file of the record."""
+        ...
 
     @property
     def num_frames(self) -> int:
@@ -163,6 +170,8 @@ class VideoClip:
         DecodeError: the file has no frames, or none in this part.
     """
 
+    read_waveform: ClassVar[None] = None
+
     def __init__(
         self,
         reader: Reader,
@@ -239,6 +248,8 @@ class ArrayClip:
 
     frames: np.ndarray
     fps: float = 0.0
+
+    read_waveform: ClassVar[None] = None
 
     @property
     def num_frames(self) -> int:

@@ -126,6 +126,7 @@ class FrameDecoder:
     """
 
     pipeline: ClassVar[type | None] = None  # the default, ClipPipeline
+    stream: ClassVar[None] = None
 
     @contextmanager
     def open(self, record: Record) -> Iterator[VideoClip]:

@@ -11,7 +11,7 @@ that the AAC format lets the decoder draw at random.
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any, Literal
@@ -76,23 +76,53 @@ def read_waveform(
             f"sample_rate {sample_rate} Hz, span {start_sec} .. {end_sec} s: "
             "expected a rate of at least 1 and 0 <= start < end"
         )
-    first = round(start * sample_rate)
-    last = None if end_sec is None else max(first + 1, round(end_sec * sample_rate))
     is_plain = backend == "soundfile" and path.lower().endswith(PLAIN_SUFFIXES) and not stream
     with (open_soundfile if is_plain else open_audio)(path, stream) as audio:
-        begin, end = _stored_span(first, last, audio.sample_rate, sample_rate)
-        chunks = [chunk.mean(axis=0) for chunk in audio.chunks(begin, end)]
-    wave = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
-    _check_values(wave, begin, audio.sample_rate)
-    wave = resample(wave, audio.sample_rate, sample_rate, backend)
-    skipped = first - begin * sample_rate // audio.sample_rate
-    wave = wave[skipped : None if last is None else skipped + last - first]
+
+        def stored(begin: int, end: int | None) -> np.ndarray:
+            chunks = [chunk.mean(axis=0) for chunk in audio.chunks(begin, end)]
+            return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+
+        wave = cut_waveform(stored, audio.sample_rate, sample_rate, start, end_sec, backend)
     if not len(wave):
         end_text = "the end" if end_sec is None else f"{end_sec} s"
         nearest = "{:.3f} .. {:.3f} s".format(*audio.span_sec)
         raise NoAudioError(
             f"no audio between {start_sec or 0} s and {end_text}; the nearest is at {nearest}"
         )
+    return wave
+
+
+def cut_waveform(
+    stored: Callable[[int, int | None], np.ndarray],
+    stored_rate: int,
+    sample_rate: int,
+    start_sec: float,
+    end_sec: float | None,
+    backend: Backend = "pyav",
+) -> np.ndarray:
+    """Return a part of a waveform at another rate, equal to that part of all of it resampled.
+
+    Args:
+        stored: (first, last) -> its samples first .. last - 1, float32 [n]; None is the end, and
+            there are fewer where the waveform ends.
+        stored_rate, sample_rate: of `stored` and of the result (Hz).
+        start_sec, end_sec: the part (s); None is the end.
+
+    Returns:
+        float32 [n], empty where the waveform ends before the part begins.
+
+    Raises:
+        DecodeError: a sample is not finite or too large.
+    """
+    first = round(start_sec * sample_rate)
+    last = None if end_sec is None else max(first + 1, round(end_sec * sample_rate))
+    begin, end = _stored_span(first, last, stored_rate, sample_rate)
+    wave = stored(begin, end)
+    _check_values(wave, begin, stored_rate)
+    wave = resample(wave, stored_rate, sample_rate, backend)
+    skipped = first - begin * sample_rate // stored_rate
+    wave = wave[skipped : None if last is None else skipped + last - first]
     return np.ascontiguousarray(wave)
 
 

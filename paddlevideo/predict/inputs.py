@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ class FrameFolderClip:
     clip: Clip
     fps: float = 0.0
 
+    read_waveform: ClassVar[None] = None
+
     @property
     def num_frames(self) -> int:
         return self.clip.num_frames
@@ -52,6 +54,11 @@ class AnyDecoder:
     """Decodes video files with `video`, and records with a `frame_pattern` as folders of frames."""
 
     video: Any
+
+    @property
+    def stream(self) -> int | None:
+        """Which stream of a video file, counted from 0; None is the first."""
+        return self.video.stream
 
     @contextmanager
     def open(self, record: Record) -> Iterator[Clip]:

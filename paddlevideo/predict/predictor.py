@@ -71,6 +71,7 @@ class Predictor:
             independent probability.
         modalities: {modality: names of its inputs}; empty for a model of one modality.
         top_k: default number of classes of a result.
+        feed: makes the inputs of the network from a video.
         views_per_step: clips in one run of the network.
 
     Raises:
@@ -110,16 +111,16 @@ class Predictor:
         pipeline = pipeline_for_any_input(cfg)
         self._rules = input_rules(cfg, manifest, pipeline, features)
         names = list(source.inputs) if manifest or built else None
-        self._feed = Feed(pipeline, names, features)
+        self.feed = Feed(pipeline, names, features)
         clips = views_per_step or cfg.DATASET.views_per_step
-        clips = clips or clips_per_run(self._feed, options.get("device", "auto") != "cpu")
+        clips = clips or clips_per_run(self.feed, options.get("device", "auto") != "cpu")
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
         if not (views_per_step or cfg.DATASET.views_per_step):
             clips = self.backend.clips_per_run or clips
-        self._feed.connect(self.backend.inputs)
-        self.views_per_step = max(1, clips // self._feed.views_in_clip)
+        self.feed.connect(self.backend.inputs)
+        self.views_per_step = max(1, clips // self.feed.views_in_clip)
         self._identify = partial(identity, model, manifest, cfg)
 
     def predict(
@@ -198,15 +199,14 @@ class Predictor:
         with self.scorer() as scorer:
             yield from scorer.score(list(samples), topk or self.top_k)
 
-    @property
-    def feed(self) -> Feed:
-        """Turns records into samples, and samples into inputs of the program."""
-        return self._feed
-
     def scorer(self, modalities: Modalities | None = None) -> Scorer:
-        """What turns samples into results; `modalities` are scored alone, too."""
+        """Scores samples of `feed`; a context manager.
+
+        Args:
+            modalities: {modality: names of its inputs} to score alone, too.
+        """
         return Scorer(
-            self._feed,
+            self.feed,
             self.backend,
             self.labels,
             self.multi_label,
@@ -253,7 +253,7 @@ class Predictor:
     def _load(self, record: Record, source: Any) -> Sample | str:
         """The sample, or why there is none."""
         try:
-            return self._feed.sample(record, source)
+            return self.feed.sample(record, source)
         except StageError as error:
             return str(error)
 
@@ -267,8 +267,8 @@ class Predictor:
         return self._room().batch_size(batch_size, num_videos)
 
     def _room(self) -> Room:
-        views = self._feed.num_views // self._feed.views_in_clip
-        return Room(self._feed, views, self.views_per_step, WAIT_BYTES)
+        views = self.feed.num_views // self.feed.views_in_clip
+        return Room(self.feed, views, self.views_per_step, WAIT_BYTES)
 
 
 def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:

@@ -78,6 +78,24 @@ class Scorer:
             else:
                 yield self._result(record, sample, row, alone, topk)
 
+    def probabilities(self, samples: list[Sample]) -> list[np.ndarray | str]:
+        """The probabilities of all classes of each sample, float64 [K], or why there are none."""
+        rows = self._checked_logits(samples)
+        return [row if isinstance(row, str) else self._probabilities(row) for row in rows]
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        self._check_names(len(logits))
+        return expit(logits) if self.multi_label else softmax(logits)
+
+    def _check_names(self, num_classes: int) -> None:
+        if self.labels and len(self.labels) != num_classes:
+            raise ConfigError(
+                [
+                    f"the model has {num_classes} classes, "
+                    f"but {len(self.labels)} class names are given"
+                ]
+            )
+
     def _checked_logits(self, samples: list[Sample], modality: Sequence[str] = ()) -> list:
         """The logits of each video, or why there are none: they are not finite."""
         try:
@@ -132,14 +150,7 @@ class Scorer:
         return replace(result, id=name, note=self._note(sample, silent), modalities=parts)
 
     def _best(self, record: Record, logits: np.ndarray, topk: int) -> Result:
-        if self.labels and len(self.labels) != len(logits):
-            raise ConfigError(
-                [
-                    f"the model has {len(logits)} classes, "
-                    f"but {len(self.labels)} class names are given"
-                ]
-            )
-        scores = expit(logits) if self.multi_label else softmax(logits)
+        scores = self._probabilities(logits)
         best = best_classes(logits, topk).tolist()
         names = [self.labels[i] if self.labels else str(i) for i in best]
         return Result.of(record, best, [float(scores[i]) for i in best], names)

@@ -13,10 +13,11 @@ from paddlevideo import __version__
 from paddlevideo.log import logger
 from paddlevideo.serve.answers import failure, success
 from paddlevideo.serve.api_page import api_page
-from paddlevideo.serve.api_schema import CLASSIFY_SCHEMA
+from paddlevideo.serve.api_schema import CLASSIFY_SCHEMA, TIMELINE_SCHEMA
 from paddlevideo.serve.errors import RequestError
 from paddlevideo.serve.receive import JSON_RATIO, Body, Disconnected
 from paddlevideo.serve.service import Service
+from paddlevideo.serve.timeline import TimelineAnswer
 
 PAGE = Path(__file__).with_name("page")
 PAGE_TYPES = {
@@ -74,6 +75,7 @@ def make_app(service: Service) -> Any:
         lifespan=lifespan,
     )
     _add_requests(app, service)
+    _add_timeline(app, service)
     _add_states(app, service)
     _add_pages(app)
     _add_errors(app)
@@ -105,6 +107,27 @@ def _add_requests(app: Any, service: Service) -> None:
             await body.drain()
             raise refused_write(error) from error
         return JSONResponse(success(result))
+
+
+def _add_timeline(app: Any, service: Service) -> None:
+    """The route that sends segments while it makes them."""
+    from fastapi import Request
+    from fastapi.responses import Response
+
+    class Lines(Response):
+        """Does the work of its request, too, so that nothing is left when the client is gone."""
+
+        def __init__(self, answer: TimelineAnswer):
+            super().__init__()
+            self._answer = answer
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await self._answer(scope, receive, send)
+
+    @app.post("/timeline", openapi_extra=TIMELINE_SCHEMA, summary="Segments of a long video")
+    async def timeline(request: Request) -> Response:
+        content_type = request.headers.get("content-type", "")
+        return Lines(TimelineAnswer(service, content_type, body_of(request, service)))
 
 
 def _add_states(app: Any, service: Service) -> None:

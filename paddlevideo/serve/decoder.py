@@ -21,6 +21,7 @@ from paddlevideo.media.clip import Clip
 from paddlevideo.media.containers import list_video_streams
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.serve.settings import Limits
+from paddlevideo.timelines.files import video_frames
 from paddlevideo.timelines.frames import Frame, Gap, Item
 
 MAX_FRAMES = 32  # that a response shows
@@ -77,6 +78,17 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A file whose frames and audio follow.
+
+    Args:
+        fps: mean frames per second, 0.0 where unknown.
+    """
+
+    fps: float
+
+
+@dataclass(frozen=True)
 class Decoder:
     """Decodes files for the models of a service.
 
@@ -88,7 +100,7 @@ class Decoder:
     pipelines: Mapping[str, Pipeline]
     limits: Limits
 
-    def __call__(self, job: Job | TimelineJob) -> Iterator[Decoded | Item]:
+    def __call__(self, job: Job | TimelineJob) -> Iterator[Decoded | Opened | Item]:
         """Yield the sample of a file; or what a timeline needs of it, in the order of time.
 
         Raises:
@@ -116,10 +128,13 @@ class Decoder:
         others = max(0.0, total - watched.decoding - watched.copying)
         return Decoded(sample, watched.duration, watched.decoding, others, watched.frames)
 
-    def _timeline(self, job: TimelineJob) -> Iterator[Item]:
+    def _timeline(self, job: TimelineJob) -> Iterator[Opened | Item]:
         check_file(job.path, self.limits)
-        pipeline, count = self.pipelines[job.model], 0
-        for item in file_source(job.path, pipeline):
+        needs = self.pipelines[job.model].stream_needs()
+        streams = (needs.video_stream, needs.audio_stream)
+        source, count = video_frames(job.path, needs.frames, needs.audio, *streams), 0
+        yield Opened(source.fps)
+        for item in source:
             if isinstance(item, Frame):
                 count += 1
                 check_frames(count, self.limits)
@@ -319,9 +334,8 @@ def jpeg(frame: np.ndarray) -> bytes:
 def refusal(error: Exception) -> str | None:
     """The reason for the client if the error is a fault of the file, else None."""
     if isinstance(error, StageError):
-        cause = error.__cause__
-        if isinstance(cause, LimitError):
-            return str(cause)
+        return str(error.__cause__) if isinstance(error.__cause__, LimitError) else str(error)
+    if isinstance(error, LimitError):
         return str(error)
     if isinstance(error, MemoryError):
         return "decode: it needs more memory than this service allows for a file"

@@ -15,7 +15,7 @@ from paddlevideo.serve.decoder import TimelineJob
 from paddlevideo.serve.errors import RequestError
 from paddlevideo.serve.receive import Body, Disconnected, receive_form
 from paddlevideo.serve.waiting import while_connected
-from paddlevideo.serve.workers import Worker, WorkerError
+from paddlevideo.serve.workers import WorkerError
 from paddlevideo.timelines.segments import MIN_SCORE, merge
 from paddlevideo.timelines.windows import TimelineModel, Window
 
@@ -146,7 +146,8 @@ class TimelineAnswer:
             RequestError: the file cannot be decoded.
         """
         service, count, end = self._service, 0, 0.0
-        predictor = service.models[fields.model].predictor
+        predictor, timeout = service.models[fields.model].predictor, service.settings.limits.timeout
+        options = (fields.min_score, fields.min_duration, fields.topk)
 
         def noted(windows: Iterable[Window]) -> Iterator[Window]:
             nonlocal end
@@ -154,18 +155,22 @@ class TimelineAnswer:
                 end = max(end, window.end)
                 yield window
 
-        timeout = service.settings.limits.timeout
         try:
             with (
                 service.timeline_workers.lend(timeout) as worker,
-                closing(self._items(worker, job, put, stop)) as source,
+                closing(worker.replies(job, timeout)) as replies,
             ):
+                opened = next(replies)
+                source = FrameSource(replies, put, stop)
                 model = TimelineModel(predictor, fields.window, fields.stride)
-                options = (fields.min_score, fields.min_duration, fields.topk)
-                windows = noted(model.windows(source))
-                for segment in merge(windows, predictor.labels, *options, predictor.multi_label):
-                    put(segment.json)
-                    count += 1
+                # Closed before the replies, which its thread reads.
+                with closing(model.windows(source, fps=opened.fps or None)) as windows:
+                    segments = merge(noted(windows), model.labels, *options, model.multi_label)
+                    for segment in segments:
+                        put(segment.json)
+                        count += 1
+                if source.error is not None:
+                    raise source.error
         except WorkerError as error:
             raise service.refused(error) from error
         except ValueError as error:
@@ -174,13 +179,34 @@ class TimelineAnswer:
             return
         put({"done": True, "duration": round(end, 3), "segments": count})
 
-    def _items(self, worker: Worker, job: TimelineJob, put: Any, stop: Any) -> Iterator[Any]:
-        """The frames and the audio of the file, until nobody waits for them any more."""
-        timeout = self._service.settings.limits.timeout
-        with closing(worker.replies(job, timeout)) as items:
-            for number, item in enumerate(items):
-                if stop.is_set():
+
+class FrameSource:
+    """The frames and the audio of a file, until nobody waits for them any more.
+
+    Attributes:
+        error: why they end early, so that what came before still becomes segments.
+    """
+
+    def __init__(self, replies: Iterator[Any], put: Any, stop: Any):
+        self._replies, self._put, self._stop = replies, put, stop
+        self.error: WorkerError | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        """
+        Raises:
+            WorkerError: nothing of the file can be decoded.
+            Stopped: nobody waits.
+        """
+        count = 0
+        try:
+            for item in self._replies:
+                if self._stop.is_set():
                     raise Stopped()
-                if number == 0:
-                    put({})  # it can be decoded, so the response begins
+                if count == 0:
+                    self._put({})  # it can be decoded, so the response begins
+                count += 1
                 yield item
+        except WorkerError as error:
+            if count == 0:
+                raise
+            self.error = error

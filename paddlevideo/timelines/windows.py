@@ -9,9 +9,22 @@
 one run of the network while the next ones are decoded.
 """
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
+
+from paddlevideo.data.pipeline import StageError, StreamNeeds
+from paddlevideo.predict.ahead import one_ahead
+from paddlevideo.predict.predictor import Predictor
+from paddlevideo.sample import DecodeError, Record, Sample
+from paddlevideo.timelines.cutting import Cutter, Part
+from paddlevideo.timelines.frames import Item
+
+SHORTEST = 1e-3  # s, of a window or a stride
 
 
 @dataclass(frozen=True)
@@ -28,3 +41,124 @@ class Window:
     end: float
     scores: np.ndarray | None = None
     error: str | None = None
+
+
+class TimelineModel:
+    """A model that scores the windows of long videos and streams.
+
+    A window is preprocessed as `predict` does with a video that has only its frames and audio.
+    Threads may share an instance.
+
+    Args:
+        predictor: an exported or built model of frames, audio, or both.
+        window: length of a window (s).
+        stride: from the start of a window to that of the next one (s); below `window`, they
+            overlap, and above, there are parts between them that no window has.
+
+    Attributes:
+        needs: which of frames and audio it uses, and from which streams of a file.
+        labels: name of each class; None if only ids are known.
+        multi_label: whether a window may have several classes.
+        top_k: default number of classes of a result.
+
+    Raises:
+        ValueError: window or stride is not positive, or the model takes frame features.
+    """
+
+    def __init__(self, predictor: Predictor, window: float = 2.0, stride: float = 1.0):
+        for name, value in (("window", window), ("stride", stride)):
+            if not (SHORTEST <= value < math.inf):
+                raise ValueError(f"{name} is {value} s, expected seconds, at least {SHORTEST:g}")
+        self.predictor, self.window, self.stride = predictor, float(window), float(stride)
+        self._pipeline = predictor.feed.pipeline
+        self.needs: StreamNeeds = self._pipeline.stream_needs()
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        return self.predictor.labels
+
+    @property
+    def multi_label(self) -> bool:
+        return self.predictor.multi_label
+
+    @property
+    def top_k(self) -> int:
+        return self.predictor.top_k
+
+    def windows(
+        self, source: Iterable[Item], live: bool = False, fps: float | None = None
+    ) -> Iterator[Window]:
+        """Score the windows of a source, with the memory of a few windows.
+
+        Args:
+            source: frames, audio and gaps in the order of time; see frames.py. It is read in
+                another thread unless `live` is set.
+            live: score each window at once.
+            fps: frames per second; None to compute it from the times of the frames.
+
+        Yields:
+            windows and gaps in the order of time, each as soon as it is complete and scored.
+
+        Raises:
+            ValueError: a window holds too many frames for the memory.
+            BackendError: the runtime cannot run the model.
+        """
+        cutter = Cutter(self.needs, self.window, self.stride, fps, self._pipeline.held_frame())
+        samples = map(self._sample, cutter.cut(source))
+        with ExitStack() as stack:
+            scorer = stack.enter_context(self.predictor.scorer())
+            score = scorer.probabilities
+            if live:
+                batches = ([pair] for pair in samples)
+            else:
+                pool = stack.enter_context(ThreadPoolExecutor(1, "windows"))
+                batches = one_ahead(self._batches(samples), pool)
+            for batch in batches:
+                yield from _scored(batch, score)
+
+    def _sample(self, part: Part) -> tuple[Part, Sample | str]:
+        """A window and its sample, or why there is none."""
+        if part.clip is None:
+            return part, part.error or "no frames"
+        record = Record("window", start_sec=part.start, end_sec=part.end)
+        try:
+            return part, self.predictor.feed.sample(record, self._pipeline.of_window(part.clip))
+        except StageError as error:
+            return part, str(error)
+        except DecodeError as error:
+            return part, f"decode: {error}"
+
+    def _batches(
+        self, samples: Iterator[tuple[Part, Sample | str]]
+    ) -> Iterator[list[tuple[Part, Sample | str]]]:
+        """As many windows as fill a run of the network; all have samples of one shape."""
+        feed = self.predictor.feed
+        most = max(1, self.predictor.views_per_step * feed.views_in_clip // feed.num_views)
+        batch: list[tuple[Part, Sample | str]] = []
+        shapes = None
+        for part, sample in samples:
+            now = None if isinstance(sample, str) else self._shapes(sample)
+            if batch and (len(batch) >= most or (now and shapes and now != shapes)):
+                yield batch
+                batch, shapes = [], None
+            batch.append((part, sample))
+            shapes = now or shapes
+        if batch:
+            yield batch
+
+    def _shapes(self, sample: Sample) -> list[tuple[int, ...]]:
+        return [tuple(sample[name].shape) for name in self.predictor.feed.batch_specs]
+
+
+def _scored(
+    batch: list[tuple[Part, Sample | str]],
+    score: Callable[[list[Sample]], list[np.ndarray | str]],
+) -> Iterator[Window]:
+    """The windows of a batch with their scores."""
+    rows = iter(score([sample for _, sample in batch if not isinstance(sample, str)]))
+    for part, sample in batch:
+        row = sample if isinstance(sample, str) else next(rows)
+        if isinstance(row, str):
+            yield Window(part.start, part.end, error=row)
+        else:
+            yield Window(part.start, part.end, row.astype(np.float32))

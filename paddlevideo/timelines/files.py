@@ -1,0 +1,318 @@
+"""A video or audio file as a source: decoded once from its beginning, with constant memory.
+
+    source = video_frames("long.mp4")
+    source.fps                     # mean frames per second, 0.0 where unknown
+    for item in source: ...        # Frame, Sound or Gap, in the order of time
+
+Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these go
+back, time goes on one frame after the frame before.
+
+media/damage.py says what happens to damage: whatever FFmpeg decodes is used. Lost frames are
+skipped, so that the frame before is shown on; where more than MIN_GAP is lost, it is a `Gap`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import av.error
+from av.video.reformatter import VideoReformatter
+
+from paddlevideo.data.audio_pipeline import video_length
+from paddlevideo.log import logger
+from paddlevideo.media.audio_reader import AudioReader, NoAudioError, open_audio
+from paddlevideo.media.clip import FALLBACK_FPS
+from paddlevideo.media.containers import discard_others, first_video, open_container, video_streams
+from paddlevideo.media.packets import num_listed
+from paddlevideo.media.upright import upright_rgb
+from paddlevideo.sample import DecodeError
+from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
+
+MIN_GAP = 0.25  # s without frames, next to packets that do not decode; less is shown as a still
+MIN_GAP_FRAMES = 3  # the same in frames, for low frame rates
+NEAR = 1.0  # s; threads of a decoder report damage a few packets late
+RETRIES = 100  # times that reading goes on after an error of the container, without any packet
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file as a source; each iteration decodes it from the beginning. See `video_frames`.
+
+    Args:
+        path: the file.
+        fps: mean frames per second of its video, 0.0 where unknown or where there is none.
+        seconds: length as the file states it, 0.0 where unknown.
+    """
+
+    path: str
+    fps: float
+    seconds: float
+    frames: bool
+    audio: bool
+    video_stream: int | None
+    audio_stream: int | None
+
+    def __iter__(self) -> Iterator[Item]:
+        """
+        Raises:
+            DecodeError: nothing in the file can be decoded.
+        """
+        with ExitStack() as stack:
+            sounds = _Sounds(self, stack) if self.audio else None
+            if not self.frames:
+                assert sounds is not None
+                yield from sounds.until(float("inf"))
+                if sounds.error:
+                    yield Gap(sounds.end, max(sounds.end, self.seconds), sounds.error)
+                return
+            for item in _frames(self.path, self.video_stream):
+                if sounds and isinstance(item, Frame):
+                    yield from sounds.until(item.time)
+                yield item
+            if sounds:
+                yield from sounds.until(float("inf"))
+
+
+def video_frames(
+    path: str | os.PathLike[str],
+    frames: bool = True,
+    audio: bool = False,
+    video_stream: int | None = None,
+    audio_stream: int | None = None,
+) -> FileSource:
+    """Open a file as a source of a timeline.
+
+    Args:
+        frames: give frames; False for the audio alone, also of an audio file.
+        audio: give audio. A file with frames may lack it.
+        video_stream, audio_stream: which streams, counted from 0; None is the first.
+
+    Raises:
+        DecodeError: not a video, or no such stream in it.
+        NoAudioError: without `frames`, the file has no audio.
+        ValueError: neither frames nor audio are wanted.
+    """
+    path = os.fspath(path)
+    if not (frames or audio):
+        raise ValueError("neither frames nor audio are wanted; set one of them")
+    with open_container(path) as container:
+        seconds = (container.duration or 0) / av.time_base
+        fps = _fps(_choose(path, container, video_stream)) if frames else 0.0
+    if not frames:
+        with open_audio(path, audio_stream):
+            fps = video_length(path)[0]
+    return FileSource(path, fps, seconds, frames, audio, video_stream, audio_stream)
+
+
+def _choose(path: str, container: Any, number: int | None) -> Any:
+    """The video stream of an open container; see `VideoDecoder`."""
+    streams = video_streams(container)
+    if number is None:
+        return first_video(path, streams)
+    if number >= len(streams):
+        raise DecodeError(
+            f"there is no video stream {number}; the file has {len(streams)}, counted from 0"
+        )
+    return streams[number]
+
+
+def _fps(stream: Any) -> float:
+    return float(stream.average_rate or stream.guessed_rate or 0)
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def _frames(path: str, number: int | None) -> Iterator[Frame | Gap]:
+    """The frames and gaps of a video stream."""
+    with open_container(path) as container:
+        stream = _choose(path, container, number)
+        discard_others(container, stream)
+        losses = _Losses(stream)
+        clock = _Clock(stream, container.format.name == "avi")
+        converter = VideoReformatter()
+        time = None
+        for frame in _decoded(container, stream, losses):
+            before, time = time, clock.time_of(frame)
+            if before is not None:
+                yield from losses.between(before, time, clock)
+            yield Frame(time, upright_rgb(frame, converter))
+        if time is None:
+            raise DecodeError(losses.reason or "no frames in it")
+        listed = num_listed(container, stream)
+        if losses.num_packets < listed:
+            reason = f"the file is cut short: it lists {listed} frames and holds "
+            reason += str(losses.num_packets)
+            end = float((stream.duration or 0) * stream.time_base)
+            yield from _gap(time + clock.step, end, reason)
+        else:
+            yield from losses.between(time, losses.last_time(clock) + clock.step, clock)
+
+
+def _gap(start: float, end: float, reason: str) -> Iterator[Gap]:
+    if end > start:
+        yield Gap(start, end, reason)
+
+
+class _Clock:
+    """Gives frames their time: that of the file, from 0 on, rising.
+
+    Args:
+        stream: of the frames.
+        counts: number the frames instead, because the container stores no time stamps.
+    """
+
+    def __init__(self, stream: Any, counts: bool):
+        self.time_base = stream.time_base
+        self.step = 1 / (_fps(stream) or FALLBACK_FPS)  # s from a frame to the next one
+        self.zero: int | None = None  # time stamp of second 0
+        self._counts, self._number, self._last = counts, -1, -1.0
+
+    def time_of(self, frame: Any) -> float:
+        self._number += 1
+        if self._counts or frame.pts is None:
+            time = self._number * self.step if self._counts else self._last + self.step
+            self._last = max(0.0, time)
+            return self._last
+        if self.zero is None:
+            self.zero = frame.pts
+        time = self.second(frame.pts)
+        if time <= self._last:  # the time stamps go back
+            self.zero = frame.pts - round((self._last + self.step) / self.time_base)
+            time = self._last + self.step
+        self._last = time
+        return time
+
+    def second(self, pts: int) -> float:
+        """When a packet with this time stamp is shown (s)."""
+        return float((pts - (self.zero or 0)) * self.time_base)
+
+
+class _Losses:
+    """The packets of a stream that could not be decoded.
+
+    Attributes:
+        num_packets: packets of the stream so far.
+        reason: why the last one could not be decoded, "" if all could.
+    """
+
+    def __init__(self, stream: Any):
+        self._stamps: list[int] = []
+        self._last_stamp = 0
+        self.num_packets, self.reason = 0, ""
+
+    def add(self, packet: Any, reason: str) -> None:
+        """Note a packet that does not decode, or that the container marks as damaged."""
+        self.reason = reason
+        self.add_stamp(packet.pts if packet.pts is not None else self._last_stamp, reason)
+
+    def add_stamp(self, stamp: int, reason: str) -> None:
+        self._last_stamp, self.reason = stamp, reason
+        if not self._stamps or self._stamps[-1] != stamp:
+            self._stamps.append(stamp)
+
+    def passed(self, packet: Any) -> None:
+        """Note a packet that was read."""
+        self.num_packets += 1
+        self._last_stamp = packet.pts if packet.pts is not None else self._last_stamp
+
+    def last_time(self, clock: _Clock) -> float:
+        """When the last lost packet is shown (s)."""
+        return clock.second(max(self._stamps)) if self._stamps else -1.0
+
+    def between(self, before: float, after: float, clock: _Clock) -> Iterator[Gap]:
+        """The gap between two frames (s), where packets were lost there."""
+        missing = after - before - clock.step
+        if missing >= max(MIN_GAP, MIN_GAP_FRAMES * clock.step) and any(
+            before - NEAR <= clock.second(stamp) <= after + NEAR for stamp in self._stamps
+        ):
+            yield Gap(before + clock.step, after, self.reason)
+        # Threads of the decoder are at most NEAR ahead.
+        self._stamps = [stamp for stamp in self._stamps if clock.second(stamp) > after - NEAR]
+
+
+def _decoded(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
+    """Every frame that can be decoded."""
+    for packet in _packets(container, stream, losses):
+        losses.passed(packet)
+        if packet.is_corrupt:
+            losses.add(packet, "damaged: packets are lost or broken")
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            losses.add(packet, f"damaged: it cannot be decoded ({error.strerror})")
+            continue
+        yield from frames
+    try:
+        yield from stream.codec_context.decode(None)
+    except av.error.FFmpegError:
+        return
+
+
+def _packets(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
+    """Every packet with data. After an error of the container, reading goes on behind it."""
+    failures = 0
+    while failures < RETRIES:
+        try:
+            for packet in container.demux(stream):
+                # An empty packet would end the stream for the decoder.
+                if packet.size:
+                    failures = 0
+                    yield packet
+            return
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            failures += 1
+            losses.add_stamp(losses._last_stamp, f"damaged: it cannot be read ({error.strerror})")
+
+
+# --- audio ----------------------------------------------------------------------------------------
+
+
+class _Sounds:
+    """The audio of a file, read up to a time whenever it is asked for.
+
+    Attributes:
+        end: when the audio that was read ends (s).
+        error: why it ends early, "" if it does not.
+    """
+
+    def __init__(self, source: FileSource, stack: ExitStack):
+        self._path, self._rate, self._count, self.error = source.path, 1, 0, ""
+        self._chunks: Iterator[Any] = iter(())
+        try:
+            audio: AudioReader = stack.enter_context(open_audio(source.path, source.audio_stream))
+        except NoAudioError:
+            if not source.frames:
+                raise
+            return
+        except DecodeError as error:
+            if not source.frames:
+                raise
+            self._fail(error)
+            return
+        self._rate, self._chunks = audio.sample_rate, audio.chunks()
+
+    @property
+    def end(self) -> float:
+        return self._count / self._rate
+
+    def until(self, second: float) -> Iterator[Sound]:
+        """The audio from where the last call ended to a time (s), or somewhat later."""
+        while self.end <= second:
+            try:
+                samples = next(self._chunks, None)
+            except DecodeError as error:
+                self._fail(error)
+                return
+            if samples is None:
+                return
+            yield Sound(self.end, samples.mean(axis=0), self._rate)
+            self._count += samples.shape[1]
+
+    def _fail(self, error: DecodeError) -> None:
+        self.error, self._chunks = str(error), iter(())
+        logger.warning(f"{self._path}: its audio ends at {self.end:.3f} s: {error}")
