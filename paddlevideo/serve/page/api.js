@@ -6,6 +6,7 @@ const LONGEST_WAIT = 60; // seconds between two tries
 const MEANING = {
   400: "The service cannot read this file",
   404: "The service does not know this",
+  408: "The upload is too slow",
   413: "This file is larger than the service allows",
   415: "The service cannot read this file",
   422: "The service cannot use this file",

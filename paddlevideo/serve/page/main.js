@@ -2,11 +2,13 @@
 
 import { classify, getModels, onToken, timeline } from "./api.js";
 import { byId, element, note } from "./dom.js";
-import { droppedFiles } from "./drop.js";
+import { listenForDrops } from "./drop.js";
 import { showCamera, showEnd, showJob, showSegment, startResult } from "./result.js";
 import { readable, score, size } from "./text.js";
+import { askToken } from "./token.js";
 import { openCamera, recordClips } from "./webcam.js";
 
+const MEDIA = "video/*,audio/*,.avi,.mkv,.flv,.ts,.mts,.webm,.mov"; // for the dialog of files
 const MAX_CLIPS = 20; // of the webcam that stay in the list
 const MAX_WAITING = 2; // clips of the webcam; older ones are dropped, so that the page never lags
 
@@ -69,7 +71,7 @@ async function runJob(job, signal) {
     const sent = { topk: fields.topk, model: fields.model };
     job.result = await classify(job.file, sent, signal, wait);
     show(job);
-    const wanted = byId("with-timeline").checked && !job.live;
+    const wanted = byId("with-timeline").checked && !job.live && !usesFeatures(job.model);
     if (wanted) await runTimeline(job, { ...fields, ...segments }, signal);
     enter(job, "done");
     showEnd(job);
@@ -171,8 +173,14 @@ function chosenModel() {
   return models?.models.find(({ name }) => name === byId("model").value);
 }
 
+/** Whether the files of a model are features of videos, which have no frames and no timeline. */
+function usesFeatures(model) {
+  return Boolean(model?.modalities?.includes("features"));
+}
+
 function describeModel() {
   const model = chosenModel();
+  byId("files").accept = usesFeatures(model) ? "" : MEDIA;
   const uses = model.modalities?.join(" and ");
   const parts = [model.classes && `${model.classes} classes`, uses, model.backend];
   note("model-facts", readable(parts.filter(Boolean).join(" · ")));
@@ -284,33 +292,6 @@ function addClip(file) {
   run();
 }
 
-// --- token --------------------------------------------------------------------------------------
-
-/** Ask for the token of the service; resolves when the user gives one. */
-function ask(wasRefused, signal) {
-  const form = byId("token-form");
-  const kept = "It is kept until this page is closed.";
-  note("token-note", wasRefused ? "The service refused this token." : kept, wasRefused);
-  note("status", "The service asks for a token.");
-  form.hidden = false;
-  byId("links").hidden = true; // a link sends no token
-  byId("token").value = "";
-  byId("token").focus();
-  return new Promise((resolve, reject) => {
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      form.hidden = true;
-      byId("choose").focus();
-      note("status", "");
-      resolve(byId("token").value.trim());
-    };
-    signal?.addEventListener("abort", () => {
-      form.hidden = true;
-      reject(signal.reason);
-    }, { once: true });
-  });
-}
-
 // --- start --------------------------------------------------------------------------------------
 
 function listen() {
@@ -347,28 +328,8 @@ function listen() {
   byId("option-form").addEventListener("submit", (event) => event.preventDefault());
 }
 
-function listenForDrops() {
-  let inside = 0; // dragenter and dragleave come for every element
-  const mark = () => document.body.classList.toggle("dragging", inside > 0);
-  const on = (name, action) =>
-    addEventListener(name, (event) => {
-      event.preventDefault(); // the browser would leave the page and open the file
-      action(event);
-      mark();
-    });
-  on("dragenter", () => (inside += 1));
-  on("dragleave", () => (inside -= 1));
-  on("dragover", () => {});
-  on("drop", async (event) => {
-    inside = 0;
-    const files = await droppedFiles(event.dataTransfer);
-    if (files.length) addFiles(files);
-    else note("alert", "No file was dropped. Drop video files, or a folder that has some.", true);
-  });
-}
-
-onToken(ask);
+onToken(askToken);
 startResult();
 listen();
-listenForDrops();
+listenForDrops(addFiles);
 run();

@@ -111,10 +111,6 @@ def test_failed_timelines_leave_the_classes(open_page, clip):
             Answer(rows=ROWS),
             "The service broke off before the end of the timeline. Press Run again.",
         ),
-        (
-            Answer(rows=ROWS, cut=True),
-            "The connection broke off before the end of the timeline. Press Run again.",
-        ),
     ]
     with stand_in(**service_parts()) as service:
         page = open_page(service)
@@ -135,6 +131,21 @@ def test_failed_timelines_leave_the_classes(open_page, clip):
         again(page, "/none", service, Answer())
         assert len(service.asked) == num_asked + 1, "no timeline is asked for"
         assert page.text("#timeline-note") == "No timeline was made."
+
+
+def test_a_connection_that_breaks_off_leaves_the_segments(open_page, clip):
+    gate = HOLD()
+    with stand_in(**service_parts()) as service:
+        service.timelines[""] = Answer(rows=[*ROWS, gate], cut=True)
+        page = open_page(service)
+        page.choose("#files", [clip])
+        rows = "document.querySelectorAll('#segment-rows tr').length"
+        page.wait(f"{rows} === {len(ROWS)}")
+        gate.set()
+        page.wait(f"{STATUS}.startsWith('Done')")
+        sentence = "The connection broke off before the end of the timeline. Press Run again."
+        assert page.text("#timeline-note") == sentence
+        assert page.run(rows) == len(ROWS) and page.text("#bar-rows").startswith("bouncing")
 
 
 def test_segments_appear_while_they_are_computed(open_page, clip):
