@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 VERSIONS = constraints.txt  # or lowest.txt; nothing (VERSIONS=) installs the newest versions
-EXTRAS = cpu,onnx,openvino,audio,plot,completion,dev
+EXTRAS = cpu,onnx,openvino,audio,serve,plot,completion,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process

@@ -106,7 +106,7 @@ def open_container(path: str) -> Iterator[Any]:
             f"file:{path}", options={"protocol_whitelist": "file"}, **METADATA_IN_ANY_ENCODING
         )
     except av.error.InvalidDataError as error:
-        raise DecodeError(_why_unreadable(path)) from error
+        raise DecodeError(why_unreadable(path)) from error
     except (av.error.FFmpegError, OSError) as error:
         raise DecodeError(f"cannot be opened: {error.strerror or error}") from error
     with container:
@@ -118,7 +118,8 @@ def open_container(path: str) -> Iterator[Any]:
             raise DecodeError(f"cannot be decoded: {error.strerror}") from error
 
 
-def _why_unreadable(path: str) -> str:
+def why_unreadable(path: str) -> str:
+    """Return why FFmpeg finds no format that it knows in a file."""
     with open(path, "rb") as file:
         is_mp4 = file.read(12)[4:8] == b"ftyp"
     if is_mp4:

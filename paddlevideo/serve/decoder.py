@@ -4,6 +4,7 @@ The pipeline is that of the `Predictor`, which does the rest in the main process
 neither Paddle nor the web server, so that a replaced process is ready soon.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import numpy as np
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.media.clip import Clip
-from paddlevideo.media.containers import list_video_streams
+from paddlevideo.media.containers import list_video_streams, why_unreadable
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.serve.settings import Limits
 from paddlevideo.timelines.files import video_frames
@@ -166,6 +167,8 @@ def check_file(path: str, limits: Limits) -> float | None:
         DecodeError: FFmpeg does not open it, or it is a playlist.
         LimitError: its header states more than the limits.
     """
+    if os.path.getsize(path) == 0:
+        raise DecodeError("the file is empty (0 bytes)")
     try:
         with (
             open(path, "rb") as file,
@@ -178,8 +181,11 @@ def check_file(path: str, limits: Limits) -> float | None:
                 if stream.codec_context is not None:
                     check_pixels(stream.codec_context.width, stream.codec_context.height, limits)
             seconds = container.duration / av.time_base if container.duration else None
-    except (av.error.FFmpegError, OSError):
-        return None  # the decoder gives the reason
+    except av.error.InvalidDataError as error:
+        raise DecodeError(why_unreadable(path)) from error
+    except (av.error.FFmpegError, OSError) as error:
+        # The decoder could open it, perhaps with other files that it names.
+        raise DecodeError(f"cannot be opened: {error.strerror or error}") from error
     if seconds is not None:
         check_seconds(seconds, limits)
     return seconds

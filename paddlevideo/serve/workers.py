@@ -25,6 +25,7 @@ except ImportError:  # not a Unix system
 
 SIGNALS = ("SIGINT", "SIGTERM")  # for the service, which ends its processes itself
 START_SECONDS = 120.0
+PING, PING_SECONDS = "ping", 10.0
 STATM = Path("/proc/self/statm")
 
 
@@ -134,15 +135,24 @@ class Worker:
         self.kill()
         raise WorkerFailed("a decoding process cannot be started; see the log of the service")
 
+    def answers(self) -> bool:
+        """Whether the process is there; one that the system ended is no fault of the next file."""
+        try:
+            self._pipe.send(PING)
+            return self._pipe.poll(PING_SECONDS) and self._pipe.recv() == ("ready", None)
+        except (EOFError, OSError):
+            return False
+
     @property
     def alive(self) -> bool:
         return self._process.is_alive() and not self._pipe.closed
 
     def kill(self) -> None:
         """End the process now."""
-        self._process.kill()
-        self._process.join(10)
-        self._pipe.close()
+        if not self._pipe.closed:
+            self._process.kill()
+            self._process.join(10)
+            self._pipe.close()
 
 
 def exit_text(code: int | None) -> str:
@@ -205,7 +215,7 @@ class Workers:
         except queue.Empty:
             raise WorkerTimeout(f"no decoding process was free for {timeout:.1f} s") from None
         try:
-            if worker is None or not worker.alive:
+            if worker is None or not worker.answers():
                 worker = self._replace(worker)
             yield worker
         finally:
@@ -214,6 +224,7 @@ class Workers:
     def _replace(self, dead: Worker | None) -> Worker:
         if dead is not None:
             self.num_replaced += 1
+            dead.kill()
             with self._lock:
                 self._all.discard(dead)
         worker = self._new()
@@ -249,7 +260,7 @@ def _serve(pipe: Any, parent: int, setup: Setup) -> None:
             job = pipe.recv()
         except EOFError:
             return
-        pipe.send(_reply(setup.work, job, pipe))
+        pipe.send(("ready", None) if job == PING else _reply(setup.work, job, pipe))
 
 
 def _reply(work: Callable[[Any], Iterator[Any]], job: Any, pipe: Any) -> tuple[str, Any]:

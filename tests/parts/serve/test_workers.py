@@ -1,0 +1,121 @@
+"""Decoding processes: crashes, hangs and hunger for memory cost one request, not the service."""
+
+import sys
+import threading
+import time
+
+import pytest
+
+from paddlevideo.serve.workers import (
+    FileRefused,
+    Setup,
+    WorkerDied,
+    WorkerFailed,
+    Workers,
+    WorkerTimeout,
+)
+from tests.parts.serve.jobs import work
+
+SECONDS = 60
+
+
+@pytest.fixture
+def workers():
+    pool = Workers(Setup(work, 256), 1)
+    pool.start()
+    yield pool
+    pool.close()
+
+
+def do(workers, job, timeout=SECONDS):
+    with workers.lend(SECONDS) as worker:
+        return list(worker.replies(job, timeout))
+
+
+def test_a_process_does_one_job_after_another(workers):
+    [pid] = workers.pids
+    assert do(workers, "answer") == ["answer"]
+    assert [len(item) for item in do(workers, "several")] == [n << 20 for n in range(4)]
+    for job, kind, reason in (
+        ("refuse", FileRefused, "decode: no known video format"),
+        ("refuse_later", FileRefused, "it is too long"),
+        ("fail", WorkerFailed, "ZeroDivisionError: a mistake in our code"),
+    ):
+        with pytest.raises(kind, match=reason):
+            do(workers, job)
+    assert do(workers, "signals") == ["alive"]  # the service ends its processes itself
+    assert workers.pids == [pid] and workers.num_replaced == 0
+
+
+def test_it_loads_neither_paddle_nor_the_web_server(workers):
+    [modules] = do(workers, "modules")
+    assert not {"paddle", "fastapi", "starlette", "uvicorn"} & set(modules)
+    assert "av" in modules
+
+
+@pytest.mark.slow
+def test_jobs_that_end_their_process(workers):
+    for job, code in (("crash", "signal 11"), ("abort", "signal 6"), ("leave", "exit code 3")):
+        with pytest.raises(WorkerDied, match=rf"the file ended its decoding process \({code}\)"):
+            do(workers, job)
+        assert do(workers, "answer") == ["answer"]
+    assert workers.num_replaced == 3
+
+
+def test_a_crash_costs_one_job(workers):
+    [pid] = workers.pids
+    with pytest.raises(WorkerDied, match="signal 11"):
+        do(workers, "crash")
+    assert do(workers, "answer") == ["answer"]
+    assert workers.num_replaced == 1 and workers.pids != [pid]
+
+
+def test_a_job_that_hangs_is_ended(workers):
+    [pid] = workers.pids
+    start = time.monotonic()
+    with pytest.raises(WorkerTimeout, match=r"not done after 0\.2 s"):
+        do(workers, "hang", 0.2)
+    assert time.monotonic() - start < SECONDS and pid not in workers.pids
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory on Linux only")
+def test_memory_is_limited(workers):
+    [pid] = workers.pids
+    with pytest.raises(FileRefused, match="needs more memory than this service allows"):
+        do(workers, "take_all_memory")
+    assert do(workers, "answer") == ["answer"] and workers.pids == [pid]
+
+
+def test_a_caller_that_stops_early_ends_the_process(workers):
+    with workers.lend(SECONDS) as worker:
+        replies = worker.replies("several", SECONDS)
+        next(replies)
+        replies.close()
+        assert not worker.alive
+    assert workers.pids == []
+
+
+def test_no_process_is_free_in_time(workers):
+    with workers.lend(1), pytest.raises(WorkerTimeout, match="no decoding process was free"):
+        do_in_time = workers.lend(0.01)
+        do_in_time.__enter__()
+
+
+def test_close_ends_jobs_that_run():
+    workers = Workers(Setup(work, 256), 1)
+    errors = []
+
+    def run():
+        try:
+            do(workers, "hang")
+        except (WorkerDied, WorkerFailed) as error:
+            errors.append(error)
+
+    workers.start()
+    thread = threading.Thread(target=run)
+    thread.start()
+    workers.close()
+    thread.join(SECONDS)
+    assert len(errors) == 1 and not thread.is_alive()
+    with pytest.raises(WorkerFailed, match="the service ends"):
+        do(workers, "answer")
