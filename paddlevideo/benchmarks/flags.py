@@ -1,10 +1,11 @@
-"""The flags of tools/benchmark.py. A verb is the name of the file here that measures."""
+"""The flags of tools/benchmark.py. A verb is the name of a file here, or is in MODULES."""
 
 import argparse
 from pathlib import Path
 
 CONFIG = "pptsn_k400_videos"  # a shipped config
 SMALL_CONFIG = "demo/pptsn"  # where a video takes 0.1 s, not 10 s
+MODULES = {"serve": "paddlevideo.serve.load"}  # of verbs that measure rooms above this one
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -114,6 +115,20 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(config=SMALL_CONFIG, batch_size=None, rounds=3)
 
 
+def _serve(parser: argparse.ArgumentParser) -> None:
+    _videos(parser, (340, 256), 50)
+    add = parser.add_argument
+    add("-m", "--model", type=Path, help="exported folder; required")
+    add("--clips", type=int, default=16, help="number of synthetic videos")
+    add("--clients", type=int, default=8, help="threads that send requests; default 8")
+    add("--requests", type=int, default=64, help="of each round; default 64")
+    mixed = "send good, broken and hostile requests instead, a third of them good"
+    add("--hostile", action="store_true", help=mixed)
+    add("--backend", default="auto", help="as in predict")
+    add("--threads", type=int, help="of the network; default: all cores")
+    parser.set_defaults(rounds=3)
+
+
 def _metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--videos", type=int, default=1_100_000, help="number of videos")
     parser.add_argument("--classes", type=int, default=3862, help="number of classes")
@@ -134,5 +149,6 @@ VERBS = {
         "an exported model: runtimes, precisions, threads, clips per run",
     ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
+    "serve": (_serve, "the HTTP service next to predict, or with hostile requests"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

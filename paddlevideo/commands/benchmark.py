@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlevideo import log
-from paddlevideo.benchmarks.flags import make_parser
+from paddlevideo.benchmarks.flags import MODULES, make_parser
 from paddlevideo.commands import load, run
 
 __all__ = ["main", "make_parser", "work"]
@@ -25,7 +25,8 @@ def work(args: argparse.Namespace) -> None:
             f"{machine['processor']}, {machine['cores']} cores, load {machine['load']}", flush=True
         )
         groups = []
-        for group in load(f"paddlevideo.benchmarks.{args.verb}:groups")(args, Path(folder)):
+        module = MODULES.get(args.verb, f"paddlevideo.benchmarks.{args.verb}")
+        for group in load(f"{module}:groups")(args, Path(folder)):
             print(f"\n{group.text()}", flush=True)
             groups.append(group)
     if args.json:
