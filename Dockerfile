@@ -14,14 +14,14 @@ FROM python:3.12-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*
-COPY constraints.txt /tmp/constraints.txt
 RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
-    pip install --no-cache-dir --constraint /tmp/constraints.txt \
+    --mount=type=bind,source=constraints.txt,target=/constraints.txt \
+    pip install --no-cache-dir --constraint /constraints.txt \
     "$(echo /wheels/paddlevideo-*.whl)[cpu,openvino,serve]"
 
-RUN useradd --create-home --uid 10001 paddlevideo
+RUN useradd --create-home --home-dir /app --uid 10001 paddlevideo
 USER paddlevideo
-WORKDIR /home/paddlevideo
+WORKDIR /app
 ENV PYTHONUNBUFFERED=1
 
 EXPOSE 8000

@@ -1,11 +1,10 @@
-"""The flags of tools/benchmark.py. A verb is the name of a file here, or is in MODULES."""
+"""The flags of tools/benchmark.py. A verb is the name of the file that measures."""
 
 import argparse
 from pathlib import Path
 
 CONFIG = "pptsn_k400_videos"  # a shipped config
 SMALL_CONFIG = "demo/pptsn"  # where a video takes 0.1 s, not 10 s
-MODULES = {"serve": "paddlevideo.serve.load"}  # of verbs that measure rooms above this one
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """The command of tools/predict.py: classify videos, audio files or shards of features."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ NO_EFFECT = {
     "time_test_file": "tools/benchmark.py measures speed",
     "enable_benchmark": "tools/benchmark.py measures speed",
 }
+TIMELINE_FLAGS = ("stride", "min_score", "min_duration", "raw_windows")  # need --window
 BACKENDS = ("auto", "paddle", "tensorrt", "onnxruntime", "openvino", "eager")
 
 
@@ -40,6 +42,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     _add_inputs(parser)
     _add_outputs(parser)
+    _add_timeline(parser)
     _add_runtime(parser)
     return parser
 
@@ -72,7 +75,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add("--topk", type=int, help="number of classes to show; default INFERENCE.top_k")
     modalities = "also score each modality of an audio-visual model alone"
     add("--modalities", action="store_true", help=modalities)
-    out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M challenge)"
+    out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M "
+    out += "challenge); with --window also .vtt, .srt, .html"
     add("--out", "--save_json", help=out)
     save = "also write each result to this folder as PaddleX does: NAME_res.json, and NAME_res.mp4"
     add("--save_path", metavar="FOLDER", help=f"{save} with the best class on its frames")
@@ -84,6 +88,29 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     verbose = "print PaddleVideo's lines for each class; default: with --model_file, else one line"
     add("--verbose", type=boolean, nargs="?", const=True, help=verbose)
     add("--quiet", action="store_true", help="print no results, only write them")
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _add_timeline(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("timelines of long videos, see docs/streams.md").add_argument
+    window = "score windows of this length in place of whole videos, and print segments"
+    add("--window", type=seconds, metavar="SECONDS", help=window)
+    stride = "from the start of a window to that of the next one; default: half of --window"
+    add("--stride", type=seconds, metavar="SECONDS", help=stride)
+    add("--min_score", type=float, help="score from which a class begins a segment; default 0.3")
+    duration = "of a segment, and of an interruption that ends one; default 0"
+    add("--min_duration", type=float, metavar="SECONDS", help=duration)
+    add("--raw_windows", action="store_true", help="print all windows instead of segments")
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
@@ -114,6 +141,11 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Predict; 1 where an input failed."""
     ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
+    if args.window is not None:
+        return 1 if load("paddlevideo.timelines.command:run_command")(args, ignored) else 0
+    for flag in TIMELINE_FLAGS:
+        if vars(args)[flag] not in (None, False):
+            raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")
     try:
         return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
     except KeyboardInterrupt:

@@ -63,8 +63,8 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add("--cpu_threads", type=int, help="of the network; default: all cores")
     workers = "processes that decode; default: one per core, at most 8"
     add("--decode_workers", type=int, help=workers)
-    wait = "how long a decoded video waits for others to run with it (ms); default 20"
-    add("--batch_wait", type=float, default=20, help=wait)
+    wait = "how long a decoded video waits for others to run with it (ms); default 50"
+    add("--batch_wait", type=float, default=50, help=wait)
     add("--class_names", help="class names in place of the models' own")
 
 

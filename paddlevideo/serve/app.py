@@ -232,7 +232,7 @@ def refused_write(error: RequestError | OSError) -> RequestError:
 
 
 class Gate:
-    """Checks the token, adds headers, counts and logs; around all routes."""
+    """Checks origin and token, adds headers, counts and logs; around all routes."""
 
     def __init__(self, app: Asgi, service: Service):
         self._app, self._service = app, service
@@ -257,27 +257,37 @@ class Gate:
             await send(message)
 
         try:
-            if self._allowed(scope):
-                await self._app(scope, receive, send_with_headers)
+            if refusal := self._refusal(scope):
+                await self._refuse(refusal, scope, receive, send_with_headers)
             else:
-                await self._refuse(scope, receive, send_with_headers)
+                await self._app(scope, receive, send_with_headers)
         finally:
             self._count(scope, status, time.perf_counter() - start)
 
-    def _allowed(self, scope: Any) -> bool:
-        token, path = self._service.settings.token, scope["path"]
-        if token is None or path in OPEN or path.startswith("/page/"):
-            return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        kind, _, value = given.partition(b" ")
-        return hmac.compare_digest(value.strip(), token.encode()) and kind.lower() == b"bearer"
+    def _refusal(self, scope: Any) -> RequestError | None:
+        """Why a request is not passed on."""
+        settings, path = self._service.settings, scope["path"]
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        host = headers.get(b"host", b"").decode("latin-1")
+        known = origin in settings.allow_origins or origin.partition("://")[2] == host
+        if scope["method"] == "POST" and origin and not known:
+            reason = f"pages of {origin[:200]} may not use this service"
+            return RequestError(403, f"{reason}; start it with --allow-origin")
+        if settings.token is None or path in OPEN or path.startswith("/page/"):
+            return None
+        kind, _, value = headers.get(b"authorization", b"").partition(b" ")
+        same = hmac.compare_digest(value.strip(), settings.token.encode())
+        if same and kind.lower() == b"bearer":
+            return None
+        return RequestError(401, "this service needs a token: Authorization: Bearer TOKEN")
 
-    async def _refuse(self, scope: Any, receive: Any, send: Any) -> None:
+    async def _refuse(self, error: RequestError, scope: Any, receive: Any, send: Any) -> None:
         from fastapi.responses import JSONResponse
 
         await Body(receive, None, 0).drain()
-        reason = "this service needs a token: Authorization: Bearer TOKEN"
-        response = JSONResponse(failure(401, reason), 401, {"WWW-Authenticate": "Bearer"})
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+        response = JSONResponse(failure(error.status, error.reason), error.status, headers)
         await response(scope, receive, send)
 
     def _count(self, scope: Any, status: int, seconds: float) -> None:

@@ -19,7 +19,11 @@ import numpy as np
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.media.clip import Clip
-from paddlevideo.media.containers import list_video_streams, why_unreadable
+from paddlevideo.media.containers import (
+    METADATA_IN_ANY_ENCODING,
+    list_video_streams,
+    why_unreadable,
+)
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.serve.settings import Limits
 from paddlevideo.timelines.files import video_frames
@@ -172,7 +176,9 @@ def check_file(path: str, limits: Limits) -> float | None:
     try:
         with (
             open(path, "rb") as file,
-            av.open(file, options={"protocol_whitelist": "none"}) as container,
+            av.open(
+                file, options={"protocol_whitelist": "none"}, **METADATA_IN_ANY_ENCODING
+            ) as container,
         ):
             name = container.format.name
             if any(part in PLAYLISTS for part in name.split(",")):

@@ -55,7 +55,7 @@ class Settings:
     workers: int = field(default_factory=default_workers)
     queue: int = 64
     timelines: int = 2
-    batch_wait: float = 0.02
+    batch_wait: float = 0.05
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
     token: str | None = None

@@ -43,6 +43,8 @@ def copied(dockerfile) -> list[str]:
     for rest in all_of(dockerfile, "COPY"):
         *sources, _ = [word for word in rest.split() if not word.startswith("--")]
         found += sources
+    for rest in all_of(dockerfile, "RUN"):
+        found += re.findall(r"--mount=type=bind,source=([^,\s]+)", rest)
     return found
 
 
@@ -51,6 +53,7 @@ def test_copied_files_exist_and_reach_the_build(dockerfile):
     assert lines[0] == "*"
     kept = [line.removeprefix("!") for line in lines if line.startswith("!")]
     assert copied(dockerfile)
+    assert "constraints.txt" in copied(dockerfile)
     for name in copied(dockerfile):
         assert (ROOT / name).exists(), name
         assert any(fnmatch.fnmatch(name, pattern) for pattern in kept), f"{name} is ignored"

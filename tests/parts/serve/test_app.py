@@ -253,6 +253,25 @@ def test_other_sites_are_allowed_by_name_only(serve, exported):
         assert client.ask("OPTIONS", "/models", headers=preflight).status == 405
 
 
+def test_pages_of_other_sites_are_refused(serve, exported):
+    """A browser sends a form to any site without asking, so the service has to look."""
+    path = exported.videos / "a.mp4"
+    with serve(allow_origins=("https://example.org",)) as client:
+        own = f"http://127.0.0.1:{client.port}"
+        for origin in (
+            "https://evil.example",
+            "null",
+            f"{own}0",
+            "http://127.0.0.1",
+            "x",
+            "http://[",
+        ):
+            answer = client.post(path, headers={"Origin": origin})
+            assert answer.status == 403 and "--allow-origin" in answer.reason, origin
+        for origin in (own, "https://example.org"):
+            assert client.post(path, headers={"Origin": origin}).status == 200
+
+
 def test_an_error_of_the_service_is_no_secret_of_it(serve, exported, monkeypatch):
     with serve() as client:
         monkeypatch.setattr(

@@ -22,6 +22,7 @@ from paddlevideo.serve.decoder import (
     check_file,
     refusal,
 )
+from paddlevideo.serve.hostile import KINDS, hostile_request
 from paddlevideo.serve.settings import Limits
 from tests.clips import random_frames, write_clip
 
@@ -153,6 +154,27 @@ def test_audio(tmp_path):
     assert decode(pipeline, tmp_path / "b.npy").duration is None
     with pytest.raises(LimitError, match="2.0 s long"):
         decode(pipeline, tmp_path / "without", seconds=1)
+
+
+def test_damage_anywhere_is_a_refusal_or_a_result(pipeline, tmp_path):
+    good = write_clip(tmp_path / "good.mp4", 30, title="a title").read_bytes()
+    rng = np.random.default_rng(0)
+    codes = [hostile_request(good, number, rng) for number in range(2 * len(KINDS))]
+    assert len({body for body, _ in codes}) > len(KINDS)
+    files = [kind(good, rng) for kind in KINDS for _ in range(6)]
+    for number, data in enumerate(each for each in files if isinstance(each, bytes)):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(data)
+        try:
+            decode(pipeline, path)
+        except Exception as error:
+            assert refusal(error), f"{number}: {error!r}"
+
+
+def test_metadata_in_any_encoding(pipeline, tmp_path):
+    path = write_clip(tmp_path / "a.mp4", 10, title="a title")
+    path.write_bytes(path.read_bytes().replace(b"a title", b"a t\xff\xfele"))
+    assert decode(pipeline, path).duration
 
 
 def test_only_the_fault_of_a_file_is_a_refusal():

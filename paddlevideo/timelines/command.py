@@ -1,0 +1,245 @@
+"""The predict command with --window: parsed flags -> timelines that are printed and written."""
+
+import sys
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from paddlevideo import log, paddle_internals
+from paddlevideo.files import check_writable
+from paddlevideo.log import LINES, logger
+from paddlevideo.plain_text import readable
+from paddlevideo.predict.command import open_predictor, output_path
+from paddlevideo.sample import DecodeError, Record
+from paddlevideo.timelines.page import clock
+from paddlevideo.timelines.segments import MIN_SCORE, Segment
+from paddlevideo.timelines.timeline import Timeline
+from paddlevideo.timelines.writers import (
+    SUBTITLES,
+    TimelineWriter,
+    check_timeline_suffix,
+    segment_lines,
+    timeline_file,
+)
+
+# Flags that have no meaning for timelines, and why.
+NOT_FOR_TIMELINES = {
+    "resume": "a timeline is written again from its beginning",
+    "modalities": "a timeline has the scores of all modalities together",
+    "save_path": "it writes PaddleX's results of complete videos",
+    "features": "timelines are for models of frames or audio",
+    "batch_size": "as many windows as suit the device are scored together",
+    "decode_workers": "a timeline is decoded in one go, while the network runs",
+    "verbose": "it prints results of complete videos",
+}
+
+
+def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
+    """Print the segments of each input as soon as they are closed, and write them to a file.
+
+    Args:
+        args: see commands/predict.py.
+        ignored: {flag: why it has no effect}, for the flags that were given.
+
+    Returns:
+        the number of inputs without a complete timeline.
+
+    Raises:
+        ValueError, OSError: a flag, the model or the inputs are wrong; nothing was scored.
+    """
+    with log.session(), paddle_internals.keep_num_threads():
+        for flag, reason in ignored.items():
+            logger.warning(f"--{flag} has no effect: {reason}")
+        check_flags(args)
+        out = check_output(args)
+        predictor = open_predictor(args)
+        timeline = Timeline(
+            predictor,
+            args.window,
+            args.stride,
+            MIN_SCORE if args.min_score is None else args.min_score,
+            args.min_duration or 0.0,
+            args.topk,
+            args.raw_windows,
+        )
+        inputs = predictor.find(args.input_file)
+        if args.shard:
+            inputs = inputs.shard(*args.shard)
+        records = [whole_file(record) for record, _ in inputs]
+        with open_files(out, records, args.overwrite) as writer_of:
+            failed = [
+                line for record in records if (line := show(record, timeline, writer_of, args))
+            ]
+    if failed:
+        lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
+        logger.error(lines, extra=LINES)
+    return len(failed)
+
+
+def check_flags(args: Namespace) -> None:
+    """
+    Raises:
+        ValueError: a flag has no meaning with --window, or two flags contradict each other.
+    """
+    for flag, reason in NOT_FOR_TIMELINES.items():
+        if vars(args)[flag]:
+            raise ValueError(f"--{flag} does not go with --window: {reason}; leave it out")
+    for flag in ("min_score", "min_duration"):
+        if args.raw_windows and vars(args)[flag] is not None:
+            raise ValueError(
+                f"--raw_windows writes all windows, and --{flag} selects segments; leave one of "
+                "them out"
+            )
+    if args.quiet and not args.out:
+        raise ValueError("--quiet prints no segments; give --out FILE to write them")
+
+
+def check_output(args: Namespace) -> Path | None:
+    """The file for the timelines, checked before any work.
+
+    Raises:
+        ValueError: it has an unknown suffix, or exists.
+        OSError: it cannot be written.
+    """
+    out = output_path(args)
+    if out is None:
+        if args.overwrite:
+            raise ValueError("--overwrite is for the file of --out; give --out FILE")
+        return None
+    check_timeline_suffix(out)
+    check_free(out, args.overwrite)
+    check_writable(out)
+    return out
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """
+    Raises:
+        ValueError: the file exists and may not be replaced.
+    """
+    if path.exists() and not overwrite:
+        raise ValueError(
+            f"--out {path}: this file exists; replace it with --overwrite, or give another path"
+        )
+
+
+def whole_file(record: Record) -> Record:
+    """The record, where it is a complete file.
+
+    Raises:
+        ValueError: it is a folder of frames, frames in memory, or a part of a video.
+    """
+    if record.frame_pattern:
+        raise ValueError(
+            f"{record.path}: a folder of frames has no times, and a timeline needs them; make a "
+            "video of it first: ffmpeg -framerate 25 -i img_%05d.jpg video.mp4"
+        )
+    if record.start_sec is not None or record.end_sec is not None:
+        raise ValueError(
+            f"{record.path}: the table names a part of this video, and a timeline has all of it; "
+            "give the file itself"
+        )
+    return record
+
+
+@contextmanager
+def open_files(
+    out: Path | None, records: list[Record], overwrite: bool
+) -> Iterator[Callable[[ExitStack, Record], TimelineWriter | None]]:
+    """Yield a function that gives the writer for an input; it may end with the ExitStack.
+
+    Several inputs share a file, except subtitles, of which each video has its own.
+    """
+    if out is None:
+        yield lambda stack, record: None
+    elif out.suffix.lower() in SUBTITLES and len(records) > 1:
+        paths = dict(zip(map(id, records), subtitle_paths(out, records), strict=True))
+        for path in paths.values():
+            check_free(path, overwrite)
+        yield lambda stack, record: stack.enter_context(timeline_file(paths[id(record)]))
+        logger.info(
+            f"{len(records)} files are in {out.parent}, the first is {paths[id(records[0])]}"
+        )
+    else:
+        with timeline_file(out) as writer:
+            yield lambda stack, record: writer
+        logger.info(f"the timelines of {len(records)} inputs are in {out}")
+
+
+def subtitle_paths(out: Path, records: list[Record]) -> list[Path]:
+    """A file per input: `out.vtt` becomes `out.NAME.vtt`; the same name gets a number."""
+    names, paths = Counter(), []
+    for record in records:
+        name = Path(record.path).stem
+        names[name] += 1
+        number = f"_{names[name]}" if names[name] > 1 else ""
+        paths.append(out.with_name(f"{out.stem}.{name}{number}{out.suffix}"))
+    return paths
+
+
+def show(
+    record: Record,
+    timeline: Timeline,
+    writer_of: Callable[[ExitStack, Record], TimelineWriter | None],
+    args: Namespace,
+) -> str:
+    """Print and write the timeline of a file; returns why it is incomplete, "" if it is not."""
+    start, count, error, end = time.perf_counter(), 0, None, 0.0
+    with ExitStack() as stack:
+        writer = writer_of(stack, record)
+        if writer:
+            writer.begin(record.path)
+        if not args.quiet:
+            tqdm.write(readable(record.path), file=sys.stdout)
+        try:
+            source = timeline.open(record.path)
+            bar = stack.enter_context(log.progress(total=round(source.seconds), label="timeline"))
+            bar.unit = "s"
+
+            def windows():
+                nonlocal end
+                for window in timeline.windows(source):
+                    end = max(end, window.end)
+                    bar.update(max(0, min(round(end), bar.total or 0) - bar.n))
+                    yield window
+
+            for segment in timeline.merged(windows()):
+                count += 1
+                if writer:
+                    writer.write(segment)
+                if not args.quiet:
+                    tqdm.write(line_of(segment), file=sys.stdout)
+                    sys.stdout.flush()
+        except DecodeError as failure:
+            error = str(failure)
+        if writer:
+            writer.end(error)
+    if error is not None:
+        return readable(f"  {record.path}: {error}")
+    _log_end(record, count, end, time.perf_counter() - start, args)
+    return ""
+
+
+def line_of(segment: Segment) -> str:
+    """A segment for people: `0:02.0 - 0:05.5  archery 0.99`."""
+    span = f"{clock(segment.start):>9} - {clock(segment.end):>9}"
+    return f"  {span}  {'  '.join(segment_lines(segment))}"
+
+
+def _log_end(record: Record, count: int, end: float, seconds: float, args: Namespace) -> None:
+    name, speed = readable(record.path), end / max(seconds, 1e-9)
+    logger.info(
+        f"{name}: {count} segments, {end:.1f} s of video in {seconds:.1f} s, {speed:.3g} times "
+        "real time"
+    )
+    if not count and not args.raw_windows:
+        limit = MIN_SCORE if args.min_score is None else args.min_score
+        logger.warning(
+            f"{name}: no class reaches --min_score {limit:g} for --min_duration; --raw_windows "
+            "shows the scores of all windows"
+        )
