@@ -14,7 +14,7 @@ class Counters:
         self._write: Any = prometheus.generate_latest
         self.content_type: str = prometheus.CONTENT_TYPE_LATEST
         self.registry = prometheus.CollectorRegistry()
-        own = {"registry": self.registry}
+        own: dict[str, Any] = {"registry": self.registry}
         prometheus.ProcessCollector(**own)
         self.requests = prometheus.Counter(
             "paddlevideo_requests", "Requests by path and status", ("path", "status"), **own

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import av.error
@@ -123,7 +123,7 @@ class Decoder:
         seconds = None
         if isinstance(pipeline, ClipPipeline) or not job.path.endswith(NOT_CONTAINERS):
             seconds = check_file(job.path, self.limits)
-        if isinstance(pipeline, ClipPipeline):
+        if isinstance(pipeline, ClipPipeline):  # one with frames to watch
             watched = WatchedDecoder(pipeline.decode, self.limits, job.frames)
             pipeline = pipeline.with_parts(decode=watched)
         sample = pipeline(record_of(job.path, pipeline), np.random.default_rng(0))
@@ -156,7 +156,8 @@ def record_of(path: str, pipeline: Pipeline) -> Record:
     """
     if pipeline.find_records is None:
         return Record(path)
-    records: Sequence[Record] = pipeline.find_records(path)
+    find_records: Any = pipeline.find_records
+    records: Sequence[Record] = find_records(path)
     if len(records) != 1:
         raise DecodeError(f"the shard has {len(records)} records; send one with a single record")
     return records[0]
@@ -275,6 +276,8 @@ class WatchedClip:
     watcher: WatchedDecoder
     clip: Clip
     _times: np.ndarray | None
+
+    read_waveform: ClassVar[None] = None
 
     @property
     def num_frames(self) -> int:

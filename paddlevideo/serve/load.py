@@ -189,7 +189,8 @@ def throughput(
     clients = Clients(service.port, num_clients)
     clients.run(requests[:num_clients])
     before = service.memory()
-    clients.codes.clear(), clients.seconds.clear()
+    clients.codes.clear()
+    clients.seconds.clear()
 
     def note(median: float) -> str:
         return f"{latency(clients.seconds)}; {codes_text(clients.codes)}; " + state(service, before)
@@ -218,7 +219,8 @@ def hostile(service: Service, paths: list[str], num_clients: int) -> Group:
     good = requests[0::3]
     clients.run(good[:num_clients])
     before = service.memory()
-    clients.codes.clear(), clients.seconds.clear()
+    clients.codes.clear()
+    clients.seconds.clear()
     start = time.perf_counter()
     clients.run(requests)
     seconds = time.perf_counter() - start

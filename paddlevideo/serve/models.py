@@ -41,7 +41,7 @@ class ServedModel:
     def describe(self) -> dict[str, Any]:
         """The model as /models answers."""
         modalities = self.modalities
-        kind = {("audio",): "audio", ("features",): "feature"}.get(tuple(modalities), "video")
+        kind = {"audio": "audio", "features": "feature"}.get(modalities[0], "video")
         return {
             "name": self.name,
             "task": f"{kind}-{'tagging' if self.predictor.multi_label else 'classification'}",

@@ -71,7 +71,13 @@ class Service:
             WorkerError: one cannot be started.
         """
         self.workers.start()
+        self.timeline_threads.submit(self._prepare_timeline)
         self.ready = True
+
+    def _prepare_timeline(self) -> None:
+        """Start a process, so that the first timeline need not wait for it."""
+        with contextlib.suppress(WorkerError), self.timeline_workers.lend(0.0):
+            pass
 
     def close(self) -> None:
         """End processes and threads, and remove the folder of uploads."""

@@ -164,7 +164,8 @@ class TimelineAnswer:
                 source = FrameSource(replies, put, stop)
                 model = TimelineModel(predictor, fields.window, fields.stride)
                 # Closed before the replies, which its thread reads.
-                with closing(model.windows(source, fps=opened.fps or None)) as windows:
+                scored: Any = model.windows(source, fps=opened.fps or None)
+                with closing(scored) as windows:
                     segments = merge(noted(windows), model.labels, *options, model.multi_label)
                     for segment in segments:
                         put(segment.json)

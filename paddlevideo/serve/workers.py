@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +84,7 @@ class Worker:
         """The number of the process."""
         return self._process.pid
 
-    def replies(self, job: Any, timeout: float) -> Iterator[Any]:
+    def replies(self, job: Any, timeout: float) -> Generator[Any]:
         """Yield what the work yields for a job; a caller that stops early ends the process.
 
         Args:
