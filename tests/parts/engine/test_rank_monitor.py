@@ -20,7 +20,7 @@ TOKEN = "a token"
 
 # Starts its monitor, then does what it reads: messages for the monitor, or a word.
 RANK = """
-import faulthandler, json, os, subprocess, sys, tempfile, time
+import ctypes, faulthandler, json, os, subprocess, sys, tempfile, time
 script, facts, stacks = sys.argv[1], json.loads(sys.argv[2]), tempfile.TemporaryFile()
 faulthandler.register(facts["signal"], stacks, all_threads=True)
 facts.update(pid=os.getpid(), stacks=stacks.fileno())
@@ -33,6 +33,8 @@ def take_orders():
     for line in sys.stdin:
         if line == "read\\n":
             print(monitor.stdout.readline().decode(), end="", flush=True)
+        elif line == "hold\\n":  # a library that waits, and keeps the lock of Python
+            ctypes.PyDLL(None).sleep(100)
         elif line == "exit\\n":
             monitor.stdin.close()
             sys.exit(monitor.wait())
@@ -180,10 +182,12 @@ def test_a_rank_that_lost_an_unknown_one_gets_no_cause(start):
     assert rank.read() == {"kind": "cause", "text": ""}
 
 
-@pytest.mark.parametrize("hung", [0, 1])
-def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung):
+@pytest.mark.parametrize(("hung", "holds"), [(0, False), (1, False), (1, True)])
+def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung, holds):
     ranks = start(limit=0.4)
     ranks[hung].say(kind="beat")  # the other one never began to count
+    if holds:
+        ranks[hung].say("hold")
     assert [rank.wait() for rank in ranks] == [-signal.SIGKILL] * 2
     for rank in ranks:
         stacks = (tmp_path / f"stacks.rank{rank.rank}.txt").read_text()
