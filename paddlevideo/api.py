@@ -155,31 +155,37 @@ def train(
         if overwrite:
             remove_log_and_export(cfg, log_size)
         announce(run)
-        state, stop = run.state, run.stop
+        state = run.state
         try:
-            with stop:
-                watch.beat()
-                keep_fitted_head(run)
-                while not (stop.seen or is_done(run)):
-                    train_epoch(run)
-                    if lock:
-                        lock.is_kept()  # before anything is written over another run's files
-                    if not stop.seen:
-                        finish_epoch(run)
-                        stop.agreed(0, True)
-                    if lock:
-                        lock.check()  # after the state is saved
+            train_epochs(run, lock)
         finally:
             watch.rest()
             run.metrics.close()
             run.data.close()
-        state.finished = not stop.seen
+        state.finished = not run.stop.seen
         log_end(run)
         if state.finished and dist.is_main():
             report_finished(cfg.folder)
             if cfg.export:
                 export_finished(cfg, state.progress)
     return state
+
+
+def train_epochs(run: Run, lock: RunLock | None) -> None:
+    """Train until all epochs are done, or a stop was requested and the state is saved."""
+    stop = run.stop
+    with stop:
+        run.watch.beat()
+        keep_fitted_head(run)
+        while not (stop.seen or is_done(run)):
+            train_epoch(run)
+            if lock:
+                lock.is_kept()  # before anything is written over another run's files
+            if not stop.seen:
+                finish_epoch(run)
+                stop.agreed(0, True)
+            if lock:
+                lock.check()  # after the state is saved
 
 
 def asked(options: Options) -> dict[str, object]:

@@ -322,13 +322,9 @@ class Monitor:
         try:
             connection = socket.create_connection((address["host"], address["port"]), timeout=10)
         except OSError as error:
-            print(
-                f"rank {self.facts.rank}: no connection to the monitor of rank 0 at "
-                f"{address['host']}:{address['port']} ({error}): this log will not say which "
-                "rank failed first, and a machine that is gone is noticed late",
-                file=sys.stderr,
-                flush=True,
-            )
+            lost = f"no connection to the monitor of rank 0 at {address['host']}:{address['port']}"
+            effect = "this log will not have the cause if another rank fails"
+            print(f"{self.facts}: {lost} ({error}): {effect}", file=sys.stderr, flush=True)
             self.rank_line.send(kind="joined")
             return
         line = self._add(connection)

@@ -132,19 +132,14 @@ class Run:
 
 
 def prepare(cfg: Config, options: Options, watch: Watch | None = None) -> Run:
-    """Build everything a run needs, log what it is, and restore the state of a resumed run.
-
-    Args:
-        watch: gets the steps of the run.
+    """Build a run that reports to `watch`, log what it is, and restore the state of a resumed run.
 
     Raises:
         ConfigError, DatasetError, WeightsError: something is missing or does not fit.
     """
     if cfg.OPTIMIZER is None:
         raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
-    lists, classes = load_records(cfg, ("train", "valid") if options.validate else ("train",))
-    check_lists(cfg, lists)
-    lists["train"] = training_records(cfg, lists["train"])
+    lists, classes = load_lists(cfg, options.validate)
     records = lists["train"].records
 
     paddle.seed(cfg.seed)
@@ -189,13 +184,25 @@ def prepare(cfg: Config, options: Options, watch: Watch | None = None) -> Run:
         class_weights=None if factors is None else paddle.to_tensor(factors),
         upload=Upload(),
         numbers=WaitingNumbers(cfg.log_interval if amp.on_gpu() else 1),
-        metrics=log.Metrics(
-            folder, dist.is_main(), (progress.epoch, progress.step) if resumed else None
-        ),
+        metrics=metrics_of(folder, progress if resumed else None),
         stop=StopSignal(cfg.log_interval),
         precise=PreciseBN(),
         watch=watch or Watch(),
         began=time.perf_counter() - progress.seconds,
+    )
+
+
+def load_lists(cfg: Config, validate: bool) -> tuple[dict[str, RecordList], Classes]:
+    """The records of a training, which are the same on all ranks, and its classes."""
+    lists, classes = load_records(cfg, ("train", "valid") if validate else ("train",))
+    check_lists(cfg, lists)
+    return {**lists, "train": training_records(cfg, lists["train"])}, classes
+
+
+def metrics_of(folder: Path, progress: Progress | None) -> log.Metrics:
+    """The numbers of the run; of a resumed run, those before its progress are kept."""
+    return log.Metrics(
+        folder, dist.is_main(), (progress.epoch, progress.step) if progress else None
     )
 
 
