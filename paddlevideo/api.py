@@ -21,8 +21,10 @@ from paddlevideo.engine.earlier_run import EXPORT_DIR, check_folder
 from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.run import Options, Run, prepare
 from paddlevideo.engine.run_lock import RunLock, output_folder
+from paddlevideo.engine.same_ranks import check_ranks
 from paddlevideo.engine.test import run_test
 from paddlevideo.engine.train import early_stop_due, finish_epoch, keep_fitted_head, train_epoch
+from paddlevideo.engine.watch import Watch
 from paddlevideo.exporting.export import export_finished
 from paddlevideo.exporting.export_folder import remove_export
 from paddlevideo.models import onednn
@@ -52,15 +54,47 @@ def session(cfg: Config, folder: str | Path | None = None) -> Iterator[str]:
         ValueError: the launcher assigned a GPU that this machine does not have.
         RuntimeError: another thread of this process has a session.
     """
+    with _turn():
+        yield from _session(cfg, folder)
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
     if not _session_turn.acquire(blocking=False):
         raise RuntimeError(
             "another thread of this process trains or tests, and device, seed and log belong to "
             "the process; wait until it has ended, or use another process"
         )
     try:
-        yield from _session(cfg, folder)
+        yield
     finally:
         _session_turn.release()
+
+
+@contextlib.contextmanager
+def watched(
+    cfg: Config, minutes: float = 0.0, folder: str | Path = ".", **flags: object
+) -> Iterator[Watch]:
+    """Watch this rank for a block; several ranks connect first, and compare what they run.
+
+    Args:
+        minutes: without a step after which the run hangs; 0 for no limit.
+        folder: where the stacks of a run that hangs are written.
+        flags: what was asked for, which must be the same on all ranks.
+
+    Raises:
+        RanksDiffer: ranks have different configs, flags or code.
+        LostRank: another rank failed; the message has the cause.
+    """
+    with _turn():
+        if dist.world_size() > 1:
+            with log.session(), dist.explained_loss_of_ranks():
+                dist.choose_device(cfg.use_gpu)
+                dist.init_ranks()
+        with Watch(minutes, folder) as watch:
+            with log.session(), dist.explained_loss_of_ranks():
+                check_ranks(cfg, flags)
+            yield watch
 
 
 def _session(cfg: Config, folder: str | Path | None) -> Iterator[str]:
@@ -106,39 +140,58 @@ def train(
         FolderInUse: another run writes to `cfg.folder`.
         OSError: `cfg.folder` cannot be written, or was removed during the run.
         NotFinite: the loss became NaN or infinite.
+        RanksDiffer, LostRank: of several ranks, some have another config or code, or one failed.
         ExportError: the training is complete, but its export failed.
     """
     options = Options(validate, weights, resume, multigrid, overwrite)
-    with free_folder(cfg, options) as (lock, log_size), session(cfg, cfg.folder) as device:
+    with (
+        watched(cfg, cfg.hang_minutes, cfg.folder, **asked(options)) as watch,
+        free_folder(cfg, options) as (lock, log_size),
+        session(cfg, cfg.folder) as device,
+    ):
         if device == "cpu":
             dist.keep_freed_memory()
-        run = prepare(cfg, options)
+        run = prepare(cfg, options, watch)
         if overwrite:
             remove_log_and_export(cfg, log_size)
         announce(run)
-        state, stop = run.state, run.stop
+        state = run.state
         try:
-            with stop:
-                keep_fitted_head(run)
-                while not (stop.seen or is_done(run)):
-                    train_epoch(run)
-                    if lock:
-                        lock.is_kept()  # before anything is written over another run's files
-                    if not stop.seen:
-                        finish_epoch(run)
-                        stop.agreed(0, True)
-                    if lock:
-                        lock.check()  # after the state is saved
+            train_epochs(run, lock)
         finally:
+            watch.rest()
             run.metrics.close()
             run.data.close()
-        state.finished = not stop.seen
+        state.finished = not run.stop.seen
         log_end(run)
         if state.finished and dist.is_main():
             report_finished(cfg.folder)
             if cfg.export:
                 export_finished(cfg, state.progress)
     return state
+
+
+def train_epochs(run: Run, lock: RunLock | None) -> None:
+    """Train until all epochs are done, or a stop was requested and the state is saved."""
+    stop = run.stop
+    with stop:
+        run.watch.beat()
+        keep_fitted_head(run)
+        while not (stop.seen or is_done(run)):
+            train_epoch(run)
+            if lock:
+                lock.is_kept()  # before anything is written over another run's files
+            if not stop.seen:
+                finish_epoch(run)
+                stop.agreed(0, True)
+            if lock:
+                lock.check()  # after the state is saved
+
+
+def asked(options: Options) -> dict[str, object]:
+    """What was asked for of a training; paths may differ between machines."""
+    values = {**vars(options), "weights": options.weights is not None}
+    return {**values, "resume": options.resume is not None}
 
 
 @contextlib.contextmanager
@@ -211,7 +264,7 @@ def test_program(
         BackendError, ManifestError: the runtime is not available, or does not fit the program.
         ConfigError, DatasetError, DecodeError, OSError: as in `test`.
     """
-    with session(cfg):
+    with watched(cfg), session(cfg):
         return run_program_test(cfg, model, backend, out, names, overwrite, precision, threads)
 
 
@@ -235,7 +288,7 @@ def test(
         DecodeError: a file failed and `on_error: skip` is not set, or every file did.
         OSError: `out` cannot be written; raised before the work.
     """
-    with session(cfg):
+    with watched(cfg), session(cfg):
         return run_test(cfg, weights, out, names, overwrite)
 
 

@@ -29,6 +29,7 @@ with warnings.catch_warnings():
 
 # Options of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+CHUNK = 1 << 26  # bytes that are sent to other ranks at once
 # Paddle's variable that names how ranks communicate: gloo, nccl, or auto where it is not set.
 BACKEND = "PADDLE_DISTRI_BACKEND"
 
@@ -50,6 +51,12 @@ def local_size() -> int:
 
 def is_main() -> bool:
     return rank() == 0
+
+
+def host() -> str:
+    """The address of this machine that the launcher gave to the other ranks."""
+    endpoint = os.environ.get("PADDLE_CURRENT_ENDPOINT") or "127.0.0.1:0"
+    return endpoint.rpartition(":")[0]
 
 
 def init_ranks() -> None:
@@ -251,6 +258,20 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = []
     paddle_dist.all_gather_object(values, value)
     return values
+
+
+def broadcast_bytes(content: bytes, source: int) -> bytes:
+    """The content that rank `source` gives, on every rank; other ranks may give anything."""
+    size = int(gather(len(content))[source])
+    received = []
+    for start in range(0, size, CHUNK):
+        length = min(CHUNK, size - start)
+        part = content[start : start + length] if rank() == source else bytes(length)
+        tensor = paddle.to_tensor(np.frombuffer(part, np.uint8))
+        if world_size() > 1:
+            paddle_dist.broadcast(tensor, src=source)
+        received.append(tensor.numpy().tobytes())
+    return b"".join(received)
 
 
 def average(tensors: list[paddle.Tensor]) -> None:

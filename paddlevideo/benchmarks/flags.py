@@ -99,6 +99,12 @@ def _nextvlad(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help=threads)
 
 
+def _ranks(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--ranks", type=int, nargs="+", default=[1, 2], help="numbers of ranks; first: baseline")
+    add("--threads", type=int, default=1, help="compute threads of each rank")
+
+
 def _inference(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     model = "exported folder, where --backend auto finds the result; default: random weights"
@@ -186,6 +192,7 @@ VERBS = {
     "data": (_none, "bytes to float32: table, arithmetic, tensors"),
     "audio": (_none, "waveform to feature, compared with librosa if installed"),
     "train": (_none, "training step: threads, static graph, share of a matrix product's speed"),
+    "ranks": (_ranks, "training steps of one rank, and of several with the same batch each"),
     "multigrid": (_multigrid, "plain training and the phases of a multigrid plan"),
     "nextvlad": (_nextvlad, "NeXtVLAD: one product per video or one per frame"),
     "inference": (

@@ -333,6 +333,9 @@ class Config:
     amp_level: Literal["O1", "O2"] = "O1"  # O2: float16 weights too, on a GPU
     sync_bn: bool = False  # batch-norm statistics over all ranks
     max_iters: Count | None = None  # end each epoch after this many steps
+    # Minutes without a step after which a training hangs: the stacks of all ranks are written, and
+    # it ends with an error. 0: no limit.
+    hang_minutes: Annotated[float, AtLeast(0)] = 30.0
     export: bool = False  # export the best model to inference/ in the output folder
     use_gpu: bool | None = None  # None: a GPU if there is one
     onednn: bool = True  # oneDNN convolutions on a CPU, which are faster than Paddle's own

@@ -235,6 +235,20 @@ class TrainState:
         self.progress = Progress(**progress)
 
 
+def read_progress(path: Path) -> tuple[int, int]:
+    """(finished epochs, steps of the next one) of a `.pdstate`.
+
+    Raises:
+        WeightsError: damaged, or not the state of a run.
+    """
+    arrays = read_arrays(path)
+    name = f"optimizer/{_PROGRESS}"
+    progress = _from_bytes(arrays[name], f"{path}: {name}") if name in arrays else None
+    if not isinstance(progress, dict) or not _NEEDED <= progress.keys() <= _PROGRESS_KEYS:
+        raise WeightsError(f"{path}: not the state of a run; use -w")
+    return int(progress["epoch"]), int(progress["step"])
+
+
 def read_model(path: str | Path) -> tuple[Arrays, list[str] | None]:
     """Read (arrays, class names or None) of a weight file, or of the model in a `.pdstate`.
 

@@ -12,9 +12,10 @@ from paddlevideo.log import logger
 
 # Only a training writes these, and it holds the lock of the folder.
 RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
-# The report and the plot of a run, and what a step that is not finite leaves.
+# The report and the plot of a run, and what a hang and a step that is not finite leave.
 OTHER_FILES = re.compile(
     r"(report\.html|run\.png"
+    r"|stacks\.rank\d+\.txt"
     r"|not_finite_epoch\d+_step\d+_rank\d+\.(json|pdparams|safetensors))"
 )
 BOARD = "board"

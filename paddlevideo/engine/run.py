@@ -31,11 +31,13 @@ from paddlevideo.engine.precise_bn import PreciseBN
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.engine.pretrained import load_pretrained
 from paddlevideo.engine.runfile import write_run_file
+from paddlevideo.engine.same_ranks import check_lists, common_state
 from paddlevideo.engine.start_weights import load_weights, random_start_text
 from paddlevideo.engine.step_numbers import WaitingNumbers
 from paddlevideo.engine.stop import StopSignal
 from paddlevideo.engine.trained_clips import TrainedClips
 from paddlevideo.engine.upload import Upload
+from paddlevideo.engine.watch import Watch
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
@@ -89,6 +91,7 @@ class Run:
         class_weights: factors on the loss of each class [K], or None.
         upload: makes the tensors of batches.
         numbers: the losses of the last steps, which were not read yet.
+        watch: gets the steps.
         began: `time.perf_counter()` when the run began (s), as if it had not been interrupted.
     """
 
@@ -108,6 +111,7 @@ class Run:
     metrics: log.Metrics
     stop: StopSignal
     precise: PreciseBN
+    watch: Watch
     began: float
 
     @property
@@ -127,16 +131,15 @@ class Run:
 # --- building -----------------------------------------------------------------------------------
 
 
-def prepare(cfg: Config, options: Options) -> Run:
-    """Build everything a run needs, log what it is, and restore the state of a resumed run.
+def prepare(cfg: Config, options: Options, watch: Watch | None = None) -> Run:
+    """Build a run that reports to `watch`, log what it is, and restore the state of a resumed run.
 
     Raises:
         ConfigError, DatasetError, WeightsError: something is missing or does not fit.
     """
     if cfg.OPTIMIZER is None:
         raise ConfigError([f"{cfg.origin.path}: OPTIMIZER is missing; training needs one"])
-    lists, classes = load_records(cfg, ("train", "valid") if options.validate else ("train",))
-    lists["train"] = training_records(cfg, lists["train"])
+    lists, classes = load_lists(cfg, options.validate)
     records = lists["train"].records
 
     paddle.seed(cfg.seed)
@@ -145,7 +148,8 @@ def prepare(cfg: Config, options: Options) -> Run:
     phases, schedule = phases_of(cfg, recipe.learning_rate, model, options.multigrid)
     check_fit(cfg, options, model, phases)
     folder = Path(cfg.folder)
-    saved = find_resume(folder, cfg.model_name, options.resume) if options.resume else None
+    resume = common_state(folder, cfg.model_name, options.resume)
+    saved = find_resume(folder, cfg.model_name, resume) if resume else None
     pretrained, earlier_clips = first_weights(cfg, model, options.weights, classes, saved)
     if cfg.FROZEN and not (saved or cfg.resume_epoch):
         fit_head(cfg, model, records, classes)
@@ -158,7 +162,7 @@ def prepare(cfg: Config, options: Options) -> Run:
     state.train_clips = clips.with_earlier(earlier_clips) if clips else None
     state.fingerprint = settings_text(cfg, len(records), plan)
 
-    resumed = restore(cfg, state, folder, options.resume, plan.num_epochs)
+    resumed = restore(cfg, state, folder, resume, plan.num_epochs)
     remove_leftovers(cfg, folder, resumed)
     if options.overwrite and dist.is_main():
         remove_run(folder, cfg.model_name, keep=options.weights)
@@ -180,12 +184,25 @@ def prepare(cfg: Config, options: Options) -> Run:
         class_weights=None if factors is None else paddle.to_tensor(factors),
         upload=Upload(),
         numbers=WaitingNumbers(cfg.log_interval if amp.on_gpu() else 1),
-        metrics=log.Metrics(
-            folder, dist.is_main(), (progress.epoch, progress.step) if resumed else None
-        ),
+        metrics=metrics_of(folder, progress if resumed else None),
         stop=StopSignal(cfg.log_interval),
         precise=PreciseBN(),
+        watch=watch or Watch(),
         began=time.perf_counter() - progress.seconds,
+    )
+
+
+def load_lists(cfg: Config, validate: bool) -> tuple[dict[str, RecordList], Classes]:
+    """The records of a training, which are the same on all ranks, and its classes."""
+    lists, classes = load_records(cfg, ("train", "valid") if validate else ("train",))
+    check_lists(cfg, lists)
+    return {**lists, "train": training_records(cfg, lists["train"])}, classes
+
+
+def metrics_of(folder: Path, progress: Progress | None) -> log.Metrics:
+    """The numbers of the run; of a resumed run, those before its progress are kept."""
+    return log.Metrics(
+        folder, dist.is_main(), (progress.epoch, progress.step) if progress else None
     )
 
 

@@ -21,6 +21,7 @@ from paddlevideo.engine.not_finite import FailedStep, keep_evidence, wrong_gradi
 from paddlevideo.engine.phases import batch_shapes, order_of
 from paddlevideo.engine.run import Run
 from paddlevideo.engine.step_numbers import StepNumbers
+from paddlevideo.engine.watch import Beats
 from paddlevideo.models.layers import set_norm_splits
 from paddlevideo.sample import Arrays, DecodeError
 from paddlevideo.solver import ema
@@ -59,6 +60,7 @@ def train_epoch(run: Run) -> None:
     epoch_log = EpochLog(run)
     for loaded in run.data.loader.epoch(epoch, progress.step):
         epoch_log.loaded()
+        run.watch.beat()
         step = progress.step
         count_failures(run, loaded)
 
@@ -279,8 +281,8 @@ def validate_epoch(run: Run, done: int, hardest: HardestClips) -> Evaluation:
     """
     assert run.data.valid is not None
     policy = on_error(run.cfg, "valid", "skip", ("skip", "fail"))
-    label = f"valid {done}"
-    result = evaluate(run.cfg, run.state.model, run.data.valid, policy, label, [hardest])
+    label, collectors = f"valid {done}", (hardest, Beats(run.watch))
+    result = evaluate(run.cfg, run.state.model, run.data.valid, policy, label, collectors)
     numbers = result.numbers
     if "loss" not in numbers:
         raise DecodeError(
@@ -334,6 +336,7 @@ def update_statistics(run: Run, done: int) -> None:
     loader.order = replace(order, max_batches=min(len(order), cfg.PRECISEBN.num_iters_preciseBN))
 
     def forward(loaded: Loaded) -> None:
+        run.watch.beat()
         count_failures(run, loaded)
         with amp.autocast(cfg, model):
             tensors = to_tensors(loader.dataset.pipeline, inputs_of(run, loaded), run.upload)

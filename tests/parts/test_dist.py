@@ -37,6 +37,19 @@ def test_reads_the_rank_that_the_launcher_sets(monkeypatch):
     assert (dist.rank(), dist.world_size(), dist.is_main()) == (2, 4, False)
 
 
+def test_the_address_is_that_of_the_launcher(monkeypatch):
+    monkeypatch.delenv("PADDLE_CURRENT_ENDPOINT", raising=False)
+    assert dist.host() == "127.0.0.1"
+    monkeypatch.setenv("PADDLE_CURRENT_ENDPOINT", "10.0.0.7:41234")
+    assert dist.host() == "10.0.0.7"
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(range(256)) * 3, b"1234567", b"12345678"])
+def test_bytes_are_sent_in_chunks(monkeypatch, content):
+    monkeypatch.setattr(dist, "CHUNK", 7)
+    assert dist.broadcast_bytes(content, 0) == content
+
+
 def fake_machine(monkeypatch, gpus: int, compiled: bool = True) -> list[str]:
     """Let Paddle see this many GPUs; returns the devices that are set."""
     chosen = []
@@ -211,6 +224,7 @@ TWO_RANKS = """
         "mean": mean.tolist(),
         "n": total["n"].tolist(),
         "x": float(total["x"]),
+        "bytes": dist.broadcast_bytes(bytes([rank + 7] * (2 * rank + 3)), source=1).hex(),
     }
     Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(report))
 """
@@ -248,6 +262,7 @@ def test_two_ranks_agree(tmp_path, root):
         "mean": [2.0, 5.0],
         "n": [3.0, float(2 * (2**53 - 1))],
         "x": 0.2,
+        "bytes": "0808080808",
     }
 
 

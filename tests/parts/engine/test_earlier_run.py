@@ -64,7 +64,14 @@ def test_metrics_count_from_the_first_finished_epoch(tmp_path):
     "names",
     [
         [],
-        ["run.yaml", "labels.txt", "log.txt", "log.rank1.txt", "board/vdlrecords.1.log"],
+        [
+            "run.yaml",
+            "labels.txt",
+            "log.txt",
+            "log.rank1.txt",
+            "board/vdlrecords.1.log",
+            "stacks.rank1.txt",
+        ],
         ["not_finite_epoch1_step0_rank0.pdparams", "run.yaml"],
         ["TSN_k400.pdparams", "other_best.pdparams", "notes.md", "videos/a.mp4"],
     ],
