@@ -8,11 +8,13 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
 from paddlevideo import log
+from paddlevideo.processes import RunEach
+from paddlevideo.scale.flags import Place
 
 Work = Callable[[argparse.Namespace], int | None]
 
@@ -82,3 +84,21 @@ def load(target: str) -> Any:
     """The function, class or constant that "package.module:name" names, imported now."""
     module, _, function = target.partition(":")
     return getattr(import_module(module), function)
+
+
+@contextlib.contextmanager
+def running(where: Place) -> Iterator[RunEach]:
+    """`processes.run_each`, or the same on a cluster that is connected for the block.
+
+    Raises:
+        ValueError: Ray is not installed.
+        OSError: there is no cluster at the address.
+    """
+    if where.is_local:
+        yield load("paddlevideo.processes:run_each")
+        return
+    with (
+        log.session(),
+        load("paddlevideo.scale.cluster:connected")(where.on) as cluster,
+    ):
+        yield load("paddlevideo.scale.run_each:RunOnCluster")(cluster, where)

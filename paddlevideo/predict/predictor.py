@@ -19,7 +19,7 @@ from paddlevideo import dist
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
-from paddlevideo.data.pipeline import Pipeline, StageError
+from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.load import config_of_run, trained_model
 from paddlevideo.log import logger
@@ -66,6 +66,7 @@ class Predictor:
 
     Attributes:
         backend: runs the model; `backend.name` describes runtime and device.
+        feed: makes the samples and the inputs of the network.
         labels: name of each class; None if only ids are known.
         multi_label: whether a video may have several classes; each score is then an
             independent probability.
@@ -110,16 +111,16 @@ class Predictor:
         pipeline = pipeline_for_any_input(cfg)
         self._rules = input_rules(cfg, manifest, pipeline, features)
         names = list(source.inputs) if manifest or built else None
-        self._feed = Feed(pipeline, names, features)
+        self.feed = Feed(pipeline, names, features)
         clips = views_per_step or cfg.DATASET.views_per_step
-        clips = clips or clips_per_run(self._feed, options.get("device", "auto") != "cpu")
+        clips = clips or clips_per_run(self.feed, options.get("device", "auto") != "cpu")
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
         if not (views_per_step or cfg.DATASET.views_per_step):
             clips = self.backend.clips_per_run or clips
-        self._feed.connect(self.backend.inputs)
-        self.views_per_step = max(1, clips // self._feed.views_in_clip)
+        self.feed.connect(self.backend.inputs)
+        self.views_per_step = max(1, clips // self.feed.views_in_clip)
         self._identify = partial(identity, model, manifest, cfg)
 
     def predict(
@@ -192,15 +193,18 @@ class Predictor:
                 yield pair
 
     def score(
-        self, samples: Iterable[tuple[Record, Sample | str]], topk: int | None = None
+        self,
+        samples: Iterable[tuple[Record, Sample | str]],
+        topk: int | None = None,
+        modalities: bool = False,
     ) -> Iterator[Result]:
         """The results of `samples`, scored together, in order."""
-        with self._scorer({}) as scorer:
+        with self._scorer(self.modalities if modalities else {}) as scorer:
             yield from scorer.score(list(samples), topk or self.top_k)
 
     def _scorer(self, modalities: Modalities) -> Scorer:
         return Scorer(
-            self._feed,
+            self.feed,
             self.backend,
             self.labels,
             self.multi_label,
@@ -241,28 +245,21 @@ class Predictor:
         return f"{self._identify()}{names} {self.backend.name} {self.backend.precision}"
 
     def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
-        load = self._load if workers < 2 else self._load_on_one_thread
+        load = self.feed.load if workers < 2 else self._load_on_one_thread
         return LoadAhead(load, records, workers, self._room().samples(batch_size, workers))
 
-    def _load(self, record: Record, source: Any) -> Sample | str:
-        """The sample, or why there is none."""
-        try:
-            return self._feed.sample(record, source)
-        except StageError as error:
-            return str(error)
-
     def _load_on_one_thread(self, record: Record, source: Any) -> Sample | str:
-        """`_load`, where other videos keep the other cores busy."""
+        """`feed.load`, where other videos keep the other cores busy."""
         with one_thread():
-            return self._load(record, source)
+            return self.feed.load(record, source)
 
     def limit_batch(self, batch_size: int | None, num_videos: int) -> int:
         """How many videos `predict` scores together; see `Room.batch_size`."""
         return self._room().batch_size(batch_size, num_videos)
 
     def _room(self) -> Room:
-        views = self._feed.num_views // self._feed.views_in_clip
-        return Room(self._feed, views, self.views_per_step, WAIT_BYTES)
+        views = self.feed.num_views // self.feed.views_in_clip
+        return Room(self.feed, views, self.views_per_step, WAIT_BYTES)
 
 
 def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:

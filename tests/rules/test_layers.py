@@ -32,6 +32,7 @@ FLOORS = (
     ("runtimes",),
     ("exporting", "features", "report"),
     ("hub", "predict"),
+    ("scale",),
     ("api", "benchmarks", "quantizing"),
     ("commands",),
     ("cli",),
@@ -62,6 +63,8 @@ OPTIONAL = {
     "soxr",
     "huggingface_hub",
     "modelscope",
+    "pyarrow",
+    "ray",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.
