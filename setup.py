@@ -35,7 +35,7 @@ extras = {
     "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
     "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
     "plot": ["matplotlib>=3.9"],  # plots of a run
-    "ray": ["ray[data]>=2.60"],  # bulk work on many machines
+    "ray": ["ray[client,data]>=2.60"],  # bulk work on many machines
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [

@@ -8,6 +8,7 @@ It reads lines: `add CPUS`, `remove`, `kill_raylet`.
 """
 
 import contextlib
+import importlib.util
 import os
 import socket
 import subprocess
@@ -30,12 +31,12 @@ class SmallCluster:
 
     Attributes:
         address: HOST:PORT of the head.
-        client: ray://HOST:PORT of it.
+        client: ray://HOST:PORT of it; "" without the package grpcio.
     """
 
     def __init__(self, helper: subprocess.Popen):
         self._helper = helper
-        self.address, self.client = self._answer().split()
+        self.address, _, self.client = self._answer().partition(" ")
 
     def _answer(self) -> str:
         line = self._helper.stdout.readline()
@@ -111,20 +112,26 @@ def driver(*words: str, output: Path, script: Path | None = None) -> subprocess.
         )
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def serve(folder: str, cpus: list[str]) -> None:
     """The helper process."""
     import ray.cluster_utils
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    head = {
+    head: dict = {
         "num_cpus": float(cpus[0]),
         "temp_dir": folder,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,
-        "ray_client_server_port": port,
     }
+    client = ""
+    if importlib.util.find_spec("grpc"):
+        head["ray_client_server_port"] = free_port()
+        client = f"ray://127.0.0.1:{head['ray_client_server_port']}"
     cluster = ray.cluster_utils.Cluster(initialize_head=True, head_node_args=head)
     nodes = []
 
@@ -133,7 +140,7 @@ def serve(folder: str, cpus: list[str]) -> None:
 
     for number in cpus[1:]:
         add(number)
-    print(f"done {cluster.address} ray://127.0.0.1:{port}", flush=True)
+    print(f"done {cluster.address} {client}", flush=True)
     for line in sys.stdin:
         word, _, number = line.strip().partition(" ")
         if word == "add":

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paddlevideo
 from paddlevideo.log import logger
 from paddlevideo.processes import num_cores
 from paddlevideo.scale.flags import RAY
@@ -29,10 +28,12 @@ class Cluster:
     Args:
         name: for people.
         ray: the module.
+        is_client: whether the driver is outside of the cluster (ray://).
     """
 
     name: str
     ray: Any
+    is_client: bool = False
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive."""
@@ -46,6 +47,8 @@ class Cluster:
 
     def here(self) -> Any:
         """Scheduling of an actor that lives as long as this program: on the node of the driver."""
+        if self.is_client:  # the driver is outside of the cluster
+            return "DEFAULT"
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = self.ray.get_runtime_context().get_node_id()
@@ -83,7 +86,7 @@ def connected(on: str) -> Iterator[Cluster]:
             raise ValueError("this program is connected to Ray; close that with ray.shutdown()")
         name = _start(ray) if on == RAY else _attach(ray, on)
         try:
-            yield Cluster(name, ray)
+            yield Cluster(name, ray, on.startswith("ray://"))
         finally:
             ray.shutdown()
 
@@ -124,7 +127,7 @@ def _attach(ray: Any, address: str) -> str:
 
 def _options() -> dict[str, Any]:
     """What every connection has; the workers get the code of this program."""
-    folder = Path(paddlevideo.__file__).parent
+    folder = Path(__file__).resolve().parents[1]
     env = {"py_modules": [str(folder)], "excludes": ["**/__pycache__"]}
     return {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": env}
 

@@ -91,8 +91,8 @@ class Engine:
             if left and stalls >= MAX_STALLS:
                 raise OSError(
                     f"{self._cluster.name}: the workers ended {stalls} times without a result"
-                    f"{self._reason}; check the memory of the nodes and their logs "
-                    "(/tmp/ray/session_latest/logs), then run the same command again: it continues"
+                    f"{self._reason}; check the memory of the nodes and the logs of Ray on them, "
+                    "then run the same command again: it continues"
                 )
 
     def _round(self, left: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
