@@ -1,5 +1,6 @@
 """Ray itself: started here, at an address, from outside of the cluster (ray://)."""
 
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -11,16 +12,24 @@ from paddlevideo.scale.simulation import line_of, synthetic_items
 from tests.clips import random_frames, write_clip
 from tests.ray_clusters import driver, started
 
-SECONDS = 240
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
 def videos(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     for number in range(5):
-        write_clip(folder / f"{number}.mp4", frames=random_frames(6, 64, 80, seed=number))
+        # x264 writes the same bytes each time only for sizes that are multiples of 16.
+        frames = random_frames(6, 64, 96, seed=number)
+        write_clip(folder / f"{number}.mp4", frames=frames, height=64, width=96)
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
+
+
+def need_ray() -> None:
+    """Skip without Ray; its import would change this process."""
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("no package ray")
 
 
 def finish(tmp_path: Path, *words: str) -> tuple[int, str]:
@@ -39,7 +48,7 @@ def finish(tmp_path: Path, *words: str) -> tuple[int, str]:
 @pytest.mark.timeout(900)
 def test_ray_is_started_and_stopped(videos, tmp_path, monkeypatch):
     psutil = pytest.importorskip("psutil")
-    pytest.importorskip("ray")
+    need_ray()
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setenv("RAY_TMPDIR", tempfile.gettempdir())
     words = ["data", "resize", str(videos), "--short_side", "32"]
@@ -88,10 +97,10 @@ def test_a_decoder_that_ends_its_process_is_a_row(tmp_path):
         "from paddlevideo.scale.run_each import RunOnCluster\n"
         "with connected('ray') as cluster:\n"
         "    run = RunOnCluster(cluster, Place('ray'))\n"
-        "    found = dict(run(signal.raise_signal, [18] * 9 + [9] + [18] * 9, label='files'))\n"
-        "print(sorted(found) == list(range(19)), [i for i in found if found[i] is not None])"
+        "    found = dict(run(signal.raise_signal, [18] * 3 + [9] + [18] * 3, label='files'))\n"
+        "print(sorted(found) == list(range(7)), [i for i in found if found[i] is not None])"
     )
-    pytest.importorskip("ray")
+    need_ray()
     script = tmp_path / "job.py"
     script.write_text(code)
     output = tmp_path / "printed.txt"
@@ -101,7 +110,7 @@ def test_a_decoder_that_ends_its_process_is_a_row(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert "True [9]" in output.read_text()
+    assert "True [3]" in output.read_text()
 
 
 def test_without_ray_the_message_names_the_extra(monkeypatch, capsys, tmp_path):
