@@ -15,7 +15,6 @@ from paddlevideo.files import atomic_write, json_text, remove_leftovers, try_loc
 
 MANIFEST, LOCK = "manifest.json", ".lock"
 VERSION = 1
-ALL = None  # all results of a part are missing
 MIN_PART, MOST_PARTS = 100, 2000  # results of a part, and parts of a job
 
 
@@ -80,11 +79,8 @@ class PartFiles:
     def left(self, items: Iterable[Any]) -> Iterator[tuple[int, Any]]:
         """(index, item) of the inputs without a result."""
         for index, item in enumerate(items):
-            number = index // self.size
-            if number in self._missing:
-                missing = self._missing[number]
-                if missing is ALL or index in missing:
-                    yield index, item
+            if index in self._missing.get(index // self.size, ()):
+                yield index, item
 
     @property
     def num_left(self) -> int:
@@ -100,11 +96,10 @@ class PartFiles:
         missing = self._missing[number]
         rows = self._waiting.setdefault(number, {})
         rows[index] = line
-        if len(rows) < (self._length(number) if missing is ALL else len(missing)):
+        if len(rows) < len(missing):
             return
-        if missing is not ALL:
-            start = number * self.size
-            kept = enumerate(self._lines(number), start)
+        if len(missing) < len(self._indices(number)):
+            kept = enumerate(self._lines(number), number * self.size)
             rows = {index: line for index, line in kept if index not in missing} | rows
         with atomic_write(self.path(number)) as temporary:
             text = "".join(f"{rows[index]}\n" for index in sorted(rows))
@@ -123,28 +118,23 @@ class PartFiles:
         text = self.path(number).read_text(encoding="utf-8")
         return text.removesuffix("\n").split("\n")
 
-    def _length(self, number: int) -> int:
-        return min(self.size, self.total - number * self.size)
+    def _indices(self, number: int) -> range:
+        """The indices of the inputs of a part."""
+        return range(number * self.size, min(self.total, (number + 1) * self.size))
 
     def _count(self, retry_failed: bool) -> None:
-        """Find what is missing: part -> ALL, or the indices of its failures."""
+        """Find what is missing: number of a part -> the indices of its results."""
         remove_leftovers(self.folder)
-        self._missing: dict[int, set[int] | None] = {}
+        self._missing: dict[int, range | set[int]] = {}
         self._waiting: dict[int, dict[int, str]] = {}
-        self.num_kept = self.total
         for number in range(len(self)):
             if not self.path(number).exists():
-                self._missing[number] = ALL
-                self.num_kept -= self._length(number)
-                continue
-            start = number * self.size
-            failed = set()
-            if retry_failed:
-                rows = enumerate(self.rows(number), start)
-                failed = {index for index, row in rows if "error" in row}
-            if failed:
-                self._missing[number] = failed
-                self.num_kept -= len(failed)
+                self._missing[number] = self._indices(number)
+            elif retry_failed:
+                rows = enumerate(self.rows(number), number * self.size)
+                if failed := {index for index, row in rows if "error" in row}:
+                    self._missing[number] = failed
+        self.num_kept = self.total - sum(map(len, self._missing.values()))
 
     def _drop_changed(self, before: list[str], now: list[str]) -> None:
         """Delete parts whose inputs are not those of the manifest."""

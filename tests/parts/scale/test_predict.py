@@ -41,8 +41,10 @@ def run(exported, videos, tmp_path, double, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
-@pytest.mark.parametrize("flags", [(), ("--topk", "1"), ("--shard", "1/1")])
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [("a.jsonl", ()), ("a.json", ()), ("a.jsonl", ("--topk", "1")), ("a.json", ("--shard", "1/1"))],
+)
 def test_the_bytes_are_those_of_one_process(run, double, tmp_path, name, flags):
     ending = ".1-of-1" if "--shard" in flags else ""
     here = run(name, *flags)
