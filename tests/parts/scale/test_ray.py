@@ -83,7 +83,11 @@ def test_predict_at_an_address_and_from_outside(exported, videos, tmp_path):
             assert code == 1, printed
             assert "2 nodes" in printed or "1 node with" in printed
             assert out.read_bytes() == here.read_bytes()
-        code, printed = finish(tmp_path, *words, "--on", cluster.address, "--num_cpus", "4")
+        code, printed = finish(
+            tmp_path,
+            *words,
+            *("--on", cluster.address, "--num_cpus", "4", "--out", str(tmp_path / "c.jsonl")),
+        )
         assert code == 1 and "no node has that" in printed
 
 
