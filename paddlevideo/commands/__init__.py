@@ -87,8 +87,11 @@ def load(target: str) -> Any:
 
 
 @contextlib.contextmanager
-def running(where: Place) -> Iterator[RunEach]:
+def running(where: Place, max_unit: int = 16) -> Iterator[RunEach]:
     """`processes.run_each`, or the same on a cluster that is connected for the block.
+
+    Args:
+        max_unit: items that a cluster sends together, at most; fewer where results are large.
 
     Raises:
         ValueError: Ray is not installed.
@@ -101,4 +104,4 @@ def running(where: Place) -> Iterator[RunEach]:
         log.session(),
         load("paddlevideo.scale.cluster:connected")(where.on) as cluster,
     ):
-        yield load("paddlevideo.scale.run_each:RunOnCluster")(cluster, where)
+        yield load("paddlevideo.scale.run_each:RunOnCluster")(cluster, where, max_unit)

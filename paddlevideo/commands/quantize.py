@@ -35,7 +35,7 @@ def work(args: argparse.Namespace) -> None:
     """
     load("paddlevideo.dist:use_threads")()
     where = place(args)
-    with log.session(), running(where) as run_each:
+    with log.session(), running(where, max_unit=1) as run_each:
         quantize = load("paddlevideo.quantizing.quantize:quantize")
         more = {} if where.is_local else {"run": run_each}
         numbers = (args.num, args.num_test)

@@ -28,7 +28,8 @@ from paddlevideo.runtimes.manifest import FILE, Manifest, sha256
 from paddlevideo.sample import Arrays, Record, Sample
 
 Labels = frozenset[int]
-AHEAD = 64  # videos that a cluster decodes at once; all of them are in memory
+# Videos that a cluster decodes at once, and the bytes of their views; all of them are in memory.
+AHEAD, AHEAD_BYTES = 64, 1 << 30
 
 
 class Videos:
@@ -85,8 +86,9 @@ class Videos:
         if self._run is None:
             yield from ((number, self._feed.load(self.records[number])) for number in numbers)
             return
-        for start in range(0, len(numbers), AHEAD):
-            some = numbers[start : start + AHEAD]
+        ahead = max(1, min(AHEAD, AHEAD_BYTES // max(1, self._feed.sample_bytes)))
+        for start in range(0, len(numbers), ahead):
+            some = numbers[start : start + ahead]
             records = [self.records[number] for number in some]
             samples = dict(self._run(self._feed.load, records, None, "decoding"))
             for index, number in enumerate(some):

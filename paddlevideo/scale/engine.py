@@ -20,6 +20,7 @@ from paddlevideo.scale.stages import CountTries, Pair, Stage, settled
 
 MIN_ROUND, UNITS_PER_WORKER = 2000, 100  # units of a round
 STALL_SECONDS = 60.0  # without a result, until the nodes are compared with those at the start
+NODE_SECONDS = 600.0  # how long a running job waits for nodes
 MAX_STALLS = 3  # rounds in a row that end without a single result
 PROGRESS_SECONDS = 30.0
 WATCH_SECONDS = 3.0  # from one look at the nodes to the next
@@ -98,7 +99,7 @@ class Engine:
     def _round(self, left: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
         """Results of units, until all are done or the round no longer moves."""
         ray, watch = self._cluster.ray, NodeWatch(self._cluster)
-        self._stages = fit(self._wanted, self._cluster.nodes())
+        self._stages = self._plan()
         actor = ray.remote(num_cpus=0)(Conductor)
         actor = actor.options(scheduling_strategy=self._cluster.here())
         conductor = actor.remote(self._stages, dict(left), self._tries)
@@ -122,9 +123,31 @@ class Engine:
             with contextlib.suppress(Exception):  # it may have ended itself
                 ray.kill(conductor)
 
+    def _plan(self) -> list[Stage]:
+        """The stages on the nodes that are there now; waits for nodes where the job has no room.
+
+        Raises:
+            OSError: no node came back.
+        """
+        start, is_logged = time.monotonic(), False
+        while True:
+            try:
+                return fit(self._wanted, self._cluster.nodes())
+            except ValueError as error:
+                if time.monotonic() - start > NODE_SECONDS:
+                    again = "add nodes, then run the same command again: it continues"
+                    raise OSError(f"too few nodes are left: {error}; {again}") from error
+                if not is_logged:
+                    logger.warning(f"waiting for nodes: {error}")
+                is_logged = True
+                time.sleep(WATCH_SECONDS)
+
     def _has_lost_room(self) -> bool:
         """Whether the workers that were planned no longer fit on the nodes that are left."""
-        now = fit(self._wanted, self._cluster.nodes())
+        try:
+            now = fit(self._wanted, self._cluster.nodes())
+        except ValueError:
+            return True
         planned = [stage.most or 0 for stage in self._stages]
         return any((s.most or 0) < most for s, most in zip(now, planned, strict=True))
 

@@ -9,7 +9,7 @@ from paddlevideo.scale.engine import Engine
 from paddlevideo.scale.flags import Place
 from paddlevideo.scale.stages import EachItem, Stage, crash
 
-MAX_UNIT = 16  # items that are sent together
+MAX_UNIT = 16
 UNITS_PER_CPU = 8  # so that all workers end at about the same time
 
 
@@ -20,10 +20,12 @@ class RunOnCluster:
     Args:
         cluster: an open connection.
         place: what each worker gets.
+        max_unit: items that are sent together, at most.
     """
 
     cluster: Cluster
     place: Place
+    max_unit: int = MAX_UNIT
 
     def __call__(
         self,
@@ -56,5 +58,5 @@ class RunOnCluster:
         )
         engine = Engine(self.cluster, [stage], label or "items", show=show)
         cpus = sum(node.cpus for node in self.cluster.nodes())
-        size = max(1, min(MAX_UNIT, int(len(items) / (UNITS_PER_CPU * max(1.0, cpus)))))
+        size = max(1, min(self.max_unit, int(len(items) / (UNITS_PER_CPU * max(1.0, cpus)))))
         yield from engine.run(enumerate(items), size, len(items))

@@ -81,6 +81,36 @@ def test_a_round_that_does_not_move_after_a_lost_node_is_planned_again(connect, 
     assert "does not move on with fewer nodes; planning it again" in messages
 
 
+def test_a_job_waits_for_a_node_that_comes_back(connect, monkeypatch, caplog):
+    cluster, ray = connect({0: (1, RayError("lost"))})
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        ray.num_nodes = 2
+
+    monkeypatch.setattr(module.time, "sleep", sleep)
+    engine = Engine(cluster, [Stage("work", EachItem(double), crash)], show=False)
+    results = []
+    for result in engine.run(enumerate(range(23)), 3, 23):
+        if not results:
+            ray.num_nodes = 0
+        results.append(result)
+    assert sorted(results) == EXPECTED and len(waited) == 1
+    assert "waiting for nodes: a worker for work asks for 1 CPU" in caplog.text
+
+
+def test_a_job_without_nodes_ends(connect, monkeypatch):
+    cluster, ray = connect({0: (1, RayError("lost"))})
+    monkeypatch.setattr(module, "NODE_SECONDS", -1.0)
+    engine = Engine(cluster, [Stage("work", EachItem(double), crash)], show=False)
+    job = engine.run(enumerate(range(23)), 3, 23)
+    next(job)
+    ray.num_nodes = 0
+    with pytest.raises(OSError, match="too few nodes are left: .*the cluster has no node.*again"):
+        list(job)
+
+
 def test_workers_that_end_again_and_again_end_the_job(connect):
     lost = RayError("first line\nthe node ran out of memory")
     cluster, _ = connect(dict.fromkeys(range(9), (0, lost)))
