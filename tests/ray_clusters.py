@@ -93,12 +93,16 @@ def started(folder: Path, *cpus: float) -> Iterator[SmallCluster]:
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
             tree = psutil.Process(helper.pid).children(recursive=True)
+            helper.stdin.close()  # Ray removes its address then
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(30)
             for process in tree:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
             psutil.wait_procs(tree, timeout=20)
         helper.kill()
-        helper.communicate()
+        helper.wait()
+        helper.stdout.close()
 
 
 def driver(*words: str, output: Path, script: Path | None = None) -> subprocess.Popen:
@@ -151,6 +155,7 @@ def serve(folder: str, cpus: list[str]) -> None:
         else:
             nodes.pop().kill_raylet(check_alive=True)
         print("done ", flush=True)
+    cluster.shutdown()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from paddlevideo.scale.resources import Node
 EXTRA = "pip install 'paddlevideo[ray]'"
 # Ray reports lost workers and nodes in long lines; engine.py says what happened in its own words.
 QUIET = {"RAY_DEDUP_LOGS_SKIP_REGEX": ".", "RAY_USAGE_STATS_ENABLED": "0"}
+CONNECT_SECONDS = 10.0  # to wait for the answer of a cluster
 STORE_BYTES: int | None = None  # object store of a Ray that is started here; None: Ray's default
 
 
@@ -93,10 +96,12 @@ def connected(on: str) -> Iterator[Cluster]:
 
 def _start(ray: Any) -> str:
     """Attach to a Ray on this machine, else start one; returns its name."""
-    with contextlib.suppress(ConnectionError):
-        if os.environ.get("RAY_ADDRESS") != "local":
-            ray.init(address="auto", **_options())
-            return "Ray on this machine"
+    given = os.environ.get("RAY_ADDRESS", "")
+    if given not in ("", "auto", "local"):
+        return _attach(ray, given)
+    if given != "local" and (address := running_here()):
+        _attach(ray, address)
+        return "Ray on this machine"
     logger.info("starting Ray on this machine ...")
     ray.init(
         address="local",
@@ -108,6 +113,33 @@ def _start(ray: Any) -> str:
     return "Ray, started on this machine"
 
 
+def running_here() -> str:
+    """The address of the Ray that `ray start` started on this machine; "" where none answers.
+
+    Ray leaves the file with the address when it is killed.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    try:
+        text = Path(folder, "ray", "ray_current_cluster").read_text(encoding="ascii").strip()
+        reach(text)
+    except (OSError, ValueError):
+        return ""
+    return text
+
+
+def reach(address: str) -> None:
+    """Connect to an address and close, because Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing answers.
+        ValueError: it is no address.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{port} is no port")
+    socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+
+
 def _attach(ray: Any, address: str) -> str:
     """Connect to a cluster; returns its name.
 
@@ -115,8 +147,9 @@ def _attach(ray: Any, address: str) -> str:
         OSError: there is none.
     """
     try:
+        reach(address)
         ray.init(address=address, **_options())
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         raise OSError(
             f"--on {address}: no Ray cluster answers there ({first}); check the address and the "

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -47,8 +48,9 @@ class Ray(ModuleType):
 
 
 @pytest.fixture
-def use(monkeypatch):
+def use(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
 
     def use(*args) -> Ray:
         ray = Ray(*args)
@@ -61,13 +63,42 @@ def use(monkeypatch):
     return use
 
 
-def test_a_running_ray_is_used_and_stays(use):
+def write_address(folder: Path, text: str) -> None:
+    (folder / "ray").mkdir(exist_ok=True)
+    (folder / "ray" / "ray_current_cluster").write_text(text)
+
+
+def test_a_running_ray_is_used_and_stays(use, tmp_path):
     ray = use(True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        write_address(tmp_path, f"{address}\n")
+        with connected("ray") as cluster:
+            assert cluster.name == "Ray on this machine" and not cluster.is_client
+            assert cluster.nodes() == [Node(2)] and cluster.node_ids() == {"a"}
+    assert [call["address"] for call in ray.calls[:-1]] == [address]
+    assert ray.calls[-1] == "shutdown"
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("text", [None, "127.0.0.1:PORT", "", "no address", "127.0.0.1:99999999"])
+def test_what_a_killed_ray_left_is_no_running_ray(use, tmp_path, text):
+    ray = use(True)
+    if text is not None:
+        write_address(tmp_path, text.replace("PORT", str(closed_port())))
+    with connected("ray"):
+        assert [call["address"] for call in ray.calls] == ["local"]
+
+
+def test_ray_address_names_a_cluster(use, reached, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    use(True)
     with connected("ray") as cluster:
-        assert cluster.name == "Ray on this machine" and not cluster.is_client
-        assert cluster.nodes() == [Node(2)] and cluster.node_ids() == {"a"}
-    addresses = [call["address"] for call in ray.calls[:-1]]
-    assert addresses == ["auto"] and ray.calls[-1] == "shutdown"
+        assert cluster.name == "Ray at head:6379"
 
 
 def test_ray_is_started_where_none_runs(use, monkeypatch):
@@ -75,7 +106,7 @@ def test_ray_is_started_where_none_runs(use, monkeypatch):
     ray = use(False)
     with connected("ray") as cluster:
         assert cluster.name == "Ray, started on this machine"
-    started = ray.calls[1]
+    started = ray.calls[0]
     assert started["address"] == "local" and started["num_cpus"] == num_cores()
     assert started["object_store_memory"] == 1 << 27 and not started["include_dashboard"]
 
@@ -87,8 +118,16 @@ def test_ray_address_local_starts_one(use, monkeypatch):
         assert [call["address"] for call in ray.calls] == ["local"]
 
 
+@pytest.fixture
+def reached(monkeypatch):
+    """The addresses that were tried; all of them answer."""
+    reached = []
+    monkeypatch.setattr(module, "reach", reached.append)
+    return reached
+
+
 @pytest.mark.parametrize("address", ["head:6379", "ray://head:10001"])
-def test_an_address(use, address):
+def test_an_address(use, reached, address):
     ray = use(True)
     with connected(address) as cluster:
         assert cluster.is_client == address.startswith("ray://")
@@ -99,7 +138,17 @@ def test_an_address(use, address):
     assert modules == [str(Path(paddlevideo.__file__).parent)]
 
 
-def test_no_cluster_at_an_address(use):
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_nothing_at_an_address(use, scheme):
+    ray = use(True)
+    address = f"{scheme}127.0.0.1:{closed_port()}"
+    message = f"--on {address}: no Ray cluster answers there .*refused.*check the address"
+    with pytest.raises(OSError, match=message), connected(address):
+        pass
+    assert ray.calls == []
+
+
+def test_no_cluster_at_an_address(use, reached):
     use(False)
     message = "--on head:1: no Ray cluster answers there"
     with pytest.raises(OSError, match=message) as error, connected("head:1"):

@@ -93,7 +93,7 @@ def test_predict_at_an_address_and_from_outside(exported, videos, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_decoder_that_ends_its_process_is_a_row(tmp_path):
+def test_a_decoder_that_ends_its_process_is_a_row(tmp_path, monkeypatch):
     """kill -9 by the item itself: the others have their results."""
     code = (
         "import signal; from paddlevideo.scale.cluster import connected;"
@@ -105,6 +105,7 @@ def test_a_decoder_that_ends_its_process_is_a_row(tmp_path):
         "print(sorted(found) == list(range(7)), [i for i in found if found[i] is not None])"
     )
     need_ray()
+    monkeypatch.setenv("RAY_ADDRESS", "local")
     script = tmp_path / "job.py"
     script.write_text(code)
     output = tmp_path / "printed.txt"
