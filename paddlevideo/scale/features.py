@@ -110,6 +110,8 @@ class VectorsOnCluster:
 def run_command(args: Namespace, place: Place) -> int:
     """`features.command.run_command` on a cluster; returns the exit code."""
     try:
+        if args.use_gpu and not place.num_gpus:
+            raise ValueError("--use_gpu with --on needs GPUs for the workers; give --num_gpus 1")
         with log.session(), connected(place.on) as cluster:
 
             def vectors_of(network: FrameNetwork) -> Vectorize:

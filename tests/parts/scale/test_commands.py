@@ -100,6 +100,13 @@ def test_frame_features(videos, clips, tmp_path, double):
     assert b"broken.mp4" in files["failures.tsv"]
 
 
+def test_gpus_for_frame_features(videos, tmp_path, double, capsys):
+    words = ["-i", str(videos), "-c", "pptsn", "-w", "w.pdparams", "-o", str(tmp_path / "out")]
+    assert extract_features.main([*words, "--on", "ray", "--use_gpu"]) == 1
+    assert "--use_gpu with --on needs GPUs for the workers" in capsys.readouterr().err
+    assert double.connections == 0
+
+
 def test_calibration_videos(exported, videos, double):
     """What quantize calibrates and compares with."""
     run = RunOnCluster(Cluster("the double", double), Place("ray"))
