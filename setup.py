@@ -40,6 +40,7 @@ extras = {
         "prometheus-client>=0.20",
     ],  # the HTTP service and its page
     "plot": ["matplotlib>=3.9"],  # plots of a run
+    "ray": ["ray[client,data]>=2.60"],  # bulk work on many machines
     "completion": ["argcomplete>=3.7.2"],  # completion of the command in bash, zsh and fish
     "visualdl": ["visualdl>=2.5"],  # curves in VisualDL
     "dev": [

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from paddlevideo import log
 
@@ -26,6 +26,19 @@ QUEUED_PER_WORKER = 3  # items submitted per process, so that none waits for its
 
 class Crash:
     """The result of an item that ended its process."""
+
+
+class RunEach(Protocol):
+    """`run_each`, or the same on other machines."""
+
+    def __call__(
+        self,
+        function: Callable[[Any], Any],
+        items: Sequence,
+        num_workers: int | None = None,
+        label: str = "",
+        show: bool = True,
+    ) -> Iterator[tuple[int, Any]]: ...
 
 
 def num_cores() -> int:

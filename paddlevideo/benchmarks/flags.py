@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from paddlevideo.scale.flags import add_flags
+
 CONFIG = "pptsn_k400_videos"  # a shipped config
 SMALL_CONFIG = "demo/pptsn"  # where a video takes 0.1 s, not 10 s
 
@@ -15,8 +17,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "See docs/benchmarks.md.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, (add_flags, text) in VERBS.items():
-        add_flags(verbs.add_parser(verb, parents=[_common()], help=text))
+    for verb, (add_own, text) in VERBS.items():
+        add_own(verbs.add_parser(verb, parents=[_common()], help=text))
     return parser
 
 
@@ -183,6 +185,17 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", type=int, default=3862, help="number of classes")
 
 
+def _scale(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--items", type=int, default=1_000_000, help="number of synthetic items")
+    add("--unit", type=int, default=100, help="items that are sent together")
+    add("--item_ms", type=float, default=0.0, help="time of an item in each stage (ms)")
+    parts = "folder of the results, to continue a job; default: a temporary one"
+    add("--out", type=Path, help=parts)
+    add_flags(parser, with_gpus=True)
+    parser.set_defaults(on="ray")
+
+
 VERBS = {
     "loader": (_loader, "clips per second of decoders and workers"),
     "resize": (_resize, "clips per second from original videos and from smaller copies"),
@@ -203,5 +216,6 @@ VERBS = {
     "live": (_live, "a live source in real time: latency, dropped frames, memory"),
     "timeline": (_timeline, "a long video: windows without overlap and with it, memory"),
     "serve": (_serve, "the HTTP service next to predict, or with hostile requests"),
+    "scale": (_scale, "bulk work on Ray: items per second, and the memory of the driver"),
     "metrics": (_metrics, "Hit@1, PERR, GAP and MAP: one video at a time or all at once"),
 }

@@ -8,12 +8,14 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from paddlevideo import log
+from paddlevideo.processes import RunEach
+from paddlevideo.scale.flags import Place
 from paddlevideo.urls import is_url, shown
 
 Work = Callable[[argparse.Namespace], int | None]
@@ -103,3 +105,24 @@ def load(target: str) -> Any:
     """The function, class or constant that "package.module:name" names, imported now."""
     module, _, function = target.partition(":")
     return getattr(import_module(module), function)
+
+
+@contextlib.contextmanager
+def running(where: Place, max_unit: int = 16) -> Iterator[RunEach]:
+    """`processes.run_each`, or the same on a cluster that is connected for the block.
+
+    Args:
+        max_unit: items that a cluster sends together, at most; fewer where results are large.
+
+    Raises:
+        ValueError: Ray is not installed.
+        OSError: there is no cluster at the address.
+    """
+    if where.is_local:
+        yield load("paddlevideo.processes:run_each")
+        return
+    with (
+        log.session(),
+        load("paddlevideo.scale.cluster:connected")(where.on) as cluster,
+    ):
+        yield load("paddlevideo.scale.run_each:RunOnCluster")(cluster, where, max_unit)

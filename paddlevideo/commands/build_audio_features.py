@@ -11,7 +11,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, run, running
+from paddlevideo.scale.flags import add_flags, place
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -42,6 +43,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     backends, backend = ["pyav", "soundfile"], "soundfile reads plain audio files as librosa does"
     add("--backend", choices=backends, default="pyav", help=backend)
     add("--overwrite", action="store_true", help="write existing files again")
+    add_flags(parser)
     return parser
 
 
@@ -58,7 +60,9 @@ def work(args: argparse.Namespace) -> int:
     mel = load("paddlevideo.media.log_mel:DecibelMel")(*sizes)
     write = load("paddlevideo.curate.audio_files:WriteFeature")(mel, args.stream, args.backend)
     run_jobs = load("paddlevideo.curate.batch_jobs:run_jobs")
-    done = run_jobs(write, jobs, out, args.num_workers, args.overwrite, args.part)
+    with running(place(args)) as run_each:
+        num = args.num_workers
+        done = run_jobs(write, jobs, out, num, args.overwrite, args.part, run_each)
     return load("paddlevideo.curate.batch_jobs:print_outcome")(done, out)
 
 

@@ -11,10 +11,12 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo import log
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, run, running
+from paddlevideo.scale.flags import add_flags, place
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -49,6 +51,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="random seed of the splits (default: 0)")
     source_help = "first group: the recording that a clip was cut from; none: each file is one"
     add("--source", metavar="REGEX", help=f"{source_help} (default: see docs/own_data.md)")
+    add_flags(parser)
     return parser
 
 
@@ -72,7 +75,8 @@ def work(args: argparse.Namespace) -> int:
     options = load("paddlevideo.curate.check:CheckOptions")
     options = options(inputs, probe, *shares, args.seed, args.resplit, args.workers)
     run_command = load("paddlevideo.curate.check_command:run_command")
-    with log.session():
+    with log.session(), running(place(args)) as run_each:
+        options = replace(options, run=run_each)
         return run_command(options, args.out, args.dry_run, args.overwrite)
 
 

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from paddlevideo.commands import load, local_path, run
+from paddlevideo.scale.flags import add_flags, place
 
 EPILOG = (
     "Run the same command again to continue after a stop. "
@@ -49,12 +50,16 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="delete what the folder holds and start again")
     text = "default: use a GPU if there is one"
     add("--use_gpu", action=argparse.BooleanOptionalAction, help=text)
+    add_flags(parser, with_gpus=True)
     return parser
 
 
 def work(args: argparse.Namespace) -> int:
     """Extract; 1 after an error or if a video failed."""
-    return load("paddlevideo.features.command:run_command")(args)
+    where = place(args)
+    if where.is_local:
+        return load("paddlevideo.features.command:run_command")(args)
+    return load("paddlevideo.scale.features:run_command")(args, where)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from paddlevideo import log
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, run, running
+from paddlevideo.scale.flags import add_flags, place
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -38,6 +39,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add(*names, type=int, default=workers, help="processes (default: %(default)s)")
     add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
     add("--overwrite", action="store_true", help="write existing frames and class names again")
+    add_flags(parser)
     return parser
 
 
@@ -55,7 +57,9 @@ def work(args: argparse.Namespace) -> int:
     frames.check_list(plan, file, args.overwrite)
     write = frames.WriteFrames(args.short_side, args.quality)
     run_jobs = load("paddlevideo.curate.batch_jobs:run_jobs")
-    done = run_jobs(write, plan.jobs, args.out, args.num_workers, args.overwrite, args.part)
+    with running(place(args)) as run_each:
+        num = args.num_workers
+        done = run_jobs(write, plan.jobs, args.out, num, args.overwrite, args.part, run_each)
     count = frames.write_list(plan, file, args.overwrite)
     if unlisted := frames.jobs_without_class(plan):
         first = unlisted[0].source

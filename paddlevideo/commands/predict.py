@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from paddlevideo.commands import load, run
+from paddlevideo.scale.flags import add_flags, place
 
 # Flags of PaddleVideo's predict.py without an effect here, and why.
 NO_EFFECT = {
@@ -52,6 +53,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     _add_timeline(parser)
     _add_live(parser)
     _add_runtime(parser)
+    add_flags(parser, with_gpus=True)
     return parser
 
 
@@ -88,7 +90,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     modalities = "also score each modality of an audio-visual model alone"
     add("--modalities", action="store_true", help=modalities)
     out = "write all results to this file: .json, .jsonl (a line each), .csv (YouTube-8M "
-    out += "challenge); with --window also .vtt, .srt, .html"
+    out += "challenge); with --window also .vtt, .srt, .html; with --on also to a folder, in parts"
     add("--out", "--save_json", help=out)
     save = "also write each result to this folder as PaddleX does: NAME_res.json, and NAME_res.mp4"
     add("--save_path", metavar="FOLDER", help=f"{save} with the best class on its frames")
@@ -179,7 +181,13 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
 def work(args: argparse.Namespace) -> int:
     """Predict; 1 where an input failed."""
     ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
-    if load("paddlevideo.timelines.live_inputs:is_live_command")(args):
+    where, is_live = place(args), load("paddlevideo.timelines.live_inputs:is_live_command")(args)
+    if not where.is_local and (is_live or args.window is not None):
+        raise ValueError(
+            f"--on {where.on}: timelines run on this machine; leave --on out, or give each machine "
+            "its part of the files with --shard"
+        )
+    if is_live:
         try:
             return load("paddlevideo.timelines.live_command:run_command")(args, ignored)
         except KeyboardInterrupt:  # a second Ctrl-C, while the first one ends it
@@ -191,8 +199,15 @@ def work(args: argparse.Namespace) -> int:
         if vars(args)[flag] is not None and vars(args)[flag] is not False:
             raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")
     try:
-        return 1 if load("paddlevideo.predict.command:run_command")(args, ignored) else 0
+        if where.is_local:
+            num_failed = load("paddlevideo.predict.command:run_command")(args, ignored)
+        else:
+            num_failed = load("paddlevideo.scale.predict:run_command")(args, ignored, where)
+        return 1 if num_failed else 0
     except KeyboardInterrupt:
+        if not where.is_local and args.out:
+            print("interrupted; the same command continues", file=sys.stderr)
+            return 130
         if not (args.out and args.out.endswith(".jsonl")):
             raise
         print("interrupted; the same command with --resume continues", file=sys.stderr)

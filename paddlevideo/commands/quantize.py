@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 
 from paddlevideo import log
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, run, running
+from paddlevideo.scale.flags import add_flags, place
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -22,6 +23,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     test = "other videos to compare fp32 and int8 on, at most; default: as --num"
     add("--num_test", type=int, help=test)
     add("--overwrite", action="store_true", help="replace an int8 program that is there")
+    add_flags(parser)
     return parser
 
 
@@ -32,9 +34,12 @@ def work(args: argparse.Namespace) -> None:
         ValueError, OSError: a mistake in flags, export or videos.
     """
     load("paddlevideo.dist:use_threads")()
-    with log.session():
+    where = place(args)
+    with log.session(), running(where, max_unit=1) as run_each:
         quantize = load("paddlevideo.quantizing.quantize:quantize")
-        result = quantize(args.model, args.videos, args.num, args.num_test, args.overwrite)
+        more = {} if where.is_local else {"run": run_each}
+        numbers = (args.num, args.num_test)
+        result = quantize(args.model, args.videos, *numbers, args.overwrite, **more)
         log.show(*result.lines())
 
 

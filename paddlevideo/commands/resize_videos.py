@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 
 from paddlevideo import log
-from paddlevideo.commands import load, run
+from paddlevideo.commands import load, run, running
+from paddlevideo.scale.flags import add_flags, place
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -38,6 +39,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add(*names, type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
     add("--overwrite", action="store_true", help="write existing copies again")
+    add_flags(parser)
     return parser
 
 
@@ -53,7 +55,9 @@ def work(args: argparse.Namespace) -> int:
     )
     jobs, rows = resize.plan_resize(args.videos, args.out, args.suffix, args.list_root)
     run_jobs = load("paddlevideo.curate.batch_jobs:run_jobs")
-    done = run_jobs(write, jobs, args.out, args.num_workers, args.overwrite, args.part)
+    with running(place(args)) as run_each:
+        num = args.num_workers
+        done = run_jobs(write, jobs, args.out, num, args.overwrite, args.part, run_each)
     if rows:
         file, count = resize.write_list(jobs, rows, args.out / args.videos.name)
         log.show(f"{file}: {count} of {len(rows)} lines")

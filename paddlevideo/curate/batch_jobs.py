@@ -19,7 +19,7 @@ from paddlevideo.data.paths import base_folder, list_files
 from paddlevideo.files import atomic_write
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
 from paddlevideo.plain_text import tab_line
-from paddlevideo.processes import Crash, run_each
+from paddlevideo.processes import Crash, RunEach, run_each
 from paddlevideo.sample import DecodeError
 
 MADE_WITH = "made_with.json"
@@ -166,6 +166,7 @@ def run_jobs(
     num_workers: int,
     overwrite: bool = False,
     part: str = "1/1",
+    run: RunEach = run_each,
 ) -> Outcome:
     """Make all files that do not exist yet, and write `failures.tsv`.
 
@@ -178,6 +179,7 @@ def run_jobs(
         overwrite: make existing files again.
         part: "2/3" runs the second of three parts, for as many machines. Each part has its own
             report, such as `failures.2of3.tsv`.
+        run: where the work runs: in processes of this machine, or on a cluster.
 
     Raises:
         ValueError: fewer than one worker, no such part, a result that would replace its source, or
@@ -196,9 +198,7 @@ def run_jobs(
     remove_leftovers(missing)
     run_one = functools.partial(_run_job, write)
     reasons: dict[int, str] = {}
-    for index, result in run_each(
-        run_one, missing, num_workers if num_workers > 1 else 0, out.name
-    ):
+    for index, result in run(run_one, missing, num_workers if num_workers > 1 else 0, out.name):
         reasons[index] = CRASHED if isinstance(result, Crash) else result
     failed = [(job.source, reasons[index]) for index, job in enumerate(missing) if reasons[index]]
     if failed:

@@ -18,7 +18,7 @@ from paddlevideo.curate.notes import collect_notes, plural, source_line
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
 from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo, probe_audio
 from paddlevideo.curate.read_inputs import read_inputs
-from paddlevideo.processes import Crash, run_each
+from paddlevideo.processes import Crash, RunEach, run_each
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class CheckOptions:
         resplit: draw new splits, even if the inputs or earlier lists have splits.
         num_workers: processes; None for one per core, 0 to work in this process.
         earlier: splits of an earlier check, which clips keep.
+        run: where files are probed: in processes of this machine, or on a cluster.
 
     Raises:
         ValueError: the shares leave no training set.
@@ -47,6 +48,7 @@ class CheckOptions:
     resplit: bool = False
     num_workers: int | None = None
     earlier: EarlierSplits | None = None
+    run: RunEach = run_each
 
     @property
     def shares(self) -> dict[str, float]:
@@ -169,7 +171,7 @@ def probe_clips(
     is_audio = inventory.media == "audio"
     probe = functools.partial(probe_audio if is_audio else probe_video, options=options.probe)
     noun = f"{NOUNS[inventory.media]}s"
-    results = run_each(probe, list(records.values()), options.num_workers, noun, show)
+    results = options.run(probe, list(records.values()), options.num_workers, noun, show)
     infos: dict[ClipKey, MediaInfo] = {}
     for index, result in results:
         if isinstance(result, Crash):
@@ -201,7 +203,7 @@ def hash_equal_sizes(
         info = infos[clip.key]
         paths_by_size[info.num_bytes].add(info.path)
     paths = sorted(path for group in paths_by_size.values() if len(group) > 1 for path in group)
-    results = run_each(hash_file, paths, options.num_workers, "files of equal size", show)
+    results = options.run(hash_file, paths, options.num_workers, "files of equal size", show)
     return {paths[index]: digest for index, digest in results if isinstance(digest, str) and digest}
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paddlevideo
-from paddlevideo import dist, log
+from paddlevideo import __version__, dist, log
 from paddlevideo.config.schema import Config
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.engine.checkpoint import find_resume, read_progress
@@ -29,6 +28,7 @@ LOCAL_KEYS = {
     *("_base_", "output_dir", "root", "file_path", "data_prefix", "class_names", "folder"),
     *("pretrained", "cache", "num_workers", "valid_num_workers", "test_num_workers", "prefetch"),
     *("use_gpu", "onednn", "views_per_step", "hang_minutes"),
+    *("cache_dir", "cache_gb"),
 }
 MAX_SHOWN = 4  # ranks, and differences of a rank, in a message
 BLOCKS = 64  # parts of a list that have digests of their own
@@ -55,7 +55,7 @@ def check_ranks(cfg: Config, flags: Mapping[str, Any]) -> None:
         return
     config = {**flat(cfg.origin.data), **{f"flag {k}": _text(v) for k, v in flags.items()}}
     _compare(config, "config", "give all ranks the same config and flags")
-    code = {"version": paddlevideo.__version__, **source_digests()}
+    code = {"version": __version__, **source_digests()}
     _compare(code, "code", "install the same version of paddlevideo on all machines")
     every = dist.gather((platform.node(), versions()))
     if any(other[1] != every[0][1] for other in every):
@@ -78,7 +78,7 @@ def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def source_digests() -> dict[str, str]:
     """A digest of each source file of the package, by its path in the package."""
-    folder = Path(paddlevideo.__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".py", ".yaml")]
     return {
         path.relative_to(folder).as_posix(): f"{zlib.crc32(path.read_bytes()):08x}"

@@ -2,16 +2,22 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 
 from paddlevideo import dist, log
-from paddlevideo.features.extract import Recipe
-from paddlevideo.features.feature_sets import extract_set, print_summary
-from paddlevideo.features.feature_shards import SetOptions
+from paddlevideo.features.extract import FrameNetwork, Recipe
+from paddlevideo.features.feature_sets import extract_set, here, print_summary
+from paddlevideo.features.feature_shards import SetOptions, Vectorize
 
 
 @log.session()
-def run_command(args: Namespace) -> int:
-    """Extract features; return the exit code: 1 after an error or if a video failed."""
+def run_command(args: Namespace, vectors_of: Callable[[FrameNetwork], Vectorize] = here) -> int:
+    """Extract features; return the exit code: 1 after an error or if a video failed.
+
+    Args:
+        args: see commands/extract_features.py.
+        vectors_of: see `extract_set`.
+    """
     try:
         device, note = dist.choose_device(args.use_gpu)
         log.logger.info(note or f"{device}, {dist.use_threads()} compute thread(s)")
@@ -40,6 +46,7 @@ def run_command(args: Namespace) -> int:
             not args.no_labels,
             args.num_workers,
             args.split,
+            vectors_of,
         )
     except (ValueError, OSError) as error:  # of the user or the machine: no traceback
         log.show_error(error)

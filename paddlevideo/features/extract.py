@@ -45,6 +45,7 @@ from paddlevideo.sample import DecodeError, Record
 from paddlevideo.weights import checksum, state_arrays
 
 RECIPE_FILE, CODEC_FILE = "extractor.json", "fitted.npz"
+CRASHED = "decoding it ended its process"
 PART_BYTES = 64 << 20  # decoded frames that one process holds and sends at once
 BATCH_BYTES = {"cpu": 32 << 20, "gpu": 320 << 20}  # float32 input of one run of the network
 
@@ -91,7 +92,14 @@ class Vectors:
 class FrameNetwork:
     """A recognizer that makes the vectors of videos, as a recipe describes.
 
+    Args:
+        recipe: names config and weights.
+        cfg: the config, where its file cannot be read.
+
     Attributes:
+        cfg: the config.
+        reader: decodes: (record, number of the part) -> its steps.
+        num_parts: parts of a video, each of which is decoded and sent at once.
         sizes: feature name -> values per step: `rgb`, and `audio` if the recipe includes it.
         made_by: identifies network, config and frame rate; equal texts mean equal vectors.
 
@@ -99,9 +107,10 @@ class FrameNetwork:
         ConfigError, WeightsError: config or weights are wrong, or the model has no frame features.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, cfg: Config | None = None):
         self.recipe = recipe
-        cfg = load_config(recipe.config, recipe.overrides)
+        cfg = cfg or load_config(recipe.config, recipe.overrides)
+        self.cfg = cfg
         self._onednn = cfg.onednn
         self._model, _ = trained_model(cfg, recipe.weights)
         self.feature_input = _feature_input(self._model, cfg)
@@ -113,7 +122,7 @@ class FrameNetwork:
         self.made_by = _made_by(cfg, split, self._model, recipe.frame_rate)
         step_bytes = max(1, self._step_bytes())
         part_size = max(1, min(recipe.max_frames, PART_BYTES // step_bytes))
-        self._num_parts = -(-recipe.max_frames // part_size)
+        self.num_parts = -(-recipe.max_frames // part_size)
         # Bytes become float32.
         batch_bytes = BATCH_BYTES["gpu" if amp.on_gpu() else "cpu"]
         self._batch_size = max(1, batch_bytes // (4 * step_bytes))
@@ -136,18 +145,14 @@ class FrameNetwork:
                 per core, 0 to decode in this process.
             label: of the progress bar.
         """
-        jobs = [(record, part) for record in records for part in range(self._num_parts)]
+        jobs = [(record, part) for record in records for part in range(self.num_parts)]
         pending: dict[int, dict[int, Vectors | str | None]] = {}
         for job, result in run_each(self.reader, jobs, num_workers, label):
-            index, part = divmod(job, self._num_parts)
-            if isinstance(result, Crash):
-                result = "decoding it ended its process"
-            elif isinstance(result, Steps):
-                result = self._vectors_of(result)
+            index, part = divmod(job, self.num_parts)
             parts = pending.setdefault(index, {})
-            parts[part] = result
-            if len(parts) == self._num_parts:
-                yield index, _join([parts[part] for part in range(self._num_parts)])
+            parts[part] = self._vectors_of(result)
+            if len(parts) == self.num_parts:
+                yield index, _join([parts[part] for part in range(self.num_parts)])
                 del pending[index]
 
     def __call__(self, record: Record) -> Vectors:
@@ -168,7 +173,15 @@ class FrameNetwork:
             return num_bytes
         return num_bytes // (self._pipeline.sample.num_frames * self._pipeline.num_clips)
 
-    def _vectors_of(self, steps: Steps) -> Vectors:
+    def from_steps(self, parts: Sequence[Steps | str | None]) -> Vectors | str:
+        """The vectors of a video from what `reader` returned for each of its parts."""
+        return _join([self._vectors_of(part) for part in parts])
+
+    def _vectors_of(self, steps: Steps | Crash | str | None) -> Vectors | str | None:
+        if isinstance(steps, Crash):
+            return CRASHED
+        if not isinstance(steps, Steps):
+            return steps
         features = {"rgb": self._image_vectors(steps)}
         if steps.audio is not None:
             features["audio"] = steps.audio

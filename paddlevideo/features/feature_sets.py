@@ -14,7 +14,7 @@ its videos are kept in the folder `.vectors`, so that no video goes through the 
 import json
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from paddlevideo.features.feature_shards import (
     SetOptions,
     ShardWriter,
     Summary,
+    Vectorize,
     read_vectors,
     write_vectors,
 )
@@ -54,6 +55,11 @@ MAX_SHOWN = 10  # failures on the console
 ANOTHER_FOLDER = "use another folder, or --overwrite"
 
 
+def here(network: FrameNetwork) -> Vectorize:
+    """Decode in processes of this machine, and run the network in this one."""
+    return network.vectors
+
+
 def extract_set(
     recipe: Recipe,
     options: SetOptions,
@@ -62,6 +68,7 @@ def extract_set(
     with_labels: bool = True,
     num_workers: int | None = None,
     split: Split | None = None,
+    vectors_of: Callable[[FrameNetwork], Vectorize] = here,
 ) -> Summary:
     """Make the missing shards of a feature set.
 
@@ -71,6 +78,7 @@ def extract_set(
         with_labels: False ignores labels and the names of folders.
         num_workers: processes that decode; None for one per core, 0 for this process.
         split: use only these rows of a table with a column `split`.
+        vectors_of: where decoding and the network run: in this process, or on a cluster.
 
     Raises:
         DatasetError, ConfigError, WeightsError, DecodeError: something is missing or unsuitable.
@@ -86,11 +94,12 @@ def extract_set(
         lines = [f"{class_id} {file_line(name)}\n" for class_id, name in enumerate(names)]
         with atomic_write(options.out / LABELS_FILE) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-    codecs = _get_codecs(options, network, videos, num_workers)
+    vectors = vectors_of(network)
+    codecs = _get_codecs(options, network, videos, num_workers, vectors)
     with atomic_write(options.out / WHITENING_FILE) as temporary, temporary.open("wb") as file:
         np.save(file, codecs["rgb"].scale)
     extractor = FeatureExtractor(network, codecs, network.made_by)
-    summary = ShardWriter(options, extractor, videos).run(num_workers)
+    summary = ShardWriter(options, extractor, videos, vectors).run(num_workers)
     shutil.rmtree(options.out / VECTORS_DIR, ignore_errors=True)
     return summary
 
@@ -185,6 +194,7 @@ def _get_codecs(
     network: FrameNetwork,
     videos: Sequence[TaggedVideo],
     num_workers: int | None,
+    vectors: Vectorize,
 ) -> dict[str, Codec]:
     """Read the codecs of the set; the first time, copy those of another set or fit new ones."""
     file = options.out / CODEC_FILE
@@ -193,7 +203,7 @@ def _get_codecs(
         check_codecs(network, codecs, made_by, str(options.fitted / CODEC_FILE))
         write_codecs(file, codecs, made_by)
     elif not file.exists():
-        codecs = _fit_codecs(options, network, videos, num_workers)
+        codecs = _fit_codecs(options, network, videos, num_workers, vectors)
         write_codecs(file, codecs, network.made_by)
     codecs, made_by = read_codecs(file)
     check_codecs(network, codecs, made_by, str(file))
@@ -205,6 +215,7 @@ def _fit_codecs(
     network: FrameNetwork,
     videos: Sequence[TaggedVideo],
     num_workers: int | None,
+    vectors: Vectorize,
 ) -> dict[str, Codec]:
     order = np.random.default_rng(0).permutation(len(videos))
     chosen = np.sort(order[: options.fit_videos]).tolist()
@@ -212,7 +223,7 @@ def _fit_codecs(
     log.logger.info(f"fitting on {len(chosen)} of {len(videos)} videos")
     first_failure = ""
     records = [videos[index].record for index in missing]
-    for number, result in network.vectors(records, num_workers, "fitting"):
+    for number, result in vectors(records, num_workers, "fitting"):
         if isinstance(result, Vectors):
             write_vectors(options.vectors_file(missing[number]), result)
         else:  # its shard will report it

@@ -1,6 +1,6 @@
 """Write the shards of a feature set, and resume where a run has stopped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.features.extract import FeatureExtractor, Vectors
 from paddlevideo.files import atomic_write
 from paddlevideo.plain_text import plain_cell, tab_line
+from paddlevideo.sample import Record
 
+# (records, processes that decode, label) -> (index of a record, its vectors or an error text).
+Vectorize = Callable[[Sequence[Record], int | None, str], Iterator[tuple[int, Vectors | str]]]
 FAILURES_FILE = "failures.tsv"
 VECTORS_DIR = ".vectors"
 
@@ -91,9 +94,14 @@ class ShardWriter:
     """Write shards: results come in any order, and a shard is written when it is complete."""
 
     def __init__(
-        self, options: SetOptions, extractor: FeatureExtractor, videos: Sequence[TaggedVideo]
+        self,
+        options: SetOptions,
+        extractor: FeatureExtractor,
+        videos: Sequence[TaggedVideo],
+        vectors: Vectorize | None = None,
     ):
         self._options, self._extractor, self._videos = options, extractor, videos
+        self._vectors_of = vectors or extractor.network.vectors
         # Encoded examples or error texts of videos whose shards are incomplete, by index.
         self._ready: dict[int, bytes | str] = {}
         self._failed = self._read_failures()
@@ -145,8 +153,7 @@ class ShardWriter:
         """Yield (index of a video, its vectors or an error text), in any order."""
         if indices:
             records = [self._videos[index].record for index in indices]
-            network = self._extractor.network
-            for number, result in network.vectors(records, num_workers, "features"):
+            for number, result in self._vectors_of(records, num_workers, "features"):
                 yield indices[number], result
 
     def _encode(self, index: int, vectors: Vectors | str) -> bytes | str:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -15,10 +16,10 @@ from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
-from paddlevideo.metrics.score_files import check_prediction_suffix
+from paddlevideo.metrics.score_files import check_prediction_suffix, prediction_file
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.inputs import Inputs, Key
-from paddlevideo.predict.lines import ResultLines, note_others
+from paddlevideo.predict.lines import MADE_BY, ResultLines, note_others
 from paddlevideo.predict.paddlex import ResultFolder
 from paddlevideo.predict.predictor import Predictor, Results
 from paddlevideo.predict.remote_output import local_outputs
@@ -26,12 +27,42 @@ from paddlevideo.predict.results import Result, name_width, result_file
 from paddlevideo.runtimes.choose import require
 
 
-def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
+class Source(Protocol):
+    """Results in the order of the inputs, as `predictor.Results` yields them."""
+
+    total: int
+
+    @property
+    def waited(self) -> float | None: ...
+
+    def __iter__(self) -> Iterator[Result]: ...
+
+    def close(self) -> None: ...
+
+
+Predict = Callable[[Inputs, Namespace, Predictor], Source]
+
+
+def predict_here(inputs: Inputs, args: Namespace, predictor: Predictor) -> Results:
+    """Predict in this process."""
+    return predictor.predict(
+        inputs, args.batch_size, args.topk, args.modalities, args.decode_workers
+    )
+
+
+def run_command(
+    args: Namespace,
+    ignored: Mapping[str, str],
+    predict: Predict = predict_here,
+    at_once: bool = False,
+) -> int:
     """Print the result of each input as soon as it is known, and write all of them to a file.
 
     Args:
         args: see commands/predict.py.
         ignored: {flag: why it has no effect}, for the flags that were given.
+        predict: where the work runs.
+        at_once: a new .jsonl file of --out appears when it is complete, not line by line.
 
     Returns:
         the number of inputs that failed.
@@ -42,10 +73,10 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
-        return _predict(args)
+        return _predict(args, predict, at_once)
 
 
-def _predict(args: Namespace) -> int:
+def _predict(args: Namespace, predict: Predict, at_once: bool) -> int:
     with local_outputs(args, output_path) as (args, place):
         out = check_output(args)
         predictor = open_predictor(args)
@@ -55,11 +86,11 @@ def _predict(args: Namespace) -> int:
         if args.shard:
             inputs = inputs.shard(*args.shard)
         if out is None:
-            return show(inputs, args, predictor)
-        with open_output(out, args, predictor) as (write, done):
+            return show(inputs, args, predictor, predict=predict)
+        with open_output(out, args, predictor, at_once) as (write, done):
             left = inputs.without(done)
             note_others(out, done, left.num_done)
-            num_failed = show(left, args, predictor, write)
+            num_failed = show(left, args, predictor, write, predict)
         logger.info(f"{len(inputs)} results are in {place}")
         return num_failed
 
@@ -120,7 +151,7 @@ def output_path(args: Namespace) -> Path | None:
 
 @contextmanager
 def open_output(
-    out: Path, args: Namespace, predictor: Predictor
+    out: Path, args: Namespace, predictor: Predictor, at_once: bool = False
 ) -> Iterator[tuple[Callable[[Result], None], Counter[Key]]]:
     """Yield a function that writes a result, and which inputs have their results in the file.
 
@@ -132,14 +163,23 @@ def open_output(
         with result_file(out) as write:
             yield write, Counter()
         return
-    made_by = f"{predictor.identity} topk {args.topk or predictor.top_k}"
-    made_by += " modalities" if args.modalities else ""
-    made_by += f" features {args.features}" if args.features else ""
-    lines = ResultLines(out, made_by, args.resume)
+    if at_once and not (args.resume and out.exists()):
+        with prediction_file(out) as write_row:
+            more = {MADE_BY: made_by(args, predictor)}
+            yield lambda result: write_row({**result.json, **more}), Counter()
+        return
+    lines = ResultLines(out, made_by(args, predictor), args.resume)
     try:
         yield lambda result: lines.write(result.json), lines.done
     finally:
         lines.close()
+
+
+def made_by(args: Namespace, predictor: Predictor) -> str:
+    """Names all that the results of a command depend on, besides the inputs."""
+    text = f"{predictor.identity} topk {args.topk or predictor.top_k}"
+    text += " modalities" if args.modalities else ""
+    return text + (f" features {args.features}" if args.features else "")
 
 
 def is_verbose(args: Namespace) -> bool:
@@ -166,13 +206,12 @@ def show(
     args: Namespace,
     predictor: Predictor,
     write: Callable[[Result], None] | None = None,
+    predict: Predict = predict_here,
 ) -> int:
     """Predict, print and write; log the failures, and return their number."""
     text = result_text(args, predictor)
     folder = ResultFolder(args.save_path) if args.save_path else None
-    results = predictor.predict(
-        inputs, args.batch_size, args.topk, args.modalities, args.decode_workers
-    )
+    results = predict(inputs, args, predictor)
     count, failed, notes, start = 0, [], Counter(), time.perf_counter()
     total = results.total + inputs.num_done
     with log.progress(total=total, label="predict", start=inputs.num_done) as bar:
@@ -191,7 +230,8 @@ def show(
                     failed.append(readable(f"  {result.input_path}: {result.error}"))
                 if result.note:
                     notes[result.note] += 1
-                bar.set_postfix_str(f"network waited {results.waited:.0%}", refresh=False)
+                if results.waited is not None:
+                    bar.set_postfix_str(f"network waited {results.waited:.0%}", refresh=False)
                 bar.update()
         finally:
             results.close()
@@ -204,15 +244,15 @@ def show(
     return len(failed)
 
 
-def _log_end(count: int, num_done: int, seconds: float, results: Results) -> None:
+def _log_end(count: int, num_done: int, seconds: float, results: Source) -> None:
     earlier = f"; {num_done} were done before" if num_done else ""
     if not count:
         logger.info(f"no inputs are left{earlier}")
         return
-    logger.info(
-        f"{count} inputs in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second, the "
-        f"network waited {results.waited:.0%} of the time{earlier}"
-    )
+    text = f"{count} inputs in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second"
+    if results.waited is not None:
+        text += f", the network waited {results.waited:.0%} of the time"
+    logger.info(f"{text}{earlier}")
 
 
 def open_predictor(args: Namespace) -> Predictor:
@@ -221,6 +261,15 @@ def open_predictor(args: Namespace) -> Predictor:
     Raises:
         ValueError: a flag is not supported, or two flags contradict each other.
     """
+    options = predictor_options(args)
+    dist.use_threads(args.cpu_threads)
+    predictor = Predictor(**options)
+    logger.info(predictor.backend.name)
+    return predictor
+
+
+def predictor_options(args: Namespace) -> dict[str, Any]:
+    """The arguments of `Predictor` that the flags describe; see `open_predictor`."""
     for flag in ("use_xpu", "use_npu"):
         if vars(args)[flag]:
             raise ValueError(f"--{flag} is not supported: models run on a CPU or a GPU")
@@ -236,25 +285,22 @@ def open_predictor(args: Namespace) -> Predictor:
             )
         backend = "tensorrt"
         require(backend)
-    dist.use_threads(args.cpu_threads)
-    predictor = Predictor(
-        args.model or args.model_file,
-        load_config(args.config, args.override) if args.config else None,
-        args.weights,
-        backend,
-        args.params_file,
-        device=_device(args.use_gpu),
-        precision=args.precision,
-        threads=args.cpu_threads,
-        class_names=args.class_names,
-        features=FeatureExtractor.from_folder(args.features) if args.features else None,
-        gpu_mem=args.gpu_mem,
-        ir_optim=args.ir_optim,
-        onednn=args.enable_mkldnn,
-        quiet=args.disable_glog,
-    )
-    logger.info(predictor.backend.name)
-    return predictor
+    return {
+        "model": args.model or args.model_file,
+        "config": load_config(args.config, args.override) if args.config else None,
+        "weights": args.weights,
+        "backend": backend,
+        "params_file": args.params_file,
+        "device": _device(args.use_gpu),
+        "precision": args.precision,
+        "threads": args.cpu_threads,
+        "class_names": args.class_names,
+        "features": FeatureExtractor.from_folder(args.features) if args.features else None,
+        "gpu_mem": args.gpu_mem,
+        "ir_optim": args.ir_optim,
+        "onednn": args.enable_mkldnn,
+        "quiet": args.disable_glog,
+    }
 
 
 def _device(use_gpu: bool | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from paddlevideo.config.schema import ConfigError
-from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, Stage
+from paddlevideo.data.pipeline import SYNTHETIC_SIZE, Pipeline, Stage, StageError
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
 from paddlevideo.engine.preflight import batch_of_one
 from paddlevideo.media.containers import VIDEO_SUFFIXES
@@ -131,6 +131,18 @@ class Feed:
         """The inputs of the program for clips [n, ...] of samples."""
         clips = self.pipeline.finish(clips)
         return {self._program_names[name]: np.asarray(clips[name]) for name in self.specs}
+
+    def load(self, record: Record, source: Any = None) -> Sample | str:
+        """`sample`, or why there is none."""
+        try:
+            return self.sample(record, source)
+        except StageError as error:
+            return str(error)
+
+    @property
+    def extracts(self) -> bool:
+        """Whether a network extracts features of videos."""
+        return self._extract is not None
 
 
 def has_features(record: Record) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paddlevideo.data.lists import DatasetError, Row, read_path_list, read_rows
+from paddlevideo.data.lists import DatasetError, Row, read_rows
 from paddlevideo.data.paths import (
     base_folder,
     find_frame_folders,
@@ -31,6 +31,7 @@ from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.media.decode import FrameDecoder
 from paddlevideo.media.frame_files import naming_note
+from paddlevideo.predict.path_list import ListedFiles, PathList
 from paddlevideo.remote import (
     exists,
     glob_url,
@@ -240,7 +241,7 @@ def _records_of_path(text: str, rules: InputRules) -> Sequence[Record]:
         return videos
 
 
-def _videos(text: str, rules: InputRules) -> list[Record]:
+def _videos(text: str, rules: InputRules) -> Sequence[Record]:
     """The videos of a path; an empty list if it is anything else."""
     try:
         records = _files(text, replace(rules, suffixes=VIDEO_SUFFIXES))
@@ -253,7 +254,7 @@ def _suffix(path: str) -> str:
     return os.path.splitext(path)[1].lower()
 
 
-def _files(text: str, rules: InputRules) -> list[Record]:
+def _files(text: str, rules: InputRules) -> Sequence[Record]:
     """The files of a path, one record each; the samples of tar shards."""
     if names_shards(text):
         return tar_records(text)
@@ -334,14 +335,14 @@ def _files_in_remote_folder(url: str, rules: InputRules) -> list[Record]:
 # --- lists of paths -------------------------------------------------------------------------------
 
 
-def _files_in_list(file: str | Path, rules: InputRules) -> list[Record]:
+def _files_in_list(file: str | Path, rules: InputRules) -> Sequence[Record]:
     """The files of a list of paths, also those that do not exist."""
-    lines = read_path_list(file, "a list with a path on each line")
+    lines = PathList(file)
     if not lines:
         raise ValueError(f"{shown(file)}: no path in this list; write one on each line")
     paths = (path for readings in lines for row in readings for path in _paths(row, rules))
     base = base_folder(paths, file, limit=None, fix="write absolute paths into the list")
-    return [_file_of_line(readings, base, rules) for readings in lines]
+    return ListedFiles(lines, lambda readings: _file_of_line(readings, base, rules))
 
 
 def _files_in_table(file: str | Path, rules: InputRules) -> list[Record]:

@@ -19,7 +19,7 @@ from paddlevideo import dist
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
-from paddlevideo.data.pipeline import Pipeline, StageError
+from paddlevideo.data.pipeline import Pipeline
 from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.load import config_of_run, trained_model
 from paddlevideo.log import logger
@@ -68,6 +68,7 @@ class Predictor:
 
     Attributes:
         backend: runs the model; `backend.name` describes runtime and device.
+        feed: makes the samples and the inputs of the network.
         labels: name of each class; None if only ids are known.
         multi_label: whether a video may have several classes; each score is then an
             independent probability.
@@ -200,10 +201,13 @@ class Predictor:
                 yield pair
 
     def score(
-        self, samples: Iterable[tuple[Record, Sample | str]], topk: int | None = None
+        self,
+        samples: Iterable[tuple[Record, Sample | str]],
+        topk: int | None = None,
+        modalities: bool = False,
     ) -> Iterator[Result]:
         """The results of `samples`, scored together, in order."""
-        with self.scorer() as scorer:
+        with self.scorer(self.modalities if modalities else {}) as scorer:
             yield from scorer.score(list(samples), topk or self.top_k)
 
     def scorer(self, modalities: Modalities | None = None) -> Scorer:
@@ -254,20 +258,13 @@ class Predictor:
         return f"{self._identify()}{names} {self.backend.name} {self.backend.precision}"
 
     def _load_ahead(self, records: Inputs, workers: int, batch_size: int) -> LoadAhead:
-        load = self._load if workers < 2 else self._load_on_one_thread
+        load = self.feed.load if workers < 2 else self._load_on_one_thread
         return LoadAhead(load, records, workers, self._room().samples(batch_size, workers))
 
-    def _load(self, record: Record, source: Any) -> Sample | str:
-        """The sample, or why there is none."""
-        try:
-            return self.feed.sample(record, source)
-        except StageError as error:
-            return str(error)
-
     def _load_on_one_thread(self, record: Record, source: Any) -> Sample | str:
-        """`_load`, where other videos keep the other cores busy."""
+        """`feed.load`, where other videos keep the other cores busy."""
         with one_thread():
-            return self._load(record, source)
+            return self.feed.load(record, source)
 
     def limit_batch(self, batch_size: int | None, num_videos: int) -> int:
         """How many videos `predict` scores together; see `Room.batch_size`."""

@@ -51,6 +51,16 @@ class Result:
         part = {"start_sec": record.start_sec, "end_sec": record.end_sec}
         return cls(record.location, *classes, error=error, **part)
 
+    @classmethod
+    def of_json(cls, row: Mapping[str, Any]) -> "Result":
+        """The result whose `json` is `row`; what else is in the row is left out."""
+        alone = row.get("modalities") or {}
+        values = {key: row[key] for key in cls.__dataclass_fields__ if key in row}
+        values["modalities"] = {
+            name: cls(row["input_path"], **classes) for name, classes in alone.items()
+        }
+        return cls(**values)
+
     @property
     def json(self) -> dict[str, Any]:
         """Plain data.

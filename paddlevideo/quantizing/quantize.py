@@ -17,6 +17,7 @@ from paddlevideo.exporting.program import ExportError
 from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.log import logger
 from paddlevideo.metrics.scores import softmax
+from paddlevideo.processes import RunEach
 from paddlevideo.quantizing import int8
 from paddlevideo.quantizing.videos import Videos, spread
 from paddlevideo.runtimes.base import Program
@@ -71,6 +72,7 @@ def quantize(
     num: int = 64,
     num_test: int | None = None,
     overwrite: bool = False,
+    run: RunEach | None = None,
 ) -> Comparison:
     """Write `<name>_int8.xml` and `.bin` to an exported folder, and list them in its model.yaml.
 
@@ -84,6 +86,7 @@ def quantize(
         num: the largest number of videos to calibrate with.
         num_test: the largest number of other videos to compare on; None for `num`.
         overwrite: replace an int8 program that is there.
+        run: decodes the videos on other machines; None decodes them in this process.
 
     Raises:
         ExportError: something is missing, or the model cannot be quantized; nothing was written.
@@ -102,7 +105,7 @@ def quantize(
         raise ExportError(f"{folder} contains {existing[0]}; replace it with --overwrite")
     program = find_program(folder, "openvino")
     open_backend(program.model, "openvino", device="cpu")  # reports what it cannot read
-    source = Videos(folder, manifest, str(videos))
+    source = Videos(folder, manifest, str(videos), run)
     if source.unlabeled:
         first = source.unlabeled.splitlines()[0]
         logger.warning(f"no labels are used, so accuracy is not measured: {first}")

@@ -13,8 +13,8 @@ import numpy as np
 
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import ConfigError
+from paddlevideo.curate.batch_jobs import CRASHED
 from paddlevideo.data.lists import DatasetError
-from paddlevideo.data.pipeline import StageError
 from paddlevideo.data.views import stack
 from paddlevideo.engine.build import VIEWS
 from paddlevideo.engine.evaluate import mean_scores
@@ -22,11 +22,14 @@ from paddlevideo.log import logger
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import find_inputs
 from paddlevideo.predict.predictor import input_rules, pipeline_for_any_input
+from paddlevideo.processes import Crash, RunEach
 from paddlevideo.runtimes.base import Backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, sha256
 from paddlevideo.sample import Arrays, Record, Sample
 
 Labels = frozenset[int]
+# Videos that a cluster decodes at once, and the bytes of their views; all of them are in memory.
+AHEAD, AHEAD_BYTES = 64, 1 << 30
 
 
 class Videos:
@@ -36,6 +39,7 @@ class Videos:
         folder: of the export.
         source: a list, a table, a folder, a glob or shards: with labels, as DATASET.test.file_path
             takes it, or without, as the predict command takes it.
+        run: decodes on other machines; None decodes one video after the other in this process.
 
     Attributes:
         records: one for each video.
@@ -47,14 +51,14 @@ class Videos:
         ValueError: there is no video for this model.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, source: str):
+    def __init__(self, folder: Path, manifest: Manifest, source: str, run: RunEach | None = None):
         cfg = manifest.test_config(folder / FILE)
         pipeline = pipeline_for_any_input(cfg)
         self._feed = Feed(pipeline, list(manifest.inputs))
         self._feed.connect(manifest.inputs)
         self._view_average: Literal["logits", "probabilities"] = manifest.view_average
         self.multi_label = manifest.multi_label
-        self._source = source
+        self._source, self._run = source, run
         self.skipped: dict[str, str] = {}
         if not Path(source).exists() and not glob.has_magic(source):
             raise ValueError(f"{source}: there is no such file or folder; give a list of videos")
@@ -68,14 +72,28 @@ class Videos:
 
     def samples(self, numbers: Sequence[int]) -> Iterator[tuple[int, Sample]]:
         """(number, sample with all of its views) of those videos that can be read."""
-        for number in numbers:
-            record = self.records[number]
-            try:
-                yield number, self._feed.sample(record)
-            except StageError as error:
-                if record.location not in self.skipped:
-                    logger.warning(f"skipped {record.location}: {error}")
-                self.skipped[record.location] = str(error)
+        for number, sample in self._loaded(numbers):
+            if not isinstance(sample, str):
+                yield number, sample
+                continue
+            location = self.records[number].location
+            if location not in self.skipped:
+                logger.warning(f"skipped {location}: {sample}")
+            self.skipped[location] = sample
+
+    def _loaded(self, numbers: Sequence[int]) -> Iterator[tuple[int, Sample | str]]:
+        """(number, its sample or why there is none), in the order of the numbers."""
+        if self._run is None:
+            yield from ((number, self._feed.load(self.records[number])) for number in numbers)
+            return
+        ahead = max(1, min(AHEAD, AHEAD_BYTES // max(1, self._feed.sample_bytes)))
+        for start in range(0, len(numbers), ahead):
+            some = numbers[start : start + ahead]
+            records = [self.records[number] for number in some]
+            samples = dict(self._run(self._feed.load, records, None, "decoding"))
+            for index, number in enumerate(some):
+                sample = samples.pop(index)
+                yield number, CRASHED if isinstance(sample, Crash) else sample
 
     def labels(self, number: int, sample: Sample) -> Labels:
         """The classes of a video; empty where they are unknown."""

@@ -35,7 +35,7 @@ FLOORS = (
     ("runtimes",),
     ("exporting", "features", "report"),
     ("hub", "predict"),
-    ("timelines",),
+    ("scale", "timelines"),
     ("api", "benchmarks", "quantizing"),
     ("serve",),
     ("commands",),
@@ -73,6 +73,8 @@ OPTIONAL = {
     "python_multipart",
     "starlette",
     "uvicorn",
+    "pyarrow",
+    "ray",
 }
 # Imports inside a function of one file. Decoding workers use transforms and must not load Paddle.
 # A benchmark compares with protobuf where it is installed.

@@ -1,0 +1,225 @@
+"""Runs items through stages on a cluster, in rounds of many units.
+
+The driver holds the items of one round, packed, and the results that have just arrived. A round
+whose workers are lost, or that no longer moves after a node was lost, is begun again with the
+units that are left; a unit that comes twice counts once. So each item has one result.
+"""
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from paddlevideo import log
+from paddlevideo.log import logger
+from paddlevideo.scale.cluster import Cluster
+from paddlevideo.scale.conductor import Conductor, pack, unpack
+from paddlevideo.scale.resources import fit, plan_text
+from paddlevideo.scale.stages import CountTries, Pair, Stage, settled
+
+MIN_ROUND, UNITS_PER_WORKER = 2000, 100  # units of a round
+STALL_SECONDS = 60.0  # without a result, until the nodes are compared with those at the start
+NODE_SECONDS = 600.0  # how long a running job waits for nodes
+MAX_STALLS = 3  # rounds in a row that end without a single result
+PROGRESS_SECONDS = 30.0
+WATCH_SECONDS = 3.0  # from one look at the nodes to the next
+
+
+class Engine:
+    """Runs a job.
+
+    Args:
+        cluster: an open connection.
+        stages: in their order.
+        label: of the progress.
+        failed: whether the result of an item is a failure, for the progress.
+
+    Raises:
+        ValueError: the cluster can never run the job.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        stages: Sequence[Stage],
+        label: str = "items",
+        failed: Callable[[Any], bool] = lambda result: False,
+        show: bool = True,
+    ):
+        self._cluster, self._wanted, self._label = cluster, stages, label
+        self._failed, self._show = failed, show
+        self._stages = fit(stages, cluster.nodes())
+        text = plan_text(self._stages, cluster.nodes(), cluster.free_cpus())
+        logger.info(f"{cluster.name}: {text}")
+        tries = cluster.ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(CountTries)
+        self._tries = tries.options(scheduling_strategy=cluster.here()).remote()
+        self._reason = ""
+
+    def run(
+        self, pairs: Iterable[Pair], unit_size: int, total: int | None = None
+    ) -> Iterator[Pair]:
+        """Yield (index, result) of each item once, in the order of completion.
+
+        Args:
+            pairs: (index, item), read as they are needed.
+            unit_size: items that are sent and run together.
+            total: number of items, for the progress.
+
+        Raises:
+            OSError: the cluster is gone, or its workers end again and again without a result.
+            Exception: what the function of an item raised.
+        """
+        units = enumerate(_packed_units(pairs, unit_size))
+        workers = sum(stage.most or 1 for stage in self._stages)
+        size = max(MIN_ROUND, UNITS_PER_WORKER * workers)
+        with Progress(self._label, total, self._show) as progress:
+            while left := dict(itertools.islice(units, size)):
+                for results in self._rounds(left):
+                    for index, result in settled(results):
+                        progress.add(self._failed(result))
+                        yield index, result
+
+    def _rounds(self, left: dict[int, bytes]) -> Iterator[list[Pair]]:
+        """The results of all units; begins again with what is left where workers are lost."""
+        stalls = 0
+        while left:
+            before = len(left)
+            for unit, data in self._round(left):
+                if left.pop(unit, None) is not None:
+                    yield unpack(data)
+            stalls = stalls + 1 if len(left) == before else 0
+            if left and stalls >= MAX_STALLS:
+                raise OSError(
+                    f"{self._cluster.name}: the workers ended {stalls} times without a result"
+                    f"{self._reason}; check the memory of the nodes and the logs of Ray on them, "
+                    "then run the same command again: it continues"
+                )
+
+    def _round(self, left: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
+        """Results of units, until all are done or the round no longer moves."""
+        ray, watch = self._cluster.ray, NodeWatch(self._cluster)
+        self._stages = self._plan()
+        actor = ray.remote(num_cpus=0)(Conductor)
+        actor = actor.options(scheduling_strategy=self._cluster.here())
+        conductor = actor.remote(self._stages, dict(left), self._tries)
+        try:
+            waiting, since = conductor.next.remote(), time.monotonic()
+            while True:
+                done, _ = ray.wait([waiting], timeout=WATCH_SECONDS)
+                watch.report()
+                if done:
+                    if (result := ray.get(waiting)) is None:
+                        return
+                    yield result
+                    waiting, since = conductor.next.remote(), time.monotonic()
+                elif time.monotonic() - since > STALL_SECONDS and self._has_lost_room():
+                    logger.warning("the work does not move on with fewer nodes; planning it again")
+                    return
+        except ray.exceptions.RayError as error:
+            self._reason = f" ({_last_line(error)})"
+            logger.warning(f"a part of the work was lost and runs again{self._reason}")
+        finally:
+            with contextlib.suppress(Exception):  # it may have ended itself
+                ray.kill(conductor)
+
+    def _plan(self) -> list[Stage]:
+        """The stages on the nodes that are there now; waits for nodes where the job has no room.
+
+        Raises:
+            OSError: no node came back.
+        """
+        start, is_logged = time.monotonic(), False
+        while True:
+            try:
+                return fit(self._wanted, self._cluster.nodes())
+            except ValueError as error:
+                if time.monotonic() - start > NODE_SECONDS:
+                    again = "add nodes, then run the same command again: it continues"
+                    raise OSError(f"too few nodes are left: {error}; {again}") from error
+                if not is_logged:
+                    logger.warning(f"waiting for nodes: {error}")
+                is_logged = True
+                time.sleep(WATCH_SECONDS)
+
+    def _has_lost_room(self) -> bool:
+        """Whether the workers that were planned no longer fit on the nodes that are left."""
+        try:
+            now = fit(self._wanted, self._cluster.nodes())
+        except ValueError:
+            return True
+        planned = [stage.most or 0 for stage in self._stages]
+        return any((s.most or 0) < most for s, most in zip(now, planned, strict=True))
+
+    def num_repeated(self) -> int:
+        """How often a unit or an item was begun again because its worker or node was lost."""
+        return self._cluster.ray.get(self._tries.num_repeated.remote())
+
+
+class NodeWatch:
+    """Logs nodes that are lost or new, as often as WATCH_SECONDS."""
+
+    def __init__(self, cluster: Cluster):
+        self._cluster, self._nodes, self._last = cluster, cluster.node_ids(), time.monotonic()
+
+    def report(self) -> None:
+        if time.monotonic() - self._last < WATCH_SECONDS:
+            return
+        now, self._last = self._cluster.node_ids(), time.monotonic()
+        if gone := len(self._nodes - now):
+            logger.warning(f"{gone} node(s) lost, {len(now)} left; what ran there runs again")
+        if new := len(now - self._nodes):
+            logger.info(f"{new} node(s) joined, there are {len(now)} now")
+        self._nodes = now
+
+
+class Progress:
+    """A bar on a terminal, else a line now and then: done, per second, failed.
+
+    Args:
+        label: what is counted.
+        total: their number; None if it is not known.
+        show: False for neither bar nor lines.
+    """
+
+    def __init__(self, label: str, total: int | None, show: bool = True):
+        self._label, self._total, self._show = label, total, show
+        self._done = self._failed = 0
+        self._start = self._last = time.monotonic()
+        self._bar = log.progress(total=total, label=label, show=show)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        if self._show and self._done:
+            logger.info(self.text())
+
+    def add(self, failed: bool) -> None:
+        """Count an item."""
+        self._done += 1
+        self._failed += failed
+        self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        self._bar.update()
+        if self._show and self._bar.disable and time.monotonic() - self._last > PROGRESS_SECONDS:
+            self._last = time.monotonic()
+            logger.info(self.text())
+
+    def text(self) -> str:
+        rate = self._done / max(time.monotonic() - self._start, 1e-9)
+        of = f" of {self._total}" if self._total is not None else ""
+        return f"{self._done}{of} {self._label}, {rate:.3g} per second, {self._failed} failed"
+
+
+def _packed_units(pairs: Iterable[Pair], size: int) -> Iterator[bytes]:
+    """Units of `size` items as bytes: they need little memory, and no Python object per item."""
+    iterator = iter(pairs)
+    while unit := list(itertools.islice(iterator, size)):
+        yield pack(unit)
+
+
+def _last_line(error: Exception) -> str:
+    """The last line of an error of Ray: those before are its stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
