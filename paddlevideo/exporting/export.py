@@ -92,8 +92,7 @@ def export(
             return export(cfg, weights, local, *options)
     _check_batch(batch, with_preprocess)
     formats = _known_formats(formats, verify_programs, bool(triton))
-    name = name or cfg.model_name
-    folder = Path(output_dir or f"inference/{cfg.model_name}")
+    name, folder = name or cfg.model_name, Path(output_dir or f"inference/{cfg.model_name}")
     earlier = earlier_export(folder, name, overwrite)
     if triton:
         check_repository(Path(triton), name, overwrite)

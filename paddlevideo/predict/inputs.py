@@ -302,7 +302,7 @@ def _no_files(text: str, rules: InputRules) -> ValueError:
     return ValueError(f"{text}: no {kind} in this folder; known suffixes: {suffixes}")
 
 
-def _files_of_url(url: str, rules: InputRules) -> list[Record]:
+def _files_of_url(url: str, rules: InputRules) -> Sequence[Record]:
     """The files of a URL, one record each; a file that does not exist becomes a failure."""
     suffix = path_suffix(url)
     if suffix in LIST_SUFFIXES and is_file(url):

@@ -19,8 +19,8 @@ import numpy as np
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.media.clip import Clip
-from paddlevideo.media.containers import METADATA_IN_ANY_ENCODING, list_video_streams
-from paddlevideo.media.sources import unreadable
+from paddlevideo.media.containers import list_video_streams
+from paddlevideo.media.sources import METADATA_IN_ANY_ENCODING, unreadable
 from paddlevideo.sample import DecodeError, Record, Sample
 from paddlevideo.serve.settings import Limits
 from paddlevideo.timelines.files import video_frames

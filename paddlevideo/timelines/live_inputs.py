@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import av
 import av.error
 
-from paddlevideo.media.containers import METADATA_IN_ANY_ENCODING
+from paddlevideo.media.sources import METADATA_IN_ANY_ENCODING
 from paddlevideo.plain_text import readable
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
