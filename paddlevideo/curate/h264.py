@@ -67,12 +67,11 @@ def add_h264(
         time_base: of the frames' time stamps (s).
         repeatable: write the same bytes each time, on one kind of processor.
     """
-    threads = str(num_threads() or "auto")
+    # x264's macroblock tree reads memory that was never written where a side is no multiple of 16
+    # pixels, and the number of threads changes what is predicted from what.
+    threads = "1" if repeatable else str(num_threads() or "auto")
     options = {"preset": preset, "crf": str(crf), "g": str(gop), "threads": threads}
-    if repeatable:
-        # x264's macroblock tree reads memory that was never written where a side is no multiple of
-        # 16 pixels, and the number of threads changes what is predicted from what.
-        options |= {"x264-params": "no-mbtree=1", "threads": "1"}
+    options |= {"x264-params": "no-mbtree=1"} if repeatable else {}
     out = writer.add_stream("libx264", rate=rate, options=options)
     out.height, out.width, out.pix_fmt = *size, "yuv420p"
     out.codec_context.time_base = time_base

@@ -49,6 +49,16 @@ def key_frames(path: Path) -> list[int]:
     return [number for number, packet in enumerate(packets) if packet.is_keyframe]
 
 
+def test_copies_have_the_same_bytes_each_time(tmp_path):
+    """Even where a side of the copy is no multiple of 16 pixels."""
+    frames = smooth_frames(40, 90, 122)
+    source = str(write_clip(tmp_path / "a.mp4", frames=frames, num_frames=40, height=90, width=122))
+    copies = [tmp_path / f"{number}.mp4" for number in range(4)]
+    for copy in copies:
+        WriteResized(short_side=74)(source, str(copy))
+    assert len({copy.read_bytes() for copy in copies}) == 1
+
+
 # --- frames, times and colors --------------------------------------------------------------------
 
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"}
