@@ -110,15 +110,12 @@ def test_keeps_frames_times_and_colors(tmp_path, name):
 
 def test_sizes_and_key_frames(tmp_path):
     source = write_clip(tmp_path / "a.mp4", 50, height=90, width=160, options={"g": "250"})
-    num_bytes = {}
     for side, gop, shape in ((60, 10, (60, 106)), (60, 25, (60, 106)), (500, 25, (90, 160))):
         copy = tmp_path / f"{side} {gop}.mp4"
         WriteResized(side, gop)(str(source), str(copy))
         assert decoded(copy)[0].shape[:3] == (50, *shape), "even sides, never enlarged"
-        num_bytes[side, gop] = copy.stat().st_size
         keys = key_frames(copy)
         assert keys[0] == 0 and max(np.diff([*keys, 50])) <= gop
-    assert num_bytes[60, 10] > num_bytes[60, 25]
     with av.open(str(tmp_path / "60 10.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         assert container.format.name.startswith("mov")
