@@ -155,14 +155,19 @@ def train(
         if overwrite:
             remove_log_and_export(cfg, log_size)
         announce(run)
-        state = run.state
+        state, stop = run.state, run.stop
         try:
-            train_epochs(run, lock)
+            with stop:
+                watch.beat()
+                keep_fitted_head(run)
+                while not (stop.seen or is_done(run)):
+                    train_epoch(run)
+                    end_epoch(run, lock)
         finally:
             watch.rest()
             run.metrics.close()
             run.data.close()
-        state.finished = not run.stop.seen
+        state.finished = not stop.seen
         log_end(run)
         if state.finished and dist.is_main():
             report_finished(cfg.folder)
@@ -171,21 +176,15 @@ def train(
     return state
 
 
-def train_epochs(run: Run, lock: RunLock | None) -> None:
-    """Train until all epochs are done, or a stop was requested and the state is saved."""
-    stop = run.stop
-    with stop:
-        run.watch.beat()
-        keep_fitted_head(run)
-        while not (stop.seen or is_done(run)):
-            train_epoch(run)
-            if lock:
-                lock.is_kept()  # before anything is written over another run's files
-            if not stop.seen:
-                finish_epoch(run)
-                stop.agreed(0, True)
-            if lock:
-                lock.check()  # after the state is saved
+def end_epoch(run: Run, lock: RunLock | None) -> None:
+    """Validate and save, unless a stop was requested, which has saved the state."""
+    if lock:
+        lock.is_kept()  # before anything is written over another run's files
+    if not run.stop.seen:
+        finish_epoch(run)
+        run.stop.agreed(0, True)
+    if lock:
+        lock.check()  # after the state is saved
 
 
 def asked(options: Options) -> dict[str, object]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paddlevideo.curate import audio_files, batch_jobs
+from paddlevideo.curate import audio_files
 from paddlevideo.curate.audio_files import WriteFeature, WriteWav
 from paddlevideo.curate.batch_jobs import plan_jobs, print_outcome, run_jobs, select_part
 from paddlevideo.media.log_mel import DecibelMel
@@ -166,10 +166,9 @@ def test_reports_unexpected_errors_with_their_type(tmp_path, monkeypatch):
     assert done.failed == [(str(tmp_path / "in" / "a.wav"), "KeyError: 'odd'")]
 
 
-def test_reports_files_that_crash_the_decoder(videos, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_jobs, "run_each", lambda *_: [(0, Crash()), (1, "")])
+def test_reports_files_that_crash_the_decoder(videos, tmp_path):
     jobs = plan_jobs(videos, tmp_path, ".wav")[:2]
-    done = run_jobs(WriteWav(), jobs, tmp_path, 2)
+    done = run_jobs(WriteWav(), jobs, tmp_path, 2, run=lambda *_: [(0, Crash()), (1, "")])
     assert done.num_made == 1
     assert done.failed == [(jobs[0].source, "the decoder crashes on this file")]
 

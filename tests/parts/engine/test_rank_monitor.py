@@ -15,6 +15,7 @@ from paddlevideo.engine import rank_monitor
 from paddlevideo.engine.watch import STACKS
 
 pytestmark = pytest.mark.skipif(not STACKS, reason="needs signals of Unix")
+slow = pytest.mark.slow  # these wait
 LIMIT = 30  # seconds; a rank that lives longer was forgotten
 TOKEN = "a token"
 
@@ -182,7 +183,10 @@ def test_a_rank_that_lost_an_unknown_one_gets_no_cause(start):
     assert rank.read() == {"kind": "cause", "text": ""}
 
 
-@pytest.mark.parametrize(("hung", "holds"), [(0, False), (1, False), (1, True)])
+@pytest.mark.parametrize(
+    ("hung", "holds"),
+    [pytest.param(0, False, marks=slow), pytest.param(1, False, marks=slow), (1, True)],
+)
 def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung, holds):
     ranks = start(limit=0.4)
     ranks[hung].say(kind="beat")  # the other one never began to count
@@ -198,6 +202,7 @@ def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung, holds):
     assert f"{tmp_path}/stacks.rank<number>.txt" in ranks[0].text()
 
 
+@slow
 def test_a_run_of_one_process_that_hangs_ends(start, tmp_path):
     (rank,) = start(1, limit=0.3)
     rank.say(kind="beat")
@@ -222,6 +227,7 @@ def test_steps_and_rest_are_no_hang(start):
     assert still_alive(rank, 2.0)
 
 
+@slow
 def test_a_suspended_run_is_no_hang(start):
     (rank,) = start(1, limit=1.5)
     rank.say(kind="beat")
@@ -257,7 +263,7 @@ def test_a_machine_that_is_gone_ends_the_others(start, node):
     assert f"error: {ranks[node]} is gone: its machine was lost" in other.text()
 
 
-@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("node", [0, pytest.param(1, marks=slow)])
 def test_a_machine_without_power_ends_the_others(start, node):
     ranks = start(alive=0.1, silent=0.6)
     time.sleep(1)

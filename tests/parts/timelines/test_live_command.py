@@ -150,7 +150,7 @@ def test_a_growing_file(run, tmp_path):
         (["-i", "a.mp4", "--stall", "3"], "--stall is for live sources"),
         (["-i", "a.mp4", "--reconnect", "0"], "--reconnect is for live sources"),
         (["-i", "a.mp4", "--annotate", "b.mp4"], "--annotate is for timelines; give --window"),
-        (["-i", "foo://a/b"], "foo:// is not supported"),
+        (["-i", "foo://a/b"], "no package for foo://"),
         (["-i", "http://u:secret@a/b", "--shard", "1/2"], "--shard is for files"),
         (["-i", "http://a/b", "--resume"], "--resume does not go with"),
         (["-i", "http://a/b", "--raw", "2x2@5"], "--raw is for standard input"),
