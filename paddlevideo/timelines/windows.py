@@ -28,6 +28,8 @@ from paddlevideo.timelines.frames import Item
 from paddlevideo.timelines.sharing import Grid, SharedFrames, fitting_grid
 
 MAX_BATCH = 64  # windows whose scores come together
+# Part of a prediction's run. Larger ones are no faster on a CPU, and take most of the memory.
+RUN_SHARE = 4
 SHORTEST = 1e-3  # s, of a window or a stride
 
 
@@ -133,7 +135,7 @@ class TimelineModel:
             score = scorer.probabilities
             if shares:
                 model = self.predictor
-                shared = SharedFrames(model.feed, model.backend, model.views_per_step)
+                shared = SharedFrames(model.feed, model.backend, self._clips_per_run)
                 score = partial(score, run=shared.run)
             if live:
                 batches = ([pair] for pair in samples)
@@ -176,7 +178,7 @@ class TimelineModel:
         """As many windows as fill a run of the network; all have samples of one shape."""
         feed = self.predictor.feed
         views = feed.num_views / feed.views_in_clip
-        most = max(1, min(MAX_BATCH, int(self.predictor.views_per_step * overlap / views)))
+        most = max(1, min(MAX_BATCH, int(self._clips_per_run * overlap / views)))
         batch: list[tuple[Part, Sample | str]] = []
         shapes = None
         for part, sample in samples:
@@ -188,6 +190,10 @@ class TimelineModel:
             shapes = now or shapes
         if batch:
             yield batch
+
+    @property
+    def _clips_per_run(self) -> int:
+        return max(1, self.predictor.views_per_step // RUN_SHARE)
 
     def _shapes(self, sample: Sample) -> list[tuple[int, ...]]:
         return [tuple(sample[name].shape) for name in self.predictor.feed.batch_specs]

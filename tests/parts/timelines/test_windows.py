@@ -12,7 +12,7 @@ from paddlevideo.sample import DecodeError, Record
 from paddlevideo.timelines.files import video_frames
 from paddlevideo.timelines.frames import Frame, Gap
 from paddlevideo.timelines.timeline import Timeline
-from paddlevideo.timelines.windows import TimelineModel, Window
+from paddlevideo.timelines.windows import RUN_SHARE, TimelineModel, Window
 from tests.audio_clips import chirps, write_audio
 from tests.clips import write_clip
 
@@ -100,7 +100,7 @@ def test_live_windows_equal_those_of_a_file_and_come_at_once(frames_model, files
 
 def test_windows_share_runs_of_the_network(frames_model, files, monkeypatch):
     sizes, run = [], frames_model.backend.run
-    monkeypatch.setattr(frames_model, "views_per_step", 2)
+    monkeypatch.setattr(frames_model, "views_per_step", 2 * RUN_SHARE)
 
     def counted(arrays):
         sizes.append(len(arrays["frames"]))
