@@ -15,6 +15,7 @@ from paddlevideo.log import logger
 from paddlevideo.runtimes import openvino, paddle_inference
 from paddlevideo.runtimes.base import PRECISIONS, BackendError, Options, Program, precision_here
 from paddlevideo.runtimes.choose import RUNTIMES, find_program, open_backend
+from paddlevideo.runtimes.openvino import openvino_core
 from tests.parts.conftest import missing_for_onnx, skip_without
 
 needs_bfloat16 = pytest.mark.skipif(
@@ -193,7 +194,7 @@ def test_a_program_that_is_not_quantized_is_not_int8(exported, tmp_path):
     if missing_for_onnx():
         pytest.skip(missing_for_onnx())
     library = pytest.importorskip("openvino")
-    model = library.Core().read_model(str(exported.folder / "tiny.onnx"))
+    model = openvino_core().read_model(str(exported.folder / "tiny.onnx"))
     library.save_model(model, str(tmp_path / "a.xml"), compress_to_fp16=False)
     with pytest.raises(BackendError, match=r"a\.xml: not a quantized program"):
         open_backend(tmp_path / "a.xml", "openvino", precision="int8")
