@@ -21,7 +21,7 @@ from paddlevideo.data.orders import TrainOrder
 from paddlevideo.data.webdataset.find import find_tars
 from paddlevideo.data.webdataset.index import samples_of_shards
 from paddlevideo.data.webdataset.samples import TarSample
-from paddlevideo.data.youtube8m.shards import ShardOrder
+from paddlevideo.data.youtube8m.shards import ShardOrder, check_shuffle_buffer
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import BatchShape, Record
@@ -89,11 +89,7 @@ class WebDataset:
 
     def __post_init__(self):
         check_max_failures(self.max_failures)
-        if self.shuffle_buffer < 1:
-            raise ValueError(
-                f"shuffle_buffer is {self.shuffle_buffer}, expected at least 1 "
-                "(1 keeps the order of each shard)"
-            )
+        check_shuffle_buffer(self.shuffle_buffer)
 
     def load(self, class_names: list[str] | None = None) -> TarList:
         """The records.

@@ -20,6 +20,7 @@ from paddlevideo.data.youtube8m.shards import (
     PICKLES,
     ShardOrder,
     ShardRecords,
+    check_shuffle_buffer,
     find_shards,
     index_name,
     index_shards,
@@ -86,11 +87,7 @@ class YouTube8MDataset:
 
     def __post_init__(self):
         check_max_failures(self.max_failures)
-        if self.shuffle_buffer < 1:
-            raise ValueError(
-                f"shuffle_buffer is {self.shuffle_buffer}, expected at least 1 "
-                "(1 keeps the order of each shard)"
-            )
+        check_shuffle_buffer(self.shuffle_buffer)
 
     def load(self, class_names: list[str] | None = None) -> ShardList:
         """The records.

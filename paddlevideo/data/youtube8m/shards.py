@@ -365,6 +365,17 @@ def shuffled(starts: np.ndarray, buffer: int, rng: np.random.Generator) -> np.nd
     return order[np.argsort(positions, kind="stable")]
 
 
+def check_shuffle_buffer(size: int) -> None:
+    """
+    Raises:
+        ValueError: the buffer of a `ShardOrder` holds nothing.
+    """
+    if size < 1:
+        raise ValueError(
+            f"shuffle_buffer is {size}, expected at least 1 (1 keeps the order of each shard)"
+        )
+
+
 @dataclass(frozen=True)
 class ShardOrder(TrainOrder):
     """A `TrainOrder` for shards: records that are read together are close to each other on disk.
