@@ -5,9 +5,11 @@ Everything is written below the current folder: data/demo, output/demo_pptsn, in
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
+import paddlevideo
 from paddlevideo import log
-from paddlevideo.commands import export, make_demo, predict, run, test, train
+from paddlevideo.commands import export, load, make_demo, predict, run, test, train
 
 CONFIG = "demo/pptsn"
 OUTPUT, MODEL = "output/demo_pptsn", "inference/demo_pptsn"
@@ -51,14 +53,24 @@ COMMANDS = {
 
 
 def work(args: argparse.Namespace) -> int:
-    """Run the steps; returns the exit code of the first that fails."""
+    """Run the steps; returns the exit code of the first that fails, 130 if training was stopped."""
     for verb, flags in steps(args):
         log.show("", f"$ paddlevideo {verb} {' '.join(flags)}")
         if code := COMMANDS[verb](flags, f"paddlevideo {verb}"):
             return code
+        if verb == "train" and training_stopped(args):
+            log.show("", "the demo ends here; the same command begins again")
+            return 130
     log.show("", f"model        {MODEL}", f"predictions  {OUTPUT}/predictions.json")
     log.show(f"test scores  {OUTPUT}/test.json")
     return 0
+
+
+def training_stopped(args: argparse.Namespace) -> bool:
+    """Whether a signal stopped the training, which has saved its state, and ended with 0."""
+    state = Path(OUTPUT, "ppTSN_latest.pdstate")
+    epochs, _ = load("paddlevideo.engine.checkpoint:read_progress")(state)
+    return epochs < (paddlevideo.load_config(CONFIG).epochs if args.epochs is None else args.epochs)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

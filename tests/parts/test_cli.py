@@ -9,6 +9,7 @@ import sys
 import venv
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -148,14 +149,38 @@ def test_demo_steps_are_commands_that_exist(monkeypatch):
         assert vars(parsed).get("epochs") == (1 if verb == "train" else None)
 
 
-def test_demo_ends_with_the_step_that_fails(monkeypatch, capsys):
-    done = []
-    for number, verb in enumerate(demo.COMMANDS):
-        code = 3 if number == 2 else 0
-        step = lambda flags, prog, verb=verb, code=code: done.append(verb) or code  # noqa: E731
+@pytest.fixture
+def demo_steps(monkeypatch):
+    """What the steps of the demo did in place of their work; a test sets `code` and `progress`."""
+    fake = SimpleNamespace(done=[], code={}, progress=(16, 0))
+    for verb in demo.COMMANDS:
+        step = lambda _, prog, verb=verb: fake.done.append(verb) or fake.code.get(verb, 0)  # noqa: E731
         monkeypatch.setitem(demo.COMMANDS, verb, step)
-    assert cli.main(["demo"]) == 3 and done == ["data make-demo", "train", "test"]
+    monkeypatch.setattr(demo, "load", lambda name: lambda path: fake.progress)
+    return fake
+
+
+def test_demo_ends_with_the_step_that_fails(demo_steps, capsys):
+    demo_steps.code["test"] = 3
+    assert cli.main(["demo"]) == 3 and demo_steps.done == ["data make-demo", "train", "test"]
     assert "$ paddlevideo train --validate -c demo/pptsn" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "progress", "ends"),
+    [
+        ([], (0, 3), True),  # in the first epoch, without a best model
+        ([], (2, 0), True),  # after an epoch
+        ([], (16, 0), False),
+        (["--epochs", "2"], (1, 5), True),
+        (["--epochs", "2"], (2, 0), False),
+    ],
+)
+def test_demo_ends_with_a_training_that_a_signal_stopped(demo_steps, capsys, flags, progress, ends):
+    demo_steps.progress = progress
+    assert cli.main(["demo", *flags]) == (130 if ends else 0)
+    assert demo_steps.done == list(demo.COMMANDS)[: 2 if ends else None]
+    assert ("the demo ends here" in capsys.readouterr().out) == ends
 
 
 @pytest.mark.slow
