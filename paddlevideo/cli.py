@@ -47,6 +47,10 @@ VERBS = {
     ),
     "data youtube8m": ("paddlevideo.commands.prepare_youtube8m", "check and convert YouTube-8M"),
 }
+ABOUT = {
+    "": "Video recognition on PaddlePaddle, from a file to a label.",
+    "data": "Prepare data sets.",
+}
 GROUPS = sorted({verb.split()[0] for verb in VERBS if " " in verb})
 
 
@@ -85,7 +89,7 @@ def help_text(group: str = "") -> str:
         rows = {verb: text for verb, text in rows.items() if " " not in verb}
         rows |= {name: f"prepare data sets: `paddlevideo {name} --help`" for name in GROUPS}
     lines = [f"usage: paddlevideo {prefix}VERB [flags]", ""]
-    lines += ["Video recognition on PaddlePaddle, from a file to a label.", "", "verbs:"]
+    lines += [ABOUT[group], "", "verbs:"]
     lines += [f"  {verb:<16}{text}" for verb, text in rows.items()]
     return "\n".join([*lines, "", f"`paddlevideo {prefix}VERB --help` shows the flags of a verb."])
 

@@ -14,6 +14,7 @@ import paddle
 from paddlevideo.benchmarks.measure import PAUSE, Child, Group, Row, Variant, measure, timed
 from paddlevideo.benchmarks.train import MATRIX, multiplications, speed
 from paddlevideo.config.schema import ConfigError
+from paddlevideo.config.shipped import typed
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.load import trained_model
 from paddlevideo.exporting.export import export
@@ -126,7 +127,7 @@ def run(exported: Exported, args: argparse.Namespace) -> Iterator[Group]:
     if manifest is None or golden is None:
         raise ValueError(
             f"{folder}: no {FILE} and golden.npz in it; "
-            "give a folder that tools/export_model.py wrote"
+            f"give a folder that `{typed('tools/export_model.py', 'export')}` wrote"
         )
     product = matrix_product(args.rounds)
     yield product

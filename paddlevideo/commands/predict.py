@@ -10,8 +10,8 @@ from paddlevideo.scale.flags import add_flags, place
 
 # Flags of PaddleVideo's predict.py without an effect here, and why.
 NO_EFFECT = {
-    "time_test_file": "tools/benchmark.py measures speed",
-    "enable_benchmark": "tools/benchmark.py measures speed",
+    "time_test_file": "`paddlevideo benchmark` measures speed",
+    "enable_benchmark": "`paddlevideo benchmark` measures speed",
 }
 TIMELINE_FLAGS = (
     "stride",
@@ -127,10 +127,10 @@ def _add_timeline(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("timelines of long videos, see docs/streams.md").add_argument
     window = "score windows of this length in place of whole videos, and print segments"
     add("--window", type=seconds, metavar="SECONDS", help=window)
-    stride = "from the start of a window to that of the next one; default: half of --window"
+    stride = "time from the start of a window to that of the next one; default: half of --window"
     add("--stride", type=seconds, metavar="SECONDS", help=stride)
     add("--min_score", type=float, help="score from which a class begins a segment; default 0.3")
-    duration = "of a segment, and of an interruption that ends one; default 0"
+    duration = "shortest segment, and shortest interruption that ends one; default 0"
     add("--min_duration", type=float, metavar="SECONDS", help=duration)
     exact = "begin windows exactly there; else they are rounded to share frames where that helps"
     add("--exact_stride", action="store_true", help=exact)
@@ -150,18 +150,19 @@ def _add_live(parser: argparse.ArgumentParser) -> None:
     add("--stall", type=seconds, metavar="SECONDS", help=stall)
     again = "how long to try to connect again; 0: end when the source is lost; default 600"
     add("--reconnect", type=not_negative, metavar="SECONDS", help=again)
-    add("--rtsp_transport", choices=("tcp", "udp"), help="of rtsp:// addresses; default tcp")
+    transport = "transport of rtsp:// addresses; default tcp"
+    add("--rtsp_transport", choices=("tcp", "udp"), help=transport)
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     switch = {"type": boolean, "nargs": "?", "const": True}
-    fastest = "auto: the fastest that tools/benchmark.py measured here, else a fixed order"
+    fastest = "auto: the fastest that `paddlevideo benchmark` measured here, else a fixed order"
     add("--backend", default="auto", choices=BACKENDS, help=fastest)
     add("--use_gpu", type=boolean, help="default: a GPU where there is one")
     add("--use_tensorrt", type=boolean, default=False, help="the same as --backend tensorrt")
     precisions = ["fp32", "fp16", "bf16", "int8", "auto"]
-    words = "int8 needs tools/quantize.py first; fp16 on a CPU is computed in bf16; "
+    words = "int8 needs `paddlevideo quantize` first; fp16 on a CPU is computed in bf16; "
     words += "auto: lower where the scores stay close, see the log"
     add("--precision", choices=precisions, default="fp32", help=words)
     add("--gpu_mem", type=int, default=8000, help="initial GPU memory pool of Paddle (MB)")
@@ -182,7 +183,9 @@ def work(args: argparse.Namespace) -> int:
     """Predict; 1 where an input failed."""
     ignored = {flag: reason for flag, reason in NO_EFFECT.items() if vars(args)[flag]}
     where, is_live = place(args), load("paddlevideo.timelines.live_inputs:is_live_command")(args)
-    if not where.is_local and (is_live or args.window is not None):
+    if not where.is_local and is_live:
+        raise ValueError(f"--on {where.on}: live sources are read on this machine; leave --on out")
+    if not where.is_local and args.window is not None:
         raise ValueError(
             f"--on {where.on}: timelines run on this machine; leave --on out, or give each machine "
             "its part of the files with --shard"

@@ -23,7 +23,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     annotations = "folder of the official lists: classInd.txt, trainlist01.txt, testlist01.txt, ..."
     add("annotations", type=Path, help=annotations)
     add("--videos", type=Path, help="folder of videos, to write lists ..._videos.txt")
-    frames = "folder that extract_frames.py wrote, to write lists ..._rawframes.txt"
+    frames = "folder that `paddlevideo data frames` wrote, to write lists ..._rawframes.txt"
     add("--frames", type=Path, help=frames)
     add("--out", type=Path, required=True, help="folder of the lists, labels.txt and problems.tsv")
     splits = (1, 2, 3)

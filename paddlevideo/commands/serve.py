@@ -30,18 +30,18 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--max_mb", type=float, default=512, help="of a file (MB); default 512")
-    seconds = "of a video (s); default 7200"
+    add("--max_mb", type=float, default=512, help="largest file (MB); default 512")
+    seconds = "longest video (s); default 7200"
     add("--max_seconds", type=float, default=7200, help=seconds)
-    pixels = "of a frame (million pixels); default 9.5, a little over 4K"
+    pixels = "largest frame (million pixels); default 9.5, a little over 4K"
     add("--max_megapixels", type=float, default=9.5, help=pixels)
-    timeout = "of a request without its upload (s), and of a window of a timeline; default 60"
+    timeout = "time for a request after its upload, and for a window of a timeline (s); default 60"
     add("--timeout", type=float, default=60, help=timeout)
     queue = "requests that are uploaded, wait or run at once; more get status 429; default 64"
     add("--queue", type=int, default=64, help=queue)
-    timelines = "of these, timelines; each has a decoding process of its own; default 2"
+    timelines = "timelines among them; each has a decoding process of its own; default 2"
     add("--timelines", type=int, default=2, help=timelines)
-    memory = "memory of a decoding process for a file (MB); default 2048"
+    memory = "memory that a decoding process may take for a file (MB); default 2048"
     add("--worker_mb", type=int, default=2048, help=memory)
     add("--temp_dir", type=Path, help="folder for uploads; default: the system's for such files")
 
@@ -60,7 +60,7 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     precisions = ["fp32", "fp16", "bf16", "int8"]
     add("--precision", choices=precisions, default="fp32", help="as in predict")
     add("--device", default="auto", help="auto, cpu, gpu or gpu:NUMBER")
-    add("--cpu_threads", type=int, help="of the network; default: all cores")
+    add("--cpu_threads", type=int, help="compute threads; default: all cores")
     workers = "processes that decode; default: one per core, at most 8"
     add("--decode_workers", type=int, help=workers)
     wait = "how long a decoded video waits for others to run with it (ms); default 50"

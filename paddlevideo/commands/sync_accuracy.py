@@ -21,7 +21,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-c", "--config", required=True, help="config file (YAML)")
-    text = "change the config, as for main.py; repeatable"
+    text = "change the config; repeatable"
     add("-o", "--override", action="append", default=[], metavar="KEY=VALUE", help=text)
     add("-w", "--weights", required=True, help="weights of the network")
     text = "which list and pipeline are used (default: %(default)s)"

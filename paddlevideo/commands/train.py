@@ -63,7 +63,7 @@ def _add_config_keys(parser: argparse.ArgumentParser) -> None:
     rate = "base learning rate, whatever the schedule calls it"
     add("--lr", type=float, help=rate)
     add("--batch_size", type=int, help="clips per device in training (config: DATASET.batch_size)")
-    data = "folder of data, as check_data.py checks it (config: DATASET.root)"
+    data = "folder of data, as `paddlevideo check-data` checks it (config: DATASET.root)"
     add("--data", metavar="FOLDER", help=data)
     name = "name of the run: the output folder is output/NAME (config: output_dir)"
     add("--name", help=name)

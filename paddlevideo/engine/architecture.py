@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.models.base import Recognizer
 from paddlevideo.weights import WeightsError
 
@@ -30,7 +31,7 @@ def architecture_note(
             return f"{text}; the training starts from them all the same"
         raise WeightsError(
             f"{text}; leave out -c where its run.yaml is next to it, give the config of its run, "
-            "or start a training from it with main.py -w"
+            f"or start a training from it with {typed('main.py', 'train')} -w"
         )
     word = model.backbone.file_word
     if not word:

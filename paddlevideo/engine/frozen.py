@@ -16,6 +16,7 @@ import numpy as np
 
 from paddlevideo import dist
 from paddlevideo.config.schema import Config, ConfigError, Frozen
+from paddlevideo.config.shipped import typed
 from paddlevideo.engine.classes import Classes
 from paddlevideo.engine.clip_features import features_of
 from paddlevideo.engine.linear_fit import (
@@ -172,6 +173,7 @@ def result_lines(content: dict[str, Any]) -> list[str]:
     if not content["by_source"]:
         lines.append(
             "the training list names no sources, so clips of one recording may be on both sides "
-            "of a fold and the accuracy may be too high; tools/check_data.py writes sources"
+            "of a fold and the accuracy may be too high; "
+            f"{typed('tools/check_data.py', 'check-data')} writes sources"
         )
     return lines

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.config.shipped import typed
 from paddlevideo.engine.architecture import architecture_note
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_checkpoint
@@ -145,6 +146,6 @@ def other_classes(weights: str | Path, file: str, config: str) -> str:
     if find_model(weights):
         fix = "leave out -c: the config of this name is known"
     return (
-        f"{weights} has {file}, and {config}; {fix}, or start a training from it with main.py -w, "
-        "which makes a new classifier"
+        f"{weights} has {file}, and {config}; {fix}, or start a training from it with "
+        f"{typed('main.py', 'train')} -w, which makes a new classifier"
     )

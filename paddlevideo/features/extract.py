@@ -21,6 +21,7 @@ import numpy as np
 import paddle
 
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.views import Views
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
@@ -338,7 +339,8 @@ def read_recipe(path: Path) -> Recipe:
         values = {key: content[key] for key in Recipe.__dataclass_fields__}
         return Recipe(**{**values, "overrides": tuple(values["overrides"])})
     except FileNotFoundError:
-        fix = "give a folder of features that tools/extract_features.py has written"
+        command = typed("tools/extract_features.py", "extract")
+        fix = f"give a folder of features that `{command}` has written"
         raise ConfigError([f"{path}: no such file; {fix}"]) from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = f"{type(error).__name__}: {error}"

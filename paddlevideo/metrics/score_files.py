@@ -36,7 +36,7 @@ PREDICTION_SUFFIXES = (".json", ".jsonl", ".csv")
 MAX_SCORE = 1e15
 MAX_CONTAINERS, BYTES_PER_CONTAINER = 1_000_000, 16  # lists and dicts in a JSON file
 EXPECTED = (
-    "a file that main.py --test --out or tools/predict.py --save_json wrote, "
+    "a file that a test wrote with --out, or a prediction with --save_json, "
     "or a list with one row of scores per video"
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.lists import DatasetError, Row, read_rows
 from paddlevideo.data.paths import (
     base_folder,
@@ -235,7 +236,8 @@ def _records_of_path(text: str, rules: InputRules) -> Sequence[Record]:
         if not rules.extracts:
             raise ValueError(
                 f"{text}: video, but this model takes frame features; make them with "
-                f"tools/extract_features.py --input_file {text} -o FOLDER, and give that folder; "
+                f"{typed('tools/extract_features.py', 'extract')} --input_file {text} -o FOLDER, "
+                "and give that folder; "
                 "or give --features, the folder of its training features"
             ) from error
         return videos

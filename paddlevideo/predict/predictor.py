@@ -291,7 +291,12 @@ def _model_of(
     """
     if model is None:
         if cfg is None or weights is None:
-            raise ConfigError(["a Predictor needs an exported model, or a config and weights"])
+            raise ConfigError(
+                [
+                    "no model: give an exported folder (--model), or a config and weights "
+                    "(--config, --weights)"
+                ]
+            )
         built, classes = trained_model(cfg, weights)
         return built, None, classes.names
     if weights is not None:
@@ -305,7 +310,8 @@ def _model_of(
         raise ConfigError(
             [
                 f"{model}: there is no such file or folder; "
-                f"export the model first (tools/export_model.py){name_hint(model)}"
+                f"export the model first: {typed('tools/export_model.py', 'export')}"
+                f"{name_hint(model)}"
             ]
         )
     path = exported_folder(path)
@@ -341,8 +347,9 @@ def _config_of(
         if manifest is None:
             raise ConfigError(
                 [
-                    f"{model}: no {FILE} that belongs to it, "
-                    "so it needs the config of its pipeline: --config"
+                    f"{model}: no {FILE} that belongs to it; "
+                    f"give a folder that `{typed('tools/export_model.py', 'export')}` wrote, "
+                    "or, to predict, the config of its pipeline: --config"
                 ]
             )
         folder = Path(model) if Path(model).is_dir() else Path(model).parent

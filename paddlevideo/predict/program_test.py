@@ -10,6 +10,7 @@ import numpy as np
 
 from paddlevideo import dist, paddle_internals
 from paddlevideo.config.schema import Config, ConfigError
+from paddlevideo.config.shipped import typed
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.evaluate import Evaluation, mean_scores
@@ -130,7 +131,7 @@ def _read_exported(model: str) -> Manifest:
     if manifest is None:
         raise ConfigError([
             f"{model}: no {FILE}, which describes an exported model; give a folder that "
-            "tools/export_model.py wrote"
+            f"`{typed('tools/export_model.py', 'export')}` wrote"
         ])  # fmt: skip
     if manifest.preprocess:
         raise ConfigError([

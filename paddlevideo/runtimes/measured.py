@@ -15,6 +15,7 @@ import paddle
 import yaml
 
 from paddlevideo.config import yaml_text
+from paddlevideo.config.shipped import typed
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
 from paddlevideo.processes import num_cores, processor
@@ -156,7 +157,8 @@ def _entries(folder: Path) -> list[dict[str, Any]]:
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         logger.warning(
-            f"{path} is ignored: {reason}; write it again with tools/benchmark.py inference"
+            f"{path} is ignored: {reason}; write it again with "
+            f"{typed('tools/benchmark.py', 'benchmark')} inference"
         )
         return []
     return entries

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.runtimes.base import (
     Backend,
     BackendError,
@@ -104,7 +105,7 @@ def _read(core: Any, program: Program) -> Any:
     except RuntimeError as error:
         fix = ""
         if program.model.suffix == ".xml":
-            fix = "; quantize the model again (tools/quantize.py --overwrite)"
+            fix = f"; quantize the model again: {_quantize()} --overwrite"
         elif program.model.suffix != ".onnx":
             fix = "; it supports more operators in ONNX programs: export with --format onnx"
         raise BackendError(
@@ -135,8 +136,12 @@ def _check_quantized(program: Program, model: Any, precision: Precision) -> None
     if precision == "int8" and not quantized:
         raise BackendError(
             f"{program.model}: not a quantized program, so it cannot be computed in int8; "
-            "quantize the model again (tools/quantize.py --overwrite)"
+            f"quantize the model again: {_quantize()} --overwrite"
         )
+
+
+def _quantize() -> str:
+    return typed("tools/quantize.py", "quantize")
 
 
 def _input_spec(port: Any) -> InputSpec:

@@ -29,11 +29,10 @@ class Place:
     most: int | None = None
 
     def __post_init__(self):
-        if not 0 < self.num_cpus <= 4096 or not 0 <= self.num_gpus <= 64:
-            raise ValueError(
-                f"--num_cpus {self.num_cpus:g} --num_gpus {self.num_gpus:g}: expected above 0 and "
-                "0 or more"
-            )
+        if not 0 < self.num_cpus <= 4096:
+            raise ValueError(f"--num_cpus {self.num_cpus:g}: expected more than 0, and up to 4096")
+        if not 0 <= self.num_gpus <= 64:
+            raise ValueError(f"--num_gpus {self.num_gpus:g}: expected 0 to 64")
         for name, value in (("num_cpus", self.num_cpus), ("num_gpus", self.num_gpus)):
             if value > 1 and value != int(value):
                 raise ValueError(

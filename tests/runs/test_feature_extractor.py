@@ -260,4 +260,4 @@ def test_predict_reports_videos_without_features(clips, train_set, tmp_path, run
 def test_predict_says_how_to_tag_videos(clips, tmp_path, run_predict):
     code, errors = run_predict("-i", clips / "val", "--out", tmp_path / "none.json")
     assert code == 1
-    assert "make them with tools/extract_features.py" in errors and "--features" in errors
+    assert "make them with python tools/extract_features.py" in errors and "--features" in errors

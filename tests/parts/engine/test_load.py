@@ -90,7 +90,7 @@ def test_a_classifier_of_another_width_is_named_with_both_classes(small, tmp_pat
     text = str(raised.value)
     assert text.startswith(f"{nameless} has 5 classes, and the config or its data has 3 classes (")
     assert "blue sky" in text and "another model" not in text
-    assert "give the config of its run, or start a training from it with main.py -w" in text
+    assert "give the config of its run, or start a training from it with python main.py -w" in text
     assert "head.fc.weight is [" in text and ", 5] in the file" in text
     named = weights_of(cfg, tmp_path / "run/named.pdparams", NAMES)
     (tmp_path / "run/run.yaml").touch()

@@ -200,7 +200,7 @@ def test_modalities_on_the_command_line(families, family_tool, tmp_path, capsys)
         ("audio", ["--out", "x.txt"], "ends in .json, .jsonl, .csv"),
         ("audio", ["--quiet"], "--quiet prints no results; give --out FILE to write them"),
         ("audio", ["--modalities"], "this one has a single modality"),
-        ("tags", ["-i", "a.mp4"], "make them with tools/extract_features.py"),
+        ("tags", ["-i", "a.mp4"], "make them with python tools/extract_features.py"),
     ],
 )
 def test_rejects_flags_that_do_not_fit_the_family(

@@ -256,7 +256,7 @@ def test_names_what_is_missing(exported, tmp_path):
         Predictor(trained_model(exported.cfg, exported.weights)[0])
     with pytest.raises(ConfigError, match=r"none: there is no such file or folder; export the"):
         Predictor(tmp_path / "none")
-    with pytest.raises(ConfigError, match="needs an exported model, or a config and weights"):
+    with pytest.raises(ConfigError, match="no model: give an exported folder .*config and weights"):
         Predictor(config=exported.config)
     with pytest.raises(ConfigError, match="weights are for a Predictor without model"):
         Predictor(exported.folder, weights=exported.weights)

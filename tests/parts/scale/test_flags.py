@@ -58,8 +58,11 @@ def test_rejects_what_is_no_place(words, message):
         (("--num_cpus", "2"), "--num_cpus is for work on a cluster; give --on ray"),
         (("--num_gpus", "1"), "--num_gpus is for work on a cluster"),
         (("--actors", "1:2"), "--actors is for work on a cluster"),
-        (("--on", "ray", "--num_cpus", "0"), "expected above 0"),
-        (("--on", "ray", "--num_gpus", "-1"), "expected above 0 and 0 or more"),
+        (("--on", "ray", "--num_cpus", "0"), "--num_cpus 0: expected more than 0"),
+        (("--on", "ray", "--num_gpus", "-1"), "--num_gpus -1: expected 0 to 64"),
+        (("--on", "ray", "--num_cpus", "5000"), "--num_cpus 5000: .* up to 4096"),
+        (("--on", "ray", "--num_gpus", "65"), "--num_gpus 65: expected 0 to 64"),
+        (("--on", "ray", "--num_cpus", "nan"), "--num_cpus nan: expected more than 0"),
         (("--on", "ray", "--num_cpus", "1.5"), "above 1 Ray takes integers only; give 1 or 2"),
     ],
 )
