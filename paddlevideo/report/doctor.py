@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo import __version__
-from paddlevideo.report.doctor_findings import OPTIONAL, REQUIRED, find_problems
+from paddlevideo.report.doctor_findings import NOT_IMPORTED, OPTIONAL, REQUIRED, find_problems
 from paddlevideo.report.doctor_probes import MARK, PROBES
 
 PROBE_TIMEOUT = 120  # seconds
@@ -56,10 +56,12 @@ def examine() -> Facts:
 
 
 def package(name: str) -> Facts:
-    """Installed versions of a package and the result of its probe; empty if it is missing."""
+    """Installed versions of a package, and what its probe found, if any; empty if it is missing."""
     distributions, _ = (REQUIRED | OPTIONAL)[name]
     versions = {distribution: installed_version(distribution) for distribution in distributions}
     installed = {which: version for which, version in versions.items() if version}
+    if name in NOT_IMPORTED:
+        return {"installed": installed} if installed else {}
     try:
         importable = importlib.util.find_spec(name) is not None
     except (ImportError, ValueError):
@@ -306,7 +308,7 @@ def package_lines(packages: Mapping[str, Facts]) -> Iterator[str]:
         parts = [versions or facts.get("reports")]
         parts += [", ".join(facts[key]) for key in ("providers", "devices") if facts.get(key)]
         parts += [f"BROKEN: {facts['broken']}"] if "broken" in facts else []
-        yield f"  {name:<14} {'; '.join(filter(None, parts)) or '-'}"
+        yield f"  {name:<18}{'; '.join(filter(None, parts)) or '-'}"
 
 
 def format_mb(megabytes: int | None) -> str:

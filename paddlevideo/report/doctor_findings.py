@@ -38,6 +38,21 @@ OPTIONAL = {
     "soxr": (("soxr",), "0.4"),
     "matplotlib": (("matplotlib",), "3.9"),
     "visualdl": (("visualdl",), "2.5"),
+    "nncf": (("nncf",), "3.4"),
+    "fsspec": (("fsspec",), "2025.7"),
+    "s3fs": (("s3fs",), "2025.7"),
+    "fastapi": (("fastapi",), "0.115"),
+    "uvicorn": (("uvicorn",), "0.30"),
+    "python_multipart": (("python-multipart",), "0.0.20"),
+    "prometheus_client": (("prometheus-client",), "0.20"),
+    "ray": (("ray",), "2.60"),
+    "huggingface_hub": (("huggingface_hub",), "1.0"),
+    "modelscope": (("modelscope",), "1.40"),
+}
+# Importing them takes seconds, or finds nothing that their users would not see.
+NOT_IMPORTED = {
+    *("nncf", "fsspec", "s3fs", "fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    *("ray", "huggingface_hub", "modelscope"),
 }
 OWN_VERSIONS = {"decord2", "eva-decord"}  # forks with their own version numbers
 PYTHON = (3, 11)
