@@ -44,9 +44,11 @@ def work(args: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: a mistake in the flags or the inputs; nothing is written.
     """
-    names = load("paddlevideo.data.class_names:read_class_names")
-    names = names(args.class_names) if args.class_names else None
-    options = None if args.no_check else load("paddlevideo.curate.probe:ProbeOptions")(args.frames)
+    names = options = None
+    if args.class_names:
+        names = load("paddlevideo.data.class_names:read_class_names")(args.class_names)
+    if not args.no_check:
+        options = load("paddlevideo.curate.probe:ProbeOptions")(args.frames)
     prepare = load("paddlevideo.curate.kinetics:prepare")
     prepared = prepare(args.annotations, args.videos, args.out, names, args.workers, options)
     num_classes = len(prepared.class_names)

@@ -44,8 +44,9 @@ def work(args: argparse.Namespace) -> int:
     """
     if args.videos is None and args.frames is None:
         raise ValueError("give --videos, --frames or both")
-    options = load("paddlevideo.curate.probe:ProbeOptions")
-    options = None if args.no_check else options(args.check_frames)
+    options = None
+    if not args.no_check:
+        options = load("paddlevideo.curate.probe:ProbeOptions")(args.check_frames)
     folders = (args.annotations, args.out, args.videos, args.frames)
     prepare = load("paddlevideo.curate.ucf101:prepare")
     prepared = prepare(*folders, args.splits, args.workers, options)

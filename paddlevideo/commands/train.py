@@ -179,12 +179,12 @@ def work(args: argparse.Namespace) -> None:
         paddlevideo.test_program(
             cfg,
             args.model,
-            args.backend or "auto",
-            args.out,
-            args.eval,
-            args.overwrite,
-            args.precision or "fp32",
-            args.cpu_threads,
+            backend=args.backend or "auto",
+            out=args.out,
+            names=args.eval,
+            overwrite=args.overwrite,
+            precision=args.precision or "fp32",
+            threads=args.cpu_threads,
         )
     elif args.test:
         if not args.weights:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,13 @@ def test_rooms_and_base_are_those_of_the_floors(root):
         "tests",
     }
     assert all(FLOOR[low] < FLOOR[room] for room, imported in rooms.items() for low in imported)
+
+
+def test_the_list_of_rooms_is_complete(root):
+    page = (root / "docs/read_this_first.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"([\w.]+?)(?:/|\.py)(?=\s)", page.split("```")[1]))
+    outside = {"main", "__main__", "tools", "tests", "paddlevideo"}
+    assert listed - outside == FLOOR.keys() - outside
 
 
 def test_drawing_leaves_out_implied_arrows(tmp_path):
