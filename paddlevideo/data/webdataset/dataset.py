@@ -104,7 +104,7 @@ class WebDataset:
         parts = samples_of_shards(shards)
         pairs = [(shard, s) for shard, part in zip(shards, parts, strict=True) for s in part]
         if not pairs:
-            raise DatasetError(f"{self.file_path}: no samples in {len(shards)} shard(s)")
+            raise _no_samples(self.file_path, len(shards))
         problems = Problems(self.file_path)
         rows = list(_rows(pairs, problems, self.multi_label))
         problems.stop()
@@ -138,8 +138,13 @@ def tar_records(file_path: str, media: str | None = None) -> list[Record]:
         for sample in part
     ]
     if not records:
-        raise DatasetError(f"{file_path}: no samples in {len(shards)} shard(s)")
+        raise _no_samples(file_path, len(shards))
     return records
+
+
+def _no_samples(file_path: str, num_shards: int) -> DatasetError:
+    expected = "the files in it need names such as KEY.mp4 and KEY.cls (docs/shards.md)"
+    return DatasetError(f"{file_path}: no samples in {num_shards} shard(s); {expected}")
 
 
 # --- a sample becomes a record --------------------------------------------------------------------

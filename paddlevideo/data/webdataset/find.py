@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from paddlevideo.config.shipped import typed
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, read_path_list
 from paddlevideo.data.paths import base_folder, glob_files, list_files
 from paddlevideo.remote import (
@@ -56,7 +57,8 @@ def find_tars(file_path: str, data_prefix: str | None = None) -> list[str]:
     if file_path.lower().endswith(PACKED):
         raise DatasetError(
             f"{file_path}: a compressed tar, of which single samples cannot be read; unpack it to "
-            "a .tar (gunzip), or write shards with tools/data/make_shards.py"
+            "a .tar (gunzip), or write shards with "
+            f"{typed('tools/data/make_shards.py', 'data shards')}"
         )
     if is_url(file_path):
         return _at_url(file_path, data_prefix)

@@ -80,7 +80,8 @@ def test_several_labels(tmp_path):
         (labeled(("cls", "-1")), "class ids count from 0"),
         (labeled(("json", '{"label": 1, "start_sec": 2, "end_sec": 1}')), "not after start_sec"),
         (labeled(("cls", "3,4")), "multi_label: true"),
-        ([], "no samples in 1 shard"),
+        ([], "no samples in 1 shard.*need names such as KEY.mp4 and KEY.cls"),
+        ([("v", b"x"), ("a/w", b"x")], "no samples in 1 shard.*need names such as KEY.mp4"),
     ],
 )
 def test_wrong_labels(tmp_path, entries, message):
