@@ -27,6 +27,7 @@ from paddlevideo.predict.annotate import read_annotated, write_annotated
 from paddlevideo.predict.inputs import Input
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
+from paddlevideo.remote import RemoteError, is_url, local_copy, path_name, shown
 from paddlevideo.runtimes.base import BackendError
 from paddlevideo.runtimes.manifest import exported_folder
 
@@ -97,14 +98,9 @@ class VideoModel:
             topk: classes of each result; None for that of `create_model`.
 
         Raises:
-            ValueError: no video is found, an input is an internet address, or a number is below 1.
+            ValueError: no video is found, or a number is below 1.
+            OSError: a URL cannot be read.
         """
-        addresses = [input] if isinstance(input, str) else []
-        if isinstance(input, (list, tuple)):
-            addresses = [item for item in input if isinstance(item, str)]
-        for text in addresses:
-            if text.startswith(("http://", "https://")):
-                raise ValueError(f"{text}: download the video first: curl -LO {text}")
         results = self.predictor.predict(input, batch_size, self._topk if topk is None else topk)
         return (VideoResult(result) for result in results)
 
@@ -156,7 +152,7 @@ class VideoResult(dict):
         """
         path = Path(save_path)
         if path.suffix.lower() != ".json":
-            path = path / f"{Path(self['input_path']).stem}{ENDING}.json"
+            path = path / f"{_stem(self['input_path'])}{ENDING}.json"
         with atomic_write(path) as temporary:
             text = json.dumps(dict(self), indent=indent, ensure_ascii=ensure_ascii)
             temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
@@ -180,7 +176,7 @@ class VideoResult(dict):
         source, path, texts = self._source(), Path(save_path), self._texts()
         if path.is_dir() or not path.suffix:
             suffix = source.suffix.lower() if source.suffix.lower() in FORMATS else ".mp4"
-            path = path / f"{source.stem}{ENDING}{suffix}"
+            path = path / f"{_stem(self['input_path'])}{ENDING}{suffix}"
         try:
             return write_annotated(source, path, *texts, font)
         except ValueError as error:
@@ -205,11 +201,15 @@ class VideoResult(dict):
         Raises:
             ValueError: there is none, or no result to draw.
         """
-        source = Path(self["input_path"])
+        path = self["input_path"]
         if "error" in self:
-            raise ValueError(f"{source}: has no result to draw: {self['error']}")
+            raise ValueError(f"{shown(path)}: has no result to draw: {self['error']}")
+        try:
+            source = local_copy(path)
+        except RemoteError as error:
+            raise ValueError(f"no frames to draw on: {error}") from error
         if not source.is_file():
-            raise ValueError(f"{source}: not a video file, so there are no frames to draw on")
+            raise ValueError(f"{path}: not a video file, so there are no frames to draw on")
         return source
 
     def _texts(self) -> tuple[str, str]:
@@ -220,8 +220,16 @@ class VideoResult(dict):
     def save_all(self, save_path: str | Path) -> None:
         """Write both files to a folder; a video that failed has no .mp4."""
         self.save_to_json(save_path)
-        if "error" not in self and Path(self["input_path"]).is_file():
+        if "error" not in self and _may_have_video(self["input_path"]):
             self.save_to_video(save_path)
+
+
+def _stem(input_path: str) -> str:
+    return Path(path_name(input_path)).stem
+
+
+def _may_have_video(input_path: str) -> bool:
+    return is_url(input_path) or Path(input_path).is_file()
 
 
 class ResultFolder:
@@ -236,11 +244,11 @@ class ResultFolder:
         Raises:
             OSError: a file cannot be written.
         """
-        video, stem = VideoResult(result), Path(result.input_path).stem
+        video, stem = VideoResult(result), _stem(result.input_path)
         self._names[stem] += 1
         name = stem if self._names[stem] == 1 else f"{stem}_{self._names[stem]}"
         video.save_to_json(self._folder / f"{name}{ENDING}.json")
-        if result.error is None and Path(result.input_path).is_file():
+        if result.error is None and _may_have_video(result.input_path):
             try:
                 video.save_to_video(self._folder / f"{name}{ENDING}.mp4")
             except ValueError as error:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from pathlib import Path
 
 import av
 import numpy as np
@@ -12,12 +13,13 @@ from paddlevideo import cli
 from paddlevideo.config.paddlex.sections import MODELS, RUN_MODES
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.predict import paddlex
-from paddlevideo.predict.paddlex import VideoModel, VideoResult, create_model
+from paddlevideo.predict.paddlex import ResultFolder, VideoModel, VideoResult, create_model
 from paddlevideo.predict.results import Result
 from paddlevideo.runtimes.base import BackendError
 from tests.clips import write_clip
 from tests.parts.conftest import NAMES
 from tests.parts.paddlex_folders import make_folder
+from tests.remote_files import memory_files
 
 NAME = "PP-TSM-R50_8frames_uniform"
 
@@ -137,10 +139,22 @@ def test_frames_in_memory_have_no_video(model, tmp_path):
         result.save_to_video(tmp_path)
 
 
-@pytest.mark.parametrize("form", [str, lambda url: [url], lambda url: ["a.mp4", url]])
-def test_addresses_are_refused(model, form):
-    with pytest.raises(ValueError, match="download the video first: curl -LO https://host/a.mp4"):
-        model.predict(form("https://host/a.mp4"))
+def test_a_video_at_a_url_is_drawn(exported, model, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
+    with memory_files() as files:
+        url = files.put("a.mp4", Path(exported.files[1]).read_bytes())
+        (result,) = model.predict([url])
+        (local,) = model.predict(exported.files[1])
+        assert (result["input_path"], result["scores"]) == (url, local["scores"])
+        result.save_all(tmp_path / "out")
+        ResultFolder(tmp_path / "out2").write(next(model.predictor.predict(url)))
+        files.remove()
+        with pytest.raises(ValueError, match=r"no frames to draw on: memory://.*a.mp4"):
+            result.save_to_video(tmp_path)
+    for name in ("out", "out2"):
+        written = sorted(path.name for path in (tmp_path / name).iterdir())
+        assert written == ["a_res.json", "a_res.mp4"]
 
 
 # --- models by name -----------------------------------------------------------------------------
