@@ -94,7 +94,7 @@ def find_config(name: str | Path) -> Path:
         short = [name for name, full in short_names().items() if full in found]
         raise ConfigError([f"{text}: several shipped configs have this name: {', '.join(short)}"])
     problem = f"{text}: neither a file nor the name of a shipped config{_nearest(wanted)}"
-    raise ConfigError([f"{problem}; `paddlevideo configs` lists them"])
+    raise ConfigError([f"{problem} `paddlevideo configs` lists them"])
 
 
 def find_base(name: str) -> Path | None:
@@ -104,11 +104,11 @@ def find_base(name: str) -> Path | None:
 
 
 def _nearest(wanted: str) -> str:
-    """The end of a message that names the nearest config, if one is near."""
+    """The end of a message that names the nearest config, if one is near; ends with "?" or ";"."""
     known = {name: name for name in short_names()}
     known |= {full.split("/")[-1]: name for name, full in short_names().items()}
     near = difflib.get_close_matches(wanted, known, n=1)
-    return f"; did you mean {known[near[0]]!r}?" if near else ""
+    return f"; did you mean {known[near[0]]!r}?" if near else ";"
 
 
 def about(file: Path) -> str:

@@ -52,7 +52,7 @@ def test_finds_a_config_by_name(elsewhere, name, full):
     [
         (
             "pptsm",
-            "pptsm: neither a file nor .*; did you mean 'pptsn'.; `paddlevideo configs` lists",
+            "pptsm: neither a file nor .*; did you mean 'pptsn'. `paddlevideo configs` lists",
         ),
         ("pptsn_k400_vidoes", "did you mean 'pptsn_k400_videos'"),
         ("nextvlad", "did you mean 'demo/nextvlad'"),
