@@ -22,6 +22,7 @@ from paddlevideo.report.conclusions import (
     waiting_share,
 )
 from paddlevideo.report.learning import guess_accuracy, guess_loss, learning_remarks
+from paddlevideo.report.outputs import check_replaced, made_of
 from paddlevideo.report.run_facts import RunFacts, read_run
 
 FILE = "report.html"
@@ -71,20 +72,30 @@ summary { margin: .5rem 0; } ul { padding-left: 1.2rem; }
 """
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, clips: int = NUM_CLIPS) -> Path:
+def write_report(
+    folder: str | Path,
+    out: str | Path | None = None,
+    clips: int = NUM_CLIPS,
+    overwrite: bool = False,
+) -> Path:
     """Write the report of the run in `folder` to `out` (default `<folder>/report.html`).
 
     Args:
         clips: how many of the hardest clips are shown.
+        overwrite: replace an `out` that is no report of this run.
 
     Raises:
+        FileExistsError: `out` is no report of this run.
         FileNotFoundError, ValueError: `folder` is not that of a run, or its files are damaged.
         ModuleNotFoundError: matplotlib is not installed.
         OSError: `out` cannot be written; a file that was there before is kept.
     """
+    inputs = made_of([folder])
+    if out is not None:
+        check_replaced(out, inputs, overwrite)
     facts = read_run(folder)
     with charts.themed():
-        text = render(facts, clips)
+        text = f"{render(facts, clips)}<!-- {inputs} -->\n"
     out = Path(out or Path(folder) / FILE)
     remove_leftovers(out.parent, {out.name})
     with atomic_write(out) as temporary:
