@@ -23,7 +23,7 @@ from paddlevideo.metrics.score_files import SCORE_SUFFIXES, read_scores, write_s
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.report.learning import Guess, best_guess
 from paddlevideo.report.outputs import check_replaced, made_of
-from paddlevideo.report.plot import draw_guess, new_figure, save
+from paddlevideo.report.plot import draw_guess, finish, new_figure, save
 
 # Titles as in MMAction2's report_accuracy.py: users search for "Mean Class Accuracy: 0.7123".
 MEASURES = {"mean_class_accuracy": "Mean Class", "top1": "Top 1", "top5": "Top 5"}
@@ -266,8 +266,6 @@ def _draw(
     across = "share of a modality; the others keep their proportions"
     if is_pair:
         across = f"share of {names[1]}; the rest is {names[0]}"
-    axes.set(xlabel=across, ylabel="accuracy" if is_pair else "top 1 accuracy")
-    axes.grid(alpha=0.3)
     if guess:
         draw_guess(axes, guess)
-    axes.legend(frameon=False)
+    finish(axes, across, "accuracy" if is_pair else "top 1 accuracy")

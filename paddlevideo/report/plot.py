@@ -165,7 +165,8 @@ def finish(axes: Any, across: str, label: str, **legend: Any) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        for text in axes.legend(frameon=False, **legend).get_texts():
+        # Lines behind the legend must not cross out its text.
+        for text in axes.legend(edgecolor="none", framealpha=0.85, **legend).get_texts():
             # A name may contain a $ or characters of any script.
             text.set(parse_math=False, fontfamily=fonts())
 

@@ -57,7 +57,8 @@ figure { margin: 0; overflow-x: auto; }
   width: .75em; }
 td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
   padding: .25rem .8rem .25rem 0; vertical-align: middle; }
-th { color: var(--soft); font-size: .85rem; font-weight: 600; }
+th { color: var(--soft); font-size: .85rem; font-weight: 600; } th.n { white-space: normal; }
+.scroll td.name { min-width: 7.5rem; }
 .bar { min-width: 7rem; width: 24%; }
 .bar div { background: var(--c1); border-radius: 3px; height: .7rem; min-width: 1px; }
 .clips { display: grid; gap: .9rem;
