@@ -1,7 +1,7 @@
 """Report the accuracy of score files, alone and fused: the text, plot and output of
 `tools/analysis/report_accuracy.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,7 @@ def report_accuracy(
     """
     _check_flags(files, coefficients, search, plot, out)
     inputs = made_of(files)
-    for flag, path in (("--plot", plot), ("--out", out)):
-        if path:
-            check_replaced(path, inputs, overwrite, flag)
-            check_writable(path)
+    _check_outputs({"--plot": plot, "--out": out}, inputs, overwrite)
     figure = new_figure(7, 4.5) if plot else None
     scores = [read_scores(file) for file in files]
     class_names = next((s.class_names for s in scores if s.class_names), None)
@@ -148,6 +145,13 @@ def _check_flags(
         raise FusionError(f"--plot {plot}: expected a name ending in {', '.join(PLOT_SUFFIXES)}")
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise FusionError(f"--out {out}: expected a .json or .npz file")
+
+
+def _check_outputs(outputs: Mapping[str, str | None], inputs: str, overwrite: bool) -> None:
+    for flag, path in outputs.items():
+        if path:
+            check_replaced(path, inputs, overwrite, flag)
+            check_writable(path)
 
 
 def _notes(videos: Aligned, names: list[str], apply_softmax: bool) -> list[str]:
