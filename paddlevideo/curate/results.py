@@ -58,9 +58,11 @@ def check_writable(out_dir: Path, overwrite: bool = False) -> None:
     if overwrite:
         return
     manifest = read_manifest(out_dir)
-    for name in [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]:
+    names = [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]
+    for name in [*names, MANIFEST]:
         path = out_dir / name
-        if path.exists() and not is_own_file(path, manifest):
+        is_own = is_manifest(path) if name == MANIFEST else is_own_file(path, manifest)
+        if path.exists() and not is_own:
             if name in manifest["files"]:
                 problem = "was edited since this tool wrote it"
             else:
@@ -247,6 +249,15 @@ def is_own_file(path: Path, manifest: Mapping[str, Mapping[str, str]]) -> bool:
         return False
     digests = [manifest[key].get(path.name) for key in ("files", "coming")]
     return digest(path.read_bytes()) in digests
+
+
+def is_manifest(path: Path) -> bool:
+    """Return whether a check.json is that of a check, and not of another program."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("files"), dict)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
