@@ -27,15 +27,15 @@ def comparison(folders: Sequence[str | Path], names: Sequence[str] = ()) -> str:
     runs = [read_metrics(folder) for folder in folders]
     key = common_score(runs)
     scores = [[row[key] for row in rows["valid"] if row.get(key) is not None] for rows in runs]
-    lines = [(f"validation {SCORES[key]}", "best", "last", "validations")]
+    lines = [[f"validation {SCORES[key]}", "best", "last", "validations"]]
     for name, values in zip(names, scores, strict=True):
         shown = [f"{value:.{DIGITS}f}" for value in (max(values), values[-1])] if values else "--"
-        lines.append((name, *shown, str(len(values))))
+        lines.append([name, *shown, str(len(values))])
     pairs = [(max(values), values[-1]) for values in scores if values]
     if len(pairs) > 1:
         for title, combine in (("mean", mean), ("lowest", min), ("highest", max)):
             best, last = (f"{combine(column):.{DIGITS}f}" for column in zip(*pairs, strict=True))
-            lines.append((f"{title} of {len(pairs)} runs", best, last, ""))
+            lines.append([f"{title} of {len(pairs)} runs", best, last, ""])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
