@@ -22,7 +22,10 @@ VERBS = {
     "fuse": ("paddlevideo.commands.report_accuracy", "accuracy of score files, alone and fused"),
     "report": ("paddlevideo.commands.report", "write the report of a training run"),
     "plot": ("paddlevideo.commands.plot_run", "plot the curves of a training run"),
-    "compare": ("paddlevideo.commands.compare_runs", "plot the curves of several training runs"),
+    "compare": (
+        "paddlevideo.commands.compare_runs",
+        "scores of several training runs, their mean, a plot",
+    ),
     "convert": ("paddlevideo.commands.convert_weights", "convert weights of another project"),
     "sync-accuracy": ("paddlevideo.commands.sync_accuracy", "measure a synchronization network"),
     "doctor": ("paddlevideo.report.doctor_command", "describe this machine and its problems"),

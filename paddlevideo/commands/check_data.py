@@ -48,6 +48,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--valid_share", type=float, default=0.2, help=f"{share_help} (default: 0.2)")
     add("--test_share", type=float, default=0.0, help=f"{share_help} (default: 0)")
     add("--resplit", action="store_true", help="draw new splits, even if the data has splits")
+    fold_help = "hold out fold I of N for validation, by source; each in its own folder (--out)"
+    add("--fold", metavar="I/N", help=fold_help)
     add("--seed", type=int, default=0, help="random seed of the splits (default: 0)")
     source_help = "first group: the recording that a clip was cut from; none: each file is one"
     add("--source", metavar="REGEX", help=f"{source_help} (default: see docs/own_data.md)")
@@ -74,6 +76,9 @@ def work(args: argparse.Namespace) -> int:
     shares = (args.valid_share, args.test_share)
     options = load("paddlevideo.curate.check:CheckOptions")
     options = options(inputs, probe, *shares, args.seed, args.resplit, args.workers)
+    if args.fold is not None:
+        fold = load("paddlevideo.curate.fold:parse_fold")(args.fold)
+        options = replace(options, fold=fold)
     run_command = load("paddlevideo.curate.check_command:run_command")
     with log.session(), running(place(args)) as run_each:
         options = replace(options, run=run_each)

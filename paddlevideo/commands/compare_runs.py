@@ -1,4 +1,6 @@
-"""Plot the curves of several training runs into one image, over minutes and over epochs.
+"""Compare several training runs, such as folds or seeds: their scores with the mean, and a plot.
+
+The plot shows score and loss over minutes and over epochs.
 
 Example: %(prog)s output/plain output/multigrid --out curves.png
 """
@@ -19,17 +21,20 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("folders", nargs="+", help="output folders of runs, which contain metrics.jsonl")
     add("--names", nargs="+", default=[], help="names in the legend (default: the folders' names)")
     add("--out", default="runs.png", help="image file (default: %(default)s)")
+    add("--overwrite", action="store_true", help="replace an image that is no plot of these runs")
     return parser
 
 
 def work(args: argparse.Namespace) -> None:
-    """Write the plot.
+    """Print the scores, and write the plot.
 
     Raises:
         ValueError, OSError: no run in a folder, or an image that cannot be written.
     """
     plot_runs = load("paddlevideo.report.plot:plot_runs")
-    log.show(f"plot: {plot_runs(args.folders, args.out, args.names)}")
+    plot = plot_runs(args.folders, args.out, args.names, args.overwrite)
+    comparison = load("paddlevideo.report.compare:comparison")
+    log.show(*comparison(args.folders, args.names).split("\n"), f"plot: {plot}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -17,6 +17,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", help="output folder of a run, which contains metrics.jsonl")
     parser.add_argument("--out", help="image file (default: run.png in that folder)")
+    text = "replace an image that is no plot of this run"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     return parser
 
 
@@ -27,7 +29,7 @@ def work(args: argparse.Namespace) -> None:
         ValueError, OSError: no run in the folder, or an image that cannot be written.
     """
     plot_run = load("paddlevideo.report.plot:plot_run")
-    log.show(f"plot: {plot_run(args.folder, args.out)}")
+    log.show(f"plot: {plot_run(args.folder, args.out, args.overwrite)}")
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

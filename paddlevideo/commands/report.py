@@ -22,6 +22,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("folder", help="output folder of a run, which contains metrics.jsonl")
     add("--out", help="the page (default: report.html in that folder)")
     add("--clips", type=int, help="how many of the hardest clips are shown (default: 48)")
+    add("--overwrite", action="store_true", help="replace a page that is no report of this run")
     return parser
 
 
@@ -33,7 +34,8 @@ def work(args: argparse.Namespace) -> None:
     """
     num_clips = load("paddlevideo.report.run_report:NUM_CLIPS")
     num_clips = num_clips if args.clips is None else max(args.clips, 0)
-    page = load("paddlevideo.report.run_report:write_report")(args.folder, args.out, num_clips)
+    write_report = load("paddlevideo.report.run_report:write_report")
+    page = write_report(args.folder, args.out, num_clips, args.overwrite)
     run_facts = load("paddlevideo.report.run_facts:read_run")(args.folder)
     for remark in load("paddlevideo.report.conclusions:remarks")(run_facts):
         log.show(f"- {remark}")

@@ -31,6 +31,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     text = "plot the accuracy over the coefficients: .png, .svg or .pdf"
     add("--plot", metavar="FILE", help=text)
     add("--out", metavar="FILE", help="write the fused scores: .json or .npz")
+    text = "replace a plot and scores that were not made from these files"
+    add("--overwrite", action="store_true", help=text)
     return parser
 
 

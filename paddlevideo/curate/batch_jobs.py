@@ -240,7 +240,15 @@ def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
     """
     file, settings = out / MADE_WITH, {"kind": write.suffix, **asdict(write)}
     if file.exists() and not overwrite:
-        before = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            before = None
+        if not isinstance(before, dict):
+            raise ValueError(
+                f"{file}: not the settings of a conversion; use another folder, or --overwrite, "
+                "which makes all files again"
+            )
         different = [
             name for name in {**before, **settings} if before.get(name) != settings.get(name)
         ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from paddlevideo.curate.compare import drop_duplicates, drop_leaking_sources, drop_repeated_clips
 from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
 from paddlevideo.curate.faults import KINDS, Fault
+from paddlevideo.curate.fold import Fold, hold_out
 from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Inputs, Inventory, Media
 from paddlevideo.curate.notes import collect_notes, plural, source_line
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
@@ -34,10 +35,11 @@ class CheckOptions:
         resplit: draw new splits, even if the inputs or earlier lists have splits.
         num_workers: processes; None for one per core, 0 to work in this process.
         earlier: splits of an earlier check, which clips keep.
+        fold: the fold to hold out for validation, in place of a share; a given test set stays.
         run: where files are probed: in processes of this machine, or on a cluster.
 
     Raises:
-        ValueError: the shares leave no training set.
+        ValueError: the shares leave no training set, or there is a fold and a share for a test set.
     """
 
     inputs: Inputs
@@ -48,11 +50,14 @@ class CheckOptions:
     resplit: bool = False
     num_workers: int | None = None
     earlier: EarlierSplits | None = None
+    fold: Fold | None = None
     run: RunEach = run_each
 
     @property
     def shares(self) -> dict[str, float]:
         """Split -> share, of the splits to draw."""
+        if self.fold is not None:
+            return {}
         shares = {"valid": self.valid_share, "test": self.test_share}
         return {split: share for split, share in shares.items() if share}
 
@@ -62,6 +67,11 @@ class CheckOptions:
             raise ValueError(
                 f"shares of {self.valid_share:g} and {self.test_share:g} leave nothing to train on;"
                 " expected numbers from 0 that are together below 1"
+            )
+        if self.fold is not None and self.test_share:
+            raise ValueError(
+                f"--fold {self.fold} divides all clips into training and validation; leave out "
+                "--test_share, or give a test set with --test"
             )
 
 
@@ -82,6 +92,7 @@ class CheckResult:
         split_lines: what splits were drawn by, and what changed in them.
         shares: split -> share that was asked for.
         seed: of the splits.
+        fold: that was held out.
     """
 
     clips: list[ClipEntry]
@@ -96,6 +107,7 @@ class CheckResult:
     split_lines: list[str] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     seed: int = 0
+    fold: Fold | None = None
 
     def info(self, clip: ClipEntry) -> MediaInfo:
         return self.infos[clip.key]
@@ -116,22 +128,27 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
 
     Raises:
         DatasetError: an input does not exist, has no clips, or is a list none of whose files
-            exists.
+            exists; or there are fewer sources than folds.
     """
     inventory = read_inputs(options.inputs)
     num_listed, labels = len(inventory.clips), {clip.label for clip in inventory.clips}
     infos = probe_clips(inventory, options, show)
     collect_file_faults(inventory, infos)
     has_splits = any(clip.split for clip in inventory.clips) and not options.resplit
-    if options.resplit:
-        for clip in inventory.clips:
+    for clip in inventory.clips:
+        if options.resplit or (options.fold is not None and clip.split != "test"):
             clip.split = None
     drop_repeated_clips(inventory)
     drop_duplicates(inventory, infos, hash_equal_sizes(inventory.clips, infos, options, show))
     drop_leaking_sources(inventory)
-    splits_drawn = draw_splits(inventory, infos, options, has_splits)
+    if options.fold is not None:
+        clips = [clip for clip in inventory.clips if clip.split is None]
+        splits_drawn, fold_line = True, hold_out(clips, options.fold, options.seed)
+        report_small_classes(inventory, clips, ["valid"])
+    else:
+        splits_drawn, fold_line = draw_splits(inventory, infos, options, has_splits), ""
     settle_classes(inventory, labels)
-    split_lines = [line for line in (source_line(inventory.clips, splits_drawn),) if line]
+    split_lines = [line for line in (source_line(inventory.clips, splits_drawn), fold_line) if line]
     if options.earlier is not None:
         known = earlier_splits(inventory.clips, infos, options.earlier)
         split_lines += describe_changes(
@@ -139,7 +156,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
             known,
             options.shares,
             options.earlier,
-            None if options.resplit else options.seed,
+            None if options.resplit or options.fold else options.seed,
         )
     notes = inventory.notes + collect_notes(inventory.clips, infos, inventory.media)
     order = {kind: number for number, kind in enumerate(KINDS)}
@@ -156,6 +173,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
         split_lines=split_lines,
         shares=options.shares,
         seed=options.seed,
+        fold=options.fold,
     )
 
 

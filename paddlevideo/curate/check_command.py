@@ -8,6 +8,7 @@ from paddlevideo.curate.check import CheckOptions, check
 from paddlevideo.curate.report import html_report, text_report
 from paddlevideo.curate.results import (
     REPORT,
+    check_fold_folder,
     check_writable,
     list_file,
     read_earlier,
@@ -41,6 +42,8 @@ def run_command(
     out_dir = out_dir or (data if data.is_dir() else data.parent)
     if not dry_run:
         check_writable(out_dir, overwrite)
+        if options.fold is not None and not overwrite:
+            check_fold_folder(out_dir, options.seed, options.fold)
     # A list that an earlier check wrote, and that is checked again, has splits of its own.
     is_own_list = data.is_file() and data.resolve().parent == out_dir.resolve()
     if not (is_own_list and data.name in {list_file(split) for split in SPLITS}):
@@ -52,5 +55,6 @@ def run_command(
         counts = write(result, out_dir, {REPORT: report}, overwrite)
         names = [f"{name} ({count})" for name, count in counts.items()]
         log.show(f"written to {out_dir}: {', '.join([*names, REPORT])}")
-        log.show(f"train on it: {training_command(out_dir, counts, result.media)}")
+        command = training_command(out_dir, counts, result.media, options.fold)
+        log.show(f"train on it: {command}")
     return 1 if result.faults else 0

@@ -95,7 +95,7 @@ class WriteFrames:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `path`, and move it to `path` if the block succeeds.
 
-    An existing folder at `path` is replaced.
+    An existing folder at `path` is replaced. After an error it is there as before.
     """
     temporary = temporary_name(path)
     old = temporary_name(path.with_name(f"{path.name} old"))
@@ -104,7 +104,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         if path.exists():
             os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -72,7 +72,7 @@ def source_line(clips: Sequence[ClipEntry], splits_drawn: bool) -> str:
     """Say which sources the clips have, and how to change that; "" where it does not matter."""
     rules = Counter(clip.source_rule for clip in clips if clip.source_rule)
     if not rules:
-        if not splits_drawn:
+        if not splits_drawn or not clips:
             return ""
         return (
             "sources: the names show none, so the split was drawn by clip. If several clips show "

@@ -141,10 +141,11 @@ def headline(result: CheckResult) -> str:
     splits = ", ".join(f"{counts[split]} {split}" for split in SPLITS if counts[split]) or "none"
     drawn = " (split drawn here)" if result.splits_drawn else ""
     num_classes = len({clip.label for clip in result.clips})
+    classes = "1 class" if num_classes == 1 else f"{num_classes} classes"
     length = duration_text(sum(result.info(clip).seconds for clip in result.clips))
     return (
         f"{good} {result.num_listed} clips are good: {splits}{drawn}; "
-        f"{num_classes} classes; {length} of {result.media}"
+        f"{classes}; {length} of {result.media}"
     )
 
 

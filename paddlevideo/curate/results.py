@@ -27,6 +27,7 @@ from paddlevideo.config.shipped import typed
 from paddlevideo.curate.check import CheckResult
 from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.faults import KINDS
+from paddlevideo.curate.fold import Fold
 from paddlevideo.curate.inventory import ClipKey, Media
 from paddlevideo.curate.probe import VideoInfo
 from paddlevideo.curate.probe_audio import AudioInfo
@@ -57,9 +58,11 @@ def check_writable(out_dir: Path, overwrite: bool = False) -> None:
     if overwrite:
         return
     manifest = read_manifest(out_dir)
-    for name in [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]:
+    names = [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]
+    for name in [*names, MANIFEST]:
         path = out_dir / name
-        if path.exists() and not is_own_file(path, manifest):
+        is_own = is_manifest(path) if name == MANIFEST else is_own_file(path, manifest)
+        if path.exists() and not is_own:
             if name in manifest["files"]:
                 problem = "was edited since this tool wrote it"
             else:
@@ -119,8 +122,10 @@ def list_file(split: str) -> str:
     return f"{list_name(split)}.csv"
 
 
-def training_command(out_dir: Path, file_names: Iterable[str], media: Media = "video") -> str:
-    """Return the command that trains on the files that `write` wrote."""
+def training_command(
+    out_dir: Path, file_names: Iterable[str], media: Media = "video", fold: Fold | None = None
+) -> str:
+    """Return the command that trains on the files that `write` wrote; each fold is a run."""
     validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
     try:
@@ -131,7 +136,8 @@ def training_command(out_dir: Path, file_names: Iterable[str], media: Media = "v
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
     config = AUDIO_CONFIG if media == "audio" else CONFIG
     train, data = typed("main.py", "train"), shlex.quote(f"DATASET.root={root}")
-    return f"{train}{validate} -c {config} -o {data}"
+    name = f" --name fold_{fold.number}" if fold is not None else ""
+    return f"{train}{validate} -c {config} -o {data}{name}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -201,8 +207,7 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
         "classes": classes,
         "faults": dict(Counter(fault.kind for fault in result.faults)),
         "notes": result.notes,
-        "draw": {"seed": result.seed}
-        | {list_name(split): share for split, share in result.shares.items()},
+        "draw": draw_of(result.seed, result.shares, result.fold),
         "contents": {
             result.info(clip).content_hash: list_name(str(clip.split))
             for clip in result.clips
@@ -210,6 +215,28 @@ def make_manifest(result: CheckResult, texts: Mapping[str, str]) -> dict[str, An
         },
         "files": {name: digest(text.encode("utf-8")) for name, text in texts.items()},
     }
+
+
+def draw_of(seed: int, shares: Mapping[str, float], fold: Fold | None) -> dict[str, Any]:
+    """How splits are drawn, as check.json has it."""
+    draw: dict[str, Any] = {"seed": seed} | {list_name(s): share for s, share in shares.items()}
+    return draw | ({"fold": str(fold)} if fold is not None else {})
+
+
+def check_fold_folder(out_dir: Path, seed: int, fold: Fold) -> None:
+    """Check that the lists of a fold replace no other lists.
+
+    Raises:
+        FileExistsError: the folder has lists of another fold, or of no fold.
+    """
+    manifest = read_manifest(out_dir)
+    draw = manifest["draw"]
+    if manifest["files"] and draw != draw_of(seed, {}, fold):
+        other = f"fold {draw['fold']} (seed {draw.get('seed')})" if "fold" in draw else "no fold"
+        raise FileExistsError(
+            f"{out_dir} has lists of {other}; a fold needs a folder of its own, such as "
+            f"--out folds/{fold.number}, or replace the lists with --overwrite"
+        )
 
 
 def digest(content: bytes) -> str:
@@ -222,6 +249,15 @@ def is_own_file(path: Path, manifest: Mapping[str, Mapping[str, str]]) -> bool:
         return False
     digests = [manifest[key].get(path.name) for key in ("files", "coming")]
     return digest(path.read_bytes()) in digests
+
+
+def is_manifest(path: Path) -> bool:
+    """Return whether a check.json is that of a check, and not of another program."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("files"), dict)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from paddlevideo import dist
 from paddlevideo.config.schema import Config, ConfigError, Frozen
 from paddlevideo.config.shipped import typed
+from paddlevideo.data.folds import folds_of
 from paddlevideo.engine.classes import Classes
 from paddlevideo.engine.clip_features import features_of
 from paddlevideo.engine.linear_fit import (
@@ -25,7 +26,6 @@ from paddlevideo.engine.linear_fit import (
     Validated,
     best_of,
     cross_validate,
-    folds_of,
     with_views,
 )
 from paddlevideo.files import atomic_write, json_text

@@ -4,9 +4,8 @@ Everything is computed in float64 by SciPy's L-BFGS from zero weights, without r
 the same features give the same fit.
 """
 
-import hashlib
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,32 +116,6 @@ class Fitter:
             self._inputs.T @ errors + strength * weight, errors.sum(0, keepdims=True)
         ])  # fmt: skip
         return float(loss), gradient.ravel()
-
-
-def folds_of(groups: Sequence[Hashable], labels: np.ndarray, num_folds: int) -> np.ndarray:
-    """The fold of each clip; the clips of a group share a fold, and classes are spread evenly.
-
-    Groups are assigned from the largest to the smallest, those of equal size by a hash of their
-    names. Each goes to the fold that has the fewest clips of its classes.
-
-    Returns:
-        int [N], in [0, number of folds); there are no more folds than groups.
-    """
-    members: dict[Hashable, list[int]] = {}
-    for index, group in enumerate(groups):
-        members.setdefault(group, []).append(index)
-    num_folds = min(num_folds, len(members))
-    counts = np.zeros((num_folds, int(labels.max()) + 1))
-    order = sorted(
-        members, key=lambda g: (-len(members[g]), hashlib.sha256(str(g).encode()).digest())
-    )
-    folds = np.zeros(len(labels), np.int64)
-    for group in order:
-        own = np.bincount(labels[members[group]], minlength=counts.shape[1])
-        fold = min(range(num_folds), key=lambda i: (counts[i] @ own, counts[i].sum(), i))
-        counts[fold] += own
-        folds[members[group]] = fold
-    return folds
 
 
 def cross_validate(

@@ -41,8 +41,10 @@ MAX_NUMBERED = 20  # classes up to which a matrix shows counts
 MAX_BARS = 40  # classes up to which each has its own bar
 MAX_NAME = 24  # characters
 MAX_PHASE_NUMBERS = 20  # multigrid phases up to which they are numbered
+CARD = PALETTE["--card"][0]
 # Colors that matplotlib uses -> CSS variables of the page.
-THEME = {color: name for name, (color, _) in PALETTE.items() if color in (INK, FAINT, *CYCLE)}
+DRAWN = (INK, FAINT, CARD, *CYCLE)
+THEME = {color: name for name, (color, _) in PALETTE.items() if color in DRAWN}
 COLORS = {"training": TRAIN, "validation": VALID}
 # Cells of a confusion matrix (RGB); the opacity shows the count.
 CORRECT, WRONG = (0.29, 0.56, 0.89), (0.90, 0.49, 0.13)
@@ -61,6 +63,7 @@ RC_PARAMS = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "grid.color": FAINT,
+    "legend.facecolor": CARD,
     "font.size": 9,
     "lines.linewidth": 1.4,
     "lines.markersize": 4,

@@ -42,7 +42,7 @@ def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]
             break
         (right if is_correct(row) else wrong).append(card)
     about = f"The {len(wrong) + len(right)} clips with the largest loss in that validation, worst "
-    about += f"first; {len(wrong)} of them are classified wrongly."
+    about += f"first; {len(wrong)} of them {'is' if len(wrong) == 1 else 'are'} classified wrongly."
     yield f'<h2>Hardest clips</h2><p class="soft">{about}</p>'
     if len(reasons) == len(rows):
         yield f'<p class="soft">Without frames: {escape(reasons[0])}.</p>'

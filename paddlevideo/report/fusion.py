@@ -1,7 +1,7 @@
 """Report the accuracy of score files, alone and fused: the text, plot and output of
 `tools/analysis/report_accuracy.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from paddlevideo.data.labels import is_integer
 from paddlevideo.data.lists import Problems, read_rows
-from paddlevideo.files import atomic_write, check_writable
+from paddlevideo.files import check_writable
 from paddlevideo.metrics.fusion import (
     Aligned,
     FusionError,
@@ -21,7 +21,9 @@ from paddlevideo.metrics.fusion import (
 )
 from paddlevideo.metrics.score_files import SCORE_SUFFIXES, read_scores, write_scores
 from paddlevideo.metrics.scores import softmax
-from paddlevideo.report.plot import new_figure
+from paddlevideo.report.learning import Guess, best_guess
+from paddlevideo.report.outputs import check_replaced, made_of
+from paddlevideo.report.plot import draw_guess, finish, new_figure, save
 
 # Titles as in MMAction2's report_accuracy.py: users search for "Mean Class Accuracy: 0.7123".
 MEASURES = {"mean_class_accuracy": "Mean Class", "top1": "Top 1", "top5": "Top 5"}
@@ -39,6 +41,7 @@ def report_accuracy(
     search: bool = False,
     plot: str | None = None,
     out: str | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Return the report as text; draw the plot and write the fused scores on request.
 
@@ -51,13 +54,17 @@ def report_accuracy(
         search: find the coefficients that classify most of these videos correctly.
         plot: image file for accuracy over the coefficients (.png, .svg, .pdf).
         out: file for the fused scores (.json, .npz).
+        overwrite: replace a `plot` and an `out` that were not made from these files.
 
     Raises:
+        FileExistsError: `plot` or `out` was not made from these files, or is one of them.
         ValueError: unsuitable files or flags (FusionError, DatasetError, WeightsError).
         OSError: `plot` or `out` cannot be written; raised before any work.
         ModuleNotFoundError: `plot` is given and matplotlib is not installed.
     """
     _check_flags(files, coefficients, search, plot, out)
+    inputs = made_of(files)
+    _check_outputs({"--plot": plot, "--out": out}, inputs, overwrite)
     figure = new_figure(7, 4.5) if plot else None
     scores = [read_scores(file) for file in files]
     class_names = next((s.class_names for s in scores if s.class_names), None)
@@ -75,10 +82,11 @@ def report_accuracy(
     single = [accuracies(values, videos.labels) for values in videos.values]
     fused = accuracies(fused_values, videos.labels)
     if plot:
-        _draw(figure, plot, videos, coefficients, names, fused)
+        _draw(figure, videos, coefficients, names, fused, _guess(videos, class_names))
+        save(figure, plot, inputs)
         notes.append(f"plot: {plot}")
     if out:
-        _write_fused(out, videos, fused_values, fused, class_names)
+        _write_fused(out, videos, fused_values, fused, class_names, inputs)
         notes.append(f"scores of {len(videos.ids)} videos are in {out}")
     summary = [f"{title} Accuracy: {fused[key]:.4f}" for key, title in MEASURES.items()]
     lines = [*_table(names, coefficients, single, fused), "", *summary]
@@ -137,8 +145,13 @@ def _check_flags(
         raise FusionError(f"--plot {plot}: expected a name ending in {', '.join(PLOT_SUFFIXES)}")
     if out and Path(out).suffix not in SCORE_SUFFIXES:
         raise FusionError(f"--out {out}: expected a .json or .npz file")
-    for path in filter(None, (plot, out)):
-        check_writable(path)
+
+
+def _check_outputs(outputs: Mapping[str, str | None], inputs: str, overwrite: bool) -> None:
+    for flag, path in outputs.items():
+        if path:
+            check_replaced(path, inputs, overwrite, flag)
+            check_writable(path)
 
 
 def _notes(videos: Aligned, names: list[str], apply_softmax: bool) -> list[str]:
@@ -196,7 +209,12 @@ def _table(
 
 
 def _write_fused(
-    out: str, videos: Aligned, values: np.ndarray, numbers: dict, class_names: list[str] | None
+    out: str,
+    videos: Aligned,
+    values: np.ndarray,
+    numbers: dict,
+    class_names: list[str] | None,
+    inputs: str,
 ) -> None:
     """Write the fused scores [N, K] in the format of `main.py --test --out`."""
     failed = np.isnan(values).any(axis=1)
@@ -213,21 +231,30 @@ def _write_fused(
         if np.isnan(row).any():
             scores = {"error": "a modality has no scores"}
         results.append({"id": video, "path": video, "label": label, **scores})
-    write_scores(out, results, numbers | counts, class_names, values.shape[1])
+    write_scores(out, results, numbers | counts, class_names, values.shape[1], made_by=inputs)
+
+
+def _guess(videos: Aligned, class_names: list[str] | None) -> Guess | None:
+    """The top 1 accuracy of guessing; None without labels or for one class."""
+    labels, num_classes = videos.labels[videos.labels >= 0], videos.values[0].shape[1]
+    if not len(labels) or num_classes < 2:
+        return None
+    samples = np.bincount(labels, minlength=num_classes).tolist()
+    return best_guess(samples, class_names or [str(k) for k in range(num_classes)])
 
 
 def _draw(
     figure: Any,
-    out: str,
     videos: Aligned,
     coefficients: Sequence[float],
     names: list[str],
     fused: dict,
+    guess: Guess | None,
 ) -> None:
     """Draw accuracy over the share of a modality; dots mark the given coefficients.
 
     With two files: all measures over the share of the second. With more: top 1 over the share of
-    each, while the others keep their proportions.
+    each, while the others keep their proportions. A dashed line shows the top 1 of guessing.
     """
     axes, total, is_pair = figure.subplots(), sum(coefficients), len(names) == 2
     for modality in [1] if is_pair else range(len(names)):
@@ -243,8 +270,6 @@ def _draw(
     across = "share of a modality; the others keep their proportions"
     if is_pair:
         across = f"share of {names[1]}; the rest is {names[0]}"
-    axes.set(xlabel=across, ylabel="accuracy" if is_pair else "top 1 accuracy")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    with atomic_write(out) as temporary:
-        figure.savefig(temporary, format=Path(out).suffix[1:], dpi=110)
+    if guess:
+        draw_guess(axes, guess)
+    finish(axes, across, "accuracy" if is_pair else "top 1 accuracy")

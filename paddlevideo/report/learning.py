@@ -71,11 +71,21 @@ def guess_accuracy(facts: RunFacts) -> Guess | None:
     num_classes = facts.num_classes or 0
     if num_classes < 2:
         return None
-    samples = facts.best["samples"] if facts.best else []
-    largest = max(samples, default=0)
+    if facts.best:
+        return best_guess(facts.best["samples"], facts.class_names())
+    return best_guess([1] * num_classes, [])
+
+
+def best_guess(samples: Sequence[int], names: Sequence[str]) -> Guess:
+    """The top-1 accuracy of guessing.
+
+    Args:
+        samples: clips of each class that are scored, [K], with K of at least 2.
+        names: of the classes.
+    """
+    largest, num_classes = max(samples), len(samples)
     if largest * num_classes > sum(samples):
-        name = facts.class_names()[samples.index(largest)]
-        return Guess(largest / sum(samples), f"always {name}")
+        return Guess(largest / sum(samples), f"always {names[samples.index(largest)]}")
     return Guess(1 / num_classes, f"1 of {num_classes} classes")
 
 

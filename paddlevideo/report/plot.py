@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from paddlevideo.files import atomic_write
 from paddlevideo.html_page import PALETTE, SPLIT_COLORS
 from paddlevideo.log import logger
+from paddlevideo.report.compare import common_score
 from paddlevideo.report.learning import Guess, guess_accuracy, guess_loss, has_accuracy
+from paddlevideo.report.outputs import check_replaced, made_of
 from paddlevideo.report.run_facts import (
     SCORES,
     Rows,
@@ -45,17 +48,23 @@ FONTS = (
 )
 
 
-def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
+def plot_run(folder: str | Path, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Plot the run in `folder` to `out` (default `<folder>/run.png`).
 
+    Args:
+        overwrite: replace an `out` that is no plot of this run.
+
     Raises:
+        FileExistsError: `out` is no plot of this run.
         FileNotFoundError, ValueError: metrics.jsonl is missing or damaged.
         ModuleNotFoundError: matplotlib is not installed.
     """
+    inputs = made_of([folder])
+    if out is not None:
+        check_replaced(out, inputs, overwrite)
     facts = read_learning(folder)
     rows = facts.rows
     figure = new_figure(11, 7)
-    out = Path(out or Path(folder) / "run.png")
     epoch = epochs_of(rows)
     loss, score, rate, cost = figure.subplots(2, 2).flat
     draw_losses(loss, rows, epoch, guess_loss(facts))
@@ -70,29 +79,36 @@ def plot_run(folder: str | Path, out: str | Path | None = None) -> Path:
     finish(rate, "epoch", "learning rate")
     finish(cost, "epoch", "seconds per step")
     figure.suptitle(_title(folder, rows), parse_math=False, fontfamily=fonts())
-    _save(figure, out)
-    return out
+    return save(figure, out or Path(folder) / "run.png", inputs)
 
 
-def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[str] = ()) -> Path:
+def plot_runs(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    names: Sequence[str] = (),
+    overwrite: bool = False,
+) -> Path:
     """Plot validation score and loss of several runs, over minutes and over epochs.
 
     Args:
         names: one per folder; the names of the folders by default.
+        overwrite: replace an `out` that is no plot of these runs.
 
     Raises:
+        FileExistsError: `out` is no plot of these runs.
         FileNotFoundError, ValueError: metrics.jsonl is missing or damaged, or the number of names
             differs from the number of folders.
         ModuleNotFoundError: matplotlib is not installed.
     """
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs; give one name per run")
+    inputs = made_of(folders)
+    check_replaced(out, inputs, overwrite)
     names = names or [Path(folder).name for folder in folders]
     facts = [read_learning(folder) for folder in folders]
     runs = [(name, each.rows) for name, each in zip(names, facts, strict=True)]
     guesses = {guess for each in facts if (guess := guess_accuracy(each))}
-    valid_rows = [row for _, rows in runs for row in rows["valid"]]
-    score = next((key for key in SCORES if any(key in row for row in valid_rows)), "top1")
+    score = common_score([rows for _, rows in runs])
     figure = new_figure(11, 7.5)
     for across, (accuracy, loss) in zip(("minutes", "epoch"), figure.subplots(2, 2), strict=True):
         for number, (name, rows) in enumerate(runs):
@@ -108,8 +124,7 @@ def plot_runs(folders: Sequence[str | Path], out: str | Path, names: Sequence[st
             axes.set_xlim(left=0)
         finish(accuracy, across, f"validation {SCORES[score]}", loc="lower right")
         finish(loss, across, "loss")
-    _save(figure, out)
-    return Path(out)
+    return save(figure, out, inputs)
 
 
 def read_learning(folder: str | Path) -> RunFacts:
@@ -150,7 +165,8 @@ def finish(axes: Any, across: str, label: str, **legend: Any) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        for text in axes.legend(frameon=False, **legend).get_texts():
+        # Lines behind the legend must not cross out its text.
+        for text in axes.legend(edgecolor="none", framealpha=0.85, **legend).get_texts():
             # A name may contain a $ or characters of any script.
             text.set(parse_math=False, fontfamily=fonts())
 
@@ -296,7 +312,24 @@ def _title(folder: str | Path, rows: Rows) -> str:
     return Path(folder).name
 
 
-def _save(figure: Any, out: str | Path) -> None:
-    with warnings.catch_warnings():
+def save(figure: Any, out: str | Path, inputs: str) -> Path:
+    """Write a figure, completely or not at all.
+
+    Args:
+        out: an image file; .png is appended to a name without a suffix.
+        inputs: what the figure is made of, see `outputs.made_of`.
+
+    Returns:
+        the file.
+
+    Raises:
+        ValueError: matplotlib writes no files of this suffix.
+        OSError: `out` cannot be written.
+    """
+    out = Path(out) if Path(out).suffix else Path(f"{out}.png")
+    suffix = out.suffix[1:].lower()
+    metadata = {"Keywords": inputs} if suffix in ("png", "svg", "pdf") else None
+    with warnings.catch_warnings(), atomic_write(out) as temporary:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # names in other scripts
-        figure.savefig(out, dpi=110)
+        figure.savefig(temporary, format=suffix, dpi=110, metadata=metadata)
+    return out

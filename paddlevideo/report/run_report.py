@@ -22,6 +22,7 @@ from paddlevideo.report.conclusions import (
     waiting_share,
 )
 from paddlevideo.report.learning import guess_accuracy, guess_loss, learning_remarks
+from paddlevideo.report.outputs import check_replaced, made_of
 from paddlevideo.report.run_facts import RunFacts, read_run
 
 FILE = "report.html"
@@ -56,7 +57,8 @@ figure { margin: 0; overflow-x: auto; }
   width: .75em; }
 td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
   padding: .25rem .8rem .25rem 0; vertical-align: middle; }
-th { color: var(--soft); font-size: .85rem; font-weight: 600; }
+th { color: var(--soft); font-size: .85rem; font-weight: 600; } th.n { white-space: normal; }
+.scroll td.name { min-width: 7.5rem; }
 .bar { min-width: 7rem; width: 24%; }
 .bar div { background: var(--c1); border-radius: 3px; height: .7rem; min-width: 1px; }
 .clips { display: grid; gap: .9rem;
@@ -71,20 +73,30 @@ summary { margin: .5rem 0; } ul { padding-left: 1.2rem; }
 """
 
 
-def write_report(folder: str | Path, out: str | Path | None = None, clips: int = NUM_CLIPS) -> Path:
+def write_report(
+    folder: str | Path,
+    out: str | Path | None = None,
+    clips: int = NUM_CLIPS,
+    overwrite: bool = False,
+) -> Path:
     """Write the report of the run in `folder` to `out` (default `<folder>/report.html`).
 
     Args:
         clips: how many of the hardest clips are shown.
+        overwrite: replace an `out` that is no report of this run.
 
     Raises:
+        FileExistsError: `out` is no report of this run.
         FileNotFoundError, ValueError: `folder` is not that of a run, or its files are damaged.
         ModuleNotFoundError: matplotlib is not installed.
         OSError: `out` cannot be written; a file that was there before is kept.
     """
+    inputs = made_of([folder])
+    if out is not None:
+        check_replaced(out, inputs, overwrite)
     facts = read_run(folder)
     with charts.themed():
-        text = render(facts, clips)
+        text = f"{render(facts, clips)}<!-- {inputs} -->\n"
     out = Path(out or Path(folder) / FILE)
     remove_leftovers(out.parent, {out.name})
     with atomic_write(out) as temporary:

@@ -1,4 +1,4 @@
-"""Plot the curves of several training runs into one image, over minutes and over epochs.
+"""Compare several training runs, such as folds or seeds: their scores with the mean, and a plot.
 
 Example: python tools/analysis/compare_runs.py output/plain output/multigrid --out curves.png
 """

@@ -143,6 +143,18 @@ def test_rejects_files_with_other_settings(videos, tmp_path):
     assert json.loads((tmp_path / "made_with.json").read_text())["feature"]["n_fft"] == 1024
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '"suffix"', "null"])
+def test_rejects_damaged_settings(videos, tmp_path, content):
+    jobs = plan_jobs(videos, tmp_path, ".wav", "avi")
+    (tmp_path / "made_with.json").write_text(content)
+    message = "made_with.json: not the settings of a conversion; use another folder, or --overwrite"
+    with pytest.raises(ValueError, match=message):
+        run_jobs(WriteWav(), jobs, tmp_path, 1)
+    assert names(tmp_path) == ["made_with.json"]
+    assert run_jobs(WriteWav(), jobs, tmp_path, 1, overwrite=True).num_made == 1
+    assert run_jobs(WriteWav(), jobs, tmp_path, 1).num_kept == 1
+
+
 def test_rejects_less_than_one_worker(videos, tmp_path):
     with pytest.raises(ValueError, match="--num-workers 0: expected at least 1"):
         run_jobs(WriteWav(), plan_jobs(videos, tmp_path, ".wav"), tmp_path, 0)

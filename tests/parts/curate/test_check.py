@@ -9,6 +9,7 @@ from paddlevideo.curate.check import CheckOptions, check
 from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.inventory import Inputs
 from paddlevideo.curate.probe import ProbeOptions, probe_video
+from paddlevideo.curate.report import headline
 from tests.video_sets import (
     check_set,
     class_folders,
@@ -159,6 +160,18 @@ def test_notes_a_single_class(tmp_path):
     result = check_set(class_folders(tmp_path, labels=("run",), count=3))
     assert fault_list(result) == []
     assert any(note.startswith("there is only one class") for note in result.notes)
+    assert "; 1 class; " in headline(result)
+
+
+def test_without_good_clips_no_line_is_about_the_split(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "a.mp4").write_bytes(b"")
+    result = check_set(tmp_path)
+    assert result.split_lines == [] and result.clips == []
+    assert (
+        headline(result)
+        == "0 of 1 clips are good: none (split drawn here); 0 classes; 0 s of video"
+    )
 
 
 def test_notes_imbalance_missing_audio_and_still_images(tmp_path):

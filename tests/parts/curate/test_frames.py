@@ -155,6 +155,28 @@ def test_a_truncated_video_leaves_nothing(tmp_path):
     assert not (tmp_path / "cut").exists()
 
 
+def test_an_error_keeps_the_earlier_folder(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(b"earlier")
+    replace, sources = os.replace, []
+
+    def failing(source, target):
+        sources.append(Path(source).name)
+        if len(sources) == 2:  # the new folder, after the earlier one was moved away
+            raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr(frames.os, "replace", failing)
+    with pytest.raises(OSError, match="disk full"), frames.atomic_folder(tmp_path / "a") as folder:
+        (folder / "1.jpg").write_bytes(b"new")
+    assert os.listdir(tmp_path) == ["a"] and sources[0] == "a"
+    assert (tmp_path / "a" / "1.jpg").read_bytes() == b"earlier"
+    monkeypatch.undo()
+    with frames.atomic_folder(tmp_path / "a") as folder:
+        (folder / "1.jpg").write_bytes(b"new")
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a" / "1.jpg").read_bytes() == b"new"
+
+
 def test_removes_the_leftovers_of_killed_runs(tmp_path):
     ended = 2**22 + 1  # above the largest process id
     running = os.getppid()

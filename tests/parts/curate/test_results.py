@@ -134,6 +134,17 @@ def test_keeps_files_that_it_did_not_write(result, tmp_path):
     assert (tmp_path / "val.csv").read_text() != "mine"
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"mine": 1}', '{"files": ["a"]}', "\xff"])
+def test_keeps_a_check_json_of_another_program(result, tmp_path, content):
+    (tmp_path / "check.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(FileExistsError, match="check.json exists and was not written by this tool"):
+        write(result, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["check.json"]
+    assert (tmp_path / "check.json").read_bytes() == content.encode("latin-1")
+    write(result, tmp_path, overwrite=True)
+    write(result, tmp_path)
+
+
 def test_replaces_its_own_files_unless_they_were_edited(result, tmp_path):
     write(result, tmp_path)
     write(result, tmp_path, {"data_report.html": "<p>"})

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from paddlevideo.engine.linear_fit import (
-    Fitter,
-    Validated,
-    best_of,
-    cross_validate,
-    folds_of,
-    with_views,
-)
+from paddlevideo.data.folds import folds_of
+from paddlevideo.engine.linear_fit import Fitter, Validated, best_of, cross_validate, with_views
 
 
 def data(count=60, size=5, classes=3, seed=0):
@@ -82,33 +76,7 @@ def test_a_strength_must_be_above_0(strength):
         Fitter(*data(), 3).fit(strength)
 
 
-# --- folds ----------------------------------------------------------------------------------------
-
-
-def test_groups_stay_together_and_classes_are_spread():
-    groups = [f"take {i // 3}" for i in range(60)]  # each has one clip of each class
-    labels = np.arange(60) % 3
-    folds = folds_of(groups, labels, 5)
-    for group in set(groups):
-        assert len({folds[i] for i in range(60) if groups[i] == group}) == 1
-    counts = [np.bincount(labels[folds == fold]).tolist() for fold in range(5)]
-    assert counts == [[4, 4, 4]] * 5
-
-
-@pytest.mark.parametrize(("num_groups", "expected"), [(1, 1), (2, 2), (4, 4), (9, 5)])
-def test_there_are_no_more_folds_than_groups(num_groups, expected):
-    groups = [i % num_groups for i in range(36)]
-    folds = folds_of(groups, np.zeros(36, np.int64), 5)
-    assert sorted(set(folds.tolist())) == list(range(expected))
-
-
-def test_folds_do_not_depend_on_the_order_of_clips():
-    rng = np.random.default_rng(3)
-    groups = [f"g{i}" for i in rng.integers(0, 12, 80)]
-    labels = rng.integers(0, 4, 80)
-    folds, order = folds_of(groups, labels, 4), rng.permutation(80)
-    shuffled = folds_of([groups[i] for i in order], labels[order], 4)
-    assert (shuffled == folds[order]).all()
+# --- cross-validation -----------------------------------------------------------------------------
 
 
 def test_cross_validation_reveals_features_of_the_source_only():

@@ -161,7 +161,8 @@ def test_right_clips_are_folded(tmp_path, num_wrong, num_right, number, expected
     assert (f"<summary>{num_right} that are classified correctly</summary>" in html) is bool(
         expected[1]
     )
-    assert f"{expected[0]} of them are classified wrongly" in html
+    verb = "is" if expected[0] == 1 else "are"
+    assert f"{expected[0]} of them {verb} classified wrongly" in html
     read_page(write_report(folder, clips=number))
 
 

@@ -127,7 +127,7 @@ def test_writes_fused_json_with_counts(tmp_path):
     files = [write_test(tmp_path / "a.json", 0, failed=IDS[:1]), write_test(tmp_path / "b.json", 1)]
     report_accuracy(files, out=str(tmp_path / "fused.json"))
     content = json.loads((tmp_path / "fused.json").read_text())
-    assert set(content) == {"numbers", "class_names", "results"}
+    assert set(content) == {"made_by", "numbers", "class_names", "results"}
     assert content["class_names"] == ["a", "b", "c"]
     counts = {"num_samples": 6, "num_failed": 1, "num_unlabelled": 0}
     assert counts.items() <= content["numbers"].items()
@@ -169,6 +169,23 @@ def test_draws_a_plot(tmp_path, count, suffix):
 
         image = imread(out)
         assert image.shape[0] > 400 and image.std() > 0.01
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        ([0, 0, 1, 1, 2, 2], "chance 33 %, 1 of 3 classes"),
+        ([0, 1, 1, 1, 1, 2], "chance 67 %, always b"),
+        ([1, -1, 1, -1, -1, 0], "chance 67 %, always b"),  # of those that have a label
+    ],
+)
+def test_a_plot_shows_what_guessing_reaches(tmp_path, count, labels, line):
+    pytest.importorskip("matplotlib")
+    files = [write_test(tmp_path / f"{i}.json", i, labels=labels) for i in range(count)]
+    report_accuracy(files, plot=str(tmp_path / "p.svg"))
+    drawn = re.findall(r"<!-- (.*?) -->", (tmp_path / "p.svg").read_text())  # texts of the axes
+    assert line in drawn
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_draws_what_guessing_reaches(axes):
 def test_a_damaged_file_of_classes_leaves_the_curves(two_runs, caplog, monkeypatch):
     pytest.importorskip("matplotlib")
     shown = []
-    monkeypatch.setattr(plot, "_save", lambda figure, out: shown.append(figure))
+    monkeypatch.setattr(plot, "save", lambda figure, *_: shown.append(figure))
     (two_runs[0] / "valid_best.json").write_text("{")
     (two_runs[1] / "labels.txt").write_text("a\nb\nc\n")
     with caplog.at_level("WARNING", "paddlevideo"):

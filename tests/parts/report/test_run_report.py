@@ -13,7 +13,7 @@ import pytest
 
 from paddlevideo.engine.best_validation import HardestClips, write_best_validation
 from paddlevideo.engine.evaluate import Evaluation, Scored
-from paddlevideo.html_page import SPLIT_COLORS
+from paddlevideo.html_page import PALETTE, SPLIT_COLORS
 from paddlevideo.metrics.multi_label import MultiLabelMetric
 from paddlevideo.report import charts, run_report
 from paddlevideo.report.conclusions import class_results
@@ -75,6 +75,14 @@ def test_shows_what_guessing_reaches(run, tmp_path):
     text = read_page(write_report(folder)).text
     assert "chance 25 %, 1 of 4 classes" in text
     assert "guessing" not in read_page(write_report(make_run(tmp_path / "unknown"))).text
+
+
+def test_charts_and_their_legends_have_the_colors_of_the_page(run):
+    drawn = re.findall(r'<svg class="chart".*?</svg>', write_report(run).read_text(), re.DOTALL)
+    assert len(drawn) > 4 and "var(--card)" in drawn[0], "the legend covers lines behind it"
+    for light, dark in PALETTE.values():
+        for chart in drawn:
+            assert f": {light};" not in chart and f": {dark};" not in chart
 
 
 def test_shows_class_names_as_text(run):
@@ -141,8 +149,9 @@ def test_the_time_is_a_bar_that_fits_any_width(run):
     assert colors[0] == SPLIT_COLORS["train"] and colors[2] == SPLIT_COLORS["valid"]
     # Nothing on the page is wider than a phone, but for what scrolls inside its own box.
     style = text.partition("<style>")[2].partition("</style>")[0]
-    minimums = [float(size) for size in re.findall(r"min-width: ([\d.]+)rem", style)]
-    assert max(minimums) <= 7
+    minimums = re.findall(r"^(.*?) {.*?min-width: ([\d.]+)rem", style, re.MULTILINE)
+    assert ".scroll td.name" in dict(minimums), "names are not broken into single letters"
+    assert max(float(size) for rule, size in minimums if not rule.startswith(".scroll")) <= 7
 
 
 def test_shows_the_phases_of_a_multigrid_run(tmp_path):
