@@ -18,7 +18,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, (add_own, text) in VERBS.items():
-        add_own(verbs.add_parser(verb, parents=[_common()], help=text))
+        own = {"parents": [_common()], "conflict_handler": "resolve"}  # a verb may redefine a flag
+        add_own(verbs.add_parser(verb, help=text, **own))
     return parser
 
 
@@ -109,14 +110,18 @@ def _ranks(parser: argparse.ArgumentParser) -> None:
 
 def _inference(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    model = "exported folder, where --backend auto finds the result; default: random weights"
-    add("-m", "--model", type=Path, help=model)
+    configs = "config files, each exported with random weights; several give a table of all"
+    add("-c", "--config", nargs="+", default=[CONFIG], help=configs)
+    model = "exported folders, where --backend auto finds the result, in place of -c"
+    add("-m", "--model", nargs="+", type=Path, help=model)
     threads = "numbers of compute threads; default: all cores and, from 4 cores, half of them"
     add("--threads", type=int, nargs="+", help=threads)
     add("--clips", type=int, nargs="+", default=[1, 2], help="numbers of clips per run")
     words = ["fp32", "bf16", "fp16", "int8"]
     add("--precision", nargs="+", choices=words, default=words, help="default: all")
     add("--device", choices=["cpu", "gpu"], help="default: a GPU where a runtime has one")
+    preferred = "of each runtime only the program that it prefers, with its own options"
+    add("--preferred", action="store_true", help=preferred)
     memory = "measure the memory of each setting, in a process of its own"
     switch = argparse.BooleanOptionalAction
     add("--memory", action=switch, default=True, help=memory)
@@ -210,7 +215,7 @@ VERBS = {
     "nextvlad": (_nextvlad, "NeXtVLAD: one product per video or one per frame"),
     "inference": (
         _inference,
-        "an exported model: runtimes, precisions, threads, clips per run",
+        "exported models: runtimes, precisions, threads, clips per run",
     ),
     "predict": (_predict, "a folder of videos: predict, decoding alone, the network alone"),
     "live": (_live, "a live source in real time: latency, dropped frames, memory"),

@@ -5,8 +5,6 @@ export run the demo of PP-TSN; each runtime runs the golden samples of its expor
 """
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo import dist, log
+from paddlevideo.benchmarks.child_commands import Done, Run, run_command
 from paddlevideo.benchmarks.gpu_runtime import MARK, Job, write_job
 from paddlevideo.files import atomic_write, json_text
 from paddlevideo.html_page import escape, page
@@ -23,7 +22,6 @@ from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.runtimes.onnx_runtime import CUDA, TENSORRT
 
 CONFIG = "demo/pptsn"
-LIMIT = 1800.0  # seconds of one row
 LAST_LINES = 12  # of a failed command that its row keeps
 # The largest relative difference of a loss from that of the CPU.
 FIRST_LOSS = {"fp32": 1e-3, "fp16": 2e-2}
@@ -61,17 +59,6 @@ class Row:
     speed: float | None = None
 
 
-@dataclass(frozen=True)
-class Done:
-    """A command that has ended."""
-
-    code: int
-    output: str
-
-
-Run = Callable[[Sequence[str], Mapping[str, str]], Done]
-
-
 @dataclass
 class Check:
     """The checks of one machine.
@@ -101,27 +88,6 @@ class Check:
     @property
     def exported(self) -> Path:
         return self.folder / "inference"
-
-
-def run_command(command: Sequence[str], variables: Mapping[str, str]) -> Done:
-    """Run a command in a process of its own; its output is kept."""
-    package = str(Path(__file__).resolve().parents[2])
-    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": paths, **variables}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=LIMIT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Done(124, f"it was ended after {LIMIT:.0f} s")
-    return Done(done.returncode, done.stdout)
 
 
 def check(checks: Check) -> Iterator[Row]:

@@ -1,139 +1,102 @@
-"""One exported model in every runtime of this machine: precisions, threads, clips per run."""
+"""Exported models in every runtime of this machine: precisions, threads, clips per run."""
 
 import argparse
-import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import paddle
 
+from paddlevideo import log
+from paddlevideo.benchmarks.exported import Exported, export_random, quantize_random
+from paddlevideo.benchmarks.inference_table import Measured, table
 from paddlevideo.benchmarks.measure import PAUSE, Child, Group, Row, Variant, measure, timed
+from paddlevideo.benchmarks.settings import (
+    Opened,
+    Setting,
+    Way,
+    clips_of,
+    default_threads,
+    device_here,
+    settings,
+)
 from paddlevideo.benchmarks.train import MATRIX, multiplications, speed
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.config.shipped import typed
-from paddlevideo.engine.build import build_model, load_config
-from paddlevideo.engine.load import trained_model
-from paddlevideo.exporting.export import export
-from paddlevideo.log import logger
-from paddlevideo.models.base import Recognizer
-from paddlevideo.processes import num_cores
+from paddlevideo.engine.build import build_model
+from paddlevideo.log import error_text, logger
 from paddlevideo.runtimes import measured
 from paddlevideo.runtimes.base import Backend, BackendError
-from paddlevideo.runtimes.choose import RUNTIMES, open_backend
+from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.golden import golden_difference, read_golden
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.sample import Arrays
-from paddlevideo.weights import state_arrays, write_arrays
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-# Options of a runtime that are measured besides its own, in fp32.
-OPTIONS: dict[str, dict[str, Any]] = {"paddle": {"onednn": False}}
 QUICK = 0.1  # seconds of a run below which it is repeated once before it is timed
-
-
-@dataclass(frozen=True)
-class Exported:
-    """An exported model.
-
-    Args:
-        model: the same model, built, if its weights are known.
-        temporary: it exists for this benchmark only.
-    """
-
-    folder: Path
-    model: Recognizer | None = None
-    temporary: bool = False
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A program of the folder in a runtime.
-
-    Args:
-        program: file name; "" for the built model.
-        options: of `open_backend`.
-    """
-
-    kind: str
-    program: str
-    options: dict[str, Any]
-
-    def label(self, threads: bool) -> str:
-        """Its name in the table.
-
-        Args:
-            threads: name their number.
-        """
-        suffix = Path(self.program).suffix
-        usual = not suffix or suffix == RUNTIMES[self.kind].suffixes[0]
-        words = [self.kind if usual else f"{self.kind} {suffix}"]
-        if self.options["precision"] != "fp32":
-            words.append(self.options["precision"])
-        if self.options.get("onednn") is False:
-            words.append("no oneDNN")
-        if threads:
-            words.append(f"{self.options['threads']} threads")
-        return ", ".join(words)
-
-
-@dataclass
-class Opened:
-    """A setting that this machine can run.
-
-    Args:
-        difference: of its outputs for the golden inputs.
-        memory: largest resident memory of a process that runs it (bytes); 0 if unknown.
-    """
-
-    setting: Setting
-    backend: Backend
-    difference: float
-    memory: int = 0
+FASTEST = 2  # settings that are measured again next to auto
 
 
 def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
-    """The groups of tools/benchmark.py inference."""
+    """The groups of tools/benchmark.py inference; of several models also a table at the end.
+
+    Raises:
+        ValueError: a model cannot be measured; the others are.
+    """
+    if min([*args.clips, *(args.threads or [1])]) < 1:
+        raise ValueError("--clips and --threads take numbers of at least 1")
+    product = matrix_product(args.rounds)
+    yield product
+    peak = 2.0 * MATRIX**3 / product.rows[0].median
+    names, results, failed = [str(name) for name in args.model or args.config], [], []
+    for number, name in enumerate(names):
+        try:
+            exported = exported_of(args, name, folder / str(number))
+            results.append((yield from run(exported, args, peak)))
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            logger.error(f"{name} is left out: {error_text(error)}")
+            failed.append(name)
+    if len(names) > 1:
+        log.show("", *table(results))
+    if failed:
+        raise ValueError(f"could not be measured, see above: {', '.join(failed)}")
+
+
+def exported_of(args: argparse.Namespace, name: str, folder: Path) -> Exported:
+    """The exported model of a folder; or of a config, which is exported to `folder`."""
     if args.model:
-        exported = Exported(exported_folder(args.model))
-    else:
-        exported = export_random(args.config, args.override, folder)
-    yield from run(exported, args)
+        return Exported(exported_folder(Path(name)), name)
+    folder.mkdir()
+    exported = export_random(name, args.override, folder)
+    if "int8" in args.precision:
+        quantize_random(exported.folder)
+    return exported
 
 
-def export_random(config: str, overrides: list[str], folder: Path) -> Exported:
-    """Export the model of a config, with random weights, in every format to `folder`."""
-    cfg = load_config(config, overrides)
-    paddle.seed(0)
-    weights = folder / "random.pdparams"
-    write_arrays(weights, state_arrays(build_model(cfg)))
-    exported = export(cfg, weights, folder / "exported", ["all"])
-    return Exported(exported, trained_model(cfg, weights)[0], temporary=True)
+def run(
+    exported: Exported, args: argparse.Namespace, peak: float
+) -> Generator[Group, None, Measured]:
+    """The program in every setting, and `auto`, which uses what was measured.
 
-
-def run(exported: Exported, args: argparse.Namespace) -> Iterator[Group]:
-    """A matrix product, and the program in every setting; stores what was measured for `auto`.
+    Args:
+        peak: operations per second of a matrix product.
 
     Raises:
         ValueError: the folder has no export, or no setting can be run.
     """
     folder, manifest = exported.folder, read_manifest(exported.folder)
     golden = read_golden(folder, manifest) if manifest else None
-    if min([*args.clips, *(args.threads or [1])]) < 1:
-        raise ValueError("--clips and --threads take numbers of at least 1")
     if manifest is None or golden is None:
         raise ValueError(
             f"{folder}: no {FILE} and golden.npz in it; "
             f"give a folder that `{typed('tools/export_model.py', 'export')}` wrote"
         )
-    product = matrix_product(args.rounds)
-    yield product
-    peak = 2.0 * MATRIX**3 / product.rows[0].median
+    device = args.device or device_here()
     numbers = clips_of(manifest, args.clips)
-    opened = list(open_all(exported, manifest, golden, args))
+    opened = list(open_all(exported, manifest, golden, args, device))
     if not opened:
         raise ValueError(f"{folder}: no runtime of this machine runs a program of it, see above")
     if args.memory:
@@ -141,27 +104,34 @@ def run(exported: Exported, args: argparse.Namespace) -> Iterator[Group]:
             each.memory = memory_of(each.setting, folder, golden[0], max(numbers))
     view = {name: array[:1] for name, array in golden[0].items()}
     operations = operations_of(exported, manifest, view)
-    several = len(args.threads or []) > 1 or (not args.threads and len(default_threads()) > 1)
-    described = [(each, clips) for each in opened for clips in numbers]
-    variants = [variant(each, several, golden[0], clips) for each, clips in described]
+    several = len(args.threads or default_threads()) > 1
+    ways = [Way(each, clips, several) for each in opened for clips in numbers]
     shapes = ", ".join(f"{name} {list(array.shape)[1:]}" for name, array in view.items())
+    variants = [variant(way.name, way.opened.backend, golden[0], way.clips) for way in ways]
     title = f"inference of {manifest.name}, {shapes}"
     group = measure(title, "clip", 1, variants, args.rounds)
     rows = [
-        replace(row, note=note(row, each, clips, operations, peak))
-        for row, (each, clips) in zip(group.rows, described, strict=True)
+        replace(row, note=note(row, way, operations, peak))
+        for row, way in zip(group.rows, ways, strict=True)
     ]
     yield replace(group, rows=rows)
-    if not exported.temporary:
-        store(folder, manifest, rows, described, args.device or device_here())
+    store(exported, manifest, rows, ways, device)
+    differences = [(way.opened.setting.options["precision"], way.opened.difference) for way in ways]
+    auto = auto_group(folder, manifest, rows, ways, golden[0], args.rounds, device)
+    if auto:
+        yield auto
+    return Measured(exported.name, rows, differences, auto)
 
 
 def open_all(
-    exported: Exported, manifest: Manifest, golden: tuple[Arrays, np.ndarray], args
+    exported: Exported,
+    manifest: Manifest,
+    golden: tuple[Arrays, np.ndarray],
+    args: argparse.Namespace,
+    device: str,
 ) -> Iterator[Opened]:
     """The settings that this machine and the folder have; the log names what is left out."""
-    device = args.device or device_here()
-    for setting in settings(exported, manifest, args.precision, args.threads, device):
+    for setting in settings(exported, manifest, args, device):
         label = setting.label(threads=True)
         model = exported.folder / setting.program if setting.program else exported.model
         try:
@@ -176,56 +146,6 @@ def open_all(
             logger.info(f"left out: {label}: {' '.join(str(error).split())}")
             continue
         yield Opened(setting, backend, difference)
-
-
-def settings(
-    exported: Exported,
-    manifest: Manifest,
-    precisions: list[str],
-    threads: list[int] | None,
-    device: str,
-) -> Iterator[Setting]:
-    """Every program in every runtime that reads it; then the built model, where there is one."""
-    missing = {kind: runtime.missing() for kind, runtime in RUNTIMES.items()}
-    for kind, text in missing.items():
-        if text:
-            logger.info(f"left out: {kind}: {text}")
-    for number, precision in itertools.product(threads or default_threads(), precisions):
-        options = {"device": device, "precision": precision, "threads": number}
-        for kind, program in programs_for(manifest, precision, device):
-            if missing[kind]:
-                continue
-            yield Setting(kind, program, options)
-            if precision == "fp32" and kind in OPTIONS and device == "cpu":
-                yield Setting(kind, program, options | OPTIONS[kind])
-        if exported.model is not None and precision == "fp32":
-            yield Setting("eager", "", options)
-            yield Setting("eager", "", {**options, "onednn": False})
-
-
-def programs_for(manifest: Manifest, precision: str, device: str) -> Iterator[tuple[str, str]]:
-    """(runtime, file name) of the programs that a runtime reads for a precision."""
-    names = sorted(manifest.files)
-    for kind, runtime in RUNTIMES.items():
-        for suffix in runtime.reads(precision) if device in runtime.auto_rank else ():
-            yield from ((kind, name) for name in names if name.endswith(suffix))
-
-
-def device_here() -> str:
-    """gpu where a runtime has one, else cpu."""
-    return "gpu" if any(r.has_gpu() for r in RUNTIMES.values() if not r.missing()) else "cpu"
-
-
-def default_threads() -> list[int]:
-    """All cores; and half of them where there are several, since two may share one unit."""
-    cores = num_cores()
-    return [cores] if cores < 4 else [cores, cores // 2]
-
-
-def clips_of(manifest: Manifest, clips: list[int]) -> list[int]:
-    """Numbers of clips per run that the programs take."""
-    fixed = next(spec.shape[0] for spec in manifest.inputs.values())
-    return sorted(set(clips)) if fixed is None else [fixed]
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -252,10 +172,8 @@ def operations_of(exported: Exported, manifest: Manifest, view: Arrays) -> float
     return 2 * multiplications(model, view) if model is not None else 0.0
 
 
-def variant(opened: Opened, threads: bool, golden: Arrays, clips: int) -> Variant:
-    """A setting as a variant: seconds of a clip in runs of `clips` clips."""
-    name = opened.setting.label(threads) + (f", {clips} clips" if clips > 1 else "")
-    backend = opened.backend
+def variant(name: str, backend: Backend, golden: Arrays, clips: int) -> Variant:
+    """A variant: seconds of a clip in runs of `clips` clips."""
     number = len(next(iter(golden.values())))
     inputs = {key: array[np.arange(clips) % number] for key, array in golden.items()}
     once = timed(lambda: backend.run(inputs))
@@ -268,8 +186,9 @@ def variant(opened: Opened, threads: bool, golden: Arrays, clips: int) -> Varian
     return Variant(name, seconds)
 
 
-def note(row: Row, opened: Opened, clips: int, operations: float, peak: float) -> str:
+def note(row: Row, way: Way, operations: float, peak: float) -> str:
     """The last column of a row."""
+    opened, clips = way.opened, way.clips
     middle, high = (1000 * clips * np.percentile(row.seconds, p) for p in (50, 95))
     texts = [f"p50 {middle:.4g} p95 {high:.4g} ms a run"]
     if opened.memory:
@@ -307,25 +226,59 @@ def memory_jobs(program: str, kind: str, options: dict, golden: Arrays, clips: i
     return {"memory": memory}
 
 
-def store(folder: Path, manifest: Manifest, rows: list[Row], described: list, device: str) -> None:
+def store(
+    exported: Exported, manifest: Manifest, rows: list[Row], ways: list[Way], device: str
+) -> None:
     """Store the rows for `auto`, and log the fastest in fp32."""
     found = []
-    for row, (each, clips) in zip(rows, described, strict=True):
-        setting, options = each.setting, each.setting.options
+    for row, way in zip(rows, ways, strict=True):
+        setting, options = way.opened.setting, way.opened.setting.options
+        if not setting.program:
+            continue  # the built model
         own = (setting.kind, setting.program, manifest.files[setting.program], device)
-        choice = (options["precision"], options["threads"], options.get("onednn"), clips)
+        choice = (options["precision"], options["threads"], options.get("onednn"), way.clips)
         # Other programs only add time, so the shortest shows what the setting can do.
-        numbers = (float(f"{min(row.seconds):.4g}"), float(f"{each.difference:.3g}"))
+        numbers = (float(f"{min(row.seconds):.4g}"), float(f"{way.opened.difference:.3g}"))
         found.append(measured.Row(*own, *choice, *numbers))
     best = measured.best_row(found, {}, device)
     try:
-        path = measured.write_rows(folder, manifest, found)
+        path = measured.write_rows(exported.folder, manifest, found)
     except OSError as error:
         logger.warning(f"not stored for --backend auto: {error}")
         return
-    logger.info(f"stored in {path}, which --backend auto reads on this machine")
+    if not exported.temporary:
+        logger.info(f"stored in {path}, which --backend auto reads on this machine")
     if best:
         logger.info(
             f"the fastest in fp32: {best.kind} with {best.program}, {best.threads} threads, "
             f"{best.clips} clips per run, {1000 * best.seconds:.4g} ms a clip"
         )
+
+
+def auto_group(
+    folder: Path,
+    manifest: Manifest,
+    rows: list[Row],
+    ways: list[Way],
+    golden: Arrays,
+    rounds: int,
+    device: str,
+) -> Group | None:
+    """`--backend auto` next to the fastest settings that are exact in fp32, measured again.
+
+    None where no setting is exact.
+    """
+    pairs = zip(rows, ways, strict=True)
+    exact = sorted(((row.median, n) for n, (row, way) in enumerate(pairs) if way.exact))[:FASTEST]
+    if not exact:
+        return None
+    manual = [ways[number] for _, number in exact]
+    backend = open_backend(folder, device=device)
+    clips = backend.clips_per_run or clips_of(manifest, [1])[0]
+    variants = [variant(way.name, way.opened.backend, golden, way.clips) for way in manual]
+    variants.append(variant("auto", backend, golden, clips))
+    group = measure(f"auto for {manifest.name}", "clip", 1, variants, rounds)
+    *others, auto = group.rows
+    share = auto.median / min(row.median for row in others)
+    text = f"{backend.name}, {clips} clips per run; {share:.2f} times the time of the fastest"
+    return replace(group, rows=[*others, replace(auto, note=text)])

@@ -20,8 +20,8 @@ import av
 import numpy as np
 
 from paddlevideo.benchmarks.clips import write_clip
+from paddlevideo.benchmarks.exported import model_of
 from paddlevideo.benchmarks.measure import Group, Row
-from paddlevideo.benchmarks.predict import model_of
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.timelines.live import LiveSource
 from paddlevideo.timelines.live_inputs import LiveInput, Pipe

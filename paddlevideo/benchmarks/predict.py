@@ -8,16 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo.benchmarks.clips import records_of
-from paddlevideo.benchmarks.inference import export_random
+from paddlevideo.benchmarks.exported import model_of
 from paddlevideo.benchmarks.measure import Group, Variant, measure
-from paddlevideo.engine.build import load_config
-from paddlevideo.engine.classes import configured_classes
 from paddlevideo.predict.ahead import default_workers
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.processes import num_cores
 from paddlevideo.sample import DecodeError, Record, Sample
 
-NUM_CLASSES = 400  # of a model whose config leaves it to the data
 MAX_SAMPLES = 16  # in memory for the network alone, which takes them in turn
 
 
@@ -27,16 +24,6 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     paths = list(dict.fromkeys(record.path for record in records))
     predictor = Predictor(model_of(args, folder), backend=args.backend, threads=args.threads)
     yield run(predictor, paths, args.batch_size, args.decode_workers, args.rounds)
-
-
-def model_of(args: argparse.Namespace, folder: Path) -> Path:
-    """The model of --model, or that of --config with random weights, exported to `folder`."""
-    if args.model is not None:
-        return args.model
-    overrides = list(args.override)
-    if configured_classes(load_config(args.config, overrides)) is None:
-        overrides.append(f"MODEL.head.num_classes={NUM_CLASSES}")
-    return export_random(args.config, overrides, folder).folder
 
 
 def run(

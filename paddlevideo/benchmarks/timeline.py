@@ -8,27 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo.benchmarks.clips import records_of
-from paddlevideo.benchmarks.inference import export_random
+from paddlevideo.benchmarks.exported import model_of
 from paddlevideo.benchmarks.measure import Group, Variant, measure, timed
-from paddlevideo.engine.build import load_config
-from paddlevideo.engine.classes import configured_classes
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.timelines.timeline import Timeline
-
-NUM_CLASSES = 400  # of a model whose config leaves it to the data
 
 
 def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     """The groups of tools/benchmark.py timeline."""
     records = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
     paths = list(dict.fromkeys(record.path for record in records))
-    model = args.model
-    if model is None:
-        overrides = list(args.override)
-        if configured_classes(load_config(args.config, overrides)) is None:
-            overrides.append(f"MODEL.head.num_classes={NUM_CLASSES}")
-        model = export_random(args.config, overrides, folder).folder
-    predictor = Predictor(model, backend=args.backend, threads=args.threads)
+    predictor = Predictor(model_of(args, folder), backend=args.backend, threads=args.threads)
     yield run(predictor, paths, args.window, args.overlap, args.rounds)
 
 

@@ -95,7 +95,7 @@ def export(
     name, folder = name or cfg.model_name, Path(output_dir or f"inference/{cfg.model_name}")
     earlier = earlier_export(folder, name, overwrite)
     if triton:
-        check_repository(Path(triton), name, overwrite)
+        check_repository(triton, name, overwrite)
     with _on_cpu():
         model, classes = trained_model(cfg, weights)
         task = _task(cfg, model, with_preprocess, batch)

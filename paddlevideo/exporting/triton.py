@@ -18,6 +18,7 @@ from paddlevideo.exporting.program import ExportError
 from paddlevideo.files import atomic_write, json_text
 from paddlevideo.log import logger
 from paddlevideo.plain_text import file_line
+from paddlevideo.remote import is_url, shown
 from paddlevideo.sample import Arrays
 
 TYPES = {"float32": "FP32", "float16": "FP16", "uint8": "UINT8", "int64": "INT64", "int32": "INT32"}
@@ -26,12 +27,18 @@ MOST_BATCH = 64
 DELAY = 1000  # microseconds that a request waits for others
 
 
-def check_repository(repository: Path, name: str, overwrite: bool) -> None:
-    """Check that a repository does not have the model yet.
+def check_repository(repository: str | Path, name: str, overwrite: bool) -> None:
+    """Check that a repository is a local folder, and does not have the model yet.
 
     Raises:
-        ExportError: it does, and `overwrite` is not set.
+        ExportError: it is a URL, or has the model, and `overwrite` is not set.
     """
+    if is_url(str(repository)):
+        raise ExportError(
+            f"--triton {shown(str(repository))}: a model repository is written to a local folder; "
+            "give one, and copy it"
+        )
+    repository = Path(repository)
     if (repository / name).exists() and not overwrite:
         raise ExportError(
             f"{repository / name} exists; give another folder with --triton, "
@@ -66,6 +73,8 @@ def write_repository(
     with atomic_write(folder / "config.pbtxt") as temporary:
         text = config_text(name, program, sample, bool(labels))
         temporary.write_text(text, encoding="utf-8")
+    if not labels:  # of a model that was here before
+        (folder / "labels.txt").unlink(missing_ok=True)
     logger.info(f"wrote {name} for Triton to {folder}")
     return folder
 

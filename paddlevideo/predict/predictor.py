@@ -74,7 +74,6 @@ class Predictor:
             independent probability.
         modalities: {modality: names of its inputs}; empty for a model of one modality.
         top_k: default number of classes of a result.
-        feed: makes the inputs of the network from a video.
         frame_logits: whether `backend.run_frames` gives the logits of frames, see `Manifest`.
         views_per_step: clips in one run of the network.
 

@@ -93,9 +93,9 @@ def quantize_accurately(
     """Quantize a program, and keep those layers in fp32 that cost the most top-1 accuracy.
 
     Args:
-        views: with labels; the program is calibrated with them, and its accuracy is that on them.
+        views: the program is calibrated with them, and its accuracy is that on those with labels.
         left_out: names of operators that are not quantized.
-        max_drop: of the accuracy, which is a share of the views.
+        max_drop: of the accuracy, which is a share of the views with labels.
 
     Returns:
         an `openvino.Model`.
@@ -112,7 +112,7 @@ def quantize_accurately(
         return nncf.quantize_with_accuracy_control(
             _read(openvino_core(), program),
             nncf.Dataset(list(views), lambda item: inputs(item[0])),
-            nncf.Dataset(list(views)),
+            nncf.Dataset([(view, labels) for view, labels in views if labels]),
             accuracy,
             max_drop=max_drop,
             target_device=nncf.TargetDevice.CPU,

@@ -34,7 +34,7 @@ class Comparison:
 
     Args:
         videos: their number.
-        held_out: whether they are others than those of the calibration.
+        held_out: whether they are others than those that the quantization used.
         agreement: share of videos with the same best class.
         accuracy: top-1 accuracy of fp32 and int8 over the videos with labels; None without labels.
             A video with any number of labels counts where the best class is one of them.
@@ -55,7 +55,7 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """The numbers as text."""
-        which = "" if self.held_out else " that calibrated it, as there are no others"
+        which = "" if self.held_out else ", which the quantization also used"
         lines = [f"fp32 and int8 on {self.videos} videos{which}:"]
         if self.accuracy is not None:
             before, after = (100 * value for value in self.accuracy)
@@ -163,7 +163,8 @@ def _quantize(
             program, [*views, *test_views], source.inputs, left_out, MAX_LOSS
         )
         int8.save(model, file)
-        comparison, _ = _compare(source, program, file, numbers, held_out)
+        # The layers were chosen on these videos.
+        comparison, _ = _compare(source, program, file, numbers, held_out=False)
         accurate = True
     if comparison.loss > MAX_LOSS:
         logger.warning(_loss_text(comparison))

@@ -124,12 +124,13 @@ class Manifest:
         return config_from_data({**data, "PIPELINE": {"test": self.pipeline}}, str(path))
 
     def same_model(self, other: "Manifest") -> bool:
-        """Whether both describe one model: equal weights, inputs, labels and preprocessing."""
-        first, second = (
-            (m.name, m.weights, dict(m.inputs), m.labels, m.config["MODEL"], m.pipeline, m.top_k)
-            for m in (self, other)
-        )
-        return first == second
+        """Whether both describe one model: weights, inputs, labels, preprocessing, views."""
+
+        def key(m: Manifest) -> tuple:
+            settings = (m.config["MODEL"], m.pipeline, m.views, m.top_k)
+            return m.name, m.weights, dict(m.inputs), m.labels, settings
+
+        return key(self) == key(other)
 
     def text(self) -> str:
         """The content of the file."""

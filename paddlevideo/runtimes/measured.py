@@ -98,15 +98,26 @@ def read_rows(folder: Path, manifest: Manifest) -> list[Row]:
 
 
 def write_rows(folder: Path, manifest: Manifest, rows: Iterable[Row]) -> Path:
-    """Store the rows of this machine; those of other machines stay.
+    """Store the rows of this machine.
+
+    Those of other machines stay, and of this one those of a device and precision that are not
+    measured now: only times of one measurement can be compared.
 
     Raises:
         OSError: the file cannot be written.
     """
-    machine, weights = this_machine(), manifest.weights
-    entries = [e for e in _entries(folder) if e["machine"] != machine and e["weights"] == weights]
-    ordered = sorted(rows, key=lambda row: row.seconds)
-    entries.append({"machine": machine, "weights": weights, "rows": ordered})
+    machine, weights, rows = this_machine(), manifest.weights, list(rows)
+    now = {(row.device, row.precision) for row in rows}
+    entries = [entry for entry in _entries(folder) if entry["weights"] == weights]
+    others = [entry for entry in entries if entry["machine"] != machine]
+    earlier = [row for entry in entries if entry not in others for row in entry["rows"]]
+    kept = [
+        row
+        for row in earlier
+        if (row.device, row.precision) not in now and manifest.files.get(row.program) == row.sha256
+    ]
+    ordered = sorted([*rows, *kept], key=lambda row: row.seconds)
+    entries = [*others, {"machine": machine, "weights": weights, "rows": ordered}]
     content = [{**e, "rows": [asdict(row) for row in e["rows"]]} for e in entries]
     head = (
         "# Speed of the programs next to this file, fastest first: seconds of a clip. "

@@ -14,7 +14,7 @@ import paddle
 from paddle import inference
 
 from paddlevideo import dist, paddle_internals
-from paddlevideo.files import temporary_name
+from paddlevideo.files import atomic_write, temporary_name
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import BackendError, Options, Program
 from paddlevideo.runtimes.engines import engine_folder, gpu_facts, shape_ranges
@@ -155,14 +155,18 @@ def collect_shapes(program: Program, options: Options, number: int | None, file:
         number: of the GPU; None runs on the CPU.
         file: what is written.
     """
-    temporary = temporary_name(file)
+    with atomic_write(file) as temporary:
+        _collect_shapes(program, options, number, temporary)
+
+
+def _collect_shapes(program: Program, options: Options, number: int | None, file: Path) -> None:
     config = inference.Config(str(program.model), str(program.params))
     config.disable_glog_info()
     if number is None:
         config.disable_gpu()
     else:
         config.enable_use_gpu(options.gpu_mem, number)
-    config.collect_shape_range_info(str(temporary))
+    config.collect_shape_range_info(str(file))
     ranges = shape_ranges(program, options.max_batch)
     with paddle_internals.keep_num_threads():
         predictor = inference.create_predictor(config)
@@ -174,7 +178,6 @@ def collect_shapes(program: Program, options: Options, number: int | None, file:
                 predictor.get_input_handle(name).copy_from_cpu(array)
             predictor.run()
         del predictor  # writes the file
-    os.replace(temporary, file)
 
 
 def converted(program: Program, options: Options, number: int) -> Program:

@@ -2,13 +2,15 @@
 
 import json
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from paddlevideo import cli
-from paddlevideo.benchmarks import gpu_check
+from paddlevideo.benchmarks import child_commands, gpu_check
 from paddlevideo.benchmarks.gpu_check import Check, Done, Row
 from paddlevideo.benchmarks.gpu_runtime import MARK, Job, measure
 from paddlevideo.runtimes.onnx_runtime import CUDA, TENSORRT
@@ -206,9 +208,49 @@ def test_runs_real_commands(monkeypatch):
     assert gpu_check.run_command([sys.executable, "-c", crash], {}).code == -signal.SIGKILL
     show = "import os, paddlevideo, sys; print(os.environ['A']); print(1, file=sys.stderr)"
     assert gpu_check.run_command([sys.executable, "-c", show], {"A": "x"}) == Done(0, "x\n1\n")
-    monkeypatch.setattr(gpu_check, "LIMIT", 0.1)
+    monkeypatch.setattr(child_commands, "LIMIT", 0.1)
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert gpu_check.run_command(sleep, {}) == Done(124, "it was ended after 0 s")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_command_started_ends_with_it(monkeypatch, tmp_path, ends):
+    """A launcher that ends, or takes too long, leaves no trainer on the GPU.
+
+    Paddle's puts trainers into groups of their own, and ends them when it is asked to end.
+    """
+    script = tmp_path / "launcher.py"
+    script.write_text(
+        "import signal, subprocess, sys, time\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "own = sys.argv[2] == 'False'\n"
+        "child = subprocess.Popen(sleep, stdout=-3, stderr=-3, start_new_session=own)\n"
+        "def end(*_):\n"
+        "    child.terminate()\n"
+        "    sys.exit(1)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "open(sys.argv[1], 'w').write(str(child.pid))\n"
+        "time.sleep(60 * own)\n",
+        encoding="utf-8",
+    )
+    note = tmp_path / "pid"
+    communicate = subprocess.Popen.communicate
+
+    def after_start(self, timeout=None):
+        while not (note.exists() and note.read_text()):
+            time.sleep(0.01)
+        return communicate(self, timeout=timeout if ends else 0.1)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", after_start)
+    done = gpu_check.run_command([sys.executable, str(script), str(note), str(ends)], {})
+    assert done.code == (0 if ends else 124)
+    stat = Path(f"/proc/{note.read_text()}/stat")
+    for _ in range(1000):  # the kernel ends it soon; nobody may have collected it yet
+        state = stat.read_text().rsplit(")", 1)[1].split()[0] if stat.exists() else "gone"
+        if state in ("gone", "Z", "X"):
+            return
+        time.sleep(0.01)
+    pytest.fail(f"the process is still there, {state}")
 
 
 def test_a_machine_without_a_gpu_gets_one_line(monkeypatch, capsys, tmp_path):

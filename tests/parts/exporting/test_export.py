@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,15 @@ def test_an_export_with_other_settings_is_kept(exported, tmp_path):
     (folder / "model.yaml").write_text("hello", encoding="utf-8")
     with pytest.raises(ManifestError, match="not a file that export wrote"):
         export(exported.cfg, exported.weights, folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"views": 30}, {"top_k": 9}, {"labels": ["x"]}, {"weights": "other"}]
+)
+def test_what_makes_another_model(exported, change):
+    manifest = read_manifest(exported.folder)
+    assert manifest.same_model(replace(manifest, differences={}, versions={}, quantization={}))
+    assert not manifest.same_model(replace(manifest, **change))
 
 
 def test_overwrite_replaces_the_files_of_a_model_of_another_name(exported, tmp_path):

@@ -42,8 +42,21 @@ SCHEMA = {
         "backend": ("string", 17, False),
     },
 }
-DATA_TYPES = {"TYPE_INVALID": 0, "TYPE_UINT8": 2, "TYPE_INT64": 9, "TYPE_FP16": 10, "TYPE_FP32": 11}
-ONNX_TYPES = {"TYPE_UINT8": 2, "TYPE_INT64": 7, "TYPE_FP16": 10, "TYPE_FP32": 1}
+DATA_TYPES = {
+    "TYPE_INVALID": 0,
+    "TYPE_UINT8": 2,
+    "TYPE_INT32": 8,
+    "TYPE_INT64": 9,
+    "TYPE_FP16": 10,
+    "TYPE_FP32": 11,
+}
+ONNX_TYPES = {
+    "TYPE_UINT8": 2,
+    "TYPE_INT32": 6,
+    "TYPE_INT64": 7,
+    "TYPE_FP16": 10,
+    "TYPE_FP32": 1,
+}
 
 
 def config_class():
@@ -76,8 +89,21 @@ def parse(text):
     return text_format.Parse(text, CONFIG_CLASS())
 
 
+def assert_server_takes(config):
+    """What the server refuses when it loads a model: src/model_config_utils.cc of Triton's core."""
+    assert config.name and config.backend
+    for port in (*config.input, *config.output):
+        assert port.name and port.data_type != DATA_TYPES["TYPE_INVALID"] and port.dims
+        assert all(size > 0 or size == -1 for size in (*port.dims, *port.reshape.shape))
+        if port.HasField("reshape"):
+            assert config.max_batch_size > 0, "without a batch there are no scalars"
+            assert np.prod(port.dims) == np.prod(port.reshape.shape, dtype=int)
+    assert config.max_batch_size > 0 or not config.HasField("dynamic_batching")
+
+
 def assert_fits(config, program):
     """The config has the inputs and outputs of the program, with the batch axis left out."""
+    assert_server_takes(config)
     graph = onnx.load(str(program)).graph
     for ports, described in ((graph.input, config.input), (graph.output, config.output)):
         assert [port.name for port in ports] == [each.name for each in described]
@@ -88,9 +114,7 @@ def assert_fits(config, program):
             reshaped = each.HasField("reshape")
             dims = list(each.reshape.shape if reshaped else each.dims)
             assert dims == (sizes[1:] if config.max_batch_size else sizes)
-            if reshaped:
-                assert list(each.dims) == [1]
-            assert all(size > 0 or size == -1 for size in each.dims)
+            assert sizes[0] == -1 or not config.max_batch_size, "the backend wants a free batch"
 
 
 def test_the_repository_of_an_export_describes_its_program(video_export):
@@ -100,7 +124,8 @@ def test_the_repository_of_an_export_describes_its_program(video_export):
     program = video_export / "out" / "tiny.onnx"
     assert (folder / "1" / "model.onnx").read_bytes() == program.read_bytes()
     config = parse((folder / "config.pbtxt").read_text(encoding="utf-8"))
-    assert (config.name, config.backend) == ("tiny", "onnxruntime")
+    # The server refuses a name that differs from the folder's.
+    assert (config.name, config.backend) == (folder.name, "onnxruntime")
     assert_fits(config, program)
     (frames,), (scores,) = config.input, config.output
     assert list(frames.dims) == [10, 2, 64, 64, 3] and list(scores.dims) == [3]
@@ -120,7 +145,7 @@ def test_a_plain_program(exported):
     assert not config.output[0].label_filename
 
 
-TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10}
+TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "float16": 10}
 
 
 def write_program(path, inputs, outputs):
@@ -147,6 +172,7 @@ def write_program(path, inputs, outputs):
             1,
         ),
         ({"frames": ("float16", ["n", 8, 3, "h", "w"])}, 1),
+        ({"counts": ("int32", ["n"])}, 1),
         ({'a "quoted" name': ("float32", ["n", 3])}, 1),
         ({"frames": ("uint8", [4, 1, 8, 224, 224, 3])}, 0),
     ],
@@ -182,10 +208,16 @@ def test_a_model_in_the_repository_is_replaced_only_on_request(exported, tmp_pat
     write_repository(tmp_path / "repo", program, sample, ["a", "line\nend"])
     labels = (tmp_path / "repo" / "m" / "labels.txt").read_text(encoding="utf-8")
     assert labels.splitlines() == ["a", "line\\nend"]
+    write_repository(tmp_path / "repo", program, sample, None)
+    assert not (tmp_path / "repo" / "m" / "labels.txt").exists(), "they were another model's"
     check_repository(tmp_path / "repo", "other", overwrite=False)
     check_repository(tmp_path / "repo", "m", overwrite=True)
     with pytest.raises(ExportError, match="exists; give another folder with --triton"):
         check_repository(tmp_path / "repo", "m", overwrite=False)
+    for url in ("s3://bucket/models", "https://user:secret@host/models"):
+        with pytest.raises(ExportError, match="is written to a local folder") as caught:
+            export(exported.cfg, exported.weights, tmp_path / "out", triton=url)
+        assert "secret" not in str(caught.value)
     (tmp_path / "repo" / "tiny").mkdir()
     with pytest.raises(ExportError, match="exists; give another folder with --triton"):
         export(exported.cfg, exported.weights, tmp_path / "out", triton=tmp_path / "repo")

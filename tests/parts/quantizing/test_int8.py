@@ -76,6 +76,16 @@ def test_layers_that_cost_accuracy_stay_in_fp32(tmp_path):
     assert num_quantizers(kept) < num_quantizers(plain)
 
 
+def test_views_without_labels_do_not_count_as_misses(tmp_path):
+    """They would make the loss of accuracy look smaller than it is."""
+    program = write_network(tmp_path, gain=300.0)
+    _, views = make_views(program)
+    unlabeled = [(view, frozenset()) for view, _ in views * 10]
+    plain, _ = int8.quantize(program, views, dict)
+    kept = int8.quantize_accurately(program, [*views, *unlabeled], dict, [], 0.05)
+    assert num_quantizers(kept) < num_quantizers(plain)
+
+
 def test_leaves_out_operators_that_openvino_cannot_compile(tmp_path, monkeypatch):
     program = write_network(tmp_path)
     _, views = make_views(program, 4)

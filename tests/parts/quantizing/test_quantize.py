@@ -219,7 +219,12 @@ def test_the_command_prints_the_comparison_and_errors(exported, videos, monkeypa
     assert main(["-m", "folder", "--videos", "a.list", "--num", "8"]) == 0
     assert calls == [("folder", "a.list", 8, None, False)]
     printed = capsys.readouterr().out
-    for text in ("8 videos that calibrated it", "75.00 % -> 50.00 %", "87.50 %", "0.3000, mean"):
+    for text in (
+        "8 videos, which the quantization also used:",
+        "75.00 % -> 50.00 %",
+        "87.50 %",
+        "0.3000, mean",
+    ):
         assert text in printed
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "paddlevideo.quantizing.quantize", quantizing)
@@ -229,11 +234,16 @@ def test_the_command_prints_the_comparison_and_errors(exported, videos, monkeypa
 
 def test_a_loss_is_reported_with_what_to_do(exported, videos, tmp_path, monkeypatch):
     """Where labels are given, a second program keeps layers in fp32."""
-    done = [Comparison(4, True, 0.5, (1.0, 0.5), 0.3, 0.1), Comparison(4, True, 1, (1, 1), 0, 0)]
+    done = [(4, True, 0.5, (1.0, 0.5), 0.3, 0.1), (4, False, 1, (1, 1), 0, 0)]
     views = [({"frames": np.zeros((1, 2, 3, 64, 64), np.float32)}, frozenset([0]))]
     calls = []
     monkeypatch.setattr(quantizing, "_calibration", lambda source, num: (views, [0, 1, 2, 3]))
-    monkeypatch.setattr(quantizing, "_compare", lambda *args: (done.pop(0), views))
+
+    def compare(source, program, file, numbers, held_out):
+        assert held_out is done[0][1], "the layers are chosen on the videos of the comparison"
+        return Comparison(*done.pop(0)), views
+
+    monkeypatch.setattr(quantizing, "_compare", compare)
     monkeypatch.setattr(quantizing.int8, "quantize", lambda *args: ("plain", ["MatMul.0"]))
     monkeypatch.setattr(
         quantizing.int8, "quantize_accurately", lambda *args: calls.append(args) or "accurate"

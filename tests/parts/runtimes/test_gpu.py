@@ -225,6 +225,20 @@ def test_collects_the_shapes_of_a_real_program(exported, tmp_path):
     assert ("2", "6") in found, text
 
 
+def test_shapes_that_cannot_be_collected_leave_nothing(monkeypatch, program):
+    build = GpuBuild(monkeypatch)
+
+    def fail(config):
+        (call,) = build.calls("collect_shape_range_info")
+        Path(call["arg0"]).write_text("a part", encoding="utf-8")
+        raise RuntimeError("(Fatal) out of memory")
+
+    build.patch.setattr(tensorrt.inference, "create_predictor", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tensorrt.TensorRTBackend(program, Options())
+    assert not [p for p in (program.model.parent / "engines").rglob("*") if p.is_file()]
+
+
 def test_tensorrt_converts_a_json_program_once(monkeypatch, program, exported):
     build = GpuBuild(monkeypatch)
     build.add_convert()

@@ -26,6 +26,24 @@ def test_reads_what_it_wrote_fastest_first(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["measured.yaml"]
 
 
+def test_rows_of_another_precision_or_device_stay(tmp_path):
+    """int8 alone is measured after quantizing, and auto still knows the fastest in fp32."""
+    write_rows(tmp_path, MANIFEST, [ROW, OTHER])
+    int8 = replace(ROW, program="tiny_int8.xml", sha256="c", precision="int8", seconds=0.001)
+    quantized = replace(MANIFEST, files={**MANIFEST.files, "tiny_int8.xml": "c"})
+    write_rows(tmp_path, quantized, [int8])
+    assert read_rows(tmp_path, quantized) == [int8, OTHER, ROW]
+    gpu = replace(ROW, device="gpu", seconds=0.002)
+    write_rows(tmp_path, quantized, [gpu])
+    assert read_rows(tmp_path, quantized) == [int8, gpu, OTHER, ROW]
+    slower = replace(OTHER, seconds=1.0)
+    write_rows(tmp_path, quantized, [slower])  # fp32 on the CPU: both rows are replaced
+    assert read_rows(tmp_path, quantized) == [int8, gpu, slower]
+    again = replace(quantized, files={**MANIFEST.files, "tiny_int8.xml": "d"})
+    write_rows(tmp_path, again, [ROW])  # the int8 program is another one now
+    assert read_rows(tmp_path, quantized) == [gpu, ROW]
+
+
 @pytest.mark.parametrize("what", ["processor", "cores", "gpu", "versions"])
 def test_rows_hold_for_one_machine_and_stay_for_it(tmp_path, monkeypatch, what):
     here = measured.this_machine()
