@@ -45,6 +45,18 @@ class Part(NamedTuple):
     restore: Callable[[State], Any] | None = None
 
 
+def is_alive(process: int) -> bool:
+    """Whether a process runs; one that only waits for its parent to collect it does not."""
+    try:
+        os.kill(process, 0)
+        text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return not Path("/proc").is_dir()
+    except ProcessLookupError:
+        return False
+    return text.rpartition(")")[2].split()[0] != "Z"
+
+
 def seed_all() -> None:
     """Seed the global generators of Python, NumPy and Paddle."""
     random.seed(0)
