@@ -1,5 +1,6 @@
 """Common fixtures: synthetic clips and a small config."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,7 @@ def use_share_of_cores() -> None:
 
 
 use_share_of_cores()
+gc.disable()  # until all tests are collected, because little of what that makes is garbage
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a run under nohup ignores it
 dist.use_threads()  # as main.py does
@@ -101,6 +103,8 @@ def _last_lines(text: str) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def state_at_the_start() -> ProcessState:
     """The state of the process after all tests are imported."""
+    gc.freeze()  # what was imported stays: collections skip it until a loader unfreezes it
+    gc.enable()
     return ProcessState()
 
 

@@ -3,6 +3,8 @@
 import io
 import struct
 import zipfile
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -133,23 +135,45 @@ def archive(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) 
     return file.getvalue()
 
 
-def npzs() -> dict[str, bytes]:
-    """Hostile `.npz` files by what they do."""
-    zeros = np.lib.format.magic(1, 0) + npy("(20000000,)", "'<f8'", bytes(160_000_000))[8:]
-    many = archive({f"{number}": b"" for number in range(100_000)}, zipfile.ZIP_STORED)
+def npzs() -> dict[str, Callable[[], bytes]]:
+    """Hostile `.npz` files by what they do; some take a second to make."""
     bodies = {
-        "160 MB of zeros": archive({"scores.npy": zeros}),
-        "1.6 GB in one entry": _claiming(archive({"scores.npy": npy("(4,)", data=bytes(16))})),
-        "100,000 entries": many,
-        "two arrays of one name": _two_of_a_name(),
-        "compressed in another way": archive({"id.npy": npy("(0,)")}, zipfile.ZIP_LZMA),
+        "160 MB of zeros": _zeros,
+        "1.6 GB in one entry": _claiming,
+        "60,000 entries": _many_entries,
+        "two arrays of one name": _two_of_a_name,
+        "compressed in another way": lambda: archive({"id.npy": npy("(0,)")}, zipfile.ZIP_LZMA),
     }
-    bodies |= {f"a member with {name}": archive({"id.npy": data}) for name, data in npys().items()}
-    return bodies
+    members = {f"a member with {name}": {"id.npy": data} for name, data in npys().items()}
+    return bodies | {name: partial(archive, entries) for name, entries in members.items()}
 
 
-def _claiming(content: bytes) -> bytes:
-    """The archive whose directory gives its only entry a size of 1.6 GB."""
+def _zeros() -> bytes:
+    block = bytes(1_000_000)
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as opened,
+        opened.open("scores.npy", "w") as entry,
+    ):
+        entry.write(np.lib.format.magic(1, 0) + npy("(20000000,)", "'<f8'")[8:])
+        for _ in range(160):
+            entry.write(block)
+    return file.getvalue()
+
+
+def _many_entries() -> bytes:
+    """An archive whose list names its only entry 60,000 times: 5 MB."""
+    name = "n" * 40
+    content = archive({name: b""}, zipfile.ZIP_STORED)
+    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    entries = content[start:end] * 60_000
+    last = struct.pack("<4s4HIIH", b"PK\x05\x06", 0, 0, 60_000, 60_000, len(entries), start, 0)
+    return content[:start] + entries + last
+
+
+def _claiming() -> bytes:
+    """An archive whose directory gives its only entry a size of 1.6 GB."""
+    content = archive({"scores.npy": npy("(4,)", data=bytes(16))})
     at = content.rindex(b"PK\x01\x02")
     return content[: at + 24] + struct.pack("<I", 1_600_000_000) + content[at + 28 :]
 
@@ -163,7 +187,7 @@ def _two_of_a_name() -> bytes:
 
 
 def yamls() -> dict[str, tuple[str, str]]:
-    """(text, a part of the message about it) by what the text does."""
+    """(text, a part of the message about it) by what the text does; each is refused at once."""
     many = "more than 100000 values"
     lines = ["a0: &a0 {k0: 1, k1: 1, k2: 1, k3: 1, k4: 1, k5: 1, k6: 1, k7: 1, k8: 1, k9: 1}"]
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]

@@ -90,7 +90,7 @@ class Line:
         *lines, self._rest = (self._rest + data).split(b"\n")
         messages = []
         for line in lines:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 message = json.loads(line)
                 messages += [message] if isinstance(message, dict) else []
         return messages, bool(data) and len(self._rest) < MAX_LINE
@@ -158,10 +158,9 @@ class Monitor:
             self._kill()
         if self.clock >= self.alive_at:
             self.alive_at = self.clock + self.facts.alive
-            for line in self.lines.values():
-                line.send(kind="alive")
+            self._send(kind="alive")
         for connection, line in list(self.lines.items()):
-            if line.known and self.clock - line.seen > self.facts.silent:
+            if self.clock - line.seen > self.facts.silent:
                 self._lost(connection, f"gave no sign of life for {self.facts.silent:g} s")
 
     # --- the rank -------------------------------------------------------------------------------
@@ -185,8 +184,7 @@ class Monitor:
                     self._answer()
             elif kind == "bye":
                 self.said, self.ended = kind, True
-                for line in self.lines.values():
-                    line.send(kind="bye")
+                self._send(kind="bye")
         if not is_open:
             self.selector.unregister(0)
             self.ended = self.ended or bool(self.said)
@@ -199,10 +197,8 @@ class Monitor:
         """Explain a rank that ended without a message."""
         if descriptor is not None:
             self.selector.unregister(descriptor)
-        if self.ended:
-            return
-        self.ended = True
-        if self.said:
+        noticed, self.ended = self.ended, True
+        if noticed or self.said:
             return
         if self.cause:
             self._explain()
@@ -231,10 +227,9 @@ class Monitor:
         if DEBUGGER.search(self._write_stacks()):
             self.silent, self.stacks_written = 0.0, False
             return
-        minutes = self.facts.limit / 60
         self._report(
-            f"{self.facts} took no step for {minutes:g} minutes (hang_minutes); the stacks of the "
-            f"ranks are in {self.facts.folder}/stacks.rank<number>.txt",
+            f"{self.facts} took no step for {self.facts.limit / 60:g} minutes (hang_minutes); the "
+            f"stacks of the ranks are in {self.facts.folder}/stacks.rank<number>.txt",
             stacks=True,
         )
 
@@ -271,8 +266,7 @@ class Monitor:
             self._adopt(cause)
             return
         self.own, self.own_until = cause, self.clock + self.facts.verdict
-        for line in self.lines.values():
-            line.send(kind="cause", **cause)
+        self._send(kind="cause", **cause)
 
     def _adopt(self, cause: Mapping[str, Any]) -> None:
         """End the rank for this cause; on rank 0 also the others."""
@@ -281,8 +275,7 @@ class Monitor:
         self.cause = {"rank": cause["rank"], "text": str(cause["text"]), "stacks": cause["stacks"]}
         self.own = None
         if self.facts.rank == 0:
-            for line in self.lines.values():
-                line.send(kind="cause", **self.cause)
+            self._send(kind="cause", **self.cause)
         if self.asked_until < float("inf"):
             self._answer()
         if self.ended:
@@ -338,6 +331,12 @@ class Monitor:
         self.alive_at = min(self.alive_at, self.clock + self.facts.alive)
         self.selector.register(connection, selectors.EVENT_READ, self._from_monitor)
         return line
+
+    def _send(self, **message) -> None:
+        """Send a message to the other monitors, and none to a stranger that has connected."""
+        for line in self.lines.values():
+            if line.known:
+                line.send(**message)
 
     def _from_monitor(self, connection: Any) -> None:
         line = self.lines[connection]

@@ -63,7 +63,7 @@ def test_small_archives_may_expand_much(tmp_path):
 @pytest.mark.parametrize("name", NPZS)
 def test_rejects_hostile_archives(tmp_path, name):
     path = tmp_path / "a.npz"
-    path.write_bytes(NPZS[name])
+    path.write_bytes(NPZS[name]())
     tracemalloc.start()
     for read, message in (
         (read_npz, "."),
@@ -93,11 +93,11 @@ def test_rejects_hostile_arrays(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (NPZS["160 MB of zeros"], "bytes expand to 160000"),
-        (NPZS["1.6 GB in one entry"], "bytes expand to 1600000000; save it with numpy.savez"),
-        (NPZS["100,000 entries"], "its list of entries has"),
-        (NPZS["two arrays of one name"], "two of its arrays have the same name"),
-        (NPZS["compressed in another way"], "compressed in another way than NumPy does"),
+        ("160 MB of zeros", "bytes expand to 160000"),
+        ("1.6 GB in one entry", "bytes expand to 1600000000; save it with numpy.savez"),
+        ("60,000 entries", "its list of entries has"),
+        ("two arrays of one name", "two of its arrays have the same name"),
+        ("compressed in another way", "compressed in another way than NumPy does"),
         (archive({"a.npy": npy("(3,)")}), r"array 'a' is \[3\] float32, but has 0 bytes"),
         (archive({"a.npy": NPYS["objects"]}), "Python objects in dtype object"),
         (archive({"a.npy": NPYS["records"]}), "expected numbers or text"),
@@ -105,7 +105,7 @@ def test_rejects_hostile_arrays(tmp_path, name):
     ],
 )
 def test_the_message_names_the_reason(tmp_path, content, message):
-    (tmp_path / "a.npz").write_bytes(content)
+    (tmp_path / "a.npz").write_bytes(NPZS[content]() if isinstance(content, str) else content)
     with pytest.raises(ArrayFileError, match=message):
         read_npz(tmp_path / "a.npz")
 

@@ -112,16 +112,20 @@ def test_an_error_in_a_block_names_the_page(tmp_path):
 # --- the picture of the rooms -------------------------------------------------------------------
 
 
-def test_the_picture_of_the_rooms_is_that_of_the_imports(root):
+@pytest.fixture(scope="module")
+def rooms(root):
+    return draw_rooms.read_imports(root / "paddlevideo")
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports(root, rooms):
     page = (root / "docs/read_this_first.md").read_text(encoding="utf-8")
     shown = page.split(draw_rooms.BEGIN)[1].split(draw_rooms.END)[0]
     update = "python tools/analysis/draw_rooms.py --write docs/read_this_first.md"
-    assert shown == draw_rooms.draw(draw_rooms.read_imports(root / "paddlevideo")), update
+    assert shown == draw_rooms.draw(rooms), update
 
 
-def test_rooms_and_base_are_those_of_the_floors(root):
+def test_rooms_and_base_are_those_of_the_floors(rooms):
     assert draw_rooms.BASE.split() == sorted(FLOORS[0])
-    rooms = draw_rooms.read_imports(root / "paddlevideo")
     assert rooms.keys() == {r for r in FLOOR if FLOOR[r] > 1} - {
         "main",
         "__main__",

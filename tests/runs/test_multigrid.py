@@ -55,12 +55,15 @@ def tiny(root, clips, tmp_path_factory):
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):
         config["DATASET"][split]["file_path"] = str(data / f"{name}.list")
         config["PIPELINE"][split]["decode_sampler"] |= {"num_frames": 8, "sampling_rate": 1}
+        config["PIPELINE"][split]["decode_sampler"].pop("num_ensemble_views", None)
         for transform in config["PIPELINE"][split]["transform"]:
             if isinstance(transform, str):
                 continue
             ((name, arguments),) = transform.items()
             if name == "JitterScale":
                 arguments |= {"min_size": 36, "max_size": 40 if split == "train" else 36}
+            if split == "test":
+                arguments.pop("num_spatial_crops", None)
             if name in ("MultiCrop", "PackOutput"):
                 arguments |= {"target_size": 32} if name == "MultiCrop" else {"alpha": 2}
 

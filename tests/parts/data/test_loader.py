@@ -35,6 +35,7 @@ from paddlevideo.sample import (
     num_full_batches,
 )
 from tests.clips import write_clip
+from tests.process_state import is_alive
 
 
 class FakePipeline(Pipeline):
@@ -319,14 +320,6 @@ def test_reduces_prefetch_to_the_shared_memory(tmp_path, monkeypatch):
     assert fit_prefetch(10 * 2**20, 4, 2, folder=str(tmp_path / "missing")) == (4, 2, "")
 
 
-def running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("victim", [0, 1, 2])
 def test_ends_all_workers_if_one_is_killed(victim):
     loader = Loader(dataset([f"v{i}" for i in range(400)]), EvalOrder(400, 1), 3)
@@ -341,9 +334,9 @@ def test_ends_all_workers_if_one_is_killed(victim):
     assert hang.is_alive(), "the pool did not end its other workers"
     hang.cancel()
     deadline = time.time() + 20  # the pool's own thread reaps them
-    while any(running(worker.pid) for worker in workers) and time.time() < deadline:
+    while any(is_alive(worker.pid) for worker in workers) and time.time() < deadline:
         time.sleep(0.02)
-    assert not [worker.pid for worker in workers if running(worker.pid)]
+    assert not [worker.pid for worker in workers if is_alive(worker.pid)]
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])
@@ -393,6 +386,6 @@ def test_workers_end_with_a_killed_main_process(root, name):
     assert done.returncode == -getattr(signal, name)
     workers = [int(word) for word in done.stdout.split()]
     deadline = time.time() + 20  # they look once a second
-    while any(map(running, workers)) and time.time() < deadline:
+    while any(map(is_alive, workers)) and time.time() < deadline:
         time.sleep(0.02)
-    assert len(workers) == 2 and not any(map(running, workers))
+    assert len(workers) == 2 and not any(map(is_alive, workers))

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from paddlevideo.engine import rank_monitor
+from paddlevideo.engine.rank_monitor import Facts, Line, Monitor
 from paddlevideo.engine.watch import STACKS
+from tests.process_state import is_alive
 
 pytestmark = pytest.mark.skipif(not STACKS, reason="needs signals of Unix")
 slow = pytest.mark.slow  # these wait
@@ -61,7 +63,7 @@ class Rank:
             "folder": str(folder),
             "signal": STACKS,
             "stacks": 0,
-            "grace": 0.3,
+            "grace": 0.1,
             **facts,
         }
         script = str(Path(rank_monitor.__file__))
@@ -70,7 +72,7 @@ class Rank:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
-        self.monitor = int(self.process.stdout.readline())
+        self.monitor = 0
 
     def __str__(self):
         return f"rank {self.rank} of 2 on node{self.rank} (process {self.process.pid})"
@@ -89,7 +91,7 @@ class Rank:
     def text(self) -> str:
         """What the monitor printed; it ends after its rank."""
         deadline = time.monotonic() + LIMIT
-        while Path(f"/proc/{self.monitor}").exists() and time.monotonic() < deadline:
+        while is_alive(self.monitor) and time.monotonic() < deadline:
             time.sleep(0.02)
         return self.errors.read_text()
 
@@ -108,6 +110,8 @@ def start(tmp_path):
     def run(world: int = 2, code_name: str = "rank.py", **facts) -> list[Rank]:
         ranks = [Rank(tmp_path, i, world, code_name, facts) for i in range(world)]
         started.extend(ranks)
+        for rank in ranks:
+            rank.monitor = int(rank.process.stdout.readline())
         if world > 1:
             port = ranks[0].read()["port"]
             address = {"host": "127.0.0.1", "port": port, "token": TOKEN, "name": str(ranks[0])}
@@ -146,7 +150,7 @@ def test_an_aborted_rank_is_explained(start):
 
 
 def test_the_first_of_many_deaths_is_the_cause(start):
-    ranks = start()
+    ranks = start(grace=LIMIT)
     stop(ranks[1].process.pid)
     deadline = time.monotonic() + LIMIT
     while "error:" not in ranks[1].errors.read_text() and time.monotonic() < deadline:
@@ -178,7 +182,7 @@ def test_a_rank_that_lost_another_gets_the_cause(start, lost):
 
 
 def test_a_rank_that_lost_an_unknown_one_gets_no_cause(start):
-    (rank,) = start(1)
+    (rank,) = start(1, verdict=0.2)
     rank.say(kind="lost")
     assert rank.read() == {"kind": "cause", "text": ""}
 
@@ -188,7 +192,7 @@ def test_a_rank_that_lost_an_unknown_one_gets_no_cause(start):
     [pytest.param(0, False, marks=slow), pytest.param(1, False, marks=slow), (1, True)],
 )
 def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung, holds):
-    ranks = start(limit=0.4)
+    ranks = start(limit=0.4, verdict=0.5)
     ranks[hung].say(kind="beat")  # the other one never began to count
     if holds:
         ranks[hung].say("hold")
@@ -204,7 +208,7 @@ def test_a_hang_writes_the_stacks_of_all_ranks(start, tmp_path, hung, holds):
 
 @slow
 def test_a_run_of_one_process_that_hangs_ends(start, tmp_path):
-    (rank,) = start(1, limit=0.3)
+    (rank,) = start(1, limit=0.3, verdict=0.2)
     rank.say(kind="beat")
     assert rank.wait() == -signal.SIGKILL
     name = f"the run on node0 (process {rank.process.pid})"
@@ -218,13 +222,28 @@ def still_alive(rank: Rank, seconds: float = 1.0) -> bool:
     return rank.process.poll() is None
 
 
-def test_steps_and_rest_are_no_hang(start):
-    (rank,) = start(1, limit=1.5)
+def test_steps_and_rest_are_no_hang(monkeypatch):
+    """The seconds are passed in; the test below waits for real ones."""
+    facts = Facts(0, 1, "node0", os.getppid(), "", "", 1.5, ".", STACKS, 0)
+    monitor, hangs = Monitor(facts), []
+    monkeypatch.setattr(monitor, "_hang", lambda: hangs.append(monitor.silent))
+
+    def say(kind: str) -> None:
+        monitor.rank_line = Line(lambda size: json.dumps({"kind": kind}).encode() + b"\n", print)
+        monitor._from_rank(0)
+
+    monitor._tick(100)
+    assert not hangs, "before the first step there is no limit"
     for _ in range(8):
-        rank.say(kind="beat")
-        time.sleep(0.25)
-    rank.say(kind="rest")
-    assert still_alive(rank, 2.0)
+        say("beat")
+        monitor._tick(1)
+    say("rest")
+    monitor._tick(100)
+    assert not hangs
+    say("beat")
+    monitor._tick(1)
+    monitor._tick(1)
+    assert hangs == [2]
 
 
 @slow
@@ -238,11 +257,20 @@ def test_a_suspended_run_is_no_hang(start):
     assert still_alive(rank, 2.0)
 
 
-@pytest.mark.parametrize("debugger", ["/lib/pdb.py", "/lib/bdb.py", "/site/debugpy/server.py"])
-def test_a_run_in_a_debugger_is_no_hang(start, debugger):
-    (rank,) = start(1, code_name=debugger, limit=0.3)
-    rank.say(kind="beat")
-    assert still_alive(rank)
+def test_a_run_in_a_debugger_is_no_hang(start, tmp_path):
+    debuggers = ("/lib/pdb.py", "/lib/bdb.py", "/site/debugpy/server.py")
+    ranks = []
+    for number, name in enumerate(debuggers):
+        folder = str(tmp_path / f"{number}")
+        ranks += start(1, code_name=name, limit=0.3, verdict=0.1, folder=folder)
+        ranks[-1].say(kind="beat")
+    deadline = time.monotonic() + LIMIT
+    while len(list(tmp_path.glob("*/stacks*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.6)  # a hang would end a rank 0.1 s after its stacks are written
+    assert len(list(tmp_path.glob("*/stacks*"))) == 3
+    ended = {n: r.process.poll() for n, r in zip(debuggers, ranks, strict=True)}
+    assert ended == dict.fromkeys(debuggers)
 
 
 def test_a_run_that_ends_is_silent_and_others_go_on(start):
@@ -282,19 +310,29 @@ STRANGERS = {
     "no token": b'{"kind": "hello", "name": "x", "token": ""}\n{"kind": "cause"}\n',
     "a browser": b"GET / HTTP/1.1\r\n\r\n",
     "no line": b"\xff" * 70_000,
+    "deep lists": b"[" * 60_000 + b"\n",
+    "a text": b'"hello"\n',
 }
 
 
-@pytest.mark.parametrize("data", STRANGERS.values(), ids=STRANGERS.keys())
-def test_a_stranger_ends_nothing(start, data):
+def test_a_stranger_ends_nothing(start):
     (rank,) = start(1, token=TOKEN)
     port = rank.read()["port"]
-    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as stranger:
-        stranger.sendall(data)
-    assert still_alive(rank, 0.3)
+    for name, data in STRANGERS.items():
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as stranger:
+            stranger.sendall(data)
+        assert still_alive(rank, 0.3), name
     rank.say(kind="bye")
     rank.say("exit")
     assert rank.wait() == 0 and rank.text() == ""
+
+
+def test_a_stranger_that_is_silent_gets_nothing(start):
+    (rank,) = start(1, token=TOKEN, alive=0.05, silent=0.4)
+    port = rank.read()["port"]
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as stranger:
+        assert stranger.recv(100) == b"", "it is not told of a cause, and its connection is closed"
+    assert still_alive(rank, 0)
 
 
 def test_a_monitor_without_connection_says_so_and_goes_on(start):

@@ -1,8 +1,9 @@
-"""Copies of shared models; a teacher's weight file, and configs that use it."""
+"""Copies of shared models, models without values, a teacher's weight file and its configs."""
 
 import copy
 
 import numpy as np
+import paddle
 import pytest
 
 from paddlevideo.engine.build import build_model
@@ -15,6 +16,13 @@ from tests.parts.models.distillation_models import CE, KL, RECOGNIZER, model_sec
 def model(built):
     """A copy of the fixture `built` of the file, which the test may change."""
     return copy.deepcopy(built)
+
+
+@pytest.fixture
+def without_values():
+    """Models that a test builds have names and shapes, but no initial values, which take longer."""
+    with paddle.LazyGuard():
+        yield
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def test_depths(depth, blocks):
     assert backbone.out_channels == {"slow": 256, "fast": 64, "audio": 128}
 
 
+@pytest.mark.usefixtures("without_values")
 def test_has_the_configured_fusion_layers():
     def found(**stages):
         names = build(backbone=stages).state_dict()

@@ -104,6 +104,7 @@ def test_every_parameter_gets_a_gradient(model):
     assert without_gradient == []
 
 
+@pytest.mark.usefixtures("without_values")
 def test_two_models_have_different_parameter_names():
     names = [{p.name for p in build("pp_tsn").parameters()} for _ in range(2)]
     assert not names[0] & names[1]
@@ -168,6 +169,7 @@ def coefficient(parameter):
     return parameter.regularizer._coeff
 
 
+@pytest.mark.usefixtures("without_values")
 def test_weight_decay_of_batch_norms():
     assert all(
         coefficient(p) == 0 for norm in norms(build("pp_tsn")) for p in (norm.weight, norm.bias)
@@ -181,6 +183,7 @@ def factor(parameter):
     return parameter.optimize_attr["learning_rate"]
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("fclr5", "weight", "bias"), [(True, 5, 10), (False, 1, 1)])
 def test_pp_tsn_classifier_has_a_higher_learning_rate(fclr5, weight, bias):
     fc = build("pp_tsn", fclr5=fclr5).head.fc
@@ -188,11 +191,13 @@ def test_pp_tsn_classifier_has_a_higher_learning_rate(fclr5, weight, bias):
     assert (coefficient(fc.weight), coefficient(fc.bias)) == (1e-4, 0)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_tsn_classifier_has_the_default_learning_rate():
     fc = build("tsn").head.fc
     assert (factor(fc.weight), factor(fc.bias), fc.weight.regularizer) == (1, 1, None)
 
 
+@pytest.mark.usefixtures("without_values")
 def test_learning_rate_factors_by_stage():
     backbone = build("pp_tsn", backbone={"lr_mult_list": [0.1, 0.2, 0.3, 0.4, 0.5]}).backbone
     assert factor(backbone.conv1_2._conv.weight) == 0.1
@@ -214,6 +219,7 @@ def test_pooled_shortcut_counts_only_existing_pixels():
 # --- ImageNet files -------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(
     ("family", "stem"), [("pp_tsn", ["conv1_1", "conv1_2", "conv1_3"]), ("tsn", ["conv"])]
 )
@@ -233,6 +239,7 @@ def test_reads_both_naming_schemes_of_imagenet_files(family, stem):
     assert backbone.pretrained_name("blocks.99.conv0.conv.weight") == "blocks.99.conv0.conv.weight"
 
 
+@pytest.mark.usefixtures("without_values")
 def test_keeps_the_pretrained_path_without_reading_it():
     assert (
         build("tsn", backbone={"pretrained": "no/such.pdparams"}).backbone.pretrained
@@ -244,6 +251,7 @@ def test_keeps_the_pretrained_path_without_reading_it():
 # --- errors ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_values")
 def test_rejects_in_channels_that_differ_from_the_backbone():
     with pytest.raises(
         ValueError,
@@ -253,6 +261,7 @@ def test_rejects_in_channels_that_differ_from_the_backbone():
     assert build("tsn", 18, in_channels=512).head.in_channels == 512
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize("arguments", [{"ls_eps": 1.0}, {"ls_eps": -0.1}, {"drop_ratio": 1.0}])
 def test_rejects_values_out_of_range(arguments):
     with pytest.raises(

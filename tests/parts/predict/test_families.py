@@ -16,7 +16,7 @@ from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from tests.parts.conftest import skip_without
-from tests.parts.predict.families import NAMES, NUM_CLASSES, assert_as_tested
+from tests.parts.predict.families import NAMES, NUM_CLASSES, Family, assert_as_tested
 
 # --- export ---------------------------------------------------------------------------------------
 
@@ -132,13 +132,26 @@ def test_golden_replays_on_every_backend(family, kind, suffix):
 # --- scores ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def predictor():
+    """`predictor(family, kind)`: opened at the first call."""
+    opened = {}
+
+    def open_once(family: Family, kind: str) -> Predictor:
+        skip_without(kind)
+        if (family.name, kind) not in opened:
+            source = {"model": family.folder}
+            if kind == "eager":
+                source = {"config": family.config, "weights": family.weights}
+            opened[family.name, kind] = Predictor(**source, backend=kind, device="cpu", threads=1)
+        return opened[family.name, kind]
+
+    return open_once
+
+
 @pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
-def test_scores_equal_those_of_a_test(family, kind):
-    skip_without(kind)
-    source = {"model": family.folder}
-    if kind == "eager":
-        source = {"config": family.config, "weights": family.weights}
-    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+def test_scores_equal_those_of_a_test(family, kind, predictor):
+    predictor = predictor(family, kind)
     for batch_size in (1, 3):
         assert_as_tested(list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES)), family)
     rows = [tuple(np.round(list(scores.values()), 3)) for scores in family.expected.values()]
@@ -156,13 +169,9 @@ def test_scores_equal_those_of_a_test(family, kind):
         ("both", "paddle"),
     ],
 )
-def test_threads_share_a_predictor(families, name, kind):
-    skip_without(kind)
+def test_threads_share_a_predictor(families, name, kind, predictor):
     family = families(name)
-    source = {"model": family.folder}
-    if kind == "eager":
-        source = {"config": family.config, "weights": family.weights}
-    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
+    predictor = predictor(family, kind)
 
     def predict_all(batch_size: int):
         return list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES))

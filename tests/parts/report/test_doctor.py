@@ -11,14 +11,17 @@ import pytest
 import yaml
 
 from paddlevideo.report import doctor
-from paddlevideo.report.doctor import cpu_quota, examine, run_probe, text
+from paddlevideo.report.doctor import cpu_quota, run_probe, text
 from paddlevideo.report.doctor_findings import OPTIONAL, REQUIRED, find_problems, parse_version
 from paddlevideo.report.doctor_probes import probe
 
 
 @pytest.fixture(scope="module")
-def facts():
-    return examine()
+def facts(root):
+    """What the tool finds on this machine."""
+    done = run_tool(root, "-B", "tools/doctor.py", "--json")
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
 
 
 def run_tool(root, *arguments, **env):
@@ -44,7 +47,6 @@ def test_collects_facts(facts):
     assert set(facts["packages"]) == set(REQUIRED | OPTIONAL)
     assert facts["backends"]["paddle"] == ""
     assert not [problem for problem in facts["problems"] if problem["level"] == "error"]
-    assert json.loads(json.dumps(facts)) == facts
 
 
 def test_prints_facts(facts):
@@ -97,9 +99,9 @@ def test_reports_a_package_that_cannot_be_imported(fake, source, message):
 
 
 def test_stops_a_package_that_hangs(fake, monkeypatch):
-    monkeypatch.setattr(doctor, "PROBE_TIMEOUT", 1)
+    monkeypatch.setattr(doctor, "PROBE_TIMEOUT", 0.5)
     name = fake("onnx", "import time\ntime.sleep(300)")
-    assert run_probe(name)["broken"] == "importing it takes more than 1 s"
+    assert run_probe(name)["broken"] == "importing it takes more than 0.5 s"
 
 
 def test_ignores_what_a_package_prints(fake):

@@ -15,6 +15,7 @@ from paddlevideo.serve.folder import PREFIX
 from paddlevideo.serve.settings import Limits
 from tests.clips import write_clip
 from tests.parts.serve.conftest import Client, form
+from tests.process_state import is_alive
 
 SECONDS = 120
 
@@ -63,14 +64,6 @@ def children(process) -> list[int]:
     return found
 
 
-def alive(pid) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.slow
 def test_sigterm_finishes_what_runs_and_a_kill_leaves_nothing(root, exported, tmp_path):
     path = exported.videos / "a.mp4"
@@ -110,9 +103,9 @@ def test_sigterm_finishes_what_runs_and_a_kill_leaves_nothing(root, exported, tm
         [left] = os.listdir(tmp_path / "uploads")
         assert left.startswith(PREFIX)
         deadline = time.monotonic() + 20
-        while any(map(alive, workers)) and time.monotonic() < deadline:
+        while any(map(is_alive, workers)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert workers and not any(map(alive, workers))
+        assert workers and not any(map(is_alive, workers))
     with started(root, exported, tmp_path) as (process, client):
         assert left not in os.listdir(tmp_path / "uploads")
         assert client.post(path).status == 200

@@ -63,25 +63,25 @@ def test_a_file_that_cannot_be_decoded_has_a_status(serve, long):
         assert client.post_json({"video": "AAAA"}, "/timeline").status == 415
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"window": "0"},
-        {"window": "-1"},
-        {"window": "nan"},
-        {"window": "inf"},
-        {"window": "1e9"},
-        {"stride": "0.001"},
-        {"stride": "x"},
-        {"min_score": "1.1"},
-        {"min_duration": "-0.1"},
-        {"topk": "0"},
-    ],
-)
-def test_wrong_fields(serve, long, fields):
+WRONG_FIELDS = [
+    {"window": "0"},
+    {"window": "-1"},
+    {"window": "nan"},
+    {"window": "inf"},
+    {"window": "1e9"},
+    {"stride": "0.001"},
+    {"stride": "x"},
+    {"min_score": "1.1"},
+    {"min_duration": "-0.1"},
+    {"topk": "0"},
+]
+
+
+def test_wrong_fields(serve, long):
     with serve() as client:
-        answer = client.post(long, "/timeline", **fields)
-        assert answer.status == 422 and next(iter(fields)) in answer.reason
+        for fields in WRONG_FIELDS:
+            answer = client.post(long, "/timeline", **fields)
+            assert answer.status == 422 and next(iter(fields)) in answer.reason, fields
 
 
 def test_a_limit_ends_a_timeline_with_an_error(serve, long):

@@ -1,7 +1,9 @@
 """Optimizers: one step against the formula; exact continuation under other automatic names."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -150,28 +152,30 @@ from paddle import nn
 sys.path.insert(0, sys.argv[1])
 import test_optimizer as t
 unrelated = [nn.Linear(2, 2) for _ in range(3)]  # advances Paddle's name counters
-model = t.network()
-optimizer = t.RECIPES[sys.argv[2]].build(model.named_parameters())
-half = np.load(sys.argv[3] + "/half.npz")
-model.set_state_dict({k: half[k] for k in half.files})
-state = np.load(sys.argv[3] + "/state.npz")
-t.restore_optimizer_state(optimizer, model, {k: state[k] for k in state.files})
-np.savez(sys.argv[3] + "/end.npz", **t.train(model, optimizer, range(3, 5)))
+for name in sys.argv[2:]:
+    model = t.network()
+    optimizer = t.RECIPES[name].build(model.named_parameters())
+    half = np.load(f"{name}.half.npz")
+    model.set_state_dict({k: half[k] for k in half.files})
+    state = np.load(f"{name}.state.npz")
+    t.restore_optimizer_state(optimizer, model, {k: state[k] for k in state.files})
+    np.savez(f"{name}.end.npz", **t.train(model, optimizer, range(3, 5)))
 """
 
 
-@pytest.mark.parametrize("name", ["momentum", "adamw"])
-def test_continues_exactly_in_another_process(name, tmp_path, root):
-    recipe, model = RECIPES[name], network()
-    optimizer = recipe.build(model.named_parameters())
-    np.savez(tmp_path / "half.npz", **train(model, optimizer, range(3)))
-    np.savez(tmp_path / "state.npz", **optimizer_state(optimizer, model))
-    straight = train(model, optimizer, range(3, 5))
-    arguments = [str(root / "tests" / "parts" / "solver"), name, str(tmp_path)]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SECOND_HALF, *arguments], check=True, cwd=root
-    )
-    assert_same(dict(np.load(tmp_path / "end.npz")), straight)
+def test_continues_exactly_in_another_process(tmp_path, root):
+    straight = {}
+    for name in ("momentum", "adamw"):
+        model = network()
+        optimizer = RECIPES[name].build(model.named_parameters())
+        np.savez(tmp_path / f"{name}.half.npz", **train(model, optimizer, range(3)))
+        np.savez(tmp_path / f"{name}.state.npz", **optimizer_state(optimizer, model))
+        straight[name] = train(model, optimizer, range(3, 5))
+    words = ["-W", "ignore", "-c", SECOND_HALF, str(Path(__file__).parent), *straight]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, *words], check=True, cwd=tmp_path, env=env)
+    for name, expected in straight.items():
+        assert_same(dict(np.load(tmp_path / f"{name}.end.npz")), expected)
 
 
 def test_state_is_named_after_the_model_s_parameters():
