@@ -7,6 +7,7 @@ import hmac
 import ipaddress
 import re
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from paddlevideo import __version__
 from paddlevideo.log import logger
-from paddlevideo.serve.answers import failure, success
+from paddlevideo.serve.answers import failure, log_id, success
 from paddlevideo.serve.api_page import api_page
 from paddlevideo.serve.api_schema import CLASSIFY_SCHEMA, TIMELINE_SCHEMA
 from paddlevideo.serve.errors import RequestError
@@ -211,7 +212,7 @@ def _add_errors(app: Any) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         body = failure(500, "the service failed; its log has more about it")
-        logger.error(f"{body['logId']}: {type(error).__name__}: {error}")
+        logger.error(f"{log_id.get()}: {type(error).__name__}: {error}")
         return JSONResponse(body, 500)
 
 
@@ -256,6 +257,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
+        log_id.set(str(uuid.uuid4()))
 
         async def send_with_headers(message: Any) -> None:
             nonlocal status
@@ -320,4 +322,5 @@ class Gate:
         self._service.counters.requests.labels(path, str(status)).inc()
         self._service.counters.seconds.labels(path).observe(seconds)
         if scope["method"] != "GET" or status >= 400:
-            logger.info(f"{scope['method']} {scope['path']} {status} {seconds * 1000:.0f} ms")
+            done = f"{scope['method']} {scope['path']} {status} {seconds * 1000:.0f} ms"
+            logger.info(f"{done}, {log_id.get()}")

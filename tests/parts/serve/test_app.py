@@ -340,6 +340,18 @@ def test_paths_of_the_service_are_no_part_of_a_reason(serve, exported, monkeypat
     assert "FileNotFoundError" in caplog.text and "KeyError" in caplog.text
 
 
+def test_responses_name_their_request_in_the_log(serve, exported, caplog):
+    caplog.set_level("INFO", "paddlevideo")
+    with serve() as client:
+        good = [client.post(exported.videos / "a.mp4").json["logId"] for _ in range(2)]
+        bad = [client.post(b"").json["logId"], client.get("/nothing").json["logId"]]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len({*good, *bad}) == 4
+    for name, status in ((good[0], 200), (good[1], 200), (bad[0], 422), (bad[1], 404)):
+        [line] = [each for each in lines if name in each]
+        assert f" {status} " in line
+
+
 def test_an_error_of_the_service_is_no_secret_of_it(serve, exported, monkeypatch):
     with serve() as client:
         monkeypatch.setattr(
