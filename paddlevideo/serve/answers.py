@@ -2,8 +2,8 @@
 
 import base64
 import math
-import uuid
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +13,19 @@ from paddlevideo.serve.decoder import Decoded
 from paddlevideo.serve.errors import RequestError
 
 MAX_TOPK = 1 << 20
+# The name of the request that is answered, in its response and in the log.
+log_id: ContextVar[str] = ContextVar("log_id")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
-
-
-def log_id() -> str:
-    """A name for one request, in its response and in the log."""
-    return str(uuid.uuid4())
 
 
 def success(result: dict[str, Any]) -> dict[str, Any]:
     """The body of a response with a result."""
-    return {"logId": log_id(), "errorCode": 0, "errorMsg": "Success", "result": result}
+    return {"logId": log_id.get(), "errorCode": 0, "errorMsg": "Success", "result": result}
 
 
 def failure(status: int, reason: str) -> dict[str, Any]:
     """The body of a response without one."""
-    return {"logId": log_id(), "errorCode": status, "errorMsg": reason}
+    return {"logId": log_id.get(), "errorCode": status, "errorMsg": reason}
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """The routes of the service."""
 
 import asyncio
+import contextlib
 import errno
 import hmac
+import ipaddress
+import re
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +15,11 @@ from typing import Any
 
 from paddlevideo import __version__
 from paddlevideo.log import logger
-from paddlevideo.serve.answers import failure, success
+from paddlevideo.serve.answers import failure, log_id, success
 from paddlevideo.serve.api_page import api_page
 from paddlevideo.serve.api_schema import CLASSIFY_SCHEMA, TIMELINE_SCHEMA
 from paddlevideo.serve.errors import RequestError
-from paddlevideo.serve.receive import JSON_RATIO, Body, Disconnected
+from paddlevideo.serve.receive import FORM, JSON_RATIO, Body, Disconnected, media_type
 from paddlevideo.serve.service import Service
 from paddlevideo.serve.timeline import TimelineAnswer
 
@@ -208,14 +212,14 @@ def _add_errors(app: Any) -> None:
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
         body = failure(500, "the service failed; its log has more about it")
-        logger.error(f"{body['logId']}: {type(error).__name__}: {error}")
+        logger.error(f"{log_id.get()}: {type(error).__name__}: {error}")
         return JSONResponse(body, 500)
 
 
 def body_of(request: Any, service: Service) -> Body:
     """The body of a request, with the limit for its kind."""
     limit = service.settings.limits.bytes
-    if "multipart/form-data" not in request.headers.get("content-type", ""):
+    if media_type(request.headers.get("content-type", "")) != FORM:
         limit = round(limit * JSON_RATIO)
     length = request.headers.get("content-length", "")
     return Body(request.receive, int(length) if length.isdecimal() else None, limit + FORM_BYTES)
@@ -231,6 +235,16 @@ def refused_write(error: RequestError | OSError) -> RequestError:
     return RequestError(500, "the upload cannot be written; the log of the service has more")
 
 
+def is_local(host: str) -> bool:
+    """Whether `HOST` or `HOST:PORT` is an address, or a name that no other site can have."""
+    host = re.sub(r":\d+$", "", host).rstrip(".")
+    if "." not in host or host.endswith(".localhost") or host.startswith("["):
+        return True
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.IPv4Address(host))
+    return False
+
+
 class Gate:
     """Checks origin and token, adds headers, counts and logs; around all routes."""
 
@@ -243,6 +257,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), 0
+        log_id.set(str(uuid.uuid4()))
 
         async def send_with_headers(message: Any) -> None:
             nonlocal status
@@ -270,8 +285,7 @@ class Gate:
         headers = dict(scope["headers"])
         origin = headers.get(b"origin", b"").decode("latin-1")
         host = headers.get(b"host", b"").decode("latin-1")
-        known = origin in settings.allow_origins or origin.partition("://")[2] == host
-        if scope["method"] == "POST" and origin and not known:
+        if scope["method"] == "POST" and origin and not self._knows(origin, host):
             reason = f"pages of {origin[:200]} may not use this service"
             return RequestError(403, f"{reason}; start it with --allow-origin")
         if settings.token is None or path in OPEN or path.startswith("/page/"):
@@ -281,6 +295,18 @@ class Gate:
         if same and kind.lower() == b"bearer":
             return None
         return RequestError(401, "this service needs a token: Authorization: Bearer TOKEN")
+
+    def _knows(self, origin: str, host: str) -> bool:
+        """Whether the pages of an origin may send files: those of this service, and named ones."""
+        settings = self._service.settings
+        if origin in settings.allow_origins or "*" in settings.allow_origins:
+            return True
+        scheme, _, name = origin.partition("://")
+        if name != host:
+            return False
+        # Any site can let its name lead to this machine (DNS rebinding), and its page is then one
+        # of this service. Such a site has no certificate here, and does not know a token.
+        return not settings.loopback or bool(settings.token) or scheme == "https" or is_local(name)
 
     async def _refuse(self, error: RequestError, scope: Any, receive: Any, send: Any) -> None:
         from fastapi.responses import JSONResponse
@@ -296,4 +322,5 @@ class Gate:
         self._service.counters.requests.labels(path, str(status)).inc()
         self._service.counters.seconds.labels(path).observe(seconds)
         if scope["method"] != "GET" or status >= 400:
-            logger.info(f"{scope['method']} {scope['path']} {status} {seconds * 1000:.0f} ms")
+            done = f"{scope['method']} {scope['path']} {status} {seconds * 1000:.0f} ms"
+            logger.info(f"{done}, {log_id.get()}")

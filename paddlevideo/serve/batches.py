@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -70,69 +71,69 @@ class Batcher:
         wait: the longest time that a sample waits for others (s).
 
     Attributes:
-        size: the most samples in a batch.
-        coming: samples that are decoded now; those who decode count them.
+        size: the most samples in a batch, and the most that wait for theirs.
     """
 
     def __init__(self, predictor: Predictor, wait: float):
         self._predictor, self._wait = predictor, wait
         self.size = predictor.limit_batch(None, MANY)
-        # A full queue makes decoding wait, so that samples do not fill the memory.
-        self._queue: queue.Queue[_Waiting | None] = queue.Queue(self.size)
-        self._lock, self._coming = threading.Lock(), 0
+        self._waiting: deque[_Waiting] = deque()
+        self._coming, self._closed = 0, False
+        self._changed = threading.Condition()  # of the three above
         self._thread = threading.Thread(target=self._run, name="batches", daemon=True)
         self._thread.start()
 
     def expect(self, change: int) -> None:
         """Count a sample that will come (1), or that has come or failed (-1)."""
-        with self._lock:
+        with self._changed:
             self._coming += change
+            self._changed.notify_all()
 
     def submit(self, record: Record, sample: Sample, topk: int, timeout: float) -> "Future[Scored]":
         """Score a sample; the future has the result.
 
         Args:
-            timeout: how long to wait for room (s).
+            timeout: how long to wait for room (s), so that samples do not fill the memory.
 
         Raises:
             queue.Full: there was none.
         """
         waiting = _Waiting(record, self._predictor.feed.fitted(sample), topk)
-        self._queue.put(waiting, timeout=max(0.0, timeout))
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._waiting) < self.size, timeout):
+                raise queue.Full
+            self._waiting.append(waiting)
+            self._changed.notify_all()
         return waiting.future
 
     def close(self) -> None:
         """Score what waits, and end the thread."""
-        self._queue.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
         with self._predictor.scorer() as scorer:
             backend = TimedBackend(scorer.backend)
             scorer.backend = backend  # type: ignore[assignment]
-            while (batch := self._next()) is not None:
+            while batch := self._next():
                 batch = [each for each in batch if each.future.set_running_or_notify_cancel()]
                 if batch:
                     self._score(scorer, backend, batch)
 
-    def _next(self) -> list[_Waiting] | None:
-        """The next batch; None at the end."""
-        first = self._queue.get()
-        if first is None:
-            return None
-        batch, deadline = [first], time.perf_counter() + self._wait
-        while len(batch) < self.size:
-            left = deadline - time.perf_counter()
-            waits = self._coming > 0 and left > 0
-            try:
-                item = self._queue.get(waits, left if waits else None)
-            except queue.Empty:
-                break
-            if item is None:
-                self._queue.put(None)
-                break
-            batch.append(item)
+    def _next(self) -> list[_Waiting]:
+        """The next batch; an empty one at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(self._complete, self._wait)
+            batch = [self._waiting.popleft() for _ in range(min(self.size, len(self._waiting)))]
+            self._changed.notify_all()
         return batch
+
+    def _complete(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return len(self._waiting) >= self.size or self._coming <= 0 or self._closed
 
     def _score(self, scorer: Any, backend: TimedBackend, batch: Sequence[_Waiting]) -> None:
         backend.seconds, start = 0.0, time.perf_counter()

@@ -1,6 +1,7 @@
 """The serve command: parsed flags -> a running service."""
 
 import os
+import re
 import stat
 from argparse import Namespace
 from pathlib import Path
@@ -14,6 +15,8 @@ from paddlevideo.serve.service import Service
 from paddlevideo.serve.settings import Limits, Settings, default_workers
 
 TOKEN = "PADDLEVIDEO_TOKEN"
+# Functions of the system take no more seconds, and no more bytes.
+MOST = {"timeout": 10**6, "batch_wait": 10**9, "max_mb": 10**12, "max_megapixels": 10**12}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,7 +38,8 @@ def run_command(args: Namespace) -> None:
         paddle_internals.keep_num_threads(),
         open_socket(args.host, args.port) as opened,
     ):
-        port = opened.getsockname()[1]
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"{host}:{opened.getsockname()[1]}"
         dist.use_threads(args.cpu_threads)
         models = open_models(
             folders,
@@ -48,10 +52,10 @@ def run_command(args: Namespace) -> None:
         )
         if settings.token is None and args.host not in LOOPBACK:
             logger.warning(
-                f"everybody who reaches {args.host}:{port} can use the service: set {TOKEN}, "
+                f"everybody who reaches {address} can use the service: set {TOKEN}, "
                 "or give --token_file"
             )
-        logger.info(f"http://{args.host}:{port} serves {', '.join(models)}; Ctrl-C ends it")
+        logger.info(f"http://{address} serves {', '.join(models)}; Ctrl-C ends it")
         serve(Service(models, settings), opened)
 
 
@@ -67,6 +71,9 @@ def settings_of(args: Namespace) -> Settings:
             raise ValueError(f"--{name} is {vars(args)[name]}; it must be more than 0")
     if args.batch_wait < 0:
         raise ValueError(f"--batch_wait is {args.batch_wait}; it must be at least 0")
+    for name, most in MOST.items():
+        if not vars(args)[name] <= most:
+            raise ValueError(f"--{name} is {vars(args)[name]}; it must be at most {most:,}")
     for host in args.allow_host:
         parse_host(host)
     limits = Limits(
@@ -83,10 +90,26 @@ def settings_of(args: Namespace) -> Settings:
         args.timelines,
         args.batch_wait / 1000,
         tuple(args.allow_host),
-        tuple(args.allow_origin),
+        tuple(map(parse_origin, args.allow_origin)),
         read_token(args.token_file),
         args.temp_dir,
+        args.host in LOOPBACK,
     )
+
+
+def parse_origin(text: str) -> str:
+    """An origin as browsers send it, from `SCHEME://HOST`, `SCHEME://HOST:PORT`, or `*` for all.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    origin = text.strip().lower().rstrip("/")
+    if origin not in ("*", "null") and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+", origin):
+        raise ValueError(
+            f"--allow-origin {text!r} is no origin; expected SCHEME://HOST or SCHEME://HOST:PORT, "
+            "as https://example.org"
+        )
+    return origin
 
 
 def read_token(path: Path | None) -> str | None:

@@ -85,9 +85,11 @@ class Opened:
 
     Args:
         fps: mean frames per second, 0.0 where unknown.
+        constant_rate: whether all frames have the same distance.
     """
 
     fps: float
+    constant_rate: bool
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Decoder:
         needs = self.pipelines[job.model].stream_needs()
         streams = (needs.video_stream, needs.audio_stream)
         source, count = video_frames(job.path, needs.frames, needs.audio, *streams), 0
-        yield Opened(source.fps)
+        yield Opened(source.fps, source.constant_rate)
         for item in source:
             if isinstance(item, Frame):
                 count += 1

@@ -10,11 +10,12 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from paddlevideo.serve.errors import RequestError
 from paddlevideo.serve.receive import readable_bytes
@@ -22,6 +23,7 @@ from paddlevideo.serve.receive import readable_bytes
 MAX_REDIRECTS = 3
 CHUNK = 1 << 16
 DEFAULT_PORTS = {"http": 80, "https": 443}
+QUOTED = "!#$%&'()*+,/:;=?@[]~"  # stays as it is in an address; spaces and other letters do not
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
@@ -103,7 +105,8 @@ class Fetcher:
             try:
                 following = self._get(self._checked(url), path, deadline)
             except (OSError, http.client.HTTPException) as error:
-                raise self._failed(error) from error
+                late = time.monotonic() >= deadline  # its connection was ended
+                raise self._failed(TimeoutError() if late else error) from error
             if following is None:
                 return
             url = urljoin(url, following)
@@ -124,6 +127,7 @@ class Fetcher:
             parts = urlsplit(url)
             port = parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
             host = normal(parts.hostname or "")
+            url.encode()
         except ValueError:
             raise RequestError(422, "video: this URL is malformed") from None
         if not host or parts.scheme not in DEFAULT_PORTS or any(c <= " " for c in url):
@@ -145,41 +149,38 @@ class Fetcher:
     def _get(self, parts: SplitResult, path: Path, deadline: float) -> str | None:
         """Write the file; or return where the server redirects to."""
         connection = self._connection(parts, deadline)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), _ended_at(deadline, connection.sock):
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            target = quote(target, safe=QUOTED)
             connection.request("GET", target, headers={"Accept-Encoding": "identity"})
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308):
                 return response.getheader("Location") or ""
             if response.status != 200:
                 raise RequestError(422, f"video: the URL answers with status {response.status}")
-            self._write(response, connection, path, deadline)
+            self._write(response, path, deadline)
         return None
 
-    def _write(
-        self,
-        response: http.client.HTTPResponse,
-        connection: http.client.HTTPConnection,
-        path: Path,
-        deadline: float,
-    ) -> None:
-        size = 0
-        expected = response.length
+    def _write(self, response: http.client.HTTPResponse, path: Path, deadline: float) -> None:
+        size, expected = 0, response.length
+        if expected is not None and expected > self.max_bytes:
+            raise self._too_large()
         with path.open("wb") as file:
             while True:
-                if connection.sock is not None:
-                    connection.sock.settimeout(_left(deadline))
                 chunk = response.read1(CHUNK)
+                _left(deadline)
                 if not chunk:
                     break
-                _left(deadline)
                 size += len(chunk)
                 if size > self.max_bytes:
-                    limit = readable_bytes(self.max_bytes)
-                    raise RequestError(413, f"video: the URL has more than {limit}")
+                    raise self._too_large()
                 file.write(chunk)
         if expected is not None and size < expected:
             raise RequestError(422, f"video: the URL broke off after {size} of {expected} bytes")
+
+    def _too_large(self) -> RequestError:
+        limit = readable_bytes(self.max_bytes)
+        return RequestError(413, f"video: the URL has more than {limit}")
 
     def _connection(self, parts: SplitResult, deadline: float) -> http.client.HTTPConnection:
         """An open connection to a checked address of the host."""
@@ -227,6 +228,27 @@ class Fetcher:
                 "video: the host of the URL has an address that is not public, which this service "
                 "does not fetch from unless --allow-host names the address itself",
             )
+
+
+@contextlib.contextmanager
+def _ended_at(deadline: float, connection: socket.socket) -> Iterator[None]:
+    """Shut a connection down at the deadline, so that reading ends.
+
+    The timeout of a socket holds for each of its reads; a server may send a byte at a time.
+    """
+
+    def end() -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            # Not SSLSocket.shutdown, which changes the object that another thread reads from.
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+    timer = threading.Timer(_left(deadline), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _left(deadline: float) -> float:

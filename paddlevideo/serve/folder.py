@@ -54,8 +54,9 @@ class UploadFolder:
         try:
             yield path
         finally:
-            for left in self.path.glob(f"{path.name}*"):
-                left.unlink(missing_ok=True)
+            for name in self.files():
+                if name.startswith(path.name):
+                    (self.path / name).unlink(missing_ok=True)
 
     def files(self) -> list[str]:
         """The names of the uploads that are there now."""

@@ -23,12 +23,16 @@ SLOWEST = 10_000  # bytes per second
 # What is read of a body that is refused, so that the client reads the response.
 DRAIN_BYTES, DRAIN_SECONDS = 64 << 20, 5.0
 MAX_FIELDS, FIELD_BYTES, HEADER_BYTES = 20, 1024, 8192
+# Values of a JSON. Python takes twenty times the memory of a text that is made of empty lists.
+MAX_VALUES = 1000
 JSON_RATIO = 1.4  # bytes of base64 with line breaks, per byte of the file
 SUFFIXES = {*VIDEO_SUFFIXES, *AUDIO_SUFFIXES, *SHARD_SUFFIXES}
 NPY = b"\x93NUMPY"
 URL = re.compile(r"https?://", re.I)
 DATA_URL = re.compile(r"data:[^,]{0,100};base64,", re.I)
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]*={0,2}")  # of text without space around it
+
+FORM = "multipart/form-data"
 
 Fetch = Callable[[str, Path], None]  # URL, file to write; raises a RequestError
 _json_turn = threading.Lock()  # the text of one large request is in memory at a time
@@ -124,8 +128,8 @@ async def receive(content_type: str, body: Body, path: Path, fetch: Fetch) -> Up
         RequestError: the body is malformed, too large, or its URL is refused.
         OSError: the disk is full.
     """
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    kind = media_type(content_type)
+    if kind == FORM:
         return await receive_form(content_type, body, path)
     if kind in ("application/json", "", "text/plain"):
         return await receive_json(body, path, fetch)
@@ -134,6 +138,11 @@ async def receive(content_type: str, body: Body, path: Path, fetch: Fetch) -> Up
         f"the content type is {kind[:100]!r}; send multipart/form-data with a part named file, or "
         'JSON as {"video": base64 or URL}',
     )
+
+
+def media_type(content_type: str) -> str:
+    """The type that the header of a request names, without its options."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 async def receive_form(content_type: str, body: Body, path: Path) -> Upload:
@@ -172,7 +181,7 @@ class FormFile:
         self._name, self._value = "", bytearray()
         self._header, self._header_value = bytearray(), bytearray()
         self._disposition = b""
-        self._is_file, self._num_parts = False, 0
+        self._is_file, self._num_parts, self._header_bytes = False, 0, 0
 
     def __enter__(self) -> "FormFile":
         return self
@@ -197,15 +206,16 @@ class FormFile:
         }
 
     def _add(self, buffer: bytearray, data: bytes) -> None:
-        if len(buffer) + len(data) > HEADER_BYTES:
-            raise RequestError(400, "the multipart form has a header of more than 8 kB")
+        self._header_bytes += len(data)
+        if self._header_bytes > HEADER_BYTES:
+            raise RequestError(400, "the multipart form has a part with headers of more than 8 kB")
         buffer += data
 
     def _begin(self) -> None:
         self._num_parts += 1
         if self._num_parts > MAX_FIELDS:
             raise RequestError(400, f"the multipart form has more than {MAX_FIELDS} parts")
-        self._disposition, self._value = b"", bytearray()
+        self._disposition, self._value, self._header_bytes = b"", bytearray(), 0
 
     def _end_header(self) -> None:
         if self._header.lower() == b"content-disposition":
@@ -264,8 +274,13 @@ def _upload_of_json(raw: Path, path: Path, fetch: Fetch) -> Upload:
 
 
 def _read_json(raw: Path) -> tuple[str, dict[str, str]]:
+    text = raw.read_bytes()
+    if sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise RequestError(
+            400, f'the JSON has more than {MAX_VALUES} values; expected {{"video": base64 or URL}}'
+        )
     try:
-        content = json.loads(raw.read_bytes())
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body is no JSON: {error}") from error
     if not isinstance(content, dict):
@@ -282,6 +297,9 @@ def _read_json(raw: Path) -> tuple[str, dict[str, str]]:
             fields[name] = str(int(value))
         elif value is not None:
             fields[name] = value if isinstance(value, str) else json.dumps(value)
+    for name, value in fields.items():
+        if len(name) + len(value) > FIELD_BYTES:
+            raise RequestError(400, f"the field {name[:50]!r} is longer than {FIELD_BYTES}")
     return video.strip(), fields
 
 

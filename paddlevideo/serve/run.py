@@ -1,6 +1,7 @@
 """Run the service with uvicorn: until a signal ends it, or in a thread."""
 
 import contextlib
+import errno
 import importlib.util
 import signal
 import socket
@@ -20,7 +21,11 @@ PACKAGES = {
     "prometheus_client": "prometheus-client",
 }
 GRACE = 5.0  # seconds that the end waits longer than the longest request
+# A connection on which nothing happens is closed after one to two times as many seconds while the
+# head of a request is incomplete, or while its client does not read a response.
+IDLE_SECONDS = 30.0
 START_SECONDS = 180.0
+NOT_STARTED = "the service did not start; the lines above give the reason"
 
 
 def require_packages() -> None:
@@ -45,6 +50,7 @@ def make_server(service: Service) -> Any:
     return uvicorn.Server(
         uvicorn.Config(
             make_app(service),
+            http=protocol(),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -55,6 +61,37 @@ def make_server(service: Service) -> Any:
     )
 
 
+def protocol() -> Any:
+    """uvicorn's HTTP protocol, which also ends connections whose clients do nothing.
+
+    uvicorn itself waits without end for the head of a request, and for a client that does not read.
+    """
+    import h11
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._next_look = self.loop.call_later(IDLE_SECONDS, self._look, None)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._next_look.cancel()
+            super().connection_lost(exc)
+
+        def _look(self, before: Any) -> None:
+            """End the connection if it waits for its client in the same state as `before`."""
+            unread = self.transport.get_write_buffer_size()
+            served = self.cycle is not None and not self.cycle.response_complete
+            waits = unread > 0 or (not served and self.conn.their_state is h11.IDLE)
+            now = (self.cycle, unread) if waits else None
+            if now is not None and now == before:
+                self.transport.abort()
+            else:
+                self._next_look = self.loop.call_later(IDLE_SECONDS, self._look, now)
+
+    return Protocol
+
+
 def open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens; port 0 takes a free one.
 
@@ -62,6 +99,8 @@ def open_socket(host: str, port: int) -> socket.socket:
         OSError: the address or the port is not available.
     """
     try:
+        if not 0 <= port < 1 << 16:
+            raise OSError(errno.EINVAL, "a port is a number from 0 to 65535")
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -82,18 +121,26 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 
 def serve(service: Service, opened: socket.socket) -> None:
-    """Serve until SIGTERM or Ctrl-C, which end it when the running requests are answered."""
+    """Serve until SIGTERM or Ctrl-C, which end it when the running requests are answered.
+
+    Raises:
+        OSError: the decoding processes do not start.
+    """
 
     def ends(number: int, frame: Any) -> None:
         """uvicorn raises the signal once more at its end; by then all is done."""
 
     before = {number: signal.signal(number, ends) for number in (signal.SIGTERM, signal.SIGINT)}
+    server = make_server(service)
     try:
-        make_server(service).run(sockets=[opened])
+        with contextlib.suppress(SystemExit):  # of newer versions, where the service does not start
+            server.run(sockets=[opened])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        logger.info("the service has ended")
+    if not server.started:
+        raise OSError(NOT_STARTED)
+    logger.info("the service has ended")
 
 
 @contextlib.contextmanager
@@ -112,7 +159,7 @@ def running(service: Service, host: str = "127.0.0.1") -> Iterator[int]:
             while not server.started and thread.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.01)
             if not server.started:
-                raise OSError("the service did not start; see its log")
+                raise OSError(NOT_STARTED)
             yield opened.getsockname()[1]
         finally:
             server.should_exit = True

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from paddlevideo.data.pipeline import Pipeline
+from paddlevideo.log import logger
 from paddlevideo.sample import Record
 from paddlevideo.serve.answers import Fields, categories, details, frames
 from paddlevideo.serve.batches import Scored
@@ -20,7 +21,7 @@ from paddlevideo.serve.errors import RequestError
 from paddlevideo.serve.fetch import Fetcher
 from paddlevideo.serve.folder import UploadFolder
 from paddlevideo.serve.models import ServedModel
-from paddlevideo.serve.receive import Body, Upload, receive
+from paddlevideo.serve.receive import Body, Upload, readable_bytes, receive
 from paddlevideo.serve.settings import Settings
 from paddlevideo.serve.waiting import while_connected
 from paddlevideo.serve.workers import (
@@ -61,6 +62,7 @@ class Service:
         # A timeline keeps its process for minutes; it must not take one from short requests.
         self.timeline_workers = Workers(setup, settings.timelines)
         self.timeline_threads = ThreadPoolExecutor(settings.timelines, "timeline")
+        self.counters.replaced.set_function(self._num_replaced)
         self.folder = UploadFolder(settings.folder)
         self._threads = ThreadPoolExecutor(settings.workers, "decode")
 
@@ -136,9 +138,22 @@ class Service:
         """
         with self.folder.file() as path:
             upload = await receive(content_type, body, path, self._fetch)
+            self.check_size(upload)
             fields = Fields.of(upload.fields, self.models)
             request = self._classified(upload, fields)
             return await while_connected(request, receive_more)
+
+    def check_size(self, upload: Upload) -> None:
+        """Check the size of a file; the limit of a body leaves room for what is around it.
+
+        Raises:
+            RequestError: it is larger than allowed.
+        """
+        limit = self.settings.limits.bytes
+        if upload.path is not None and upload.path.stat().st_size > limit:
+            raise RequestError(
+                413, f"the file is larger than {readable_bytes(limit)}; send a smaller one"
+            )
 
     async def _classified(self, upload: Upload, fields: Fields) -> dict[str, Any]:
         if upload.path is None:
@@ -182,17 +197,23 @@ class Service:
             future = model.batcher.submit(Record("upload"), decoded.sample, topk, left(deadline))
             return replace(decoded, sample={}), future  # the sample is free after its batch
         except WorkerError as error:
-            raise self.refused(error) from error
+            raise self.refused(error, job.path) from error
         except queue.Full:
             raise RequestError(504, "the network is too busy; try again", 5) from None
         finally:
             model.batcher.expect(-1)
 
-    def refused(self, error: WorkerError) -> RequestError:
-        """The error of a request whose file could not be decoded."""
-        self.counters.replaced.set(self.workers.num_replaced + self.timeline_workers.num_replaced)
+    def refused(self, error: WorkerError, path: str) -> RequestError:
+        """The error of a request whose file, at `path`, could not be decoded."""
         self.counters.refused.labels(type(error).__name__).inc()
-        return RequestError(STATUS.get(type(error), 500), str(error))
+        if type(error) not in STATUS:
+            logger.error(f"a decoding process failed: {error}")
+            return RequestError(500, "the service failed; its log has more about it")
+        # Clients need not know where it is.
+        return RequestError(STATUS[type(error)], str(error).replace(path, "the file"))
+
+    def _num_replaced(self) -> int:
+        return self.workers.num_replaced + self.timeline_workers.num_replaced
 
     def _count(self, name: str, decoded: Decoded, scored: Scored) -> None:
         seconds = {

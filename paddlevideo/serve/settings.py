@@ -22,8 +22,8 @@ class Limits:
         seconds: of a video or an audio file, by its own clock.
         pixels: of a frame, width times height.
         frames: of a video; a file may have millions of frames in a second.
-        timeout: of a request (s), from its first byte to its result. A timeline may take this long
-            for each window.
+        timeout: of a request (s), from the end of its upload to its result; of a URL, also to fetch
+            it. A timeline may take this long from one frame to the next.
         memory: that a decoding process may take for a file (MB).
     """
 
@@ -49,6 +49,7 @@ class Settings:
         allow_origins: origins of other sites whose pages may use the service; none by default.
         token: that requests must have as their bearer token; None for no token.
         folder: where uploads are written; None for the system's folder for temporary files.
+        loopback: whether the service listens on this machine alone.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -60,6 +61,7 @@ class Settings:
     allow_origins: tuple[str, ...] = ()
     token: str | None = None
     folder: Path | None = None
+    loopback: bool = False
 
     def __post_init__(self):
         for name in ("workers", "queue", "timelines"):

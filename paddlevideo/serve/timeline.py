@@ -13,7 +13,7 @@ from paddlevideo.log import logger
 from paddlevideo.serve.answers import MAX_TOPK, integer, model_name, number
 from paddlevideo.serve.decoder import TimelineJob
 from paddlevideo.serve.errors import RequestError
-from paddlevideo.serve.receive import Body, Disconnected, receive_form
+from paddlevideo.serve.receive import FORM, Body, Disconnected, media_type, receive_form
 from paddlevideo.serve.waiting import while_connected
 from paddlevideo.serve.workers import WorkerError
 from paddlevideo.timelines.segments import MIN_SCORE, merge
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from paddlevideo.serve.service import Service
 
 WINDOW, STRIDE = 2.0, 1.0  # seconds, by default
-LONGEST_WINDOW, SHORTEST_STRIDE = 600.0, 0.04  # seconds; memory holds a window and all segments
+LONGEST_WINDOW, SHORTEST_STRIDE = 600.0, 0.04  # seconds
+STOP_SECONDS = 0.5  # until a thread that waits for its client notices that nobody does any more
+MAX_LINES = 100  # that wait for a client that reads slowly; decoding waits, too
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class TimelineAnswer:
         service = self._service
         try:
             with service.admitted(timeline=True), service.folder.file() as path:
-                if not self._content_type.startswith("multipart/form-data"):
+                if media_type(self._content_type) != FORM:
                     raise RequestError(415, "send multipart/form-data with a part named file")
                 upload = await receive_form(self._content_type, self._body, path)
+                service.check_size(upload)
                 fields = TimelineFields.of(upload.fields, service.models)
                 if upload.path is None:
                     raise RequestError(422, "there is no video; send it as the part named file")
@@ -103,8 +106,12 @@ class TimelineAnswer:
         """
         lines: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         loop, stop = asyncio.get_running_loop(), threading.Event()
+        room = threading.Semaphore(MAX_LINES)
 
         def put(line: dict[str, Any]) -> None:
+            while not room.acquire(timeout=STOP_SECONDS):
+                if stop.is_set():
+                    raise Stopped()
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
@@ -116,6 +123,7 @@ class TimelineAnswer:
             while not (work.done() and lines.empty() and not following.done()):
                 await asyncio.wait((work, following), return_when=asyncio.FIRST_COMPLETED)
                 if following.done():
+                    room.release()
                     await self._send(send, following.result())
                     following = asyncio.ensure_future(lines.get())
                     await asyncio.sleep(0)
@@ -123,6 +131,7 @@ class TimelineAnswer:
         finally:
             stop.set()
             following.cancel()
+            work.cancel()  # it may wait for a thread
 
     async def _send(self, send: Any, line: dict[str, Any]) -> None:
         """Send a line; an empty one sends the head of the response alone."""
@@ -164,7 +173,9 @@ class TimelineAnswer:
                 source = FrameSource(replies, put, stop)
                 model = TimelineModel(predictor, fields.window, fields.stride)
                 # Closed before the replies, which its thread reads.
-                scored: Any = model.windows(source, fps=opened.fps or None)
+                scored: Any = model.windows(
+                    source, fps=opened.fps or None, constant_rate=opened.constant_rate
+                )
                 with closing(scored) as windows:
                     segments = merge(noted(windows), model.labels, *options, model.multi_label)
                     for segment in segments:
@@ -173,7 +184,7 @@ class TimelineAnswer:
                 if source.error is not None:
                     raise source.error
         except WorkerError as error:
-            raise service.refused(error) from error
+            raise service.refused(error, job.path) from error
         except ValueError as error:
             raise RequestError(422, str(error)) from error
         except Stopped:

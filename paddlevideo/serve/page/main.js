@@ -3,7 +3,7 @@
 import { classify, getModels, onToken, timeline } from "./api.js";
 import { byId, element, note } from "./dom.js";
 import { listenForDrops } from "./drop.js";
-import { showCamera, showEnd, showJob, showSegment, startResult } from "./result.js";
+import { showCamera, showJob, showSegment, showTimelineState, startResult } from "./result.js";
 import { readable, score, size } from "./text.js";
 import { askToken } from "./token.js";
 import { openCamera, recordClips } from "./webcam.js";
@@ -74,7 +74,7 @@ async function runJob(job, signal) {
     const wanted = byId("with-timeline").checked && !job.live && !usesFeatures(job.model);
     if (wanted) await runTimeline(job, { ...fields, ...segments }, signal);
     enter(job, "done");
-    showEnd(job);
+    showTimelineState(job);
   } catch (error) {
     job.error = signal.aborted ? "" : error.message;
     enter(job, signal.aborted ? "cancelled" : "failed");
@@ -86,6 +86,7 @@ async function runJob(job, signal) {
 async function runTimeline(job, fields, signal) {
   job.timeline = "running";
   enter(job, "timeline");
+  showTimelineState(job);
   note("status", `${place(job)}${readable(job.name)}: making the timeline`);
   try {
     for await (const segment of timeline(job.file, fields, signal, wait)) {

@@ -59,8 +59,8 @@ export function showSegment(of, segment) {
   showTimelineNote();
 }
 
-/** Show that a job is complete; what is on the page stays, and so does the focus. */
-export function showEnd(of) {
+/** Show whether a timeline is made or complete; what is on the page stays, and so does the focus. */
+export function showTimelineState(of) {
   if (of !== job) return;
   showTimelineNote();
   showJson();
@@ -241,7 +241,7 @@ function showTimelineNote() {
   const some = job.segments.length > 0;
   const texts = {
     off: job.result ? "No timeline was made." : "",
-    running: some ? `${count} so far` : "",
+    running: some ? `${count} so far` : "A segment appears when its class ends.",
     done: some ? `${count}. Click or use the arrow keys to move.` : "No segment has a class.",
   };
   const failed = job.timeline === "failed";

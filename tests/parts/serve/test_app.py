@@ -7,8 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from paddlevideo.data.pipeline import StageError
+from paddlevideo.sample import DecodeError
+from paddlevideo.serve.decoder import Decoder
 from paddlevideo.serve.settings import Limits
 from tests.clips import write_clip
+from tests.parts.serve.conftest import form
 
 TOKEN = "a token of the tests, long enough"
 
@@ -52,6 +56,11 @@ def test_forms(serve, exported, tiny):
             answer = client.post(path, name=path.name, topk=3)
             assert_as_predicted(answer.result["categories"], predicted(tiny, path))
         path = exported.videos / "a.mp4"
+        body, kind = form(path, topk=3)
+        headers = {"Content-Type": kind.replace("multipart/form-data", "Multipart/Form-DATA")}
+        answer = client.ask("POST", "/video-classification", body, headers)
+        assert_as_predicted(answer.result["categories"], predicted(tiny, path))
+        assert client.ask("POST", "/timeline", body, headers).status == 200
         for name in ("", "x", "a.txt", "../../etc/passwd", "a.m3u8", 'b\\".mp4', "ü 影.mp4"):
             answer = client.post(path, name=name, topk=3)
             assert_as_predicted(answer.result["categories"], predicted(tiny, path))
@@ -130,6 +139,14 @@ def test_limits_of_a_file(serve, exported, tmp_path):
         with serve(limits=limits) as client:
             body = client.post(path) if limits.bytes > size else client.post(bytes(100_000))
             assert body.status == status and reason in body.reason
+    with serve(limits=Limits(bytes=size - 1)) as client:  # also where the body has room for it
+        video = base64.b64encode(path.read_bytes()).decode()
+        for answer in (
+            client.post(path),
+            client.post(path, "/timeline"),
+            client.post_json({"video": video}),
+        ):
+            assert answer.status == 413 and "the file is larger than" in answer.reason
     exact = Limits(bytes=size, seconds=0.48, pixels=48 * 64, frames=12)
     with serve(limits=exact) as client:
         assert client.post(path).status == 200
@@ -271,6 +288,69 @@ def test_pages_of_other_sites_are_refused(serve, exported):
             assert answer.status == 403 and "--allow-origin" in answer.reason, origin
         for origin in (own, "https://example.org"):
             assert client.post(path, headers={"Origin": origin}).status == 200
+
+
+def test_a_site_whose_name_leads_to_this_machine(serve, exported):
+    """DNS rebinding: origin and host agree, and both are the attacker's."""
+    path = exported.videos / "a.mp4"
+
+    def status(client, origin):
+        host = origin.partition("://")[2]
+        return client.post(path, headers={"Origin": origin, "Host": host}).status
+
+    rebound = [f"http://{name}" for name in ("evil.example:8000", "a.evil.example", "1.2.3.4.x.y")]
+    own = [
+        *("http://localhost:8000", "http://a.localhost:80", "http://localhost.", "http://gpu-box"),
+        *("http://127.0.0.1:8000", "http://192.168.1.5", "http://[::1]:8000"),
+        "https://videos.example.org",  # behind a proxy with TLS
+    ]
+    with serve(loopback=True, allow_origins=("http://gpu.lan",)) as client:
+        assert [status(client, origin) for origin in rebound] == [403] * len(rebound)
+        assert [status(client, origin) for origin in own] == [200] * len(own)
+        assert status(client, "http://gpu.lan") == 200
+        assert client.post(path, headers={"Host": "gpu.example:80"}).status == 200  # no browser
+    with serve(loopback=False) as client:
+        assert status(client, "http://gpu.example:8000") == 200
+    with serve(loopback=True, allow_origins=("*",)) as client:
+        assert client.post(path, headers={"Origin": "https://a.example"}).status == 200
+    with serve(loopback=True, token=TOKEN) as client:
+        name = {"Host": "gpu.example:8000", "Authorization": f"Bearer {TOKEN}"}
+        headers = {"Origin": "http://gpu.example:8000", **name}
+        assert client.post(path, headers=headers).status == 200
+
+
+@pytest.mark.parametrize("route", ["/video-classification", "/timeline"])
+def test_paths_of_the_service_are_no_part_of_a_reason(serve, exported, monkeypatch, caplog, route):
+    errors = (
+        (lambda path: DecodeError(f"{path}: broken"), 422),
+        (lambda path: StageError("Scale", f"broken: {path}"), 422),
+        (lambda path: FileNotFoundError(f"{path}: broken"), 500),
+        (lambda path: KeyError(path), 500),
+    )
+    with serve() as client:
+        for error, status in errors:
+
+            def fail(self, job, error=error):
+                raise error(job.path)
+
+            monkeypatch.setattr(Decoder, "__call__", fail)
+            answer = client.post(exported.videos / "a.mp4", route)
+            assert answer.status == status
+            assert str(client.service.folder.path) not in answer.reason
+            assert "broken" in answer.reason if status == 422 else "its log" in answer.reason
+    assert "FileNotFoundError" in caplog.text and "KeyError" in caplog.text
+
+
+def test_responses_name_their_request_in_the_log(serve, exported, caplog):
+    caplog.set_level("INFO", "paddlevideo")
+    with serve() as client:
+        good = [client.post(exported.videos / "a.mp4").json["logId"] for _ in range(2)]
+        bad = [client.post(b"").json["logId"], client.get("/nothing").json["logId"]]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len({*good, *bad}) == 4
+    for name, status in ((good[0], 200), (good[1], 200), (bad[0], 422), (bad[1], 404)):
+        [line] = [each for each in lines if name in each]
+        assert f" {status} " in line
 
 
 def test_an_error_of_the_service_is_no_secret_of_it(serve, exported, monkeypatch):

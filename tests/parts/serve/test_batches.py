@@ -1,5 +1,6 @@
 """Samples of several requests run together, up to a deadline."""
 
+import queue
 import threading
 import time
 
@@ -62,6 +63,37 @@ def test_never_longer_than_the_deadline(batcher, samples):
     waiting = batcher(wait=0.05)
     waiting.expect(2)  # they never come
     assert submit(waiting, samples[0]).result(60).batch == 1
+
+
+@pytest.mark.parametrize("coming", [1, 3])
+def test_others_that_fail_are_not_waited_for(batcher, samples, coming):
+    """A file that cannot be decoded must not hold up those that were decoded next to it."""
+    waiting = batcher(wait=600)
+    waiting.expect(coming)
+    future = submit(waiting, samples[0])
+    with pytest.raises(TimeoutError):
+        future.result(0.05)
+    for _ in range(coming):
+        waiting.expect(-1)
+    assert future.result(60).batch == 1
+
+
+def test_a_full_batcher_makes_decoding_wait(batcher, samples):
+    waiting = batcher(wait=600, size=1)
+    gate, score = threading.Event(), waiting._score
+
+    def held(*arguments):
+        gate.wait(60)
+        score(*arguments)
+
+    waiting._score = held
+    waiting.expect(1)
+    first = submit(waiting, samples[0])
+    second = submit(waiting, samples[1])  # once the first one runs
+    with pytest.raises(queue.Full):
+        waiting.submit(Record("x"), dict(samples[2]), 3, 0.05)
+    gate.set()
+    assert first.result(60).batch == second.result(60).batch == 1
 
 
 def test_each_request_has_its_own_number_of_classes(batcher, samples):

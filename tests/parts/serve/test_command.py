@@ -44,6 +44,27 @@ def test_defaults_are_closed(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://Example.org/", "https://example.org"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://[::1]:80", "http://[::1]:80"),
+        ("chrome-extension://abc", "chrome-extension://abc"),
+        ("*", "*"),
+        ("null", "null"),
+    ],
+)
+def test_origins_are_as_browsers_send_them(text, origin):
+    assert settings("--allow-origin", text).allow_origins == (origin,)
+
+
+def test_a_service_of_this_machine_alone_is_one_of_the_loopback():
+    assert settings().loopback and settings("--host", "localhost").loopback
+    assert not settings("--host", "0.0.0.0").loopback
+    assert settings("--max_seconds", "inf").limits.seconds == float("inf")
+
+
+@pytest.mark.parametrize(
     ("flags", "reason"),
     [
         (["--max_mb", "0"], "--max_mb is 0"),
@@ -54,6 +75,14 @@ def test_defaults_are_closed(monkeypatch):
         (["--decode_workers", "0"], "workers is 0"),
         (["--batch_wait", "-1"], "--batch_wait is -1"),
         (["--allow-host", "http://a"], "expected HOST or HOST:PORT"),
+        (["--timeout", "inf"], "--timeout is inf; it must be at most 1,000,000"),
+        (["--max_mb", "inf"], "--max_mb is inf; it must be at most"),
+        (["--max_megapixels", "inf"], "--max_megapixels is inf; it must be at most"),
+        (["--batch_wait", "nan"], "--batch_wait is nan; it must be at most"),
+        (["--allow-origin", "example.org"], "'example.org' is no origin; expected SCHEME://HOST"),
+        (["--allow-origin", "https://example.org/page"], "as https://example.org"),
+        (["--allow-origin", "https://"], "is no origin"),
+        (["--allow-origin", ""], "is no origin"),
     ],
 )
 def test_wrong_values(flags, reason):
@@ -117,6 +146,9 @@ def test_mistakes_are_one_line(capsys, tmp_path, monkeypatch):
         port = taken.getsockname()[1]
         assert main(["--model", "x", "--port", str(port)]) == 1
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    for wrong in ("-1", "65536"):
+        assert main(["--model", "x", "--port", wrong]) == 1
+        assert "a port is a number from 0 to 65535" in capsys.readouterr().err
     assert main(["--model", "x", "--host", "no.such.host.invalid"]) == 1
     assert "--host" in capsys.readouterr().err
     assert main([]) == 2

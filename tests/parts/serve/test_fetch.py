@@ -1,6 +1,8 @@
 """URLs: only from hosts that are named, and never from addresses that are not public."""
 
+import contextlib
 import socket
+import threading
 
 import pytest
 
@@ -156,6 +158,66 @@ def test_a_server_that_stalls(tmp_path, server):
 
 
 @pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"H"] * 1000,
+        [b"HTTP/1.1 200 OK\r\n", *[b"A"] * 1000],
+        [b"HTTP/1.1 100 Continue\r\n\r\n"] * 1000,
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", *[b"A"] * 900],
+    ],
+)
+def test_a_server_that_sends_a_little_at_a_time(tmp_path, pieces):
+    """Each read ends in time, and all of them together have to."""
+    ended = threading.Event()
+
+    def drip(server):
+        with server.accept()[0] as connection, contextlib.suppress(OSError):
+            for piece in pieces:
+                connection.sendall(piece)
+                if ended.wait(0.02):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        error = refused(fetcher(host, timeout=0.3), f"http://{host}/a.mp4", tmp_path / "a")
+        ended.set()
+        thread.join(30)
+    assert error.status == 504 and "not read within 0.3 s" in error.reason
+
+
+def test_a_body_that_comes_slowly(tmp_path, server):
+    host = server.url.removeprefix("http://")
+    server.plan = [("slow", 0.1)]
+    error = refused(
+        fetcher(host, max_bytes=10_000, timeout=0.25), f"{server.url}/long", tmp_path / "a"
+    )
+    assert error.status == 504
+
+
+def test_a_length_above_the_limit_is_refused_before_the_body(tmp_path, server):
+    host = server.url.removeprefix("http://")
+    error = refused(fetcher(host), f"{server.url}/long", tmp_path / "a")
+    assert error.status == 413 and not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/ü 影.mp4".replace(" ", ""), "/%C3%BC%E5%BD%B1.mp4"),
+        ("/a%20b.mp4?x=é&y=[1]", "/a%20b.mp4?x=%C3%A9&y=[1]"),
+        ("/a|b^{c}.mp4", "/a%7Cb%5E%7Bc%7D.mp4"),
+        ("/a/~b;c=(1)@2,'3'!$*+.mp4", "/a/~b;c=(1)@2,'3'!$*+.mp4"),
+    ],
+)
+def test_letters_of_any_script_in_a_url(tmp_path, server, path, asked):
+    server.files[asked] = b"x"
+    fetcher(server.url.removeprefix("http://"))(server.url + path, tmp_path / "a")
+    assert server.paths == [asked] and (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "http://",
@@ -166,6 +228,8 @@ def test_a_server_that_stalls(tmp_path, server):
         "http://user:secret@films.example/",
         "http://films.example/a b",
         "http://films.example/a\r\nHost: other",
+        "http://films.example/\ud800",
+        "http://films.example/\x7f",
     ],
 )
 def test_malformed_urls(tmp_path, url):

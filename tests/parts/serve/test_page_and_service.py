@@ -150,11 +150,15 @@ def test_a_connection_that_breaks_off_leaves_the_segments(open_page, clip):
 
 def test_segments_appear_while_they_are_computed(open_page, clip):
     gate = HOLD()
-    rows = [ROWS[0], ROWS[1]]
+    rows, first = [ROWS[0], ROWS[1]], HOLD()
     with stand_in(**service_parts()) as service:
-        service.timelines[""] = Answer(rows=[*rows, gate, {"done": True}])
+        service.timelines[""] = Answer(rows=[first, *rows, gate, {"done": True}])
         page = open_page(service)
         page.choose("#files", [clip])
+        page.wait(f"{STATUS} === 'a.mp4: making the timeline'")
+        # A class may last for the whole of a long video.
+        assert page.text("#timeline-note") == "A segment appears when its class ends."
+        first.set()
         page.wait("document.querySelectorAll('#segment-rows tr').length === 2")
         assert page.text("#timeline-note") == "2 segments so far"
         assert page.text("#status") == "a.mp4: making the timeline"

@@ -1,12 +1,15 @@
 """POST /timeline: segments as JSON lines, while the file is decoded."""
 
+import asyncio
 import http.client
 import json
+import threading
 import time
 
 import numpy as np
 import pytest
 
+from paddlevideo.serve import timeline as timeline_module
 from paddlevideo.serve.settings import Limits
 from paddlevideo.timelines.files import video_frames
 from paddlevideo.timelines.segments import merge
@@ -100,6 +103,59 @@ def test_more_timelines_than_allowed_get_429(serve, long):
         assert answer.status == 429 and "1 timelines run" in answer.reason
         assert answer.headers["retry-after"]
         assert client.post(long).status == 200  # the short requests have room
+
+
+def test_windows_share_frames_as_those_of_a_file_do(serve, long, monkeypatch):
+    """A file whose frames have one distance shares what a model of single frames computes."""
+    asked = []
+    real = TimelineModel.windows
+
+    def windows(self, source, **options):
+        asked.append(options)
+        return real(self, source, **options)
+
+    monkeypatch.setattr(TimelineModel, "windows", windows)
+    with serve() as client:
+        lines(client.post(long, "/timeline"))
+    source = video_frames(long)
+    assert source.constant_rate
+    assert asked == [{"fps": source.fps, "constant_rate": True}]
+
+
+def test_a_client_that_reads_slowly_makes_decoding_wait(serve, long, monkeypatch):
+    """Segments that wait for their client must not fill the memory."""
+    monkeypatch.setattr(timeline_module, "MAX_LINES", 2)
+    put, gate, real = [], threading.Event(), timeline_module.merge
+
+    def merged(*arguments):
+        for segment in list(real(*arguments)) * 20:
+            put.append(segment)
+            yield segment
+
+    async def slow(self, send, line):
+        while line and not gate.is_set():
+            await asyncio.sleep(0.01)
+        await real_send(self, send, line)
+
+    real_send = timeline_module.TimelineAnswer._send
+    monkeypatch.setattr(timeline_module.TimelineAnswer, "_send", slow)
+    monkeypatch.setattr(timeline_module, "merge", merged)
+    answers = []
+    with serve() as client:
+        thread = threading.Thread(
+            target=lambda: answers.append(client.post(long, "/timeline", min_score=0))
+        )
+        thread.start()
+        deadline = time.monotonic() + 30
+        while len(put) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        waiting = len(put)
+        gate.set()
+        thread.join(60)
+    *found, last = lines(answers[0])
+    assert last["segments"] == len(found) == len(put) >= 20
+    assert waiting <= 4  # two in the queue, one that is sent, one that waits for room
 
 
 def test_a_client_that_leaves_ends_its_timeline(serve, long, monkeypatch):
