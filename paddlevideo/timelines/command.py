@@ -1,9 +1,9 @@
 """The predict command with --window: parsed flags -> timelines that are printed and written."""
 
+import os
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from paddlevideo import log, paddle_internals
+from paddlevideo.engine.stop import StopSignal
 from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
 from paddlevideo.plain_text import readable
@@ -28,6 +29,7 @@ from paddlevideo.timelines.writers import (
     segment_lines,
     timeline_file,
 )
+from paddlevideo.urls import path_name, shown
 
 # Flags that have no meaning for timelines, and why.
 NOT_FOR_TIMELINES = {
@@ -44,6 +46,8 @@ NOT_FOR_TIMELINES = {
 def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     """Print the segments of each input as soon as they are closed, and write them to a file.
 
+    Ctrl-C and SIGTERM end it after the next window; what is closed until then is written.
+
     Args:
         args: see commands/predict.py.
         ignored: {flag: why it has no effect}, for the flags that were given.
@@ -53,6 +57,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was scored.
+        KeyboardInterrupt: it was stopped by a signal.
     """
     with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
@@ -66,15 +71,18 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
             inputs = inputs.shard(*args.shard)
         records = [whole_file(record) for record, _ in inputs]
         videos = annotated_paths(annotate, records, args.overwrite)
-        with open_files(out, records, args.overwrite) as writer_of:
-            failed = [
-                line
-                for record, video in zip(records, videos, strict=True)
-                if (line := show(record, timeline, writer_of, args, video))
-            ]
+        failed = []
+        with open_files(out, records, args.overwrite) as writer_of, StopSignal(1) as stop:
+            for record, video in zip(records, videos, strict=True):
+                if line := show(record, timeline, writer_of, args, stop, video):
+                    failed.append(line)
+                if stop.asked:
+                    break
         if failed:
             lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
             logger.error(lines, extra=LINES)
+    if stop.asked:
+        raise KeyboardInterrupt
     return len(failed)
 
 
@@ -166,13 +174,13 @@ def whole_file(record: Record) -> Record:
     """
     if record.frame_pattern:
         raise ValueError(
-            f"{record.path}: a folder of frames has no times, and a timeline needs them; make a "
-            "video of it first: ffmpeg -framerate 25 -i img_%05d.jpg video.mp4"
+            f"{name_of(record)}: a folder of frames has no times, and a timeline needs them; "
+            "make a video of it first: ffmpeg -framerate 25 -i img_%05d.jpg video.mp4"
         )
     if record.start_sec is not None or record.end_sec is not None:
         raise ValueError(
-            f"{record.path}: the table names a part of this video, and a timeline has all of it; "
-            "give the file itself"
+            f"{name_of(record)}: the table names a part of this video, and a timeline has all of "
+            "it; give the file itself"
         )
     return record
 
@@ -207,25 +215,37 @@ def annotated_paths(
     """The annotated video of each input; several have names as those of subtitles.
 
     Raises:
-        ValueError: one exists and may not be replaced.
+        ValueError: one exists and may not be replaced, or is an input.
     """
-    if annotate is None or len(records) < 2:
-        return [annotate] * len(records)
-    paths = subtitle_paths(annotate, records)
+    if annotate is None:
+        return [None] * len(records)
+    paths = [annotate] if len(records) == 1 else subtitle_paths(annotate, records)
+    inputs = {os.path.realpath(record.path) for record in records}
     for path in paths:
         check_free(path, overwrite, "--annotate")
+        if os.path.realpath(path) in inputs:
+            raise ValueError(
+                f"--annotate {path}: it would replace an input of this command; give another path"
+            )
     return list(paths)
 
 
 def subtitle_paths(out: Path, records: list[Record]) -> list[Path]:
     """A file per input: `out.vtt` becomes `out.NAME.vtt`; the same name gets a number."""
-    names, paths = Counter(), []
+    paths: list[Path] = []
     for record in records:
-        name = Path(record.path).stem
-        names[name] += 1
-        number = f"_{names[name]}" if names[name] > 1 else ""
-        paths.append(out.with_name(f"{out.stem}.{name}{number}{out.suffix}"))
+        name = Path(path_name(record.path)).stem
+        path, number = out.with_name(f"{out.stem}.{name}{out.suffix}"), 1
+        while path in paths:
+            number += 1
+            path = out.with_name(f"{out.stem}.{name}_{number}{out.suffix}")
+        paths.append(path)
     return paths
+
+
+def name_of(record: Record) -> str:
+    """An input for people, without what may be secret in an address."""
+    return readable(shown(record.location))
 
 
 def show(
@@ -233,21 +253,26 @@ def show(
     timeline: Timeline,
     writer_of: Callable[[ExitStack, Record], TimelineWriter | None],
     args: Namespace,
+    stop: StopSignal,
     video: Path | None = None,
 ) -> str:
     """Print and write the timeline of a file, and its annotated video.
+
+    Args:
+        stop: ends it after the next window.
+        video: where the annotated video goes; None for none.
 
     Returns:
         why it is incomplete, "" if it is not.
     """
     start, count, error, end = time.perf_counter(), 0, None, 0.0
-    shown: list[Segment] = []  # on the frames of the annotated video
+    results: list[Segment] = []  # on the frames of the annotated video
     with ExitStack() as stack:
         writer = writer_of(stack, record)
         if writer:
-            writer.begin(record.path)
+            writer.begin(record.location)
         if not args.quiet:
-            tqdm.write(readable(record.path), file=sys.stdout)
+            tqdm.write(name_of(record), file=sys.stdout)
         try:
             source = timeline.open(record.path)
             bar = stack.enter_context(log.progress(total=round(source.seconds), label="timeline"))
@@ -259,8 +284,10 @@ def show(
                     end = max(end, window.end)
                     bar.update(max(0, min(round(end), bar.total or 0) - bar.n))
                     if video:
-                        shown.append(window_segment(window, timeline.model.labels, timeline.topk))
+                        results.append(window_segment(window, timeline.model.labels, timeline.topk))
                     yield window
+                    if stop.asked:
+                        return
 
             for segment in timeline.merged(windows()):
                 count += 1
@@ -269,14 +296,23 @@ def show(
                 if not args.quiet:
                     tqdm.write(line_of(segment), file=sys.stdout)
                     sys.stdout.flush()
-            if video:
-                logger.info(f"annotated video: {annotate_file(record.path, video, shown)}")
+            if stop.asked:
+                error = f"interrupted after {clock(end)}"
+            elif video:
+                needs = timeline.model.needs
+                streams = (needs.video_stream, needs.audio_stream)
+                annotate_file(
+                    record.path, video, results, streams=streams, should_stop=lambda: stop.asked
+                )
+                logger.info(f"annotated video: {video}")
+        except KeyboardInterrupt:
+            error = f"interrupted; {video} was not written" if video else "interrupted"
         except DecodeError as failure:
             error = str(failure)
         if writer:
             writer.end(error)
     if error is not None:
-        return readable(f"  {record.path}: {error}")
+        return f"  {name_of(record)}: {readable(error)}"
     _log_end(record, count, end, time.perf_counter() - start, args)
     return ""
 
@@ -288,7 +324,7 @@ def line_of(segment: Segment) -> str:
 
 
 def _log_end(record: Record, count: int, end: float, seconds: float, args: Namespace) -> None:
-    name, speed = readable(record.path), end / max(seconds, 1e-9)
+    name, speed = name_of(record), end / max(seconds, 1e-9)
     logger.info(
         f"{name}: {count} segments, {end:.1f} s of video in {seconds:.1f} s, {speed:.3g} times "
         "real time"
