@@ -1,5 +1,7 @@
 """The predict command with --window: parsed flags -> timelines that are printed and written."""
 
+import difflib
+import itertools
 import os
 import sys
 import time
@@ -18,6 +20,7 @@ from paddlevideo.plain_text import readable
 from paddlevideo.predict.command import open_predictor, output_path
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.sample import DecodeError, Record
+from paddlevideo.tar_paths import tar_path
 from paddlevideo.timelines.annotated import annotate_file, check_target
 from paddlevideo.timelines.page import clock
 from paddlevideo.timelines.segments import MIN_SCORE, Segment, window_segment
@@ -29,7 +32,7 @@ from paddlevideo.timelines.writers import (
     segment_lines,
     timeline_file,
 )
-from paddlevideo.urls import path_name, shown
+from paddlevideo.urls import is_url, path_name, shown
 
 # Flags that have no meaning for timelines, and why.
 NOT_FOR_TIMELINES = {
@@ -41,6 +44,8 @@ NOT_FOR_TIMELINES = {
     "decode_workers": "a timeline is decoded in one go, while the network runs",
     "verbose": "it prints results of complete videos",
 }
+
+MAX_LISTED = 10_000  # names of a folder that are compared with that of a missing file
 
 
 def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
@@ -63,18 +68,18 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
         check_flags(args)
-        out, annotate = check_output(args), check_annotate(args)
+        out, video = check_output(args), check_annotate(args)
         predictor = open_predictor(args)
         timeline = timeline_of(predictor, args)
         inputs = predictor.find(args.input_file)
         if args.shard:
             inputs = inputs.shard(*args.shard)
         records = [whole_file(record) for record, _ in inputs]
-        videos = annotated_paths(annotate, records, args.overwrite)
+        videos = annotated_paths(video, records, args.overwrite)
         failed = []
         with open_files(out, records, args.overwrite) as writer_of, StopSignal(1) as stop:
-            for record, video in zip(records, videos, strict=True):
-                if line := show(record, timeline, writer_of, args, stop, video):
+            for record, annotated in zip(records, videos, strict=True):
+                if line := show(record, timeline, writer_of, args, stop, annotated):
                     failed.append(line)
                 if stop.asked:
                     break
@@ -206,20 +211,20 @@ def open_files(
     else:
         with timeline_file(out) as writer:
             yield lambda stack, record: writer
-        logger.info(f"the timelines of {len(records)} inputs are in {out}")
+        logger.info(f"written: {out}, with the timelines of {counted(len(records), 'input')}")
 
 
 def annotated_paths(
-    annotate: Path | None, records: list[Record], overwrite: bool
+    video: Path | None, records: list[Record], overwrite: bool
 ) -> list[Path | None]:
     """The annotated video of each input; several have names as those of subtitles.
 
     Raises:
         ValueError: one exists and may not be replaced, or is an input.
     """
-    if annotate is None:
+    if video is None:
         return [None] * len(records)
-    paths = [annotate] if len(records) == 1 else subtitle_paths(annotate, records)
+    paths = [video] if len(records) == 1 else subtitle_paths(video, records)
     inputs = {os.path.realpath(record.path) for record in records}
     for path in paths:
         check_free(path, overwrite, "--annotate")
@@ -232,15 +237,15 @@ def annotated_paths(
 
 def subtitle_paths(out: Path, records: list[Record]) -> list[Path]:
     """A file per input: `out.vtt` becomes `out.NAME.vtt`; the same name gets a number."""
-    paths: list[Path] = []
+    paths: dict[Path, None] = {}  # a set in order
     for record in records:
         name = Path(path_name(record.path)).stem
         path, number = out.with_name(f"{out.stem}.{name}{out.suffix}"), 1
         while path in paths:
             number += 1
             path = out.with_name(f"{out.stem}.{name}_{number}{out.suffix}")
-        paths.append(path)
-    return paths
+        paths[path] = None
+    return list(paths)
 
 
 def name_of(record: Record) -> str:
@@ -299,22 +304,48 @@ def show(
             if stop.asked:
                 error = f"interrupted after {clock(end)}"
             elif video:
-                needs = timeline.model.needs
-                streams = (needs.video_stream, needs.audio_stream)
-                annotate_file(
-                    record.path, video, results, streams=streams, should_stop=lambda: stop.asked
-                )
-                logger.info(f"annotated video: {video}")
-        except KeyboardInterrupt:
-            error = f"interrupted; {video} was not written" if video else "interrupted"
+                error = annotate(record.path, video, results, timeline, stop)
+        except KeyboardInterrupt:  # a second signal, while the network runs
+            error = "interrupted"
         except DecodeError as failure:
-            error = str(failure)
+            error = f"{failure}{missing_hint(record.path)}"
         if writer:
             writer.end(error)
     if error is not None:
         return f"  {name_of(record)}: {readable(error)}"
     _log_end(record, count, end, time.perf_counter() - start, args)
     return ""
+
+
+def annotate(
+    path: str, video: Path, results: list[Segment], timeline: Timeline, stop: StopSignal
+) -> str | None:
+    """Write the annotated video of a file, and return why there is none; None if there is."""
+    needs = timeline.model.needs
+    streams = (needs.video_stream, needs.audio_stream)
+    try:
+        annotate_file(path, video, results, streams=streams, should_stop=lambda: stop.asked)
+    except KeyboardInterrupt:
+        return f"interrupted; {video} was not written"
+    except DecodeError as failure:
+        return f"{video} was not written: {failure}"
+    logger.info(f"annotated video: {video}")
+    return None
+
+
+def missing_hint(path: str) -> str:
+    """What to do about a file that does not exist; "" where it does, or is not on this machine."""
+    if is_url(path) or tar_path(path) or os.path.exists(path):
+        return ""
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder or "."):
+        return f"; there is no folder {folder}; check the path"
+    with os.scandir(folder or ".") as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_LISTED)]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    if near:
+        return f"; did you mean {os.path.join(folder, near[0])}?"
+    return "; check the path: -i takes files, folders, globs, lists and live sources"
 
 
 def line_of(segment: Segment) -> str:
@@ -326,12 +357,18 @@ def line_of(segment: Segment) -> str:
 def _log_end(record: Record, count: int, end: float, seconds: float, args: Namespace) -> None:
     name, speed = name_of(record), end / max(seconds, 1e-9)
     logger.info(
-        f"{name}: {count} segments, {end:.1f} s of video in {seconds:.1f} s, {speed:.3g} times "
-        "real time"
+        f"{name}: {counted(count, 'segment')}, {end:.1f} s of video in {seconds:.1f} s, "
+        f"{speed:.3g} times real time"
     )
     if not count and not args.raw_windows:
-        limit = MIN_SCORE if args.min_score is None else args.min_score
+        least = "--min_score"
+        least += f" {MIN_SCORE if args.min_score is None else args.min_score:g}"
+        least += f" for --min_duration {args.min_duration:g} s" if args.min_duration else ""
         logger.warning(
-            f"{name}: no class reaches --min_score {limit:g} for --min_duration; --raw_windows "
-            "shows the scores of all windows"
+            f"{name}: no class reaches {least}; --raw_windows shows the scores of all windows"
         )
+
+
+def counted(number: int, name: str) -> str:
+    """A number with its noun: `1 segment`, `2 segments`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
