@@ -190,14 +190,13 @@ def work(args: argparse.Namespace) -> int:
             f"--on {where.on}: timelines run on this machine; leave --on out, or give each machine "
             "its part of the files with --shard"
         )
-    if is_live:
+    if is_live or args.window is not None:
+        room = "live_command" if is_live else "command"
         try:
-            return load("paddlevideo.timelines.live_command:run_command")(args, ignored)
-        except KeyboardInterrupt:  # a second Ctrl-C, while the first one ends it
+            return 1 if load(f"paddlevideo.timelines.{room}:run_command")(args, ignored) else 0
+        except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-    if args.window is not None:
-        return 1 if load("paddlevideo.timelines.command:run_command")(args, ignored) else 0
     for flag in TIMELINE_FLAGS:
         if vars(args)[flag] is not None and vars(args)[flag] is not False:
             raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")

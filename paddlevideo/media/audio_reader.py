@@ -89,6 +89,8 @@ class AudioReader:
         num_channels: of the first samples.
         span_sec: start and end (s) of the last decoded frame, for messages.
         damage: what could not be decoded among the samples read so far, "" if nothing.
+        is_lost: whether the last chunk is silence in place of audio that cannot be decoded, or a
+            part of a gap of more than MAX_GAP.
     """
 
     def __init__(self, path: str, container: Any, stream: Any):
@@ -96,7 +98,7 @@ class AudioReader:
             raise DecodeError("this FFmpeg has no decoder for its audio codec")
         self._path, self._container, self._stream = path, container, stream
         self._lost_until: Fraction | None = None  # time stamp; set while packets do not decode
-        self.damage = ""
+        self.damage, self.is_lost = "", False
         self._stretches = read_stretches(path)
         self._frames = self._decode(container, stream)
         head = next(self._frames, None)
@@ -115,11 +117,16 @@ class AudioReader:
         self._frames = itertools.chain([head], self._frames)
         self.span_sec = (0.0, 0.0)
 
-    def chunks(self, first: int = 0, last: int | None = None) -> Iterator[np.ndarray]:
+    def chunks(
+        self, first: int = 0, last: int | None = None, max_gap: float = MAX_GAP
+    ) -> Iterator[np.ndarray]:
         """Yield the samples `first` .. `last` - 1 in chunks, float32 [channels, n].
 
         Zeros fill gaps, the time before the audio begins, and audio that cannot be decoded. If the
         audio ends before `last`, the chunks end there.
+
+        Args:
+            max_gap: a longer gap is an error (s).
 
         Raises:
             DecodeError: damaged in more than MAX_LOST of these samples, or cut short.
@@ -140,14 +147,16 @@ class AudioReader:
             if gap < 0:
                 samples = samples[:, -gap:]
             elif gap > 0:
-                if gap > MAX_GAP * rate:
+                if gap > max_gap * rate:
                     raise DecodeError(
                         f"its time stamps jump from {position / rate:.3f} s to {begin / rate:.3f} s"
                     )
                 silence = gap if last is None else min(gap, last - position)
                 if follows_loss:
                     num_lost += silence
-                yield np.zeros((num_channels, silence), np.float32)
+                self.is_lost = follows_loss or gap > MAX_GAP * rate
+                yield from silent_chunks(num_channels, silence, rate)
+                self.is_lost = False
                 position += silence
             samples = samples[:, : None if last is None else last - position]
             if samples.shape[1]:
@@ -340,6 +349,13 @@ class AudioReader:
         if has_begun and not self.damage:
             at = self._number_at(pts * packet.time_base, stretch) / self.sample_rate
             self.damage = f"its audio is damaged at {at:.3f} s"
+
+
+def silent_chunks(num_channels: int, count: int, rate: int) -> Iterator[np.ndarray]:
+    """Yield `count` zero samples in chunks of at most MAX_GAP, float32 [channels, n]."""
+    most = round(MAX_GAP * rate)
+    for start in range(0, count, most):
+        yield np.zeros((num_channels, min(most, count - start)), np.float32)
 
 
 def whole_samples(packet: Any, stream: Any) -> Any:

@@ -120,26 +120,40 @@ def make_table(container: str, codec: str, packets: Sequence[Packet]) -> PacketT
 # --- stretches ------------------------------------------------------------------------------------
 
 
-def stretch_starts(container: str, packets: Sequence[Packet]) -> list[int]:
-    """Return the numbers of the packets with which a stretch begins; the first is 0.
+class StretchStarts:
+    """Finds where a stretch begins: with a key frame that is shown before an earlier packet, or
+    where the time of decoding goes back, if the container stores it.
 
-    A stretch begins with a key frame that is shown before an earlier packet, or where the time of
-    decoding goes back, if the container stores it.
+    Args:
+        container: FFmpeg's name of the format.
     """
-    starts, highest, last_dts = [0], None, None
-    for number, packet in enumerate(packets):
-        if packet.pts is None:
-            continue
+
+    def __init__(self, container: str):
+        self._stores_dts = container in STORES_DTS
+        self._highest: int | None = None
+        self._last_dts: int | None = None
+
+    def begins(self, pts: int | None, dts: int | None, is_key: bool) -> bool:
+        """Whether the next packet begins a stretch; the first one of a file does not."""
+        if pts is None:
+            return False
         step = 0
-        if container in STORES_DTS and packet.dts is not None and last_dts is not None:
-            step = packet.dts - last_dts
-        goes_back = highest is not None and packet.pts <= highest and (packet.is_key or step < 0)
-        if goes_back or step > WRAPPED:
-            starts.append(number)
-            highest = None
-        highest = packet.pts if highest is None else max(highest, packet.pts)
-        last_dts = packet.dts
-    return starts
+        if self._stores_dts and dts is not None and self._last_dts is not None:
+            step = dts - self._last_dts
+        self._last_dts = dts
+        goes_back = self._highest is not None and pts <= self._highest and (is_key or step < 0)
+        begins = goes_back or step > WRAPPED
+        if begins or self._highest is None:
+            self._highest = pts
+        self._highest = max(self._highest, pts)
+        return begins
+
+
+def stretch_starts(container: str, packets: Sequence[Packet]) -> list[int]:
+    """Return the numbers of the packets with which a stretch begins; the first is 0."""
+    starts = StretchStarts(container)
+    begun = [n for n, p in enumerate(packets) if starts.begins(p.pts, p.dts, p.is_key)]
+    return [0, *begun]
 
 
 def find_stretches(

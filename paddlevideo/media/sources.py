@@ -56,7 +56,10 @@ def _container(path: str) -> AbstractContextManager[Any]:
 @contextmanager
 def _local_container(path: str) -> Iterator[Any]:
     if not os.path.isfile(path):
-        raise DecodeError("a folder, not a video file" if os.path.isdir(path) else "no such file")
+        if os.path.isdir(path):
+            raise DecodeError("a folder, not a video file")
+        exists = os.path.exists(path)
+        raise DecodeError("a pipe or a device, not a file" if exists else "no such file")
     if os.path.getsize(path) == 0:
         raise DecodeError("the file is empty (0 bytes)")
     try:

@@ -8,7 +8,7 @@
 An earlier file is replaced when the new one is complete. Browsers play it while it loads.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -27,10 +27,12 @@ from paddlevideo.log import logger
 from paddlevideo.media.clock import read_stretches
 from paddlevideo.media.containers import discard_others, open_container
 from paddlevideo.predict.annotate import CRF
+from paddlevideo.tar_paths import location
 from paddlevideo.timelines.files import video_frames
 from paddlevideo.timelines.frames import Frame, Item, Sound
 from paddlevideo.timelines.overlay import Overlay
 from paddlevideo.timelines.segments import Segment
+from paddlevideo.urls import shown
 
 SUFFIX = ".mp4"
 TICKS = 90_000  # time stamps per second
@@ -39,6 +41,10 @@ FRAME_RATE = Fraction(25)  # where none is known; only hints for the encoder dep
 COPIED = ("aac", "mp3", "opus", "flac")  # audio in MP4 that browsers play; other audio becomes AAC
 AUDIO_RATE, AUDIO_CHUNK = 48_000, 48_000  # Hz, samples
 NEAR = 0.05  # s; smaller differences of audio times are jitter of the time stamps
+
+
+class NoFrameError(ValueError):
+    """An annotated video without a frame."""
 
 
 def check_target(target: str | Path) -> Path:
@@ -54,7 +60,12 @@ def check_target(target: str | Path) -> Path:
 
 
 def annotate_file(
-    source: str | Path, target: str | Path, results: Iterable[Segment], font: str | None = None
+    source: str | Path,
+    target: str | Path,
+    results: Iterable[Segment],
+    font: str | None = None,
+    streams: tuple[int | None, int | None] = (None, None),
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Write a copy of a video with the results of its windows on the frames.
 
@@ -65,29 +76,34 @@ def annotate_file(
     Args:
         results: of all windows, in order; see `window_segment`.
         font: a TrueType or OpenType file; None to find one that has all letters.
+        streams: which video and which audio stream, counted from 0; None is the first.
+        should_stop: asked with each frame; where it is true, nothing is written.
 
     Returns:
         the target.
 
     Raises:
-        DecodeError: the source has no video.
+        DecodeError: the source has no such video.
         ValueError: another suffix, `font` is no font, or the target is the source.
         OSError: the target cannot be written.
+        KeyboardInterrupt: `should_stop` is true.
     """
     path, target = str(source), check_target(target)
     if target.exists() and Path(path).exists() and target.samefile(path):
         raise ValueError(f"{target}: it would replace the video itself; choose another path")
-    frames, shown = video_frames(path), list(results)
-    names = {name for result in shown for name in result.label_names}
-    ends = max((result.end for result in shown), default=0.0)
+    frames, results = video_frames(path, video_stream=streams[0]), list(results)
+    names = {name for result in results for name in result.label_names}
+    ends = max((result.end for result in results), default=0.0)
     overlay = Overlay(names, max(frames.seconds, ends), font)
-    for result in shown:
+    for result in results:
         overlay.add(result)
     rate = Fraction(frames.fps or FRAME_RATE).limit_denominator(65535)
     with ExitStack() as stack:
-        audio = stack.enter_context(copied_audio(path))
+        audio = stack.enter_context(copied_audio(path, streams[1] or 0))
         video = stack.enter_context(annotated_video(target, overlay, rate, audio))
         for item in frames:
+            if should_stop():
+                raise KeyboardInterrupt
             video.add(item)
     return target
 
@@ -110,7 +126,8 @@ def annotated_video(
         sound: encode the audio of a source.
 
     Raises:
-        ValueError: another suffix, or no frame came.
+        ValueError: another suffix.
+        NoFrameError: no frame came, so nothing was written.
         OSError: it cannot be written.
     """
     path = check_target(target)
@@ -120,7 +137,7 @@ def annotated_video(
             yield video
             video.finish()
         if not video.num_frames:
-            raise ValueError(f"{path}: not written, because no frame came")
+            raise NoFrameError(f"{path}: not written, because no frame came")
 
 
 class AnnotatedVideo:
@@ -224,14 +241,19 @@ def fitted(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @contextmanager
-def copied_audio(path: str) -> Iterator["CopiedAudio | None"]:
-    """Yield the first audio stream of a file, to copy; None if it has none that can be read."""
+def copied_audio(path: str, number: int = 0) -> Iterator["CopiedAudio | None"]:
+    """Yield an audio stream of a file, to copy; None if it has none that can be read.
+
+    Args:
+        number: of the stream, counted from 0.
+    """
     stretches = read_stretches(path)
     with open_container(path) as container:
-        streams = container.streams.audio
+        streams = container.streams.audio[number : number + 1]
         if not streams or streams[0].codec_context is None:
             if streams:
-                logger.warning(f"{path}: written without audio: no decoder for its codec")
+                name = shown(location(path))
+                logger.warning(f"{name}: written without audio: no decoder for its codec")
             yield None
             return
         discard_others(container, streams[0])
@@ -287,7 +309,8 @@ class CopiedAudio:
                 if packet.size and packet.dts is not None and self._clock.adjust(packet):
                     yield packet
         except av.error.FFmpegError as error:
-            logger.warning(f"{self._path}: the audio ends early: {error.strerror}")
+            name = shown(location(self._path))
+            logger.warning(f"{name}: the audio ends early: {error.strerror}")
 
     def _copy(self, packet: Any) -> None:
         shift = round(self._zero / packet.time_base)

@@ -1,9 +1,11 @@
 """The predict command with --window: parsed flags -> timelines that are printed and written."""
 
+import difflib
+import itertools
+import os
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,12 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from paddlevideo import log, paddle_internals
+from paddlevideo.engine.stop import StopSignal
 from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.command import open_predictor, output_path
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.sample import DecodeError, Record
+from paddlevideo.tar_paths import tar_path
 from paddlevideo.timelines.annotated import annotate_file, check_target
 from paddlevideo.timelines.page import clock
 from paddlevideo.timelines.segments import MIN_SCORE, Segment, window_segment
@@ -28,6 +32,7 @@ from paddlevideo.timelines.writers import (
     segment_lines,
     timeline_file,
 )
+from paddlevideo.urls import is_url, path_name, shown
 
 # Flags that have no meaning for timelines, and why.
 NOT_FOR_TIMELINES = {
@@ -40,9 +45,13 @@ NOT_FOR_TIMELINES = {
     "verbose": "it prints results of complete videos",
 }
 
+MAX_LISTED = 10_000  # names of a folder that are compared with that of a missing file
+
 
 def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
     """Print the segments of each input as soon as they are closed, and write them to a file.
+
+    Ctrl-C and SIGTERM end it after the next window; what is closed until then is written.
 
     Args:
         args: see commands/predict.py.
@@ -53,28 +62,32 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
 
     Raises:
         ValueError, OSError: a flag, the model or the inputs are wrong; nothing was scored.
+        KeyboardInterrupt: it was stopped by a signal.
     """
     with log.session(), paddle_internals.keep_num_threads():
         for flag, reason in ignored.items():
             logger.warning(f"--{flag} has no effect: {reason}")
         check_flags(args)
-        out, annotate = check_output(args), check_annotate(args)
+        out, video = check_output(args), check_annotate(args)
         predictor = open_predictor(args)
         timeline = timeline_of(predictor, args)
         inputs = predictor.find(args.input_file)
         if args.shard:
             inputs = inputs.shard(*args.shard)
         records = [whole_file(record) for record, _ in inputs]
-        videos = annotated_paths(annotate, records, args.overwrite)
-        with open_files(out, records, args.overwrite) as writer_of:
-            failed = [
-                line
-                for record, video in zip(records, videos, strict=True)
-                if (line := show(record, timeline, writer_of, args, video))
-            ]
+        videos = annotated_paths(video, records, args.overwrite)
+        failed = []
+        with open_files(out, records, args.overwrite) as writer_of, StopSignal(1) as stop:
+            for record, annotated in zip(records, videos, strict=True):
+                if line := show(record, timeline, writer_of, args, stop, annotated):
+                    failed.append(line)
+                if stop.asked:
+                    break
         if failed:
             lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
             logger.error(lines, extra=LINES)
+    if stop.asked:
+        raise KeyboardInterrupt
     return len(failed)
 
 
@@ -166,13 +179,13 @@ def whole_file(record: Record) -> Record:
     """
     if record.frame_pattern:
         raise ValueError(
-            f"{record.path}: a folder of frames has no times, and a timeline needs them; make a "
-            "video of it first: ffmpeg -framerate 25 -i img_%05d.jpg video.mp4"
+            f"{name_of(record)}: a folder of frames has no times, and a timeline needs them; "
+            "make a video of it first: ffmpeg -framerate 25 -i img_%05d.jpg video.mp4"
         )
     if record.start_sec is not None or record.end_sec is not None:
         raise ValueError(
-            f"{record.path}: the table names a part of this video, and a timeline has all of it; "
-            "give the file itself"
+            f"{name_of(record)}: the table names a part of this video, and a timeline has all of "
+            "it; give the file itself"
         )
     return record
 
@@ -198,34 +211,46 @@ def open_files(
     else:
         with timeline_file(out) as writer:
             yield lambda stack, record: writer
-        logger.info(f"the timelines of {len(records)} inputs are in {out}")
+        logger.info(f"written: {out}, with the timelines of {counted(len(records), 'input')}")
 
 
 def annotated_paths(
-    annotate: Path | None, records: list[Record], overwrite: bool
+    video: Path | None, records: list[Record], overwrite: bool
 ) -> list[Path | None]:
     """The annotated video of each input; several have names as those of subtitles.
 
     Raises:
-        ValueError: one exists and may not be replaced.
+        ValueError: one exists and may not be replaced, or is an input.
     """
-    if annotate is None or len(records) < 2:
-        return [annotate] * len(records)
-    paths = subtitle_paths(annotate, records)
+    if video is None:
+        return [None] * len(records)
+    paths = [video] if len(records) == 1 else subtitle_paths(video, records)
+    inputs = {os.path.realpath(record.path) for record in records}
     for path in paths:
         check_free(path, overwrite, "--annotate")
+        if os.path.realpath(path) in inputs:
+            raise ValueError(
+                f"--annotate {path}: it would replace an input of this command; give another path"
+            )
     return list(paths)
 
 
 def subtitle_paths(out: Path, records: list[Record]) -> list[Path]:
     """A file per input: `out.vtt` becomes `out.NAME.vtt`; the same name gets a number."""
-    names, paths = Counter(), []
+    paths: dict[Path, None] = {}  # a set in order
     for record in records:
-        name = Path(record.path).stem
-        names[name] += 1
-        number = f"_{names[name]}" if names[name] > 1 else ""
-        paths.append(out.with_name(f"{out.stem}.{name}{number}{out.suffix}"))
-    return paths
+        name = Path(path_name(record.path)).stem
+        path, number = out.with_name(f"{out.stem}.{name}{out.suffix}"), 1
+        while path in paths:
+            number += 1
+            path = out.with_name(f"{out.stem}.{name}_{number}{out.suffix}")
+        paths[path] = None
+    return list(paths)
+
+
+def name_of(record: Record) -> str:
+    """An input for people, without what may be secret in an address."""
+    return readable(shown(record.location))
 
 
 def show(
@@ -233,21 +258,26 @@ def show(
     timeline: Timeline,
     writer_of: Callable[[ExitStack, Record], TimelineWriter | None],
     args: Namespace,
+    stop: StopSignal,
     video: Path | None = None,
 ) -> str:
     """Print and write the timeline of a file, and its annotated video.
+
+    Args:
+        stop: ends it after the next window.
+        video: where the annotated video goes; None for none.
 
     Returns:
         why it is incomplete, "" if it is not.
     """
     start, count, error, end = time.perf_counter(), 0, None, 0.0
-    shown: list[Segment] = []  # on the frames of the annotated video
+    results: list[Segment] = []  # on the frames of the annotated video
     with ExitStack() as stack:
         writer = writer_of(stack, record)
         if writer:
-            writer.begin(record.path)
+            writer.begin(record.location)
         if not args.quiet:
-            tqdm.write(readable(record.path), file=sys.stdout)
+            tqdm.write(name_of(record), file=sys.stdout)
         try:
             source = timeline.open(record.path)
             bar = stack.enter_context(log.progress(total=round(source.seconds), label="timeline"))
@@ -259,8 +289,10 @@ def show(
                     end = max(end, window.end)
                     bar.update(max(0, min(round(end), bar.total or 0) - bar.n))
                     if video:
-                        shown.append(window_segment(window, timeline.model.labels, timeline.topk))
+                        results.append(window_segment(window, timeline.model.labels, timeline.topk))
                     yield window
+                    if stop.asked:
+                        return
 
             for segment in timeline.merged(windows()):
                 count += 1
@@ -269,16 +301,51 @@ def show(
                 if not args.quiet:
                     tqdm.write(line_of(segment), file=sys.stdout)
                     sys.stdout.flush()
-            if video:
-                logger.info(f"annotated video: {annotate_file(record.path, video, shown)}")
+            if stop.asked:
+                error = f"interrupted after {clock(end)}"
+            elif video:
+                error = annotate(record.path, video, results, timeline, stop)
+        except KeyboardInterrupt:  # a second signal, while the network runs
+            error = "interrupted"
         except DecodeError as failure:
-            error = str(failure)
+            error = f"{failure}{missing_hint(record.path)}"
         if writer:
             writer.end(error)
     if error is not None:
-        return readable(f"  {record.path}: {error}")
+        return f"  {name_of(record)}: {readable(error)}"
     _log_end(record, count, end, time.perf_counter() - start, args)
     return ""
+
+
+def annotate(
+    path: str, video: Path, results: list[Segment], timeline: Timeline, stop: StopSignal
+) -> str | None:
+    """Write the annotated video of a file, and return why there is none; None if there is."""
+    needs = timeline.model.needs
+    streams = (needs.video_stream, needs.audio_stream)
+    try:
+        annotate_file(path, video, results, streams=streams, should_stop=lambda: stop.asked)
+    except KeyboardInterrupt:
+        return f"interrupted; {video} was not written"
+    except DecodeError as failure:
+        return f"{video} was not written: {failure}"
+    logger.info(f"annotated video: {video}")
+    return None
+
+
+def missing_hint(path: str) -> str:
+    """What to do about a file that does not exist; "" where it does, or is not on this machine."""
+    if is_url(path) or tar_path(path) or os.path.exists(path):
+        return ""
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder or "."):
+        return f"; there is no folder {folder}; check the path"
+    with os.scandir(folder or ".") as entries:
+        names = [entry.name for entry in itertools.islice(entries, MAX_LISTED)]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    if near:
+        return f"; did you mean {os.path.join(folder, near[0])}?"
+    return "; check the path: -i takes files, folders, globs, lists and live sources"
 
 
 def line_of(segment: Segment) -> str:
@@ -288,14 +355,20 @@ def line_of(segment: Segment) -> str:
 
 
 def _log_end(record: Record, count: int, end: float, seconds: float, args: Namespace) -> None:
-    name, speed = readable(record.path), end / max(seconds, 1e-9)
+    name, speed = name_of(record), end / max(seconds, 1e-9)
     logger.info(
-        f"{name}: {count} segments, {end:.1f} s of video in {seconds:.1f} s, {speed:.3g} times "
-        "real time"
+        f"{name}: {counted(count, 'segment')}, {end:.1f} s of video in {seconds:.1f} s, "
+        f"{speed:.3g} times real time"
     )
     if not count and not args.raw_windows:
-        limit = MIN_SCORE if args.min_score is None else args.min_score
+        least = "--min_score"
+        least += f" {MIN_SCORE if args.min_score is None else args.min_score:g}"
+        least += f" for --min_duration {args.min_duration:g} s" if args.min_duration else ""
         logger.warning(
-            f"{name}: no class reaches --min_score {limit:g} for --min_duration; --raw_windows "
-            "shows the scores of all windows"
+            f"{name}: no class reaches {least}; --raw_windows shows the scores of all windows"
         )
+
+
+def counted(number: int, name: str) -> str:
+    """A number with its noun: `1 segment`, `2 segments`."""
+    return f"{number} {name}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ import numpy as np
 
 from paddlevideo.data.pipeline import StreamNeeds
 from paddlevideo.media.clip import FALLBACK_FPS, TIME_TOLERANCE, FrameTransform
+from paddlevideo.sample import DecodeError
 from paddlevideo.timelines.frames import Gap, Item, Sound
 from paddlevideo.timelines.held import HeldClip, HeldSound
 from paddlevideo.timelines.sharing import Grid
@@ -70,7 +71,7 @@ class Cutter:
         """Yield the windows and gaps of a source, each as soon as it is complete.
 
         Raises:
-            ValueError: the frames of a window take more than HOLD_BYTES.
+            DecodeError: the frames of a window take more than HOLD_BYTES.
         """
         for item in source:
             if isinstance(item, Gap):
@@ -101,7 +102,7 @@ class Cutter:
         self._frames.append((time, image))
         self._num_bytes += image.nbytes
         if self._num_bytes > HOLD_BYTES:
-            raise ValueError(
+            raise DecodeError(
                 f"a window of {self.window:g} s holds {len(self._frames)} frames of "
                 f"{image.shape[1]} x {image.shape[0]} pixels, {self._num_bytes / 2**30:.1f} GiB; "
                 "use a shorter window, or a model whose PIPELINE.test begins with a resize"

@@ -4,8 +4,8 @@
     source.fps                     # mean frames per second, 0.0 where unknown
     for item in source: ...        # `Frame`, `Sound` or `Gap`, in the order of time
 
-Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these go
-back, time goes on one frame after the frame before.
+Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these
+start again (a stretch of packets.py), time goes on one frame after the frame before.
 
 media/damage.py says what happens to damage: whatever FFmpeg decodes is used. Lost frames are
 skipped, so that the frame before is shown on; where more than MIN_GAP is lost, it is a `Gap`.
@@ -25,16 +25,20 @@ from paddlevideo.log import logger
 from paddlevideo.media.audio_reader import AudioReader, NoAudioError, open_audio
 from paddlevideo.media.clip import FALLBACK_FPS
 from paddlevideo.media.containers import discard_others, first_video, open_container, video_streams
-from paddlevideo.media.packets import num_listed
+from paddlevideo.media.packets import WRAPPED, StretchStarts, num_listed
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
+from paddlevideo.tar_paths import location
 from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
+from paddlevideo.urls import shown
 
 MIN_GAP = 0.25  # s without frames, next to packets that do not decode; less is shown as a still
 MIN_HOLE = 0.5  # s without frames in a file of constant rate, without any sign of damage
 MIN_GAP_FRAMES = 3  # the same in frames, for low frame rates
 NEAR = 1.0  # s; threads of a decoder report damage a few packets late
 RATE_TOLERANCE = 2e-5  # between the mean frame rate and the one of the closest frames
+MAX_LATE = 16  # frames in a row that a decoder gives too late; after more, the clock was set back
+LATE_STEP = 0.01  # of a frame: from a frame to one that comes too late
 RETRIES = 100  # times that reading goes on after an error of the container, without any packet
 
 
@@ -69,7 +73,7 @@ class FileSource:
                 assert sounds is not None
                 yield from sounds.until(float("inf"))
                 if sounds.error:
-                    yield Gap(sounds.end, max(sounds.end, self.seconds), sounds.error)
+                    yield from _gap(sounds.end, self.seconds, sounds.error)
                 return
             for item in _frames(self.path, self.video_stream):
                 if sounds and isinstance(item, Frame):
@@ -142,8 +146,8 @@ def _frames(path: str, number: int | None) -> Iterator[Frame | Gap]:
     with open_container(path) as container:
         stream = _choose(path, container, number)
         discard_others(container, stream)
-        losses = _Losses(stream)
-        clock = _Clock(stream, container.format.name == "avi")
+        losses = _Losses(stream, container.format.name)
+        clock = _Clock(stream, container.format.name == "avi", losses)
         converter = VideoReformatter()
         time = None
         for frame in _decoded(container, stream, losses):
@@ -160,7 +164,8 @@ def _frames(path: str, number: int | None) -> Iterator[Frame | Gap]:
             end = float((stream.duration or 0) * stream.time_base)
             yield from _gap(time + clock.step, end, reason)
         else:
-            yield from losses.between(time, losses.last_time(clock) + clock.step, clock)
+            last = max(losses.seconds(clock), default=-1.0)
+            yield from losses.between(time, last + clock.step, clock)
 
 
 def _gap(start: float, end: float, reason: str) -> Iterator[Gap]:
@@ -168,83 +173,113 @@ def _gap(start: float, end: float, reason: str) -> Iterator[Gap]:
         yield Gap(start, end, reason)
 
 
-class _Clock:
-    """Gives frames their time: that of the file, from 0 on, rising.
+class _Losses:
+    """The packets of a stream that could not be decoded, and those that begin a stretch.
 
     Args:
-        stream: of the frames.
-        counts: number the frames instead, because the container stores no time stamps.
-    """
-
-    def __init__(self, stream: Any, counts: bool):
-        self.time_base = stream.time_base
-        self.step = 1 / (_fps(stream) or FALLBACK_FPS)  # s from a frame to the next one
-        self.zero: int | None = None  # time stamp of second 0
-        self._counts, self._number, self._last = counts, -1, -1.0
-
-    def time_of(self, frame: Any) -> float:
-        self._number += 1
-        if self._counts or frame.pts is None:
-            time = self._number * self.step if self._counts else self._last + self.step
-            self._last = max(0.0, time)
-            return self._last
-        if self.zero is None:
-            self.zero = frame.pts
-        time = self.second(frame.pts)
-        if time <= self._last:  # the time stamps go back
-            self.zero = frame.pts - round((self._last + self.step) / self.time_base)
-            time = self._last + self.step
-        self._last = time
-        return time
-
-    def second(self, pts: int) -> float:
-        """When a packet with this time stamp is shown (s)."""
-        return float((pts - (self.zero or 0)) * self.time_base)
-
-
-class _Losses:
-    """The packets of a stream that could not be decoded.
+        container: FFmpeg's name of the format.
 
     Attributes:
         num_packets: packets of the stream so far.
+        stretch: number of the stretch of the last packet.
         reason: why the last one could not be decoded, "" if all could.
     """
 
-    def __init__(self, stream: Any):
+    def __init__(self, stream: Any, container: str):
         self._constant_rate = _is_constant(stream)
-        self._stamps: list[int] = []
+        self._starts = StretchStarts(container)
+        self._lost: list[tuple[int, int]] = []  # (stretch, time stamp)
         self._last_stamp = 0
-        self.num_packets, self.reason = 0, ""
-
-    def add(self, packet: Any, reason: str) -> None:
-        """Note a packet that does not decode, or that the container marks as damaged."""
-        self.reason = reason
-        self.add_stamp(packet.pts if packet.pts is not None else self._last_stamp, reason)
-
-    def add_stamp(self, stamp: int, reason: str) -> None:
-        self._last_stamp, self.reason = stamp, reason
-        if not self._stamps or self._stamps[-1] != stamp:
-            self._stamps.append(stamp)
+        self.num_packets, self.stretch, self.reason = 0, 0, ""
 
     def passed(self, packet: Any) -> None:
         """Note a packet that was read."""
         self.num_packets += 1
         self._last_stamp = packet.pts if packet.pts is not None else self._last_stamp
+        self.stretch += self._starts.begins(packet.pts, packet.dts, packet.is_keyframe)
 
-    def last_time(self, clock: _Clock) -> float:
-        """When the last lost packet is shown (s)."""
-        return clock.second(max(self._stamps)) if self._stamps else -1.0
+    def add(self, reason: str) -> None:
+        """Note that the last packet does not decode, that the container marks it as damaged, or
+        that what follows it cannot be read."""
+        self.reason, lost = reason, (self.stretch, self._last_stamp)
+        if not self._lost or self._lost[-1] != lost:
+            self._lost.append(lost)
 
-    def between(self, before: float, after: float, clock: _Clock) -> Iterator[Gap]:
+    def seconds(self, clock: "_Clock") -> list[float]:
+        """When the lost packets of the clock's stretch are shown (s)."""
+        return [clock.second(stamp) for stretch, stamp in self._lost if stretch == clock.stretch]
+
+    def between(self, before: float, after: float, clock: "_Clock") -> Iterator[Gap]:
         """The gap between two frames (s), where packets were lost there."""
         missing, least = after - before - clock.step, MIN_GAP_FRAMES * clock.step
-        is_near = any(before - NEAR <= clock.second(s) <= after + NEAR for s in self._stamps)
+        is_near = any(before - NEAR <= lost <= after + NEAR for lost in self.seconds(clock))
         if is_near and missing >= max(MIN_GAP, least):
             yield Gap(before + clock.step, after, self.reason)
         elif self._constant_rate and missing >= max(MIN_HOLE, least):
             yield Gap(before + clock.step, after, "damaged: the file has no frames here")
         # Threads of the decoder are at most NEAR ahead.
-        self._stamps = [stamp for stamp in self._stamps if clock.second(stamp) > after - NEAR]
+        self._lost = [
+            (stretch, stamp)
+            for stretch, stamp in self._lost
+            if stretch > clock.stretch
+            or (stretch == clock.stretch and clock.second(stamp) > after - NEAR)
+        ]
+
+
+class _Clock:
+    """Gives frames their time: that of the file, from 0 on, rising.
+
+    Around damage, decoders give frames that should have been shown before the last one. They follow
+    it closely, and the clock is not changed. It is where a stretch begins, where several frames
+    have one time stamp, and where it goes back for more than MAX_LATE frames.
+
+    Args:
+        stream: of the frames.
+        counts: number the frames instead, because the container stores no time stamps.
+        packets: read so far, which say where a stretch begins.
+
+    Attributes:
+        step: from a frame to the next one (s).
+        stretch: number of the stretch of the last frame.
+    """
+
+    def __init__(self, stream: Any, counts: bool, packets: _Losses):
+        self._time_base, self._packets = stream.time_base, packets
+        self.step, self.stretch = 1 / (_fps(stream) or FALLBACK_FPS), 0
+        self._zero: int | None = None  # time stamp of second 0
+        self._counts, self._number, self._last = counts, -1, -1.0
+        self._last_pts: int | None = None
+        self._num_late = 0
+
+    def time_of(self, frame: Any) -> float:
+        """When the next frame is shown (s)."""
+        self._number += 1
+        if self._counts or frame.pts is None:
+            time = self._number * self.step if self._counts else self._last + self.step
+            self._last = max(0.0, time)
+            return self._last
+        if self._zero is None:
+            self._zero = frame.pts
+        time, begins = self.second(frame.pts), self._packets.stretch > self.stretch
+        if time > self._last and not (begins and self._is_wrapped(time)):
+            self._num_late = 0
+        elif begins or frame.pts == self._last_pts or self._num_late == MAX_LATE:
+            self._zero = frame.pts - round((self._last + self.step) / self._time_base)
+            self.stretch, self._num_late = self._packets.stretch, 0
+            time = self._last + self.step
+        else:
+            self._num_late += 1
+            time = self._last + LATE_STEP * self.step
+        self._last, self._last_pts = time, frame.pts
+        return time
+
+    def _is_wrapped(self, time: float) -> bool:
+        """Whether the clock ran over its 33 bits since the last frame."""
+        return time - self._last > WRAPPED * self._time_base
+
+    def second(self, pts: int) -> float:
+        """When a packet with this time stamp is shown (s)."""
+        return float((pts - (self._zero or 0)) * self._time_base)
 
 
 def _decoded(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
@@ -252,11 +287,11 @@ def _decoded(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
     for packet in _packets(container, stream, losses):
         losses.passed(packet)
         if packet.is_corrupt:
-            losses.add(packet, "damaged: packets are lost or broken")
+            losses.add("damaged: packets are lost or broken")
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            losses.add(packet, f"damaged: it cannot be decoded ({error.strerror})")
+            losses.add(f"damaged: it cannot be decoded ({error.strerror})")
             continue
         yield from frames
     try:
@@ -280,7 +315,7 @@ def _packets(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
             return
         except av.error.FFmpegError as error:
             failures += 1
-            losses.add_stamp(losses._last_stamp, f"damaged: it cannot be read ({error.strerror})")
+            losses.add(f"damaged: it cannot be read ({error.strerror})")
 
 
 # --- audio ----------------------------------------------------------------------------------------
@@ -297,8 +332,10 @@ class _Sounds:
     def __init__(self, source: FileSource, stack: ExitStack):
         self._path, self._rate, self._count, self.error = source.path, 1, 0, ""
         self._chunks: Iterator[Any] = iter(())
+        self._has_gaps = not source.frames
+        self._reader: AudioReader | None = None
         try:
-            audio: AudioReader = stack.enter_context(open_audio(source.path, source.audio_stream))
+            audio = stack.enter_context(open_audio(source.path, source.audio_stream))
         except NoAudioError:
             if not source.frames:
                 raise
@@ -308,14 +345,18 @@ class _Sounds:
                 raise
             self._fail(error)
             return
-        self._rate, self._chunks = audio.sample_rate, audio.chunks()
+        self._reader, self._rate = audio, audio.sample_rate
+        self._chunks = audio.chunks(max_gap=float("inf"))
 
     @property
     def end(self) -> float:
         return self._count / self._rate
 
-    def until(self, second: float) -> Iterator[Sound]:
-        """The audio from where the last call ended to a time (s), or somewhat later."""
+    def until(self, second: float) -> Iterator[Sound | Gap]:
+        """The audio from where the last call ended to a time (s), or somewhat later.
+
+        Where it cannot be decoded, it is silence next to frames, and else a gap.
+        """
         while self.end <= second:
             try:
                 samples = next(self._chunks, None)
@@ -324,9 +365,14 @@ class _Sounds:
                 return
             if samples is None:
                 return
-            yield Sound(self.end, samples.mean(axis=0), self._rate)
+            seconds = samples.shape[1] / self._rate
+            if self._reader and self._reader.is_lost and self._has_gaps and seconds >= MIN_GAP:
+                yield Gap(self.end, self.end + seconds, "damaged: the audio cannot be decoded")
+            else:
+                yield Sound(self.end, samples.mean(axis=0), self._rate)
             self._count += samples.shape[1]
 
     def _fail(self, error: DecodeError) -> None:
         self.error, self._chunks = str(error), iter(())
-        logger.warning(f"{self._path}: its audio ends at {self.end:.3f} s: {error}")
+        name = shown(location(self._path))
+        logger.warning(f"{name}: its audio ends at {self.end:.3f} s: {error}")

@@ -13,7 +13,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -60,6 +60,8 @@ class LiveSource:
         queue_seconds: frames that wait for the network, at most.
         should_stop: the timeline ends when this is true; it is asked ten times per second.
         clock: seconds that only rise.
+        video_stream, audio_stream: which streams, counted from 0 without cover images; None is the
+            first.
 
     Attributes:
         dropped: number of frames that the network was too slow for.
@@ -77,6 +79,8 @@ class LiveSource:
         should_stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         first_pause: float = FIRST_PAUSE,
+        video_stream: int | None = None,
+        audio_stream: int | None = None,
     ):
         if not stall > 0 or not retry >= 0 or not queue_seconds > 0:
             raise ValueError(
@@ -84,7 +88,8 @@ class LiveSource:
                 "expected stall and queue_seconds above 0, and retry of at least 0 seconds"
             )
         self._source, self._stall, self._retry = source, stall, retry
-        self._frames, self._sound = frames, sound or not frames
+        self._video = (video_stream or 0) if frames else None
+        self._audio = (audio_stream or 0) if sound or not frames else None
         self._should_stop, self._now, self._first_pause = should_stop, clock, first_pause
         self._queue = DroppingQueue(queue_seconds, clock=clock)
         self._clock, self._stop = LiveClock(), threading.Event()
@@ -134,7 +139,7 @@ class LiveSource:
                 if self._queue.ended:
                     break
                 continue
-            if isinstance(arrived.item, Frame if self._frames else Sound):
+            if isinstance(arrived.item, Sound if self._video is None else Frame):
                 self._arrivals.append((arrived.item.time, arrived.arrival))
             yield arrived.item
         self._stop.set()
@@ -188,12 +193,12 @@ class LiveSource:
         is_again = self._num_frames > 0
         try:
             with self._source.open(self._stall, self._stop) as (container, reader):
-                streams = chosen_streams(container, self._frames, self._sound)
+                streams = chosen_streams(container, self._video, self._audio)
                 is_timed = reader is not None or container.format.name not in UNTIMED
                 for part in decoded(container, *streams, self._stall, self._now, reader):
                     if self._stop.is_set():
                         return None
-                    if is_again and (part.image is not None or not self._frames):
+                    if is_again and (part.image is not None or self._video is None):
                         self._put_gap(self._now())
                         logger.warning(f"{self._source.name}: connected again")
                         is_again = False
@@ -212,7 +217,7 @@ class LiveSource:
         return "the source ended"
 
     def _put(self, part: Decoded) -> None:
-        is_main = part.image is not None or not self._frames  # which the clock follows
+        is_main = part.image is not None or self._video is None  # which the clock follows
         seconds = (
             self._clock.frame(part.stamp, self._now()) if is_main else self._clock.sound(part.stamp)
         )
@@ -229,18 +234,33 @@ class LiveSource:
         self._queue.put(item, wait)
 
 
-def chosen_streams(container: Any, frames: bool, sound: bool) -> tuple[Any, Any]:
+def chosen_streams(container: Any, video: int | None, audio: int | None) -> tuple[Any, Any]:
     """The streams of an open container for frames and for audio; None where not wanted.
 
+    Args:
+        video, audio: their numbers, counted from 0 without cover images; None where not wanted.
+
     Raises:
-        LiveError: there is no video; or no audio, where it is wanted alone.
+        LiveError: there is no such video; or no such audio, where it is wanted alone.
     """
-    video = next(iter(list_video_streams(container)), None) if frames else None
-    audio = next(iter(container.streams.audio), None) if sound else None
-    missing = "video" if frames else "audio"
-    if (video if frames else audio) is None:
-        raise LiveError(f"no {missing} stream in it")
-    return video, audio
+    frames = None if video is None else _numbered(list_video_streams(container), video, "video")
+    try:
+        sound = None if audio is None else _numbered(container.streams.audio, audio, "audio")
+    except LiveError:
+        if video is None:
+            raise
+        sound = None
+    return frames, sound
+
+
+def _numbered(streams: Sequence[Any], number: int, kind: str) -> Any:
+    if not streams:
+        raise LiveError(f"no {kind} stream in it")
+    if number >= len(streams):
+        raise LiveError(
+            f"there is no {kind} stream {number}; the source has {len(streams)}, counted from 0"
+        )
+    return streams[number]
 
 
 def decoded(

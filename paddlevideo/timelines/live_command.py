@@ -3,8 +3,9 @@
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from paddlevideo import log, paddle_internals
 from paddlevideo.engine.stop import StopSignal
 from paddlevideo.log import logger
 from paddlevideo.predict.command import open_predictor
-from paddlevideo.timelines.annotated import AnnotatedVideo, annotated_video
+from paddlevideo.timelines.annotated import AnnotatedVideo, NoFrameError, annotated_video
 from paddlevideo.timelines.command import (
     check_annotate,
     check_flags,
@@ -61,16 +62,13 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
         with StopSignal(1) as stop, ExitStack() as stack:
             live = stack.enter_context(open_source(source, timeline, args, stop))
             writer = stack.enter_context(timeline_file(out, live=True)) if out else None
-            video = None
-            if annotate:
-                overlay = Overlay(timeline.model.labels or ())
-                video = stack.enter_context(annotated_video(annotate, overlay, sound=True))
+            video = stack.enter_context(open_video(annotate, timeline)) if annotate else None
             run = LiveRun(source.name, live, timeline, video)
             show(run, writer, args)
         run.log_end()
         if stop.asked:
             logger.info("stopped by a signal")
-        for path in filter(None, (out, annotate)):
+        for path in filter(None, (out, annotate if video and video.num_frames else None)):
             logger.info(f"written: {path}")
     return 1 if live.failure else 0
 
@@ -87,7 +85,20 @@ def open_source(
         stall=STALL_SECONDS if args.stall is None else args.stall,
         retry=RETRY_SECONDS if args.reconnect is None else args.reconnect,
         should_stop=lambda: stop.asked,
+        video_stream=needs.video_stream,
+        audio_stream=needs.audio_stream,
     )
+
+
+@contextmanager
+def open_video(path: Path, timeline: Timeline) -> Iterator[AnnotatedVideo]:
+    """Yield the annotated video. Where the run is stopped before the first frame, there is none."""
+    overlay = Overlay(timeline.model.labels or ())
+    try:
+        with annotated_video(path, overlay, sound=True) as video:
+            yield video
+    except NoFrameError as error:
+        logger.warning(str(error))
 
 
 @dataclass

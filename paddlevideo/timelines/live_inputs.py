@@ -23,6 +23,7 @@ from paddlevideo.media.sources import METADATA_IN_ANY_ENCODING
 from paddlevideo.plain_text import readable
 
 SCHEMES = ("rtsp", "rtsps", "http", "https")
+OTHER_SCHEMES = ("rtmp", "rtmps", "srt", "udp", "rtp", "tcp", "mms", "rist")  # FFmpeg reads them
 STREAM_SUFFIXES = ("", ".m3u8", ".m3u", ".mjpg", ".mjpeg", ".cgi")  # of http addresses
 # What FFmpeg may open for an address: a playlist must not reach files of this machine.
 PROTOCOLS = {
@@ -115,7 +116,7 @@ def is_live(text: str, follow: bool = False) -> bool:
     if not separator:
         return text.isdecimal() and not Path(text).exists()
     if not scheme.lower().startswith("http"):
-        return scheme.lower() in SCHEMES
+        return scheme.lower() in (*SCHEMES, *OTHER_SCHEMES)
     path = urlsplit(text).path
     return path[-1:] not in ("/", "*") and Path(path).suffix.lower() in STREAM_SUFFIXES
 
@@ -203,7 +204,8 @@ def _address(text: str, rtsp_transport: str) -> LiveInput:
     if scheme not in SCHEMES:
         raise LiveError(
             f"{name}: {scheme}:// is not supported; expected one of "
-            f"{', '.join(f'{known}://' for known in SCHEMES)}, a camera's number, a file, or -"
+            f"{', '.join(f'{known}://' for known in SCHEMES)}, a camera's number, a file, or -; "
+            "FFmpeg may read it: ffmpeg -i ADDRESS -c copy -f mpegts - | ... -i -"
         )
     if not urlsplit(text).hostname:
         raise LiveError(f"{name}: the address names no host, as in {scheme}://camera/stream")

@@ -122,7 +122,7 @@ class TimelineModel:
             windows and gaps in the order of time, each as soon as it is complete and scored.
 
         Raises:
-            ValueError: a window holds too many frames for the memory.
+            DecodeError: a window holds too many frames for the memory.
             BackendError: the runtime cannot run the model.
         """
         shares = self._shares and not live

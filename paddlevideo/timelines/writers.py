@@ -119,25 +119,32 @@ class Table(TimelineWriter):
 class Subtitles(TimelineWriter):
     """WebVTT or SRT. A segment is shown with the names and scores of its classes.
 
+    Segments of several classes at a time are closed in another order than they begin, and WebVTT
+    has its cues in the order of their start. So they are written at the end.
+
     Args:
         vtt: whether it is WebVTT, else SRT.
     """
 
     def __init__(self, file: TextIO, vtt: bool):
         super().__init__(file)
-        self._vtt, self._count = vtt, 0
-        if vtt:
-            file.write("WEBVTT\n")
+        self._vtt = vtt
+        self._cues: list[tuple[float, str]] = []  # (start, text)
 
     def write(self, segment: Segment) -> None:
         start, end = (self._time(second) for second in (segment.start, segment.end))
         if start == end:
             return
-        self._count += 1
         lines = [f"{start} --> {end}", *map(self._text, segment_lines(segment))]
-        head = [] if self._vtt else [str(self._count)]
-        before = "\n" if self._vtt or self._count > 1 else ""
-        self._file.write(before + "\n".join([*head, *lines]) + "\n")
+        self._cues.append((segment.start, "\n".join(lines) + "\n"))
+
+    def close(self) -> None:
+        cues = [text for _, text in sorted(self._cues, key=lambda cue: cue[0])]
+        if self._vtt:
+            cues = ["WEBVTT\n", *cues]
+        else:
+            cues = [f"{number}\n{text}" for number, text in enumerate(cues, 1)]
+        self._file.write("\n".join(cues))
 
     def _time(self, second: float) -> str:
         """A time as hours:minutes:seconds and milliseconds, after the comma in SRT."""

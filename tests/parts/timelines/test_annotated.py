@@ -1,14 +1,15 @@
 """Annotated videos: bars and strip on the frames, times, size and audio of the source."""
 
 import itertools
+import weakref
 
 import av
 import numpy as np
 import pytest
 
+from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
-from paddlevideo.timelines import annotated
-from paddlevideo.timelines.annotated import annotate_file, annotated_video, fitted
+from paddlevideo.timelines.annotated import NoFrameError, annotate_file, annotated_video, fitted
 from paddlevideo.timelines.frames import Frame, Gap, Sound
 from paddlevideo.timelines.overlay import FAILED, LIVE_SECONDS, TRACK, Overlay, color_of
 from paddlevideo.timelines.segments import Segment
@@ -159,14 +160,60 @@ def test_an_earlier_file_stays_after_an_error(tmp_path):
 
 
 def test_frames_are_written_one_by_one(tmp_path, monkeypatch):
-    """Nothing of a frame is kept: memory does not grow with the video."""
-    alive = []
-    monkeypatch.setattr(annotated, "fitted", lambda *a: alive.append(np.array(a[0])) or alive.pop())
-    with annotated_video(tmp_path / "a.mp4", Overlay([], 10.0)) as video:
-        for number in range(50):
-            video.add(frame(number / 25))
-        assert video.num_frames == 50
-    assert len(decoded(tmp_path / "a.mp4")) == 50 and not alive
+    """Of a file with audio, no more than two frames are in memory, whatever its length, and what is
+    encoded goes to the disk."""
+    source, num_frames = tmp_path / "a.mp4", 240
+    wave = chirps(num_frames / 25)
+    write_audio(source, wave, codec="aac", video={"num_frames": num_frames})
+    alive: list[weakref.ref] = []
+    most, sizes = 0, []
+    convert, draw = upright_rgb, Overlay.draw
+
+    def converted(frame, converter) -> np.ndarray:
+        image = np.array(convert(frame, converter))  # views keep it alive, too
+        alive.append(weakref.ref(image))
+        return image
+
+    def drawn(overlay, image, time) -> None:
+        nonlocal most
+        most = max(most, sum(ref() is not None for ref in alive))
+        image[:] = np.random.default_rng(round(time * 25)).integers(0, 256, image.shape)
+        sizes.append(sum(path.stat().st_size for path in tmp_path.glob(".b.mp4.*.tmp")))
+        draw(overlay, image, time)
+
+    monkeypatch.setattr("paddlevideo.timelines.files.upright_rgb", converted)
+    monkeypatch.setattr(Overlay, "draw", drawn)
+    out = annotate_file(source, tmp_path / "b.mp4", [result(0, num_frames / 25)])
+    assert len(alive) == len(sizes) == num_frames and most <= 2
+    # The encoder holds some tens of frames, and FFmpeg writes 256 KiB at a time.
+    assert sizes[-1] > out.stat().st_size / 2 > 0
+
+
+def test_the_chosen_streams_are_copied(tmp_path):
+    quiet, loud = 0.01 * chirps(1.0), 0.5 * chirps(1.0)
+    source = tmp_path / "a.mkv"
+    write_audio(source, quiet, more_streams=(loud,), video={"num_frames": 25})
+    levels = []
+    for number in (None, 0, 1):
+        out = tmp_path / f"{number}.mp4"
+        annotate_file(source, out, [], streams=(None, number))
+        with av.open(str(out)) as container:
+            wave = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        levels.append(np.abs(wave).max())
+    assert levels[0] == levels[1] < 0.1 < 0.2 < levels[2]
+    two = write_clip(tmp_path / "b.mkv", 5, num_streams=2)
+    out = annotate_file(two, tmp_path / "b.mp4", [], streams=(1, None))
+    assert decoded(out)[0].shape == (48, 128, 3)
+
+
+def test_a_stopped_file_is_not_written(tmp_path):
+    source = write_clip(tmp_path / "a.mp4", 10)
+    (tmp_path / "b.mp4").write_bytes(b"earlier")
+    asked = iter([False] * 5 + [True] * 5)
+    with pytest.raises(KeyboardInterrupt):
+        annotate_file(source, tmp_path / "b.mp4", [], should_stop=lambda: next(asked))
+    assert (tmp_path / "b.mp4").read_bytes() == b"earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
 def test_audio_of_a_stream_is_encoded_with_silence_in_gaps(tmp_path):
@@ -196,7 +243,7 @@ def test_a_stream_without_audio_has_no_track(tmp_path):
 
 def test_no_frame_is_no_video(tmp_path):
     with (
-        pytest.raises(ValueError, match="not written, because no frame came"),
+        pytest.raises(NoFrameError, match="not written, because no frame came"),
         annotated_video(tmp_path / "a.mp4", Overlay([])),
     ):
         pass

@@ -8,6 +8,7 @@ import pytest
 from paddlevideo.data.pipeline import StreamNeeds
 from paddlevideo.media.audio_reader import NoAudioError
 from paddlevideo.media.waveform import read_waveform
+from paddlevideo.sample import DecodeError
 from paddlevideo.timelines.cutting import Cutter, Part
 from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
 from paddlevideo.timelines.held import HeldSound
@@ -138,7 +139,7 @@ def test_sound_in_memory_does_not_grow_with_the_length():
 
 def test_frames_for_the_memory_are_limited(monkeypatch):
     monkeypatch.setattr("paddlevideo.timelines.cutting.HOLD_BYTES", 100)
-    with pytest.raises(ValueError, match=r"a window of 2 s holds 9 frames of 2 x 2 pixels"):
+    with pytest.raises(DecodeError, match=r"a window of 2 s holds 9 frames of 2 x 2 pixels"):
         list(Cutter(FRAMES, 2.0, 1.0).cut(stream(20)))
 
 

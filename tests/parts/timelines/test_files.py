@@ -1,5 +1,7 @@
 """A file as a source: frames and their times, damage, audio, and wrong files."""
 
+import itertools
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from paddlevideo.media.audio_reader import NoAudioError
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError, Record
-from paddlevideo.timelines.files import video_frames
+from paddlevideo.timelines.files import _Clock, _Losses, video_frames
 from paddlevideo.timelines.frames import Frame, Gap, Sound
 from tests.audio_clips import chirps, write_audio
 from tests.clips import write_clip
@@ -71,9 +73,10 @@ def zeros(path: Path, first: float, last: float) -> Path:
     return path
 
 
+@pytest.mark.parametrize("options", [{"g": "10", "bf": "0"}, {"g": "40", "bf": "3"}])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_decoding_goes_on_behind_a_broken_stretch(tmp_path, name):
-    path = write_clip(tmp_path / name, 150, options={"g": "10", "bf": "0"})
+def test_decoding_goes_on_behind_a_broken_stretch(tmp_path, name, options):
+    path = write_clip(tmp_path / name, 150, options=options)
     whole = [frame.time for frame in frames_of(video_frames(path))]
     items = list(video_frames(zeros(path, 0.4, 0.6)))
     times = [item.time for item in items if isinstance(item, Frame)]
@@ -87,6 +90,113 @@ def test_decoding_goes_on_behind_a_broken_stretch(tmp_path, name):
         assert not any(gap.start - 1e-6 <= time < gap.end - 1e-6 for time in times)
     starts = [item.time if isinstance(item, Frame) else item.start for item in items]
     assert starts == sorted(starts)
+
+
+class Stamped:
+    """A decoded frame, of which a clock needs only the time stamp."""
+
+    def __init__(self, pts: int | None):
+        self.pts = pts
+
+
+class AnyStream:
+    """A stream of 10 frames per second with time stamps in hundredths of a second."""
+
+    time_base, average_rate, guessed_rate, base_rate = Fraction(1, 100), 10, 10, 10
+
+
+def seconds_of(*pts: int | None, starts: tuple[int, ...] = ()) -> list[float]:
+    """The times of frames; `starts`: numbers of the frames with which a stretch begins."""
+    packets = _Losses(AnyStream(), "matroska")
+    clock, times = _Clock(AnyStream(), False, packets), []
+    for number, stamp in enumerate(pts):
+        packets.stretch += number in starts
+        times.append(round(clock.time_of(Stamped(stamp)), 6))
+    return times
+
+
+@pytest.mark.parametrize(
+    ("pts", "starts", "expected"),
+    [
+        ((50, 60, 70), (), [0, 0.1, 0.2]),
+        # Damage: a frame comes too late, and the frames behind it keep their times.
+        ((0, 10, 80, 30, 90, 100), (), [0, 0.1, 0.8, 0.801, 0.9, 1.0]),
+        ((0, 80, 30, 40, 90), (), [0, 0.8, 0.801, 0.802, 0.9]),
+        # A stretch begins.
+        ((40, 50, 10, 20), (2,), [0, 0.1, 0.2, 0.3]),
+        ((0, 10, 0, 10, 0, 10), (2, 4), [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ((0, 10, 5, 15), (2,), [0, 0.1, 0.2, 0.3]),
+        # Frames without time stamps, or with the same ones, are one frame apart.
+        ((None, None, None), (), [0, 0.1, 0.2]),
+        ((0, 0, 0, 0), (), [0, 0.1, 0.2, 0.3]),
+        ((0, 10, 10, 20), (), [0, 0.1, 0.2, 0.3]),
+        # The clock ran over its 33 bits, and FFmpeg adds them.
+        ((0, 10, 2**33, 2**33 + 10), (2,), [0, 0.1, 0.2, 0.3]),
+    ],
+)
+def test_times_where_time_stamps_go_back(pts, starts, expected):
+    assert seconds_of(*pts, starts=starts) == expected
+
+
+def test_a_clock_that_was_set_back_for_good_goes_on():
+    times = seconds_of(*range(1000, 1100, 10), *range(0, 400, 10))
+    assert times == sorted(set(times)), "rising"
+    np.testing.assert_allclose(np.diff(times[-20:]), 0.1)
+    assert times[-1] < 5.0
+
+
+def test_packets_lost_before_a_stretch_are_not_in_it():
+    packets = _Losses(AnyStream(), "mpegts")
+    clock = _Clock(AnyStream(), False, packets)
+    clock.time_of(Stamped(900))
+    packets._last_stamp = 1000
+    packets.add("damaged")
+    assert packets.seconds(clock) == [1.0]
+    clock.time_of(Stamped(1000))
+    packets.stretch += 1
+    assert clock.time_of(Stamped(10)) == pytest.approx(1.1)
+    assert packets.seconds(clock) == [] and not list(packets.between(1.1, 1.2, clock))
+
+
+def test_joined_files_have_no_gap_between_them(tmp_path):
+    parts = [
+        write_clip(tmp_path / f"{n}.ts", 25, container_format="mpegts", options={"bf": "2"})
+        for n in range(2)
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    items = list(video_frames(joined))
+    assert not [item for item in items if isinstance(item, Gap)]
+    np.testing.assert_allclose([item.time for item in items], np.arange(50) / 25, atol=1e-3)
+
+
+def test_audio_alone_has_a_gap_where_it_cannot_be_decoded(tmp_path):
+    path = write_audio(tmp_path / "a.mkv", chirps(6), codec="aac")
+    items = list(video_frames(zeros(path, 0.4, 0.6), frames=False, audio=True))
+    gaps = [item for item in items if isinstance(item, Gap)]
+    assert gaps and all("damaged" in gap.reason for gap in gaps)
+    assert 0.5 < sum(gap.end - gap.start for gap in gaps) < 4.0
+    assert end_of(items[-1]) == pytest.approx(6.0, abs=0.1)
+    for before, after in itertools.pairwise(items):
+        start = after.start if isinstance(after, Gap) else after.time
+        assert start == pytest.approx(end_of(before), abs=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [40.0, 100.0])
+def test_audio_goes_on_behind_a_long_hole(tmp_path, seconds):
+    path = write_audio(tmp_path / "a.mkv", chirps(3), gap=(1.0, seconds))
+    items = list(video_frames(path, frames=False, audio=True))
+    lost = [item for item in items if isinstance(item, Gap)]
+    assert sum(gap.end - gap.start for gap in lost) == pytest.approx(seconds, abs=0.1)
+    assert end_of(items[-1]) == pytest.approx(3.0 + seconds, abs=0.1)
+    video = write_audio(tmp_path / "v.mkv", chirps(3), gap=(1.0, seconds), video={"num_frames": 9})
+    silent = [item for item in video_frames(video, audio=True) if isinstance(item, Sound)]
+    assert end_of(silent[-1]) == pytest.approx(3.0 + seconds, abs=0.1)
+    assert max(len(item.samples) for item in silent) <= 30 * 16000
+
+
+def end_of(item) -> float:
+    return item.end if isinstance(item, Gap) else item.time + len(item.samples) / item.rate
 
 
 def test_a_file_that_is_cut_short_ends_with_a_gap(tmp_path):

@@ -168,6 +168,24 @@ def test_sound_is_left_out_where_nobody_asks(server, tmp_path):
     assert {type(item) for item in items} == {Frame}
 
 
+@pytest.mark.parametrize(("number", "width"), [(None, 64), (0, 64), (1, 128)])
+def test_the_chosen_stream_is_read(server, tmp_path, number, width):
+    source = write_clip(tmp_path / "a.ts", 20, num_streams=2, container_format="mpegts")
+    server.plan = [("end", source.read_bytes())]
+    items, _ = read(live_input(server.url), video_stream=number)
+    assert {frame.image.shape for frame in frames_of(items)} == {(48, width, 3)}
+
+
+def test_streams_that_are_not_there(server, stream, tmp_path):
+    server.plan = [("end", stream)] * 3
+    with pytest.raises(LiveError, match="there is no video stream 2; the source has 1, counted"):
+        read(live_input(server.url), video_stream=2)
+    with pytest.raises(LiveError, match="no audio stream in it"):
+        read(live_input(server.url), frames=False, audio_stream=1)
+    items, _ = read(live_input(server.url), sound=True, audio_stream=1)
+    assert {type(item) for item in items} == {Frame}, "next to frames, audio may be missing"
+
+
 # --- the end, latency and drops -------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import av
 import pytest
 
 from paddlevideo.commands.predict import main
+from paddlevideo.timelines.live import LiveSource
 from tests.clips import write_clip
 from tests.live_server import stream_bytes, stream_server
 
@@ -92,6 +93,25 @@ def test_a_signal_ends_it_and_everything_is_written(server, stream, run, tmp_pat
     assert "stopped by a signal" in capsys.readouterr().out
 
 
+def test_a_stop_before_the_first_frame_is_clean(server, run, tmp_path, monkeypatch, capsys):
+    """Nothing is an error, there is no video, and the file has no segments."""
+    server.plan = [("stall", b"")]
+    out, video = tmp_path / "out.json", tmp_path / "out.mp4"
+    read = LiveSource.__iter__
+
+    def stopped(live):
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from read(live)
+
+    monkeypatch.setattr(LiveSource, "__iter__", stopped)
+    assert run("-i", server.url, "--stall", 1, "--out", out, "--annotate", video) == 0
+    assert json.loads(out.read_text())[0]["segments"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+    text = capsys.readouterr().out
+    assert "out.mp4: not written, because no frame came" in text
+    assert f"written: {video}" not in text and f"written: {out}" in text
+
+
 def test_a_table_has_a_column_for_the_latency(server, stream, run, tmp_path):
     server.plan = [("end", stream)]
     out = tmp_path / "out.csv"
@@ -151,6 +171,9 @@ def test_a_growing_file(run, tmp_path):
         (["-i", "a.mp4", "--reconnect", "0"], "--reconnect is for live sources"),
         (["-i", "a.mp4", "--annotate", "b.mp4"], "--annotate is for timelines; give --window"),
         (["-i", "foo://a/b"], "no package for foo://"),
+        (["-i", "rtmp://u:secret@a/b"], "rtmp://a/b: rtmp:// is not supported; expected one of"),
+        (["-i", "udp://1.2.3.4:5", "--window", "2"], "ffmpeg -i ADDRESS -c copy -f mpegts -"),
+        (["-i", "srt://a:9"], "srt://a:9: srt:// is not supported"),
         (["-i", "http://u:secret@a/b", "--shard", "1/2"], "--shard is for files"),
         (["-i", "http://a/b", "--resume"], "--resume does not go with"),
         (["-i", "http://a/b", "--raw", "2x2@5"], "--raw is for standard input"),

@@ -95,6 +95,22 @@ def test_subtitles_leave_out_what_is_shorter_than_a_millisecond(tmp_path):
     assert text.startswith("1\n00:00:00,000 --> 00:00:01,500\n") and "x 1.00" not in text
 
 
+@pytest.mark.parametrize("suffix", [".vtt", ".srt"])
+def test_subtitles_are_in_the_order_of_their_start(tmp_path, suffix):
+    """A long segment of one class is closed after short ones of others."""
+    spans = [(2, 3), (4, 5), (0, 9), (6, 10)]
+    segments = [Segment(*span, [0], [1.0], [f"from {span[0]}"]) for span in spans]
+    text = write(tmp_path / f"a{suffix}", ("a.mp4", segments, None))
+    assert re.findall(r"from (\d)", text) == ["0", "2", "4", "6"]
+    if suffix == ".srt":
+        assert re.findall(r"^(\d)$", text, re.MULTILINE) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(("suffix", "text"), [(".vtt", "WEBVTT\n"), (".srt", "")])
+def test_subtitles_without_segments(tmp_path, suffix, text):
+    assert write(tmp_path / f"a{suffix}", ("a.mp4", [], None)) == text
+
+
 class Page(HTMLParser):
     def __init__(self, text: str):
         super().__init__()
