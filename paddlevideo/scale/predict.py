@@ -24,6 +24,7 @@ from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import Inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
+from paddlevideo.remote import is_url, path_name, shown
 from paddlevideo.sample import Record, Sample
 from paddlevideo.scale.cluster import Cluster, connected
 from paddlevideo.scale.engine import Engine
@@ -35,7 +36,8 @@ from paddlevideo.zoo.cache import cached
 from paddlevideo.zoo.table import find_model
 
 UNIT_BYTES = 32 << 20  # decoded views that are sent together, at most
-MAX_UNIT = 8  # videos that are sent together, at most
+MAX_UNIT = 32  # videos that are sent together, at most
+MIN_UNITS = 100  # of a job, so that all workers have some of them
 NETWORK_CRASHED = "the process of the network ended each time it was alone with this input"
 
 Loaded = tuple[Record, Sample | str]
@@ -210,11 +212,22 @@ def work_on(
     stages = stages_of(cluster.ray, args, place, predictor, batch)
     engine = Engine(cluster, stages, "videos", failed=lambda line: line[1])
     records = (record for record, _ in inputs)
-    size = max(1, min(MAX_UNIT, UNIT_BYTES // max(1, predictor.feed.sample_bytes)))
-    size = max(1, size // batch) * batch
+    size = unit_size(parts.num_left, predictor.feed.sample_bytes, batch)
     for index, (line, _) in engine.run(parts.left(records), size, parts.num_left):
         parts.add(index, line)
         yield
+
+
+def unit_size(count: int, sample_bytes: int, batch: int) -> int:
+    """Videos that are sent together: whole batches, and fewer where a list is short.
+
+    Args:
+        count: number of videos.
+        sample_bytes: decoded views of a video.
+        batch: videos that are scored together.
+    """
+    size = min(MAX_UNIT, UNIT_BYTES // max(1, sample_bytes), count // MIN_UNITS)
+    return max(1, size // batch) * batch
 
 
 @dataclass(frozen=True)
@@ -258,15 +271,25 @@ def run_command(args: Namespace, ignored: Mapping[str, str], place: Place) -> in
     Raises:
         ValueError, OSError: as there, or the cluster can not run the job.
     """
-    out = Path(args.out) if args.out else None
+    out = Path(args.out) if args.out and not is_url(args.out) else None
+    if args.out and not out:
+        if not Path(path_name(args.out)).suffix:
+            raise ValueError(
+                f"--out {shown(args.out)}: parts are written to a folder of this machine; give "
+                "one, and copy it to the store, or give a file such as results.jsonl"
+            )
+        logger.warning(
+            f"--out {shown(args.out)}: a job that stops begins again, because its parts are on "
+            "this machine only; give a local file for long jobs"
+        )
     if out and (out.is_dir() or not out.suffix):
         return run_in_folder(out, args, place)
-    folder = out and command.output_path(args)
-    parts = folder and folder.with_name(f"{folder.name}.parts")
-    if parts and folder and args.overwrite and folder.exists():
+    file = out and command.output_path(args)
+    parts = file and file.with_name(f"{file.name}.parts")
+    if parts and file and args.overwrite and file.exists():
         command.check_output(args)
         delete(parts)
-        folder.unlink()
+        file.unlink()
     failed = command.run_command(args, ignored, PredictOnCluster(place, parts), at_once=True)
     if parts:
         delete(parts)

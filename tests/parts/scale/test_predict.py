@@ -10,7 +10,7 @@ from paddlevideo.commands.predict import main
 from paddlevideo.predict.results import Result
 from paddlevideo.sample import Record
 from paddlevideo.scale import parts, predict
-from paddlevideo.scale.predict import decoder_crashed, network_crashed
+from paddlevideo.scale.predict import decoder_crashed, network_crashed, unit_size
 from tests.clips import write_clip
 
 
@@ -164,6 +164,64 @@ def test_a_job_that_can_never_run(run, tmp_path, capsys, flags, message):
 def test_a_folder_of_parts_needs_all_inputs(run, capsys):
     assert run("results", "--on", "ray", "--shard", "1/2")[0] == 1
     assert "--shard is for a single file of --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "megabytes", "batch", "expected"),
+    [
+        (1_000_000, 0.5, 1, 32),
+        (1_000_000, 1.2, 1, 26),  # eight frames of 224 x 224
+        (1_000_000, 20, 1, 1),
+        (1_000_000, 100, 4, 4),  # a batch stays together
+        (1_000_000, 0.5, 5, 30),  # whole batches
+        (800, 0.5, 1, 8),
+        (50, 0.5, 1, 1),  # many workers share a short list
+        (50, 0.5, 4, 4),
+        (1_000_000, 0, 1, 32),
+    ],
+)
+def test_videos_of_a_unit(count, megabytes, batch, expected):
+    assert unit_size(count, int(megabytes * 2**20), batch) == expected
+
+
+def test_a_file_at_a_url(run, tmp_path, monkeypatch, caplog):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.chdir(tmp_path)
+    expected = run("a.jsonl")[1]
+    store = fsspec.filesystem("memory")
+    url = "memory://scale/out.jsonl"
+    try:
+        assert run("none", "--on", "ray", "--out", url)[0] == 1
+        assert store.cat("/scale/out.jsonl") == expected
+        assert "a job that stops begins again" in caplog.text
+        assert [path.name for path in tmp_path.iterdir() if path.name != "node"] == ["a.jsonl"]
+    finally:
+        store.rm("/scale", recursive=True)
+
+
+@pytest.mark.parametrize("url", ["memory://scale/out", "s3://bucket/results/"])
+def test_a_folder_at_a_url(run, tmp_path, monkeypatch, capsys, double, url):
+    monkeypatch.chdir(tmp_path)
+    assert run("none", "--on", "ray", "--out", url)[0] == 1
+    assert "parts are written to a folder of this machine" in capsys.readouterr().err
+    assert double.connections == 0 and [path.name for path in tmp_path.iterdir()] == ["node"]
+
+
+@pytest.mark.parametrize("on", ["ray", "head:6379", "ray://head:10001"])
+@pytest.mark.parametrize(
+    ("source", "flags"),
+    [
+        ("a.mp4", ("--window", "2")),
+        ("a.mp4", ("--window", "2", "--stride", "1")),
+        ("a.mp4", ("--window", "2", "--follow")),
+        ("rtsp://camera/1", ("--window", "2")),
+        ("-", ("--window", "2")),
+    ],
+)
+def test_timelines_run_on_this_machine(double, capsys, on, source, flags):
+    assert main(["--model", "m", "-i", source, "--on", on, *flags]) == 1
+    message = f"--on {on}: timelines run on this machine; leave --on out"
+    assert message in capsys.readouterr().err and double.connections == 0
 
 
 def test_inputs_that_end_a_process_are_failures():
