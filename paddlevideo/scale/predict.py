@@ -16,6 +16,7 @@ from typing import Any
 from paddlevideo import dist, log, paddle_internals
 from paddlevideo.curate.batch_jobs import CRASHED
 from paddlevideo.engine.load import config_of_run
+from paddlevideo.engine.named_models import weight_file
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable, json_text
 from paddlevideo.log import logger
@@ -24,7 +25,8 @@ from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import Inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
-from paddlevideo.remote import is_url, path_name, shown
+from paddlevideo.remote import is_url, local_copy, path_name, shown
+from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Record, Sample
 from paddlevideo.scale.cluster import Cluster, connected
 from paddlevideo.scale.engine import Engine
@@ -112,17 +114,18 @@ def network_crashed(item: Loaded | Record) -> Line:
 def stages_of(ray: Any, args: Namespace, place: Place, predictor: Predictor, batch: int):
     """The stages of a prediction, with the model in the object store."""
     options = worker_options(args, place, predictor)
+    model, params, weights = (options[name] for name in ("model", "params_file", "weights"))
+    options |= dict.fromkeys(("model", "params_file", "weights"))
     files = {}
-    for name in ("model", "weights"):
-        if options[name] is not None:
-            more = [args.params_file] if name == "model" and args.params_file else []
-            files[name] = send(ray, options[name], more)
-            options[name] = None
-    if args.params_file:
-        options["params_file"] = None  # it is next to the model now
-        if Path(args.params_file).stem != Path(args.model or args.model_file).stem:
-            main = files["model"]
-            files["params_file"] = replace(main, main=Path(args.params_file).name)
+    if model is not None:
+        files["model"] = send(ray, model)
+    if params is not None:
+        if model is not None and Path(params).with_suffix("") == Path(model).with_suffix(""):
+            files["params_file"] = replace(files["model"], main=Path(params).name)
+        else:
+            files["params_file"] = send(ray, params)
+    if weights is not None:
+        files["weights"] = send(ray, weights)
     score = Score(options, files, args.features or "", batch, args.topk, args.modalities)
     network = Stage(
         "the network",
@@ -143,7 +146,7 @@ def stages_of(ray: Any, args: Namespace, place: Place, predictor: Predictor, bat
 
 
 def worker_options(args: Namespace, place: Place, predictor: Predictor) -> dict[str, Any]:
-    """The arguments of `Predictor` in a worker; `model` and `weights` are paths on this machine.
+    """The arguments of `Predictor` in a worker; its files are those of this machine.
 
     Raises:
         ValueError: a GPU is asked for, and workers get none.
@@ -163,6 +166,12 @@ def worker_options(args: Namespace, place: Place, predictor: Predictor) -> dict[
         options["config"] = config_of_run(str(name))
     if (published := find_model(options["weights"])) is not None:
         options["weights"] = cached(published)
+    elif options["weights"] is not None:
+        options["weights"] = weight_file(options["weights"])
+    if options["model"] is not None and is_remote(options["model"]):
+        options["model"] = local_model(options["model"])
+    if is_url(options["params_file"] or ""):
+        options["params_file"] = local_copy(options["params_file"])
     return options
 
 
