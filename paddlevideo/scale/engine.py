@@ -40,7 +40,8 @@ class Engine:
         cluster: an open connection.
         stages: in their order.
         label: of the progress.
-        failed: whether the result of an item is a failure, for the progress.
+        failed: whether the result of an item is a failure, for the progress; None if only the
+            caller knows.
 
     Raises:
         ValueError: the cluster can never run the job.
@@ -51,7 +52,7 @@ class Engine:
         cluster: Cluster,
         stages: Sequence[Stage],
         label: str = "items",
-        failed: Callable[[Any], bool] = lambda result: False,
+        failed: Callable[[Any], bool] | None = None,
         show: bool = True,
     ):
         self._cluster, self._wanted, self._label = cluster, stages, label
@@ -92,13 +93,13 @@ class Engine:
             unit_size = min(unit_size, max_unit)
         if adapts := max_unit >= WORTH_A_TRIAL * unit_size:
             count = TRIAL_UNITS * workers
-        with Progress(self._label, total, self._show) as progress:
+        with Progress(self._label, total, self._show, self._failed) as progress:
             while left := _units(pairs, numbers, unit_size, count):
                 times = []  # of an item, in each unit
                 for results, seconds in self._rounds(left):
                     times.append(seconds / len(results))
                     found = settled(results)
-                    progress.add(len(found), sum(self._failed(result) for _, result in found))
+                    progress.add([result for _, result in found])
                     yield from found
                 if adapts:
                     # The median leaves out the units for which a worker imported its libraries.
@@ -209,10 +210,17 @@ class Progress:
         label: what is counted.
         total: their number; None if it is not known.
         show: False for neither bar nor lines.
+        is_failed: whether a result is a failure; None leaves their number out.
     """
 
-    def __init__(self, label: str, total: int | None, show: bool = True):
-        self._label, self._total, self._show = label, total, show
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        show: bool = True,
+        is_failed: Callable[[Any], bool] | None = None,
+    ):
+        self._label, self._total, self._show, self._is_failed = label, total, show, is_failed
         self._done = self._failed = 0
         self._start = self._last = time.monotonic()
         self._bar = log.progress(total=total, label=label, show=show)
@@ -225,12 +233,13 @@ class Progress:
         if self._show and self._done:
             logger.info(self.text())
 
-    def add(self, done: int, failed: int) -> None:
-        """Count items, and how many of them are failures."""
-        self._done += done
-        self._failed += failed
-        self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
-        self._bar.update(done)
+    def add(self, results: Sequence) -> None:
+        """Count results."""
+        self._done += len(results)
+        if self._is_failed:
+            self._failed += sum(map(self._is_failed, results))
+            self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        self._bar.update(len(results))
         if self._show and self._bar.disable and time.monotonic() - self._last > PROGRESS_SECONDS:
             self._last = time.monotonic()
             logger.info(self.text())
@@ -238,7 +247,8 @@ class Progress:
     def text(self) -> str:
         rate = self._done / max(time.monotonic() - self._start, 1e-9)
         of = f" of {self._total}" if self._total is not None else ""
-        return f"{self._done}{of} {self._label}, {rate:.3g} per second, {self._failed} failed"
+        failed = f", {self._failed} failed" if self._is_failed else ""
+        return f"{self._done}{of} {self._label}, {rate:.3g} per second{failed}"
 
 
 def _units(

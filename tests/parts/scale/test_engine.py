@@ -248,9 +248,16 @@ def test_the_plan_is_one_line(connect, caplog):
 
 def test_progress_counts_failures(caplog):
     caplog.set_level("INFO", logger="paddlevideo")
-    with Progress("videos", 3) as progress:
-        progress.add(1, 0)
-        progress.add(2, 2)
+    with Progress("videos", 3, is_failed=bool) as progress:
+        progress.add([""])
+        progress.add(["damaged", "missing"])
         assert progress.text().startswith("3 of 3 videos, ")
     assert caplog.records[-1].message.endswith(" per second, 2 failed")
+
+
+def test_progress_names_no_failures_that_it_does_not_know(connect, caplog):
+    """The results of data preparation are judged by its callers."""
+    caplog.set_level("INFO", logger="paddlevideo")
+    list(RunOnCluster(connect()[0], Place("ray"))(double, range(3), None, "files"))
+    assert "3 of 3 files, " in caplog.text and "failed" not in caplog.text
     assert Progress("videos", None, show=False).text().startswith("0 videos, ")
