@@ -18,10 +18,16 @@ class Rounds:
     Args:
         fault: number of the round -> after how many results what happens: an exception is raised,
             `stall` waits for ever, `twice` gives a result again.
+        item_seconds: number of a unit -> what each of its items takes.
+
+    Attributes:
+        sizes: number of units of each round.
+        items: number of items of each unit.
     """
 
-    def __init__(self, fault=None):
-        self.fault = fault or {}
+    def __init__(self, fault=None, item_seconds=lambda unit: 0.01):
+        self.fault, self.item_seconds = fault or {}, item_seconds
+        self.items: list[int] = []
         self.count = itertools.count()
         self.sizes: list[int] = []
 
@@ -39,9 +45,10 @@ class Rounds:
                 elif what == "twice":
                     yield done[-1]
             pairs = unpack(data)
+            self.items.append(len(pairs))
             for stage in pickle.loads(pickle.dumps(stages)):  # as they are sent
                 pairs = run_unit(stage, build(stage), unit, pairs, CountTries())
-            done.append((unit, pack(pairs)))
+            done.append((unit, pack(pairs), self.item_seconds(unit) * len(pairs)))
             yield done[-1]
 
 

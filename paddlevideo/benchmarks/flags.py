@@ -193,7 +193,8 @@ def _metrics(parser: argparse.ArgumentParser) -> None:
 def _scale(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--items", type=int, default=1_000_000, help="number of synthetic items")
-    add("--unit", type=int, default=100, help="items that are sent together")
+    unit = "items that are sent together at first; then as many as take seconds"
+    add("--unit", type=int, default=4, help=unit)
     add("--item_ms", type=float, default=0.0, help="time of an item in each stage (ms)")
     parts = "folder of the results, to continue a job; default: a temporary one"
     add("--out", type=Path, help=parts)

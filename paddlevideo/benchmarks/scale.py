@@ -38,7 +38,8 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     low, high = min(s.memory for s in steps), max(s.memory for s in steps)
     note = f"driver {low >> 20} to {high >> 20} MiB"
     row = Row("engine", [last.seconds], last.seconds, last.done / last.seconds, 1.0, 1.0, 1.0, note)
-    title = f"{args.items} synthetic items, {args.unit} together, {args.item_ms:g} ms in each stage"
+    title = f"{args.items} synthetic items, first units of {args.unit}, "
+    title += f"{args.item_ms:g} ms in each stage"
     yield Group(title, "item", last.done, [row])
 
 

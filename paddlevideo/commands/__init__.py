@@ -108,7 +108,7 @@ def load(target: str) -> Any:
 
 
 @contextlib.contextmanager
-def running(where: Place, max_unit: int = 16) -> Iterator[RunEach]:
+def running(where: Place, max_unit: int = 2000) -> Iterator[RunEach]:
     """`processes.run_each`, or the same on a cluster that is connected for the block.
 
     Args:

@@ -144,13 +144,16 @@ def _attach(ray: Any, address: str) -> str:
     """Connect to a cluster; returns its name.
 
     Raises:
-        OSError: there is none.
+        OSError: there is none, or it has another version of Ray or Python.
     """
     try:
         reach(address)
         ray.init(address=address, **_options())
     except (OSError, RuntimeError, ValueError) as error:
-        first = str(error).strip().partition("\n")[0]
+        text = str(error).strip()
+        # Another version of Ray or Python is an error of several lines.
+        is_version = isinstance(error, RuntimeError)
+        first = " ".join(text.split()) if is_version else text.partition("\n")[0]
         raise OSError(
             f"--on {address}: no Ray cluster answers there ({first}); check the address and the "
             "port: 6379 for HOST:PORT on a node of the cluster, 10001 for ray://HOST:PORT"
@@ -188,5 +191,5 @@ def _kept_process() -> Iterator[None]:
         yield
     finally:
         ray_log.setLevel(level)
-        if is_main:
+        if is_main and before is not None:  # None: it is not one of Python's
             signal.signal(signal.SIGTERM, before)

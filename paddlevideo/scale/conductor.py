@@ -5,6 +5,7 @@ of the driver does not grow with the work, and a round that no longer moves is e
 """
 
 import pickle
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -42,22 +43,38 @@ class ActorTries:
         self._actor.end.remote(key)
 
 
-def table(unit: int, packed: bytes) -> Any:
-    """A unit as an Arrow table of one row: a block of Ray Data, and so a task of its own."""
+def table(unit: int, packed: bytes, seconds: float = 0.0) -> Any:
+    """A unit as an Arrow table of one row: a block of Ray Data, and so a task of its own.
+
+    Args:
+        seconds: what the unit took in its slowest stage.
+    """
     import pyarrow
 
-    data = pyarrow.array([packed], pyarrow.large_binary())
-    return pyarrow.table({"unit": pyarrow.array([unit], pyarrow.int64()), "data": data})
+    columns = {
+        "unit": pyarrow.array([unit], pyarrow.int64()),
+        "data": pyarrow.array([packed], pyarrow.large_binary()),
+        "seconds": pyarrow.array([seconds], pyarrow.float64()),
+    }
+    return pyarrow.table(columns)
+
+
+def rows(batch: Any) -> Iterator[tuple[int, bytes, float]]:
+    """(unit, its packed items, seconds) of a table."""
+    for row in zip(batch["unit"], batch["data"], batch["seconds"], strict=True):
+        unit, packed, seconds = (value.as_py() for value in row)
+        yield unit, packed, seconds
 
 
 def run_table(
     batch: Any, stage: Stage, actor: Any, run: Callable[[list], list] | None = None
 ) -> Any:
     """The results of a unit, a table as its items are."""
-    unit = batch["unit"][0].as_py()
-    pairs = unpack(batch["data"][0].as_py())
+    ((unit, packed, seconds),) = rows(batch)
     run = run or build(stage)
-    return table(unit, pack(run_unit(stage, run, unit, pairs, ActorTries(actor))))
+    start = time.perf_counter()
+    results = pack(run_unit(stage, run, unit, unpack(packed), ActorTries(actor)))
+    return table(unit, results, max(seconds, time.perf_counter() - start))
 
 
 def build(stage: Stage) -> Callable[[list], list]:
@@ -99,14 +116,14 @@ class Conductor:
     def __init__(self, stages: Sequence[Stage], units: dict[int, bytes], actor: Any):
         self._results = stream(stages, units, actor)
 
-    def next(self) -> tuple[int, bytes] | None:
-        """(number of a unit, its packed results), in the order of completion; None at the end."""
+    def next(self) -> tuple[int, bytes, float] | None:
+        """(unit, its packed results, seconds), in the order of completion; None at the end."""
         return next(self._results, None)
 
 
 def stream(
     stages: Sequence[Stage], units: dict[int, bytes], actor: Any
-) -> Iterator[tuple[int, bytes]]:
+) -> Iterator[tuple[int, bytes, float]]:
     """Run units through the stages with Ray Data."""
     import ray.data
 
@@ -122,8 +139,7 @@ def stream(
         for stage in stages:
             data = _add(data, stage, actor)
     for batch in data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for unit, packed in zip(batch["unit"], batch["data"], strict=True):
-            yield unit.as_py(), packed.as_py()
+        yield from rows(batch)
 
 
 def _add(data: Any, stage: Stage, actor: Any) -> Any:

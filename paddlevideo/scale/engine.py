@@ -7,6 +7,7 @@ units that are left; a unit that comes twice counts once. So each item has one r
 
 import contextlib
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,12 @@ from paddlevideo.scale.resources import fit, plan_text
 from paddlevideo.scale.stages import CountTries, Pair, Stage, settled
 
 MIN_ROUND, UNITS_PER_WORKER = 2000, 100  # units of a round
+ROUND_BYTES = 32 << 20  # items of a round, packed, at most
+TRIAL_UNITS = 4  # per worker, in the first round of a job that has to find the size of its units
+UNIT_SECONDS = 2.0  # what a unit takes in its slowest stage; Ray itself spends 0.1 s on each
+UNITS_PER_SECOND = 10.0  # of all workers, at most: one process, the conductor, handles all units
+WORTH_A_TRIAL = 4  # times larger units at least, because workers start again in each round
+LAST_UNITS = 8  # per worker, at least, so that all workers end at about the same time
 STALL_SECONDS = 60.0  # without a result, until the nodes are compared with those at the start
 NODE_SECONDS = 600.0  # how long a running job waits for nodes
 MAX_STALLS = 3  # rounds in a row that end without a single result
@@ -33,7 +40,8 @@ class Engine:
         cluster: an open connection.
         stages: in their order.
         label: of the progress.
-        failed: whether the result of an item is a failure, for the progress.
+        failed: whether the result of an item is a failure, for the progress; None if only the
+            caller knows.
 
     Raises:
         ValueError: the cluster can never run the job.
@@ -44,7 +52,7 @@ class Engine:
         cluster: Cluster,
         stages: Sequence[Stage],
         label: str = "items",
-        failed: Callable[[Any], bool] = lambda result: False,
+        failed: Callable[[Any], bool] | None = None,
         show: bool = True,
     ):
         self._cluster, self._wanted, self._label = cluster, stages, label
@@ -57,37 +65,59 @@ class Engine:
         self._reason = ""
 
     def run(
-        self, pairs: Iterable[Pair], unit_size: int, total: int | None = None
+        self,
+        pairs: Iterable[Pair],
+        unit_size: int,
+        total: int | None = None,
+        max_unit: int = 0,
     ) -> Iterator[Pair]:
         """Yield (index, result) of each item once, in the order of completion.
 
         Args:
             pairs: (index, item), read as they are needed.
             unit_size: items that are sent and run together.
-            total: number of items, for the progress.
+            total: number of items, for the progress and for `max_unit`.
+            max_unit: items that can be sent together; 0 for `unit_size`. A long job measures its
+                items in a short first round, and then sends as many as take UNIT_SECONDS, or
+                longer where many workers would ask for too many units per second.
 
         Raises:
             OSError: the cluster is gone, or its workers end again and again without a result.
             Exception: what the function of an item raised.
         """
-        units = enumerate(_packed_units(pairs, unit_size))
+        pairs, numbers = iter(pairs), itertools.count()
         workers = sum(stage.most or 1 for stage in self._stages)
-        size = max(MIN_ROUND, UNITS_PER_WORKER * workers)
-        with Progress(self._label, total, self._show) as progress:
-            while left := dict(itertools.islice(units, size)):
-                for results in self._rounds(left):
-                    for index, result in settled(results):
-                        progress.add(self._failed(result))
-                        yield index, result
+        count = full = max(MIN_ROUND, UNITS_PER_WORKER * workers)
+        if max_unit and total is not None:
+            max_unit = max(1, min(max_unit, total // (LAST_UNITS * workers)))
+            unit_size = min(unit_size, max_unit)
+        if adapts := max_unit >= WORTH_A_TRIAL * unit_size:
+            count = TRIAL_UNITS * workers
+        with Progress(self._label, total, self._show, self._failed) as progress:
+            while left := _units(pairs, numbers, unit_size, count):
+                times = []  # of an item, in each unit
+                for results, seconds in self._rounds(left):
+                    times.append(seconds / len(results))
+                    found = settled(results)
+                    progress.add([result for _, result in found])
+                    yield from found
+                if adapts:
+                    # The median leaves out the units for which a worker imported its libraries.
+                    wanted = max(UNIT_SECONDS, workers / UNITS_PER_SECOND)
+                    fitting = wanted / max(statistics.median(times), 1e-6)
+                    unit_size, count = max(1, min(max_unit, int(fitting))), full
 
-    def _rounds(self, left: dict[int, bytes]) -> Iterator[list[Pair]]:
-        """The results of all units; begins again with what is left where workers are lost."""
+    def _rounds(self, left: dict[int, bytes]) -> Iterator[tuple[list[Pair], float]]:
+        """The results of all units, and the seconds that each took in its slowest stage.
+
+        It begins again with what is left where workers are lost.
+        """
         stalls = 0
         while left:
             before = len(left)
-            for unit, data in self._round(left):
+            for unit, data, seconds in self._round(left):
                 if left.pop(unit, None) is not None:
-                    yield unpack(data)
+                    yield unpack(data), seconds
             stalls = stalls + 1 if len(left) == before else 0
             if left and stalls >= MAX_STALLS:
                 raise OSError(
@@ -96,7 +126,7 @@ class Engine:
                     "then run the same command again: it continues"
                 )
 
-    def _round(self, left: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    def _round(self, left: dict[int, bytes]) -> Iterator[tuple[int, bytes, float]]:
         """Results of units, until all are done or the round no longer moves."""
         ray, watch = self._cluster.ray, NodeWatch(self._cluster)
         self._stages = self._plan()
@@ -180,10 +210,17 @@ class Progress:
         label: what is counted.
         total: their number; None if it is not known.
         show: False for neither bar nor lines.
+        is_failed: whether a result is a failure; None leaves their number out.
     """
 
-    def __init__(self, label: str, total: int | None, show: bool = True):
-        self._label, self._total, self._show = label, total, show
+    def __init__(
+        self,
+        label: str,
+        total: int | None,
+        show: bool = True,
+        is_failed: Callable[[Any], bool] | None = None,
+    ):
+        self._label, self._total, self._show, self._is_failed = label, total, show, is_failed
         self._done = self._failed = 0
         self._start = self._last = time.monotonic()
         self._bar = log.progress(total=total, label=label, show=show)
@@ -196,12 +233,13 @@ class Progress:
         if self._show and self._done:
             logger.info(self.text())
 
-    def add(self, failed: bool) -> None:
-        """Count an item."""
-        self._done += 1
-        self._failed += failed
-        self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
-        self._bar.update()
+    def add(self, results: Sequence) -> None:
+        """Count results."""
+        self._done += len(results)
+        if self._is_failed:
+            self._failed += sum(map(self._is_failed, results))
+            self._bar.set_postfix_str(f"{self._failed} failed", refresh=False)
+        self._bar.update(len(results))
         if self._show and self._bar.disable and time.monotonic() - self._last > PROGRESS_SECONDS:
             self._last = time.monotonic()
             logger.info(self.text())
@@ -209,14 +247,22 @@ class Progress:
     def text(self) -> str:
         rate = self._done / max(time.monotonic() - self._start, 1e-9)
         of = f" of {self._total}" if self._total is not None else ""
-        return f"{self._done}{of} {self._label}, {rate:.3g} per second, {self._failed} failed"
+        failed = f", {self._failed} failed" if self._is_failed else ""
+        return f"{self._done}{of} {self._label}, {rate:.3g} per second{failed}"
 
 
-def _packed_units(pairs: Iterable[Pair], size: int) -> Iterator[bytes]:
-    """Units of `size` items as bytes: they need little memory, and no Python object per item."""
-    iterator = iter(pairs)
-    while unit := list(itertools.islice(iterator, size)):
-        yield pack(unit)
+def _units(
+    pairs: Iterator[Pair], numbers: Iterator[int], size: int, count: int
+) -> dict[int, bytes]:
+    """The next `count` units of `size` items: number -> bytes, which need little memory."""
+    units, held = {}, 0
+    while len(units) < count and held < ROUND_BYTES:
+        unit = list(itertools.islice(pairs, size))
+        if not unit:
+            break
+        data = units[next(numbers)] = pack(unit)
+        held += len(data)
+    return units
 
 
 def _last_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from paddlevideo import dist, log
 from paddlevideo.config.schema import Config
+from paddlevideo.engine.named_models import weight_file
 from paddlevideo.features import command
 from paddlevideo.features.extract import CRASHED, FrameNetwork, Recipe, Vectors
 from paddlevideo.features.feature_shards import Vectorize
@@ -86,7 +87,8 @@ class VectorsOnCluster:
         network, place = self.network, self.place
         weights = network.recipe.weights
         published = find_model(weights)
-        sent = send(self.cluster.ray, cached(published) or weights if published else weights)
+        file = cached(published) if published else weight_file(weights)
+        sent = send(self.cluster.ray, file or weights)
         device, threads = "gpu" if place.num_gpus else "cpu", max(1, int(place.num_cpus))
         read = ReadSteps(network.reader, network.num_parts)
         make = MakeVectors(network.recipe, network.cfg, sent, device, threads)

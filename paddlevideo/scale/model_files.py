@@ -46,19 +46,17 @@ class SentFiles:
         return folder / self.main if self.main else folder
 
 
-def send(ray: Any, path: str | Path, more: Sequence[str | Path] = ()) -> SentFiles:
+def send(ray: Any, path: str | Path) -> SentFiles:
     """Put a model into the object store.
 
     Args:
         path: an exported folder or a file of a model.
-        more: further files, which are unpacked next to it.
 
     Raises:
         ValueError: there is no such file, or the folder holds more than a model.
     """
     main = exported_folder(Path(path))
-    names = [*model_files(main), *map(Path, more)]
-    data = packed(names, main if main.is_dir() else None)
+    data = packed(model_files(main), main if main.is_dir() else None)
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
     return SentFiles(ray.put(data), digest, "" if main.is_dir() else main.name)
 

@@ -9,12 +9,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from paddlevideo.files import atomic_write, json_text, remove_leftovers, try_lock
 
 MANIFEST, LOCK = "manifest.json", ".lock"
 VERSION = 1
+REPAIR = "delete this part, then run the same command again: it makes the part again"
 MIN_PART, MOST_PARTS = 100, 2000  # results of a part, and parts of a job
 
 
@@ -48,8 +49,7 @@ class PartFiles:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = (folder / LOCK).open("ab")
         try:
-            if try_lock(self._lock.fileno()) is False:
-                raise OSError(f"{folder}: another process writes to this folder")
+            _take(self._lock, folder)
             before = self._read_manifest()
             self.size = before.get("part_size") or max(MIN_PART, -(-total // MOST_PARTS))
             digests = list(_digests(keys, self.size))
@@ -107,8 +107,17 @@ class PartFiles:
         del self._waiting[number], self._missing[number]
 
     def rows(self, number: int) -> Iterator[dict[str, Any]]:
-        """The results of a part that is complete."""
-        return map(json.loads, self._lines(number))
+        """The results of a part that is complete.
+
+        Raises:
+            ValueError: the part is damaged.
+        """
+        for position, line in enumerate(self._lines(number), 1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                place = f"{self.path(number)}:{position}"
+                raise ValueError(f"{place}: no result as JSON ({error}); {REPAIR}") from error
 
     def num_failed(self) -> int:
         """Number of failures in all parts."""
@@ -116,7 +125,11 @@ class PartFiles:
 
     def _lines(self, number: int) -> list[str]:
         text = self.path(number).read_text(encoding="utf-8")
-        return text.removesuffix("\n").split("\n")
+        lines, expected = text.removesuffix("\n").split("\n"), len(self._indices(number))
+        if len(lines) != expected:
+            place = self.path(number)
+            raise ValueError(f"{place}: {len(lines)} results of {expected} inputs; {REPAIR}")
+        return lines
 
     def _indices(self, number: int) -> range:
         """The indices of the inputs of a part."""
@@ -156,6 +169,8 @@ class PartFiles:
             content = json.loads(file.read_text(encoding="utf-8"))
             known = (content["version"], int(content["part_size"]), list(content["digests"]))
             made_by = str(content["made_by"])
+            if known[1] < 1:
+                raise ValueError(f"part_size is {known[1]}")
         except (ValueError, LookupError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
             fix = "delete the folder, or begin again with --overwrite"
@@ -181,11 +196,23 @@ class PartFiles:
 
 
 def delete(folder: Path) -> None:
-    """Delete the parts and their manifest; other files in the folder stay."""
+    """Delete the parts and their manifest; other files in the folder stay.
+
+    Raises:
+        OSError: another process writes to the folder.
+    """
+    if (folder / LOCK).exists():
+        with (folder / LOCK).open("ab") as lock:
+            _take(lock, folder)
     for file in [folder / MANIFEST, folder / LOCK, *folder.glob("part-*.jsonl")]:
         file.unlink(missing_ok=True)
     if folder.is_dir() and not os.listdir(folder):
         folder.rmdir()
+
+
+def _take(lock: BinaryIO, folder: Path) -> None:
+    if try_lock(lock.fileno()) is False:
+        raise OSError(f"{folder}: another process writes to this folder")
 
 
 def _digests(keys: Iterable[Any], size: int) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 from paddlevideo import dist, log, paddle_internals
 from paddlevideo.curate.batch_jobs import CRASHED
 from paddlevideo.engine.load import config_of_run
+from paddlevideo.engine.named_models import weight_file
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable, json_text
 from paddlevideo.log import logger
@@ -24,6 +25,8 @@ from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import Inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.results import Result
+from paddlevideo.remote import is_url, local_copy, path_name, shown
+from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Record, Sample
 from paddlevideo.scale.cluster import Cluster, connected
 from paddlevideo.scale.engine import Engine
@@ -35,7 +38,8 @@ from paddlevideo.zoo.cache import cached
 from paddlevideo.zoo.table import find_model
 
 UNIT_BYTES = 32 << 20  # decoded views that are sent together, at most
-MAX_UNIT = 8  # videos that are sent together, at most
+MAX_UNIT = 32  # videos that are sent together, at most
+MIN_UNITS = 100  # of a job, so that all workers have some of them
 NETWORK_CRASHED = "the process of the network ended each time it was alone with this input"
 
 Loaded = tuple[Record, Sample | str]
@@ -110,17 +114,18 @@ def network_crashed(item: Loaded | Record) -> Line:
 def stages_of(ray: Any, args: Namespace, place: Place, predictor: Predictor, batch: int):
     """The stages of a prediction, with the model in the object store."""
     options = worker_options(args, place, predictor)
+    model, params, weights = (options[name] for name in ("model", "params_file", "weights"))
+    options |= dict.fromkeys(("model", "params_file", "weights"))
     files = {}
-    for name in ("model", "weights"):
-        if options[name] is not None:
-            more = [args.params_file] if name == "model" and args.params_file else []
-            files[name] = send(ray, options[name], more)
-            options[name] = None
-    if args.params_file:
-        options["params_file"] = None  # it is next to the model now
-        if Path(args.params_file).stem != Path(args.model or args.model_file).stem:
-            main = files["model"]
-            files["params_file"] = replace(main, main=Path(args.params_file).name)
+    if model is not None:
+        files["model"] = send(ray, model)
+    if params is not None:
+        if model is not None and Path(params).with_suffix("") == Path(model).with_suffix(""):
+            files["params_file"] = replace(files["model"], main=Path(params).name)
+        else:
+            files["params_file"] = send(ray, params)
+    if weights is not None:
+        files["weights"] = send(ray, weights)
     score = Score(options, files, args.features or "", batch, args.topk, args.modalities)
     network = Stage(
         "the network",
@@ -141,7 +146,7 @@ def stages_of(ray: Any, args: Namespace, place: Place, predictor: Predictor, bat
 
 
 def worker_options(args: Namespace, place: Place, predictor: Predictor) -> dict[str, Any]:
-    """The arguments of `Predictor` in a worker; `model` and `weights` are paths on this machine.
+    """The arguments of `Predictor` in a worker; its files are those of this machine.
 
     Raises:
         ValueError: a GPU is asked for, and workers get none.
@@ -161,6 +166,12 @@ def worker_options(args: Namespace, place: Place, predictor: Predictor) -> dict[
         options["config"] = config_of_run(str(name))
     if (published := find_model(options["weights"])) is not None:
         options["weights"] = cached(published)
+    elif options["weights"] is not None:
+        options["weights"] = weight_file(options["weights"])
+    if options["model"] is not None and is_remote(options["model"]):
+        options["model"] = local_model(options["model"])
+    if is_url(options["params_file"] or ""):
+        options["params_file"] = local_copy(options["params_file"])
     return options
 
 
@@ -210,11 +221,22 @@ def work_on(
     stages = stages_of(cluster.ray, args, place, predictor, batch)
     engine = Engine(cluster, stages, "videos", failed=lambda line: line[1])
     records = (record for record, _ in inputs)
-    size = max(1, min(MAX_UNIT, UNIT_BYTES // max(1, predictor.feed.sample_bytes)))
-    size = max(1, size // batch) * batch
+    size = unit_size(parts.num_left, predictor.feed.sample_bytes, batch)
     for index, (line, _) in engine.run(parts.left(records), size, parts.num_left):
         parts.add(index, line)
         yield
+
+
+def unit_size(count: int, sample_bytes: int, batch: int) -> int:
+    """Videos that are sent together: whole batches, and fewer where a list is short.
+
+    Args:
+        count: number of videos.
+        sample_bytes: decoded views of a video.
+        batch: videos that are scored together.
+    """
+    size = min(MAX_UNIT, UNIT_BYTES // max(1, sample_bytes), count // MIN_UNITS)
+    return max(1, size // batch) * batch
 
 
 @dataclass(frozen=True)
@@ -258,15 +280,25 @@ def run_command(args: Namespace, ignored: Mapping[str, str], place: Place) -> in
     Raises:
         ValueError, OSError: as there, or the cluster can not run the job.
     """
-    out = Path(args.out) if args.out else None
+    out = Path(args.out) if args.out and not is_url(args.out) else None
+    if args.out and not out:
+        if not Path(path_name(args.out)).suffix:
+            raise ValueError(
+                f"--out {shown(args.out)}: parts are written to a folder of this machine; give "
+                "one, and copy it to the store, or give a file such as results.jsonl"
+            )
+        logger.warning(
+            f"--out {shown(args.out)}: a job that stops begins again, because its parts are on "
+            "this machine only; give a local file for long jobs"
+        )
     if out and (out.is_dir() or not out.suffix):
         return run_in_folder(out, args, place)
-    folder = out and command.output_path(args)
-    parts = folder and folder.with_name(f"{folder.name}.parts")
-    if parts and folder and args.overwrite and folder.exists():
+    file = out and command.output_path(args)
+    parts = file and file.with_name(f"{file.name}.parts")
+    if parts and file and args.overwrite and file.exists():
         command.check_output(args)
         delete(parts)
-        folder.unlink()
+        file.unlink()
     failed = command.run_command(args, ignored, PredictOnCluster(place, parts), at_once=True)
     if parts:
         delete(parts)

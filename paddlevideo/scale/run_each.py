@@ -9,8 +9,8 @@ from paddlevideo.scale.engine import Engine
 from paddlevideo.scale.flags import Place
 from paddlevideo.scale.stages import EachItem, Stage, crash
 
-MAX_UNIT = 16
-UNITS_PER_CPU = 8  # so that all workers end at about the same time
+FIRST_UNIT = 4  # items that are sent together until it is known how long they take
+MAX_UNIT = 2000
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,5 @@ class RunOnCluster:
             place.most,
         )
         engine = Engine(self.cluster, [stage], label or "items", show=show)
-        cpus = sum(node.cpus for node in self.cluster.nodes())
-        size = max(1, min(self.max_unit, int(len(items) / (UNITS_PER_CPU * max(1.0, cpus)))))
-        yield from engine.run(enumerate(items), size, len(items))
+        size = min(FIRST_UNIT, self.max_unit)
+        yield from engine.run(enumerate(items), size, len(items), self.max_unit)

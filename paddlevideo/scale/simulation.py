@@ -15,6 +15,7 @@ from paddlevideo.scale.cluster import Cluster
 from paddlevideo.scale.engine import Engine
 from paddlevideo.scale.flags import Place
 from paddlevideo.scale.parts import PartFiles
+from paddlevideo.scale.run_each import FIRST_UNIT, MAX_UNIT
 from paddlevideo.scale.stages import Stage
 
 EVERY = 997  # one in so many items is a failure
@@ -73,7 +74,7 @@ class Step:
     """How far a job is.
 
     Args:
-        done: number of items.
+        done: number of items of this run.
         seconds: since the start.
         memory: of the driver (bytes).
     """
@@ -89,7 +90,7 @@ def simulate(
     folder: Path,
     count: int,
     item_seconds: float = 0.0,
-    unit: int = 100,
+    unit: int = FIRST_UNIT,
     every: int = 10_000,
 ) -> Iterator[Step]:
     """Run the job, or continue it, and yield how far it is after each `every` items.
@@ -98,7 +99,7 @@ def simulate(
         folder: of the parts.
         count: number of items.
         item_seconds: how long decoding and the network wait, each.
-        unit: items that are sent together.
+        unit: items that are sent together at first; more where they are fast.
 
     Raises:
         ValueError, OSError: as of `PartFiles` and `Engine`.
@@ -119,11 +120,12 @@ def simulate(
             ),
         ]
         engine = Engine(cluster, stages, "items", failed=lambda line: '"error"' in line)
-        done = parts.num_kept
-        for index, line in engine.run(parts.left(synthetic_items(count)), unit, parts.num_left):
+        left = parts.num_left
+        pairs = parts.left(synthetic_items(count))
+        results = engine.run(pairs, unit, left, MAX_UNIT)
+        for done, (index, line) in enumerate(results, 1):
             parts.add(index, line)
-            done += 1
-            if done % every == 0 or done == count:
+            if done % every == 0 or done == left:
                 yield Step(done, time.perf_counter() - start, memory())
 
 

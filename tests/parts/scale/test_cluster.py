@@ -157,6 +157,18 @@ def test_no_cluster_at_an_address(use, reached):
     assert "more lines" not in str(error.value) and "10001 for ray://HOST:PORT" in str(error.value)
 
 
+def test_another_version_is_named(use, reached, monkeypatch):
+    ray = use(True)
+
+    def init(**options):
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n")
+
+    monkeypatch.setattr(ray, "init", init)
+    message = "--on head:1: no Ray .*mismatch: The cluster was started with: Ray: 2.9.0.; check"
+    with pytest.raises(OSError, match=message), connected("head:1"):
+        pass
+
+
 def test_a_connection_of_the_caller_is_left_alone(use):
     ray = use(True, True)
     with pytest.raises(ValueError, match="this program is connected to Ray"), connected("ray"):

@@ -6,7 +6,7 @@ import pytest
 
 from paddlevideo.scale import engine as module
 from paddlevideo.scale.cluster import Cluster
-from paddlevideo.scale.engine import Engine, Progress
+from paddlevideo.scale.engine import TRIAL_UNITS, Engine, Progress
 from paddlevideo.scale.flags import Place
 from paddlevideo.scale.run_each import RunOnCluster
 from paddlevideo.scale.stages import EachItem, Stage, crash
@@ -139,6 +139,91 @@ def test_items_are_read_round_by_round(connect):
     assert read <= 8  # 4 units of 2 items, of 100
 
 
+def sizes(ray: FakeRay) -> list[list[int]]:
+    """The items of each unit, in each round."""
+    items = iter(ray.rounds.items)
+    return [[next(items) for _ in range(number)] for number in ray.rounds.sizes]
+
+
+def run_long(cluster, count: int, unit: int, max_unit: int) -> FakeRay:
+    engine = Engine(cluster, [Stage("work", EachItem(double), crash)], show=False)
+    results = list(engine.run(enumerate(range(count)), unit, count, max_unit))
+    assert sorted(results) == [(number, 2 * number) for number in range(count)]
+    return cluster.ray
+
+
+TRIAL = 4 * TRIAL_UNITS  # units of the first round: 4 workers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"),
+    [
+        (0.0, 50),  # as many as are allowed
+        (0.04, 50),  # 2 s / 0.04 s
+        (0.05, 40),
+        (0.3, 6),
+        (0.5, 4),  # the size of the first round
+        (1.0, 2),  # fewer than that
+        (60.0, 1),
+    ],
+)
+def test_a_unit_takes_seconds(connect, seconds, size):
+    cluster, ray = connect()
+    ray.rounds.item_seconds = lambda unit: seconds
+    first, *others = sizes(run_long(cluster, 1600, 4, 1000))
+    assert first == [4] * TRIAL
+    counts = Counter(number for units in others for number in units)
+    assert counts.most_common(1)[0][0] == size and max(counts) == size
+
+
+def test_many_workers_get_longer_units(connect, monkeypatch):
+    """4 workers with units of 2 s would ask for 2 units per second."""
+    monkeypatch.setattr(module, "UNITS_PER_SECOND", 0.5)
+    cluster, ray = connect()
+    ray.rounds.item_seconds = lambda unit: 1.0
+    assert max(sizes(run_long(cluster, 1600, 2, 1000))[1]) == 8  # 4 workers / 0.5 per second
+
+
+def test_what_workers_import_does_not_count(connect):
+    """The first unit of each of 4 workers takes a second more."""
+    cluster, ray = connect()
+    ray.rounds.item_seconds = lambda unit: 0.26 if unit < 4 else 0.01
+    assert sizes(run_long(cluster, 16_000, 4, 200))[1][-1] == 200
+
+
+def test_the_size_follows_the_items(connect):
+    """Later items are slower: the next round has smaller units."""
+    cluster, ray = connect()
+    ray.rounds.item_seconds = lambda unit: 0.01 if unit < TRIAL else 0.1
+    _, second, third, *_ = sizes(run_long(cluster, 6400, 4, 100))
+    assert set(second) == {100} and set(third) == {20}
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "max_unit", "expected"),
+    [
+        (100, 16, 1000, 3),  # 8 units for each of 4 workers
+        (7, 16, 1000, 1),
+        (1600, 16, 63, 16),  # larger ones would save less than a round costs
+        (1600, 16, 16, 16),
+        (1600, 16, 1, 1),  # large results
+        (1600, 16, 0, 16),  # as the caller says
+    ],
+)
+def test_short_jobs_have_no_trial(connect, count, unit, max_unit, expected):
+    ray = run_long(connect()[0], count, unit, max_unit)
+    assert ray.rounds.sizes[0] <= 4 and ray.rounds.items[-1] == expected  # rounds of 4 units
+
+
+def test_a_round_has_a_limit_in_bytes(connect, monkeypatch):
+    monkeypatch.setattr(module, "ROUND_BYTES", 150)
+    cluster, ray = connect()
+    items = [(number, "x" * 100) for number in range(9)]
+    engine = Engine(cluster, [Stage("work", EachItem(len), crash)], show=False)
+    assert sorted(engine.run(items, 1)) == [(number, 100) for number in range(9)]
+    assert ray.rounds.sizes == [2, 2, 2, 2, 1]
+
+
 def test_a_job_that_can_never_run_is_an_error_before_it_starts(connect):
     cluster, ray = connect()
     with pytest.raises(ValueError, match="asks for 3 CPUs, and no node has that"):
@@ -163,9 +248,16 @@ def test_the_plan_is_one_line(connect, caplog):
 
 def test_progress_counts_failures(caplog):
     caplog.set_level("INFO", logger="paddlevideo")
-    with Progress("videos", 3) as progress:
-        for failed in (False, True, True):
-            progress.add(failed)
+    with Progress("videos", 3, is_failed=bool) as progress:
+        progress.add([""])
+        progress.add(["damaged", "missing"])
         assert progress.text().startswith("3 of 3 videos, ")
     assert caplog.records[-1].message.endswith(" per second, 2 failed")
+
+
+def test_progress_names_no_failures_that_it_does_not_know(connect, caplog):
+    """The results of data preparation are judged by its callers."""
+    caplog.set_level("INFO", logger="paddlevideo")
+    list(RunOnCluster(connect()[0], Place("ray"))(double, range(3), None, "files"))
+    assert "3 of 3 files, " in caplog.text and "failed" not in caplog.text
     assert Progress("videos", None, show=False).text().startswith("0 videos, ")

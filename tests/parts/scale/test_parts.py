@@ -141,6 +141,49 @@ def test_rejects_a_damaged_manifest(tmp_path, text):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize("size", [0, -4])
+def test_rejects_an_impossible_size_of_parts(tmp_path, size):
+    with opened(tmp_path) as parts:
+        fill(parts)
+    file = tmp_path / "manifest.json"
+    file.write_text(file.read_text().replace('"part_size": 4', f'"part_size": {size}'))
+    with pytest.raises(ValueError, match=f"no manifest of parts .*part_size is {size}"):
+        opened(tmp_path)
+    assert len(list(tmp_path.glob("part-*"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"part-00002.jsonl: 1 results of 4 inputs; delete this part"),
+        ("{}\n{}\n", r"part-00002.jsonl: 2 results of 4 inputs"),
+        ("{}\n{}\n{\n{}\n", r"part-00002.jsonl:3: no result as JSON .*delete this part"),
+        ("{}\n" * 5, r"part-00002.jsonl: 5 results of 4 inputs"),
+    ],
+)
+def test_a_damaged_part_is_named(tmp_path, text, message):
+    with opened(tmp_path) as parts:
+        fill(parts)
+        parts.path(1).write_text(text)
+        with pytest.raises(ValueError, match=message):
+            parts.num_failed()
+    with pytest.raises(ValueError, match=message):
+        opened(tmp_path, retry=True)
+    (tmp_path / "part-00002.jsonl").unlink()
+    with opened(tmp_path) as parts:
+        assert fill(parts) == [4, 5, 6, 7] and parts.num_failed() == 0
+
+
+def test_parts_that_a_run_writes_are_not_deleted(tmp_path):
+    with opened(tmp_path) as parts:
+        fill(parts)
+        with pytest.raises(OSError, match="another process writes to this folder"):
+            delete(tmp_path)
+        assert parts.num_failed() == 0
+    delete(tmp_path)
+    assert not tmp_path.exists()
+
+
 def test_rejects_parts_without_a_manifest(tmp_path):
     (tmp_path / "part-00001.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="has part-00001.jsonl and no manifest.json"):

@@ -10,8 +10,9 @@ from paddlevideo.commands.predict import main
 from paddlevideo.predict.results import Result
 from paddlevideo.sample import Record
 from paddlevideo.scale import parts, predict
-from paddlevideo.scale.predict import decoder_crashed, network_crashed
+from paddlevideo.scale.predict import decoder_crashed, network_crashed, unit_size
 from tests.clips import write_clip
+from tests.remote_files import memory_files
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,15 @@ def test_config_and_weights_reach_the_workers(exported, videos, double, tmp_path
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
-def test_a_program_and_its_weights_in_two_folders(exported, videos, double, tmp_path):
+@pytest.mark.parametrize("has_manifest", [False, True])
+def test_a_program_and_its_weights_in_two_folders(exported, videos, double, tmp_path, has_manifest):
     (tmp_path / "m").mkdir()
     (tmp_path / "p").mkdir()
     model = shutil.copy(exported.folder / "tiny.pdmodel", tmp_path / "m" / "net.pdmodel")
     params = shutil.copy(exported.folder / "tiny.pdiparams", tmp_path / "p" / "other.pdiparams")
+    if has_manifest:  # it does not list the weights in the other folder
+        folder = shutil.copytree(exported.folder, tmp_path / "export")
+        model = folder / "tiny.pdmodel"
     words = ["--model_file", str(model), "--params_file", str(params), "-c", str(exported.config)]
     words += ["-i", str(videos), "-b", "1", "--cpu_threads", "1", "--quiet", "--out"]
     assert main([*words, str(tmp_path / "a.jsonl")]) == 1
@@ -164,6 +169,94 @@ def test_a_job_that_can_never_run(run, tmp_path, capsys, flags, message):
 def test_a_folder_of_parts_needs_all_inputs(run, capsys):
     assert run("results", "--on", "ray", "--shard", "1/2")[0] == 1
     assert "--shard is for a single file of --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("count", "megabytes", "batch", "expected"),
+    [
+        (1_000_000, 0.5, 1, 32),
+        (1_000_000, 1.2, 1, 26),  # eight frames of 224 x 224
+        (1_000_000, 20, 1, 1),
+        (1_000_000, 100, 4, 4),  # a batch stays together
+        (1_000_000, 0.5, 5, 30),  # whole batches
+        (800, 0.5, 1, 8),
+        (50, 0.5, 1, 1),  # many workers share a short list
+        (50, 0.5, 4, 4),
+        (1_000_000, 0, 1, 32),
+    ],
+)
+def test_videos_of_a_unit(count, megabytes, batch, expected):
+    assert unit_size(count, int(megabytes * 2**20), batch) == expected
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """Files at URLs; the working directory shows what is written to a path that is none."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
+    with memory_files() as files:
+        yield files
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_file_at_a_url(run, memory, caplog):
+    url = f"{memory.url}/out.jsonl"
+    expected = run("a.jsonl")[1]
+    assert run("none", "--on", "ray", "--out", url)[0] == 1
+    assert memory.files.cat(url) == expected
+    assert "a job that stops begins again" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["folder", "program", "program and weights", "weights"])
+def test_a_model_at_a_url_reaches_the_workers(memory, exported, videos, double, tmp_path, kind):
+    for path in exported.folder.iterdir():
+        memory.put(f"model/{path.name}", path.read_bytes())
+    program = f"{memory.url}/model/tiny.pdmodel"
+    words = {
+        "folder": ["--model", f"{memory.url}/model"],
+        "program": ["--model", program],
+        "program and weights": [
+            *("--model_file", program, "-c", str(exported.config)),
+            *("--params_file", memory.put("p/net.pdiparams", exported_params(exported))),
+        ],
+        "weights": [
+            *("-c", str(exported.config)),
+            *("-w", memory.put("w.pdparams", exported.weights.read_bytes())),
+        ],
+    }[kind]
+    words += ["-i", str(videos), "-b", "1", "--cpu_threads", "1", "--quiet", "--out"]
+    assert main([*words, str(tmp_path / "a.jsonl")]) == 1
+    assert main([*words, str(tmp_path / "b.jsonl"), "--on", "ray"]) == 1
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def exported_params(exported) -> bytes:
+    return (exported.folder / "tiny.pdiparams").read_bytes()
+
+
+@pytest.mark.parametrize("url", ["memory://scale/out", "s3://bucket/results/"])
+def test_a_folder_at_a_url(run, memory, capsys, double, url):
+    assert run("none", "--on", "ray", "--out", url)[0] == 1
+    assert "parts are written to a folder of this machine" in capsys.readouterr().err
+    assert double.connections == 0
+
+
+@pytest.mark.parametrize("on", ["ray", "head:6379", "ray://head:10001"])
+@pytest.mark.parametrize(
+    ("source", "flags"),
+    [
+        ("a.mp4", ("--window", "2")),
+        ("a.mp4", ("--window", "2", "--stride", "1")),
+        ("a.mp4", ("--window", "2", "--follow")),
+        ("rtsp://camera/1", ("--window", "2")),
+        ("-", ("--window", "2")),
+    ],
+)
+def test_timelines_run_on_this_machine(double, capsys, on, source, flags):
+    assert main(["--model", "m", "-i", source, "--on", on, *flags]) == 1
+    message = f"--on {on}: timelines run on this machine; leave --on out"
+    assert message in capsys.readouterr().err and double.connections == 0
 
 
 def test_inputs_that_end_a_process_are_failures():

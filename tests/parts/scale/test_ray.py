@@ -1,6 +1,7 @@
 """Ray itself: started here, at an address, from outside of the cluster (ray://)."""
 
 import importlib.util
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from paddlevideo.commands.resize_videos import main
 from paddlevideo.scale.simulation import line_of, synthetic_items
 from tests.clips import random_frames, write_clip
 from tests.ray_clusters import driver, started
+from tests.runs.feature_sets import make_recipe
 
 SECONDS = 600
 
@@ -89,6 +91,26 @@ def test_predict_at_an_address_and_from_outside(exported, videos, tmp_path):
             *("--on", cluster.address, "--num_cpus", "4", "--out", str(tmp_path / "c.jsonl")),
         )
         assert code == 1 and "no node has that" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_frame_features(videos, clips, tmp_path, monkeypatch):
+    """The shards and the list of failures have the bytes of a local run."""
+    need_ray()
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    recipe = make_recipe(clips, tmp_path, 8)
+    words = ["extract", "-i", str(videos), "-c", str(recipe.config), "-w", str(recipe.weights)]
+    words += ["--frame_rate", "10", "--per_shard", "2", "--no_audio"]
+    trees = []
+    for flags in (("--num_workers", "0"), ("--on", "ray", "--num_cpus", "0.5")):
+        out = tmp_path / "out"
+        code, printed = finish(tmp_path, *words, "-o", str(out), *flags)
+        assert code == 1, printed
+        trees.append({path.name: path.read_bytes() for path in out.iterdir() if path.is_file()})
+        shutil.rmtree(out)
+    assert trees[0] == trees[1] and b"broken.mp4" in trees[0]["failures.tsv"]
+    assert len([name for name in trees[0] if name.endswith(".tfrecord")]) == 3
 
 
 @pytest.mark.slow
