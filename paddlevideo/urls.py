@@ -7,6 +7,7 @@ from pathlib import Path
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.")
 WEB = ("http", "https")
+IN_TEXT = re.compile(r"https?://[^\s'\"<>()]+", re.IGNORECASE)  # addresses in a message
 
 
 class RemoteError(OSError):
@@ -52,6 +53,11 @@ def shown(url: str | Path) -> str:
     return re.split("[?#]", text)[0] if is_web(url) else text
 
 
+def without_secrets(text: str) -> str:
+    """A message, with the web addresses in it as `shown` has them."""
+    return IN_TEXT.sub(lambda match: shown(match[0]), text)
+
+
 def without_query(url: str) -> str:
     """A URL without the query of a web address, as that of a signed one."""
     return re.split("[?#]", url)[0] if is_web(url) else url
@@ -67,7 +73,11 @@ def join_path(base: str | Path, path: str) -> str:
         return path
     # In an address, a name with a space or a percent sign is written in another way.
     name = urllib.parse.quote(path) if is_web(base) else path
-    return f"{without_query(str(base)).rstrip('/')}/{name.removeprefix('./')}"
+    folder = without_query(str(base)).rstrip("/")
+    while name.startswith(("./", "../")):  # an object store takes dots for a name
+        step, _, name = name.partition("/")
+        folder = folder.rpartition("/")[0] if step == ".." and folder.count("/") > 2 else folder
+    return f"{folder}/{name}"
 
 
 def parent_path(path: str | Path) -> str:

@@ -21,6 +21,7 @@ from paddlevideo.remote.reading import (
     open_url,
     read_bytes,
 )
+from paddlevideo.remote.sized_file import SizedFile
 from paddlevideo.remote.url_file import UrlFile
 from paddlevideo.urls import (
     as_path,
@@ -40,6 +41,7 @@ __all__ = [
     "Info",
     "MissingError",
     "RemoteError",
+    "SizedFile",
     "UrlFile",
     "absolute_path",
     "as_path",

@@ -16,32 +16,12 @@ from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import Pipeline, Stage
 from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
 from paddlevideo.media.decode import VideoDecoder
-from paddlevideo.remote import AccessError, CacheSettings, RemoteError, access, url_file
+from paddlevideo.remote import AccessError, CacheSettings, RemoteError, url_file
 from paddlevideo.remote.block_cache import SMALLEST
 from tests.clips import write_clip
-from tests.file_server import serve
-from tests.remote_files import memory_files
 
 pytest.importorskip("fsspec")
-
-
-@pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
-
-
-@pytest.fixture
-def server():
-    pytest.importorskip("aiohttp")
-    with serve() as state:
-        yield state
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def paths(data) -> list[str]:

@@ -14,22 +14,10 @@ from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.remote import access
 from paddlevideo.sample import DecodeError
 from tests.clips import write_clip
-from tests.remote_files import memory_files
 from tests.tar_shards import write_tar
 
 pytest.importorskip("fsspec")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture(scope="module")
