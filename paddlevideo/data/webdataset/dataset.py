@@ -26,6 +26,7 @@ from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import BatchShape, Record
 from paddlevideo.tar_paths import TarPath
+from paddlevideo.urls import shown
 
 FRAME_PATTERN = "img_{:05}.jpg"
 # Names of several files of a sample, where `media` chooses: its images, its files NAME.npy.
@@ -104,8 +105,8 @@ class WebDataset:
         parts = samples_of_shards(shards)
         pairs = [(shard, s) for shard, part in zip(shards, parts, strict=True) for s in part]
         if not pairs:
-            raise DatasetError(f"{self.file_path}: no samples in {len(shards)} shard(s)")
-        problems = Problems(self.file_path)
+            raise DatasetError(f"{shown(self.file_path)}: no samples in {len(shards)} shard(s)")
+        problems = Problems(shown(self.file_path))
         rows = list(_rows(pairs, problems, self.multi_label))
         problems.stop()
         labeled = with_label_lists([row for row in rows if row is not None], self.multi_label)
@@ -138,7 +139,7 @@ def tar_records(file_path: str, media: str | None = None) -> list[Record]:
         for sample in part
     ]
     if not records:
-        raise DatasetError(f"{file_path}: no samples in {len(shards)} shard(s)")
+        raise DatasetError(f"{shown(file_path)}: no samples in {len(shards)} shard(s)")
     return records
 
 
@@ -151,7 +152,7 @@ def _rows(
     """The row of each sample, with its number as the line; None for one that fails anyway and has
     no label."""
     for number, (shard, sample) in enumerate(pairs, 1):
-        where = f"{shard}@{readable(sample.key)}"
+        where = f"{shown(shard)}@{readable(sample.key)}"
         has_label = "label" in sample.label or "labels" in sample.label
         if sample.problem and (sample.label_problem or not has_label):
             yield None

@@ -21,7 +21,7 @@ from paddlevideo.data.webdataset.samples import TarSample, read_samples
 from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
-from paddlevideo.remote import AccessError, is_url, read_bytes
+from paddlevideo.remote import AccessError, RemoteError, is_url, read_bytes, shown, without_query
 from paddlevideo.sample import DecodeError
 
 INDEX_VERSION = 1
@@ -30,8 +30,9 @@ ENDING = ".index.json"
 
 
 def index_name(shard: str) -> str:
-    """The file of a shard's index."""
-    return shard.removesuffix(".tar") + ENDING
+    """The file of a shard's index, with the query of a web address."""
+    path = without_query(shard)
+    return path.removesuffix(".tar") + ENDING + shard[len(path) :]
 
 
 def stamp_of(shard: str) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def stamp_of(shard: str) -> dict[str, Any]:
 def _cached_index(shard: str) -> Path | None:
     """Where the index of a remote shard is kept on this machine."""
     folder = cache_folder()
-    name = hashlib.sha256(shard.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(without_query(shard).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return folder / "shards" / f"{name}{ENDING}" if folder else None
 
 
@@ -63,7 +64,7 @@ def samples_of_shards(shards: Sequence[str]) -> list[list[TarSample]]:
         try:
             return samples_of(shard)
         except DecodeError as error:
-            return DatasetError(f"{shard}: {error}")
+            return DatasetError(f"{shown(shard)}: {error}")
 
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = list(pool.map(samples_or_error, shards))
@@ -87,9 +88,9 @@ def samples_of(shard: str) -> list[TarSample]:
         try:
             write_index(shard, samples, problem)
         except OSError as error:
-            logger.info("%s; the next run scans %s again", error.strerror, shard)
+            logger.info("%s; the next run scans %s again", error.strerror or error, shown(shard))
     if index["problem"]:
-        logger.warning("%s: %s", shard, index["problem"])
+        logger.warning("%s: %s", shown(shard), index["problem"])
     return index["samples"]
 
 
@@ -134,18 +135,24 @@ def _read(shard: str, name: str) -> dict[str, Any] | None:
         if is_url(name):
             del stamp["mtime_ns"]  # it was another one where the index was written
         if any(content[key] != value for key, value in stamp.items()):
-            logger.info("%s: the shard is newer than its index; scanning it", shard)
+            logger.info("%s: the shard is newer than its index; scanning it", shown(shard))
             return None
         if not isinstance(content["problem"], str):
             raise TypeError("problem is not a text")
         return {**content, "samples": [_sample(values) for values in content["samples"]]}
     except FileNotFoundError:
         return None
-    except AccessError:
-        raise
+    except (RemoteError, AccessError) as error:
+        # A signature may be that of the shard alone.
+        if isinstance(error, AccessError) and name == without_query(name):
+            raise
+        logger.info("%s: the index cannot be read: %s", shown(name), error)
+        return None
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
-        logger.warning("%s: the index cannot be used and is written again (%s)", name, reason)
+        logger.warning(
+            "%s: the index cannot be used and is written again (%s)", shown(name), reason
+        )
         return None
 
 

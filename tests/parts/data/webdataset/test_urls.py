@@ -1,5 +1,6 @@
 """Shards at URLs: the same records and frames, and where their index is kept."""
 
+import io
 import json
 
 import cv2
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 
 from paddlevideo.curate.make_shards import ShardSettings, load_data, make_shards
+from paddlevideo.data.audio_pipeline import read_feature
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.webdataset import index
 from paddlevideo.data.webdataset.dataset import WebDataset
+from paddlevideo.data.webdataset.find import expand_braces
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
+from paddlevideo.media.waveform import read_waveform
+from paddlevideo.predict.inputs import find_inputs
 from paddlevideo.remote import access
 from paddlevideo.sample import DecodeError
 from tests.clips import write_clip
@@ -131,3 +136,89 @@ def test_shards_of_remote_videos(local, memory, tmp_path):
     records = WebDataset(str(tmp_path / "out")).load().records
     assert [record.id for record in records] == lines[:2]
     assert json.loads((tmp_path / "out/r.manifest.json").read_text())["num_samples"] == 2
+
+
+# --- signed addresses -----------------------------------------------------------------------------
+
+
+def served(local, server, query="?sig=a/b@c+d", with_index=False):
+    """A pattern of the shards on a web server, each with a query."""
+    for path in sorted(local.glob("t-*")):
+        if with_index or path.suffix == ".tar":
+            server.files[f"/s/{path.name}{query}"] = path.read_bytes()
+    return f"{server.url}/s/t-{{000000..000002}}.tar{query}"
+
+
+@pytest.mark.parametrize("with_index", [True, False])
+def test_shards_at_signed_addresses(local, server, caplog, with_index):
+    pattern = served(local, server, with_index=with_index)
+    records = WebDataset(pattern).load().records
+    assert [r.location for r in records] == [
+        f"{server.url}/s/t-00000{n}.tar@v{n}" for n in range(3)
+    ]
+    for one, other in zip(records, WebDataset(f"{local}/t-*.tar").load().records, strict=True):
+        assert np.array_equal(frames_of(one), frames_of(other))
+        assert np.array_equal(read_waveform(one.path, 16000), read_waveform(other.path, 16000))
+    assert [record.path for record, _ in find_inputs(pattern)] == [r.path for r in records]
+    assert "sig=" not in caplog.text
+
+
+def test_the_index_of_another_signature_is_used(local, server, monkeypatch):
+    first = WebDataset(served(local, server)).load().records
+    server.files.clear()
+
+    def never(path):
+        raise AssertionError(f"{path} is scanned")
+
+    monkeypatch.setattr(index, "read_samples", never)
+    second = WebDataset(served(local, server, "?sig=2")).load().records
+    assert [r.location for r in second] == [r.location for r in first]
+    assert [r.path for r in second] != [r.path for r in first]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_an_index_that_is_not_signed(local, server, status):
+    """Of a signed shard, the index next to it may be refused."""
+    pattern = served(local, server)
+    server.plan = [status]  # the answer to the first GET
+    server.files["/s/t-000000.index.json?sig=a/b@c+d"] = b"{}"
+    url = pattern.replace("{000000..000002}", "000000")
+    assert [r.id for r in WebDataset(url).load().records] == ["v0.mp4"]
+
+
+def test_a_signed_list_and_mistakes_show_no_signature(local, server, tmp_path):
+    pattern = served(local, server)
+    urls = list(expand_braces(pattern))
+    (tmp_path / "s.list").write_text("".join(f"{url}\n" for url in urls))
+    assert len(WebDataset(str(tmp_path / "s.list")).load().records) == 3
+    (tmp_path / "s.list").write_text(f"{urls[0]}\n{urls[0]}\n{server.url}/v.mp4?sig=a\n")
+    missing = pattern.replace("/s/", "/none/")
+    packed = f"{server.url}/a.tar.gz?sig=a"
+    for path in (str(tmp_path / "s.list"), missing, packed, pattern.replace("2}", "0}..{3..1}")):
+        with pytest.raises(DatasetError) as caught:
+            WebDataset(path).load()
+        assert "sig=" not in str(caught.value) and ".tar" in str(caught.value)
+
+
+def test_frames_and_features_at_signed_addresses(server, tmp_path):
+    images = [cv2.imencode(".png", np.full((8, 8, 3), n, np.uint8))[1].tobytes() for n in (1, 2)]
+    entries = [(f"v.{number}.png", image) for number, image in enumerate(images)]
+    content = write_tar(tmp_path / "f.tar", [*entries, ("v.cls", b"0")]).read_bytes()
+    server.files["/f.TAR?sig=1"] = server.files["/f.tar?sig=1"] = content
+    (record,) = WebDataset(f"{server.url}/f.tar?sig=1").load().records
+    assert frames_of(record)[:, 0, 0, 0].tolist() == [1, 2]
+    array = io.BytesIO()
+    np.save(array, np.ones((5, 80), np.float32))
+    content = write_tar(tmp_path / "a.tar", [("v.npy", array.getvalue()), ("v.cls", b"0")])
+    server.files["/a.tar?sig=1"] = content.read_bytes()
+    (record,) = WebDataset(f"{server.url}/a.tar?sig=1").load().records
+    assert read_feature(record.path, 80).shape == (5, 80)
+
+
+def test_names_in_shards_have_no_signature(local, server, tmp_path):
+    server.files["/v/v0.mp4?sig=1"] = (local / "v0.mp4").read_bytes()
+    (tmp_path / "s.list").write_text(f"{server.url}/v/v0.mp4?sig=1 0\n")
+    data = load_data(str(tmp_path / "s.list"), "video")
+    make_shards(*data, tmp_path / "out", ShardSettings("s"), 1)
+    content = (tmp_path / "out/s-000000.tar").read_bytes()
+    assert b"sig=" not in content and f"{server.url}/v/v0.mp4".encode() in content
