@@ -87,6 +87,19 @@ def parent_path(path: str | Path) -> str:
     return without_query(str(path)).rstrip("/").rpartition("/")[0]
 
 
+def path_below(path: str | Path, folder: str | Path) -> str | None:
+    """The part of a path below a folder, with slashes; None where it is not below."""
+    if not is_url(path) and not is_url(folder):
+        whole, base = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+        return whole.relative_to(base).as_posix() if whole.is_relative_to(base) else None
+    start = f"{without_query(str(folder)).rstrip('/')}/"
+    name = without_query(str(path))
+    if not name.startswith(start):
+        return None
+    name = name[len(start) :]
+    return urllib.parse.unquote(name) if is_web(path) else name
+
+
 def path_name(path: str | Path) -> str:
     """The last part of a path."""
     if not is_url(path):

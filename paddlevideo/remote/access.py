@@ -321,5 +321,8 @@ def _info_once(found: Any, path: str) -> dict[str, Any]:
 
 
 def forget(url: str) -> None:
-    """Forget what is known of a file that was just written."""
-    _of_this_process().infos.pop(url, None)
+    """Forget what is known of a file that was just written, or of a folder and its files."""
+    state = _of_this_process()
+    with state.lock:
+        for name in [name for name in state.infos if name == url or name.startswith(f"{url}/")]:
+            del state.infos[name]

@@ -56,8 +56,8 @@ def find_tars(file_path: str, data_prefix: str | None = None) -> list[str]:
     """
     if without_query(file_path).lower().endswith(PACKED):
         raise DatasetError(
-            f"{shown(file_path)}: a compressed tar, of which single samples cannot be read; unpack it to "
-            "a .tar (gunzip), or write shards with tools/data/make_shards.py"
+            f"{shown(file_path)}: a compressed tar, of which single samples cannot be read; unpack "
+            "it to a .tar (gunzip), or write shards with tools/data/make_shards.py"
         )
     if is_url(file_path):
         return _at_url(file_path, data_prefix)
