@@ -18,10 +18,18 @@ from typing import Any
 
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.webdataset.samples import TarSample, read_samples
-from paddlevideo.files import atomic_write, cache_folder
+from paddlevideo.files import cache_folder
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
-from paddlevideo.remote import AccessError, RemoteError, is_url, read_bytes, shown, without_query
+from paddlevideo.remote import (
+    AccessError,
+    RemoteError,
+    atomic_file,
+    is_url,
+    read_bytes,
+    shown,
+    without_query,
+)
 from paddlevideo.sample import DecodeError
 
 INDEX_VERSION = 1
@@ -94,10 +102,18 @@ def samples_of(shard: str) -> list[TarSample]:
     return index["samples"]
 
 
-def write_index(shard: str, samples: Sequence[TarSample], problem: str = "", **more: Any) -> None:
+def write_index(
+    shard: str,
+    samples: Sequence[TarSample],
+    problem: str = "",
+    is_own: bool = False,
+    **more: Any,
+) -> None:
     """Write the index of a shard atomically.
 
     Args:
+        is_own: whether this program has written the shard. The index of another one at a URL goes
+            into the cache folder.
         more: further entries, which `read_index` returns.
 
     Raises:
@@ -107,10 +123,10 @@ def write_index(shard: str, samples: Sequence[TarSample], problem: str = "", **m
     content["samples"] = [
         {name: value for name, value in vars(sample).items() if value} for sample in samples
     ]
-    target = _cached_index(shard) if is_url(shard) else Path(index_name(shard))
+    target = _cached_index(shard) if is_url(shard) and not is_own else index_name(shard)
     if target is None:
         return
-    with atomic_write(target) as temporary:
+    with atomic_file(target) as temporary:
         # Names that are not UTF-8 are kept by the escapes of ASCII.
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="ascii")
 

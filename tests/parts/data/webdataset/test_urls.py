@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from paddlevideo.commands import make_shards as make_shards_command
 from paddlevideo.curate.make_shards import ShardSettings, load_data, make_shards
 from paddlevideo.data.audio_pipeline import read_feature
 from paddlevideo.data.lists import DatasetError
@@ -16,7 +17,7 @@ from paddlevideo.data.webdataset.find import expand_braces
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.predict.inputs import find_inputs
-from paddlevideo.remote import access
+from paddlevideo.remote import access, list_url, path_name, read_bytes, remove
 from paddlevideo.sample import DecodeError
 from tests.clips import write_clip
 from tests.tar_shards import write_tar
@@ -222,3 +223,91 @@ def test_names_in_shards_have_no_signature(local, server, tmp_path):
     make_shards(*data, tmp_path / "out", ShardSettings("s"), 1)
     content = (tmp_path / "out/s-000000.tar").read_bytes()
     assert b"sig=" not in content and f"{server.url}/v/v0.mp4".encode() in content
+
+
+# --- shards that are written to URLs --------------------------------------------------------------
+
+
+def made(local, out, *flags) -> int:
+    return make_shards_command.main([str(local / "t.list"), str(out), "--num_workers", "1", *flags])
+
+
+SMALL = ("--shard_size", "1000")
+
+
+def remote_files(url) -> dict[str, bytes]:
+    return {path_name(path): read_bytes(path) for path in list_url(url)}
+
+
+def test_shards_at_a_url_are_those_of_the_disk(local, memory, monkeypatch, tmp_path, capsys):
+    out = f"{memory.url}/out"
+    assert made(local, out, *SMALL) == made(local, tmp_path / "out", *SMALL) == 0
+    stored = remote_files(out)
+    for path in (tmp_path / "out").iterdir():
+        if path.suffix == ".tar" or "manifest" in path.name:
+            assert stored.pop(path.name) == path.read_bytes()
+    assert sorted(stored) == [f"t-00000{n}.index.json" for n in range(3)]
+    monkeypatch.setattr(index, "read_samples", None)  # the indexes are there
+    ids = [record.id for record in WebDataset(f"{out}/*.tar").load().records]
+    assert ids == [f"v{n}.mp4" for n in range(3)]
+    capsys.readouterr()
+    assert made(local, out, *SMALL) == 0
+    assert "0 made, 3 kept, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lost", ["t-000001.tar", "t-000001.index.json", "t.manifest.json"])
+def test_shards_at_a_url_are_continued(local, memory, capsys, lost):
+    out = f"{memory.url}/out"
+    assert made(local, out, *SMALL) == 0
+    whole = remote_files(out)
+    remove(f"{out}/{lost}")
+    capsys.readouterr()
+    flags = ["--overwrite"] if "manifest" in lost else []
+    assert made(local, out, *SMALL, *flags) == 0
+    kept = 3 if "manifest" in lost else 2
+    assert f"{3 - kept} made, {kept} kept, 0 failed" in capsys.readouterr().out
+    found = remote_files(out)
+    assert found.keys() == whole.keys()
+    assert all(found[name] == whole[name] for name in whole if name.endswith(".tar"))
+
+
+def test_other_shards_at_a_url_are_replaced_on_request_only(local, memory, capsys):
+    out = f"{memory.url}/out"
+    assert made(local, out, *SMALL) == 0
+    assert made(local, out) == 2
+    text = f"{out}/t-000000.tar: 3 shard(s) of this name were made of other files or with other"
+    assert text in capsys.readouterr().err
+    assert made(local, out, "--overwrite") == 0
+    assert sorted(remote_files(out)) == ["t-000000.index.json", "t-000000.tar", "t.manifest.json"]
+
+
+def test_resized_videos_and_failures_at_a_url(local, memory, home, tmp_path):
+    source = f"{memory.url}/in"
+    for number in range(3):
+        memory.put(f"in/v{number}.mp4", (local / f"v{number}.mp4").read_bytes())
+    memory.put("in/broken.mp4", b"no video")
+    memory.put("in/a.list", "v0.mp4 0\nbroken.mp4 1\nv2.mp4 1\n")
+    flags = ["--resize", "16", "--num_workers", "1"]
+    assert make_shards_command.main([f"{source}/a.list", f"{memory.url}/out", *flags]) == 1
+    stored = remote_files(f"{memory.url}/out")
+    assert stored["failures.a.tsv"].startswith(f"{source}/broken.mp4\tno known video".encode())
+    records = WebDataset(f"{memory.url}/out").load().records
+    assert [r.id for r in records] == ["v0.mp4", "v2.mp4"] and frames_of(records[0]).shape[1] == 16
+    assert not list((home / "resized").glob("*"))
+
+
+def test_a_web_server_takes_no_shards(local, server, capsys):
+    assert made(local, f"{server.url}/out?sig=1") == 2
+    error = capsys.readouterr().err
+    assert "/out: files of web servers can only be read" in error and "sig=" not in error
+
+
+def test_shards_on_s3(local, s3, tmp_path):
+    out = f"{s3.url}/shards"
+    assert made(local, out, *SMALL) == made(local, tmp_path / "out", *SMALL) == 0
+    for number in range(3):
+        name = f"t-00000{number}.tar"
+        assert s3.get(f"shards/{name}") == (tmp_path / "out" / name).read_bytes()
+    assert made(local, out, "--overwrite") == 0
+    assert sorted(remote_files(out)) == ["t-000000.index.json", "t-000000.tar", "t.manifest.json"]
+    assert len(WebDataset(out).load().records) == 3
