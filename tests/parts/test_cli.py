@@ -231,9 +231,9 @@ def test_the_built_package_works_without_the_checkout(built, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        "data kinetics400 annotations s3://b/videos out",
-        "convert-weights https://h/w.pdparams?secret out.pdparams",
-        "data yt8m check s3://b/shards",
+        "data kinetics a.csv --videos s3://b/videos --out lists",
+        "compare https://h/run?secret s3://b/run",
+        "data youtube8m check s3://b/shards",
         "report s3://b/run",
     ],
 )
