@@ -30,6 +30,7 @@ import numpy as np
 
 from paddlevideo.plain_text import readable
 from paddlevideo.tar_paths import location
+from paddlevideo.urls import shown
 
 Sample = dict[str, Any]
 Batch = dict[str, Any]
@@ -139,7 +140,7 @@ class Failure:
     reason: str
 
     def __str__(self):
-        return readable(f"{self.path}: {self.stage}: {self.reason}")
+        return readable(f"{shown(self.path)}: {self.stage}: {self.reason}")
 
 
 @dataclass(frozen=True)

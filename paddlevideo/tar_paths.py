@@ -8,7 +8,10 @@ a clip they are the files of all frames, with their headers.
 import re
 from typing import NamedTuple
 
-PATTERN = re.compile(r"(.+\.tar)@(\d{1,19})\+(\d{1,19})/(.+)", re.DOTALL)
+from paddlevideo.urls import without_query
+
+# The query of a web address may be a signature.
+PATTERN = re.compile(r"(https?://.+\.tar\?.+|.+\.tar)@(\d{1,19})\+(\d{1,19})/(.+)", re.DOTALL)
 
 
 class TarPath(NamedTuple):
@@ -31,7 +34,7 @@ class TarPath(NamedTuple):
 
 def tar_path(path: str) -> TarPath | None:
     """The parts of such a path; None for any other path."""
-    match = PATTERN.fullmatch(path) if ".tar@" in path else None
+    match = PATTERN.fullmatch(path) if ".tar@" in path or ".tar?" in path else None
     return TarPath(match[1], int(match[2]), int(match[3]), match[4]) if match else None
 
 
@@ -46,4 +49,4 @@ def key_of(name: str) -> str:
 def location(path: str) -> str:
     """How messages name a path: `SHARD.tar@KEY` for a file in a shard, any other path unchanged."""
     found = tar_path(path)
-    return f"{found.shard}@{key_of(found.name) or found.name}" if found else path
+    return f"{without_query(found.shard)}@{key_of(found.name) or found.name}" if found else path

@@ -7,6 +7,7 @@ from pathlib import Path
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.")
 WEB = ("http", "https")
+IN_TEXT = re.compile(r"https?://[^\s'\"<>()]+", re.IGNORECASE)  # addresses in a message
 
 
 class RemoteError(OSError):
@@ -52,6 +53,11 @@ def shown(url: str | Path) -> str:
     return re.split("[?#]", text)[0] if is_web(url) else text
 
 
+def without_secrets(text: str) -> str:
+    """A message, with the web addresses in it as `shown` has them."""
+    return IN_TEXT.sub(lambda match: shown(match[0]), text)
+
+
 def without_query(url: str) -> str:
     """A URL without the query of a web address, as that of a signed one."""
     return re.split("[?#]", url)[0] if is_web(url) else url
@@ -67,7 +73,11 @@ def join_path(base: str | Path, path: str) -> str:
         return path
     # In an address, a name with a space or a percent sign is written in another way.
     name = urllib.parse.quote(path) if is_web(base) else path
-    return f"{without_query(str(base)).rstrip('/')}/{name.removeprefix('./')}"
+    folder = without_query(str(base)).rstrip("/")
+    while name.startswith(("./", "../")):  # an object store takes dots for a name
+        step, _, name = name.partition("/")
+        folder = folder.rpartition("/")[0] if step == ".." and folder.count("/") > 2 else folder
+    return f"{folder}/{name}"
 
 
 def parent_path(path: str | Path) -> str:
@@ -75,6 +85,19 @@ def parent_path(path: str | Path) -> str:
     if not is_url(path):
         return str(Path(path).parent)
     return without_query(str(path)).rstrip("/").rpartition("/")[0]
+
+
+def path_below(path: str | Path, folder: str | Path) -> str | None:
+    """The part of a path below a folder, with slashes; None where it is not below."""
+    if not is_url(path) and not is_url(folder):
+        whole, base = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+        return whole.relative_to(base).as_posix() if whole.is_relative_to(base) else None
+    start = f"{without_query(str(folder)).rstrip('/')}/"
+    name = without_query(str(path))
+    if not name.startswith(start):
+        return None
+    name = name[len(start) :]
+    return urllib.parse.unquote(name) if is_web(path) else name
 
 
 def path_name(path: str | Path) -> str:

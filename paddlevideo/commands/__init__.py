@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from paddlevideo import log
@@ -74,17 +73,6 @@ def run(
         return 130
     finally:
         drop_lost_output()
-
-
-def local_path(text: str) -> Path:
-    """The type of a flag for a local file or folder.
-
-    Raises:
-        argparse.ArgumentTypeError: it is a URL.
-    """
-    if is_url(text):
-        raise argparse.ArgumentTypeError(f"{shown(text)}: {LOCAL_ONLY}")
-    return Path(text)
 
 
 def drop_lost_output() -> None:

@@ -3,16 +3,17 @@
 Example: %(prog)s data/k400/audio data/k400/audio_feature
 The features equal those that LoadAudioFeature computes on the fly if n_fft and hop_length agree.
 Files keep their relative paths. Existing files are kept, so an interrupted run can be continued.
+Both folders may be URLs.
 Exit code: 0 success, 1 an error or at least one failed file (see failures.tsv).
 """
 
 import argparse
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from paddlevideo.commands import load, run, running
 from paddlevideo.scale.flags import add_flags, place
+from paddlevideo.urls import as_path
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -22,8 +23,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     source = "folder of audio files or videos, or a list with lines `path [num_frames] [label]`"
-    add("audio_home_path", type=Path, help=source)
-    add("spectrogram_save_path", type=Path, help="output folder")
+    add("audio_home_path", type=as_path, help=source)
+    add("spectrogram_save_path", type=as_path, help="output folder")
     add("--level", type=int, help="use only files this many folders deep, 1: in the folder itself")
     add("--ext", help="use only files with this suffix, such as wav")
     names = ("--num-workers", "--num_workers", "--num-worker")
@@ -31,7 +32,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add(*names, type=int, default=workers, help="processes (default: %(default)s)")
     add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
     names = ("--list-root", "--list_root")
-    add(*names, type=Path, help="folder that the paths of a list are relative to")
+    add(*names, type=as_path, help="folder that the paths of a list are relative to")
     add("--sample-rate", type=int, default=16000, help="of the waveform (Hz)")
     n_fft = "window (samples); PaddleVideo's script has 512, its documentation 1024"
     add("--n-fft", type=int, default=512, help=n_fft)
@@ -68,4 +69,4 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, local_files=True, can_continue=True, bare_help=False)
+    return run(make_parser(prog), work, argv, can_continue=True, bare_help=False)

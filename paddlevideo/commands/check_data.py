@@ -1,7 +1,7 @@
 """Check videos or audio files before training, and write lists of the good ones.
 
 The lists are train.csv, val.csv and labels.txt; the faults are in bad_files.csv and
-data_report.html. See docs/own_data.md.
+data_report.html. All of them may be at URLs. See docs/own_data.md.
 
 Example: %(prog)s my_videos
 Exit code: 0 no faults; 1 faults (the good clips are written); 2 nothing was checked or written.
@@ -12,11 +12,11 @@ import io
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.commands import load, run, running
 from paddlevideo.scale.flags import add_flags, place
+from paddlevideo.urls import as_path
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -25,16 +25,20 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("inputs").add_argument
-    add("data", type=Path, help="folder per class, also below train/, val/ and test/; or a list")
-    add("--valid", type=Path, help="validation set: folder or list; DATA is the training set then")
-    add("--test", type=Path, help="test set: folder or list; DATA is the training set then")
+    add("data", type=as_path, help="folder per class, also below train/, val/ and test/; or a list")
+    add(
+        "--valid",
+        type=as_path,
+        help="validation set: folder or list; DATA is the training set then",
+    )
+    add("--test", type=as_path, help="test set: folder or list; DATA is the training set then")
     add("--data_prefix", help="folder that the paths in a list are relative to")
     add("--suffix", default="", help="suffix to append to each path in a list, such as .mp4")
     add("--class_names", help="file of class names, for lists with class ids")
     media_help = "what to check where there are both (default: videos, audio files without videos)"
     add("--media", choices=("video", "audio"), help=media_help)
     add = parser.add_argument_group("outputs").add_argument
-    add("--out", type=Path, help="output folder (default: DATA, or the folder of the list)")
+    add("--out", type=as_path, help="output folder (default: DATA, or the folder of the list)")
     add("--overwrite", action="store_true", help="replace files that this tool did not write")
     add("--dry_run", action="store_true", help="write nothing")
     add = parser.add_argument_group("checks").add_argument
@@ -87,4 +91,4 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, local_files=True, error_code=2, bare_help=False)
+    return run(make_parser(prog), work, argv, error_code=2, bare_help=False)

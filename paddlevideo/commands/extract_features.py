@@ -6,8 +6,9 @@ See docs/nextvlad.md.
 import argparse
 from collections.abc import Sequence
 
-from paddlevideo.commands import load, local_path, run
+from paddlevideo.commands import load, run
 from paddlevideo.scale.flags import add_flags, place
+from paddlevideo.urls import as_path
 
 EPILOG = (
     "Run the same command again to continue after a stop. "
@@ -23,11 +24,11 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("-i", "--input_file", nargs="+", required=True, help=text)
     add("-c", "--config", required=True, help="config of the recognizer (YAML)")
     add("-w", "--weights", required=True, help="weights of the recognizer")
-    add("-o", "--output", type=local_path, required=True, help="output folder")
+    add("-o", "--output", type=as_path, required=True, help="output folder, or its URL")
     text = "change the config; repeatable"
     add("--override", action="append", default=[], metavar="KEY=VALUE", help=text)
     text = "feature folder whose codecs and class names are used, usually of the training set"
-    add("--fitted", type=local_path, help=text)
+    add("--fitted", type=as_path, help=text)
     text = "principal components of the image features (default: keep the values themselves)"
     add("--pca", type=int, metavar="N", help=text)
     text = "number of random videos on which codecs are fitted (default: %(default)s)"

@@ -2,7 +2,7 @@
 
 Example: %(prog)s data/ucf101/videos data/ucf101/frames --short_side 256
 Existing folders of frames are complete and are kept, so an interrupted run can be continued.
-See docs/data.md.
+VIDEOS and OUT may be URLs. See docs/data.md.
 Exit code: 0 success, 1 at least one video failed (see failures.tsv), 2 an error.
 """
 
@@ -10,11 +10,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.commands import load, run, running
 from paddlevideo.scale.flags import add_flags, place
+from paddlevideo.urls import as_path, join_path, shown
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -23,17 +23,17 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("videos", type=Path, help="folder with a folder per class, or a list or table of videos")
-    add("out", type=Path, help="output folder; a folder of frames has the path of its video")
+    add("videos", type=as_path, help="folder with a folder per class, or a list or table of videos")
+    add("out", type=as_path, help="output folder; a folder of frames has the path of its video")
     size = "of the frames (px), smaller ones keep their size; default: size of the video"
     add("--short_side", type=int, help=size)
     add("--quality", type=int, default=95, help="of the JPEG files, 1 .. 100")
     list_help = "file to write with lines `folder num_frames label`; default: OUT/frames.list"
-    add("--list", type=Path, help=list_help)
+    add("--list", type=as_path, help=list_help)
     names_help = "file of class names in the order of their ids; default: sorted names"
-    add("--class_names", type=Path, help=names_help)
+    add("--class_names", type=as_path, help=names_help)
     names = ("--list_root", "--list-root")
-    add(*names, type=Path, help="folder that the paths of a list are relative to")
+    add(*names, type=as_path, help="folder that the paths of a list are relative to")
     workers = min(8, os.cpu_count() or 1)
     names = ("--num_workers", "--num-workers")
     add(*names, type=int, default=workers, help="processes (default: %(default)s)")
@@ -50,7 +50,7 @@ def work(args: argparse.Namespace) -> int:
         ValueError, OSError: a mistake in the flags or the inputs.
     """
     frames = import_module("paddlevideo.curate.frames")
-    file = args.list or args.out / frames.LIST_NAME
+    file = args.list or as_path(join_path(args.out, frames.LIST_NAME))
     names = load("paddlevideo.data.class_names:read_class_names")
     names = names(args.class_names) if args.class_names else None
     plan = frames.plan_frames(args.videos, args.out, args.list_root, names)
@@ -59,15 +59,16 @@ def work(args: argparse.Namespace) -> int:
     run_jobs = load("paddlevideo.curate.batch_jobs:run_jobs")
     with running(place(args)) as run_each:
         num = args.num_workers
-        done = run_jobs(write, plan.jobs, args.out, num, args.overwrite, args.part, run_each)
-    count = frames.write_list(plan, file, args.overwrite)
+        more = (args.overwrite, args.part, run_each, frames.FIRST_FRAME)
+        done = run_jobs(write, plan.jobs, args.out, num, *more)
+    count = frames.write_list(plan, file, args.overwrite, args.out)
     if unlisted := frames.jobs_without_class(plan):
-        first = unlisted[0].source
+        first = shown(unlisted[0].source)
         log.show(
             f"not listed: {len(unlisted)} videos outside of the class folders, such as {first}"
         )
     result = f"{count} folders" if count else "not written, there are no frames to list"
-    log.show(f"{file}: {result}")
+    log.show(f"{shown(file)}: {result}")
     return load("paddlevideo.curate.batch_jobs:print_outcome")(done, args.out)
 
 
@@ -77,7 +78,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         make_parser(prog),
         work,
         argv,
-        local_files=True,
         error_code=2,
         can_continue=True,
         bare_help=False,

@@ -3,6 +3,7 @@
 Example: %(prog)s data/k400/train.list data/k400/shards --shard_size 256MB --shuffle
 The shards are read with `format: WebDataset`. Their bytes depend on the list and the files alone.
 Shards that exist are complete and are kept, so an interrupted run can be continued.
+The list, its files and OUT may be at URLs.
 Exit code: 0 success, 1 at least one file failed (see failures.PREFIX.tsv), 2 an error.
 """
 
@@ -13,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from paddlevideo.commands import load, run
+from paddlevideo.urls import as_path, path_name
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -22,7 +24,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("source", help="list, table, or folder with one sub-folder per class")
-    add("out", type=Path, help="output folder")
+    add("out", type=as_path, help="output folder")
     media = "what the list names: videos, folders of frames, or audio files, features and videos"
     add("--media", choices=["video", "frames", "audio"], default="video", help=media)
     add("--prefix", help="of the shards' names; default: the name of the list")
@@ -54,7 +56,7 @@ def work(args: argparse.Namespace) -> int:
     """
     shards = import_module("paddlevideo.curate.make_shards")
     settings = shards.ShardSettings(
-        Path(args.source).stem if args.prefix is None else args.prefix,
+        Path(path_name(args.source)).stem if args.prefix is None else args.prefix,
         shards.parse_size(args.shard_size),
         args.seed if args.shuffle else None,
         args.resize,

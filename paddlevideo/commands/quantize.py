@@ -16,8 +16,13 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "others, and how much its scores differ. See docs/runtimes.md.",
     )
     add = parser.add_argument
-    add("-m", "--model", required=True, help="exported folder, or that of a run with an export")
-    videos = "list, table, folder, glob or shards; with labels, accuracy is measured"
+    add(
+        "-m",
+        "--model",
+        required=True,
+        help="exported folder, or that of a run with an export, or its URL",
+    )
+    videos = "list, table, folder, glob or shards, or their URL; with labels, accuracy is measured"
     add("--videos", required=True, metavar="LIST", help=videos)
     add("--num", type=int, default=64, help="videos to calibrate with, at most; default 64")
     test = "other videos to compare fp32 and int8 on, at most; default: as --num"
@@ -45,4 +50,4 @@ def work(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, local_files=True)
+    return run(make_parser(prog), work, argv)

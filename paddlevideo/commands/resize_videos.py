@@ -3,6 +3,7 @@
 Example: %(prog)s data/k400/videos data/k400/videos_256 --short_side 256
 Copies keep their relative paths. Existing copies are complete and are kept, so an interrupted run
 can be continued. If VIDEOS is a list or table, a list of the copies is written to OUT.
+VIDEOS and OUT may be URLs.
 Exit code: 0 success, 1 at least one video failed (see failures.tsv), 2 an error.
 """
 
@@ -10,11 +11,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from paddlevideo import log
 from paddlevideo.commands import load, run, running
 from paddlevideo.scale.flags import add_flags, place
+from paddlevideo.urls import as_path, join_path, path_name, shown
 
 
 def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
@@ -23,8 +24,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
         prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("videos", type=Path, help="folder of videos, or a list or table of videos")
-    add("out", type=Path, help="output folder")
+    add("videos", type=as_path, help="folder of videos, or a list or table of videos")
+    add("out", type=as_path, help="output folder")
     add("--short_side", type=int, default=256, help="px, even; smaller videos keep their size")
     add("--gop", type=int, default=32, help="largest distance of key frames (frames)")
     add("--crf", type=int, default=20, help="quality, 0 .. 51; smaller is better, and larger files")
@@ -34,7 +35,7 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     suffix = ".mkv can hold more audio codecs"
     add("--suffix", choices=[".mp4", ".mkv"], default=".mp4", help=suffix)
     names = ("--list_root", "--list-root")
-    add(*names, type=Path, help="folder that the paths of a list are relative to")
+    add(*names, type=as_path, help="folder that the paths of a list are relative to")
     names = ("--num_workers", "--num-workers")
     add(*names, type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     add("--part", default="1/1", metavar="I/N", help="part I of N, to share work between machines")
@@ -59,8 +60,10 @@ def work(args: argparse.Namespace) -> int:
         num = args.num_workers
         done = run_jobs(write, jobs, args.out, num, args.overwrite, args.part, run_each)
     if rows:
-        file, count = resize.write_list(jobs, rows, args.out / args.videos.name)
-        log.show(f"{file}: {count} of {len(rows)} lines")
+        file, count = resize.write_list(
+            jobs, rows, as_path(join_path(args.out, path_name(args.videos)))
+        )
+        log.show(f"{shown(file)}: {count} of {len(rows)} lines")
     return load("paddlevideo.curate.batch_jobs:print_outcome")(done, args.out)
 
 
@@ -70,7 +73,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         make_parser(prog),
         work,
         argv,
-        local_files=True,
         error_code=2,
         can_continue=True,
         bare_help=False,

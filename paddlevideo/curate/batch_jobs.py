@@ -8,19 +8,37 @@ reasons and written to `failures.tsv`.
 import functools
 import json
 import os
+import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from paddlevideo import files, log
 from paddlevideo.data.lists import read_path_list
-from paddlevideo.data.paths import base_folder, list_files
-from paddlevideo.files import atomic_write
+from paddlevideo.data.paths import base_folder, list_files, remote_paths
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
 from paddlevideo.plain_text import tab_line
 from paddlevideo.processes import Crash, RunEach, run_each
+from paddlevideo.remote import (
+    absolute_path,
+    atomic_file,
+    check_storable,
+    exists,
+    is_file,
+    is_folder,
+    is_url,
+    join_path,
+    names_below,
+    path_below,
+    path_name,
+    read_bytes,
+    remove,
+    shown,
+    written,
+)
 from paddlevideo.sample import DecodeError
+from paddlevideo.urls import is_web
 
 MADE_WITH = "made_with.json"
 MAX_SHOWN = 10
@@ -36,6 +54,7 @@ class Job:
     """A file or folder to make from a source file.
 
     Args:
+        source, target: paths or URLs.
         span: start and end of the part to use (s), None for the complete file.
     """
 
@@ -45,18 +64,18 @@ class Job:
 
 
 def plan_jobs(
-    source: Path,
-    out: Path,
+    source: str | Path,
+    out: str | Path,
     suffix: str,
     ext: str | None = None,
     level: int | None = None,
-    root: Path | None = None,
+    root: str | Path | None = None,
 ) -> list[Job]:
     """List the jobs of a folder or a list; the target is `out/<relative path>` with the new suffix.
 
     Args:
         source: a folder, or a list with a path on each line, optionally followed by `label` or
-            `num_frames label`.
+            `num_frames label`; or the URL of one of them.
         suffix: of the results.
         ext: use only files with this suffix. In a folder, None uses videos and, for features,
             also audio files.
@@ -68,63 +87,95 @@ def plan_jobs(
         ValueError: no such file, or two files with the same target.
     """
     uses_audio = suffix in (".wav", ".npy")
-    if source.is_dir():
-        paths, base = _below(source, out, suffix, ext, level), source
-    elif source.is_file():
-        paths, base = _listed(source, ext, root)
+    if is_folder(source):
+        found = _below(source, out, suffix, ext, level)
+    elif is_file(source):
+        found = _listed(source, ext, root)
     else:
-        raise ValueError(f"{source}: no such folder or list")
-    if not paths:
+        raise ValueError(f"{shown(source)}: no such folder or list")
+    if not found:
         kind = "video or audio file" if uses_audio else "video"
         what = f"no file with suffix .{ext.lstrip('.')}" if ext else f"no {kind}"
         depth = f" at level {level}" if level else ""
         hint = "; see --ext and --level" if ext or level else ""
-        raise ValueError(f"{source}: {what}{depth}{hint}")
-    jobs: dict[Path, Path] = {}
-    for path in paths:
-        target = out / path.with_suffix(suffix)
-        if jobs.setdefault(target, path) != path:
+        raise ValueError(f"{shown(source)}: {what}{depth}{hint}")
+    jobs: dict[str, Job] = {}
+    names: dict[str, PurePosixPath] = {}
+    for where, path in found:
+        target = target_of(out, path.with_suffix(suffix))
+        if names.setdefault(target, path) != path:
             fix = "choose one kind of file with --ext" if uses_audio else "rename one of them"
-            raise ValueError(f"{jobs[target]} and {path} would both become {target}; {fix}")
-    return [Job(str(base / path), str(target)) for target, path in jobs.items()]
+            raise ValueError(f"{names[target]} and {path} would both become {target}; {fix}")
+        jobs.setdefault(target, Job(where, target))
+    return list(jobs.values())
 
 
-def _below(folder: Path, out: Path, suffix: str, ext: str | None, level: int | None) -> list[Path]:
-    """Find files, but not below `out`; return their paths relative to `folder`."""
+def target_of(out: str | Path, name: PurePosixPath) -> str:
+    """The path of a result in the output folder."""
+    return join_path(str(out).rstrip("/"), str(name)) if is_url(out) else str(Path(out, name))
+
+
+# (path of a file, its path below the folder or the base of the list).
+Found = list[tuple[str, PurePosixPath]]
+
+
+def _below(
+    folder: str | Path, out: str | Path, suffix: str, ext: str | None, level: int | None
+) -> Found:
+    """Find the files of a folder, but not below `out`."""
     audio = {s for s in AUDIO_SUFFIXES if s != ".npy"} if suffix == ".npy" else set()
     wanted = {f".{ext.lstrip('.').lower()}"} if ext else {*VIDEO_SUFFIXES, *audio}
-    paths = (path.relative_to(folder) for path in list_files(folder, wanted, skip=out))
-    return [path for path in paths if level is None or len(path.parts) == level]
+    if is_url(folder):
+        names = remote_paths(str(folder), wanted)
+        whole = [f"{str(folder).rstrip('/')}/{name}" for name in names]
+        quoted = is_web(folder)
+        found = [
+            (path, PurePosixPath(urllib.parse.unquote(name) if quoted else name))
+            for path, name in zip(whole, names, strict=True)
+            if path_below(path, out) is None
+        ]
+    else:
+        paths = [path.relative_to(folder) for path in list_files(folder, wanted, skip=Path(out))]
+        found = [(str(Path(folder, path)), PurePosixPath(path.as_posix())) for path in paths]
+    return [pair for pair in found if level is None or len(pair[1].parts) == level]
 
 
-def _listed(file: Path, ext: str | None, root: Path | None) -> tuple[list[Path], Path]:
-    """Read a list; return (paths relative to a folder, that folder)."""
+def _listed(file: str | Path, ext: str | None, root: str | Path | None) -> Found:
+    """The files of a list."""
     texts = [
         next((row.path for row in readings if has_audio_suffix(row.path)), readings[0].path)
         for readings in read_path_list(file, "a folder, or a list with a path on each line")
     ]
-    base = Path(base_folder(texts, file, root, fix=SET_LIST_ROOT))
-    paths = [below(base, text, f"{file}: path {number}") for number, text in enumerate(texts, 1)]
+    base = base_folder(texts, file, root, fix=SET_LIST_ROOT)
     wanted = f".{ext.lstrip('.').lower()}" if ext else None
-    kept = (path for path in paths if wanted in (None, path.suffix.lower()))
-    return list(dict.fromkeys(kept)), base
+    found = (
+        below(base, text, f"{shown(file)}: path {number}") for number, text in enumerate(texts, 1)
+    )
+    return list(dict.fromkeys(pair for pair in found if wanted in (None, pair[1].suffix.lower())))
 
 
-def below(root: Path, text: str, location: str) -> Path:
-    """Return a path of a list relative to `root`; results use the same path below their folder.
+def below(root: str, text: str, location: str) -> tuple[str, PurePosixPath]:
+    """The file that a path of a list means, and its path below `root`, which is also that of its
+    result below the output folder.
 
     Args:
+        root: folder that the list's paths are relative to; "" for the working directory.
         text: the path in the list.
         location: of the path in the list, for the message.
 
     Raises:
         ValueError: the path is not below `root`.
     """
-    path = Path(os.path.relpath(text, root) if os.path.isabs(text) else text)
-    if ".." in path.parts:
-        folder = root if root != Path() else "the working directory"
-        raise ValueError(f"{location}, {text}, is not below {folder}; set --list-root")
-    return path
+    if is_url(root) or is_url(text):
+        path = join_path(root, text)
+        name = path_below(path, root) or ".."
+    else:
+        name = os.path.relpath(text, root or ".") if os.path.isabs(text) else text
+        path = str(Path(root, name))
+    if ".." in PurePosixPath(name).parts:
+        folder = shown(root) if root else "the working directory"
+        raise ValueError(f"{location}, {shown(text)}, is not below {folder}; set --list-root")
+    return path, PurePosixPath(name)
 
 
 def select_part(jobs: Sequence[Job], part: str) -> Sequence[Job]:
@@ -156,19 +207,22 @@ class Outcome:
     num_made: int
     num_kept: int
     failed: list[tuple[str, str]]
-    report: Path
+    report: str | Path
 
 
 def run_jobs(
     write: Callable[..., None],
     jobs: Sequence[Job],
-    out: Path,
+    out: str | Path,
     num_workers: int,
     overwrite: bool = False,
     part: str = "1/1",
     run: RunEach = run_each,
+    last: str = "",
 ) -> Outcome:
     """Make all files that do not exist yet, and write `failures.tsv`.
+
+    A result at a URL is made in a temporary folder first.
 
     Args:
         write: a dataclass instance whose fields are the settings that all files of a folder share.
@@ -180,6 +234,8 @@ def run_jobs(
         part: "2/3" runs the second of three parts, for as many machines. Each part has its own
             report, such as `failures.2of3.tsv`.
         run: where the work runs: in processes of this machine, or on a cluster.
+        last: where the results are folders, the file of each that is stored last at a URL, so that
+            a folder with it is complete.
 
     Raises:
         ValueError: fewer than one worker, no such part, a result that would replace its source, or
@@ -189,31 +245,53 @@ def run_jobs(
     if num_workers < 1:
         raise ValueError(f"--num-workers {num_workers}: expected at least 1")
     jobs = select_part(list(dict.fromkeys(jobs)), part)
-    report = out / ("failures.tsv" if part == "1/1" else f"failures.{part.replace('/', 'of')}.tsv")
+    name = "failures.tsv" if part == "1/1" else f"failures.{part.replace('/', 'of')}.tsv"
+    report = target_of(out, PurePosixPath(name))
+    check_storable(out)
     for job in jobs:
-        if os.path.abspath(job.source) == os.path.abspath(job.target):
-            raise ValueError(f"{job.source}: the result would replace it; choose another folder")
+        if absolute_path(job.source) == absolute_path(job.target):
+            reason = "the result would replace it; choose another folder"
+            raise ValueError(f"{shown(job.source)}: {reason}")
     _check_settings(write, out, overwrite)
-    missing = [job for job in jobs if overwrite or not os.path.exists(job.target)]
+    done = set() if overwrite else existing(jobs, out, last)
+    missing = [job for job in jobs if job.target not in done]
     remove_leftovers(missing)
-    run_one = functools.partial(_run_job, write)
+    run_one = functools.partial(_run_job, write, last)
     reasons: dict[int, str] = {}
-    for index, result in run(run_one, missing, num_workers if num_workers > 1 else 0, out.name):
+    num = num_workers if num_workers > 1 else 0
+    for index, result in run(run_one, missing, num, path_name(out)):
         reasons[index] = CRASHED if isinstance(result, Crash) else result
-    failed = [(job.source, reasons[index]) for index, job in enumerate(missing) if reasons[index]]
+    failed = [
+        (shown(job.source), reasons[index]) for index, job in enumerate(missing) if reasons[index]
+    ]
     if failed:
         lines = "".join(f"{tab_line(job)}\n" for job in failed)
-        with atomic_write(report) as temporary:
+        with atomic_file(report) as temporary:
             temporary.write_text(lines, encoding="utf-8")
     else:
-        report.unlink(missing_ok=True)
+        remove(report)
     return Outcome(len(missing) - len(failed), len(jobs) - len(missing), failed, report)
 
 
-def _run_job(write: Callable[..., None], job: Job) -> str:
+def existing(jobs: Sequence[Job], out: str | Path, last: str = "") -> set[str]:
+    """The targets that exist, complete; arguments as of `run_jobs`."""
+    if not is_url(out):
+        return {job.target for job in jobs if os.path.exists(job.target)}
+    names = names_below(str(out))  # one listing, not a request for each job
+    return {
+        job.target
+        for job in jobs
+        if path_below(join_path(job.target, last) if last else job.target, out) in names
+    }
+
+
+def _run_job(write: Callable[..., None], last: str, job: Job) -> str:
     """Run a job; return the reason for its failure, "" if it succeeded."""
     try:
-        write(job.source, job.target, *(job.span or ()))
+        if last and is_url(job.target):
+            remove(job.target)  # what a killed run has stored of the folder
+        with written(job.target, (last,)) as target:
+            write(job.source, str(target), *(job.span or ()))
     except (DecodeError, OSError) as error:
         return log.error_text(error) or type(error).__name__
     # An unexpected error in one file must not end the run. It is reported and counted.
@@ -228,26 +306,27 @@ def remove_leftovers(jobs: Sequence[Job]) -> None:
     for job in jobs:
         folder, name = os.path.split(job.target)
         names.setdefault(folder, set()).update((name, f"{name} old"))
-    for folder in filter(os.path.isdir, names):
+    for folder in filter(os.path.isdir, names):  # a URL is none
         files.remove_leftovers(Path(folder), names[folder])
 
 
-def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
+def _check_settings(write: Any, out: str | Path, overwrite: bool) -> None:
     """Write the settings to `made_with.json`.
 
     Raises:
         ValueError: the files in the folder were made with other settings.
     """
-    file, settings = out / MADE_WITH, {"kind": write.suffix, **asdict(write)}
-    if file.exists() and not overwrite:
+    file = target_of(out, PurePosixPath(MADE_WITH))
+    settings = {"kind": write.suffix, **asdict(write)}
+    if not overwrite and exists(file):
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
+            before = json.loads(read_bytes(file))
         except ValueError:
             before = None
         if not isinstance(before, dict):
             raise ValueError(
-                f"{file}: not the settings of a conversion; use another folder, or --overwrite, "
-                "which makes all files again"
+                f"{shown(file)}: not the settings of a conversion; use another folder, or "
+                "--overwrite, which makes all files again"
             )
         different = [
             name for name in {**before, **settings} if before.get(name) != settings.get(name)
@@ -259,14 +338,14 @@ def _check_settings(write: Any, out: Path, overwrite: bool) -> None:
                 f"{file}: the existing files were made with {old}, not with {new}; "
                 "use another folder or --overwrite"
             )
-    with atomic_write(file) as temporary:
+    with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def print_outcome(outcome: Outcome, out: Path) -> int:
+def print_outcome(outcome: Outcome, out: str | Path) -> int:
     """Print what was made and what failed; return the exit code, 1 if a job failed."""
     num_failed = len(outcome.failed)
-    log.show(f"{out}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
+    log.show(f"{shown(out)}: {outcome.num_made} made, {outcome.num_kept} kept, {num_failed} failed")
     for source, reason in outcome.failed[:MAX_SHOWN]:
         log.show(f"  {source}: {reason}")
     if num_failed > MAX_SHOWN:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from paddlevideo.data.class_names import normalized_text
+from paddlevideo.remote import is_url
 
 
 def find_spelling(path: str) -> tuple[str, str]:
@@ -17,7 +18,7 @@ def find_spelling(path: str) -> tuple[str, str]:
         (path with the spelling of the file, what differs). (path, "") where the file exists, where
         there is no similar file, and where there are several.
     """
-    if os.path.lexists(path):
+    if is_url(path) or os.path.lexists(path):
         return path, ""
     for candidate, difference in (
         (path.replace("\\", "/"), "written with backslashes"),

@@ -3,6 +3,8 @@
 import os
 from typing import BinaryIO
 
+from paddlevideo.remote import open_url
+
 HEAD_BYTES = 512  # how much of a file identifies its format
 
 ISO = "MP4 or QuickTime"
@@ -88,8 +90,9 @@ def missing_bytes(path: str, container_format: str) -> int:
     Returns:
         0 where the file is complete, and where its format does not announce a size.
     """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with open_url(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if container_format == "AVI":
             length = int.from_bytes(file.read(8)[4:8], "little")
             # A recorder that was interrupted or could not seek leaves 0 or all ones.

@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 
-from paddlevideo.curate.batch_jobs import Job, plan_jobs
+from paddlevideo.curate.batch_jobs import Job, existing, plan_jobs
 from paddlevideo.curate.known_sets import (
     check_class_names,
     class_ids,
@@ -20,12 +20,25 @@ from paddlevideo.curate.known_sets import (
     path_in_list,
 )
 from paddlevideo.data.class_names import LABELS_FILE
-from paddlevideo.files import atomic_write, temporary_name
+from paddlevideo.files import temporary_name
 from paddlevideo.media.decode import VideoDecoder, count_frame_files
+from paddlevideo.remote import (
+    atomic_file,
+    check_storable,
+    is_file,
+    is_folder,
+    is_url,
+    join_path,
+    names_below,
+    parent_path,
+    path_below,
+    shown,
+)
 from paddlevideo.sample import Record
 
 # The default file names of FrameDataset.
 FRAME_PATTERN = "img_{:05}.jpg"
+FIRST_FRAME = FRAME_PATTERN.format(1)
 LIST_NAME = "frames.list"
 
 
@@ -134,7 +147,10 @@ class FramePlan:
 
 
 def plan_frames(
-    source: Path, out: Path, root: Path | None = None, class_names: list[str] | None = None
+    source: str | Path,
+    out: str | Path,
+    root: str | Path | None = None,
+    class_names: list[str] | None = None,
 ) -> FramePlan:
     """Find the videos of a folder per class, or of a list or table.
 
@@ -147,13 +163,13 @@ def plan_frames(
         ValueError: no videos, wrong lines, an unknown class, or two videos with the same target.
     """
     labels: list[str | None]
-    if source.is_dir():
+    if is_folder(source):
         jobs = plan_jobs(source, out, "")
-        folders = [Path(job.source).relative_to(source).parts[:-1] for job in jobs]
+        folders = [PurePosixPath(path_below(job.target, out) or "").parts[:-1] for job in jobs]
         labels = [parts[0] if parts else None for parts in folders]
     else:
-        if not source.is_file():
-            raise ValueError(f"{source}: no such folder or list")
+        if not is_file(source):
+            raise ValueError(f"{shown(source)}: no such folder or list")
         rows, jobs = jobs_of_list(source, out, "", root, use_spans=True)
         labels = [row.label for row in rows]
         if all(row.label.isdecimal() for row in rows):
@@ -162,10 +178,15 @@ def plan_frames(
     return FramePlan(jobs, [None if label is None else ids[label] for label in labels], names)
 
 
-def write_list(plan: FramePlan, file: Path, overwrite: bool = False) -> int:
+def write_list(
+    plan: FramePlan, file: str | Path, overwrite: bool = False, out: str | Path | None = None
+) -> int:
     """Write `folder num_frames label` for every existing folder, and the class names next to it.
 
     An existing list is replaced by one of the folders that exist now.
+
+    Args:
+        out: folder of the results, where it is a URL.
 
     Returns:
         the number of lines; nothing is written if it is 0.
@@ -173,34 +194,51 @@ def write_list(plan: FramePlan, file: Path, overwrite: bool = False) -> int:
     Raises:
         FileExistsError: other class names exist.
     """
-    lines = []
+    lines, folder = [], parent_path(file)
+    counts = _count_frames(plan.jobs, out)
     for job, label in zip(plan.jobs, plan.labels, strict=True):
-        if label is not None and os.path.isdir(job.target):
-            num_frames = count_frame_files(Path(job.target), FRAME_PATTERN)
-            lines.append(f"{path_in_list(job.target, file.parent)} {num_frames} {label}")
+        if label is not None and (num_frames := counts.get(job.target)) is not None:
+            lines.append(f"{path_in_list(job.target, folder)} {num_frames} {label}")
     if not lines:
         return 0
-    contents = {file: lines}
+    contents = {str(file): lines}
     if plan.class_names is not None:
-        check_class_names(file.parent, plan.class_names, overwrite)
-        contents[file.parent / LABELS_FILE] = plan.class_names
+        check_class_names(folder, plan.class_names, overwrite)
+        contents[join_path(folder, LABELS_FILE)] = plan.class_names
     for path, content in contents.items():
-        with atomic_write(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text(join_lines(content), encoding="utf-8", newline="\n")
     return len(lines)
 
 
-def check_list(plan: FramePlan, file: Path, overwrite: bool = False) -> None:
+def _count_frames(jobs: Sequence[Job], out: str | Path | None) -> dict[str, int]:
+    """The number of frames in each folder that exists: {target: number}."""
+    if out is None or not is_url(out):
+        folders = {job.target for job in jobs if os.path.isdir(job.target)}
+        return {path: count_frame_files(os.listdir(path), FRAME_PATTERN) for path in folders}
+    names: dict[str, list[str]] = {}
+    for path in names_below(str(out)):
+        folder, _, name = path.rpartition("/")
+        names.setdefault(folder, []).append(name)
+    done = existing(jobs, out, FIRST_FRAME)
+    return {
+        path: count_frame_files(names[path_below(path, out) or ""], FRAME_PATTERN) for path in done
+    }
+
+
+def check_list(plan: FramePlan, file: str | Path, overwrite: bool = False) -> None:
     """Check before the long extraction that the list can be written.
 
     Raises:
         ValueError: a path that a list cannot hold.
         FileExistsError: other class names exist.
     """
+    check_storable(file)
+    folder = parent_path(file)
     for job in plan.jobs:
-        path_in_list(job.target, file.parent)
+        path_in_list(job.target, folder)
     if plan.class_names is not None:
-        check_class_names(file.parent, plan.class_names, overwrite)
+        check_class_names(folder, plan.class_names, overwrite)
 
 
 def jobs_without_class(plan: FramePlan) -> Sequence[Job]:

@@ -1,12 +1,12 @@
 """The inventory of a data set: its clips with label, split and source, and the faults so far."""
 
-import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from paddlevideo.curate.faults import Fault
+from paddlevideo.remote import absolute_path
 from paddlevideo.sample import Record
 
 Media = Literal["video", "audio"]
@@ -45,7 +45,7 @@ class ClipEntry:
     @property
     def key(self) -> ClipKey:
         """Identify the clip, whatever its label and split."""
-        return os.path.abspath(self.record.path), self.record.start_sec, self.record.end_sec
+        return absolute_path(self.record.path), self.record.start_sec, self.record.end_sec
 
 
 @dataclass
@@ -90,8 +90,8 @@ class Inputs:
     """The folders and lists to check.
 
     Args:
-        data: a folder per class; a folder per split with a folder per class in each; a list; or
-            a table.
+        data: path or URL of a folder per class; of a folder per split with a folder per class in
+            each; of a list; or of a table.
         valid, test: the same for another split. `data` is then the training set.
         data_prefix, suffix: of lists, as in VideoDataset.
         class_names: names of the classes in the order of their ids.
@@ -103,9 +103,9 @@ class Inputs:
         ValueError: `source` is not a regular expression.
     """
 
-    data: Path
-    valid: Path | None = None
-    test: Path | None = None
+    data: str | Path
+    valid: str | Path | None = None
+    test: str | Path | None = None
     data_prefix: str | None = None
     suffix: str = ""
     class_names: list[str] | None = None

@@ -2,15 +2,14 @@
 
 import functools
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from paddlevideo import log
-from paddlevideo.curate.batch_jobs import CRASHED, SET_LIST_ROOT, Job, below
+from paddlevideo.curate.batch_jobs import CRASHED, SET_LIST_ROOT, Job, below, target_of
 from paddlevideo.curate.faults import KINDS
 from paddlevideo.curate.file_names import name_problem
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
@@ -20,6 +19,7 @@ from paddlevideo.data.paths import base_folder
 from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.plain_text import file_line, tab_line
 from paddlevideo.processes import Crash, run_each
+from paddlevideo.remote import absolute_path, exists, is_url, join_path, path_below, shown
 from paddlevideo.sample import Record
 
 PROBLEMS = "problems.tsv"
@@ -87,15 +87,16 @@ def reject_reason(info: VideoInfo) -> str:
     return next((fault.text for fault in info.faults if KINDS[fault.kind].left_out), "")
 
 
-def path_in_list(path: str | Path, folder: Path) -> str:
-    """Return the path of a file in a list in `folder`: relative below the folder, else absolute.
+def path_in_list(path: str | Path, folder: str | Path) -> str:
+    """Return the path of a file in a list in `folder`: relative below the folder, else absolute or
+    a URL.
 
     Raises:
         DatasetError: a path that a list cannot hold.
     """
-    absolute, base = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
-    is_below = absolute.is_relative_to(base)
-    text = (absolute.relative_to(base) if is_below else absolute).as_posix()
+    text = path_below(path, folder) or (
+        str(path) if is_url(path) else Path(absolute_path(path)).as_posix()
+    )
     if reason := name_problem(text):
         raise DatasetError(f"{path}: {reason}; rename it")
     return text
@@ -105,7 +106,7 @@ def path_in_list(path: str | Path, folder: Path) -> str:
 
 
 def jobs_of_list(
-    file: Path, out: Path, suffix: str, root: Path | None, use_spans: bool
+    file: str | Path, out: str | Path, suffix: str, root: str | Path | None, use_spans: bool
 ) -> tuple[list[Row], list[Job]]:
     """Read a list or table of videos; return its rows, and a job for each row.
 
@@ -121,22 +122,24 @@ def jobs_of_list(
     """
     rows, problems = read_rows(file, with_num_frames=False)
     problems.stop()
-    base = Path(base_folder([row.path for row in rows], file, root, fix=SET_LIST_ROOT))
-    jobs, sources = [], {}
+    base = base_folder([row.path for row in rows], file, root, fix=SET_LIST_ROOT)
+    jobs: list[Job] = []
+    sources: dict[str, PurePosixPath] = {}
     for row in rows:
-        path = below(base, row.path, f"{file}:{row.line}")
+        location = f"{shown(file)}:{row.line}"
+        source, path = below(base, row.path, location)
         name, span = path.stem, None
         if use_spans and (row.start_sec is not None or row.end_sec is not None):
             span = (row.start_sec, row.end_sec)
             end = "end" if row.end_sec is None else float(row.end_sec)
             name += f"_{float(row.start_sec or 0)}_{end}"
-        target = out / path.with_name(name + suffix)
+        target = target_of(out, path.with_name(name + suffix))
         if sources.setdefault(target, path) != path:
             raise ValueError(
-                f"{file}:{row.line}: {sources[target]} and {path} would both become {target}; "
+                f"{location}: {sources[target]} and {path} would both become {target}; "
                 "rename one of them"
             )
-        jobs.append(Job(str(base / path), str(target), span))
+        jobs.append(Job(source, target, span))
     return rows, jobs
 
 
@@ -190,14 +193,14 @@ def check_existing(out: Path, texts: Mapping[str, str], overwrite: bool) -> None
             )
 
 
-def check_class_names(out: Path, names: list[str], overwrite: bool) -> None:
+def check_class_names(out: str | Path, names: list[str], overwrite: bool) -> None:
     """Check that the folder has no other class names, which would mean other ids in its lists.
 
     Raises:
         FileExistsError: it has.
     """
-    path = out / LABELS_FILE
-    if overwrite or not path.exists():
+    path = join_path(out, LABELS_FILE)
+    if overwrite or not exists(path):
         return
     existing = read_class_names(path)
     if existing == names:

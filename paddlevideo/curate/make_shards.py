@@ -5,7 +5,9 @@ So the shards are the same bytes for any number of processes, and a run that was
 with the shards that are missing.
 """
 
+import fnmatch
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -28,8 +30,19 @@ from paddlevideo.curate.tar_writer import Member, SampleFiles, ShardPlan, write_
 from paddlevideo.data.audio_datasets import AudioFeatureDataset
 from paddlevideo.data.datasets import FrameDataset, RecordList, Split, VideoDataset
 from paddlevideo.data.webdataset.index import index_name, read_index
-from paddlevideo.files import atomic_write
 from paddlevideo.plain_text import tab_line
+from paddlevideo.remote import (
+    atomic_file,
+    check_storable,
+    is_file,
+    is_url,
+    join_path,
+    names_below,
+    path_name,
+    read_bytes,
+    remove,
+    shown,
+)
 
 DATASETS = {"video": VideoDataset, "frames": FrameDataset, "audio": AudioFeatureDataset}
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
@@ -109,12 +122,15 @@ def load_data(
 def make_shards(
     data: RecordList,
     has_names: bool,
-    out: Path,
+    out: str | Path,
     settings: ShardSettings,
     num_workers: int,
     overwrite: bool = False,
 ) -> Outcome:
     """Write all shards that are missing, their indexes, and PREFIX.manifest.json.
+
+    Args:
+        out: folder of the shards, or its URL.
 
     Returns:
         what was made, counted in shards; each file that cannot be used, and each shard that could
@@ -126,19 +142,23 @@ def make_shards(
     """
     if num_workers < 1:
         raise ValueError(f"--num-workers {num_workers}: expected at least 1")
-    out.mkdir(parents=True, exist_ok=True)
+    check_storable(out)
+    if not is_url(out):
+        Path(out).mkdir(parents=True, exist_ok=True)
     jobs = sample_jobs(data, has_names, settings.shuffle_seed)
     found = measure_all(jobs)
-    failed = [(job.source, r) for job, r in zip(jobs, found, strict=True) if isinstance(r, str)]
+    failed = [
+        (shown(job.source), r) for job, r in zip(jobs, found, strict=True) if isinstance(r, str)
+    ]
     good = [(job, r) for job, r in zip(jobs, found, strict=True) if not isinstance(r, str)]
     state = [(job.key, *members) for job, members in good]
     origin = text_digest([settings, state])
-    manifest = out / f"{settings.prefix}.manifest.json"
+    manifest = join_path(out, f"{settings.prefix}.manifest.json")
     earlier = _read_manifest(manifest)
     done = _kept(earlier, origin, out)
     if done is not None:
         return Outcome(0, done, _report(failed, out, settings), _report_file(out, settings))
-    copies = out / f".{settings.prefix}.resized"
+    copies = _copies_folder(out, settings)
     if settings.short_side is not None:
         good, more = resized(good, copies, settings.short_side, num_workers)
         failed += more
@@ -148,7 +168,8 @@ def make_shards(
     plans = plan_shards(good, out, settings)
     waiting = [plan for plan in plans if not plan.is_written]
     _check_others(out, settings, plans, earlier, origin, overwrite)
-    files.remove_leftovers(out)
+    if not is_url(out):
+        files.remove_leftovers(Path(out))
     others = [*earlier.get("shards", ()), *earlier.get("replaced", ())]
     _write_manifest(manifest, origin, settings, plans, complete=False, replaced=others)
     reasons = run_all(write_shard, waiting, num_workers, settings.prefix)
@@ -167,7 +188,9 @@ def make_shards(
 
 
 def plan_shards(
-    samples: Sequence[tuple[SampleJob, tuple[Member, ...]]], out: Path, settings: ShardSettings
+    samples: Sequence[tuple[SampleJob, tuple[Member, ...]]],
+    out: str | Path,
+    settings: ShardSettings,
 ) -> list[ShardPlan]:
     """Fill one shard after the other, each up to its size."""
     groups: list[list[SampleFiles]] = []
@@ -180,11 +203,27 @@ def plan_shards(
         groups[-1].append(sample)
         size += sample.num_bytes
     names = (f"{settings.prefix}-{number:06}.tar" for number in range(len(groups)))
-    return [ShardPlan(str(out / name), group) for name, group in zip(names, groups, strict=True)]
+    return [
+        ShardPlan(join_path(out, name), group) for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def _copies_folder(out: str | Path, settings: ShardSettings) -> Path:
+    """Where the smaller copies of videos wait for their shard, on this machine.
+
+    Raises:
+        ValueError: the shards are at a URL, and there is no home folder.
+    """
+    if not is_url(out):
+        return Path(out, f".{settings.prefix}.resized")
+    folder = files.cache_folder()
+    if folder is None:
+        raise ValueError("copies of videos need a folder; name one with PADDLEVIDEO_HOME")
+    return folder / "resized" / text_digest([str(out), settings.prefix])
 
 
 def _write_manifest(
-    file: Path,
+    file: str,
     origin: str,
     settings: ShardSettings,
     plans: Sequence[ShardPlan],
@@ -201,37 +240,40 @@ def _write_manifest(
         "origin": origin,
         "settings": asdict(settings),
         "num_samples": sum(len(plan.samples) for plan in plans),
-        "shards": {Path(plan.path).name: len(plan.samples) for plan in plans},
+        "shards": {path_name(plan.path): len(plan.samples) for plan in plans},
         **({"replaced": sorted(replaced)} if replaced else {}),
     }
-    with atomic_write(file) as temporary:
+    with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _read_manifest(file: Path) -> dict[str, Any]:
+def _read_manifest(file: str) -> dict[str, Any]:
     """The manifest of an earlier run; empty where there is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(file))
     except FileNotFoundError:
         return {}
     except ValueError:
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("shards"), dict):
-        raise ValueError(f"{file}: not a manifest of shards; remove it, or choose another folder")
+        raise ValueError(
+            f"{shown(file)}: not a manifest of shards; remove it, or choose another folder"
+        )
     return content
 
 
-def _kept(earlier: dict[str, Any], origin: str, out: Path) -> int | None:
+def _kept(earlier: dict[str, Any], origin: str, out: str | Path) -> int | None:
     """The number of shards of an earlier run that has made all of them; None if it has not."""
     if not earlier.get("complete") or earlier.get("origin") != origin:
         return None
     names = list(earlier["shards"])
-    are_there = all((out / name).is_file() and read_index(str(out / name)) for name in names)
+    paths = [join_path(out, name) for name in names]
+    are_there = all(is_file(path) and read_index(path) for path in paths)
     return len(names) if are_there else None
 
 
 def _check_others(
-    out: Path,
+    out: str | Path,
     settings: ShardSettings,
     plans: Sequence[ShardPlan],
     earlier: dict[str, Any],
@@ -245,38 +287,39 @@ def _check_others(
     """
     if overwrite or earlier.get("origin") == origin:
         return
-    there = sorted(path.name for path in out.glob(f"{settings.prefix}-[0-9]*.tar"))
+    names = names_below(str(out)) if is_url(out) else os.listdir(out)
+    there = sorted(fnmatch.filter(names, f"{settings.prefix}-[0-9]*.tar"))
     if there:
         raise ValueError(
-            f"{out / there[0]}: {len(there)} shard(s) of this name were made of other files or "
-            "with other settings; choose another folder or --prefix, or use --overwrite"
+            f"{join_path(out, there[0])}: {len(there)} shard(s) of this name were made of other "
+            "files or with other settings; choose another folder or --prefix, or use --overwrite"
         )
 
 
-def _remove_extra(out: Path, names: Sequence[str], plans: Sequence[ShardPlan]) -> None:
+def _remove_extra(out: str | Path, names: Sequence[str], plans: Sequence[ShardPlan]) -> None:
     """Remove earlier shards with these names, unless the plans have made them again."""
-    current = {Path(plan.path).name for plan in plans}
+    current = {path_name(plan.path) for plan in plans}
     for name in names:
         if name not in current and Path(name).name == name and name.endswith(".tar"):
-            (out / name).unlink(missing_ok=True)
-            Path(index_name(str(out / name))).unlink(missing_ok=True)
+            remove(join_path(out, name))
+            remove(index_name(join_path(out, name)))
 
 
 # --- failures -------------------------------------------------------------------------------------
 
 
-def _report_file(out: Path, settings: ShardSettings) -> Path:
-    return out / f"failures.{settings.prefix}.tsv"
+def _report_file(out: str | Path, settings: ShardSettings) -> str:
+    return join_path(out, f"failures.{settings.prefix}.tsv")
 
 
 def _report(
-    failed: list[tuple[str, str]], out: Path, settings: ShardSettings
+    failed: list[tuple[str, str]], out: str | Path, settings: ShardSettings
 ) -> list[tuple[str, str]]:
     """Write the failures, or remove the file of earlier ones; returns them."""
     file = _report_file(out, settings)
     if not failed:
-        file.unlink(missing_ok=True)
+        remove(file)
         return failed
-    with atomic_write(file) as temporary:
+    with atomic_file(file) as temporary:
         temporary.write_text("".join(f"{tab_line(row)}\n" for row in failed), encoding="utf-8")
     return failed

@@ -23,6 +23,7 @@ from paddlevideo.curate.transport_stream import find_ts_damage
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
 from paddlevideo.media.containers import first_video, one_thread, open_container, video_streams
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.remote import AccessError, is_url, open_url, path_suffix
 from paddlevideo.sample import DecodeError, Record
 
 # Lines of FFmpeg's log that only damage causes. Others, such as missing references after a seek,
@@ -127,13 +128,16 @@ def probe_video(record: Record, options: ProbeOptions) -> VideoInfo:
     if difference:
         info.add_fault("respelt", name, difference)
     try:
-        if not os.path.isfile(path) or check_header(info, name):
+        # An error of a folder, or of nothing there, comes from the decoder.
+        if not (is_url(path) or os.path.isfile(path)) or check_header(info, name):
             part = Record(path, id=name, start_sec=record.start_sec, end_sec=record.end_sec)
             read_frames(info, part, options)
     except DecodeError as error:
         message = str(error)
         kinds = (kind for words, kind in KIND_OF_MESSAGE if words in message)
         info.add_fault(next(kinds, "damaged"), name, message)
+    except AccessError:  # concerns all files
+        raise
     except OSError as error:
         info.add_fault("missing", name, f"cannot be read: {error.strerror or error}")
     # A library may fail with any error on the numbers in a damaged file, and so would training.
@@ -149,8 +153,9 @@ def check_header(info: VideoInfo, name: str) -> bool:
     Returns:
         True where the frames can be read.
     """
-    info.num_bytes = os.path.getsize(info.path)
-    with open(info.path, "rb") as file:
+    with open_url(info.path) as file:
+        info.num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
         info.format, other = identify_format(file.read(HEAD_BYTES))
     if other:
         info.add_fault("not_video", name, other)
@@ -165,7 +170,7 @@ def check_header(info: VideoInfo, name: str) -> bool:
 
 def check_suffix(info: VideoInfo, name: str) -> None:
     """Report a file that decodes and has the suffix of another format."""
-    suffix = os.path.splitext(info.path)[1].lower()
+    suffix = path_suffix(info.path)
     expected = SUFFIXES.get(info.format, ())
     if info.num_frames and info.format and suffix not in expected:
         hint = f", expected the suffix {' or '.join(expected)}" if expected else ""
@@ -306,7 +311,7 @@ def spaced_frames(num_frames: int, count: int) -> np.ndarray:
 def hash_file(path: str) -> str:
     """Hash the bytes of a file; "" where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_url(path) as file:
             return hashlib.file_digest(file, "blake2b").hexdigest()
     except OSError:
         return ""

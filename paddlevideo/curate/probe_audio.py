@@ -24,6 +24,7 @@ from paddlevideo.curate.probe import (
 )
 from paddlevideo.media.audio_reader import AudioReader, NoAudioError, open_audio
 from paddlevideo.media.containers import open_container
+from paddlevideo.remote import AccessError, is_url, open_url, path_suffix
 from paddlevideo.sample import DecodeError, Record
 
 # FFmpeg's name of a format -> (name for people, the suffixes that fit it).
@@ -102,7 +103,8 @@ def probe_audio(record: Record, options: ProbeOptions) -> AudioInfo:
     if difference:
         info.add_fault("respelt", name, difference)
     try:
-        if not os.path.isfile(path) or check_header(info, name):
+        # An error of a folder, or of nothing there, comes from the decoder.
+        if not (is_url(path) or os.path.isfile(path)) or check_header(info, name):
             part = Record(path, id=name, start_sec=record.start_sec, end_sec=record.end_sec)
             read_samples(info, part, options)
     except NoAudioError as error:
@@ -116,6 +118,8 @@ def probe_audio(record: Record, options: ProbeOptions) -> AudioInfo:
         message = message.replace("a video", "an audio file")
         message = message.replace("video format", "audio format")
         info.add_fault("not_audio" if kind == "not_video" else kind, name, message)
+    except AccessError:  # concerns all files
+        raise
     except OSError as error:
         info.add_fault("missing", name, f"cannot be read: {error.strerror or error}")
     # A library may fail with any error on the numbers in a damaged file, and so would training.
@@ -131,8 +135,9 @@ def check_header(info: AudioInfo, name: str) -> bool:
     Returns:
         True where the samples can be read.
     """
-    info.num_bytes = os.path.getsize(info.path)
-    with open(info.path, "rb") as file:
+    with open_url(info.path) as file:
+        info.num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
         container_format, other = identify_format(file.read(HEAD_BYTES))
     if other and not other.startswith("audio"):
         info.add_fault("not_audio", name, other)
@@ -149,7 +154,7 @@ def check_header(info: AudioInfo, name: str) -> bool:
 
 def check_suffix(info: AudioInfo, name: str) -> None:
     """Report a file that decodes and has the suffix of another format."""
-    suffix = os.path.splitext(info.path)[1].lower()
+    suffix = path_suffix(info.path)
     title, expected = AUDIO_FORMATS.get(info.format, ("", ()))
     if info.seconds and title and suffix not in expected:
         text = f"the format is {title}, expected the suffix {' or '.join(expected)}"

@@ -6,10 +6,20 @@ as a fault and continues. No video is decoded.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from paddlevideo.curate.class_folders import (
+    AUDIO_CONTAINER_SUFFIXES,
+    CLIP_SUFFIXES,
+    EXAMPLES,
+    SOUND_SUFFIXES,
+    SYSTEM_FOLDERS,
+    note_mixture,
+    note_others,
+    read_remote_folder,
+)
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import find_spelling, name_problem
 from paddlevideo.curate.formats import HEAD_BYTES, identify_format
@@ -20,28 +30,17 @@ from paddlevideo.curate.splits import source_and_rule
 from paddlevideo.data.class_names import paddlex_class_names, read_class_names
 from paddlevideo.data.datasets import class_folder_rows, no_class_folders
 from paddlevideo.data.lists import DatasetError, Problems, Row, read_rows
-from paddlevideo.data.paths import base_folder, check_paths, list_files, split_name, walk_folders
-from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES, has_audio_suffix
-from paddlevideo.sample import Record
-
-# Folders that operating systems and storage devices create.
-SYSTEM_FOLDERS = frozenset(
-    ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+from paddlevideo.data.paths import (
+    base_folder,
+    check_paths,
+    list_files,
+    remote_paths,
+    split_name,
+    walk_folders,
 )
-# Suffixes of audio files whose container may also hold video.
-AUDIO_CONTAINER_SUFFIXES = (".m4a", ".mka", ".oga", ".ogg", ".opus", ".wma")
-# Features (.npy) are no audio files that can be checked.
-SOUND_SUFFIXES = tuple(suffix for suffix in AUDIO_SUFFIXES if suffix != ".npy")
-# What files of a class are clips.
-CLIP_SUFFIXES: dict[Media, tuple[str, ...]] = {
-    "video": VIDEO_SUFFIXES,
-    "audio": (*SOUND_SUFFIXES, *VIDEO_SUFFIXES),
-}
-EXAMPLES: dict[Media, str] = {
-    "video": "<class>/*.mp4 (any video format), or <class>/*.wav (any audio format)",
-    "audio": "<class>/*.wav (any audio or video format)",
-}
-MAX_SUFFIXES_SHOWN = 5
+from paddlevideo.media.containers import VIDEO_SUFFIXES, has_audio_suffix
+from paddlevideo.remote import exists, is_folder, is_url, join_path, shown
+from paddlevideo.sample import Record
 
 
 def read_inputs(inputs: Inputs) -> Inventory:
@@ -60,20 +59,21 @@ def read_inputs(inputs: Inputs) -> Inventory:
     paths += [("valid", inputs.valid)] if inputs.valid is not None else []
     paths += [("test", inputs.test)] if inputs.test is not None else []
     for _, path in paths:
-        if not path.exists():
+        if not (is_folder(path) or exists(path)):
             raise DatasetError(
-                f"{path}: no such file or folder; "
+                f"{shown(path)}: no such file or folder; "
                 "give a folder with one sub-folder per class, or a list"
             )
-    tables = {path: read_rows(path, with_num_frames=False) for _, path in paths if path.is_file()}
+    lists = [path for _, path in paths if not is_folder(path)]
+    tables = {path: read_rows(path, with_num_frames=False) for path in lists}
     inventory.media = inputs.media or find_media([path for _, path in paths], tables, inputs.suffix)
     for split, path in paths:
-        if path.is_dir():
+        if path not in tables:
             read_folder(inventory, path, split, inputs.source)
         else:
             read_list(inventory, path, tables[path], split, inputs)
     resolve_splits(inventory)
-    resolve_labels(inventory, has_folders=any(path.is_dir() for _, path in paths))
+    resolve_labels(inventory, has_folders=len(tables) < len(paths))
     for clip in inventory.clips:
         if problem := name_problem(clip.name):
             inventory.add_fault("bad_name", clip, problem)
@@ -85,7 +85,9 @@ def read_inputs(inputs: Inputs) -> Inventory:
 
 def with_paddlex_lists(inputs: Inputs) -> Inputs:
     """For a data set of PaddleX, its lists and class names: its folder `videos` is no class."""
-    root = inputs.data
+    if is_url(inputs.data):
+        return inputs
+    root = Path(inputs.data)
     train, valid = root / "train.txt", root / "val.txt"
     names = paddlex_class_names(root)
     given = (inputs.valid, inputs.test, inputs.class_names)
@@ -134,7 +136,9 @@ def resolve_splits(inventory: Inventory) -> None:
 
 
 def find_media(
-    paths: Iterable[Path], tables: dict[Path, tuple[list[Row], Problems]], suffix: str
+    paths: Iterable[str | Path],
+    tables: Mapping[str | Path, tuple[list[Row], Problems]],
+    suffix: str,
 ) -> Media:
     """Return "audio" where the class folders and the lists name audio files and not one video.
 
@@ -150,9 +154,12 @@ def find_media(
     return "audio" if "audio" in found and "video" not in found else "video"
 
 
-def files(root: Path) -> Iterator[str]:
+def files(root: str | Path) -> Iterator[str]:
     """Yield the names of all files in the folders of a folder."""
-    for folder in visible_folders(root):
+    if is_url(root):
+        yield from (name for name in remote_paths(str(root)) if "/" in name)
+        return
+    for folder in visible_folders(Path(root)):
         for _, names in walk_folders(folder):
             yield from names
 
@@ -167,22 +174,12 @@ def media_of(name: str) -> Media | None:
     return "audio" if suffix in SOUND_SUFFIXES else None
 
 
-def note_mixture(inventory: Inventory, place: Path, num_sounds: int, num_videos: int) -> None:
-    """Say what is left out of a folder or a list with both videos and audio files."""
-    if inventory.media == "video" and num_sounds and num_videos:
-        sounds = f"{num_sounds} audio file{'s' * (num_sounds > 1)}"
-        videos = f"{num_videos} video{'s' * (num_videos > 1)}"
-        inventory.notes.append(
-            f"{place} has {videos} and {sounds}; only videos are checked. To train on audio, "
-            "add --media audio, which takes the audio files and the audio of the videos; else move "
-            "the audio files to another folder"
-        )
-
-
 # --- folders --------------------------------------------------------------------------------------
 
 
-def read_folder(inventory: Inventory, root: Path, split: str | None, source: str | None) -> None:
+def read_folder(
+    inventory: Inventory, root: str | Path, split: str | None, source: str | None
+) -> None:
     """Add the clips of `root/<class>/...` or `root/<split>/<class>/...`, and report other files.
 
     Args:
@@ -192,6 +189,10 @@ def read_folder(inventory: Inventory, root: Path, split: str | None, source: str
     Raises:
         DatasetError: no class folder has a video.
     """
+    if is_url(root):
+        read_remote_folder(inventory, str(root), split, source)
+        return
+    root = Path(root)
     splits = split_folders(root, inventory.media) if split is None else {}
     other_suffixes: Counter = Counter()
     num_before = len(inventory.clips)
@@ -219,13 +220,7 @@ def read_folder(inventory: Inventory, root: Path, split: str | None, source: str
         raise no_class_folders(root, EXAMPLES[inventory.media])
     num_sounds = sum(other_suffixes[suffix] for suffix in SOUND_SUFFIXES)
     note_mixture(inventory, root, num_sounds, num_clips)
-    if other_suffixes:
-        shown = ", ".join(
-            f"{count} {suffix or 'without a suffix'}"
-            for suffix, count in other_suffixes.most_common(MAX_SUFFIXES_SHOWN)
-        )
-        total = other_suffixes.total()
-        inventory.notes.append(f"{total} other file{'s' * (total > 1)} skipped: {shown}")
+    note_others(inventory, other_suffixes)
 
 
 def visible_folders(folder: Path) -> list[Path]:
@@ -316,7 +311,7 @@ def unknown_clip(path: Path, media: Media) -> str:
 
 def read_list(
     inventory: Inventory,
-    file: Path,
+    file: str | Path,
     table: tuple[list[Row], Problems],
     split: str | None,
     inputs: Inputs,
@@ -337,7 +332,7 @@ def read_list(
             file, with_num_frames=True, path_kind="path", has_suffix=has_audio_suffix
         )
     for line, text in problems.found:
-        location = f"{file}:{line}" if line else str(file)
+        location = f"{shown(file)}:{line}" if line else shown(file)
         inventory.faults.append(Fault("bad_line", "", text, location))
     if inputs.suffix:
         rows = [row._replace(path=row.path + inputs.suffix) for row in rows]
@@ -345,14 +340,14 @@ def read_list(
     note_mixture(inventory, file, kinds["audio"], kinds["video"])
     base = list_base(rows, file, inputs.data_prefix)
     for row in rows:
-        row_split, location = split, f"{file}:{row.line}"
+        row_split, location = split, f"{shown(file)}:{row.line}"
         if split is None and row.split is not None:
             row_split = split_name(row.split)
             if row_split is None:
                 text = f"split {row.split!r}, expected train, valid or test"
                 inventory.faults.append(Fault("bad_line", row.path, text, location))
                 continue
-        path = os.path.join(base, row.path)
+        path = join_path(base, row.path)
         record = Record(path, id=row.path, start_sec=row.start_sec, end_sec=row.end_sec)
         # Parts of one file have the same path, and therefore the same source.
         source, rule = source_and_rule(row.path, row.label, inputs.source)
@@ -361,7 +356,7 @@ def read_list(
         inventory.clips.append(ClipEntry(record, row.label, row_split, source, location, rule))
 
 
-def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:
+def list_base(rows: list[Row], file: str | Path, data_prefix: str | None) -> str:
     """Find the folder that the relative paths of a list refer to.
 
     Raises:
@@ -372,8 +367,6 @@ def list_base(rows: list[Row], file: Path, data_prefix: str | None) -> str:
     paths = [row.path.replace("\\", "/") for row in rows]
     base = base_folder(paths, file, data_prefix)
     sample = rows[:: max(1, len(rows) // 10)]
-    records = [
-        Record(find_spelling(os.path.join(base, row.path))[0], id=row.path) for row in sample
-    ]
-    check_paths(records, str(file), base)
+    records = [Record(find_spelling(join_path(base, row.path))[0], id=row.path) for row in sample]
+    check_paths(records, shown(file), base)
     return base

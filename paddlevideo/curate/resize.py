@@ -6,10 +6,11 @@ aspect. Each copy is read back before it counts as done.
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import av
@@ -18,7 +19,7 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
-from paddlevideo.curate.batch_jobs import Job, plan_jobs
+from paddlevideo.curate.batch_jobs import Job, existing, plan_jobs, target_of
 from paddlevideo.curate.h264 import FORMATS, PRESETS, add_h264, open_writer
 from paddlevideo.curate.known_sets import jobs_of_list, join_lines, path_in_list
 from paddlevideo.data.lists import Row
@@ -28,6 +29,16 @@ from paddlevideo.media.containers import first_video, open_container, upright_rg
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.packets import Stretch, stretch_of
 from paddlevideo.plain_text import csv_path, csv_text
+from paddlevideo.remote import (
+    as_path,
+    atomic_file,
+    is_file,
+    is_folder,
+    join_path,
+    parent_path,
+    path_name,
+    shown,
+)
 from paddlevideo.sample import DecodeError, Record
 
 
@@ -292,7 +303,7 @@ def verify_copy(path: Path, num_frames: int) -> None:
 
 
 def plan_resize(
-    source: Path, out: Path, suffix: str, root: Path | None = None
+    source: str | Path, out: str | Path, suffix: str, root: str | Path | None = None
 ) -> tuple[list[Job], list[Row]]:
     """Find the videos of a folder, a list or a table.
 
@@ -308,32 +319,38 @@ def plan_resize(
     Raises:
         ValueError: no videos, wrong lines, or two videos with the same target.
     """
-    if source.is_dir():
+    if is_folder(source):
         return plan_jobs(source, out, suffix), []
-    if not source.is_file():
-        raise ValueError(f"{source}: no such folder or list")
-    if (out / source.name).resolve() == source.resolve():
+    if not is_file(source):
+        raise ValueError(f"{shown(source)}: no such folder or list")
+    if os.path.realpath(join_path(out, path_name(source))) == os.path.realpath(source):
         raise ValueError(f"{out}: the new list would replace {source}; choose another folder")
     rows, jobs = jobs_of_list(source, out, suffix, root, use_spans=False)
     return jobs, rows
 
 
-def write_list(jobs: list[Job], rows: list[Row], file: Path) -> tuple[Path, int]:
+def write_list(jobs: list[Job], rows: list[Row], file: str | Path) -> tuple[str | Path, int]:
     """Write the rows of a list or table with the paths of the copies that exist.
+
+    Args:
+        file: in the folder of the copies.
 
     The result is a table (.csv) if rows have times, a split, a source or a label with spaces.
 
     Returns:
         (the file, its number of lines).
     """
-    kept = [(job, row) for job, row in zip(jobs, rows, strict=True) if Path(job.target).exists()]
-    paths = [path_in_list(job.target, file.parent) for job, _ in kept]
+    out, name = parent_path(file), path_name(file)
+    made = existing(jobs, out)
+    kept = [(job, row) for job, row in zip(jobs, rows, strict=True) if job.target in made]
+    paths = [path_in_list(job.target, out) for job, _ in kept]
     all_values = [row._asdict() for row in rows]
     optional = ("start_sec", "end_sec", "split", "source")
     columns = [name for name in optional if any(values[name] is not None for values in all_values)]
     spaces = any(len(row.label.split()) > 1 for row in rows)
-    if columns or spaces or file.suffix in (".csv", ".jsonl"):
-        file, cells = file.with_suffix(".csv"), []
+    cells: list[list[Any]] = []
+    if columns or spaces or name.endswith((".csv", ".jsonl")):
+        name = str(PurePosixPath(name).with_suffix(".csv"))
         for path, (_, row) in zip(paths, kept, strict=True):
             values = row._asdict()
             cells.append([csv_path(path), row.label, *(values[name] for name in columns)])
@@ -341,6 +358,7 @@ def write_list(jobs: list[Job], rows: list[Row], file: Path) -> tuple[Path, int]
     else:
         pairs = zip(paths, kept, strict=True)
         content = join_lines(f"{path} {row.label}" for path, (_, row) in pairs)
-    with atomic_write(file) as temporary:
+    file = as_path(target_of(out, PurePosixPath(name)))
+    with atomic_file(file) as temporary:
         temporary.write_text(content, encoding="utf-8", newline="\n")
     return file, len(kept)

@@ -37,6 +37,7 @@ from paddlevideo.data.paths import SPLITS, list_name, split_name
 from paddlevideo.files import atomic_write, remove_leftovers
 from paddlevideo.files import check_writable as check_file_writable
 from paddlevideo.plain_text import csv_path, csv_text, file_line, readable
+from paddlevideo.remote import absolute_path, is_url, join_path
 
 MANIFEST = "check.json"
 BAD_FILES = "bad_files.csv"
@@ -44,6 +45,13 @@ REPORT = "data_report.html"
 VERSION = 1
 CONFIG = "configs/finetune/motion.yaml"
 AUDIO_CONFIG = "configs/finetune/audio.yaml"
+
+
+def list_file(split: str) -> str:
+    return f"{list_name(split)}.csv"
+
+
+OWN_FILES = (*map(list_file, SPLITS), LABELS_FILE, BAD_FILES, REPORT, MANIFEST)
 
 
 def check_writable(out_dir: Path, overwrite: bool = False) -> None:
@@ -58,8 +66,7 @@ def check_writable(out_dir: Path, overwrite: bool = False) -> None:
     if overwrite:
         return
     manifest = read_manifest(out_dir)
-    names = [list_file(split) for split in SPLITS] + [LABELS_FILE, BAD_FILES, REPORT]
-    for name in [*names, MANIFEST]:
+    for name in OWN_FILES:
         path = out_dir / name
         is_own = is_manifest(path) if name == MANIFEST else is_own_file(path, manifest)
         if path.exists() and not is_own:
@@ -118,12 +125,8 @@ def write(
     return counts
 
 
-def list_file(split: str) -> str:
-    return f"{list_name(split)}.csv"
-
-
 def training_command(
-    out_dir: Path, file_names: Iterable[str], media: Media = "video", fold: Fold | None = None
+    out_dir: str | Path, file_names: Iterable[str], media: Media = "video", fold: Fold | None = None
 ) -> str:
     """Return the command that trains on the files that `write` wrote; each fold is a run."""
     validate = " --validate" if list_file("valid") in file_names else ""
@@ -169,7 +172,9 @@ def info_columns(result: CheckResult) -> Sequence[str]:
 
 
 def listed_path(path: str, out_dir: Path) -> str:
-    """Return the path relative to `out_dir` if it is inside, else the absolute path."""
+    """Return the path relative to `out_dir` if it is inside, else the absolute path or the URL."""
+    if is_url(path):
+        return path
     full, base = Path(os.path.abspath(path)), Path(os.path.abspath(out_dir))
     return full.relative_to(base).as_posix() if full.is_relative_to(base) else full.as_posix()
 
@@ -281,7 +286,7 @@ def read_earlier(out_dir: Path) -> EarlierSplits | None:
             continue
         rows, _ = read_rows(path, with_num_frames=False)
         for row in rows:
-            full = os.path.abspath(os.path.join(out_dir, row.path))
+            full = absolute_path(join_path(out_dir, row.path))
             of_clip[full, row.start_sec, row.end_sec] = split
             if row.source:
                 splits_of[row.source].add(split)

@@ -21,7 +21,7 @@ from paddlevideo.log import error_text, logger
 from paddlevideo.media.frame_files import frame_files
 from paddlevideo.media.tar_files import file_state
 from paddlevideo.processes import Crash, run_each
-from paddlevideo.remote import is_url, path_name, path_suffix
+from paddlevideo.remote import is_url, path_name, path_suffix, shown
 from paddlevideo.sample import DecodeError, Record
 
 MAX_KEY = 200  # characters
@@ -67,7 +67,7 @@ def sample_jobs(data: RecordList, has_names: bool, shuffle_seed: int | None) -> 
 
 def sample_key(name: str) -> str:
     """The key of a sample: its path in the list, without suffix, and with `_` for dots."""
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = PurePosixPath(shown(name).replace("\\", "/"))
     parts = list(path.with_suffix("").parts)
     if path.is_absolute() or ".." in parts or (parts[:1] and parts[0].endswith(":")):
         parts = [part for part in parts[-2:] if part not in ("/", "..") and part[-1:] != ":"]
@@ -93,7 +93,7 @@ def label_texts(
     elif record.label is not None:
         values["label"] = written(record.label)
         texts["cls"] = str(record.label)
-    values["path"] = record.id
+    values["path"] = shown(record.id)  # without a signature
     for name in ("start_sec", "end_sec", "num_frames", "source"):
         if (value := getattr(record, name)) is not None:
             values[name] = value

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from paddlevideo.data.webdataset.index import read_index, write_index
-from paddlevideo.data.webdataset.samples import read_samples
-from paddlevideo.files import atomic_write
+from paddlevideo.data.webdataset.samples import TarSample, read_samples
 from paddlevideo.log import error_text
 from paddlevideo.media.tar_files import BLOCK
-from paddlevideo.remote import open_url
+from paddlevideo.remote import atomic_file, is_file, open_url, shown
 from paddlevideo.sample import DecodeError
 
 
@@ -61,7 +59,7 @@ class ShardPlan:
     """A shard to write.
 
     Args:
-        path: of the shard.
+        path: of the shard; a local one or a URL.
         samples: in order.
     """
 
@@ -77,7 +75,7 @@ class ShardPlan:
     @property
     def is_written(self) -> bool:
         """Whether the shard exists, complete, with just this content."""
-        if not os.path.isfile(self.path):
+        if not is_file(self.path):
             return False
         index = read_index(self.path)
         return index is not None and index.get("plan") == self.digest
@@ -89,13 +87,12 @@ def write_shard(plan: ShardPlan) -> str:
     The bytes depend on the samples alone. The shard has its name only when it is complete.
     """
     try:
-        with atomic_write(plan.path) as temporary:
+        with atomic_file(plan.path) as temporary:
             with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar:
                 for sample in plan.samples:
                     _add_sample(tar, sample)
-            _check(temporary, plan)
-        samples, _ = read_samples(plan.path)
-        write_index(plan.path, samples, plan=plan.digest)
+            samples = _read_back(temporary, plan)
+        write_index(plan.path, samples, is_own=True, plan=plan.digest)
     except (OSError, DecodeError) as error:
         return error_text(error) or type(error).__name__
     return ""
@@ -105,7 +102,7 @@ def _add_sample(tar: tarfile.TarFile, sample: SampleFiles) -> None:
     for member in sample.members:
         with open_url(member.path) as file:
             if file.seek(0, io.SEEK_END) != member.size:
-                raise OSError(f"{member.path} has changed since the shards were planned")
+                raise OSError(f"{shown(member.path)} has changed since the shards were planned")
             file.seek(0)
             _add(tar, f"{sample.key}.{member.kind}", file, member.size)
     for kind, text in sample.texts.items():
@@ -119,8 +116,8 @@ def _add(tar: tarfile.TarFile, name: str, file: BinaryIO, size: int) -> None:
     tar.addfile(header, file)
 
 
-def _check(written: Path, plan: ShardPlan) -> None:
-    """Read a shard back.
+def _read_back(written: Path, plan: ShardPlan) -> list[TarSample]:
+    """The samples of the written shard.
 
     Raises:
         OSError: it does not hold the samples of the plan.
@@ -129,3 +126,4 @@ def _check(written: Path, plan: ShardPlan) -> None:
     problem = problem or next((f"{s.key}: {s.problem}" for s in samples if s.problem), "")
     if problem or [s.key for s in samples] != [s.key for s in plan.samples]:
         raise OSError(f"{plan.path}: the written shard cannot be read back: {problem or 'keys'}")
+    return samples

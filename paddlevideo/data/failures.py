@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from paddlevideo.data.loader import REPLACEMENTS, Loaded
 from paddlevideo.log import logger
 from paddlevideo.sample import Batch, DecodeError, Failure, Record
+from paddlevideo.urls import shown
 
 MAX_EXAMPLES = 5  # failures in an error message
 MAX_WARNINGS = 10  # records without audio that are named in the log
@@ -102,7 +103,7 @@ class MissingAudio:
         for index in batch["index"][batch["missing_audio"]].tolist():
             if index not in self.indices and len(self.indices) < MAX_WARNINGS:
                 message = "no audio in %s: silence replaces it (missing_audio: zeros)"
-                logger.warning(message, self._records[index].location)
+                logger.warning(message, shown(self._records[index].location))
             self.indices.add(index)
 
     def __str__(self):

@@ -8,6 +8,7 @@ from paddlevideo import dist, log
 from paddlevideo.features.extract import FrameNetwork, Recipe
 from paddlevideo.features.feature_sets import extract_set, here, print_summary
 from paddlevideo.features.feature_shards import SetOptions, Vectorize
+from paddlevideo.features.remote_set import local_features, local_set
 
 
 @log.session()
@@ -29,25 +30,27 @@ def run_command(args: Namespace, vectors_of: Callable[[FrameNetwork], Vectorize]
             args.max_frames,
             audio=not args.no_audio,
         )
-        options = SetOptions(
-            args.output,
-            args.fitted,
-            args.pca,
-            args.fit_videos,
-            args.per_shard,
-            args.retry_failed,
-            args.overwrite,
-        )
-        summary = extract_set(
-            recipe,
-            options,
-            args.input_file,
-            args.class_names,
-            not args.no_labels,
-            args.num_workers,
-            args.split,
-            vectors_of,
-        )
+        fitted = local_features(args.fitted) if args.fitted else None
+        with local_set(args.output) as out:
+            options = SetOptions(
+                out,
+                fitted,
+                args.pca,
+                args.fit_videos,
+                args.per_shard,
+                args.retry_failed,
+                args.overwrite,
+            )
+            summary = extract_set(
+                recipe,
+                options,
+                args.input_file,
+                args.class_names,
+                not args.no_labels,
+                args.num_workers,
+                args.split,
+                vectors_of,
+            )
     except (ValueError, OSError) as error:  # of the user or the machine: no traceback
         log.show_error(error)
         return 1

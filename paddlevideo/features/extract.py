@@ -30,6 +30,7 @@ from paddlevideo.engine.build import build_pipeline, load_config
 from paddlevideo.engine.evaluate import to_tensors
 from paddlevideo.engine.load import trained_model
 from paddlevideo.features.codec import Codec, read_codecs
+from paddlevideo.features.remote_set import local_features
 from paddlevideo.features.video_steps import (
     AUDIO_SIZE,
     FeatureInput,
@@ -275,7 +276,7 @@ class FeatureExtractor:
 
     @classmethod
     def from_folder(cls, folder: str | Path, **changes: Any) -> "FeatureExtractor":
-        """Return the extractor that made the features in this folder.
+        """Return the extractor that made the features in this folder, or at this URL.
 
         Args:
             changes: replace fields of its recipe, as `weights` if the file has moved.
@@ -284,8 +285,9 @@ class FeatureExtractor:
             ConfigError, WeightsError, DecodeError: not a folder of features, or config or weights
                 have changed since.
         """
-        recipe = replace(read_recipe(Path(folder) / RECIPE_FILE), **changes)
-        return cls(FrameNetwork(recipe), *read_codecs(Path(folder) / CODEC_FILE))
+        local = local_features(folder)
+        recipe = replace(read_recipe(local / RECIPE_FILE), **changes)
+        return cls(FrameNetwork(recipe), *read_codecs(local / CODEC_FILE))
 
     def __call__(self, record: Record) -> FrameExample:
         """Return the features of one video, with the id of its record.

@@ -48,6 +48,7 @@ from paddlevideo.features.feature_shards import (
 )
 from paddlevideo.files import atomic_write, check_writable, remove_leftovers
 from paddlevideo.plain_text import file_line
+from paddlevideo.remote import join_path, shown
 from paddlevideo.sample import DecodeError
 
 LABELS_FILE, WHITENING_FILE = "labels.txt", "whitening.npy"
@@ -104,10 +105,10 @@ def extract_set(
     return summary
 
 
-def print_summary(summary: Summary, out: Path) -> None:
+def print_summary(summary: Summary, out: str | Path) -> None:
     """Print the counts and the first failures of a run."""
     counts = f"{summary.kept} already there, {len(summary.failed)} failed"
-    log.show(f"{out}: features of {summary.made} videos made, {counts}")
+    log.show(f"{shown(out)}: features of {summary.made} videos made, {counts}")
     if summary.no_audio:
         log.show(
             f"  {summary.no_audio} of those made have no audio; their audio vectors are silence"
@@ -117,9 +118,8 @@ def print_summary(summary: Summary, out: Path) -> None:
     if len(summary.failed) > MAX_SHOWN:
         log.show(f"  ... and {len(summary.failed) - MAX_SHOWN} more")
     if summary.failed:
-        log.show(
-            f"all failures are in {out / FAILURES_FILE}; fix the files, then use --retry_failed"
-        )
+        file = shown(join_path(out, FAILURES_FILE))
+        log.show(f"all failures are in {file}; fix the files, then use --retry_failed")
 
 
 def _fitted_class_names(folder: Path | None) -> list[str] | None:

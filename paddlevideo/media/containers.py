@@ -12,7 +12,6 @@ import bisect
 import contextvars
 import functools
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -39,6 +38,7 @@ from paddlevideo.media.packets import (
 from paddlevideo.media.sources import list_packets, open_container
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
+from paddlevideo.urls import path_suffix
 
 VIDEO_SUFFIXES = (
     ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg",
@@ -53,7 +53,7 @@ AUDIO_SUFFIXES = (
 
 def has_audio_suffix(path: str) -> bool:
     """Return whether a file of this name may hold audio: audio, log-mel features or a video."""
-    return os.path.splitext(path)[1].lower() in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
+    return path_suffix(path) in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
 
 
 @functools.cache

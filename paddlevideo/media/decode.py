@@ -14,10 +14,9 @@ decord and OpenCV are available through the same function for comparison.
 import functools
 import importlib.util
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import cv2
@@ -375,11 +374,11 @@ class RemoteFrameFolderReader(FrameFolderReader):
         return np.frombuffer(read_bytes(join_path(self._folder, name)), np.uint8)
 
 
-def count_frame_files(folder: Path, pattern: str) -> int:
-    """Count the frame files in the folder that are numbered from 1 without a gap."""
-    names = set(os.listdir(folder))
-    count = 0
-    while pattern.format(count + 1) in names:
+def count_frame_files(names: Iterable[str], pattern: str) -> int:
+    """Count the frame files in a folder, with these names, that are numbered from 1 without a
+    gap."""
+    known, count = set(names), 0
+    while pattern.format(count + 1) in known:
         count += 1
     return count
 

@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from paddlevideo.remote import AccessError, file_identity, open_url
+from paddlevideo.remote import AccessError, SizedFile, file_identity, open_url
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.tar_paths import TarPath, key_of, tar_path
 
@@ -29,7 +29,7 @@ class TarDamage(DecodeError):
     """A shard that cannot be read from some byte on; the reason without its path."""
 
 
-class Window(io.RawIOBase):
+class Window(SizedFile):
     """A range of a seekable file as a file of its own.
 
     Args:
@@ -47,23 +47,6 @@ class Window(io.RawIOBase):
     def __init__(self, file: BinaryIO, offset: int, size: int, name: str):
         super().__init__()
         self._file, self._offset, self.size, self.name = file, offset, size, name
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"seek to {start + offset}, before the beginning")
-        self._position = start + offset
-        return self._position
 
     def readinto(self, buffer) -> int:
         length = max(0, min(len(buffer), self.size - self._position))

@@ -25,8 +25,8 @@ from paddlevideo.data.paths import (
 from paddlevideo.data.webdataset.dataset import tar_records
 from paddlevideo.data.webdataset.find import SUFFIX as TAR_SUFFIX
 from paddlevideo.data.webdataset.find import names_shards
+from paddlevideo.data.youtube8m.find import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.data.youtube8m.sequence_example import FrameExample
-from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.log import logger
 from paddlevideo.media.clip import ArrayClip, Clip
 from paddlevideo.media.containers import VIDEO_SUFFIXES

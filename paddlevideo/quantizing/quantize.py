@@ -20,9 +20,11 @@ from paddlevideo.metrics.scores import softmax
 from paddlevideo.processes import RunEach
 from paddlevideo.quantizing import int8
 from paddlevideo.quantizing.videos import Videos, spread
+from paddlevideo.remote import is_url, shown
 from paddlevideo.runtimes.base import Program
 from paddlevideo.runtimes.choose import find_program, open_backend
 from paddlevideo.runtimes.manifest import FILE, INT8, Manifest, exported_folder, read_manifest
+from paddlevideo.runtimes.remote_folder import writable_model
 
 MIN_VIDEOS = 4  # fewer say too little about the range of a network's activations
 MAX_LOSS = 0.01  # of top-1 accuracy; more is reported, and layers are kept in fp32
@@ -81,8 +83,9 @@ def quantize(
     and there are labels, the layers that cost the most stay in fp32.
 
     Args:
-        model: an exported folder, or that of a run with `inference/`.
-        videos: a list, folder, glob or shards, if possible with labels as for DATASET.test.
+        model: an exported folder, or that of a run with `inference/`; or its URL.
+        videos: a list, folder, glob or shards, or their URL, if possible with labels as for
+            DATASET.test.
         num: the largest number of videos to calibrate with.
         num_test: the largest number of other videos to compare on; None for `num`.
         overwrite: replace an int8 program that is there.
@@ -98,7 +101,23 @@ def quantize(
         )
     if missing := int8.missing_for_int8():
         raise ExportError(missing)
-    folder, manifest = _export(Path(model))
+    with writable_model(model) as path:
+        comparison, name = _quantize_folder(path, videos, num, num_test or num, overwrite, run)
+    place = shown(model) if is_url(model) else exported_folder(Path(model))
+    logger.info(f"wrote {place}/{name}; use it with --backend openvino --precision int8")
+    return comparison
+
+
+def _quantize_folder(
+    path: Path,
+    videos: str | Path,
+    num: int,
+    num_test: int,
+    overwrite: bool,
+    run: RunEach | None,
+) -> tuple[Comparison, str]:
+    """(the comparison, the name of the program); arguments and errors as of `quantize`."""
+    folder, manifest = _export(path)
     name = f"{manifest.name}{INT8}.xml"
     existing = [file for file in (name, f"{manifest.name}{INT8}.bin") if (folder / file).exists()]
     if existing and not overwrite:
@@ -113,13 +132,12 @@ def quantize(
     remove_leftovers(folder, {WORKSPACE})
     work.mkdir(0o700)
     try:
-        comparison, how = _quantize(source, program, work / name, num, num_test or num)
+        comparison, how = _quantize(source, program, work / name, num, num_test)
         manifest = replace(manifest, quantization={"program": name, **how})
         publish(work, folder, _export(folder)[1], manifest)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    logger.info(f"wrote {folder / name}; use it with --backend openvino --precision int8")
-    return comparison
+    return comparison, name
 
 
 def _export(path: Path) -> tuple[Path, Manifest]:

@@ -16,6 +16,7 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.curate.batch_jobs import CRASHED
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.views import stack
+from paddlevideo.data.webdataset.find import names_shards
 from paddlevideo.engine.build import VIEWS
 from paddlevideo.engine.evaluate import mean_scores
 from paddlevideo.log import logger
@@ -23,6 +24,7 @@ from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.inputs import find_inputs
 from paddlevideo.predict.predictor import input_rules, pipeline_for_any_input
 from paddlevideo.processes import Crash, RunEach
+from paddlevideo.remote import exists, shown, without_query
 from paddlevideo.runtimes.base import Backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, sha256
 from paddlevideo.sample import Arrays, Record, Sample
@@ -60,8 +62,11 @@ class Videos:
         self.multi_label = manifest.multi_label
         self._source, self._run = source, run
         self.skipped: dict[str, str] = {}
-        if not Path(source).exists() and not glob.has_magic(source):
-            raise ValueError(f"{source}: there is no such file or folder; give a list of videos")
+        is_pattern = glob.has_magic(without_query(source)) or names_shards(source)
+        if not is_pattern and not exists(source):
+            raise ValueError(
+                f"{shown(source)}: there is no such file or folder; give a list of videos"
+            )
         self.records: Sequence[Record]
         try:
             self.records, self.unlabeled = labeled_records(manifest, source), ""
@@ -78,7 +83,7 @@ class Videos:
                 continue
             location = self.records[number].location
             if location not in self.skipped:
-                logger.warning(f"skipped {location}: {sample}")
+                logger.warning(f"skipped {shown(location)}: {sample}")
             self.skipped[location] = sample
 
     def _loaded(self, numbers: Sequence[int]) -> Iterator[tuple[int, Sample | str]]:

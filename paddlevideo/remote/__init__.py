@@ -9,7 +9,7 @@ are those of these packages: their environment variables and files.
 
 from paddlevideo.remote.access import AccessError, Info, MissingError, RemoteError, get_info
 from paddlevideo.remote.block_cache import Cache, CacheSettings, current_cache, use_cache
-from paddlevideo.remote.copies import local_copy, local_folder, put_file, put_folder, written
+from paddlevideo.remote.copies import local_copy, local_folder
 from paddlevideo.remote.reading import (
     absolute_path,
     exists,
@@ -18,8 +18,18 @@ from paddlevideo.remote.reading import (
     is_file,
     is_folder,
     list_url,
+    names_below,
     open_url,
     read_bytes,
+)
+from paddlevideo.remote.sized_file import SizedFile
+from paddlevideo.remote.storing import (
+    atomic_file,
+    check_storable,
+    put_file,
+    put_folder,
+    remove,
+    written,
 )
 from paddlevideo.remote.url_file import UrlFile
 from paddlevideo.urls import (
@@ -27,6 +37,7 @@ from paddlevideo.urls import (
     is_url,
     join_path,
     parent_path,
+    path_below,
     path_name,
     path_suffix,
     shown,
@@ -40,9 +51,12 @@ __all__ = [
     "Info",
     "MissingError",
     "RemoteError",
+    "SizedFile",
     "UrlFile",
     "absolute_path",
     "as_path",
+    "atomic_file",
+    "check_storable",
     "current_cache",
     "exists",
     "file_identity",
@@ -55,13 +69,16 @@ __all__ = [
     "list_url",
     "local_copy",
     "local_folder",
+    "names_below",
     "open_url",
     "parent_path",
+    "path_below",
     "path_name",
     "path_suffix",
     "put_file",
     "put_folder",
     "read_bytes",
+    "remove",
     "shown",
     "use_cache",
     "without_query",

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from paddlevideo.log import logger
-from paddlevideo.urls import WEB, AccessError, MissingError, RemoteError, is_web, scheme, shown
+from paddlevideo.urls import (
+    WEB,
+    AccessError,
+    MissingError,
+    RemoteError,
+    is_web,
+    scheme,
+    shown,
+    without_secrets,
+)
 
 Result = TypeVar("Result")
 
@@ -189,7 +198,7 @@ def _failure(url: str, error: BaseException) -> tuple[Exception, bool]:
         return error, False
     place, chain = shown(url), _causes(error)
     names = {type(each).__name__ for each in chain}
-    codes = {_code(each) for each in chain} - {""}
+    codes = codes_of(error)
     if names & NO_CREDENTIALS:
         return AccessError(f"{place}: no credentials: {_text(error)}; {_fix(url)}"), False
     if codes & BAD_CREDENTIALS:
@@ -227,6 +236,11 @@ def _status(error: BaseException) -> Any:
     return vars(error).get("status")  # of aiohttp's errors
 
 
+def codes_of(error: BaseException) -> set[str]:
+    """The codes of S3 of an error and of its causes."""
+    return {_code(each) for each in _causes(error)} - {""}
+
+
 def _code(error: BaseException) -> str:
     """The code of an S3 error."""
     answer = vars(error).get("response")
@@ -249,7 +263,7 @@ def _of_bucket(codes: set[str]) -> str:
 
 
 def _text(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return " ".join(without_secrets(str(error)).split())[:300] or type(error).__name__
 
 
 def _fix(url: str) -> str:
@@ -307,5 +321,8 @@ def _info_once(found: Any, path: str) -> dict[str, Any]:
 
 
 def forget(url: str) -> None:
-    """Forget what is known of a file that was just written."""
-    _of_this_process().infos.pop(url, None)
+    """Forget what is known of a file that was just written, or of a folder and its files."""
+    state = _of_this_process()
+    with state.lock:
+        for name in [name for name in state.infos if name == url or name.startswith(f"{url}/")]:
+            del state.infos[name]

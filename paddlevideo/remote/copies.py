@@ -1,4 +1,4 @@
-"""Whole files: copies in the cache (lists, weights, exported folders), and files to be stored.
+"""Copies of whole files in the cache: lists, weights, exported folders.
 
 A copy is `urls/<digest of the folder's URL>/<name>` in the cache folder, with the version of the
 file in `.version-<name>`. It is used again while the server states that version. Copies that were
@@ -10,31 +10,25 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from paddlevideo.files import atomic_write, cache_folder, machine
+from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.remote.access import (
     Info,
     MissingError,
     RemoteError,
-    attempts,
-    call,
     file_system,
-    forget,
     get_info,
     request,
 )
 from paddlevideo.remote.block_cache import note_of, remove_oldest
-from paddlevideo.urls import is_url, is_web, join_path, parent_path, path_name, scheme, shown
+from paddlevideo.urls import is_url, is_web, join_path, parent_path, path_name, shown
 from paddlevideo.zoo.cache import alone
 from paddlevideo.zoo.download import DownloadError, download, finish
 
 COPIES = 20_000_000_000
 DAY, HOUR = 24 * 3600, 3600  # seconds
-# Whose objects appear as a whole.
-OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "oss", "tos", "abfs", "az", "memory")
 SLOWEST = 100_000  # bytes per second; a slower transfer is given up
 
 
@@ -180,63 +174,3 @@ def _link(copy: Path, target: Path) -> None:
             os.link(copy, temporary)
         except OSError:  # a file system without links
             shutil.copyfile(copy, temporary)
-
-
-# --- writing --------------------------------------------------------------------------------------
-
-
-def put_file(source: Path, url: str) -> None:
-    """Store a local file; an earlier one is replaced as a whole, when all has arrived.
-
-    Raises:
-        RemoteError, AccessError: see `access.request`.
-    """
-    if is_web(url):
-        raise RemoteError(f"{shown(url)}: files of web servers can only be read")
-    found, path = file_system(url)
-    seconds = 60 + source.stat().st_size / SLOWEST
-
-    def once() -> None:
-        if scheme(url) in OBJECT_STORES:
-            call(found, "put_file", str(source), path, seconds=seconds)
-            return
-        found.makedirs(found._parent(path), exist_ok=True)
-        temporary = f"{path}.{machine()}-{os.getpid()}.tmp"
-        call(found, "put_file", str(source), temporary, seconds=seconds)
-        if found.exists(path):
-            found.rm_file(path)
-        found.mv(temporary, path)
-
-    attempts(url, once)
-    forget(url)
-
-
-def put_folder(source: Path, url: str, last: Sequence[str] = ()) -> None:
-    """Store all files below a local folder, without hidden ones.
-
-    Args:
-        last: names of files that come after all others, as the one that describes them.
-    """
-    paths = (path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file())
-    names = [path.as_posix() for path in paths if not any(p.startswith(".") for p in path.parts)]
-    for name in sorted(names, key=lambda name: name in last):
-        put_file(source / name, join_path(url, name))
-
-
-@contextlib.contextmanager
-def written(path: str | Path) -> Iterator[Path]:
-    """A local path to write in place of `path`, a file or a folder.
-
-    If `path` is a URL, what was written is stored when the block ends without an error. A local
-    path is yielded as it is.
-    """
-    if not is_url(path):
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="paddlevideo-") as folder:
-        local = Path(folder, path_name(path))
-        yield local
-        if local.is_dir():
-            put_folder(local, str(path))
-        elif local.exists():
-            put_file(local, str(path))

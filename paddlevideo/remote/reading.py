@@ -112,6 +112,18 @@ def list_url(url: str | Path, suffixes: Collection[str] | None = None) -> list[s
     return [each for each in urls if suffixes is None or path_suffix(each) in suffixes]
 
 
+def names_below(url: str) -> set[str]:
+    """The paths of the files below a folder, relative to it; none where there is no folder.
+
+    Raises:
+        RemoteError, AccessError: see `access.request`.
+    """
+    try:
+        return {os.path.relpath(path, root) for path, root in find_files(url.rstrip("/"))}
+    except MissingError:
+        return set()
+
+
 def glob_url(pattern: str) -> list[str]:
     """The files that match a pattern, sorted, without hidden ones; `**` stands for folders at any
     depth.

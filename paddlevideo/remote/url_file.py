@@ -5,7 +5,6 @@ may be opened several times. Where a file is read on and on, each request fetche
 the one before, up to `MAX_AHEAD` blocks.
 """
 
-import io
 import os
 import threading
 from collections import OrderedDict
@@ -17,10 +16,12 @@ from paddlevideo.remote import access
 from paddlevideo.remote.access import RemoteError, attempts, call, file_system, get_info
 from paddlevideo.remote.block_cache import BLOCK, current_cache
 from paddlevideo.remote.copies import local_copy
-from paddlevideo.urls import is_web, path_name, shown
+from paddlevideo.remote.sized_file import SizedFile
+from paddlevideo.urls import is_web, path_name, scheme, shown
 
 WHOLE = 2 * BLOCK  # bytes; a smaller file is fetched by one request
 MAX_AHEAD = 8  # blocks of one request
+ETAG = "ETag "  # begins the version of an object of S3
 MEMORY = 32 * 1024 * 1024  # bytes of blocks in memory, of a process
 
 
@@ -64,7 +65,7 @@ def _memory_of_this_process() -> _Memory:
     return _memory
 
 
-class UrlFile(io.RawIOBase):
+class UrlFile(SizedFile):
     """A remote file, seekable; `read` may return fewer bytes than were asked for.
 
     Attributes:
@@ -82,7 +83,7 @@ class UrlFile(io.RawIOBase):
         self.url, self.name = url, path_name(url)
         self.num_fetched = 0
         self.zeros: Sequence[tuple[int, int]] = ()
-        self._position, self._next, self._ahead = 0, -1, 1
+        self._next, self._ahead = -1, 1
         self._whole: Any = None  # a local copy, where the server sends no parts
         info = get_info(url)
         if info.is_folder:
@@ -92,23 +93,7 @@ class UrlFile(io.RawIOBase):
         else:
             self.size = info.size
         self._id = f"{url}\n{info.version}\n{self.size}"
-        self._is_constant = bool(info.version)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"{shown(self.url)}: position {start + offset} is before the file")
-        self._position = start + offset
-        return self._position
+        self._version = info.version
 
     def readinto(self, buffer: Any) -> int:
         data = self._some(min(len(buffer), max(0, self.size - self._position)))
@@ -148,7 +133,7 @@ class UrlFile(io.RawIOBase):
         block = memory.get(self._id, number)
         if block is not None:
             return block
-        cache = current_cache() if self._is_constant else None
+        cache = current_cache() if self._version else None
         block = cache.get(self._id, number, self._length(number)) if cache else None
         if block is not None:
             memory.put(self._id, number, block)
@@ -179,7 +164,9 @@ class UrlFile(io.RawIOBase):
 
     def _fetch(self, number: int, count: int) -> bytes | None:
         start, end = number * BLOCK, min(self.size, (number + count) * BLOCK)
-        data = fetch_range(self.url, start, end)
+        if get_info(self.url).version != self._version:  # what is known is used for some seconds
+            raise changed(self.url)
+        data = fetch_range(self.url, start, end, self._version)
         if data is None:
             logger.warning(
                 f"{shown(self.url)}: this server sends no parts of files: fetching the whole file"
@@ -196,17 +183,32 @@ class UrlFile(io.RawIOBase):
         self.num_fetched += self.size
 
 
-def fetch_range(url: str, start: int, end: int) -> bytes | None:
+def changed(url: str) -> RemoteError:
+    """The error of a file whose parts would be those of different versions."""
+    access.forget(url)
+    return RemoteError(f"{shown(url)}: it was replaced while it was read; read it again")
+
+
+def fetch_range(url: str, start: int, end: int, version: str = "") -> bytes | None:
     """The bytes `start` .. `end` - 1 of a file; None where its server sends whole files only.
 
+    Args:
+        version: of the file, from `get_info`; object stores and web servers are asked for it.
+
     Raises:
+        RemoteError: there is another version now.
         MissingError, RemoteError, AccessError: see `access.request`.
     """
     found, path = file_system(url)
 
     def once() -> bytes | None:
         if is_web(url):
-            data = _web_range(found, path, start, end)
+            data, is_other = _web_range(found, path, start, end, version)
+            # Some servers state one version for the question and another one for the answer.
+            if is_other and get_info(url, fresh=True).version != version:
+                raise changed(url)
+        elif scheme(url) == "s3" and version.startswith(ETAG):
+            data = _s3_range(found, path, start, end, version.removeprefix(ETAG))
         else:
             data = call(found, "cat_file", path, start=start, end=end)
         if data is not None and len(data) != end - start:
@@ -214,25 +216,52 @@ def fetch_range(url: str, start: int, end: int) -> bytes | None:
             raise ConnectionError(f"got {got} from byte {start} on")
         return data
 
-    return attempts(url, once)
+    try:
+        return attempts(url, once)
+    except RemoteError as error:
+        if "PreconditionFailed" in access.codes_of(error):
+            raise changed(url) from error
+        raise
 
 
-def _web_range(found: Any, url: str, start: int, end: int) -> bytes | None:
-    """A part of a file of a web server. fsspec's own function would read a whole file that comes
-    in its place into memory."""
+def _s3_range(found: Any, path: str, start: int, end: int, etag: str) -> bytes:
+    """A part of one version of an object. fsspec's own function takes any version."""
     from fsspec.asyn import sync
 
-    async def get() -> bytes | None:
+    async def get() -> bytes:
+        bucket, key, version = found.split_path(path)
+        part = {"Range": f"bytes={start}-{end - 1}", "IfMatch": etag}
+        part |= {"VersionId": version} if version else {}
+        answer = await found._call_s3("get_object", Bucket=bucket, Key=key, **part)
+        async with answer["Body"] as body:
+            return await body.read()
+
+    return sync(found.loop, get, timeout=access.SECONDS)
+
+
+def _web_range(
+    found: Any, url: str, start: int, end: int, version: str
+) -> tuple[bytes | None, bool]:
+    """A part of a file of a web server. fsspec's own function would read a whole file that comes
+    in its place into memory.
+
+    Returns:
+        (the bytes, or None where the whole file comes; whether the server states another version).
+    """
+    from fsspec.asyn import sync
+
+    async def get() -> tuple[bytes | None, bool]:
         session = await found.set_session()
         options = dict(found.kwargs)
         headers = {**options.pop("headers", {}), "Range": f"bytes={start}-{end - 1}"}
         async with session.get(found.encode_url(url), headers=headers, **options) as answer:
             answer.raise_for_status()
             if answer.status != 206 and (start or answer.content_length != end):
-                return None
+                return None, False
             stated = answer.headers.get("Content-Range", "").replace(" ", "")
             if answer.status == 206 and not stated.startswith(f"bytes{start}-"):
                 raise ConnectionError(f"another part came than asked for ({stated or 'unnamed'})")
-            return await answer.read()
+            key, _, known = version.partition(" ")
+            return await answer.read(), answer.headers.get(key, known) != known
 
     return sync(found.loop, get, timeout=access.SECONDS)

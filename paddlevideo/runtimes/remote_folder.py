@@ -1,11 +1,16 @@
 """Exported models that are URLs: fetched to the cache as whole folders."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from paddlevideo.log import logger
 from paddlevideo.remote import (
     MissingError,
     RemoteError,
+    check_storable,
     exists,
     is_url,
     join_path,
@@ -14,6 +19,7 @@ from paddlevideo.remote import (
     parent_path,
     path_name,
     path_suffix,
+    put_file,
     shown,
 )
 from paddlevideo.runtimes.base import BackendError
@@ -43,15 +49,54 @@ def local_model(model: str) -> Path:
         raise BackendError(f"{error}; give the URL of an exported folder") from error
 
 
-def _folder(url: str) -> Path:
+@contextmanager
+def writable_model(model: str | Path) -> Iterator[Path]:
+    """The folder of an exported model, to write files into it.
+
+    That of a URL is a copy; when the block ends without an error, what is new or has changed in it
+    is stored, its model.yaml last.
+
+    Raises:
+        BackendError, AccessError: see `local_model`.
+        RemoteError: it cannot be stored, as on a web server.
+    """
+    if not is_remote(model):
+        yield Path(model)
+        return
+    url = _export_url(str(model))
+    check_storable(url)
+    with tempfile.TemporaryDirectory(prefix="paddlevideo-") as work:
+        folder = Path(work, path_name(url))
+        # A file in the cache may be linked from several places, so it is not written.
+        shutil.copytree(local_model(url), folder, ignore=shutil.ignore_patterns(".*"))
+        before = _states(folder)
+        yield folder
+        changed = [name for name, state in _states(folder).items() if before.get(name) != state]
+        for name in sorted(changed, key=lambda name: name == FILE):
+            put_file(folder / name, join_path(url, name))
+
+
+def _states(folder: Path) -> dict[str, tuple[int, int]]:
+    """{name: (inode, time of change)} of the files in a folder."""
+    found = {path.name: path.stat() for path in folder.iterdir() if path.is_file()}
+    return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
+
+
+def _export_url(url: str) -> str:
+    """The URL of an exported folder, which may be that of the run with the folder in it."""
+    url = url.rstrip("/")
     inside = join_path(url, EXPORT_DIR)
-    for folder in (url, inside):
-        if exists(join_path(folder, FILE)):
-            # The description names the files, so that nothing has to list the folder.
-            manifest = read_manifest(local_copy(join_path(folder, FILE)).parent)
-            assert manifest is not None
-            logger.info(f"fetching {shown(folder)}, or comparing the copy in the cache")
-            return local_folder(folder, [FILE, *manifest.files])
+    return inside if not exists(join_path(url, FILE)) and exists(join_path(inside, FILE)) else url
+
+
+def _folder(url: str) -> Path:
+    folder = _export_url(url)
+    if exists(join_path(folder, FILE)):
+        # The description names the files, so that nothing has to list the folder.
+        manifest = read_manifest(local_copy(join_path(folder, FILE)).parent)
+        assert manifest is not None
+        logger.info(f"fetching {shown(folder)}, or comparing the copy in the cache")
+        return local_folder(folder, [FILE, *manifest.files])
     return local_folder(url)
 
 

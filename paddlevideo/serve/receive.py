@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paddlevideo.data.youtube8m.shards import SUFFIXES as SHARD_SUFFIXES
+from paddlevideo.data.youtube8m.find import SUFFIXES as SHARD_SUFFIXES
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.serve.errors import RequestError
 

@@ -1,4 +1,5 @@
-"""A small model with fixed weights, exported once in every format, and videos to classify."""
+"""A small model with fixed weights, exported once in every format, and videos to classify; remote
+files in memory and on servers of the loopback."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ from paddlevideo.config.schema import Config
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.exporting.export import export, missing_for_onnx
+from paddlevideo.remote import access
 from paddlevideo.runtimes.choose import RUNTIMES, available_backends
 from paddlevideo.weights import write_arrays
+from paddlevideo.zoo import download
 from tests.clips import write_clip
+from tests.file_server import serve
+from tests.remote_files import memory_files, s3_server, use_s3
 from tests.shared_folders import made_once
 
 NAMES = ["appel", "birne", "kürbis"]
@@ -113,3 +118,44 @@ def exported(tmp_path_factory) -> Exported:
     folder = made_once(tmp_path_factory, "exported", make_exported)
     files = (folder / name for name in ("out", "tiny.yaml", "tiny.pdparams", "videos"))
     return Exported(*files)
+
+
+# --- remote files ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path) -> Path:
+    """An empty cache; and no waiting between attempts."""
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(access, "WAITS", (0, 0))
+    monkeypatch.setattr(download, "WAITS", (0, 0, 0))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def memory(home):
+    """A folder of `memory://`."""
+    with memory_files() as files:
+        yield files
+
+
+@pytest.fixture
+def server(home):
+    """A web server."""
+    pytest.importorskip("aiohttp")
+    with serve() as state:
+        yield state
+
+
+@pytest.fixture(scope="session")
+def s3_files():
+    """An S3 server; tests use `s3`."""
+    with s3_server() as files:
+        yield files
+
+
+@pytest.fixture
+def s3(s3_files, home, monkeypatch):
+    """An S3 server, asked by connections of this test."""
+    use_s3(s3_files, monkeypatch)
+    return s3_files

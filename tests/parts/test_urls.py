@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.urls import is_url, join_path, parent_path, path_name, path_suffix, shown
+from paddlevideo.urls import (
+    is_url,
+    join_path,
+    parent_path,
+    path_name,
+    path_suffix,
+    shown,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,9 @@ def test_local_paths(path):
     [
         ("s3://b/d", "x/a.mp4", "s3://b/d/x/a.mp4"),
         ("s3://b/d/", "./a b%.mp4", "s3://b/d/a b%.mp4"),
+        ("s3://b/lists/a", "../../v/x.mp4", "s3://b/v/x.mp4"),
+        ("s3://b/lists", "../../../x.mp4", "s3://b/x.mp4"),
+        ("https://h/lists/", "../v/./x.mp4", "https://h/v/./x.mp4"),
         ("https://h/d?sig=1", "a b%.mp4", "https://h/d/a%20b%25.mp4"),
         ("s3://b/d", "gs://c/a.mp4", "gs://c/a.mp4"),
         ("s3://b/d", "/data/a.mp4", "/data/a.mp4"),
@@ -57,3 +68,6 @@ def test_parts(path, parent, name, suffix):
 def test_secrets_are_not_shown():
     assert shown("https://user:word@h/a.mp4?X-Amz-Signature=9") == "https://h/a.mp4"
     assert shown("s3://key:word@b/a?b") == "s3://b/a?b"
+    text = "403, message='no', url='https://user:word@h/a?X-Amz-Signature=9', (HTTP://h/b?c#d)"
+    assert without_secrets(text) == "403, message='no', url='https://h/a', (HTTP://h/b)"
+    assert without_secrets("s3://b/a?b: no answer") == "s3://b/a?b: no answer"

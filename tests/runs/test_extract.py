@@ -18,8 +18,10 @@ from paddlevideo.features.extract import FrameNetwork
 from paddlevideo.features.feature_shards import SetOptions
 from paddlevideo.features.video_steps import audio_vectors
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.remote import list_url, path_name, read_bytes
 from paddlevideo.sample import Record
 from tests.conftest import CLASSES
+from tests.remote_files import memory_files
 from tests.runs.feature_sets import FRAME_RATE, make_recipe, make_set, read_examples, read_shards
 from tools import extract_features
 
@@ -276,6 +278,22 @@ def test_tool_makes_and_keeps_features(run_tool, clips, tmp_path):
     assert "features of 6 videos made, 0 already there, 0 failed" in printed.out
     code, printed = run_tool(*flags)
     assert code == 0 and "0 videos made, 6 already there" in printed.out
+
+
+def test_tool_writes_to_a_url(run_tool, recipe, clips, train_set, monkeypatch, tmp_path):
+    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
+    with memory_files() as files:
+        out = f"{files.url}/val"
+        flags = ["-i", clips / "val", "-o", out, "--per_shard", "4", "--fitted"]
+        code, printed = run_tool(*flags, train_set)
+        assert code == 0, printed.err
+        make_set(recipe, tmp_path / "val", clips / "val", per_shard=4, fitted=train_set)
+        shards = {path_name(path): read_bytes(path) for path in list_url(out)}
+        assert {name: shards[name] for name in read_shards(tmp_path / "val")} == read_shards(
+            tmp_path / "val"
+        )
+        code, printed = run_tool(*flags, train_set)
+        assert code == 0 and f"{out}: features of 0 videos made, " in printed.out
 
 
 def test_tool_reports_failures(run_tool, clips, tmp_path):

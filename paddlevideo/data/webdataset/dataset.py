@@ -26,6 +26,7 @@ from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.plain_text import readable
 from paddlevideo.sample import BatchShape, Record
 from paddlevideo.tar_paths import TarPath
+from paddlevideo.urls import shown
 
 FRAME_PATTERN = "img_{:05}.jpg"
 # Names of several files of a sample, where `media` chooses: its images, its files NAME.npy.
@@ -105,7 +106,7 @@ class WebDataset:
         pairs = [(shard, s) for shard, part in zip(shards, parts, strict=True) for s in part]
         if not pairs:
             raise _no_samples(self.file_path, len(shards))
-        problems = Problems(self.file_path)
+        problems = Problems(shown(self.file_path))
         rows = list(_rows(pairs, problems, self.multi_label))
         problems.stop()
         labeled = with_label_lists([row for row in rows if row is not None], self.multi_label)
@@ -144,7 +145,7 @@ def tar_records(file_path: str, media: str | None = None) -> list[Record]:
 
 def _no_samples(file_path: str, num_shards: int) -> DatasetError:
     expected = "the files in it need names such as KEY.mp4 and KEY.cls (docs/shards.md)"
-    return DatasetError(f"{file_path}: no samples in {num_shards} shard(s); {expected}")
+    return DatasetError(f"{shown(file_path)}: no samples in {num_shards} shard(s); {expected}")
 
 
 # --- a sample becomes a record --------------------------------------------------------------------
@@ -156,7 +157,7 @@ def _rows(
     """The row of each sample, with its number as the line; None for one that fails anyway and has
     no label."""
     for number, (shard, sample) in enumerate(pairs, 1):
-        where = f"{shard}@{readable(sample.key)}"
+        where = f"{shown(shard)}@{readable(sample.key)}"
         has_label = "label" in sample.label or "labels" in sample.label
         if sample.problem and (sample.label_problem or not has_label):
             yield None

@@ -31,6 +31,7 @@ from paddlevideo.remote import (
     parent_path,
     path_suffix,
     shown,
+    without_query,
 )
 
 SUFFIX = ".tar"
@@ -42,7 +43,7 @@ MAX_SHARDS = 1_000_000  # of a pattern
 
 def names_shards(path: str) -> bool:
     """Whether a path means tar shards by its name: a shard, or a pattern of them."""
-    return path.lower().endswith((SUFFIX, *PACKED))
+    return without_query(path).lower().endswith((SUFFIX, *PACKED))
 
 
 def find_tars(file_path: str, data_prefix: str | None = None) -> list[str]:
@@ -54,10 +55,10 @@ def find_tars(file_path: str, data_prefix: str | None = None) -> list[str]:
     Raises:
         DatasetError: there are none, or some of them do not exist.
     """
-    if file_path.lower().endswith(PACKED):
+    if without_query(file_path).lower().endswith(PACKED):
         raise DatasetError(
-            f"{file_path}: a compressed tar, of which single samples cannot be read; unpack it to "
-            "a .tar (gunzip), or write shards with "
+            f"{shown(file_path)}: a compressed tar, of which single samples cannot be read; "
+            "unpack it to a .tar (gunzip), or write shards with "
             f"{typed('tools/data/make_shards.py', 'data shards')}"
         )
     if is_url(file_path):
@@ -85,7 +86,7 @@ def _at_url(url: str, data_prefix: str | None) -> list[str]:
     try:
         if BRACES.search(url):
             return list(dict.fromkeys(expand_braces(url)))
-        if "*" in url or "[" in url:
+        if set("*[") & set(without_query(url)):
             return _matching(url, glob_url(url))
         if path_suffix(url) == SUFFIX:
             return [url]
@@ -98,7 +99,7 @@ def _at_url(url: str, data_prefix: str | None) -> list[str]:
 
 def _matching(pattern: str, matches: list[str]) -> list[str]:
     if not matches:
-        raise DatasetError(f"{pattern}: no file matches this pattern")
+        raise DatasetError(f"{shown(pattern)}: no file matches this pattern")
     return matches
 
 
@@ -116,14 +117,16 @@ def expand_braces(pattern: str) -> Iterator[str]:
             names = words.split(",")
         else:
             if int(last) < int(first):
-                raise DatasetError(f"{pattern}: {match[0]} counts down; write the smaller first")
+                raise DatasetError(
+                    f"{shown(pattern)}: {match[0]} counts down; write the smaller first"
+                )
             count = int(last) - int(first) + 1
             if count > MAX_SHARDS:
-                raise DatasetError(f"{pattern}: {match[0]} means {count} shards")
+                raise DatasetError(f"{shown(pattern)}: {match[0]} means {count} shards")
             names = [f"{int(first) + step:0{len(first)}}" for step in range(count)]
         total *= len(names)
         if total > MAX_SHARDS:
-            raise DatasetError(f"{pattern}: it means more than {MAX_SHARDS} shards")
+            raise DatasetError(f"{shown(pattern)}: it means more than {MAX_SHARDS} shards")
         parts += [[pattern[end : match.start()]], names]
         end = match.end()
     parts.append([pattern[end:]])
@@ -137,10 +140,10 @@ def _existing(pattern: str, paths: list[str]) -> list[str]:
     """
     missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
-        shown = ", ".join(missing[:MAX_SHOWN])
+        names = ", ".join(missing[:MAX_SHOWN])
         more = f", ... ({len(missing)} in total)" if len(missing) > MAX_SHOWN else ""
         raise DatasetError(
-            f"{pattern}: {len(missing)} of {len(paths)} shards do not exist: {shown}{more}"
+            f"{pattern}: {len(missing)} of {len(paths)} shards do not exist: {names}{more}"
         )
     return list(dict.fromkeys(paths))
 
@@ -154,17 +157,19 @@ def _in_list(file: Path, data_prefix: str | None, name: str = "") -> list[str]:
     lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
     if not lines:
         raise DatasetError(
-            f"{name or file}: no shards in this list; write the path of one on each line"
+            f"{shown(name or file)}: no shards in this list; write the path of one on each line"
         )
     local = [path for _, path in lines if not is_url(path)]
     base = base_folder(local, file, data_prefix)
-    problems, line_of_path = Problems(name or str(file)), {}
+    problems, line_of_path = Problems(shown(name or file)), {}
     for line, written in lines:
         path = join_path(base, written)
         if not names_shards(written):
-            problems.add(line, f"{written} is not a shard (.tar)")
+            problems.add(line, f"{shown(written)} is not a shard (.tar)")
         elif path in line_of_path:
-            text = f"{written} is already on line {line_of_path[path]}; its samples would count"
+            text = (
+                f"{shown(written)} is already on line {line_of_path[path]}; its samples would count"
+            )
             problems.add(line, f"{text} twice")
         elif not is_url(path) and not os.path.isfile(path):
             where = f"in {base}" if base else "in the working directory"

@@ -18,10 +18,18 @@ from typing import Any
 
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.webdataset.samples import TarSample, read_samples
-from paddlevideo.files import atomic_write, cache_folder
+from paddlevideo.files import cache_folder
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
-from paddlevideo.remote import AccessError, is_url, read_bytes
+from paddlevideo.remote import (
+    AccessError,
+    RemoteError,
+    atomic_file,
+    is_url,
+    read_bytes,
+    shown,
+    without_query,
+)
 from paddlevideo.sample import DecodeError
 
 INDEX_VERSION = 1
@@ -30,8 +38,9 @@ ENDING = ".index.json"
 
 
 def index_name(shard: str) -> str:
-    """The file of a shard's index."""
-    return shard.removesuffix(".tar") + ENDING
+    """The file of a shard's index, with the query of a web address."""
+    path = without_query(shard)
+    return path.removesuffix(".tar") + ENDING + shard[len(path) :]
 
 
 def stamp_of(shard: str) -> dict[str, Any]:
@@ -48,7 +57,7 @@ def stamp_of(shard: str) -> dict[str, Any]:
 def _cached_index(shard: str) -> Path | None:
     """Where the index of a remote shard is kept on this machine."""
     folder = cache_folder()
-    name = hashlib.sha256(shard.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    name = hashlib.sha256(without_query(shard).encode("utf-8", "surrogateescape")).hexdigest()[:32]
     return folder / "shards" / f"{name}{ENDING}" if folder else None
 
 
@@ -63,7 +72,7 @@ def samples_of_shards(shards: Sequence[str]) -> list[list[TarSample]]:
         try:
             return samples_of(shard)
         except DecodeError as error:
-            return DatasetError(f"{shard}: {error}")
+            return DatasetError(f"{shown(shard)}: {error}")
 
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = list(pool.map(samples_or_error, shards))
@@ -87,16 +96,24 @@ def samples_of(shard: str) -> list[TarSample]:
         try:
             write_index(shard, samples, problem)
         except OSError as error:
-            logger.info("%s; the next run scans %s again", error.strerror, shard)
+            logger.info("%s; the next run scans %s again", error.strerror or error, shown(shard))
     if index["problem"]:
-        logger.warning("%s: %s", shard, index["problem"])
+        logger.warning("%s: %s", shown(shard), index["problem"])
     return index["samples"]
 
 
-def write_index(shard: str, samples: Sequence[TarSample], problem: str = "", **more: Any) -> None:
+def write_index(
+    shard: str,
+    samples: Sequence[TarSample],
+    problem: str = "",
+    is_own: bool = False,
+    **more: Any,
+) -> None:
     """Write the index of a shard atomically.
 
     Args:
+        is_own: whether this program has written the shard. The index of another one at a URL goes
+            into the cache folder.
         more: further entries, which `read_index` returns.
 
     Raises:
@@ -106,10 +123,10 @@ def write_index(shard: str, samples: Sequence[TarSample], problem: str = "", **m
     content["samples"] = [
         {name: value for name, value in vars(sample).items() if value} for sample in samples
     ]
-    target = _cached_index(shard) if is_url(shard) else Path(index_name(shard))
+    target = _cached_index(shard) if is_url(shard) and not is_own else index_name(shard)
     if target is None:
         return
-    with atomic_write(target) as temporary:
+    with atomic_file(target) as temporary:
         # Names that are not UTF-8 are kept by the escapes of ASCII.
         temporary.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="ascii")
 
@@ -134,18 +151,24 @@ def _read(shard: str, name: str) -> dict[str, Any] | None:
         if is_url(name):
             del stamp["mtime_ns"]  # it was another one where the index was written
         if any(content[key] != value for key, value in stamp.items()):
-            logger.info("%s: the shard is newer than its index; scanning it", shard)
+            logger.info("%s: the shard is newer than its index; scanning it", shown(shard))
             return None
         if not isinstance(content["problem"], str):
             raise TypeError("problem is not a text")
         return {**content, "samples": [_sample(values) for values in content["samples"]]}
     except FileNotFoundError:
         return None
-    except AccessError:
-        raise
+    except (RemoteError, AccessError) as error:
+        # A signature may be that of the shard alone.
+        if isinstance(error, AccessError) and name == without_query(name):
+            raise
+        logger.info("%s: the index cannot be read: %s", shown(name), error)
+        return None
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
-        logger.warning("%s: the index cannot be used and is written again (%s)", name, reason)
+        logger.warning(
+            "%s: the index cannot be used and is written again (%s)", shown(name), reason
+        )
         return None
 
 

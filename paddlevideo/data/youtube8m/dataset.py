@@ -15,17 +15,14 @@ import numpy as np
 
 from paddlevideo.config.registry import register
 from paddlevideo.data.datasets import IGNORED, RecordList, check_max_failures
-from paddlevideo.data.lists import DatasetError
+from paddlevideo.data.youtube8m.find import PICKLES, find_shards
 from paddlevideo.data.youtube8m.shards import (
-    PICKLES,
     ShardOrder,
     ShardRecords,
     check_shuffle_buffer,
-    find_shards,
     index_name,
     index_shards,
 )
-from paddlevideo.remote import is_url, shown
 from paddlevideo.sample import BatchShape
 
 
@@ -72,8 +69,8 @@ class YouTube8MDataset:
         file_path: a list of shards, a folder, a glob or one shard; see shards.py.
         data_prefix: folder that the paths in a list are relative to, as in VideoDataset.
         shuffle_buffer: in training, the number of records over which the order is shuffled.
-        index_file: where the locations of the records are kept; None: next to the list, or in the
-            folder.
+        index_file: where the locations of the records are kept; None: next to the list, in the
+            folder, or, for a URL, in the cache.
         max_failures: videos that may fail in training: below 1 a fraction of them, else a count.
         on_error: as in VideoDataset.
     """
@@ -96,11 +93,6 @@ class YouTube8MDataset:
             DatasetError: there is nothing, or files are not shards; the message names all of them.
         """
         paths = find_shards(self.file_path, self.data_prefix)
-        if is_url(self.file_path) and not self.index_file:
-            raise DatasetError(
-                f"{shown(self.file_path)}: name a local file for the locations of the records: "
-                "index_file: FILE"
-            )
         records = index_shards(paths, self.index_file or index_name(self.file_path))
         buffer = self.shuffle_buffer
         # A pickle is held in memory completely, so records of few pickles are mixed at a time.

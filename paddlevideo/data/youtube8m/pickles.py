@@ -17,6 +17,7 @@ import numpy as np
 
 from paddlevideo.bounded_pickle import kind_of
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, printable_id
+from paddlevideo.remote import local_copy
 from paddlevideo.safe_pickle import WeightsError, read_pickle, unwrap
 from paddlevideo.sample import DecodeError
 
@@ -25,13 +26,14 @@ FEATURES = {"rgb": ("feature", "rgb"), "audio": ("audio",)}
 
 
 def read_videos(path: str | Path) -> list[dict[str, Any]]:
-    """Read the dicts of a pickle, with text keys; `parse_video` checks their values.
+    """Read the dicts of a pickle, with text keys; `parse_video` checks their values. The cache
+    keeps a copy of one at a URL.
 
     Raises:
         DecodeError: not such a pickle, or one with other content than arrays, numbers and text.
     """
     try:
-        content = read_pickle(path)
+        content = read_pickle(local_copy(path))
     except WeightsError as error:
         raise DecodeError(str(error).removeprefix(f"{path}: ")) from error
     videos = [content] if isinstance(content, dict) else content

@@ -21,9 +21,10 @@ from paddlevideo.data.webdataset.dataset import FEATURES, tar_records
 from paddlevideo.data.webdataset.find import names_shards
 from paddlevideo.data.youtube8m import pickles, tfrecord
 from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
+from paddlevideo.data.youtube8m.find import kind_of
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, parse_example, printable_id
-from paddlevideo.data.youtube8m.shards import kind_of
 from paddlevideo.media.tar_files import check_usable, files_of_range, read_part
+from paddlevideo.remote import is_url, open_url, shown
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 from paddlevideo.tar_paths import tar_path
 
@@ -67,7 +68,7 @@ class FeaturePipeline(Pipeline):
         if names_shards(file_path):
             records = tar_records(file_path, FEATURES)
             if all(record.problem for record in records):
-                raise DatasetError(f"{file_path}: no features: {records[0].problem}")
+                raise DatasetError(f"{shown(file_path)}: no features: {records[0].problem}")
             return records
         return YouTube8MDataset(file_path).load().records
 
@@ -146,14 +147,25 @@ class FeaturePipeline(Pipeline):
 
 
 class _OpenFile:
-    """A shard that stays open until the last reference to it is gone."""
+    """A shard that stays open until the last reference to it is gone; of one at a URL, what was
+    read last is in memory."""
 
     descriptor = -1  # not open
 
     def __init__(self, path: str):
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.size = os.fstat(self.descriptor).st_size
-        self.is_pickle = kind_of(os.pread(self.descriptor, 64, 0)) == "pickle"
+        self._path = path
+        if not is_url(path):
+            self.descriptor = os.open(path, os.O_RDONLY)
+        with open_url(path) as file:
+            self.is_pickle = kind_of(file.read(64)) == "pickle"
+
+    def payload(self, offset: int) -> bytes:
+        """The record at this byte; errors as of `tfrecord.read_payload`."""
+        if self.descriptor >= 0:
+            size = os.fstat(self.descriptor).st_size
+            return tfrecord.read_payload(self.descriptor, offset, size)
+        with open_url(self._path) as file:  # of its own, for threads and forked processes
+            return tfrecord.read_payload(file, offset, file.seek(0, os.SEEK_END))
 
     def __del__(self):
         if self.descriptor >= 0:
@@ -218,7 +230,7 @@ class FeatureDecoder:
         offset, names, payload = record.offset or 0, tuple(self.features), b""
         if not shard.is_pickle:
             # Not inside the try block: the messages of read_payload name the byte already.
-            payload = tfrecord.read_payload(shard.descriptor, offset, shard.size)
+            payload = shard.payload(offset)
         try:
             if shard.is_pickle:
                 example = self._from_pickle(record.path, offset, names)

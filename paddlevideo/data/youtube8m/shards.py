@@ -1,145 +1,43 @@
-"""Shards are files of many records: find them, locate their records, and order an epoch.
+"""Shards are files of many records: locate their records, and order an epoch.
 
-`file_path` is one of
-- a list: the path of a shard on each line, as in PaddleCV's train.list;
-- a folder: its *.tfrecord files at any depth, or its *.pkl files if there are no *.tfrecord files;
-- a glob such as "data/yt8m/train*.tfrecord";
-- one shard.
-
-A shard is a TFRecord file or a pickle of PaddleCV's converter; its first bytes decide which. The
-records of all shards are numbered consecutively, like the videos of a list. Their byte offsets are
-read once from the record headers, and kept in an index file next to the list.
+The records of all shards are numbered consecutively, like the videos of a list. Their byte offsets
+are read once from the record headers, and kept in an index file next to the list; for a list at a
+URL in the cache. find.py says which shards a path means.
 """
 
-import glob
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from paddlevideo.array_files import read_npz
-from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, read_path_list
+from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.orders import TrainOrder
-from paddlevideo.data.paths import base_folder, glob_files, list_files
 from paddlevideo.data.youtube8m import tfrecord
+from paddlevideo.data.youtube8m.find import PICKLES, SUFFIXES, kind_of
 from paddlevideo.data.youtube8m.pickles import count_videos
-from paddlevideo.files import atomic_write
+from paddlevideo.files import atomic_write, cache_folder
 from paddlevideo.log import logger
-from paddlevideo.remote import is_folder, is_url, join_path, path_suffix, shown
+from paddlevideo.remote import (
+    RemoteError,
+    file_identity,
+    is_url,
+    open_url,
+    path_name,
+    shown,
+    without_query,
+)
 from paddlevideo.sample import DecodeError, Record
 
-SUFFIXES = (".tfrecord", ".tfrecords")
-PICKLES = (".pkl", ".pickle")
+Result = TypeVar("Result")
 # Threads that read record headers. They mostly wait for the disk.
 NUM_THREADS = 8
 INDEX_VERSION = 1
-LOCAL_ONLY = "shards of frame features are read from a local disk; copy them to one"
-COMPRESSED = "compressed with gzip, so single records cannot be read; unpack it with gunzip"
-
-
-# --- find shards ---------------------------------------------------------------------------------
-
-
-def find_shards(file_path: str, data_prefix: str | None = None) -> list[str]:
-    """Return the paths of the shards, in the order of a list, otherwise sorted.
-
-    Args:
-        file_path: a list, a folder, a glob or a shard.
-        data_prefix: folder that the paths of a list are relative to; None as in `base_folder`.
-
-    Raises:
-        DatasetError: no shards. For a list, the message names every wrong line.
-    """
-    if is_url(file_path):
-        if is_folder(file_path) or path_suffix(file_path) in SUFFIXES + PICKLES:
-            raise DatasetError(f"{shown(file_path)}: {LOCAL_ONLY}")
-        return _in_list(file_path, data_prefix)
-    path = Path(file_path)
-    if path.is_dir():
-        return _in_folder(path)
-    if not path.exists() and glob.has_magic(file_path):
-        matches = glob_files(file_path)
-        if not matches:
-            raise DatasetError(f"{file_path}: no file matches this pattern")
-        return matches
-    if not path.exists():
-        raise DatasetError(
-            f"{file_path}: no such file or folder; "
-            "set file_path to a list of shards, a folder, a glob or a shard"
-        )
-    with path.open("rb") as file:
-        first = file.read(4096)
-    kind = kind_of(first)
-    if path.suffix.lower() in SUFFIXES + PICKLES or kind in ("tfrecord", "pickle"):
-        return [str(path)]
-    if kind == COMPRESSED:
-        raise DatasetError(f"{path}: {kind}")
-    return _in_list(path, data_prefix)
-
-
-def _in_folder(folder: Path) -> list[str]:
-    """Return the TFRecord files of a folder, or its pickles if there are no TFRecord files."""
-    paths = list(list_files(folder, SUFFIXES + PICKLES))
-    tfrecords = [str(path) for path in paths if path.suffix.lower() in SUFFIXES]
-    pickles = [str(path) for path in paths if path.suffix.lower() in PICKLES]
-    if not paths:
-        raise DatasetError(
-            f"{folder}: no shards in this folder; their names end in .tfrecord (or .pkl)"
-        )
-    if tfrecords and pickles:
-        message = "%s: %d .tfrecord files are used, %d .pkl files are not"
-        logger.info(message, folder, len(tfrecords), len(pickles))
-    return tfrecords or pickles
-
-
-def _in_list(file: str | Path, data_prefix: str | None) -> list[str]:
-    """Read a list with the path of a shard on each line."""
-    lines = [readings[0][:2] for readings in read_path_list(file, "a shard, or a list of shards")]
-    if not lines:
-        raise DatasetError(
-            f"{shown(file)}: no shards in this list; write the path of one on each line"
-        )
-    base = base_folder([path for _, path in lines], file, data_prefix)
-    problems = Problems(shown(file))
-    line_of_path: dict[str, int] = {}
-    for line, written in lines:
-        path = join_path(base, written)
-        if is_url(path):
-            problems.add(line, f"{written}: {LOCAL_ONLY}")
-        elif path in line_of_path:
-            problems.add(
-                line,
-                f"{written} is already on line {line_of_path[path]}; its videos would count twice",
-            )
-        elif not os.path.isfile(path):
-            where = f"in {base}" if base else "in the working directory"
-            problems.add(
-                line,
-                f"no file {written} {where}; set data_prefix to the folder that contains the files",
-            )
-        line_of_path.setdefault(path, line)
-    problems.stop()
-    return list(line_of_path)
-
-
-def kind_of(first: bytes) -> str:
-    """Identify a file by its first bytes: "tfrecord", "pickle", or why it is not a shard."""
-    if len(first) >= tfrecord.HEADER.size:
-        crc = tfrecord.HEADER.unpack_from(first)[1]
-        if tfrecord.masked_crc(first[:8]) == crc:
-            return "tfrecord"
-    if first[:2] == b"\x1f\x8b":
-        return COMPRESSED
-    if (first[:1] == b"\x80" and first[1:2] in b"\2\3\4\5") or first[:3] in (b"(lp", b"(dp"):
-        return "pickle"
-    # The last character may be cut off, so up to 3 bytes may be missing from the text.
-    text = first[:40].decode("utf-8", "ignore")
-    if len(text.encode()) > len(first[:40]) - 4 and "".join(text.split()).isprintable():
-        return f"not a TFRecord file but text that begins with {text[:20]!r}"
-    return "not a TFRecord file, or its first record's header is damaged"
 
 
 # --- locate the records --------------------------------------------------------------------------
@@ -167,13 +65,14 @@ class ShardRecords(Sequence):
         number = range(len(self))[number]
         shard = int(np.searchsorted(self.starts, number, "right")) - 1
         path, number_in_shard = self.paths[shard], number - int(self.starts[shard])
-        record_id = f"{os.path.basename(path)}:{number_in_shard}"
+        record_id = f"{path_name(path)}:{number_in_shard}"
         return Record(path, id=record_id, offset=int(self.offsets[number]))
 
 
 @dataclass(frozen=True)
 class ShardStamp:
-    """The state of a shard when its offsets were read: size (bytes), modification time (ns)."""
+    """The state of a shard when its offsets were read: size (bytes), modification time (ns); for
+    one at a URL a number for its version."""
 
     size: int
     mtime: int
@@ -184,8 +83,10 @@ class ShardStamp:
         Raises:
             OSError: the file does not exist.
         """
-        stat = os.stat(path)
-        return cls(stat.st_size, stat.st_mtime_ns)
+        size, version = file_identity(path)
+        if isinstance(version, str):
+            version = int.from_bytes(hashlib.sha256(version.encode()).digest()[:7], "big")
+        return cls(size or 0, version)
 
 
 def find_offsets(path: str) -> tuple[np.ndarray, str]:
@@ -198,7 +99,7 @@ def find_offsets(path: str) -> tuple[np.ndarray, str]:
         DatasetError: the file is not a shard.
     """
     try:
-        with open(path, "rb") as file:
+        with open_url(path) as file:
             first = file.read(64)
         if not first:
             return np.zeros(0, np.int64), "the file is empty"
@@ -206,9 +107,9 @@ def find_offsets(path: str) -> tuple[np.ndarray, str]:
         if kind == "tfrecord":
             return tfrecord.record_offsets(path)
         if kind != "pickle":
-            raise DatasetError(f"{path}: {kind}")
+            raise DatasetError(f"{shown(path)}: {kind}")
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DatasetError(f"{shown(path)}: cannot be read: {error.strerror or error}") from error
     try:
         return np.arange(count_videos(path), dtype=np.int64), ""
     except DecodeError as error:
@@ -225,7 +126,7 @@ def index_shards(paths: Sequence[str], index_file: str | Path | None = None) -> 
     Raises:
         DatasetError: files that are not shards (the message names all of them), or no records.
     """
-    stamps = [ShardStamp.of(path) for path in paths]
+    stamps = _in_threads(ShardStamp.of, paths)
     known = read_index(index_file) if index_file else {}
     names = [_relative_name(index_file, path) for path in paths]
     offsets = {i: known[name][1] for i, name in enumerate(names) if name in known}
@@ -233,14 +134,14 @@ def index_shards(paths: Sequence[str], index_file: str | Path | None = None) -> 
     if new and len(new) < len(paths):
         message = "%s: %d of %d shards are new or changed; reading their record offsets"
         logger.info(message, index_file, len(new), len(paths))
-    for i, result in zip(new, _find_all_offsets([paths[i] for i in new]), strict=True):
+    for i, result in zip(new, _in_threads(find_offsets, [paths[i] for i in new]), strict=True):
         offsets[i], problem = result
         if problem:
-            logger.warning("%s: %s", paths[i], problem)
+            logger.warning("%s: %s", shown(paths[i]), problem)
     in_order = [offsets[i] for i in range(len(paths))]
     if not sum(map(len, in_order)):
         more = ", ..." if len(paths) > 1 else ""
-        raise DatasetError(f"{paths[0]}{more}: no records in {len(paths)} shard(s)")
+        raise DatasetError(f"{shown(paths[0])}{more}: no records in {len(paths)} shard(s)")
     if new and index_file:
         try:
             write_index(index_file, paths, stamps, in_order)
@@ -249,18 +150,18 @@ def index_shards(paths: Sequence[str], index_file: str | Path | None = None) -> 
     return ShardRecords(paths, [len(part) for part in in_order], np.concatenate(in_order))
 
 
-def _find_all_offsets(paths: Sequence[str]) -> list[tuple[np.ndarray, str]]:
-    """Call `find_offsets` for each path in threads, and raise all its errors as one.
+def _in_threads(function: Callable[[str], Result], paths: Sequence[str]) -> list[Result]:
+    """Call a function for each path in threads, and raise all its errors as one.
 
     Raises:
-        DatasetError: files that are not shards.
+        DatasetError: files that are not shards, or cannot be had from their server.
     """
 
-    def find(path: str) -> tuple[np.ndarray, str] | DatasetError:
+    def find(path: str) -> Result | DatasetError:
         try:
-            return find_offsets(path)
-        except DatasetError as error:
-            return error
+            return function(path)
+        except (DatasetError, RemoteError) as error:
+            return DatasetError(str(error))
 
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = list(pool.map(find, paths))
@@ -275,7 +176,12 @@ def _find_all_offsets(paths: Sequence[str]) -> list[tuple[np.ndarray, str]]:
 
 
 def index_name(file_path: str) -> str | None:
-    """Return the default index file of a list or a folder, None for a glob or a single shard."""
+    """Return the default index file of a list or a folder, None for a glob or a single shard. That
+    of a URL is in the cache."""
+    if is_url(file_path):
+        folder = cache_folder()
+        name = hashlib.sha256(without_query(file_path).encode()).hexdigest()[:32]
+        return str(folder / "shards" / f"{name}.index.npz") if folder else None
     path = Path(file_path)
     if path.is_dir():
         return str(path / "shards.index.npz")
@@ -285,8 +191,8 @@ def index_name(file_path: str) -> str | None:
 
 def _relative_name(index_file: str | Path | None, path: str) -> str:
     """Return the path of a shard relative to the index file, so that both can move together."""
-    if not index_file:
-        return path
+    if not index_file or is_url(path):
+        return without_query(path)
     return os.path.relpath(path, os.path.dirname(os.path.abspath(index_file)))
 
 

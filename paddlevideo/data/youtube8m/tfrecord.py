@@ -16,11 +16,12 @@ import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 
-from paddlevideo.files import atomic_write
+from paddlevideo.remote import atomic_file, is_url, open_url
 from paddlevideo.sample import DecodeError
 
 HEADER = struct.Struct("<QI")
@@ -71,11 +72,21 @@ def payload_length(header: bytes, offset: int, file_size: int) -> int:
     return length
 
 
-def read_payload(descriptor: int, offset: int, file_size: int, check: bool = True) -> bytes:
-    """Read the payload of one record; the position of the open file is neither used nor changed.
+def _read_at(source: int | BinaryIO, count: int, offset: int) -> bytes:
+    """These bytes of a file: of a descriptor, whose position is neither used nor changed, or of a
+    seekable file."""
+    if isinstance(source, int):
+        return os.pread(source, count, offset)
+    source.seek(offset)
+    return source.read(count)
+
+
+def read_payload(source: int | BinaryIO, offset: int, file_size: int, check: bool = True) -> bytes:
+    """Read the payload of one record.
 
     Args:
-        descriptor: of the open file.
+        source: descriptor of the open file, whose position is neither used nor changed; or a
+            seekable file.
         offset: position of the record (bytes).
         file_size: bytes.
         check: verify the CRC of the payload.
@@ -83,9 +94,9 @@ def read_payload(descriptor: int, offset: int, file_size: int, check: bool = Tru
     Raises:
         DecodeError: no record at this offset, or a damaged one.
     """
-    length = payload_length(os.pread(descriptor, HEADER.size, offset), offset, file_size)
-    payload = os.pread(descriptor, length, offset + HEADER.size)
-    footer = os.pread(descriptor, FOOTER.size, offset + HEADER.size + length)
+    length = payload_length(_read_at(source, HEADER.size, offset), offset, file_size)
+    payload = _read_at(source, length, offset + HEADER.size)
+    footer = _read_at(source, FOOTER.size, offset + HEADER.size + length)
     if len(payload) < length or len(footer) < FOOTER.size:
         raise DecodeError(f"byte {offset}: the file shrank while it was read")
     if check and masked_crc(payload) != FOOTER.unpack(footer)[0]:
@@ -97,7 +108,7 @@ def read_payload(descriptor: int, offset: int, file_size: int, check: bool = Tru
 
 
 def record_offsets(path: str | Path) -> tuple[np.ndarray, str]:
-    """Find the records of a file by reading their headers only.
+    """Find the records of a file, or of one at a URL, by reading their headers only.
 
     A damaged header, or one that points past the end of the file, hides all following records. Its
     own offset is then the last one, so reading that record reports the problem.
@@ -106,21 +117,21 @@ def record_offsets(path: str | Path) -> tuple[np.ndarray, str]:
         (int64 [num_records] byte offsets, the problem with the last record or "").
     """
     offsets, offset, problem = array("q"), 0, ""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(descriptor).st_size
-        # Disable read-ahead: the headers are a small part of the file.
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    with open_url(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        source: int | BinaryIO = file
+        if not is_url(path):
+            source = file.fileno()
+            # Disable read-ahead: the headers are a small part of the file.
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(source, 0, 0, os.POSIX_FADV_RANDOM)
         while offset < size and not problem:
             offsets.append(offset)
-            header = os.pread(descriptor, HEADER.size, offset)
+            header = _read_at(source, HEADER.size, offset)
             try:
                 offset += OVERHEAD + payload_length(header, offset, size)
             except DecodeError as error:
                 problem = str(error)
-    finally:
-        os.close(descriptor)
     return np.frombuffer(offsets, np.int64).copy() if offsets else np.zeros(0, np.int64), problem
 
 
@@ -144,13 +155,13 @@ def read_payloads(path: str | Path, check: bool = True) -> Iterator[tuple[int, b
 
 
 def write_payloads(path: str | Path, payloads: Iterator[bytes] | Sequence[bytes]) -> int:
-    """Write a file of records atomically and return the number of records.
+    """Write a file of records, which may be at a URL, atomically and return the number of records.
 
     Raises:
         ValueError: a payload is larger than the reader accepts.
     """
     count = 0
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         for payload in payloads:
             file.writelines(framed(payload))
             count += 1

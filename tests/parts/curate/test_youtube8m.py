@@ -12,9 +12,9 @@ from paddlevideo.curate import youtube8m
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards, make_video
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.youtube8m import shards
+from paddlevideo.data.youtube8m.find import find_shards
 from paddlevideo.data.youtube8m.pipeline import FeatureDecoder, FeaturePipeline
 from paddlevideo.data.youtube8m.sequence_example import parse_example
-from paddlevideo.data.youtube8m.shards import find_shards
 from paddlevideo.data.youtube8m.tfrecord import read_payloads
 from paddlevideo.processes import Crash
 from tests.parts.data.youtube8m.shard_files import (

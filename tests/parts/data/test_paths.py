@@ -25,7 +25,7 @@ from paddlevideo.data.paths import (
     split_under,
     walk_folders,
 )
-from paddlevideo.data.youtube8m.shards import find_shards
+from paddlevideo.data.youtube8m.find import find_shards
 from paddlevideo.predict.inputs import find_inputs
 
 

@@ -14,34 +14,13 @@ from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import Pipeline, Stage
-from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
 from paddlevideo.media.decode import VideoDecoder
-from paddlevideo.remote import AccessError, CacheSettings, RemoteError, access, url_file
+from paddlevideo.remote import AccessError, CacheSettings, RemoteError, url_file
 from paddlevideo.remote.block_cache import SMALLEST
 from tests.clips import write_clip
-from tests.file_server import serve
-from tests.remote_files import memory_files
 
 pytest.importorskip("fsspec")
-
-
-@pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
-
-
-@pytest.fixture
-def server():
-    pytest.importorskip("aiohttp")
-    with serve() as state:
-        yield state
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def paths(data) -> list[str]:
@@ -162,19 +141,6 @@ def test_a_root(memory):
         split_under(f"{memory.url}/none", "train")
     with pytest.raises(DatasetError, match="/none.txt: no such file of class names"):
         read_class_names(f"{memory.url}/none.txt")
-
-
-def test_shards_of_frame_features_are_local(memory, tmp_path):
-    url = memory.put("d/a.tfrecord", b"")
-    (tmp_path / "l.list").write_text(f"{url}\n")
-    for path in (url, f"{memory.url}/d", str(tmp_path / "l.list")):
-        with pytest.raises(DatasetError, match="are read from a local disk; copy them to one"):
-            YouTube8MDataset(path).load()
-    text = "name a local file for the locations of the records: index_file: FILE"
-    (tmp_path / "a.tfrecord").touch()
-    url = memory.put("l.list", f"{tmp_path}/a.tfrecord\n")
-    with pytest.raises(DatasetError, match=text):
-        YouTube8MDataset(url).load()
 
 
 def test_videos_to_extract_features_from(memory, tmp_path):

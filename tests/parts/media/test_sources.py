@@ -17,26 +17,9 @@ from paddlevideo.remote import AccessError, UrlFile, access
 from paddlevideo.remote.block_cache import BLOCK
 from paddlevideo.sample import DecodeError, Record
 from tests.clips import CASES, random_frames, write_clip
-from tests.file_server import serve
-from tests.remote_files import memory_files
 
 pytest.importorskip("fsspec")
 READS = [[0], [-1], [3, 3, 1]]
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    pytest.importorskip("aiohttp")
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-    with serve() as state:
-        yield state
 
 
 @pytest.fixture

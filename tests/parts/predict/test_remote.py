@@ -15,25 +15,12 @@ from paddlevideo.exporting.program import ExportError
 from paddlevideo.predict.inputs import InputRules, find_inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.predict.program_test import run_program_test
-from paddlevideo.remote import AccessError, access, list_url, read_bytes
+from paddlevideo.remote import AccessError, list_url, read_bytes
 from paddlevideo.runtimes.base import BackendError
 from paddlevideo.weights import WeightsError, checksum
-from tests.file_server import serve
-from tests.remote_files import memory_files
 
 pytest.importorskip("fsspec")
-
-
-@pytest.fixture(autouse=True)
-def home(monkeypatch, tmp_path):
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture
@@ -195,14 +182,12 @@ def test_models_by_url(stored, exported, tmp_path):
             Predictor(url)
 
 
-def test_a_model_on_a_web_server(exported):
-    pytest.importorskip("aiohttp")
-    with serve() as server:
-        for path in exported.folder.iterdir():
-            server.files[f"/m/{path.name}"] = path.read_bytes()
-        remote = Predictor(f"{server.url}/m", device="cpu", threads=1)
-        local = Predictor(exported.folder, device="cpu", threads=1)
-        assert remote.identity == local.identity and remote.labels == local.labels
+def test_a_model_on_a_web_server(exported, server):
+    for path in exported.folder.iterdir():
+        server.files[f"/m/{path.name}"] = path.read_bytes()
+    remote = Predictor(f"{server.url}/m", device="cpu", threads=1)
+    local = Predictor(exported.folder, device="cpu", threads=1)
+    assert remote.identity == local.identity and remote.labels == local.labels
 
 
 def test_a_program_by_url_is_tested(stored, exported):

@@ -16,6 +16,7 @@ from paddlevideo.predict.predictor import Predictor
 from paddlevideo.quantizing import quantize as quantizing
 from paddlevideo.quantizing.quantize import Comparison, quantize
 from paddlevideo.quantizing.videos import Videos, spread
+from paddlevideo.remote import list_url, path_name, read_bytes
 from paddlevideo.runtimes.base import BackendError
 from paddlevideo.runtimes.choose import find_program, open_backend
 from paddlevideo.runtimes.manifest import ManifestError, read_manifest, sha256
@@ -230,6 +231,55 @@ def test_the_command_prints_the_comparison_and_errors(exported, videos, monkeypa
     monkeypatch.setitem(sys.modules, "paddlevideo.quantizing.quantize", quantizing)
     assert main(["-m", str(exported.folder / "no"), "--videos", str(videos)]) == 1
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def stored(exported, videos, memory):
+    """An exported model and the videos with their list, in memory."""
+    for path in exported.folder.iterdir():
+        memory.put(f"run/inference/{path.name}", path.read_bytes())
+    for path in videos.parent.iterdir():
+        memory.put(f"videos/{path.name}", path.read_bytes())
+    return memory
+
+
+def test_a_model_and_videos_at_urls(stored, quantized, capsys):
+    """The int8 program is stored next to the others, the description last."""
+    model, source = f"{stored.url}/run", f"{stored.url}/videos/all.list"
+    before = read_bytes(f"{model}/inference/tiny.onnx")
+    assert main(["--model", model, "--videos", source, "--num", "4"]) == 0
+    names = {path_name(path) for path in list_url(f"{model}/inference")}
+    assert names >= INT8_FILES and read_bytes(f"{model}/inference/tiny.onnx") == before
+    local = yaml.safe_load((quantized[0] / "model.yaml").read_text(encoding="utf-8"))
+    remote = yaml.safe_load(read_bytes(f"{model}/inference/model.yaml"))
+    for description in (local, remote):
+        del description["quantization"]["calibration_sha256"]
+    assert remote["quantization"] == local["quantization"]
+    assert Predictor(model, backend="openvino", precision="int8", threads=1).labels
+    capsys.readouterr()
+    assert main(["--model", model, "--videos", source, "--num", "4"]) == 1
+    assert "tiny_int8.xml; replace it with --overwrite" in capsys.readouterr().err
+
+
+def test_a_failed_quantization_stores_nothing(stored, capsys):
+    model, files = f"{stored.url}/run/inference", list_url(f"{stored.url}/run")
+    for videos, text in (
+        (f"{stored.url}/none.list", "none.list: there is no such file or folder"),
+        (f"{stored.url}/videos/broken.mp4", "0 of 1 videos can be read"),
+        ("nowhere://b/v.list", "fsspec has no package for nowhere://"),
+    ):
+        assert main(["--model", model, "--videos", videos, "--num", "4"]) == 1
+        assert text in capsys.readouterr().err
+    assert list_url(f"{stored.url}/run") == files
+    assert main(["--model", f"{stored.url}/none", "--videos", f"{stored.url}/videos"]) == 1
+    assert "give the URL of an exported folder" in capsys.readouterr().err
+
+
+def test_a_model_on_a_web_server_is_not_quantized(exported, videos, server):
+    for path in exported.folder.iterdir():
+        server.files[f"/m/{path.name}"] = path.read_bytes()
+    with pytest.raises(OSError, match="/m: files of web servers can only be read"):
+        quantize(f"{server.url}/m", videos)
 
 
 def test_a_loss_is_reported_with_what_to_do(exported, videos, tmp_path, monkeypatch):

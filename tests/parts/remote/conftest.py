@@ -1,35 +1,10 @@
-"""Remote files in memory and on a server on the loopback; no waiting between attempts."""
+"""What was logged."""
 
 import logging
 
 import pytest
 
-from paddlevideo.remote import access
-from paddlevideo.zoo import download
-from tests.file_server import serve
-from tests.remote_files import memory_files
-
 pytest.importorskip("fsspec")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("PADDLEVIDEO_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(access, "WAITS", (0, 0))
-    monkeypatch.setattr(download, "WAITS", (0, 0, 0))
-
-
-@pytest.fixture
-def memory():
-    with memory_files() as files:
-        yield files
-
-
-@pytest.fixture
-def server():
-    pytest.importorskip("aiohttp")
-    with serve() as state:
-        yield state
 
 
 @pytest.fixture

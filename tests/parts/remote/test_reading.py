@@ -28,6 +28,7 @@ from paddlevideo.remote import (
     open_url,
     put_folder,
     read_bytes,
+    url_file,
     written,
 )
 from paddlevideo.remote.block_cache import BLOCK
@@ -112,6 +113,53 @@ def test_a_replaced_file_is_read_anew(memory, monkeypatch):
     assert read_bytes(url) == b"new"
 
 
+def two_parts(url: str, between) -> bytes:
+    """The first and the last block of a file; `between` is called after the first one."""
+    file = UrlFile(url)
+    first = file.read(9)
+    between()
+    file.seek(4 * BLOCK)
+    return first + file.read(9)
+
+
+@pytest.mark.parametrize("known", [0, 30])
+def test_parts_of_two_versions_are_not_mixed(server, monkeypatch, known):
+    monkeypatch.setattr(access, "INFO_SECONDS", known)
+    server.files["/a.bin?sig=secret"] = BODY
+
+    def replace():
+        server.files["/a.bin?sig=secret"], server.etag = BODY[::-1], '"v2"'
+
+    with pytest.raises(RemoteError, match=r"/a\.bin: it was replaced while it was read; read it"):
+        two_parts(f"{server.url}/a.bin?sig=secret", replace)
+    assert two_parts(f"{server.url}/a.bin?sig=secret", lambda: None)[:9] == BODY[::-1][:9]
+
+
+def test_parts_of_two_versions_without_etags(server, memory, monkeypatch):
+    server.files["/a.bin"], server.etag, server.modified = (
+        BODY,
+        None,
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+    )
+
+    def replace():
+        server.modified = "Mon, 01 Jan 2024 00:00:01 GMT"
+
+    with pytest.raises(RemoteError, match="it was replaced"):
+        two_parts(f"{server.url}/a.bin", replace)
+    monkeypatch.setattr(access, "INFO_SECONDS", 0)
+    with pytest.raises(RemoteError, match="it was replaced"):
+        two_parts(memory.put("a.bin", BODY), lambda: memory.put("a.bin", BODY[::-1]))
+
+
+def test_a_server_with_other_versions_in_its_answers(server, monkeypatch):
+    server.files["/a.bin"] = BODY
+    monkeypatch.setattr(
+        url_file, "_web_range", lambda *args, of=url_file._web_range: (of(*args)[0], True)
+    )
+    assert two_parts(f"{server.url}/a.bin", lambda: None) == BODY[:9] + BODY[4 * BLOCK :][:9]
+
+
 def test_a_process_after_a_fork_opens_connections_of_its_own(server):
     server.files |= {"/a.bin": BODY, "/b.bin": BODY[::-1]}
     assert read_bytes(f"{server.url}/a.bin") == BODY  # connections and a thread in this process
@@ -183,6 +231,18 @@ def test_what_a_server_refuses(server, status, kind, text):
     with pytest.raises(kind, match=rf"/a\.bin: (the server )?{text}"):
         open_url(f"{server.url}/a.bin?sig=secret")
         get_info(f"{server.url}/a.bin")
+
+
+@pytest.mark.parametrize("status", [403, 418])
+def test_messages_have_no_secrets(server, logged, status):
+    server.files["/a.bin?sig=secret"] = BODY
+    server.heads, server.plan = False, [500, status]
+    address = server.url.replace("://", "://user:secret@")
+    with pytest.raises(RemoteError) as caught:
+        open_url(f"{address}/a.bin?sig=secret")
+    assert (
+        f"{server.url}/a.bin" in str(caught.value) and "secret" not in f"{caught.value}{logged()}"
+    )
 
 
 def test_nobody_listens(server):

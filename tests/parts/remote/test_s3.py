@@ -8,6 +8,7 @@ import pytest
 from paddlevideo.remote import (
     AccessError,
     MissingError,
+    RemoteError,
     UrlFile,
     access,
     exists,
@@ -21,24 +22,15 @@ from paddlevideo.remote import (
     written,
 )
 from paddlevideo.remote.block_cache import BLOCK
-from tests.remote_files import s3_server, use_s3
 
 BODY = np.random.default_rng(0).bytes(5 * BLOCK)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with s3_server() as found:
-        found.put("d/a b.bin", BODY)
-        found.put("d/x/目录/c%20+&=.txt", "text")
-        yield found
-
-
 @pytest.fixture
-def s3(server, monkeypatch):
-    """The server, asked by connections of this test."""
-    use_s3(server, monkeypatch)
-    return server
+def s3(s3):
+    s3.put("d/a b.bin", BODY)
+    s3.put("d/x/目录/c%20+&=.txt", "text")
+    return s3
 
 
 def test_reading(s3):
@@ -47,6 +39,16 @@ def test_reading(s3):
     assert file.read(1) == BODY[3 * BLOCK - 1 :][:1] and file.num_fetched == BLOCK
     assert read_bytes(file.url) == BODY
     assert local_copy(f"{s3.url}/d/x/目录/c%20+&=.txt").read_text() == "text"
+
+
+def test_parts_of_two_versions_are_not_mixed(s3):
+    file = UrlFile(f"{s3.url}/d/a b.bin")
+    assert file.read(9) == BODY[:9]
+    s3.put("d/a b.bin", BODY[::-1])
+    file.seek(4 * BLOCK)
+    with pytest.raises(RemoteError, match="d/a b.bin: it was replaced while it was read"):
+        file.read(9)
+    assert read_bytes(file.url) == BODY[::-1]
 
 
 def test_listing(s3):

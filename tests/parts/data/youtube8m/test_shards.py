@@ -11,7 +11,8 @@ import pytest
 
 from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.youtube8m import shards
-from paddlevideo.data.youtube8m.shards import ShardOrder, find_shards, index_shards, shuffled
+from paddlevideo.data.youtube8m.find import find_shards
+from paddlevideo.data.youtube8m.shards import ShardOrder, index_shards, shuffled
 from paddlevideo.sample import BatchShape, Record
 from tests.parts.data.youtube8m.shard_files import PIPELINE, load, write_shard, write_three_shards
 
