@@ -4,7 +4,7 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -148,6 +148,7 @@ def npzs() -> dict[str, Callable[[], bytes]]:
     return bodies | {name: partial(archive, entries) for name, entries in members.items()}
 
 
+@cache
 def _zeros() -> bytes:
     block = bytes(1_000_000)
     file = io.BytesIO()
@@ -161,6 +162,7 @@ def _zeros() -> bytes:
     return file.getvalue()
 
 
+@cache
 def _many_entries() -> bytes:
     """An archive whose list names its only entry 60,000 times: 5 MB."""
     name = "n" * 40
