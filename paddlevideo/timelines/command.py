@@ -276,8 +276,7 @@ def show(
         writer = writer_of(stack, record)
         if writer:
             writer.begin(record.location)
-        if not args.quiet:
-            tqdm.write(name_of(record), file=sys.stdout)
+        say(name_of(record), args)
         try:
             source = timeline.open(record.path)
             bar = stack.enter_context(log.progress(total=round(source.seconds), label="timeline"))
@@ -298,9 +297,7 @@ def show(
                 count += 1
                 if writer:
                     writer.write(segment)
-                if not args.quiet:
-                    tqdm.write(line_of(segment), file=sys.stdout)
-                    sys.stdout.flush()
+                say(line_of(segment), args)
             if stop.asked:
                 error = f"interrupted after {clock(end)}"
             elif video:
@@ -315,6 +312,13 @@ def show(
         return f"  {name_of(record)}: {readable(error)}"
     _log_end(record, count, end, time.perf_counter() - start, args)
     return ""
+
+
+def say(text: str, args: Namespace) -> None:
+    """Print a line above the bar, at once."""
+    if not args.quiet:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
 
 def annotate(

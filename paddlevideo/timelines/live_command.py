@@ -1,6 +1,5 @@
 """The predict command with a live source: parsed flags -> segments that are printed at once."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -8,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from paddlevideo import log, paddle_internals
 from paddlevideo.engine.stop import StopSignal
@@ -20,6 +18,7 @@ from paddlevideo.timelines.command import (
     check_flags,
     check_output,
     line_of,
+    say,
     timeline_of,
 )
 from paddlevideo.timelines.frames import Item
@@ -159,17 +158,14 @@ def show(run: LiveRun, writer: TimelineWriter | None, args: Namespace) -> None:
     """Print and write the segments of a live source to its end."""
     if writer:
         writer.begin(run.name)
-    if not args.quiet:
-        tqdm.write(run.name, file=sys.stdout)
+    say(run.name, args)
     dropped = 0
     for segment in run.segments():
         if writer:
             writer.write(segment)
-        if not args.quiet:
-            late = "" if segment.latency is None else f"  latency {segment.latency:.2f} s"
-            new, dropped = run.live.dropped - dropped, run.live.dropped
-            late += f", {dropped_text(new)}" if new else ""
-            tqdm.write(f"{line_of(segment)}{late}", file=sys.stdout)
-            sys.stdout.flush()
+        late = "" if segment.latency is None else f"  latency {segment.latency:.2f} s"
+        new, dropped = run.live.dropped - dropped, run.live.dropped
+        late += f", {dropped_text(new)}" if new else ""
+        say(f"{line_of(segment)}{late}", args)
     if writer:
         writer.end(run.live.failure or None)

@@ -24,6 +24,7 @@ h2, p { overflow-wrap: anywhere; } p { margin: .2rem 0 .8rem; } .soft { color: v
 td, th { border-bottom: 1px solid color-mix(in srgb, var(--faint) 55%, transparent);
   padding: .25rem .7rem .25rem 0; vertical-align: top; }
 th { color: var(--soft); font-size: .85rem; font-weight: 600; }
+td.n, th.n { white-space: nowrap; width: 1%; }
 .class { display: flex; gap: 1rem; justify-content: space-between; }
 .n { font-variant-numeric: tabular-nums; } i { border-radius: 2px; display: inline-block;
   height: .75em; margin-right: .4em; width: .75em; }
