@@ -247,7 +247,7 @@ def test_rejects_a_config_that_does_not_fit_the_program(exported):
 def test_names_what_is_missing(exported, tmp_path):
     for suffix in (".pdmodel", ".pdiparams"):
         shutil.copy(exported.folder / f"tiny{suffix}", tmp_path)
-    with pytest.raises(ConfigError, match=r"no model\.yaml that belongs to it, .*--config"):
+    with pytest.raises(ConfigError, match=r"no model\.yaml that belongs to it; .*--config"):
         Predictor(tmp_path / "tiny.pdmodel")
     predictor = Predictor(tmp_path / "tiny.pdmodel", exported.config, device="cpu")
     (result,) = predictor.predict(exported.files[0])
