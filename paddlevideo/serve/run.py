@@ -66,10 +66,11 @@ def protocol() -> Any:
 
     uvicorn itself waits without end for the head of a request, and for a client that does not read.
     """
-    import h11
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http import h11_impl
 
-    class Protocol(H11Protocol):
+    head_is_awaited = h11_impl.h11.IDLE
+
+    class Protocol(h11_impl.H11Protocol):
         def connection_made(self, transport: Any) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._next_look = self.loop.call_later(IDLE_SECONDS, self._look, None)
@@ -82,7 +83,7 @@ def protocol() -> Any:
             """End the connection if it waits for its client in the same state as `before`."""
             unread = self.transport.get_write_buffer_size()
             served = self.cycle is not None and not self.cycle.response_complete
-            waits = unread > 0 or (not served and self.conn.their_state is h11.IDLE)
+            waits = unread > 0 or (not served and self.conn.their_state is head_is_awaited)
             now = (self.cycle, unread) if waits else None
             if now is not None and now == before:
                 self.transport.abort()
