@@ -264,13 +264,17 @@ def run_jobs(
     failed = [
         (shown(job.source), reasons[index]) for index, job in enumerate(missing) if reasons[index]
     ]
-    if failed:
-        lines = "".join(f"{tab_line(job)}\n" for job in failed)
-        with atomic_file(report) as temporary:
-            temporary.write_text(lines, encoding="utf-8")
-    else:
-        remove(report)
+    write_report(failed, report)
     return Outcome(len(missing) - len(failed), len(jobs) - len(missing), failed, report)
+
+
+def write_report(failed: Sequence[tuple[str, str]], report: str | Path) -> None:
+    """Write (source, reason) of each failure, or remove the file of earlier ones."""
+    if not failed:
+        remove(report)
+        return
+    with atomic_file(report) as temporary:
+        temporary.write_text("".join(f"{tab_line(row)}\n" for row in failed), encoding="utf-8")
 
 
 def existing(jobs: Sequence[Job], out: str | Path, last: str = "") -> set[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paddlevideo import files
-from paddlevideo.curate.batch_jobs import Outcome
+from paddlevideo.curate.batch_jobs import Outcome, write_report
 from paddlevideo.curate.resize import WriteResized
 from paddlevideo.curate.shard_samples import (
     SampleJob,
@@ -30,7 +30,6 @@ from paddlevideo.curate.tar_writer import Member, SampleFiles, ShardPlan, write_
 from paddlevideo.data.audio_datasets import AudioFeatureDataset
 from paddlevideo.data.datasets import FrameDataset, RecordList, Split, VideoDataset
 from paddlevideo.data.webdataset.index import index_name, read_index
-from paddlevideo.plain_text import tab_line
 from paddlevideo.remote import (
     atomic_file,
     check_storable,
@@ -142,9 +141,7 @@ def make_shards(
     """
     if num_workers < 1:
         raise ValueError(f"--num-workers {num_workers}: expected at least 1")
-    check_storable(out)
-    if not is_url(out):
-        Path(out).mkdir(parents=True, exist_ok=True)
+    _prepare_folder(out)
     jobs = sample_jobs(data, has_names, settings.shuffle_seed)
     found = measure_all(jobs)
     failed = [
@@ -168,8 +165,6 @@ def make_shards(
     plans = plan_shards(good, out, settings)
     waiting = [plan for plan in plans if not plan.is_written]
     _check_others(out, settings, plans, earlier, origin, overwrite)
-    if not is_url(out):
-        files.remove_leftovers(Path(out))
     others = [*earlier.get("shards", ()), *earlier.get("replaced", ())]
     _write_manifest(manifest, origin, settings, plans, complete=False, replaced=others)
     reasons = run_all(write_shard, waiting, num_workers, settings.prefix)
@@ -206,6 +201,18 @@ def plan_shards(
     return [
         ShardPlan(join_path(out, name), group) for name, group in zip(names, groups, strict=True)
     ]
+
+
+def _prepare_folder(out: str | Path) -> None:
+    """Make the folder, and remove what killed runs left in it.
+
+    Raises:
+        OSError: it cannot be written, as one of a web server.
+    """
+    check_storable(out)
+    if not is_url(out):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(Path(out))
 
 
 def _copies_folder(out: str | Path, settings: ShardSettings) -> Path:
@@ -316,10 +323,5 @@ def _report(
     failed: list[tuple[str, str]], out: str | Path, settings: ShardSettings
 ) -> list[tuple[str, str]]:
     """Write the failures, or remove the file of earlier ones; returns them."""
-    file = _report_file(out, settings)
-    if not failed:
-        remove(file)
-        return failed
-    with atomic_file(file) as temporary:
-        temporary.write_text("".join(f"{tab_line(row)}\n" for row in failed), encoding="utf-8")
+    write_report(failed, _report_file(out, settings))
     return failed

@@ -312,6 +312,6 @@ def hash_file(path: str) -> str:
     """Hash the bytes of a file; "" where it cannot be read."""
     try:
         with open_url(path) as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
+            return hashlib.file_digest(file, "blake2b").hexdigest()  # type: ignore[arg-type]
     except OSError:
         return ""

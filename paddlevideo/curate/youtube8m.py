@@ -13,6 +13,7 @@ import numpy as np
 from paddlevideo import log
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.youtube8m import pickles, shards
+from paddlevideo.data.youtube8m.find import find_shards
 from paddlevideo.data.youtube8m.pipeline import FeatureDecoder
 from paddlevideo.data.youtube8m.sequence_example import encode_example, printable_id
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
@@ -193,7 +194,7 @@ def check_and_report(
         DatasetError: no shards.
         OSError: the index cannot be written; raised before the check starts.
     """
-    paths, index_file = shards.find_shards(file_path), index_file or shards.index_name(file_path)
+    paths, index_file = find_shards(file_path), index_file or shards.index_name(file_path)
     if index_file:
         check_writable(index_file)
     reports = check(paths, decoder, num_workers)
@@ -218,7 +219,7 @@ def write_lists(folder: Path, out: Path) -> dict[str, int]:
     Raises:
         DatasetError: no shards, or none with such a name.
     """
-    paths = shards.find_shards(str(folder))
+    paths = find_shards(str(folder))
     counts = {}
     for prefix, list_name in LISTS.items():
         of_split = [path for path in paths if os.path.basename(path).lower().startswith(prefix)]
@@ -359,7 +360,7 @@ def convert_and_report(
     Raises:
         DatasetError: no pickles, or two of them would become the same file.
     """
-    done = convert(shards.find_shards(file_path), out, features, group, num_workers)
+    done = convert(find_shards(file_path), out, features, group, num_workers)
     videos = [count for count in done.values() if isinstance(count, int)]
     log.show(f"{out}: {len(videos)} files with {sum(videos)} videos written")
     failed = {target: reason for target, reason in done.items() if isinstance(reason, str)}

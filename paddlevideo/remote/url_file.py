@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from paddlevideo.log import logger
 from paddlevideo.remote import access
@@ -236,7 +236,7 @@ def _s3_range(found: Any, path: str, start: int, end: int, etag: str) -> bytes:
         async with answer["Body"] as body:
             return await body.read()
 
-    return sync(found.loop, get, timeout=access.SECONDS)
+    return cast(bytes, sync(found.loop, get, timeout=access.SECONDS))
 
 
 def _web_range(
@@ -264,4 +264,4 @@ def _web_range(
             key, _, known = version.partition(" ")
             return await answer.read(), answer.headers.get(key, known) != known
 
-    return sync(found.loop, get, timeout=access.SECONDS)
+    return cast(tuple[bytes | None, bool], sync(found.loop, get, timeout=access.SECONDS))
