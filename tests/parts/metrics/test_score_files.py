@@ -179,7 +179,7 @@ NAN = float("nan")
     ("content", "message"),
     [
         ([], "holds nothing; expected"),
-        ({}, "holds a JSON dict; expected a file that main.py --test --out"),
+        ({}, "holds a JSON dict; expected a file that a test wrote with --out"),
         ("text", "holds a JSON str"),
         ([1, 2], "row 0 is a int"),
         ([[1, 2], [1]], "row 1 has 1 scores, row 0 has 2"),

@@ -86,7 +86,7 @@ def test_rejects_a_video_for_a_tagger_and_explains_features(families, predictors
     write_clip(tmp_path / "videos" / "a.mp4", 5)
     (tmp_path / "some.list").write_text("videos/a.mp4 3\n")
     videos = tmp_path / "videos"
-    message = r"this model takes frame features; make them with tools/extract_features\.py"
+    message = r"this model takes frame features; make them with python tools/extract_features\.py"
     for item in (videos / "a.mp4", videos, tmp_path / "some.list", str(videos / "*")):
         with pytest.raises(ValueError, match=message):
             predictors("tags").predict(item)

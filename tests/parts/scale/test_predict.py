@@ -244,18 +244,18 @@ def test_a_folder_at_a_url(run, memory, capsys, double, url):
 
 @pytest.mark.parametrize("on", ["ray", "head:6379", "ray://head:10001"])
 @pytest.mark.parametrize(
-    ("source", "flags"),
+    ("source", "flags", "what"),
     [
-        ("a.mp4", ("--window", "2")),
-        ("a.mp4", ("--window", "2", "--stride", "1")),
-        ("a.mp4", ("--window", "2", "--follow")),
-        ("rtsp://camera/1", ("--window", "2")),
-        ("-", ("--window", "2")),
+        ("a.mp4", ("--window", "2"), "timelines run"),
+        ("a.mp4", ("--window", "2", "--stride", "1"), "timelines run"),
+        ("a.mp4", ("--window", "2", "--follow"), "live sources are read"),
+        ("rtsp://camera/1", ("--window", "2"), "live sources are read"),
+        ("-", ("--window", "2"), "live sources are read"),
     ],
 )
-def test_timelines_run_on_this_machine(double, capsys, on, source, flags):
+def test_timelines_run_on_this_machine(double, capsys, on, source, flags, what):
     assert main(["--model", "m", "-i", source, "--on", on, *flags]) == 1
-    message = f"--on {on}: timelines run on this machine; leave --on out"
+    message = f"--on {on}: {what} on this machine; leave --on out"
     assert message in capsys.readouterr().err and double.connections == 0
 
 
