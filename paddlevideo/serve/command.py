@@ -66,6 +66,9 @@ def settings_of(args: Namespace) -> Settings:
         ValueError: a value is out of range.
         OSError: the file of the token cannot be read.
     """
+    for name in ("queue", "decode_workers"):
+        if vars(args)[name] is not None and vars(args)[name] < 1:
+            raise ValueError(f"--{name} is {vars(args)[name]}; it must be at least 1")
     for name in ("max_mb", "max_seconds", "max_megapixels", "timeout", "worker_mb"):
         if not vars(args)[name] > 0:
             raise ValueError(f"--{name} is {vars(args)[name]}; it must be more than 0")

@@ -39,20 +39,18 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     """The groups of tools/benchmark.py serve.
 
     Raises:
-        ValueError: there is no model, or a number is too small.
+        ValueError: there is no model.
         OSError: the service does not start.
     """
     if args.model is None:
         raise ValueError("the benchmark of the service needs an exported model: --model FOLDER")
-    if args.clients < 1 or args.requests < 1:
-        raise ValueError("--clients and --requests must be at least 1")
+    predictor = Predictor(args.model, backend=args.backend, threads=args.threads)
     records = records_of(args.videos, folder, args.clips, tuple(args.size), args.frames, args.gop)
     paths = list(itertools.islice(itertools.cycle(r.path for r in records), args.requests))
     with running_service(args.model, folder, args.backend, args.threads) as service:
         if args.hostile:
             yield hostile(service, paths, args.clients)
             return
-        predictor = Predictor(args.model, backend=args.backend, threads=args.threads)
         yield throughput(service, predictor, paths, args.clients, args.rounds)
 
 

@@ -29,7 +29,7 @@ from paddlevideo.media.containers import discard_others, open_container
 from paddlevideo.predict.annotate import CRF
 from paddlevideo.tar_paths import location
 from paddlevideo.timelines.files import video_frames
-from paddlevideo.timelines.frames import Frame, Item, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Item
 from paddlevideo.timelines.overlay import Overlay
 from paddlevideo.timelines.segments import Segment
 from paddlevideo.urls import shown
@@ -169,7 +169,7 @@ class AnnotatedVideo:
         """
         if isinstance(item, Frame):
             self._add_frame(item)
-        elif isinstance(item, Sound) and self._sound is not None:
+        elif isinstance(item, Audio) and self._sound is not None:
             self._sound.add(item.time, item.samples[None], item.rate)
 
     def _add_frame(self, frame: Frame) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from paddlevideo.data.pipeline import StreamNeeds
 from paddlevideo.media.clip import FALLBACK_FPS, TIME_TOLERANCE, FrameTransform
 from paddlevideo.sample import DecodeError
-from paddlevideo.timelines.frames import Gap, Item, Sound
-from paddlevideo.timelines.held import HeldClip, HeldSound
+from paddlevideo.timelines.frames import Audio, Gap, Item
+from paddlevideo.timelines.held import HeldAudio, HeldClip
 from paddlevideo.timelines.sharing import Grid
 
 # Seconds of audio before and after a span that resampling and the last time step need.
@@ -61,7 +61,7 @@ class Cutter:
     grid: Grid | None = None
 
     _frames: deque[tuple[float, np.ndarray]] = field(default_factory=deque, init=False)
-    _sound: HeldSound = field(default_factory=HeldSound, init=False)
+    _sound: HeldAudio = field(default_factory=HeldAudio, init=False)
     _origin: float | None = field(default=None, init=False)  # start of the run (s)
     _number: int = field(default=0, init=False)  # of the next window in the run
     _covered: float = field(default=0.0, init=False)  # end of the last window of the run (s)
@@ -77,7 +77,7 @@ class Cutter:
             if isinstance(item, Gap):
                 yield from self._finish(item.start)
                 yield Part(item.start, item.end, error=item.reason)
-            elif isinstance(item, Sound):
+            elif isinstance(item, Audio):
                 self._add_sound(item)
             elif self.needs.frames:
                 image = item.image if self.change is None else self.change(item.image)
@@ -89,7 +89,7 @@ class Cutter:
 
     # --- what comes -------------------------------------------------------------------------------
 
-    def _add_sound(self, sound: Sound) -> None:
+    def _add_sound(self, sound: Audio) -> None:
         if not self.needs.audio:
             return
         self._sound.add(sound)

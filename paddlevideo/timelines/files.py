@@ -2,7 +2,7 @@
 
     source = video_frames("long.mp4")
     source.fps                     # mean frames per second, 0.0 where unknown
-    for item in source: ...        # `Frame`, `Sound` or `Gap`, in the order of time
+    for item in source: ...        # `Frame`, `Audio` or `Gap`, in the order of time
 
 Second 0 is when the first frame is shown. Frames have the time stamps of the file. Where these
 start again (a stretch of packets.py), time goes on one frame after the frame before.
@@ -29,7 +29,7 @@ from paddlevideo.media.packets import WRAPPED, StretchStarts, num_listed
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 from paddlevideo.tar_paths import location
-from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap, Item
 from paddlevideo.urls import shown
 
 MIN_GAP = 0.25  # s without frames, next to packets that do not decode; less is shown as a still
@@ -68,7 +68,7 @@ class FileSource:
             DecodeError: nothing in the file can be decoded.
         """
         with ExitStack() as stack:
-            sounds = _Sounds(self, stack) if self.audio else None
+            sounds = _AudioParts(self, stack) if self.audio else None
             if not self.frames:
                 assert sounds is not None
                 yield from sounds.until(float("inf"))
@@ -321,7 +321,7 @@ def _packets(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
 # --- audio ----------------------------------------------------------------------------------------
 
 
-class _Sounds:
+class _AudioParts:
     """The audio of a file, read up to a time whenever it is asked for.
 
     Attributes:
@@ -352,7 +352,7 @@ class _Sounds:
     def end(self) -> float:
         return self._count / self._rate
 
-    def until(self, second: float) -> Iterator[Sound | Gap]:
+    def until(self, second: float) -> Iterator[Audio | Gap]:
         """The audio from where the last call ended to a time (s), or somewhat later.
 
         Where it cannot be decoded, it is silence next to frames, and else a gap.
@@ -369,7 +369,7 @@ class _Sounds:
             if self._reader and self._reader.is_lost and self._has_gaps and seconds >= MIN_GAP:
                 yield Gap(self.end, self.end + seconds, "damaged: the audio cannot be decoded")
             else:
-                yield Sound(self.end, samples.mean(axis=0), self._rate)
+                yield Audio(self.end, samples.mean(axis=0), self._rate)
             self._count += samples.shape[1]
 
     def _fail(self, error: DecodeError) -> None:

@@ -1,6 +1,6 @@
 """What a source of a timeline gives: frames, audio, and the stretches that are missing.
 
-A source is any iterable of `Frame`, `Sound` and `Gap` in the order of time. Times are seconds on
+A source is any iterable of `Frame`, `Audio` and `Gap` in the order of time. Times are seconds on
 one clock, that of the first frame of a file or stream; without frames, of the first audio sample.
 Audio and frames of one time come within a second of each other.
 """
@@ -25,7 +25,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Sound:
+class Audio:
     """A stretch of audio, for models that use it.
 
     Args:
@@ -53,5 +53,5 @@ class Gap:
     reason: str
 
 
-Item = Frame | Sound | Gap
+Item = Frame | Audio | Gap
 Source = Iterable[Item]

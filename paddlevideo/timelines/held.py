@@ -8,12 +8,12 @@ import numpy as np
 from paddlevideo.media.audio_reader import NoAudioError
 from paddlevideo.media.clip import FrameTransform, ReadWaveform
 from paddlevideo.media.waveform import Backend, cut_waveform
-from paddlevideo.timelines.frames import Sound
+from paddlevideo.timelines.frames import Audio
 
 MAX_SILENCE = 30.0  # s of a hole in the audio that silence fills; a longer one begins a new stretch
 
 
-class HeldSound:
+class HeldAudio:
     """The newest part of the audio of a stream, without holes.
 
     Attributes:
@@ -31,7 +31,7 @@ class HeldSound:
     def end_sec(self) -> float:
         return (self._first + self._length) / self.rate if self.rate else 0.0
 
-    def add(self, sound: Sound) -> None:
+    def add(self, sound: Audio) -> None:
         """Append samples. Silence fills a hole before them, and what overlaps is left out.
 
         Samples of another rate, or after a long hole, replace all that is held.
@@ -102,7 +102,7 @@ class HeldClip:
     fps: float
     start_sec: float
     end_sec: float
-    sound: HeldSound
+    sound: HeldAudio
     changed: bool
 
     @property

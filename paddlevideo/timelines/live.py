@@ -25,7 +25,7 @@ from av.video.reformatter import VideoReformatter
 from paddlevideo.log import logger
 from paddlevideo.media.containers import list_video_streams
 from paddlevideo.media.upright import upright_rgb
-from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap, Item
 from paddlevideo.timelines.live_clock import LiveClock
 from paddlevideo.timelines.live_inputs import ByteReader, LiveError, LiveInput, Pipe
 from paddlevideo.timelines.live_queue import DroppingQueue
@@ -139,7 +139,7 @@ class LiveSource:
                 if self._queue.ended:
                     break
                 continue
-            if isinstance(arrived.item, Sound if self._video is None else Frame):
+            if isinstance(arrived.item, Audio if self._video is None else Frame):
                 self._arrivals.append((arrived.item.time, arrived.arrival))
             yield arrived.item
         self._stop.set()
@@ -228,7 +228,7 @@ class LiveSource:
         if part.image is not None:
             item = Frame(seconds, part.image)
         else:
-            item = Sound(seconds, part.samples, part.rate)
+            item = Audio(seconds, part.samples, part.rate)
         # Without time stamps nobody knows how late a frame is.
         wait = 0.0 if part.stamp is None else self._source.patience - self._clock.lag
         self._queue.put(item, wait)

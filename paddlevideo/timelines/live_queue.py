@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap, Item
 
 
 class Arrived(NamedTuple):
@@ -109,4 +109,4 @@ def num_bytes(item: Item) -> int:
     """The memory of an item's array."""
     if isinstance(item, Frame):
         return item.image.nbytes
-    return item.samples.nbytes if isinstance(item, Sound) else 0
+    return item.samples.nbytes if isinstance(item, Audio) else 0

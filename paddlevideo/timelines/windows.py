@@ -4,7 +4,7 @@
     for window in model.windows(source):         # as soon as its last frame has come
         print(window.start, window.end, window.scores)
 
-`TimelineModel.windows(source, live=False, fps=None)` takes any iterable of `Frame`, `Sound` and
+`TimelineModel.windows(source, live=False, fps=None)` takes any iterable of `Frame`, `Audio` and
 `Gap`. For a live source, each window is scored at once; for a file, several windows are scored in
 one run of the network while the next ones are decoded.
 """

@@ -40,7 +40,6 @@ ALLOWED = re.compile(
     | --sound | \bsound: | \bsound[ ]is         # a flag of resize_videos.py
     | \bSOUNDS\b                                # a table of the demo set
     | ms/sound | sounds/s                        # columns of the benchmark
-    | `Sound`                                    # a class of paddlevideo/timelines
     | [Ss]tandard[ -]deviations? | groups?[ ]of[ ]pictures
     | stands?[ ](?:for|out)                      # represents; is notable
     """,

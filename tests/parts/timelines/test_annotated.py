@@ -10,7 +10,7 @@ import pytest
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 from paddlevideo.timelines.annotated import NoFrameError, annotate_file, annotated_video, fitted
-from paddlevideo.timelines.frames import Frame, Gap, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap
 from paddlevideo.timelines.overlay import FAILED, LIVE_SECONDS, TRACK, Overlay, color_of
 from paddlevideo.timelines.segments import Segment
 from tests.audio_clips import chirps, write_audio
@@ -220,11 +220,11 @@ def test_audio_of_a_stream_is_encoded_with_silence_in_gaps(tmp_path):
     tone = np.sin(np.arange(8000) / 8000 * 2 * np.pi * 440).astype(np.float32) * 0.5
     with annotated_video(tmp_path / "a.mp4", Overlay([]), sound=True) as video:
         video.add(frame(0.0))
-        video.add(Sound(0.0, tone, 8000))
+        video.add(Audio(0.0, tone, 8000))
         video.add(Gap(1.0, 2.0, "lost"))
         video.add(frame(2.0))
-        video.add(Sound(2.0, tone, 8000))
-        video.add(Sound(2.5, tone, 8000))  # overlaps by half
+        video.add(Audio(2.0, tone, 8000))
+        video.add(Audio(2.5, tone, 8000))  # overlaps by half
     with av.open(str(tmp_path / "a.mp4")) as container:
         parts = [f.to_ndarray()[0] for f in container.decode(audio=0)]
     wave = np.concatenate(parts)

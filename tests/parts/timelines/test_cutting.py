@@ -10,8 +10,8 @@ from paddlevideo.media.audio_reader import NoAudioError
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError
 from paddlevideo.timelines.cutting import Cutter, Part
-from paddlevideo.timelines.frames import Frame, Gap, Item, Sound
-from paddlevideo.timelines.held import HeldSound
+from paddlevideo.timelines.frames import Audio, Frame, Gap, Item
+from paddlevideo.timelines.held import HeldAudio
 from paddlevideo.timelines.sharing import Grid
 from tests.audio_clips import chirps, write_audio
 
@@ -129,7 +129,7 @@ def test_memory_does_not_grow_with_the_length():
 def test_sound_in_memory_does_not_grow_with_the_length():
     def most_held(seconds: int) -> int:
         cutter, most = Cutter(AUDIO, 1.0, 0.5), 0
-        source = (Sound(n / 10, np.zeros(80, np.float32), 800) for n in range(seconds * 10))
+        source = (Audio(n / 10, np.zeros(80, np.float32), 800) for n in range(seconds * 10))
         for _ in cutter.cut(source):
             most = max(most, cutter._sound._length)
         return most
@@ -158,9 +158,9 @@ def test_windows_in_whole_frames_begin_at_multiples_of_a_step():
 # --- audio ----------------------------------------------------------------------------------------
 
 
-def sounds(wave: np.ndarray, rate: int, size: int = 500) -> Iterator[Sound]:
+def sounds(wave: np.ndarray, rate: int, size: int = 500) -> Iterator[Audio]:
     for first in range(0, len(wave), size):
-        yield Sound(first / rate, wave[first : first + size], rate)
+        yield Audio(first / rate, wave[first : first + size], rate)
 
 
 @pytest.mark.parametrize("rate", [16000, 44100, 8000, 22050])
@@ -188,7 +188,7 @@ def test_frames_wait_for_their_audio_and_not_for_ever():
                 seen = frame.time
                 yield frame
                 if lag is not None and frame.time >= lag:
-                    yield Sound(frame.time - lag, np.zeros(80, np.float32), 800)
+                    yield Audio(frame.time - lag, np.zeros(80, np.float32), 800)
 
         next(Cutter(BOTH, 1.0, 1.0).cut(source()))
         return seen
@@ -199,19 +199,19 @@ def test_frames_wait_for_their_audio_and_not_for_ever():
 
 
 def test_held_audio_fills_holes_and_begins_anew_at_another_rate():
-    held = HeldSound()
-    held.add(Sound(0.0, np.ones(100, np.float32), 100))
-    held.add(Sound(1.5, np.ones(100, np.float32), 100))  # a hole of half a second
-    held.add(Sound(2.0, np.full(100, 2, np.float32), 100))  # half of it overlaps
+    held = HeldAudio()
+    held.add(Audio(0.0, np.ones(100, np.float32), 100))
+    held.add(Audio(1.5, np.ones(100, np.float32), 100))  # a hole of half a second
+    held.add(Audio(2.0, np.full(100, 2, np.float32), 100))  # half of it overlaps
     np.testing.assert_array_equal(
         held._stored(0, None), np.repeat([1, 0, 1, 2], [100, 50, 100, 50])
     )
     assert held.end_sec == 3.0
-    held.add(Sound(3.0, np.ones(10, np.float32), 200))
+    held.add(Audio(3.0, np.ones(10, np.float32), 200))
     assert held.rate == 200 and held.end_sec == 3.05
-    held.add(Sound(90.0, np.ones(10, np.float32), 200))
+    held.add(Audio(90.0, np.ones(10, np.float32), 200))
     assert held._length == 10
     with pytest.raises(NoAudioError, match=r"no audio between 200\.000 s and 201\.000 s"):
         held.read(200, 200.0, 201.0, "pyav")
     with pytest.raises(NoAudioError, match="no audio"):
-        HeldSound().read(200, 0.0, 1.0, "pyav")
+        HeldAudio().read(200, 0.0, 1.0, "pyav")

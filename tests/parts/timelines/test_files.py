@@ -12,7 +12,7 @@ from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.timelines.files import _Clock, _Losses, video_frames
-from paddlevideo.timelines.frames import Frame, Gap, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap
 from tests.audio_clips import chirps, write_audio
 from tests.clips import write_clip
 
@@ -190,7 +190,7 @@ def test_audio_goes_on_behind_a_long_hole(tmp_path, seconds):
     assert sum(gap.end - gap.start for gap in lost) == pytest.approx(seconds, abs=0.1)
     assert end_of(items[-1]) == pytest.approx(3.0 + seconds, abs=0.1)
     video = write_audio(tmp_path / "v.mkv", chirps(3), gap=(1.0, seconds), video={"num_frames": 9})
-    silent = [item for item in video_frames(video, audio=True) if isinstance(item, Sound)]
+    silent = [item for item in video_frames(video, audio=True) if isinstance(item, Audio)]
     assert end_of(silent[-1]) == pytest.approx(3.0 + seconds, abs=0.1)
     assert max(len(item.samples) for item in silent) <= 30 * 16000
 
@@ -217,16 +217,16 @@ def test_audio_comes_with_its_frames(tmp_path):
     items = list(video_frames(path, audio=True))
     heard = 0.0
     for item in items:
-        if isinstance(item, Sound):
+        if isinstance(item, Audio):
             assert item.rate == 44100 and item.time == pytest.approx(heard)
             heard = item.time + len(item.samples) / item.rate
         else:
             assert heard > item.time or heard > 2.9
-    samples = np.concatenate([item.samples for item in items if isinstance(item, Sound)])
+    samples = np.concatenate([item.samples for item in items if isinstance(item, Audio)])
     np.testing.assert_array_equal(samples, read_waveform(str(path), 44100))
     assert len(frames_of(items)) == 75
     alone = list(video_frames(path, frames=False, audio=True))
-    assert {type(item) for item in alone} == {Sound}
+    assert {type(item) for item in alone} == {Audio}
     assert np.array_equal(np.concatenate([item.samples for item in alone]), samples)
 
 

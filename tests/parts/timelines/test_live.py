@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paddlevideo.timelines.frames import Frame, Gap, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap
 from paddlevideo.timelines.live import LiveSource
 from paddlevideo.timelines.live_inputs import LiveError, LiveInput, Pipe, live_input
 from tests.clips import write_clip
@@ -152,7 +152,7 @@ def test_audio_comes_next_to_the_frames(server, tmp_path):
     source = write_clip(tmp_path / "a.ts", 20, tone=440.0, container_format="mpegts")
     server.plan = [("end", source.read_bytes())]
     items, _ = read(live_input(server.url), sound=True)
-    sounds = [item for item in items if isinstance(item, Sound)]
+    sounds = [item for item in items if isinstance(item, Audio)]
     assert sounds and {sound.rate for sound in sounds} == {16000}
     assert sounds[0].samples.dtype == np.float32 and sounds[0].samples.ndim == 1
     assert np.abs(np.concatenate([s.samples for s in sounds])).max() > 0.2

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from paddlevideo.timelines.frames import Frame, Gap, Sound
+from paddlevideo.timelines.frames import Audio, Frame, Gap
 from paddlevideo.timelines.live_queue import DroppingQueue
 
 
@@ -12,8 +12,8 @@ def frame(seconds: float, side: int = 2) -> Frame:
     return Frame(seconds, np.zeros((side, side, 3), np.uint8))
 
 
-def sound(seconds: float) -> Sound:
-    return Sound(seconds, np.zeros(8, np.float32), 8)
+def sound(seconds: float) -> Audio:
+    return Audio(seconds, np.zeros(8, np.float32), 8)
 
 
 def taken(queue: DroppingQueue) -> list:
