@@ -175,6 +175,11 @@ def error_text(error: Exception | str) -> str:
     return readable_lines(text)
 
 
+def plural(count: int, noun: str) -> str:
+    """A number with its noun: `1 clip`, `2 clips`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def show(*lines: object) -> None:
     """Print lines; a name inside a line cannot begin another one, or control the terminal."""
     print("\n".join(readable(str(line)) for line in lines), flush=True)

@@ -15,10 +15,11 @@ from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
 from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.fold import Fold, hold_out
 from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Inputs, Inventory, Media
-from paddlevideo.curate.notes import collect_notes, plural, source_line
+from paddlevideo.curate.notes import collect_notes, source_line
 from paddlevideo.curate.probe import ProbeOptions, VideoInfo, hash_file, probe_video
 from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo, probe_audio
 from paddlevideo.curate.read_inputs import read_inputs
+from paddlevideo.log import plural
 from paddlevideo.processes import Crash, RunEach, run_each
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from paddlevideo.curate.inventory import ClipEntry
-from paddlevideo.curate.notes import plural
 from paddlevideo.data.folds import folds_of
 from paddlevideo.data.lists import DatasetError
+from paddlevideo.log import plural
 
 
 class Fold(NamedTuple):

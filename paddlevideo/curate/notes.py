@@ -8,6 +8,7 @@ from paddlevideo.curate.inventory import NOUNS, ClipEntry, ClipKey, Media
 from paddlevideo.curate.probe import VideoInfo
 from paddlevideo.curate.probe_audio import AudioInfo, MediaInfo
 from paddlevideo.data.lists import MAX_SHOWN
+from paddlevideo.log import plural
 
 # Classes are called imbalanced if the largest is at least this many times the smallest.
 IMBALANCE = 10
@@ -99,7 +100,3 @@ def source_line(clips: Sequence[ClipEntry], splits_drawn: bool) -> str:
             "ones, and lower for others; --resplit divides by source"
         )
     return line
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -15,7 +15,7 @@ from paddlevideo import dist, log, paddle_internals
 from paddlevideo.engine.build import load_config
 from paddlevideo.features.extract import FeatureExtractor
 from paddlevideo.files import check_writable
-from paddlevideo.log import LINES, logger
+from paddlevideo.log import LINES, logger, plural
 from paddlevideo.metrics.score_files import check_prediction_suffix, prediction_file
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.inputs import Inputs, Key
@@ -237,9 +237,9 @@ def show(
             results.close()
     _log_end(count, inputs.num_done, time.perf_counter() - start, results)
     for note, times in notes.items():
-        logger.warning(f"{times} of {count} inputs: {note}")
+        logger.warning(f"{times} of {plural(count, 'input')}: {note}")
     if failed:
-        lines = "\n".join([f"{len(failed)} of {count} inputs failed:", *failed])
+        lines = "\n".join([f"{len(failed)} of {plural(count, 'input')} failed:", *failed])
         logger.error(lines, extra=LINES)
     return len(failed)
 
@@ -249,7 +249,9 @@ def _log_end(count: int, num_done: int, seconds: float, results: Source) -> None
     if not count:
         logger.info(f"no inputs are left{earlier}")
         return
-    text = f"{count} inputs in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second"
+    text = (
+        f"{plural(count, 'input')} in {seconds:.1f} s, {count / max(seconds, 1e-9):.3g} per second"
+    )
     if results.waited is not None:
         text += f", the network waited {results.waited:.0%} of the time"
     logger.info(f"{text}{earlier}")

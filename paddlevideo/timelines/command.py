@@ -15,7 +15,7 @@ from tqdm import tqdm
 from paddlevideo import log, paddle_internals
 from paddlevideo.engine.stop import StopSignal
 from paddlevideo.files import check_writable
-from paddlevideo.log import LINES, logger
+from paddlevideo.log import LINES, logger, plural
 from paddlevideo.plain_text import readable
 from paddlevideo.predict.command import open_predictor, output_path
 from paddlevideo.predict.predictor import Predictor
@@ -84,7 +84,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
                 if stop.asked:
                     break
         if failed:
-            lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
+            lines = "\n".join(
+                [f"{len(failed)} of {plural(len(records), 'input')} failed:", *failed]
+            )
             logger.error(lines, extra=LINES)
     if stop.asked:
         raise KeyboardInterrupt
@@ -211,7 +213,7 @@ def open_files(
     else:
         with timeline_file(out) as writer:
             yield lambda stack, record: writer
-        logger.info(f"written: {out}, with the timelines of {counted(len(records), 'input')}")
+        logger.info(f"written: {out}, with the timelines of {plural(len(records), 'input')}")
 
 
 def annotated_paths(
@@ -361,7 +363,7 @@ def line_of(segment: Segment) -> str:
 def _log_end(record: Record, count: int, end: float, seconds: float, args: Namespace) -> None:
     name, speed = name_of(record), end / max(seconds, 1e-9)
     logger.info(
-        f"{name}: {counted(count, 'segment')}, {end:.1f} s of video in {seconds:.1f} s, "
+        f"{name}: {plural(count, 'segment')}, {end:.1f} s of video in {seconds:.1f} s, "
         f"{speed:.3g} times real time"
     )
     if not count and not args.raw_windows:
@@ -371,8 +373,3 @@ def _log_end(record: Record, count: int, end: float, seconds: float, args: Names
         logger.warning(
             f"{name}: no class reaches {least}; --raw_windows shows the scores of all windows"
         )
-
-
-def counted(number: int, name: str) -> str:
-    """A number with its noun: `1 segment`, `2 segments`."""
-    return f"{number} {name}{'' if number == 1 else 's'}"
