@@ -93,7 +93,7 @@ def test_values_that_are_not_finite_are_an_error(check, monkeypatch):
 
 
 def fail_to_open(self, program, options):
-    raise BackendError(f"{program.model.name}: no operator conv9d")
+    raise BackendError(f"{program.model}: no operator conv9d")
 
 
 def test_a_runtime_may_lack_operators_if_another_has_run_the_program(check, monkeypatch, log):
