@@ -26,10 +26,8 @@ def records_of(
         gop: from one key frame to the next of a synthetic video (frames).
 
     Raises:
-        ValueError: there is no video in the folder, or `count` is below 1.
+        ValueError: there is no video in the folder.
     """
-    if count < 1:
-        raise ValueError(f"--clips {count}: at least 1 is needed")
     if videos is not None:
         paths = sorted(map(str, find_videos(videos)))
         if not paths:

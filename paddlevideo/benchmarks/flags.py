@@ -37,22 +37,22 @@ def _common() -> argparse.ArgumentParser:
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1, from a flag."""
-    return _whole_number(text, 1)
+    """An integer of at least 1, from a flag."""
+    return _integer(text, 1)
 
 
 def number(text: str) -> int:
-    """A whole number of at least 0, from a flag."""
-    return _whole_number(text, 0)
+    """An integer of at least 0, from a flag."""
+    return _integer(text, 0)
 
 
-def _whole_number(text: str, least: int) -> int:
+def _integer(text: str, least: int) -> int:
     try:
         value = int(text)
     except ValueError:
         value = least - 1
     if value < least:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number, at least {least}")
+        raise argparse.ArgumentTypeError(f"{text}: expected an integer, at least {least}")
     return value
 
 

@@ -44,8 +44,6 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     Raises:
         ValueError: a model cannot be measured; the others are.
     """
-    if min([*args.clips, *(args.threads or [1])]) < 1:
-        raise ValueError("--clips and --threads take numbers of at least 1")
     product = matrix_product(args.rounds)
     yield product
     peak = 2.0 * MATRIX**3 / product.rows[0].median

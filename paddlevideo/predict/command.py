@@ -239,7 +239,7 @@ def show(
     for note, times in notes.items():
         logger.warning(f"{times} of {plural(count, 'input')}: {note}")
     if failed:
-        lines = "\n".join([f"{len(failed)} of {plural(count, 'input')} failed:", *failed])
+        lines = "\n".join([f"{len(failed)} of {count} inputs failed:", *failed])
         logger.error(lines, extra=LINES)
     return len(failed)
 

@@ -84,9 +84,7 @@ def run_command(args: Namespace, ignored: Mapping[str, str]) -> int:
                 if stop.asked:
                     break
         if failed:
-            lines = "\n".join(
-                [f"{len(failed)} of {plural(len(records), 'input')} failed:", *failed]
-            )
+            lines = "\n".join([f"{len(failed)} of {len(records)} inputs failed:", *failed])
             logger.error(lines, extra=LINES)
     if stop.asked:
         raise KeyboardInterrupt

@@ -153,8 +153,6 @@ def test_inference_stores_the_fastest_for_auto(benchmark, small, tmp_path):
     assert f"the fastest in fp32: {rows[0].kind} with" in printed
     backend = open_backend(folder, device="cpu")
     assert (backend.kind, backend.clips_per_run) == (rows[0].kind, 3)
-    code, printed, _ = benchmark("inference", *flags, "--threads", "0")
-    assert code == 1 and "at least 1" in printed
 
 
 def test_views_compares_variants_with_equal_views(tmp_path):
@@ -215,9 +213,7 @@ def test_predict_divides_by_the_work_of_shared_cores():
     assert noted[0].note.endswith("; 1.00 times the work of both spread over all cores")
 
 
-def test_predict_needs_a_model_and_videos(benchmark, tmp_path):
-    code, printed, _ = benchmark("predict", "--model", str(tmp_path / "none"), "--clips", "0")
-    assert code == 1 and "--clips 0: at least 1 is needed" in printed
+def test_predict_needs_a_model(benchmark, tmp_path):
     videos = ["--clips", "1", "--frames", "4", "--size", "32", "32"]
     code, printed, _ = benchmark("predict", "--model", str(tmp_path / "none"), *videos)
     assert code == 1 and "there is no such file or folder; export the model first" in printed

@@ -102,10 +102,26 @@ def test_a_model_that_cannot_be_measured_is_named_and_the_others_are(call, folde
     assert len(rows) == 3 and str(folder) in rows[2]
 
 
-@pytest.mark.parametrize("flags", [["--clips", "0"], ["--threads", "0"], ["--clips", "1", "-3"]])
-def test_numbers_below_one_are_refused(call, folder, flags):
-    code, printed, _ = call("-m", folder, *flags)
-    assert code == 1 and "--clips and --threads take numbers of at least 1" in printed
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["inference", "--clips", "0"], "--clips: 0: expected an integer, at least 1"),
+        (["inference", "--clips", "1", "-3"], "--clips: -3: expected"),
+        (["inference", "--threads", "all"], "--threads: all: expected"),
+        (
+            ["predict", "--decode_workers", "-1"],
+            "--decode_workers: -1: expected an integer, at least 0",
+        ),
+        (["ranks", "--ranks", "0"], "--ranks: 0: expected"),
+        (["scale", "--items", "-1"], "--items: -1: expected"),
+        (["serve", "--clients", "0"], "--clients: 0: expected"),
+        (["train", "-r", "0"], "-r/--rounds: 0: expected"),
+    ],
+)
+def test_numbers_that_are_too_small_are_refused(flags, reason, capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(flags)
+    assert reason in capsys.readouterr().err
 
 
 def test_preferred_leaves_out_further_programs_and_options(exported):
