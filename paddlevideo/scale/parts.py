@@ -19,6 +19,10 @@ REPAIR = "delete this part, then run the same command again: it makes the part a
 MIN_PART, MOST_PARTS = 100, 2000  # results of a part, and parts of a job
 
 
+class OtherParts(ValueError):
+    """A folder with parts of another model or of other settings, or with a damaged manifest."""
+
+
 class PartFiles:
     """The parts of a job. A context manager; the folder is locked in the block.
 
@@ -33,7 +37,8 @@ class PartFiles:
         num_kept: results that an earlier run has left.
 
     Raises:
-        ValueError: the folder has results of another model or of other settings, or damaged ones.
+        OtherParts: the folder has results of another model or of other settings.
+        ValueError: a part is damaged.
         OSError: it cannot be written, or another process writes to it.
     """
 
@@ -161,7 +166,7 @@ class PartFiles:
         file = self.folder / MANIFEST
         if not file.exists():
             if parts := sorted(self.folder.glob("part-*.jsonl")):
-                raise ValueError(
+                raise OtherParts(
                     f"{self.folder}: has {parts[0].name} and no {MANIFEST}; give an empty folder"
                 )
             return {}
@@ -174,9 +179,9 @@ class PartFiles:
         except (ValueError, LookupError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
             fix = "delete the folder, or begin again with --overwrite"
-            raise ValueError(f"{file}: no manifest of parts ({reason}); {fix}") from error
+            raise OtherParts(f"{file}: no manifest of parts ({reason}); {fix}") from error
         if known[0] != VERSION or made_by != self.made_by:
-            raise ValueError(
+            raise OtherParts(
                 f"{file}: the parts were made by {made_by} (version {known[0]}), and this is "
                 f"{self.made_by} (version {VERSION}); give another --out, or begin again with "
                 "--overwrite"

@@ -32,7 +32,7 @@ from paddlevideo.scale.cluster import Cluster, connected
 from paddlevideo.scale.engine import Engine
 from paddlevideo.scale.flags import Place
 from paddlevideo.scale.model_files import SentFiles, send
-from paddlevideo.scale.parts import PartFiles, delete
+from paddlevideo.scale.parts import OtherParts, PartFiles, delete
 from paddlevideo.scale.stages import Stage
 from paddlevideo.zoo.cache import cached
 from paddlevideo.zoo.table import find_model
@@ -263,10 +263,20 @@ class PredictOnCluster:
 
 
 def open_parts(folder: Path, inputs: Inputs, args: Namespace, predictor: Predictor) -> PartFiles:
-    """The parts of a prediction."""
-    keys = (key_of(record) for record, _ in inputs)
+    """The parts of a prediction; with --overwrite in place of those of another one."""
     made_by = command.made_by(args, predictor)
-    return PartFiles(folder, made_by, keys, len(inputs), retry_failed=args.resume)
+
+    def opened() -> PartFiles:
+        keys = (key_of(record) for record, _ in inputs)
+        return PartFiles(folder, made_by, keys, len(inputs), retry_failed=args.resume)
+
+    try:
+        return opened()
+    except OtherParts:
+        if not args.overwrite:
+            raise
+    delete(folder)
+    return opened()
 
 
 def run_command(args: Namespace, ignored: Mapping[str, str], place: Place) -> int:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from paddlevideo.engine.build import load_config
-from tests.rules.pages import FENCE, ROOT, config_header, texts
+from tests.rules.pages import FENCE, ROOT, blocks, config_header, texts
 
 # --- docstrings ---------------------------------------------------------------------------------
 
@@ -171,6 +171,35 @@ def test_messages_in_troubleshooting_are_those_of_the_code(root):
     ]
     assert not unknown, "no message of the code:\n" + "\n".join(unknown)
     assert len(messages) > 40
+
+
+# --- the Chinese README -----------------------------------------------------------------------
+
+
+def outline(text: str) -> dict[str, list]:
+    """What a page and its translation have in common."""
+    code = [block.code.splitlines() for block in blocks("a.md", text)]
+    prose = FENCE.sub("", text)
+    links = re.findall(r"\]\(([^)]*)\)", prose.replace("README_zh.md", "README.md"))
+    named = {name for name in re.findall(r"`([^`\n]+)`", prose) if name.isascii()}
+    return {
+        "headings": re.findall(r"^(#+) ", prose, re.M),
+        "commands": [re.sub(r"(^|\s+)# .*", "", line) for lines in code for line in lines],
+        "columns of table rows": [row.count("|") for row in re.findall(r"^\|.*", prose, re.M)],
+        "list items": re.findall(r"^- ", prose, re.M),
+        "links": sorted(links),
+        "names in backticks": sorted(named),
+        "numbers": sorted(set(re.findall(r"\d+(?:\.\d+)+", re.sub(r"\]\([^)]*\)", "]", prose)))),
+    }
+
+
+def test_the_chinese_readme_has_what_the_english_one_has(root):
+    pages = ("README.md", "README_zh.md")
+    english, chinese = (outline((root / page).read_text(encoding="utf-8")) for page in pages)
+    for part, expected in english.items():
+        assert chinese[part] == expected, f"{part} of README_zh.md"
+    assert len(english["commands"]) > 60 and len(english["links"]) > 60
+    assert outline("# 1\n```\na  # b\n```\n")["commands"] == ["a"]
 
 
 # --- no private paths ---------------------------------------------------------------------------

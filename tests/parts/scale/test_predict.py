@@ -131,6 +131,24 @@ def test_overwrite_begins_again_once(run, tmp_path, monkeypatch):
     assert run("b.jsonl", "--on", "ray", "--overwrite")[1] == expected
 
 
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["other settings", "damaged manifest"])
+def test_overwrite_replaces_the_parts_of_another_prediction(
+    run, tmp_path, monkeypatch, capsys, is_damaged
+):
+    """The result itself is not there yet, and the message names the flag."""
+    expected = run("a.jsonl", "--topk", "1")[1]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        run("b.jsonl", "--on", "ray")
+    if is_damaged:
+        (tmp_path / "b.jsonl.parts" / "manifest.json").write_text("{")
+    capsys.readouterr()
+    assert run("b.jsonl", "--on", "ray", "--topk", "1") == (1, b"")
+    assert "begin again with --overwrite" in capsys.readouterr().err
+    assert run("b.jsonl", "--on", "ray", "--topk", "1", "--overwrite") == (1, expected)
+    assert not (tmp_path / "b.jsonl.parts").exists()
+
+
 def test_resume_tries_failures_again(run, videos, tmp_path):
     folder = shutil.copytree(videos.parent, tmp_path / "copy")
     assert run("a.jsonl", "--on", "ray", inputs=folder / "all.txt")[0] == 1

@@ -11,6 +11,7 @@ from paddlevideo.data.pipeline import StageError
 from paddlevideo.sample import DecodeError
 from paddlevideo.serve.decoder import Decoder
 from paddlevideo.serve.settings import Limits
+from paddlevideo.serve.timeline import TimelineFields
 from tests.clips import write_clip
 from tests.parts.serve.conftest import form
 
@@ -223,6 +224,11 @@ def test_descriptions_need_no_network(serve):
     assert set(schema["paths"]) >= {"/video-classification", "/models", "/health", "/ready"}
     form = schema["paths"]["/video-classification"]["post"]["requestBody"]["content"]
     assert set(form) == {"application/json", "multipart/form-data"}
+    fields = schema["paths"]["/timeline"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    fields = fields["schema"]["properties"]
+    options = vars(TimelineFields.of({}, {"tiny": None}))
+    for name in fields.keys() - {"file", "model"}:
+        assert fields[name]["description"].endswith(f"default {options[name]:g}"), name
     text = docs.body.decode()
     assert "POST /video-classification" in text and "multipart/form-data" in text
     outside = text.replace("http://127.0.0.1:8000", "")
