@@ -54,7 +54,8 @@ def run(
         parser.print_help()
         return 2
     args = parser.parse_args(argv)
-    urls = [text for text in argv if is_url(text)] if local_files else []
+    words = [word for text in argv for word in (text, text.partition("=")[2])]  # --out=URL, too
+    urls = [word for word in words if is_url(word)] if local_files else []
     if urls:
         print(f"{shown(urls[0])}: {LOCAL_ONLY}", file=sys.stderr)
         return error_code

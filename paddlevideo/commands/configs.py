@@ -57,8 +57,9 @@ def work(args: argparse.Namespace) -> None:
 
 def copy(name: str, file: Path) -> None:
     """Copy the shipped config `name` to `file`."""
-    source = shipped.find_config(name)
-    full = next((full for full, path in shipped.configs().items() if path == source), None)
+    source = shipped.find_config(name).resolve()
+    known = shipped.configs().items()
+    full = next((full for full, path in known if path.resolve() == source), None)
     if full is None:
         raise ConfigError(
             [f"{name}: not the name of a shipped config; `paddlevideo configs` lists them"]

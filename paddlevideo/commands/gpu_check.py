@@ -32,4 +32,4 @@ def work(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Entry point; returns the exit code."""
-    return run(make_parser(prog), work, argv, bare_help=False)
+    return run(make_parser(prog), work, argv, local_files=True, bare_help=False)

@@ -50,13 +50,9 @@ def work(args: argparse.Namespace) -> int:
     if not args.no_check:
         options = load("paddlevideo.curate.probe:ProbeOptions")(args.frames)
     prepare = load("paddlevideo.curate.kinetics:prepare")
-    prepared = prepare(args.annotations, args.videos, args.out, names, args.workers, options)
-    num_classes = len(prepared.class_names)
-    if args.num_classes not in (None, num_classes):
-        raise ValueError(
-            f"the annotations have {num_classes} classes, --num_classes is {args.num_classes}; "
-            "give all CSV files"
-        )
+    checks = (args.num_classes, args.overwrite)
+    paths = (args.annotations, args.videos, args.out)
+    prepared = prepare(*paths, names, args.workers, options, *checks)
     load("paddlevideo.curate.known_sets:write_prepared")(prepared, args.out, args.overwrite)
     return load("paddlevideo.curate.known_sets:print_prepared")(prepared, args.out)
 

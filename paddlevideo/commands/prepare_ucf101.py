@@ -49,7 +49,7 @@ def work(args: argparse.Namespace) -> int:
         options = load("paddlevideo.curate.probe:ProbeOptions")(args.check_frames)
     folders = (args.annotations, args.out, args.videos, args.frames)
     prepare = load("paddlevideo.curate.ucf101:prepare")
-    prepared = prepare(*folders, args.splits, args.workers, options)
+    prepared = prepare(*folders, args.splits, args.workers, options, args.overwrite)
     load("paddlevideo.curate.known_sets:write_prepared")(prepared, args.out, args.overwrite)
     return load("paddlevideo.curate.known_sets:print_prepared")(prepared, args.out)
 

@@ -10,6 +10,7 @@ import paddlevideo
 from paddlevideo import log
 from paddlevideo.commands import load, run
 from paddlevideo.commands.predict import BACKENDS
+from paddlevideo.urls import is_url, shown
 
 # What runs an exported program.
 PROGRAM_BACKENDS = tuple(name for name in BACKENDS if name != "eager")
@@ -148,16 +149,19 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
     return [*args.override, *texts, *short_overrides(args)]
 
 
-def check_program_flags(args: argparse.Namespace) -> None:
-    """Check the flags for a program.
+def check_test_flags(args: argparse.Namespace) -> None:
+    """Check the flags of a test.
 
     Raises:
-        ValueError: they are given without what they need, or with weights.
+        ValueError: those for a program are given without what they need, or with weights; or the
+            file of the scores is a URL.
     """
     if args.model and not args.test:
         raise ValueError("-m is for --test, which runs an exported model; add --test")
     if args.model and args.weights:
         raise ValueError("-m and -w are both given; an exported model has its own weights")
+    if is_url(args.out or ""):
+        raise ValueError(f"--out {shown(args.out)}: scores are written to a local file; name one")
     for flag in ("backend", "precision", "cpu_threads"):
         if vars(args)[flag] is not None and not args.model:
             raise ValueError(
@@ -171,7 +175,7 @@ def work(args: argparse.Namespace) -> None:
     Raises:
         ValueError: a mistake in flags, config, data or weights.
     """
-    check_program_flags(args)
+    check_test_flags(args)
     cfg = load_config(args)
     if args.check:
         log.show(*paddlevideo.check(cfg, args.multigrid).split("\n"))
@@ -193,6 +197,9 @@ def work(args: argparse.Namespace) -> None:
             )
         paddlevideo.test(cfg, args.weights, args.out, args.eval, args.overwrite)
     else:
+        for flag in ("out", "eval"):
+            if vars(args)[flag] is not None:
+                log.show(f"--{flag} has no effect in a training; it is for --test")
         paddlevideo.train(
             cfg, args.validate, args.weights, args.resume, args.multigrid, args.overwrite
         )

@@ -105,7 +105,7 @@ def plan_jobs(
         target = target_of(out, path.with_suffix(suffix))
         if names.setdefault(target, path) != path:
             fix = "choose one kind of file with --ext" if uses_audio else "rename one of them"
-            raise ValueError(f"{names[target]} and {path} would both become {target}; {fix}")
+            raise ValueError(f"{names[target]} and {path} would both become {shown(target)}; {fix}")
         jobs.setdefault(target, Job(where, target))
     return list(jobs.values())
 
@@ -339,7 +339,7 @@ def _check_settings(write: Any, out: str | Path, overwrite: bool) -> None:
             old = {name: before.get(name) for name in different}
             new = {name: settings.get(name) for name in different}
             raise ValueError(
-                f"{file}: the existing files were made with {old}, not with {new}; "
+                f"{shown(file)}: the existing files were made with {old}, not with {new}; "
                 "use another folder or --overwrite"
             )
     with atomic_file(file) as temporary:
@@ -355,5 +355,5 @@ def print_outcome(outcome: Outcome, out: str | Path) -> int:
     if num_failed > MAX_SHOWN:
         log.show(f"  ... and {num_failed - MAX_SHOWN} more")
     if outcome.failed:
-        log.show(f"all failures with their reasons: {outcome.report}")
+        log.show(f"all failures with their reasons: {shown(outcome.report)}")
     return 1 if outcome.failed else 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paddlevideo.curate.youtube8m import write_class_names, write_lists
+from paddlevideo.curate.youtube8m import LISTS, write_class_names
 from paddlevideo.data.youtube8m.sequence_example import encode_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write
@@ -91,16 +91,19 @@ def make_shards(out: Path, plan: ShardPlan) -> int:
     """
     num_shards = 0
     for split, prefix in FILES.items():
-        total = plan.num_videos(split)
+        total, names = plan.num_videos(split), []
         for shard, start in enumerate(range(0, total, plan.per_shard)):
             numbers = range(start, min(start + plan.per_shard, total))
-            write_payloads(out / f"{prefix}{shard:04}.tfrecord", _payloads(plan, split, numbers))
-            num_shards += 1
+            names.append(f"{prefix}{shard:04}.tfrecord")
+            write_payloads(out / names[-1], _payloads(plan, split, numbers))
+        # Only these: a larger set that was here before has left more.
+        with atomic_write(out / LISTS[split]) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        num_shards += len(names)
     rows = "".join(f"{number},0,/m/demo{number},thing {number}\n" for number in range(plan.classes))
     table = f"Index,TrainVideoCount,KnowledgeGraphId,Name\n{rows}"
     with atomic_write(out / "vocabulary.csv") as temporary:
         temporary.write_text(table, encoding="utf-8")
-    write_lists(out, out)
     write_class_names(out / "vocabulary.csv", out / "labels.txt")
     return num_shards
 

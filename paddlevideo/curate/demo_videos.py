@@ -156,11 +156,14 @@ def make_demo_set(out: Path, plan: DemoPlan, num_workers: int | None = None) -> 
 
 
 def read_manifest(out: Path) -> dict | None:
-    """Read the settings of the set in a folder; None if there is no set."""
+    """Read the settings of the set in a folder; None if there is no set, or a file of that name of
+    another program."""
     try:
-        return json.loads((out / "demo.json").read_text(encoding="utf-8"))
+        content = json.loads((out / "demo.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    is_set = isinstance(content, dict) and content.keys() == asdict(DemoPlan()).keys()
+    return content if is_set else None
 
 
 def write_lists(out: Path, plan: DemoPlan) -> None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from paddlevideo.curate.known_sets import (
     Prepared,
     Problem,
+    check_folder,
     class_ids,
     path_in_list,
     probe_videos,
@@ -217,6 +218,8 @@ def prepare(
     class_names: list[str] | None = None,
     num_workers: int | None = None,
     options: ProbeOptions | None = None,
+    num_classes: int | None = None,
+    overwrite: bool = False,
 ) -> Prepared:
     """Make `train.list`, `val.list` and `test.list` of the usable videos.
 
@@ -227,25 +230,24 @@ def prepare(
         class_names: in the order of their ids; None sorts those of the annotations.
         num_workers: processes that probe videos, None for one per core, 0 for this process.
         options: how to probe each video; None opens none.
+        num_classes: expected number of classes.
+        overwrite: other class names in `out` may be replaced.
 
     Raises:
         DatasetError: wrong annotations, an unknown class, or no video of a clip.
+        OSError: `out` has other class names, or cannot be written; raised before the videos are
+            opened.
     """
     clips = read_annotations(annotations)
-    ids, names = class_ids({clip.label for clip in clips}, class_names)
+    ids, names = number_classes(clips, class_names, num_classes)
     if not videos.is_dir():
         raise DatasetError(f"{videos}: no such folder of videos")
     folder = VideoFolder(videos, set(ids))
     prepared = Prepared(names)
     clips = drop_repeated(clips, prepared)
-    candidates = {clip: folder.candidates(clip) for clip in clips}
-    if not any(candidates.values()):
-        first = next((str(paths[0]) for paths in folder.files.values()), "no video")
-        raise DatasetError(
-            f"{videos}: none of {len(clips)} clips exists; expected files such as "
-            f"{clips[0].name}.mp4, found {first}"
-        )
+    candidates = find_candidates(clips, folder)
     drop_ambiguous(candidates, prepared)
+    check_folder(out, names, overwrite)
     paths = (str(path) for paths in candidates.values() for path in paths)
     infos = probe_videos(paths, num_workers, options)
     for split in dict.fromkeys(clip.split for clip in clips):
@@ -266,6 +268,39 @@ def prepare(
             text = "no training clip of this class is listed"
             prepared.problems.append(Problem("untrained", label, text))
     return prepared
+
+
+def number_classes(
+    clips: list[Clip], class_names: list[str] | None, num_classes: int | None
+) -> tuple[dict[str, str], list[str]]:
+    """`class_ids` of the clips.
+
+    Raises:
+        DatasetError: an unknown class, or another number of classes than expected.
+    """
+    ids, names = class_ids({clip.label for clip in clips}, class_names)
+    if num_classes not in (None, len(names)):
+        raise DatasetError(
+            f"the annotations have {len(names)} classes, --num_classes is {num_classes}; "
+            "give all CSV files"
+        )
+    return ids, names
+
+
+def find_candidates(clips: list[Clip], folder: VideoFolder) -> dict[Clip, list[Path]]:
+    """The files that may hold each clip.
+
+    Raises:
+        DatasetError: there is none for any clip.
+    """
+    candidates = {clip: folder.candidates(clip) for clip in clips}
+    if not any(candidates.values()):
+        first = next((str(paths[0]) for paths in folder.files.values()), "no video")
+        raise DatasetError(
+            f"{folder.root}: none of {len(clips)} clips exists; expected files such as "
+            f"{clips[0].name}.mp4, found {first}"
+        )
+    return candidates
 
 
 def drop_repeated(clips: list[Clip], prepared: Prepared) -> list[Clip]:

@@ -16,7 +16,7 @@ from paddlevideo.curate.probe import ProbeOptions, VideoInfo, probe_video
 from paddlevideo.data.class_names import LABELS_FILE, read_class_names
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Row, read_rows
 from paddlevideo.data.paths import base_folder
-from paddlevideo.files import atomic_write, remove_leftovers
+from paddlevideo.files import atomic_write, check_writable, remove_leftovers
 from paddlevideo.plain_text import file_line, tab_line
 from paddlevideo.processes import Crash, run_each
 from paddlevideo.remote import absolute_path, exists, is_url, join_path, path_below, shown
@@ -212,6 +212,17 @@ def check_class_names(out: str | Path, names: list[str], overwrite: bool) -> Non
         f"is {old} in the file and {new} in the annotations. "
         f"Use --class_names {path}, another --out, or --overwrite"
     )
+
+
+def check_folder(out: Path, names: list[str], overwrite: bool) -> None:
+    """Check before long work that the lists can be written.
+
+    Raises:
+        FileExistsError: the folder has other class names.
+        OSError: it cannot be written.
+    """
+    check_class_names(out, names, overwrite)
+    check_writable(out / PROBLEMS)
 
 
 def write_prepared(prepared: Prepared, out: Path, overwrite: bool) -> None:

@@ -148,17 +148,18 @@ def make_shards(
         (shown(job.source), r) for job, r in zip(jobs, found, strict=True) if isinstance(r, str)
     ]
     good = [(job, r) for job, r in zip(jobs, found, strict=True) if not isinstance(r, str)]
-    state = [(job.key, *members) for job, members in good]
+    state = [(job.key, sorted(job.texts.items()), *members) for job, members in good]
     origin = text_digest([settings, state])
     manifest = join_path(out, f"{settings.prefix}.manifest.json")
     earlier = _read_manifest(manifest)
     done = _kept(earlier, origin, out)
     if done is not None:
+        failed += [(source, reason) for source, reason in earlier.get("failed", ())]
         return Outcome(0, done, _report(failed, out, settings), _report_file(out, settings))
-    copies = _copies_folder(out, settings)
+    copies, not_resized = _copies_folder(out, settings), []
     if settings.short_side is not None:
-        good, more = resized(good, copies, settings.short_side, num_workers)
-        failed += more
+        good, not_resized = resized(good, copies, settings.short_side, num_workers)
+        failed += not_resized
     if not good:
         _report(failed, out, settings)
         raise ValueError(f"no file can be used; the reasons are in {_report_file(out, settings)}")
@@ -171,7 +172,7 @@ def make_shards(
     failed += [(plan.path, r) for plan, r in zip(waiting, reasons, strict=True) if r]
     num_failed = sum(map(bool, reasons))
     if not num_failed:
-        _write_manifest(manifest, origin, settings, plans, complete=True)
+        _write_manifest(manifest, origin, settings, plans, complete=True, failed=not_resized)
         _remove_extra(out, others, plans)
         shutil.rmtree(copies, ignore_errors=True)
     _report(failed, out, settings)
@@ -236,11 +237,13 @@ def _write_manifest(
     plans: Sequence[ShardPlan],
     complete: bool,
     replaced: Sequence[str] = (),
+    failed: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write what the shards are made of: settings, names, numbers of samples.
 
     Args:
         replaced: names of earlier shards, which are removed when the new ones are complete.
+        failed: (source, reason) of videos that could not be resized, which only this run has tried.
     """
     content = {
         "complete": complete,
@@ -249,6 +252,7 @@ def _write_manifest(
         "num_samples": sum(len(plan.samples) for plan in plans),
         "shards": {path_name(plan.path): len(plan.samples) for plan in plans},
         **({"replaced": sorted(replaced)} if replaced else {}),
+        **({"failed": failed} if failed else {}),
     }
     with atomic_file(file) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -290,7 +294,7 @@ def _check_others(
     """
     Raises:
         ValueError: the folder has shards of this name that were made of other files or with other
-            settings, and they may not be replaced.
+            labels or settings, and they may not be replaced.
     """
     if overwrite or earlier.get("origin") == origin:
         return
@@ -299,7 +303,8 @@ def _check_others(
     if there:
         raise ValueError(
             f"{join_path(out, there[0])}: {len(there)} shard(s) of this name were made of other "
-            "files or with other settings; choose another folder or --prefix, or use --overwrite"
+            "files or with other labels or settings; choose another folder or --prefix, or use "
+            "--overwrite"
         )
 
 

@@ -277,7 +277,7 @@ def no_stream_text(container) -> str:
 
 def has_index(path: str) -> bool:
     """Return whether an mp3 begins with a frame that counts the others (Xing, Info or VBRI)."""
-    with open(path, "rb") as file:
+    with open_url(path) as file:
         head = file.read(10)
         skip = 0
         if head.startswith(b"ID3") and len(head) == 10:

@@ -157,7 +157,7 @@ def resized(
     kept, failed = [], []
     for (job, _), target in zip(good, targets, strict=True):
         if reasons[target]:
-            failed.append((job.source, reasons[target]))
+            failed.append((shown(job.source), reasons[target]))
         else:
             copy = replace(_member(target, "mp4"), version=0)  # written again, it is equal
             kept.append((job, (copy,)))

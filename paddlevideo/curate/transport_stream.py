@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from paddlevideo.curate.formats import TS_PACKETS, TS_SYNC
+from paddlevideo.remote import open_url
 
 CHUNK = 20_000  # packets that are read at once
 NULL_PID = 0x1FFF  # stuffing, without a counter
@@ -38,7 +39,7 @@ def find_ts_damage(path: str) -> str:
 
 def read_headers(path: str) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield (position in the file, packet size, first 6 bytes of each packet: uint8 [N, 6])."""
-    with open(path, "rb") as file:
+    with open_url(path) as file:
         offset, size = TS_PACKETS[file.read(1) != bytes([TS_SYNC])]
         file.seek(0)
         position = 0

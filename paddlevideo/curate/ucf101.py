@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from paddlevideo.curate.known_sets import (
     Prepared,
     Problem,
+    check_folder,
     path_in_list,
     probe_videos,
     reject_reason,
@@ -156,6 +157,7 @@ def prepare(
     splits: Sequence[int] = SPLITS,
     num_workers: int | None = None,
     options: ProbeOptions | None = None,
+    overwrite: bool = False,
 ) -> Prepared:
     """Make `ucf101_train_split_1_videos.txt`, ..., `ucf101_val_split_3_rawframes.txt`.
 
@@ -169,9 +171,12 @@ def prepare(
             them.
         num_workers: processes that probe videos, None for one per core, 0 for this process.
         options: how to probe each video; None opens none.
+        overwrite: other class names in `out` may be replaced.
 
     Raises:
         DatasetError: wrong annotations, or no clip exists.
+        OSError: `out` has other class names, or cannot be written; raised before the videos are
+            opened.
     """
     classes, sets = read_annotations(annotations, splits)
     prepared = Prepared(classes)
@@ -186,6 +191,7 @@ def prepare(
             raise DatasetError(f"{root}: none of {len(names)} clips exists; expected {names[0]}")
         missing = [name for name in names if name not in found]
         prepared.problems += [Problem("missing", name, f"not below {root}") for name in missing]
+        check_folder(out, classes, overwrite)
         if kind == "videos":
             paths = video_paths(found, out, num_workers, options, prepared)
         else:

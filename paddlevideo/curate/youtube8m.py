@@ -1,6 +1,8 @@
 """Prepare YouTube-8M: check all records, write lists and class names, convert pickles."""
 
 import csv
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ from paddlevideo.sample import DecodeError, Record
 
 # First part of a shard's file name -> the list of these shards.
 LISTS = {"train": "train.list", "val": "val.list", "test": "test.list"}
+GROUPS = "groups.json"  # what each file of a group of pickles is made of
 CRASHED = "the process that read it crashed"
 
 
@@ -312,6 +315,30 @@ def convert_group(job: tuple[str, tuple[str, ...]], features: tuple[str, ...]) -
         return log.error_text(error)
 
 
+def check_groups(jobs: Sequence[tuple[str, tuple[str, ...]]], features: Sequence[str]) -> None:
+    """Write down which pickles each TFRecord file is made of; its name only counts the groups.
+
+    Raises:
+        DatasetError: one that exists was made of other pickles, or with other features.
+    """
+    file = Path(jobs[0][0]).with_name(GROUPS)
+    try:
+        before = dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    except (ValueError, TypeError):
+        raise DatasetError(f"{file}: damaged; convert to another folder") from None
+    made_of = {}
+    for target, sources in jobs:
+        name, text = Path(target).name, repr((list(map(os.path.basename, sources)), *features))
+        made_of[name] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        if before.get(name, made_of[name]) != made_of[name] and os.path.exists(target):
+            raise DatasetError(
+                f"{target} exists, and was made of other pickles, or with another --group or "
+                "--features; convert to another folder, or delete what is in it"
+            )
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(before | made_of, indent=1) + "\n", encoding="utf-8")
+
+
 def convert(
     paths: Sequence[str],
     out: Path,
@@ -328,7 +355,8 @@ def convert(
         TFRecord file -> number of videos, or the reason why it was not written.
 
     Raises:
-        DatasetError: two pickles would become the same file.
+        DatasetError: two pickles would become the same file, or a group is another than that of
+            the file that exists.
     """
     if group > 1:
         groups = [tuple(paths[i : i + group]) for i in range(0, len(paths), group)]
@@ -340,6 +368,8 @@ def convert(
         raise DatasetError(
             f"{count} pickles would become {name}; convert one folder at a time, or set --group"
         )
+    if group > 1:
+        check_groups(jobs, features)
     missing = [job for job in jobs if not os.path.exists(job[0])]
     work, results = partial(convert_group, features=tuple(features)), {}
     processes = _num_processes(num_workers, len(missing))

@@ -11,6 +11,7 @@ A stopped run continues with the missing shards. While the codec is being fitted
 its videos are kept in the folder `.vectors`, so that no video goes through the network twice.
 """
 
+import glob
 import json
 import shutil
 import zlib
@@ -90,6 +91,7 @@ def extract_set(
     check_writable(options.out / RECIPE_FILE)
     remove_leftovers(options.out)
     network = FrameNetwork(recipe)
+    _check_components(options, network)
     _write_settings(options, recipe, network, videos)
     if names and with_labels:
         lines = [f"{class_id} {file_line(name)}\n" for class_id, name in enumerate(names)]
@@ -142,12 +144,15 @@ def _write_settings(
     file = options.out / RECIPE_FILE
     settings = _settings(options, recipe, network, videos)
     if options.overwrite:
-        shards = options.out.glob(f"{options.out.resolve().name}?????.tfrecord")
-        for old in (file, options.out / CODEC_FILE, options.out / FAILURES_FILE, *shards):
+        name = glob.escape(options.out.resolve().name)
+        others = (RECIPE_FILE, CODEC_FILE, WHITENING_FILE, LABELS_FILE, FAILURES_FILE)
+        for old in (*options.out.glob(f"{name}?????.tfrecord"), *map(options.out.joinpath, others)):
             old.unlink(missing_ok=True)
         shutil.rmtree(options.out / VECTORS_DIR, ignore_errors=True)
     if file.exists():
         before = _read_settings(file)
+        if not (options.out / CODEC_FILE).exists():  # nothing has been encoded
+            before["num_components"] = settings["num_components"]
         changes = [
             f"{key} was {before.get(key)}, now {value}"
             for key, value in settings.items()
@@ -157,6 +162,17 @@ def _write_settings(
             problem = f"the features in this folder have other settings: {'; '.join(changes)}"
             raise ConfigError([f"{file}: {problem}; {ANOTHER_FOLDER}"])
     write_recipe(file, recipe, settings=settings)
+
+
+def _check_components(options: SetOptions, network: FrameNetwork) -> None:
+    """Check the number of principal components before videos go through the network.
+
+    Raises:
+        ValueError: the network gives fewer values.
+    """
+    number, limit = options.num_components, network.sizes["rgb"]
+    if number is not None and not 1 <= number <= limit:
+        raise ValueError(f"--pca {number}: the network gives {limit} values; expected 1 to {limit}")
 
 
 def _settings(

@@ -20,6 +20,7 @@ from paddlevideo.files import temporary_name
 from paddlevideo.hub.bundle import CARD, PLAIN, SUFFIXES, HubError, bundle, check_names
 from paddlevideo.hub.card import card
 from paddlevideo.runtimes.manifest import FILE, check_files, read_manifest
+from paddlevideo.urls import is_url, shown
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 TOKENS = re.compile(r"\b(?:hf_|ms-)[\w-]{6,}|(?<=[Bb]earer )\S+", re.ASCII)
@@ -95,6 +96,8 @@ def pull(
         ManifestError, WeightsError: a file is missing, damaged or not safe to read.
     """
     check_repo(repo)
+    if is_url(output or ""):
+        raise HubError(f"{shown(output or '')}: a download needs a folder of this machine; see -o")
     folder = Path(output or f"inference/{repo.partition('/')[2]}")
     if folder.exists() and not (folder.is_dir() and (overwrite or not any(folder.iterdir()))):
         raise HubError(f"{folder} exists; choose another folder with -o, or replace: --overwrite")

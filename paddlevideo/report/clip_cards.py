@@ -15,6 +15,7 @@ from paddlevideo.report.thumbnails import (
     thumbnail,
 )
 from paddlevideo.sample import DecodeError
+from paddlevideo.urls import is_url, shown
 
 AUDIO_SHARE = 0.6  # of the bytes for the cards; players beyond it are left out
 
@@ -31,12 +32,12 @@ def hardest_clips(facts: RunFacts, number: int, max_bytes: int) -> Iterator[str]
     wrong, right, reasons = [], [], []
     num_bytes = audio_bytes = 0
     for row in rows:
-        shown, player, reason = media(row, facts.find_file(row["path"]), uses_audio)
+        images, player, reason = media(row, facts.find_file(row["path"]), uses_audio)
         if audio_bytes + len(player) > AUDIO_SHARE * max_bytes:
             player = ""
         audio_bytes += len(player)
         reasons += [reason] if reason else []
-        card = f'<div class="clip">{shown}{player}{clip_text(row, names)}</div>'
+        card = f'<div class="clip">{images}{player}{clip_text(row, names)}</div>'
         num_bytes += len(card.encode())
         if num_bytes > max_bytes:
             break
@@ -78,6 +79,8 @@ def media(row: dict[str, Any], path: str, uses_audio: bool) -> tuple[str, str, s
         does not apply.
     """
     images, player, reason = "", "", ""
+    if is_url(path):  # a server that does not answer would hold up the end of a training
+        return images, player, "the files are at URLs, which a report does not read"
     try:
         images = f'<img alt="three frames" src="{data_url(thumbnail(row, path))}">'
     except (DecodeError, OSError) as error:
@@ -123,7 +126,8 @@ def scored_names(
 
 def clip_name(row: dict) -> str:
     """The path of a clip, with its id inside a shard and its start and end in a video."""
-    name = f"{row['id']} in {row['path']}" if "offset" in row else row["path"]
+    path = shown(row["path"])
+    name = f"{row['id']} in {path}" if "offset" in row else path
     if "start_sec" in row or "end_sec" in row:
         start, end = row.get("start_sec", 0), row.get("end_sec", float("inf"))
         name += f", {start:g} to {end:g} s"

@@ -147,7 +147,7 @@ def paddle_problems(facts: Facts) -> Iterator[Problem]:
         fix = "for other models: --enable_mkldnn False, or --backend onnxruntime"
         yield Problem("note", what, fix)
     count = environment.get("PADDLE_TRAINERS_NUM", "1") or "1"
-    if int(count) > 1:
+    if not count.isdecimal() or int(count) > 1:
         what = f"PADDLE_TRAINERS_NUM={count} is set: a single process would wait for {count}"
         yield Problem("warning", what, "unset PADDLE_TRAINERS_NUM")
 

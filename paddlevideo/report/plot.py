@@ -61,7 +61,7 @@ def plot_run(folder: str | Path, out: str | Path | None = None, overwrite: bool 
     """
     inputs = made_of([folder])
     if out is not None:
-        check_replaced(out, inputs, overwrite)
+        check_replaced(image_file(out), inputs, overwrite)
     facts = read_learning(folder)
     rows = facts.rows
     figure = new_figure(11, 7)
@@ -103,7 +103,7 @@ def plot_runs(
     if names and len(names) != len(folders):
         raise ValueError(f"{len(names)} names for {len(folders)} runs; give one name per run")
     inputs = made_of(folders)
-    check_replaced(out, inputs, overwrite)
+    check_replaced(image_file(out), inputs, overwrite)
     names = names or [Path(folder).name for folder in folders]
     facts = [read_learning(folder) for folder in folders]
     runs = [(name, each.rows) for name, each in zip(names, facts, strict=True)]
@@ -312,11 +312,16 @@ def _title(folder: str | Path, rows: Rows) -> str:
     return Path(folder).name
 
 
+def image_file(out: str | Path) -> Path:
+    """The file that `save` writes: .png is appended to a name without a suffix."""
+    return Path(out) if Path(out).suffix else Path(f"{out}.png")
+
+
 def save(figure: Any, out: str | Path, inputs: str) -> Path:
     """Write a figure, completely or not at all.
 
     Args:
-        out: an image file; .png is appended to a name without a suffix.
+        out: an image file, see `image_file`.
         inputs: what the figure is made of, see `outputs.made_of`.
 
     Returns:
@@ -326,7 +331,7 @@ def save(figure: Any, out: str | Path, inputs: str) -> Path:
         ValueError: matplotlib writes no files of this suffix.
         OSError: `out` cannot be written.
     """
-    out = Path(out) if Path(out).suffix else Path(f"{out}.png")
+    out = image_file(out)
     suffix = out.suffix[1:].lower()
     metadata = {"Keywords": inputs} if suffix in ("png", "svg", "pdf") else None
     with warnings.catch_warnings(), atomic_write(out) as temporary:

@@ -20,6 +20,7 @@ import numpy as np
 
 from paddlevideo.config.yaml_text import MAX_DATA, NotYaml, load_data, read_text
 from paddlevideo.curate.report import duration_rows
+from paddlevideo.urls import is_url
 
 # The same as in engine/best_validation.py, which writes the file.
 BEST_VALIDATION = "valid_best.json"
@@ -109,9 +110,10 @@ class RunFacts:
         return counts
 
     def find_file(self, path: str) -> str:
-        """A path of the run, relative to the working directory of today or of the training."""
+        """A path of the run, relative to the working directory of today or of the training; a URL
+        as it is."""
         base = (self.best or {}).get("working_folder", "")
-        return path if os.path.exists(path) else os.path.join(base, path)
+        return path if is_url(path) or os.path.exists(path) else os.path.join(base, path)
 
 
 def read_run(folder: str | Path) -> RunFacts:
@@ -157,9 +159,9 @@ def read_metrics(folder: str | Path) -> Rows:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            rows.setdefault(row["split"], []).append(row)
+        except (json.JSONDecodeError, TypeError, KeyError):
             raise ValueError(f"{path}:{number}: not a line of JSON; the file is damaged") from None
-        rows.setdefault(row["split"], []).append(row)
     return rows
 
 
@@ -248,6 +250,6 @@ def read_durations(path: Path) -> list[float]:
                 seconds.append(float(row["seconds"]))
             elif row.get("end_sec"):
                 seconds.append(float(row["end_sec"]) - start)
-            elif fps and row.get("frames"):
-                seconds.append(int(row["frames"]) / fps - start)
+            elif fps and row.get("frames"):  # those of the part
+                seconds.append(int(row["frames"]) / fps)
     return seconds

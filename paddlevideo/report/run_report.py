@@ -24,6 +24,7 @@ from paddlevideo.report.conclusions import (
 from paddlevideo.report.learning import guess_accuracy, guess_loss, learning_remarks
 from paddlevideo.report.outputs import check_replaced, made_of
 from paddlevideo.report.run_facts import RunFacts, read_run
+from paddlevideo.urls import shown
 
 FILE = "report.html"
 NUM_CLIPS = 48  # hardest clips that are shown
@@ -304,7 +305,7 @@ def confusions(facts: RunFacts, results: Sequence[ClassResult]) -> Iterator[str]
 def failures(facts: RunFacts) -> Iterator[str]:
     """The clips that could not be decoded."""
     rows = [
-        f"<tr>{name_cell(failure['path'])}<td>{escape(failure['reason'])}</td></tr>"
+        f"<tr>{name_cell(shown(failure['path']))}<td>{escape(failure['reason'])}</td></tr>"
         for failure in (facts.best["failures"] if facts.best else ())
     ]
     if rows:

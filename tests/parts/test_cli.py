@@ -260,6 +260,9 @@ def test_the_built_package_works_without_the_checkout(built, tmp_path):
         "compare https://h/run?secret s3://b/run",
         "data youtube8m check s3://b/shards",
         "report s3://b/run",
+        "data make-demo --out=s3://b/demo",
+        "plot run --out=https://h/a.png",
+        "gpu-check --out s3://b/check",
     ],
 )
 def test_commands_on_local_files_refuse_urls(words, capsys, tmp_path, monkeypatch):

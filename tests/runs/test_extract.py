@@ -15,6 +15,7 @@ from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.features import feature_shards
 from paddlevideo.features.codec import read_codecs
 from paddlevideo.features.extract import FrameNetwork
+from paddlevideo.features.feature_sets import extract_set
 from paddlevideo.features.feature_shards import SetOptions
 from paddlevideo.features.video_steps import audio_vectors
 from paddlevideo.media.decode import VideoDecoder
@@ -91,7 +92,7 @@ def test_workers_do_not_change_the_bytes(recipe, clips, train_set, tmp_path):
     assert read_shards(tmp_path / "train") == read_shards(train_set)
 
 
-def test_fits_principal_components(recipe, clips, tmp_path):
+def test_fits_principal_components(recipe, clips, tmp_path, monkeypatch):
     make_set(recipe, tmp_path / "few", clips / "train", num_components=6, fit_videos=5)
     (examples,) = read_examples(tmp_path / "few").values()
     assert len(examples) == 12 and examples[0].features["rgb"].shape == (4, 6)
@@ -100,6 +101,22 @@ def test_fits_principal_components(recipe, clips, tmp_path):
     message = "40 principal components of 64 values in 20 frames; at most 19"
     with pytest.raises(ValueError, match=message):
         make_set(recipe, tmp_path / "many", clips / "train", num_components=40, fit_videos=5)
+    calls, real = [], FrameNetwork._vectors_of
+    monkeypatch.setattr(
+        FrameNetwork, "_vectors_of", lambda self, steps: calls.append(1) or real(self, steps)
+    )
+    # Nothing has been encoded: another number goes on with the vectors of the five videos.
+    make_set(recipe, tmp_path / "many", clips / "train", num_components=6, fit_videos=5)
+    assert len(calls) == 7
+    assert [*read_shards(tmp_path / "many").values()] == [*read_shards(tmp_path / "few").values()]
+
+
+@pytest.mark.parametrize("number", [0, -1, 65])
+def test_counts_components_before_the_videos(recipe, clips, tmp_path, number):
+    message = f"--pca {number}: the network gives 64 values; expected 1 to 64"
+    with pytest.raises(ValueError, match=message):
+        make_set(recipe, tmp_path / "none", clips / "train", num_components=number)
+    assert not list((tmp_path / "none").iterdir())
 
 
 def test_leaves_out_audio(recipe, clips, tmp_path):
@@ -202,6 +219,17 @@ def test_overwrites_a_folder(recipe, clips, train_set, tmp_path):
     (out / "extractor.json").write_text("{")
     with pytest.raises(ConfigError, match="extractor.json: damaged"):
         make_set(other, out, clips / "val")
+
+
+def test_overwriting_leaves_nothing_of_before(recipe, clips, tmp_path):
+    out = tmp_path / "v[1]"
+    make_set(recipe, out, clips / "val", per_shard=2)
+    assert len(read_shards(out)) == 3 and (out / "labels.txt").exists()
+    options = SetOptions(out, overwrite=True)
+    extract_set(recipe, options, [str(clips / "val")], with_labels=False, num_workers=0)
+    ((name, examples),) = read_examples(out).items()
+    assert name == "v[1]00000.tfrecord" and [e.labels.tolist() for e in examples] == [[]] * 6
+    assert not (out / "labels.txt").exists()
 
 
 @pytest.mark.parametrize("option", ["per_shard", "fit_videos"])

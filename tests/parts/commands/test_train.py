@@ -2,7 +2,9 @@
 
 import pytest
 
-from paddlevideo.commands.train import load_config, make_parser
+import paddlevideo
+from paddlevideo.commands import train
+from paddlevideo.commands.train import load_config, main, make_parser
 from paddlevideo.config.schema import ConfigError
 
 
@@ -109,3 +111,24 @@ def test_lr_is_above_zero(load, rate):
 def test_lr_needs_an_optimizer(load):
     with pytest.raises(ConfigError, match=r"--lr needs OPTIMIZER\.learning_rate"):
         load("--lr", 0.1, OPTIMIZER=None)
+
+
+@pytest.mark.parametrize("flags", [["--test", "-w", "a.pdparams"], ["--validate"]])
+def test_scores_are_not_written_to_a_url(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["-c", "demo/pptsn", *flags, "--out", "https://me:word@host/s.json"]) == 1
+    printed = capsys.readouterr().err
+    assert "--out https://host/s.json: scores are written to a local file" in printed
+    assert "word" not in printed and not list(tmp_path.iterdir())
+
+
+def test_a_training_says_which_flags_are_for_a_test(monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(train, "load_config", lambda args: "cfg")
+    monkeypatch.setattr(paddlevideo, "train", lambda *given: trained.append(given), raising=False)
+    assert main(["-c", "x", "--out", "s.json", "--eval", "top_k_accuracy"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "--out has no effect in a training; it is for --test",
+        "--eval has no effect in a training; it is for --test",
+    ]
+    assert main(["-c", "x"]) == 0 and capsys.readouterr().out == "" and len(trained) == 2

@@ -172,3 +172,10 @@ def test_the_wheel_holds_what_is_found_by_name(root):
             held |= {p.relative_to(root).as_posix() for p in (root / folder).glob(pattern)}
     configs = {path.relative_to(root).as_posix() for path in shipped.configs().values()}
     assert configs | {"data/k400/labels.txt"} <= held
+
+
+@pytest.mark.parametrize("as_typed", ["configs/demo/pptsn.yaml", "./configs/demo/pptsn.yaml"])
+def test_copies_a_path_of_the_checkout(root, tmp_path, monkeypatch, as_typed):
+    monkeypatch.chdir(root)
+    assert cli.main(["configs", "copy", as_typed, str(tmp_path / "mine.yaml")]) == 0
+    assert (tmp_path / "mine.yaml").read_text() == shipped.copied_text("demo/pptsn")

@@ -116,6 +116,14 @@ def test_does_not_replace_other_folders(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '"a"', '{"seed": 0}', '{"clips": 1, "mine": 2}', "{"])
+def test_does_not_replace_the_folder_of_another_demo(tmp_path, text):
+    (tmp_path / "demo.json").write_text(text)
+    with pytest.raises(FileExistsError, match="exists and is not a demo set"):
+        make_demo_set(tmp_path, PLAN)
+    assert (tmp_path / "demo.json").read_text() == text
+
+
 def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch, one_class):
     def interrupt(*_):
         raise KeyboardInterrupt

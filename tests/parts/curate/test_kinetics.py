@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.curate import known_sets
+from paddlevideo.curate import kinetics, known_sets
 from paddlevideo.curate.kinetics import (
     Clip,
     VideoFolder,
@@ -310,3 +310,29 @@ def test_rejects_other_files(tmp_path):
     file.write_text(HEADER)
     with pytest.raises(DatasetError, match=r"test.csv: no clips"):
         read_annotations([file])
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "message"),
+    [
+        ("zumba\n", None, "labels.txt has 1 classes, the annotations have 4"),
+        (None, 400, "the annotations have 4 classes, --num_classes is 400"),
+    ],
+)
+def test_finds_mistakes_before_it_opens_videos(tree, monkeypatch, names, expected, message):
+    monkeypatch.setattr(kinetics, "probe_videos", None)
+    (tree / "out").mkdir()
+    if names:
+        (tree / "out" / "labels.txt").write_text(names)
+    files = (csv_files(tree), tree / "videos", tree / "out")
+    with pytest.raises((DatasetError, FileExistsError), match=message):
+        prepare(*files, options=ProbeOptions(), num_classes=expected)
+    monkeypatch.undo()
+    prepare(*files, num_classes=4, overwrite=True)
+
+
+def test_finds_a_folder_that_cannot_be_written_before_it_opens_videos(tree, monkeypatch):
+    monkeypatch.setattr(kinetics, "probe_videos", None)
+    (tree / "out").write_text("a file")
+    with pytest.raises(OSError, match=r"cannot write .*problems\.tsv"):
+        prepare(csv_files(tree), tree / "videos", tree / "out", options=ProbeOptions())

@@ -223,6 +223,26 @@ def test_other_settings_need_overwrite(videos, tmp_path):
     assert "replaced" not in json.loads((tmp_path / "train.manifest.json").read_text())
 
 
+@pytest.mark.parametrize("flags", [(), ("--resize", 32), ("--shuffle",)])
+def test_other_labels_need_overwrite(videos, tmp_path, capsys, flags):
+    text = (videos / "train.list").read_text()
+    source = tmp_path / "train.list"
+
+    def shards(text, *more):
+        lines = [f"{videos}/{line}\n" for line in text.splitlines()]
+        source.write_text("".join(lines))
+        return run(source, tmp_path / "s", *flags, *more)
+
+    def labels():
+        return sorted(record.label for record in WebDataset(str(tmp_path / "s")).load().records)
+
+    assert shards(text) == 0 and labels() == [0, 0, 0, 1, 1, 1]
+    assert shards(text.replace("v0.a.mp4 0", "v0.a.mp4 2")) == 2 and labels() == [0, 0, 0, 1, 1, 1]
+    assert "made of other files or with other labels or settings" in capsys.readouterr().err
+    assert shards(text.replace("v0.a.mp4 0", "v0.a.mp4 2"), "--overwrite") == 0
+    assert labels() == [0, 0, 1, 1, 1, 2]
+
+
 def test_failures_are_rows(videos, tmp_path, capsys):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "bad.mp4").write_bytes(b"no video" * 100)
@@ -242,6 +262,11 @@ def test_failures_are_rows(videos, tmp_path, capsys):
     assert "bad.mp4\tno known video format" in (tmp_path / "r/failures.t.tsv").read_text()
     assert run(tmp_path / "t.list", tmp_path / "s") == 1  # nothing new, still said
     assert "0 made, 1 kept, 3 failed" in capsys.readouterr().out
+    rows = (tmp_path / "r/failures.t.tsv").read_text()
+    for _ in range(2):  # the video that could not be resized, too
+        assert run(tmp_path / "t.list", tmp_path / "r", "--resize", 32) == 1
+        assert "0 made, 1 kept, 4 failed" in capsys.readouterr().out
+        assert (tmp_path / "r/failures.t.tsv").read_text() == rows
 
 
 def test_a_file_that_changes_fails_its_shard(tmp_path):

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from paddlevideo.commands.check_data import main
+from paddlevideo.curate.probe import ProbeOptions, probe_video
+from paddlevideo.curate.probe_audio import probe_audio
 from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.remote import access, list_url, read_bytes
+from paddlevideo.sample import Record
+from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames, write_clip
 
 pytest.importorskip("fsspec")
@@ -138,3 +142,36 @@ def test_a_folder_on_s3(videos, s3, tmp_path):
     assert run(url) == 1
     assert {f"{url}/{name}" for name in RESULTS} <= set(list_url(url))
     assert len(VideoDataset(f"{url}/train.csv").load().records) > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "is_damaged", "kind"),
+    [
+        ("a.ts", False, None),
+        ("a.ts", True, "damaged"),
+        ("a.m2ts", False, None),
+        ("a.mp3", False, None),
+        ("a.mp3", True, "truncated"),
+    ],
+)
+def test_formats_whose_packets_are_read_again(memory, tmp_path, name, is_damaged, kind):
+    """The faults are those of the same file on this disk."""
+    path, probe = tmp_path / name, probe_video
+    if name.endswith("mp3"):
+        probe = probe_audio
+        write_audio(path, chirps(1, 44100), 44100, "libmp3lame")
+    else:
+        options = {"mpegts_m2ts_mode": "1"} if name.endswith("m2ts") else None
+        frames = random_frames(20, 96, 128)
+        write_clip(path, 20, frames=frames, container_options=options, container_format="mpegts")
+    content = path.read_bytes()
+    if is_damaged and name == "a.ts":
+        middle = len(content) // 188 // 2 * 188
+        content = content[:middle] + bytes(188) + content[middle + 188 :]
+    elif is_damaged:
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+    memory.put(f"again/{name}", content)
+    for place in (str(path), f"{memory.url}/again/{name}"):
+        faults = probe(Record(place, id="a"), ProbeOptions()).faults
+        assert [fault.kind for fault in faults] == ([kind] if kind else []), place

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from paddlevideo.curate import ucf101
 from paddlevideo.curate.probe import ProbeOptions
 from paddlevideo.curate.ucf101 import prepare, read_annotations, read_classes, read_split
 from paddlevideo.data.class_names import read_class_names
@@ -226,3 +227,13 @@ def test_rejects_wrong_class_files(tmp_path, text, message):
     (tmp_path / "classInd.txt").write_text(text)
     with pytest.raises(DatasetError, match=rf"classInd.txt:{message}"):
         read_classes(tmp_path / "classInd.txt")
+
+
+def test_finds_other_classes_before_it_opens_videos(tree, monkeypatch):
+    monkeypatch.setattr(ucf101, "probe_videos", None)
+    (tree / "labels.txt").write_text("Archery\n")
+    options = ProbeOptions()
+    with pytest.raises(FileExistsError, match="labels.txt has 1 classes, the annotations have 3"):
+        prepare(tree / "ucfTrainTestlist", tree, videos=tree / "videos", options=options)
+    monkeypatch.undo()
+    prepare(tree / "ucfTrainTestlist", tree, videos=tree / "videos", overwrite=True)

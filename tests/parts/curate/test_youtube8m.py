@@ -4,6 +4,7 @@ import gzip
 import os
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -225,6 +226,28 @@ def test_converts_groups_of_pickles(pickles, tmp_path, command):
     options = ("--out", tmp_path / "one", "--group", 2, "--workers", 1)
     assert command("convert", pickles, *options)[0] == 0
     assert len(list(read_payloads(tmp_path / "one" / "part00000.tfrecord"))) == 5
+    (pickles / "z.pkl").write_bytes(pickle.dumps([pickled_video(5)], 2))
+    code, printed, _ = command("convert", pickles, *options)
+    assert code == 0 and "1 files with 1 videos written" in printed
+
+
+@pytest.mark.parametrize("change", ["group", "features", "pickle", "record"])
+def test_groups_of_other_pickles_are_not_mixed(pickles, tmp_path, command, change):
+    (pickles / "z.pkl").write_bytes(pickle.dumps([pickled_video(5)], 2))
+    options = ["--out", tmp_path / "one", "--group", 2, "--workers", 1]
+    assert command("convert", pickles, *options)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "one").glob("*.tfrecord")}
+    message = "part00000.tfrecord exists, and was made of other pickles, or with another --group"
+    if change == "pickle":
+        (pickles / "a.pkl").write_bytes(pickle.dumps([pickled_video(6)], 2))
+    elif change == "record":
+        (tmp_path / "one" / "groups.json").write_text("[1]")
+        message = "groups.json: damaged; convert to another folder"
+    else:
+        options += ["--group", 3] if change == "group" else ["--features", "rgb=1024"]
+    code, _, error = command("convert", pickles, *options)
+    assert code == 1 and message in error
+    assert before == {p.name: p.read_bytes() for p in (tmp_path / "one").glob("*.tfrecord")}
 
 
 def test_reports_damaged_pickles(pickles, tmp_path, command):
@@ -265,6 +288,16 @@ def test_the_same_plan_gives_the_same_shards(tmp_path, command):
     assert code == 0, error
     assert "5 shards, 72 videos" in printed
     assert (tmp_path / "a/labels.txt").read_text().splitlines()[3] == "3 thing 3"
+
+
+def test_a_smaller_set_lists_its_own_shards(tmp_path):
+    assert make_shards(tmp_path, replace(SMALL, classes=9, videos=100)) == 9
+    assert make_shards(tmp_path, SMALL) == 5
+    listed = {name: (tmp_path / f"{name}.list").read_text().split() for name in ("train", "val")}
+    assert listed == {
+        "train": [f"train000{number}.tfrecord" for number in range(3)],
+        "val": ["validate0000.tfrecord"],
+    }
 
 
 def test_a_linear_model_learns_the_classes():

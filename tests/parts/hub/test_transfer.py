@@ -104,6 +104,14 @@ def test_an_export_goes_to_a_hub_and_back(hub, model, exported, tmp_path, name, 
     assert "uploaded to me/my-model: " in printed and f"downloaded to {folder}: " in printed
 
 
+@pytest.mark.parametrize("output", ["s3://bucket/x", "https://me:word@host/x"])
+def test_a_download_needs_a_local_folder(hub, tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HubError, match="/x: a download needs a folder of this machine") as error:
+        pull("me/my-model", output)
+    assert "word" not in str(error.value) and not hub.calls and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", HUBS)
 def test_a_weight_file_goes_to_a_hub_and_back(hub, model, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -173,3 +173,12 @@ def test_a_card_that_is_wrong_is_never_folded(tmp_path):
     assert [row["path"] for row in read_run(folder).best["worst"]] == ["right", "wrong"]
     shown, _, rest = "".join(hardest_clips(read_run(folder), 9, 1_000_000)).partition("<details>")
     assert "wrong, loss" in shown and "right, loss" in rest and "right, loss" not in shown
+
+
+def test_clips_at_urls_have_only_text(tmp_path):
+    paths = ["s3://bucket/a.mp4", "https://me:word@host/b.mp4?signature=x"]
+    page = report_on(tmp_path / "run", paths, AUDIO_VISUAL_MODEL)
+    assert page.images == page.sources("audio") == []
+    assert "Without frames: the files are at URLs, which a report does not read." in page.text
+    assert "s3://bucket/a.mp4, loss" in page.text and "https://host/b.mp4, loss" in page.text
+    assert "signature" not in page.text and "word" not in page.text

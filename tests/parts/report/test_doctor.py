@@ -252,6 +252,10 @@ TWO_PADDLE = {"paddlepaddle": "3.4.0", "paddlepaddle-gpu": "3.4.0"}
             {"environment": {"PADDLE_TRAINERS_NUM": "4"}},
             *("warning", "PADDLE_TRAINERS_NUM=4 is set", "unset PADDLE_TRAINERS_NUM"),
         ),
+        (
+            {"environment": {"PADDLE_TRAINERS_NUM": "two"}},
+            *("warning", "PADDLE_TRAINERS_NUM=two is set", "unset PADDLE_TRAINERS_NUM"),
+        ),
         ({"system.python": "3.10.4"}, "error", "Python 3.10.4 is older than 3.11", "newer"),
         ({"system.shm_mb": 64}, "warning", "/dev/shm has 64 MB", "--shm-size=8g"),
         ({"system.quota": 2.0}, "warning", "may use 2 cores and sees 8", "--cpuset-cpus"),

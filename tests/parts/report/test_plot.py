@@ -55,6 +55,18 @@ def test_plots_several_runs(tmp_path, two_runs):
     assert image.shape[1] > 1000 and image.std() > 0.01
 
 
+def test_a_name_without_a_suffix_replaces_no_other_image(tmp_path, two_runs):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "mine.png").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match=r"mine\.png: this file exists"):
+        plot_runs(two_runs, tmp_path / "mine")
+    with pytest.raises(FileExistsError, match=r"mine\.png: this file exists"):
+        plot_run(two_runs[0], tmp_path / "mine")
+    assert (tmp_path / "mine.png").read_bytes() == b"mine"
+    for _ in range(2):
+        assert plot_run(two_runs[0], tmp_path / "new") == tmp_path / "new.png"
+
+
 def test_rejects_a_wrong_number_of_names(tmp_path, two_runs):
     with pytest.raises(ValueError, match="1 names for 2 runs; give one name per run"):
         plot_runs(two_runs, tmp_path / "runs.png", ["one"])

@@ -12,7 +12,13 @@ from paddlevideo.report.conclusions import (
     time_parts,
     waiting_share,
 )
-from paddlevideo.report.run_facts import RunFacts, parse_header, read_run
+from paddlevideo.report.run_facts import (
+    RunFacts,
+    parse_header,
+    read_durations,
+    read_metrics,
+    read_run,
+)
 from tests.parts.report.run_folders import LABELS, LOGITS, NASTY, make_run, write_best
 
 
@@ -72,6 +78,19 @@ def test_reads_durations_of_checked_data(run, tmp_path):
     facts = read_run(run)
     assert facts.check == {"faults": {"truncated": 2}}
     assert sum(count for _, count in facts.durations) == 2, "the third duration is unknown"
+
+
+def test_the_frames_of_a_part_are_its_duration(tmp_path):
+    rows = "a,30.0,,50,25\nb,1.5,4.0,50,25\nc,,2.0,50,25\nd,,,50,25\n"
+    (tmp_path / "train.csv").write_text("path,start_sec,end_sec,frames,fps\n" + rows)
+    assert read_durations(tmp_path / "train.csv") == [2.0, 2.5, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("line", ["hello", "5", "null", "[1]", '{"epoch": 1}'])
+def test_rejects_a_line_that_is_no_row(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"split": "train"}}\n{line}\n')
+    with pytest.raises(ValueError, match=r"metrics.jsonl:2: not a line of JSON"):
+        read_metrics(tmp_path)
 
 
 def test_rejects_damaged_files_of_check_data(run, tmp_path):
