@@ -107,9 +107,8 @@ def state_of(average: bool) -> TrainState:
     model = Normed()
     optimizer = paddle.optimizer.Momentum(0.1, parameters=model.parameters())
     scaler = paddle.amp.GradScaler(enable=False)
-    return TrainState(  # pyright: ignore[reportArgumentType]
-        model, optimizer, scaler, average=ema.start(model) if average else None
-    )
+    start = ema.start(model) if average else None
+    return TrainState(model, optimizer, scaler, average=start)  # pyright: ignore
 
 
 @pytest.fixture
