@@ -88,7 +88,8 @@ LOST = re.compile(r"gloo|nccl|tcp_?(store|utils)|connection (reset|closed|refuse
 def explained_loss_of_ranks() -> Iterator[None]:
     """Inside the block, errors of gloo and NCCL become a message for users.
 
-    An error in the backward pass ends the process inside Paddle, which nothing can explain.
+    An error in the backward pass ends the process inside Paddle, which nothing can explain. Errors
+    of this package pass: a server of files that refuses a connection is no lost rank.
 
     Raises:
         LostRank: another rank was killed, or its machine is gone.
@@ -98,7 +99,8 @@ def explained_loss_of_ranks() -> Iterator[None]:
     except LostRank:
         raise
     except (RuntimeError, SystemError, ValueError, OSError) as error:
-        if world_size() == 1 or not LOST.search(str(error)):
+        is_own = type(error).__module__.partition(".")[0] == "paddlevideo"
+        if world_size() == 1 or is_own or not LOST.search(str(error)):
             raise
         reason = " ".join(str(error).split())[-200:]
         raise LostRank(

@@ -139,7 +139,8 @@ def session(folder: str | Path | None = None, rank: int = 0) -> Iterator[None]:
         for handler in own:
             handler.close()
         logger.handlers[:] = before
-        logger.level, logger.propagate = level, propagate
+        logger.setLevel(level)  # also forgets which levels were enabled
+        logger.propagate = propagate
 
 
 def quiet_paddle_warnings() -> None:

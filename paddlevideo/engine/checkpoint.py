@@ -174,17 +174,31 @@ class TrainState:
                 "use as many, or -w for weights only"
             )
         self._restore(part["model"], part["optimizer"], path)
-        if self.average is not None:
-            self.average = ema.restored(self.model, part["ema"])
+        self._restore_average(part["ema"], path)
         own = part[own_prefix]
         if own:
             self.progress.sums = _from_bytes(own.pop(_SUMS), f"{path}: {_SUMS}")
         tensors = self.model.state_dict()
         for name, array in own.items():
-            if name.startswith("ema/"):
-                self.average = {**(self.average or {}), name[4:]: paddle.to_tensor(array)}
-            else:
+            if not name.startswith("ema/"):
                 tensors[name].set_value(array)
+            elif self.average is not None:
+                self.average[name[4:]] = paddle.to_tensor(array)
+
+    def _restore_average(self, saved: Arrays, path: Path) -> None:
+        if self.average is None:
+            if saved:
+                logger.warning(f"{path}: its averaged weights are dropped: the config has no EMA")
+            return
+        if not saved:
+            raise WeightsError(
+                f"{path}: saved by a run without EMA; remove EMA, or start a new run from its "
+                "weights with -w"
+            )
+        try:
+            self.average = ema.restored(self.model, saved)
+        except ValueError as error:
+            raise WeightsError(f"{path}: {error}") from error
 
     def restore_pair(self, stem: Path) -> None:
         """Restore the end of an epoch from `<stem>.pdparams` and `<stem>.pdopt`.

@@ -59,7 +59,8 @@ def keep_evidence(
     kept = f"its files are listed in {stem}.json; -o log_interval=1 keeps batch and weights, too"
     if weights is not None and batch is not None:
         write_arrays(stem.with_suffix(".pdparams"), weights)
-        write_arrays(stem.with_suffix(".safetensors"), batch)
+        numbers = {name: array for name, array in batch.items() if array.dtype.kind != "S"}
+        write_arrays(stem.with_suffix(".safetensors"), numbers)  # it has no type for ids
         kept = f"batch and weights are in {stem}.*"
     what = f"the loss is {failed.loss}"
     if failed.gradients and weights is None:

@@ -36,6 +36,8 @@ def phases_of(
             f"{place}: --multigrid needs a MULTIGRID section, which says how clips change; "
             "configs/recognition/slowfast/slowfast_multigrid.yaml has one"
         ])  # fmt: skip
+    if schedule is None:
+        raise ConfigError([f"{place}: OPTIMIZER is missing; --multigrid changes its learning rate"])
     if cfg.GRADIENT_ACCUMULATION is not None or cfg.sync_bn:
         other = "sync_bn" if cfg.sync_bn else "GRADIENT_ACCUMULATION"
         raise ConfigError([

@@ -328,7 +328,8 @@ def first_weights(
 
 def run_flags(options: Options) -> str:
     """The flags of main.py that repeat a run, for run.yaml."""
-    flags = "--multigrid " if options.multigrid else ""
+    flags = "--validate " if options.validate else ""
+    flags += "--multigrid " if options.multigrid else ""
     return flags + (f"-w {shlex.quote(options.weights)} " if options.weights else "")
 
 

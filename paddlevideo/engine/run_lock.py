@@ -175,7 +175,11 @@ def _take(path: Path, descriptor: int) -> RunLock:
 
 
 def _is_alive(path: Path, owner: str) -> bool:
-    """Watch an owner on another machine, or on a file system without locks, for a sign of life."""
+    """Watch an owner on another machine, or on a file system without locks, for a sign of life.
+
+    Raises:
+        _Removed: it has ended meanwhile.
+    """
     logger.info(
         f"{path.parent}: {describe_owner(owner)} has used this folder; "
         f"waiting {WATCH:g} s for a sign of life from it ..."
@@ -189,8 +193,15 @@ def _is_alive(path: Path, owner: str) -> bool:
 
 
 def _time_of(path: Path) -> int:
-    """The file's time (ns); opening a file makes NFS ask its server instead of a cache."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """The file's time (ns); opening a file makes NFS ask its server instead of a cache.
+
+    Raises:
+        _Removed: there is no such file any more.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise _Removed from None
     try:
         return os.fstat(descriptor).st_mtime_ns
     finally:

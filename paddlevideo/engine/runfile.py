@@ -40,7 +40,7 @@ def write_run_file(cfg: Config, folder: Path, classes: Classes, flags: str = "")
         return
     other = shlex.quote(f"output_dir={folder}_again")
     train, own = typed("main.py", "train"), shlex.quote(str(folder / "run.yaml"))
-    again = f"{train} --validate {flags}-c {own} -o {other}"
+    again = f"{train} {flags}-c {own} -o {other}"
     about = [
         f"# The resolved config of a run. To repeat it: {again}",
         f"# command: {shlex.join(sys.argv)}",

@@ -90,7 +90,7 @@ def embed_all(
     model.eval()
     with onednn.use(cfg.onednn):
         for loaded in log.progress(loader.epoch(0), len(loader), label):
-            refuse(loaded, "leave it out of the list")
+            refuse(loaded, f"DATASET.{label}.file_path to a list without it")
             if loaded.batch:
                 views = views_at_once(cfg)
                 rows.append(mean_scores(embed, pipeline.batch_specs, loaded.batch, views))

@@ -51,6 +51,7 @@ class Watch:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._next, self._open, self._read = 0.0, False, b""
+        self._counting = False  # between the first step and `rest`
 
     def __enter__(self):
         self._open = True
@@ -90,15 +91,16 @@ class Watch:
 
     def beat(self) -> None:
         """Report a step. Before the first one, and after `rest`, there is no limit."""
-        now = time.monotonic()
+        self._counting, now = True, time.monotonic()
         if now >= self._next:
             self._next = now + BEAT
             self._send(kind="beat")
 
     def rest(self) -> None:
         """Report that no steps follow."""
-        self._next = 0.0
-        self._send(kind="rest")
+        with self._lock:
+            self._next, self._counting = 0.0, False
+            self._send(kind="rest")
 
     # --- the process ----------------------------------------------------------------------------
 
@@ -123,7 +125,8 @@ class Watch:
         with self._lock:
             if self._open:
                 self._start("")
-                self._send(kind="beat")
+                if self._counting:
+                    self._send(kind="beat")
 
     def _start(self, token: str, bind: str = "") -> None:
         self._stacks = tempfile.TemporaryFile()  # noqa: SIM115, open as long as the watch

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from paddlevideo.config.registry import Follows, register
+from paddlevideo.config.schema import Count
 
 Epochs = Annotated[int, Follows("epochs")]
 
@@ -29,7 +30,7 @@ class LearningRateRule:
     """
 
     iter_step: bool = False
-    reference_batch_size: int | None = None
+    reference_batch_size: Count | None = None
 
     def __call__(self, epoch: float) -> float:
         raise NotImplementedError

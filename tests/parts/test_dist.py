@@ -11,6 +11,9 @@ import paddle
 import pytest
 
 from paddlevideo import dist
+from paddlevideo.data.lists import DatasetError
+from paddlevideo.remote import MissingError, RemoteError
+from paddlevideo.sample import DecodeError
 
 
 def test_one_process_does_not_communicate():
@@ -157,6 +160,10 @@ def test_leaves_other_errors_of_ranks(monkeypatch):
         ValueError("a.yaml:1: wrong"),
         RuntimeError("out of memory"),
         OSError(28, "full"),
+        RemoteError("s3://data/a.mp4: no answer, or the connection broke: Connection refused"),
+        MissingError("https://a.org/nccl.list: no such file"),
+        DatasetError("/data/igloo/a.list:1: no label"),
+        DecodeError("https://a.org/a.mp4: decode: Connection reset by peer"),
     ):
         with pytest.raises(type(error)) as caught, dist.explained_loss_of_ranks():
             raise error

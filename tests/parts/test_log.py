@@ -104,6 +104,20 @@ def test_a_session_restores_handlers_level_and_filters(tmp_path, capsys):
     assert (tmp_path / "log.txt").read_text().count("inside") == 1
 
 
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_after_a_session_a_logger_drops_what_it_dropped_before(caplog, level):
+    log.logger.setLevel(level)
+    log.logger.addHandler(caplog.handler)
+    try:
+        with log.session():
+            log.logger.info("inside")
+        log.logger.info("after")
+        assert not log.logger.isEnabledFor(logging.INFO)
+    finally:
+        log.logger.removeHandler(caplog.handler)
+    assert caplog.messages == ["inside"]
+
+
 def test_a_session_that_cannot_start_restores_the_handlers(tmp_path):
     log.setup()
     before = list(log.logger.handlers)

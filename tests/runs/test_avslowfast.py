@@ -244,6 +244,8 @@ def test_sync_accuracy_needs_audio_and_embeddings(small, root, monkeypatch, caps
     ]
     flags = ["-c", tmp_path / "avslowfast.yaml", "-w", weights]
     flags += [word for text in overrides for word in ("-o", text)]
+    code, _, error = run_script(monkeypatch, capsys, script, *flags[:-2])  # without zeros
+    assert code == 1 and "or set DATASET.valid.file_path to a list without it" in error
     code, _, error = run_script(monkeypatch, capsys, script, *flags)
     assert code == 1 and "0 clips with audio; at least two are needed" in error
     flags += ["-o", "MODEL.backbone.avs_stages=[]"]

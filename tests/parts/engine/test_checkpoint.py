@@ -6,9 +6,11 @@ import numpy as np
 import paddle
 import pytest
 
+from paddlevideo import dist
 from paddlevideo.api import train
 from paddlevideo.engine.build import load_config
-from paddlevideo.engine.checkpoint import CLASS_NAMES, read_model
+from paddlevideo.engine.checkpoint import CLASS_NAMES, TrainState, read_model
+from paddlevideo.solver import ema
 from paddlevideo.weights import WeightsError, read_arrays, write_arrays
 from tests.conftest import small_config
 
@@ -82,3 +84,87 @@ def test_rejects_a_damaged_state(finished, tmp_path, name, value, message):
     write_arrays(tmp_path / "damaged.pdstate", {**arrays, name: value})
     with pytest.raises(WeightsError, match=message):
         train(finished, validate=False, resume=str(tmp_path / "damaged.pdstate"))
+
+
+# --- averaged weights -----------------------------------------------------------------------------
+
+
+class Normed(paddle.nn.Sequential):
+    """A model with running statistics, as far as writing it goes."""
+
+    frozen_prefixes = ()
+    architecture = ""
+
+    def __init__(self):
+        super().__init__(paddle.nn.Linear(2, 2), paddle.nn.BatchNorm1D(2))
+
+    @property
+    def evaluated(self):
+        return self
+
+
+def state_of(average: bool) -> TrainState:
+    model = Normed()
+    optimizer = paddle.optimizer.Momentum(0.1, parameters=model.parameters())
+    scaler = paddle.amp.GradScaler(enable=False)
+    start = ema.start(model) if average else None
+    return TrainState(model, optimizer, scaler, average=start)  # pyright: ignore
+
+
+@pytest.fixture
+def on_two_ranks(monkeypatch):
+    """`on_two_ranks(rank)`: this process is that rank; a gather gives its own value twice."""
+
+    def be(rank):
+        monkeypatch.setattr(dist, "rank", lambda: rank)
+        monkeypatch.setattr(dist, "world_size", lambda: 2)
+        monkeypatch.setattr(dist, "gather", lambda value: [value, value])
+
+    return be
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_goes_on_without_its_average_on_every_rank(tmp_path, on_two_ranks, rank, caplog):
+    path = tmp_path / "x_latest.pdstate"
+    on_two_ranks(0)
+    state_of(average=True).save(path)
+    on_two_ranks(rank)
+    state = state_of(average=False)
+    state.restore(path)
+    assert state.average is None
+    assert (
+        "x_latest.pdstate: its averaged weights are dropped: the config has no EMA" in caplog.text
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_each_rank_gets_its_own_part_of_the_average(tmp_path, on_two_ranks, rank):
+    path, name = tmp_path / "x_latest.pdstate", "1._mean"
+    on_two_ranks(0)
+    state_of(average=True).save(path)
+    arrays = read_arrays(path)
+    arrays[f"rank1/ema/{name}"] = np.full(2, 7, np.float32)
+    write_arrays(path, arrays)
+    on_two_ranks(rank)
+    state = state_of(average=True)
+    state.restore(path)
+    assert state.average is not None
+    assert state.average[name].tolist() == ([0, 0] if rank == 0 else [7, 7])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays: {}, "saved by a run without EMA; remove EMA, or start a new run"),
+        (lambda arrays: dict([*arrays.items()][1:]), "the saved average is of another model: 0.w"),
+    ],
+    ids=["none", "a part"],
+)
+def test_names_the_state_that_lacks_an_average(tmp_path, change, message):
+    path = tmp_path / "x_latest.pdstate"
+    state_of(average=True).save(path)
+    arrays = read_arrays(path)
+    average = {name: arrays.pop(name) for name in list(arrays) if name.startswith("ema/")}
+    write_arrays(path, arrays | change(average))
+    with pytest.raises(WeightsError, match=f"x_latest.pdstate: {message}"):
+        state_of(average=True).restore(path)

@@ -11,7 +11,14 @@ from paddlevideo.api import train
 from paddlevideo.engine import train as training
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState, read_model
-from paddlevideo.engine.not_finite import NotFinite, check_finite, check_logits, wrong_gradients
+from paddlevideo.engine.not_finite import (
+    FailedStep,
+    NotFinite,
+    check_finite,
+    check_logits,
+    keep_evidence,
+    wrong_gradients,
+)
 from paddlevideo.engine.test import run_test
 from paddlevideo.models.recognizer import Recognizer2D
 from paddlevideo.weights import WeightsError, read_arrays, state_arrays, write_arrays
@@ -151,3 +158,15 @@ def test_a_gradient_scaler_skips_a_step_by_itself(small, monkeypatch):
     monkeypatch.setattr(paddle.amp.GradScaler, "is_enable", lambda scaler: True)
     train(small("epochs=1"), overwrite=True)
     assert not asked
+
+
+def test_keeps_the_numbers_of_a_batch_with_ids(tmp_path):
+    """Batches of YouTube-8M have the ids of their videos, for which .safetensors has no type."""
+    batch = {"rgb": np.ones((2, 3), np.float32), "id": np.array([b"a", b"bc"])}
+    failed, weights = FailedStep(1, 0, float("nan"), 0.1), {"w": np.ones(2, np.float32)}
+    with pytest.raises(NotFinite, match=r"the loss is nan at epoch 1 .*; batch and weights are in"):
+        keep_evidence(tmp_path, failed, ["a.tfrecord@0", "a.tfrecord@9"], weights, batch)
+    stem = tmp_path / "not_finite_epoch1_step0_rank0"
+    kept = read_arrays(stem.with_suffix(".safetensors"))
+    assert kept.keys() == {"rgb"} and np.array_equal(kept["rgb"], batch["rgb"])
+    assert json.loads(stem.with_suffix(".json").read_text())["files"][1] == "a.tfrecord@9"

@@ -1,10 +1,13 @@
 """The phases of a config, their clips and batches; tests/parts/solver tests the plan itself."""
 
+from dataclasses import replace
+
 import pytest
 
 from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.datasets import RecordList
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
+from paddlevideo.engine.describe import describe
 from paddlevideo.engine.phases import baseline_of, batch_shapes, clip_shapes, order_of, phases_of
 from paddlevideo.engine.preflight import preflight
 from paddlevideo.sample import BatchShape, ClipShape, Record
@@ -111,3 +114,11 @@ def test_reads_the_keys_of_paddlevideo(root, monkeypatch, tmp_path):
     assert plan(paddlevideo)[0] == plan(shipped)[0]
     rates = [rule(200.5) for rule in (plan(paddlevideo)[1], plan(shipped)[1])]
     assert rates[0] == rates[1] == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("long_cycle", [True, False])
+def test_multigrid_needs_a_learning_rate(cfg, long_cycle):
+    changes = [*SMALL, f"MULTIGRID.LONG_CYCLE={long_cycle}"]
+    cfg = replace(load_config(cfg.origin.path, changes), OPTIMIZER=None)
+    with pytest.raises(ConfigError, match="OPTIMIZER is missing; --multigrid changes its learning"):
+        describe(cfg, multigrid=True)

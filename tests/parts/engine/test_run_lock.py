@@ -201,6 +201,23 @@ def test_waits_for_no_run_that_removes_its_file_in_the_same_moment(tmp_path, mon
         assert lock.is_kept() and removed
 
 
+@pytest.mark.parametrize("polls", [0, 1])
+def test_takes_a_folder_whose_owner_ends_while_it_is_watched(tmp_path, monkeypatch, quick, polls):
+    monkeypatch.setattr(run_lock, "try_lock", lambda descriptor: True)
+    leave(tmp_path, boot="another machine")
+    real, seen = run_lock._time_of, []
+
+    def owner_ends(path):
+        if len(seen) == polls:
+            path.unlink()
+        seen.append(path)
+        return real(path)
+
+    monkeypatch.setattr(run_lock, "_time_of", owner_ends)
+    with held(tmp_path) as lock:
+        assert lock.is_kept() and len(seen) == polls + 1
+
+
 def test_names_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     message = r"cannot write to the output folder .*file: .*; choose another with -o output_dir="

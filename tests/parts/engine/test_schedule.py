@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from paddlevideo.config.schema import ConfigError
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.describe import describe
 from paddlevideo.engine.phases import phases_of
@@ -118,3 +119,12 @@ def test_multigrid_follows_the_epochs(root, monkeypatch):
     with pytest.raises(ValueError, match=r"epochs is 40, but the last step .* begins at epoch"):
         phases_of(cfg, rule_of(cfg), build_model(cfg, 400), True)
     assert notes(cfg), "plain training goes on, and says so"
+
+
+@pytest.mark.parametrize("size", [0, -8])
+def test_a_reference_batch_has_clips(small, size):
+    with pytest.raises(ConfigError, match=rf"reference_batch_size is {size}, expected at least 1"):
+        small(f"OPTIMIZER.learning_rate.reference_batch_size={size}")
+    assert (
+        rule_of(small("OPTIMIZER.learning_rate.reference_batch_size=8")).reference_batch_size == 8
+    )

@@ -63,6 +63,28 @@ def test_steps_are_reported_once_a_second(monkeypatch):
     assert kinds == ["beat", "beat", "beat", "rest", "beat", "bye"]
 
 
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([], []),  # a FROZEN head is fitted, or a list is read
+        ([Watch.rest], ["rest"]),
+        ([Watch.beat], ["beat", "beat"]),
+        ([Watch.beat, Watch.rest], ["beat", "rest"]),  # the model is exported
+        ([Watch.rest, Watch.beat], ["rest", "beat", "beat"]),
+    ],
+)
+def test_a_late_monitor_counts_between_the_first_step_and_the_rest_only(
+    monkeypatch, calls, expected
+):
+    recorder = Recorder().install(monkeypatch)
+    with Watch(minutes=30) as one:
+        for call in calls:
+            call(one)
+        one._start_late()
+    assert recorder.made == 1
+    assert [message["kind"] for message in recorder.sent] == [*expected, "bye"]
+
+
 def test_every_record_and_the_end_of_an_evaluation_are_steps(monkeypatch):
     count = []
     monkeypatch.setattr(Watch, "beat", lambda watch: count.append(1))
