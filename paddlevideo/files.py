@@ -22,6 +22,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from paddlevideo.urls import RemoteError
+
 try:
     import fcntl
 except ImportError:  # not a Unix system
@@ -48,7 +50,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: the folder cannot be created or written, or the disk is full; an earlier file at
-            `path` is unchanged.
+            `path` is unchanged. A `RemoteError` of the block is raised as it is.
     """
     path = Path(path)
     temporary = temporary_name(path)
@@ -58,6 +60,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except RemoteError:  # of what the block reads
+        raise
     except OSError as error:
         reason = error.strerror or error
         text = f"cannot write {path}: {reason}; an earlier file of this name is kept"

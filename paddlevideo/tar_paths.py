@@ -8,7 +8,7 @@ a clip they are the files of all frames, with their headers.
 import re
 from typing import NamedTuple
 
-from paddlevideo.urls import without_query
+from paddlevideo.urls import path_suffix, without_query
 
 # The query of a web address may be a signature.
 PATTERN = re.compile(r"(https?://.+\.tar\?.+|.+\.tar)@(\d{1,19})\+(\d{1,19})/(.+)", re.DOTALL)
@@ -36,6 +36,12 @@ def tar_path(path: str) -> TarPath | None:
     """The parts of such a path; None for any other path."""
     match = PATTERN.fullmatch(path) if ".tar@" in path or ".tar?" in path else None
     return TarPath(match[1], int(match[2]), int(match[3]), match[4]) if match else None
+
+
+def file_suffix(path: str) -> str:
+    """The suffix of a file, which may be in a shard, in lower case with the dot."""
+    found = tar_path(path)
+    return path_suffix(found.name if found else path)
 
 
 def key_of(name: str) -> str:

@@ -23,7 +23,7 @@ from paddlevideo.data.lists import (
     read_path_list,
     read_rows,
 )
-from paddlevideo.data.paths import base_folder, check_paths, find_videos, remote_paths
+from paddlevideo.data.paths import base_folder, check_paths, find_videos, remote_names
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.remote import is_folder
 from paddlevideo.sample import Record
@@ -140,7 +140,7 @@ class _Entry:
 
 def _in_folder(folder: str | Path, text: str) -> list[_Entry]:
     if is_url(folder):
-        paths = [PurePosixPath(path) for path in remote_paths(str(folder), VIDEO_SUFFIXES)]
+        paths = [PurePosixPath(name) for name in remote_names(str(folder), VIDEO_SUFFIXES)]
     else:
         paths = [path.relative_to(folder) for path in find_videos(folder)]
     if not paths:

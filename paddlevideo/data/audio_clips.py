@@ -257,6 +257,8 @@ class ClipAudio:
                 clip_start = spans[group, 0].max()
                 reason = f"a clip begins at {clip_start:.3f} s, the audio ends at {audio_end:.3f} s"
             kept = group[has_audio[group]]
+            if not len(kept):  # the audio ends within the time step in which the first clip begins
+                continue
             first_step = round(start * self.feature.steps_per_sec)
             audio[kept] = cut_log_mel(
                 self.feature(wave), first_step, spans[kept], self.feature, self.num_rows

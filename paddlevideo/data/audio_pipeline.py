@@ -1,5 +1,6 @@
 """The pipeline of an audio model: from a record to its input."""
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from paddlevideo.media.containers import (
 from paddlevideo.media.log_mel import DecibelMel
 from paddlevideo.media.tar_files import check_usable, open_in_tar, read_start
 from paddlevideo.media.waveform import Backend, NoAudioError, read_waveform
+from paddlevideo.remote import is_url, read_bytes
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
-from paddlevideo.tar_paths import tar_path
+from paddlevideo.tar_paths import file_suffix, tar_path
 
 MAX_FEATURE = 1e9  # log-mels have values of tens
 ZIP_START = b"PK\x03\x04"  # an archive, such as .npz
@@ -269,7 +271,7 @@ class LoadAudioFeature:
     def _load(self, record: Record) -> tuple[np.ndarray, float, int]:
         """Return (feature, fps, number of frames) of a record."""
         is_part = record.start_sec is not None or record.end_sec is not None
-        if record.path.lower().endswith(".npy"):
+        if file_suffix(record.path) == ".npy":
             if is_part:
                 raise DecodeError(
                     "start_sec and end_sec are for videos and audio files; "
@@ -329,12 +331,15 @@ def read_feature(path: str, num_mels: int) -> np.ndarray:
 
 
 def _array_of(path: str) -> np.ndarray:
-    """The array in a `.npy` file, or in one of a shard; errors as of `open_npy`."""
+    """The array in a `.npy` file, which may be at a URL or in a shard; errors as of `open_npy`."""
     inside = tar_path(path)
-    if inside is None:
+    if inside is not None:
+        with open_in_tar(path) as file:
+            return read_npy(cast(BinaryIO, file), inside.size)
+    if not is_url(path):
         return open_npy(path)
-    with open_in_tar(path) as file:
-        return read_npy(cast(BinaryIO, file), inside.size)
+    content = read_bytes(path)
+    return read_npy(io.BytesIO(content), len(content))
 
 
 def video_length(path: str) -> tuple[float, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from paddlevideo.config.shipped import find_file
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
-from paddlevideo.remote import is_file, is_url, join_path, local_copy
+from paddlevideo.remote import is_file, is_url, join_path, local_copy, shown
 
 LABELS_FILE = "labels.txt"
 PADDLEX_FILE = "label.txt"
@@ -52,30 +52,31 @@ def read_class_names(path: str | Path) -> list[str]:
     Raises:
         DatasetError: no such file, no names, duplicate names, or ids that are not 0 .. K - 1.
     """
+    place = shown(path)
     try:
         file = local_copy(path) if is_url(path) else find_file(path)
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file of class names") from None
+        raise DatasetError(f"{place}: no such file of class names") from None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        raise DatasetError(f"{place}: not UTF-8 text (byte {error.start})") from None
     if text.lstrip()[:1] in ("{", "["):
         try:
             pairs = _json_pairs(json.loads(text))
-        except ValueError as error:
-            raise DatasetError(f"{path}: not JSON: {error}") from None
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{place}: not JSON: {error}") from None
     else:
         pairs = _text_pairs([line.strip() for line in text.split("\n") if line.strip()])
     by_id = {int(number): str(name) for number, name in pairs if str(number).isdecimal()}
     if not by_id or sorted(by_id) != list(range(len(pairs))):
         ids = sorted(str(number) for number, _ in pairs)[:5]
         raise DatasetError(
-            f"{path}: ids must be 0 .. {max(0, len(pairs) - 1)}, each of them once, got {ids}"
+            f"{place}: ids must be 0 .. {max(0, len(pairs) - 1)}, each of them once, got {ids}"
         )
     names = [by_id[number] for number in range(len(by_id))]
     if len(set(names)) < len(names):
         duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
-        raise DatasetError(f"{path}: duplicate class names: {', '.join(duplicates[:MAX_SHOWN])}")
+        raise DatasetError(f"{place}: duplicate class names: {', '.join(duplicates[:MAX_SHOWN])}")
     return names
 
 
@@ -115,16 +116,16 @@ def resolve_num_classes(
         num_classes = max_label + 1
     else:
         num_classes = len(class_names)
-        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        first = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
         if configured not in (None, num_classes):
             raise DatasetError(
                 f"num_classes is {configured} in the config, but the data has {num_classes} "
-                f"classes ({shown}); set num_classes: {num_classes} or leave it out"
+                f"classes ({first}); set num_classes: {num_classes} or leave it out"
             )
         if max_label >= num_classes:
             raise DatasetError(
                 f"the data has label {max_label}, but there are {num_classes} class names "
-                f"({shown}), so the last id is {num_classes - 1}{_from_one(max_label, num_classes)}"
+                f"({first}), so the last id is {num_classes - 1}{_from_one(max_label, num_classes)}"
             )
     if num_classes == 0 and configured is None:
         raise DatasetError(

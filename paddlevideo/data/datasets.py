@@ -34,7 +34,7 @@ from paddlevideo.data.paths import (
     find_videos,
     list_name,
     remote_frame_folders,
-    remote_paths,
+    remote_names,
     split_name,
 )
 from paddlevideo.log import logger
@@ -246,7 +246,7 @@ def class_folder_rows(
         suffixes, frame_pattern: files or frames that `find` looks for, for a root that is a URL.
     """
     if is_url(root):
-        paths = remote_paths(str(root), None if frame_pattern else suffixes)
+        paths = remote_names(str(root), None if frame_pattern else suffixes)
         for label, group in itertools.groupby(paths, lambda path: path.split("/")[0]):
             inside = [path for path in group if "/" in path]
             if frame_pattern:
@@ -365,7 +365,7 @@ def repeats_note(rows: Sequence[Row]) -> str:
         return ""
     differ = [group for group in repeated if len({labels_of(row) for row in group}) > 1]
     group = (differ or repeated)[0]
-    shown = ", ".join(f"line {row.line} label {';'.join(labels_of(row))}" for row in group[:3])
+    lines = ", ".join(f"line {row.line} label {';'.join(labels_of(row))}" for row in group[:3])
     text = f"{len(repeated)} clip(s) occur more than once, and count as often"
     text += f"; {len(differ)} of them with different labels" if differ else ""
-    return f"{text}; first {group[0].path!r} ({shown})"
+    return f"{text}; first {shown(group[0].path)!r} ({lines})"

@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import PIL
 
-from paddlevideo.files import atomic_write, cache_folder
+from paddlevideo.files import atomic_write, cache_folder, remove_leftovers
 from paddlevideo.log import logger
 from paddlevideo.media.tar_files import file_state
 from paddlevideo.remote import absolute_path
@@ -87,6 +87,7 @@ class FrameCache:
         self.max_bytes = int(gigabytes * 1e9)
         self._start = time.time()  # files used since then belong to this run
         self._writes = True
+        self._is_clean = False  # whether what killed processes left is removed
 
     @contextlib.contextmanager
     def open(self, record: Record) -> Iterator[Any]:
@@ -95,24 +96,30 @@ class FrameCache:
         Raises:
             DecodeError: of the decoder; nothing is stored then.
         """
-        path = self.folder / f"{self._digest(record)}.npy"
-        clip = _stored(path)
+        path = self._path(record)
+        clip = _stored(path) if path else None
         if clip is None:
             with self.decode.open(record) as video:
                 change = self.transform.frame_transform(None)
                 frames = video.read(np.arange(video.num_frames), change)
                 clip = CachedClip(frames, float(video.fps))
-            self._store(path, clip)
+            if path:
+                self._store(path, clip)
         yield clip
 
-    def _digest(self, record: Record) -> str:
-        """What the frames of a record depend on, as a file name."""
-        file = None  # the decoder will say that there is none
-        with contextlib.suppress(OSError):
-            file = file_state(record.path)
-        part = (record.start_sec, record.end_sec)
+    def _path(self, record: Record) -> Path | None:
+        """The file of a record, named by what its frames depend on; None where the state of the
+        video is unknown: it is missing, or its server states no version."""
+        try:
+            size, version = file_state(record.path)
+        except OSError:  # the decoder says what it is
+            return None
+        if version == "":
+            return None
+        file, part = (size, version), (record.start_sec, record.end_sec)
         key = (absolute_path(record.path), file, part, self.decode, self.transform, VERSIONS)
-        return hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        digest = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return self.folder / f"{digest}.npy"
 
     def _store(self, path: Path, clip: CachedClip) -> None:
         """Write a clip if there is room. A cache that cannot be written is said once."""
@@ -120,6 +127,9 @@ class FrameCache:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if not self._is_clean:
+                remove_leftovers(self.folder)
+                self._is_clean = True
             if not self._make_room(clip.frames.nbytes):
                 return
             with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -147,7 +157,11 @@ def _default_folder() -> Path:
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         if os.access(existing, os.W_OK):
             return folder / "frames"
-    return Path(tempfile.gettempdir()) / f"paddlevideo-{getpass.getuser()}" / "frames"
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in a container
+        user = str(os.getuid())
+    return Path(tempfile.gettempdir()) / f"paddlevideo-{user}" / "frames"
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
@@ -155,15 +169,17 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".npy"):
-                status = entry.stat()
-                yield status.st_mtime, status.st_size, Path(entry.path)
+                with contextlib.suppress(OSError):  # another process removed it in this moment
+                    status = entry.stat()
+                    yield status.st_mtime, status.st_size, Path(entry.path)
 
 
 def _stored(path: Path) -> CachedClip | None:
     """The clip in a file, None where there is none or it is damaged. Marks the file as used."""
     try:
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
-        os.utime(path)
+        with contextlib.suppress(OSError):  # of another user
+            os.utime(path)
         with path.open("rb") as file:
             file.seek(frames.offset + frames.nbytes)
             fps = float(np.frombuffer(file.read(), np.float64)[0])

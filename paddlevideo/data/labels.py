@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from paddlevideo.config.registry import nearest
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError, Problems, Row
 from paddlevideo.sample import Record
+from paddlevideo.urls import shown
 
 # A class id is questioned if the ids between it and the next smaller one would be this many empty
 # classes, and ten times as many as there are up to that smaller one.
@@ -88,7 +89,7 @@ def check_names(labeled: list[tuple[Row, str]], ids: dict[str, int], problems: P
     for row, label in labeled if unknown else ():
         if label in unknown:
             hint = hints.get(label, "")
-            problems.add(row.line, f"{row.path}: unknown class {label!r}{hint}")
+            problems.add(row.line, f"{shown(row.path)}: unknown class {label!r}{hint}")
 
 
 def check_single_labels(rows: list[Row], problems: Problems) -> None:
@@ -122,8 +123,8 @@ def check_numbering(source: str, records: Sequence[Record]) -> None:
             )
             raise DatasetError(
                 f"{source}: {len(records)} records, labels {ids[0]} to {ids[-1]}: label {after} of "
-                f"{record.id!r} is far above the others ({below}). Correct it; or, if the model "
-                f"shall have {ids[-1] + 1} classes, say so with num_classes in the head"
+                f"{shown(record.id)!r} is far above the others ({below}). Correct it; or, if the "
+                f"model shall have {ids[-1] + 1} classes, say so with num_classes in the head"
             )
 
 

@@ -3,20 +3,29 @@
 What the relative paths of a list mean is in paths.py, and how rows become records in datasets.py.
 """
 
-import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paddlevideo.data.table_header import Header, HeaderError, names_columns, read_header
+from paddlevideo.data.table_header import (
+    Header,
+    HeaderError,
+    names_columns,
+    read_header,
+    table_rows,
+)
 from paddlevideo.log import logger
 from paddlevideo.media.containers import VIDEO_SUFFIXES
 from paddlevideo.plain_text import plain_cell, plain_path
 from paddlevideo.remote import local_copy, path_suffix, shown
+from paddlevideo.urls import without_secrets
 
 MAX_SHOWN = 10  # problems in one message
+# Columns of a table that are used.
+COLUMNS = ("path", "label", "labels", "num_frames", "start_sec", "end_sec", "split", "source")
+OPEN_QUOTE = "a quotation mark is not closed, so the next lines belong to the same cell; close it"
 
 
 class DatasetError(ValueError):
@@ -76,7 +85,7 @@ class Problems:
             shown.append(f"{where}: {text}")
         if self.count > MAX_SHOWN:
             shown.append(f"... and {self.count - MAX_SHOWN} more")
-        raise DatasetError("\n".join(shown))
+        raise DatasetError(without_secrets("\n".join(shown)))
 
 
 # --- text files -----------------------------------------------------------------------------------
@@ -202,7 +211,7 @@ def header_of(
     try:
         header = read_header(lines, with_num_frames, multi_label)
     except HeaderError as error:
-        raise DatasetError(f"{file}:1: {error}") from None
+        raise DatasetError(f"{file}:{error.line}: {error}") from None
     if header and header.note:
         logger.info(f"{file}: read as a table: {header.note}")
     return header
@@ -243,13 +252,16 @@ def csv_lines(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, column -> cell) of a table; quoted cells may contain the delimiter."""
     columns = header.columns
-    reader = csv.reader(lines[header.num_lines :], delimiter=header.delimiter)
-    for cells in reader:
-        number = reader.line_num + header.num_lines
-        if not any(cell.strip() for cell in cells):
+    for number, cells in table_rows(lines, header):
+        if cells is None:
+            problems.add(number, OPEN_QUOTE)
+        elif not any(cell.strip() for cell in cells):
             continue
-        if len(cells) == len(columns):
-            pairs = zip(columns, map(str.strip, cells), strict=True)
+        elif len(cells) == len(columns):
+            pairs = list(zip(columns, map(str.strip, cells), strict=True))
+            if any("\n" in cell for column, cell in pairs if column in COLUMNS):
+                problems.add(number, OPEN_QUOTE)
+                continue
             yield number, {k: plain_path(c) if k == "path" else plain_cell(c) for k, c in pairs}
         else:
             expected = f"the first line names {len(columns)}: {', '.join(columns)}"
@@ -263,7 +275,7 @@ def json_lines(lines: list[str], problems: Problems) -> Iterator[tuple[int, dict
             continue
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.add(number, f"not JSON: {error}")
             continue
         if isinstance(values, dict):

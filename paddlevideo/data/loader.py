@@ -33,6 +33,7 @@ from paddlevideo.data.views import Views, stack
 from paddlevideo.processes import ignore_signals, signals_held
 from paddlevideo.remote import CacheSettings, use_cache
 from paddlevideo.sample import Batch, ClipShape, Draw, Failure, Record, Sample
+from paddlevideo.urls import shown
 
 # Records tried in place of a failed one before the index counts as lost.
 REPLACEMENTS = 5
@@ -149,7 +150,7 @@ def load_batch(dataset: ClipDataset, epoch: int, draws: list[Draw]) -> Loaded:
         for sample, array in zip(samples, arrays, strict=True):
             if array.shape != arrays[0].shape:
                 indices = (int(s["index"]) for s in (samples[0], sample))
-                first, other = (dataset.records[index].location for index in indices)
+                first, other = (shown(dataset.records[index].location) for index in indices)
                 raise ValueError(
                     f"{key} of {first} is {list(arrays[0].shape)}, of {other} {list(array.shape)}: "
                     "one batch needs one shape; "

@@ -7,6 +7,7 @@ import fnmatch
 import glob
 import itertools
 import os
+import urllib.parse
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,8 +16,18 @@ from paddlevideo.data.lists import DatasetError
 from paddlevideo.log import logger
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.media.frame_files import numbered_images
-from paddlevideo.remote import exists, is_file, is_folder, is_url, join_path, list_url, parent_path
+from paddlevideo.remote import (
+    exists,
+    is_file,
+    is_folder,
+    is_url,
+    join_path,
+    list_url,
+    parent_path,
+    shown,
+)
 from paddlevideo.sample import Record
+from paddlevideo.urls import is_web
 
 # --- splits ---------------------------------------------------------------------------------------
 
@@ -190,6 +201,13 @@ def remote_paths(root: str, suffixes: Collection[str] | None = None) -> list[str
     return sorted((url[start:] for url in list_url(root, suffixes)), key=order)
 
 
+def remote_names(root: str, suffixes: Collection[str] | None = None) -> list[str]:
+    """`remote_paths` as a list next to the files names them: `a b.mp4` for `a%20b.mp4` on a web
+    server. `join_path` encodes them again."""
+    paths = remote_paths(root, suffixes)
+    return [urllib.parse.unquote(path) for path in paths] if is_web(root) else paths
+
+
 def remote_frame_folders(paths: Iterable[str], pattern: str) -> list[str]:
     """The folders among these paths of files that `find_frame_folders` would find."""
     names: dict[str, list[str]] = {}
@@ -293,6 +311,6 @@ def check_paths(records: Sequence[Record], source: str, base: str) -> None:
         start = f"the list's own folder and the working directory {os.getcwd()}"
     raise DatasetError(
         f"{source}: none of its files exists (tried {len(tried)} of {len(records)}, first "
-        f"{records[0].path!r}), relative to {start}; "
+        f"{shown(records[0].path)!r}), relative to {start}; "
         "set data_prefix to the folder that contains them"
     )

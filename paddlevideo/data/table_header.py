@@ -1,4 +1,4 @@
-"""What the first lines of a list or table say: its columns, and what separates them.
+"""What the first lines of a list or table say: its columns, and what separates them; and its rows.
 
 The columns have the names of this package or common ones: `filename;class` and
 `video_path<TAB>category` are read as `path,label`. A file without a header whose lines are
@@ -8,7 +8,7 @@ The columns have the names of this package or common ones: `filename;class` and
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from paddlevideo.config.shipped import typed
@@ -38,7 +38,15 @@ OTHER_NAMES = {
 
 
 class HeaderError(ValueError):
-    """A first line whose columns have two meanings, or which belongs to another kind of file."""
+    """A line whose columns have two meanings, or which belongs to another kind of file.
+
+    Args:
+        line: its number.
+    """
+
+    def __init__(self, message: str, line: int = 1):
+        super().__init__(message)
+        self.line = line
 
 
 @dataclass(frozen=True)
@@ -148,16 +156,27 @@ def _meanings(cells: Sequence[str]) -> dict[str, str]:
 def _without_header(
     lines: Sequence[str], with_num_frames: bool, multi_label: bool
 ) -> Header | None:
-    sample = list(itertools.islice(filter(str.strip, lines), NUM_TRIED))
+    filled = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    numbered = list(itertools.islice(filled, NUM_TRIED))
+    sample = [line for _, line in numbered]
     columns = ["path", "num_frames", "label"] if with_num_frames else ["path", "label"]
     for delimiter in DELIMITERS:
-        rows = [next(csv.reader([line.strip()], delimiter=delimiter), []) for line in sample]
+        rows = [_cells(number, line, delimiter) for number, line in numbered]
         pairs = list(zip(sample, rows, strict=True))
         answers = [_is_row(line, row, columns, multi_label) for line, row in pairs]
         if True in answers and False not in answers:
             note = f"{DELIMITERS[delimiter]} between {', '.join(columns)}"
             return Header(columns, delimiter, 0, note)
     return None
+
+
+def _cells(number: int, line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line.strip()], delimiter=delimiter), [])
+    except csv.Error as error:  # a cell of more than 131,072 characters
+        raise HeaderError(
+            f"a line of {len(line)} characters, expected one record on each line", number
+        ) from error
 
 
 def _is_row(
@@ -182,3 +201,30 @@ def _is_row(
 
 def _has_suffix(path: str) -> bool:
     return path.lower().endswith((*VIDEO_SUFFIXES, *AUDIO_SUFFIXES))
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def table_rows(lines: Sequence[str], header: Header) -> Iterator[tuple[int, list[str] | None]]:
+    """(number of its first line, cells) of each row. The last row has None in place of its cells if
+    a quoted cell is never closed, and would swallow all lines behind it."""
+    rest, begin, end = lines[header.num_lines :], 0, 0
+    reader = csv.reader((f"{line}\n" for line in rest), delimiter=header.delimiter)
+    try:
+        for cells in reader:
+            begin, end = end, reader.line_num
+            has_more = end == len(rest) and any(map(str.strip, rest[begin + 1 :]))
+            is_open = has_more and _ends_in_a_cell(rest[begin:], header.delimiter)
+            yield header.num_lines + begin + 1, None if is_open else cells
+    except csv.Error:  # the cell has more than 131,072 characters
+        yield header.num_lines + end + 1, None
+
+
+def _ends_in_a_cell(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether a quoted cell goes on behind the last line."""
+    try:
+        list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False

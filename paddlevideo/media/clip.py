@@ -188,7 +188,8 @@ class VideoClip:
             if end_sec is not None:
                 last = int(np.searchsorted(times, end_sec - TIME_TOLERANCE))
             if last <= self._first:
-                span = f"{start_sec or 0} s and {end_sec} s"
+                end = "the end" if end_sec is None else f"{end_sec} s"
+                span = f"{start_sec or 0} s and {end}"
                 raise DecodeError(
                     f"no frame between {span}; the last frame is at {times[-1]:.3f} s"
                 )

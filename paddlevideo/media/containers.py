@@ -10,7 +10,6 @@ announces. Otherwise the stream is decoded from its beginning.
 
 import bisect
 import contextvars
-import functools
 import multiprocessing
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
@@ -56,7 +55,6 @@ def has_audio_suffix(path: str) -> bool:
     return path_suffix(path) in (*AUDIO_SUFFIXES, *VIDEO_SUFFIXES)
 
 
-@functools.cache
 def num_threads() -> int:
     """Return how many threads FFmpeg decodes a video with.
 

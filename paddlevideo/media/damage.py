@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from paddlevideo.log import logger
 from paddlevideo.tar_paths import location
+from paddlevideo.urls import shown
 
 MAX_LOST = 0.5
 MAX_NAMED = 5  # frames that a message names
@@ -19,7 +20,7 @@ MAX_NAMED = 5  # frames that a message names
 @functools.lru_cache(maxsize=4096)
 def note_damage(path: str, text: str) -> None:
     """Log what was replaced; once, although a training reads the file in every epoch."""
-    logger.warning("%s: %s", location(path), text)
+    logger.warning("%s: %s", shown(location(path)), text)
 
 
 def repeated_frames(numbers: Sequence[int]) -> str:

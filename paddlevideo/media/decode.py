@@ -45,6 +45,7 @@ from paddlevideo.remote import (
     parent_path,
     path_name,
     read_bytes,
+    shown,
 )
 from paddlevideo.sample import DecodeError, Record
 from paddlevideo.tar_paths import tar_path
@@ -367,7 +368,7 @@ class RemoteFrameFolderReader(FrameFolderReader):
             text = "a file, not a folder of frames" if exists else "no such folder"
             raise DecodeError(text) from error
         except RemoteError as error:
-            raise DecodeError(str(error)) from error
+            raise DecodeError(str(error).removeprefix(f"{shown(self._folder)}: ")) from error
         return [path_name(url) for url in urls if parent_path(url) == self._folder.rstrip("/")]
 
     def _bytes(self, name: str) -> np.ndarray:

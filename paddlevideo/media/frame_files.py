@@ -43,7 +43,8 @@ def frame_files(names: Collection[str], pattern: str) -> list[str]:
 def fitting_files(names: Collection[str], pattern: str) -> Series:
     """The files that are called as the pattern says, with any number."""
     numbers = ((int(digits), name) for name in names for digits in re.findall(r"\d{1,18}", name))
-    return [(number, name) for number, name in numbers if pattern.format(number) == name]
+    # The number may occur twice in a name, as in cam1_00001.jpg.
+    return list(dict.fromkeys(pair for pair in numbers if pattern.format(pair[0]) == pair[1]))
 
 
 def numbered_images(names: Collection[str]) -> list[Series]:

@@ -233,6 +233,7 @@ def stretch_of(
     """Return the number of the stretch of an audio packet.
 
     Args:
+        stretches: none while they are unknown.
         current: stretch of the packet before it.
         position: of the packet (byte in the file).
         goes_back: whether its time stamp is before that of the packet before it.
@@ -241,7 +242,7 @@ def stretch_of(
         return current
     while current + 1 < len(stretches) and position >= stretches[current + 1].position:
         current += 1
-    if not goes_back or current + 1 == len(stretches):
+    if not goes_back or current + 1 >= len(stretches):
         return current
     # The first audio packets of a stretch may be before those of the video.
     is_near = stretches[current + 1].position - position < position - stretches[current].position

@@ -5,6 +5,7 @@ of an MP4 says all about its packets, so that listing them needs none of their d
 containers, the packets of a stream are spread over the whole file.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -69,8 +70,10 @@ def _local_container(path: str) -> Iterator[Any]:
             f"file:{path}", options={"protocol_whitelist": "file"}, **METADATA_IN_ANY_ENCODING
         )
     except (av.error.FFmpegError, OSError) as error:
-        with open(path, "rb") as file:
-            raise unreadable(error, file.read(12)) from error
+        head = b""
+        with contextlib.suppress(OSError), open(path, "rb") as file:  # as it may not be read
+            head = file.read(12)
+        raise unreadable(error, head) from error
     with container:
         yield container
 
@@ -86,7 +89,7 @@ def unreadable(error: av.error.FFmpegError | OSError, head: bytes) -> DecodeErro
 
 @contextmanager
 def _tar_container(path: str) -> Iterator[Any]:
-    with open_in_tar(path) as file, _kept_errors(file):
+    with open_in_tar(path) as file, kept_errors(file):
         if file.size == 0:
             raise DecodeError("the file is empty (0 bytes)")
         with _opened(file) as container:
@@ -110,21 +113,21 @@ class _MediaFile(UrlFile):
 
 
 @contextmanager
-def _media_file(url: str) -> Iterator[_MediaFile]:
+def media_file(url: str) -> Iterator[_MediaFile]:
     """Open a remote file; its errors in the block become DecodeErrors."""
     try:
-        with _MediaFile(url) as file, _kept_errors(file):
+        with _MediaFile(url) as file, kept_errors(file):
             yield file
     except RemoteError as error:
         raise DecodeError(str(error).removeprefix(f"{shown(url)}: ")) from error
 
 
 @contextmanager
-def _kept_errors(file: _MediaFile | Window) -> Iterator[None]:
-    """Raise the error of a file that FFmpeg reads in the block, in place of FFmpeg's own."""
+def kept_errors(file: _MediaFile | Window) -> Iterator[None]:
+    """Raise the error of a file that is read in the block, in place of FFmpeg's or libsndfile's."""
     try:
         yield
-    except (av.error.FFmpegError, DecodeError):
+    except (av.error.FFmpegError, DecodeError, RuntimeError):  # also of libsndfile
         if file.error is None:
             raise
     if file.error is not None:
@@ -133,7 +136,7 @@ def _kept_errors(file: _MediaFile | Window) -> Iterator[None]:
 
 @contextmanager
 def _remote_container(url: str) -> Iterator[Any]:
-    with _media_file(url) as file:
+    with media_file(url) as file:
         if file.size == 0:
             raise DecodeError("the file is empty (0 bytes)")
         with _opened(file) as container:
@@ -159,7 +162,7 @@ def list_packets(path: str, container: Any, stream: Any) -> list[Packet]:
     """
     if tar_path(path) or not is_url(path) or not num_listed(container, stream):
         return read_packets(container, stream)
-    with _media_file(path) as file:
+    with media_file(path) as file:
         zeros = media_data(file)
         file.seek(0)
         # A container of its own: this one must not keep the zeros in its buffer.

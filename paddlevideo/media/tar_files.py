@@ -42,7 +42,7 @@ class Window(SizedFile):
         error: of a read that failed: FFmpeg may take it for the end of the file.
     """
 
-    error: DecodeError | None = None
+    error: DecodeError | AccessError | None = None
 
     def __init__(self, file: BinaryIO, offset: int, size: int, name: str):
         super().__init__()
@@ -56,8 +56,11 @@ class Window(SizedFile):
             self._file.seek(self._offset + self._position)
             data = self._file.read(length)
         except OSError as error:
-            self.error = DecodeError(f"the shard cannot be read: {error.strerror or error}")
+            self.error = unreadable_shard(error)
             raise self.error from error
+        except AccessError as error:
+            self.error = error
+            raise
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
@@ -66,6 +69,10 @@ class Window(SizedFile):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+def unreadable_shard(error: OSError) -> DecodeError:
+    return DecodeError(f"the shard cannot be read: {error.strerror or error}")
 
 
 def open_shard(path: str) -> BinaryIO:
@@ -93,8 +100,8 @@ def open_in_tar(path: str) -> Window:
     """Open one file of a shard.
 
     Raises:
-        DecodeError: the shard cannot be opened, or has other content than when its files were
-            listed.
+        DecodeError: the shard cannot be opened or read, or has other content than when its files
+            were listed.
     """
     inside = tar_path(path)
     if inside is None:
@@ -112,17 +119,21 @@ def check_header(file: BinaryIO, inside: TarPath) -> None:
     """Compare the header before a file with what its path says.
 
     Raises:
-        DecodeError: the shard has changed, or is cut short.
+        DecodeError: the shard has changed, is cut short, or cannot be read.
     """
     changed = "the shard has changed since its files were listed; delete its .index.json"
-    file.seek(max(0, inside.offset - BLOCK))
     try:
-        header = tarfile.TarInfo.frombuf(file.read(BLOCK), "utf-8", "surrogateescape")
+        file.seek(max(0, inside.offset - BLOCK))
+        block = file.read(BLOCK)
+        end = file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise unreadable_shard(error) from error
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except _DAMAGE as error:
         raise DecodeError(changed) from error
     if header.size != inside.size and max(header.size, inside.size) < LARGE:
         raise DecodeError(changed)
-    end = file.seek(0, io.SEEK_END)
     if inside.offset + inside.size > end:
         raise DecodeError(f"the shard is cut short: it has {end} bytes")
 
@@ -131,12 +142,15 @@ def read_part(path: str, offset: int, size: int) -> bytes:
     """These bytes of the shard of such a path.
 
     Raises:
-        DecodeError: the shard cannot be opened, or is cut short.
+        DecodeError: the shard cannot be opened or read, or is cut short.
     """
     inside = tar_path(path)
     with open_shard(inside.shard if inside else path) as file:
-        file.seek(offset)
-        data = file.read(size)
+        try:
+            file.seek(offset)
+            data = file.read(size)
+        except OSError as error:
+            raise unreadable_shard(error) from error
     if len(data) < size:
         raise DecodeError(f"the shard is cut short at byte {offset + len(data)}")
     return data

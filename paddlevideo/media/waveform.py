@@ -9,6 +9,7 @@ Only what the span needs is decoded. The result equals that part of a full decod
 that the AAC format lets the decoder draw at random.
 """
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -23,10 +24,11 @@ from av.filter import Graph
 
 from paddlevideo.array_files import wrong_value
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
+from paddlevideo.media.sources import kept_errors, media_file
 from paddlevideo.media.tar_files import open_in_tar
-from paddlevideo.remote import RemoteError, is_url, open_url
+from paddlevideo.remote import is_url
 from paddlevideo.sample import DecodeError
-from paddlevideo.tar_paths import tar_path
+from paddlevideo.tar_paths import file_suffix, tar_path
 
 Backend = Literal["pyav", "soundfile"]
 # Files that libsndfile reads.
@@ -79,7 +81,7 @@ def read_waveform(
             f"sample_rate {sample_rate} Hz, span {start_sec} .. {end_sec} s: "
             "expected a rate of at least 1 and 0 <= start < end"
         )
-    is_plain = backend == "soundfile" and path.lower().endswith(PLAIN_SUFFIXES) and not stream
+    is_plain = backend == "soundfile" and file_suffix(path) in PLAIN_SUFFIXES and not stream
     with (open_soundfile if is_plain else open_audio)(path, stream) as audio:
 
         def stored(begin: int, end: int | None) -> np.ndarray:
@@ -239,13 +241,39 @@ def open_soundfile(path: str, stream: int | None = None) -> Iterator[SoundFileRe
     if not is_url(path) and not tar_path(path) and not os.path.isfile(path):
         raise DecodeError("a folder, not an audio file" if os.path.isdir(path) else "no such file")
     try:
-        source: Any = open_in_tar(path) if tar_path(path) else open_url(path)
-        with source as data, soundfile.SoundFile(data) as file:
+        with _opened(path) as data, soundfile.SoundFile(data) as file:
             yield SoundFileReader(file)
-    except RemoteError as error:
-        raise DecodeError(str(error)) from error
     except soundfile.LibsndfileError as error:
         raise DecodeError(f"libsndfile cannot read it: {error.error_string}") from error
+
+
+class _Reads:
+    """A file for libsndfile, which prints exceptions. A read that fails gives no bytes, as at the
+    end of the file; `kept_errors` raises its error."""
+
+    def __init__(self, file: Any):
+        self._file, self.name = file, file.name
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._file.read(size)
+        except Exception:
+            return b""
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a file for libsndfile."""
+    if tar_path(path):
+        with open_in_tar(path) as file, kept_errors(file):
+            yield _Reads(file)
+    elif is_url(path):
+        with media_file(path) as file, io.BufferedReader(file) as buffered:
+            yield _Reads(buffered)
+    else:
+        with open(path, "rb") as file:
+            yield file
 
 
 def _soxr() -> Any:

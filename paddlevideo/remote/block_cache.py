@@ -96,9 +96,10 @@ class Cache:
         path = self._path(name, number)
         try:
             content = path.read_bytes()
-            os.utime(path)  # removed later than blocks that were not used since
         except OSError:
             return None
+        with contextlib.suppress(OSError):  # of another user
+            os.utime(path)  # removed later than blocks that were not used since
         block = content[HEAD:]
         if len(block) != size or zlib.crc32(block) != int.from_bytes(content[:HEAD], "big"):
             return None

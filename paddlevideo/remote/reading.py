@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
@@ -136,7 +137,9 @@ def glob_url(pattern: str) -> list[str]:
     except MissingError:
         return []
     files = [name for name, entry in sorted(entries.items()) if entry.get("type") != "directory"]
-    return [_url(_start(pattern), name) for name in files if not _is_hidden(name)]
+    # The folders before the first wildcard are given: they may be hidden.
+    given = re.split(r"[*?\[]", file_system(pattern)[1])[0].rpartition("/")[0]
+    return [_url(_start(pattern), name) for name in files if not _is_hidden(name[len(given) :])]
 
 
 def _is_hidden(path: str) -> bool:

@@ -140,7 +140,9 @@ class UrlFile(SizedFile):
             return block
         first = 0 if self.size <= WHOLE else number
         count = self._num_blocks(number)
-        count = next((n for n in range(1, count) if memory.has(self._id, first + n)), count)
+        # The wanted block is fetched, also if another thread has just put it there.
+        least = number - first + 1
+        count = next((n for n in range(least, count) if memory.has(self._id, first + n)), count)
         data = self._fetch(first, count)
         if data is None:
             return None

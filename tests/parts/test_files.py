@@ -24,6 +24,7 @@ from paddlevideo.files import (
     temporary_name,
     try_lock,
 )
+from paddlevideo.urls import MissingError
 
 superuser = not hasattr(os, "geteuid") or os.geteuid() == 0
 
@@ -62,6 +63,15 @@ def test_keeps_the_old_file_when_the_disk_is_full(tmp_path, monkeypatch):
         temporary.write_text("new")
     assert caught.value.errno == errno.ENOSPC
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_an_error_of_a_remote_file_that_is_read_in_the_block_stays(tmp_path):
+    with (
+        pytest.raises(MissingError, match="^s3://b/a: no such file$"),
+        atomic_write(tmp_path / "f"),
+    ):
+        raise MissingError("s3://b/a: no such file")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

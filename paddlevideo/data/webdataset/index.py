@@ -8,6 +8,7 @@ Of a shard at a URL, the index next to it is used if it is for its size. Without
 a scan is kept in the cache folder.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -91,10 +92,14 @@ def samples_of(shard: str) -> list[TarSample]:
     """
     index = read_index(shard)
     if index is None:
+        stamp = None
+        with contextlib.suppress(OSError):  # `read_samples` says that it does not exist
+            stamp = stamp_of(shard)
         samples, problem = read_samples(shard)
         index = {"problem": problem, "samples": samples}
         try:
-            write_index(shard, samples, problem)
+            if stamp == stamp_of(shard):  # else it is still being written
+                write_index(shard, samples, problem)
         except OSError as error:
             logger.info("%s; the next run scans %s again", error.strerror or error, shown(shard))
     if index["problem"]:

@@ -125,7 +125,7 @@ class FeaturePipeline(Pipeline):
             **sample,
             "num_frames": np.int64(num_frames),
             "label": label,
-            "id": np.bytes_(example.id or record.id.encode()),
+            "id": np.bytes_(example.id or record.id.encode("utf-8", "surrogateescape")),
         }
 
     def synthetic(self, size: tuple[int, int] = SYNTHETIC_SIZE) -> Sample:

@@ -233,17 +233,17 @@ def read_index(index_file: str | Path) -> dict[str, tuple[ShardStamp, np.ndarray
         same_length = len(names) == len(stamps) == len(counts)
         if not same_length or counts.sum() != len(offsets) or (counts < 0).any():
             raise ValueError("its arrays do not fit together")
+        ends = np.cumsum(counts)
+        return {
+            str(name): (ShardStamp(int(size), int(mtime)), offsets[end - count : end])
+            for name, (size, mtime), count, end in zip(names, stamps, counts, ends, strict=True)
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, LookupError, OverflowError) as error:
         reason = f"{type(error).__name__}: {error}"
         logger.warning("%s: the index cannot be used and is rewritten (%s)", index_file, reason)
         return {}
-    parts = np.split(offsets, np.cumsum(counts)[:-1])
-    return {
-        str(name): (ShardStamp(int(size), int(mtime)), part)
-        for name, (size, mtime), part in zip(names, stamps, parts, strict=True)
-    }
 
 
 # --- the order of an epoch -----------------------------------------------------------------------

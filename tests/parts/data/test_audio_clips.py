@@ -161,6 +161,23 @@ def test_clips_without_audio_are_errors_or_silence(tmp_path):
         ClipAudio()(*sampled(short, DecodeSampler(8, 2, valid_mode=True)), RNG(0))
 
 
+@pytest.mark.parametrize("begin", [1.001, 1.0, 1.007])
+def test_audio_that_ends_right_before_a_clip_is_missing(begin):
+    """It ends within the time step in which the clip begins."""
+
+    def read(rate, start, end, backend):
+        assert start < 1.0
+        return np.ones(round((1.0 - start) * rate), np.float32)
+
+    clip = (Record("x"), np.array([0, begin, 1.5, 2]), np.array([[1, 2, 3]]), 25.0)
+    with pytest.raises(NoAudioError, match=rf"a clip begins at {begin:.3f} s, the audio ends at 1"):
+        ClipAudio()(*clip, RNG(0), read=read)
+    result = ClipAudio(missing_audio="zeros")(*clip, RNG(0), read=read)
+    assert result["missing_audio"] and np.array_equal(
+        result["audio"], ClipAudio().silent(1)["audio"]
+    )
+
+
 def test_missing_audio_zeros_does_not_cover_damaged_audio(tmp_path):
     path = tmp_path / "bad.wav"
     path.write_bytes(b"RIFF" + bytes(200))

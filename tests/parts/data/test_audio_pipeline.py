@@ -243,6 +243,20 @@ def test_feature_wav_and_video_give_equal_samples(folder):
         assert clip.num_frames == 50 and clip.feature.shape == (126, 80)
 
 
+def test_reads_features_at_a_url(folder, memory, server):
+    local = folder / "a b" / "clip 1.npy"
+    expected = pipeline()(Record(str(local), num_frames=100), RNG(0))["audio"]
+    server.files["/f.npy?sig=1"] = local.read_bytes()
+    for url in (memory.put("f.npy", local.read_bytes()), f"{server.url}/f.npy?sig=1"):
+        sample = pipeline(missing_audio="zeros")(Record(url, num_frames=100), RNG(0))
+        assert np.array_equal(sample["audio"], expected) and not sample["missing_audio"]
+    with pytest.raises(StageError, match="no such feature file; missing_audio: zeros"):
+        pipeline()(Record(f"{memory.url}/none.npy", num_frames=100), RNG(0))
+    server.files["/g.npy"], server.plan = local.read_bytes(), [500] * 9
+    with pytest.raises(StageError, match="cannot be read: .*the server answered 500"):
+        pipeline(missing_audio="zeros")(Record(f"{server.url}/g.npy", num_frames=100), RNG(0))
+
+
 def test_samples_clips_and_draws_in_training(folder):
     record = Record(str(folder / "clip2.mkv"), 0, num_frames=100)
     assert pipeline(10)(record, RNG(0))["audio"].shape == (10, 1, 128, 80)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from paddlevideo import files
 from paddlevideo.data.clip_pipeline import ClipPipeline
 from paddlevideo.data.clip_transforms import JitterScale
 from paddlevideo.data.crops import MultiScaleCrop
@@ -15,6 +16,7 @@ from paddlevideo.data.frame_cache import FrameCache
 from paddlevideo.data.span_sampling import SpanSampler
 from paddlevideo.data.transforms import Image2Array, RandomFlip, Scale
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.remote import access
 from paddlevideo.sample import DecodeError, Record
 from tests.clips import write_clip
 
@@ -161,6 +163,18 @@ def test_default_folder(tmp_path, monkeypatch):
     assert folder.parent.parent == tmp_path / "temporary" and folder.name == "frames"
 
 
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_default_folder_of_a_user_without_a_name(tmp_path, monkeypatch, error):
+    def unknown():
+        raise error("getpwuid(): uid not found: 1234")
+
+    monkeypatch.setattr("paddlevideo.data.frame_cache.cache_folder", lambda: None)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", unknown)
+    folder = tmp_path / f"paddlevideo-{os.getuid()}" / "frames"
+    assert FrameCache(VideoDecoder(), SCALE, None, 1).folder == folder
+
+
 def test_a_video_that_fails_stores_nothing(tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     for path in (tmp_path / "bad.mp4", tmp_path / "missing.mp4"):
@@ -181,3 +195,48 @@ def test_needs_a_first_transform_that_resizes(tmp_path, transform, name):
 def test_has_no_audio(tmp_path):
     with pytest.raises(ValueError, match="audio needs them"):
         ClipPipeline(VideoDecoder(), SpanSampler(4), [SCALE], audio=object(), cache=cache(tmp_path))
+
+
+def test_a_file_that_another_process_removes_is_no_error(tmp_path, caplog):
+    stored, video = cache(tmp_path), record(write_clip(tmp_path / "a.mp4"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "gone.npy").symlink_to(tmp_path / "none")  # its state cannot be asked for
+    with stored.open(video):
+        pass
+    assert caplog.text == "" and len(list((tmp_path / "cache").glob("*.npy"))) == 2
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    (tmp_path / "cache").mkdir()
+    left = tmp_path / "cache" / f".a.npy.{files.machine()}-99999999-0.tmp"
+    left.write_bytes(b"half")
+    with cache(tmp_path).open(record(write_clip(tmp_path / "a.mp4"))):
+        pass
+    assert not left.exists() and len(sizes(tmp_path)) == 1
+
+
+def test_frames_of_another_user_are_read(tmp_path, monkeypatch):
+    decode = CountingDecoder()
+    stored, video = cache(tmp_path, decode=decode), record(write_clip(tmp_path / "a.mp4"))
+
+    def denied(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", denied)
+    for _ in range(2):
+        with stored.open(video) as clip:
+            assert clip.num_frames == 30
+    assert len(decode.opened) == 1
+
+
+def test_a_remote_video_without_a_version_is_not_stored(tmp_path, server):
+    content = write_clip(tmp_path / "a.mp4").read_bytes()
+    server.files |= {"/a.mp4": content}
+    for etag, count in (('"v1"', 1), (None, 0)):
+        server.etag = etag
+        access.forget(f"{server.url}/a.mp4")
+        folder = tmp_path / str(count)
+        for _ in range(2):
+            with cache(folder).open(Record(f"{server.url}/a.mp4")) as clip:
+                assert clip.num_frames == 30
+        assert len(sizes(folder)) == count

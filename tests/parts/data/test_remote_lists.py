@@ -14,6 +14,7 @@ from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.paths import split_under
 from paddlevideo.data.pipeline import Pipeline, Stage
+from paddlevideo.media.damage import note_damage
 from paddlevideo.media.decode import VideoDecoder
 from paddlevideo.remote import AccessError, CacheSettings, RemoteError, url_file
 from paddlevideo.remote.block_cache import SMALLEST
@@ -77,11 +78,38 @@ def test_mistakes_are_reported_with_the_url_and_the_line(memory, server):
     text = f"^{url}: none of its files exists .*relative to data_prefix '{memory.url}'"
     with pytest.raises(DatasetError, match=text):
         VideoDataset(url).load()
-    server.files["/l.list"] = b"\xff\xfe0"
+    server.files["/l.list?sig=secret"] = b"\xff\xfe0"
     with pytest.raises(DatasetError, match=r"/l\.list: not UTF-8 text \(byte 0\)") as caught:
-        VideoDataset(f"{server.url}/l.list?sig=secret").load() if False else VideoDataset(
-            f"{server.url}/l.list"
-        ).load()
+        VideoDataset(f"{server.url}/l.list?sig=secret").load()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("URL 0\n", "/a.mp4'\\), relative to"),
+        ("URL\n", "/a.mp4' has no label behind the path"),
+        ("URL run\nURL2 jmp\n", "/b.mp4: unknown class 'jmp'"),
+    ],
+)
+def test_mistakes_in_lists_of_signed_addresses_show_no_signature(server, tmp_path, text, message):
+    text = text.replace("URL2", f"{server.url}/b.mp4?sig=secret")
+    (tmp_path / "l.list").write_text(text.replace("URL", f"{server.url}/a.mp4?sig=secret"))
+    with pytest.raises(DatasetError, match=message) as caught:
+        VideoDataset(str(tmp_path / "l.list")).load(["run", "jump"])
+    assert "secret" not in str(caught.value)
+
+
+def test_a_warning_about_signed_addresses_shows_no_signature(server, tmp_path, caplog):
+    server.files["/a.mp4?sig=secret"] = b"x"
+    (tmp_path / "l.list").write_text(f"{server.url}/a.mp4?sig=secret 0\n" * 2)
+    VideoDataset(str(tmp_path / "l.list")).load()
+    note_damage(f"{server.url}/a.mp4?sig=secret", "frame 3 is damaged")
+    assert f"first '{server.url}/a.mp4'" in caplog.text
+    assert f"{server.url}/a.mp4: frame 3 is damaged" in caplog.text
+    assert "secret" not in caplog.text
+    with pytest.raises(DatasetError, match="/n.txt: no such file of class names") as caught:
+        read_class_names(f"{server.url}/n.txt?sig=secret")
     assert "secret" not in str(caught.value)
 
 
@@ -108,6 +136,25 @@ def test_a_folder_per_class_has_the_order_of_the_local_one(memory, tmp_path):
     assert [(r.id, r.label) for r in remote.records] == [(r.id, r.label) for r in local.records]
     assert remote.class_names == local.class_names == ["a b", "b"]
     assert remote.records[0].path == f"{memory.url}/d/a b/2.mkv"
+
+
+def test_a_folder_of_a_web_server_has_the_names_of_the_files(server):
+    """In addresses, a space and a number sign are written in another way."""
+    server.files |= {
+        "/d/": b'<a href="../">up</a> <a href="a%20b/">a b</a> <a href="c%25/">c%</a>',
+        "/d/a%20b": b'<a href="1%23.mp4">1#.mp4</a>',
+        "/d/c%25": b'<a href="2.mp4">2.mp4</a>',
+        "/d/a%20b/1%23.mp4": b"x",
+        "/d/c%25/2.mp4": b"x",
+    }
+    url = f"{server.url}/d/"
+    data = VideoDataset(url).load()
+    assert data.class_names == ["a b", "c%"]
+    assert [record.id for record in data.records] == ["a b/1#.mp4", "c%/2.mp4"]
+    addresses = [f"{url}a%20b/1%23.mp4", f"{url}c%25/2.mp4"]
+    assert [record.path for record in data.records] == addresses
+    found, names = find_tagged([url])
+    assert names == ["a b", "c%"] and [video.record.path for video in found] == addresses
 
 
 def test_folders_of_frames_and_of_audio(memory, tmp_path):

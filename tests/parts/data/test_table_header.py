@@ -124,6 +124,37 @@ def test_refuses_what_is_ambiguous(text, message):
         load(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('path,label\na.mp4,"run\nb c.mp4,jump\n', 2),
+        ('path,label\na.mp4,run\n"b c.mp4,jump\nd\n', 3),
+        ('path,label\na.mp4,"run\nb c.mp4,jump\na.mp4,"swim"\n', 2),
+        ('path,label,title\na.mp4,run,"It\nb c.mp4,jump,none\n', 2),
+        ('sep=;\nfilename;class\na.mp4;"run\nb c.mp4;jump\n', 3),
+        ('path,label\na.mp4,"run\n' + "b c.mp4,jump\n" * 12_000, 2),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_hides_no_rows(text, line):
+    with pytest.raises(DatasetError, match=f"^t.csv:{line}: a quotation mark is not closed"):
+        load(text)
+
+
+def test_quoted_cells():
+    text = 'path,title,label\na.mp4,"one\ntwo, ""three""",run\n"b c.mp4",x,"high jump"\n'
+    assert load(text) == PAIRS
+    assert load('path,label\nb c.mp4,high jump\na.mp4,"run') == PAIRS[::-1]
+
+
+@pytest.mark.parametrize("start", ["", "a.mp4 0\n\n"])
+def test_a_file_with_one_endless_line_is_no_list(start):
+    line = start.count("\n") + 1
+    with pytest.raises(
+        DatasetError, match=rf"^t.csv:{line}: a line of 150000 characters, expected"
+    ):
+        load(f"{start}{'{[1,2],' * 21428}abcd")
+
+
 def test_lists_of_several_labels_stay_lists():
     assert read_header(["a.mp4 3,17", "b c.mp4 1,2"], False, True) is None
     assert read_header(["a b 3,17"], False, True) is None

@@ -79,10 +79,15 @@ def test_cuts_a_part_of_a_video_by_time(tmp_path):
         assert clip.num_frames == 30
     for start, end in ((0.5, 0.5), (0.41, 0.42), (5.0, None), (2.0, 1.0)):
         with (
-            pytest.raises(DecodeError, match="no frame between .* the last frame is at 1.160 s"),
+            pytest.raises(DecodeError, match=span_text(start, end)),
             VideoDecoder().open(Record(str(path), start_sec=start, end_sec=end)),
         ):
             pass
+
+
+def span_text(start, end) -> str:
+    end_text = "the end" if end is None else f"{end} s"
+    return f"^no frame between {start} s and {end_text}; the last frame is at 1.160 s$"
 
 
 def test_checks_indices(tmp_path):

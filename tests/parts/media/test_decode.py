@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from paddlevideo.config.registry import lookup
-from paddlevideo.media import containers, decode
+from paddlevideo.media import containers, decode, sources
 from paddlevideo.media.damage import note_damage
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.sample import DecodeError, Record
@@ -315,17 +315,31 @@ def test_worker_processes_decode_on_one_thread():
         "import multiprocessing as m\n"
         "from paddlevideo.media.containers import num_threads\n"
         "if __name__ == '__main__':\n"
+        "    before = num_threads()\n"
         "    with m.get_context('fork').Pool(1) as pool:\n"
-        "        print(num_threads.__wrapped__(), pool.apply(num_threads))"
+        "        print(before, num_threads(), pool.apply(num_threads))"
     )
     root = Path(decode.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
     )
-    assert done.stdout.split() == ["0", "1"]
+    assert done.stdout.split() == ["0", "0", "1"]
 
 
 def test_decoders_are_registered():
     assert lookup("decode", "VideoDecoder").make is VideoDecoder
     assert "mode" in lookup("decode", "VideoDecoder").ignores
     assert lookup("decode", "FrameDecoder").make is FrameDecoder
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.mp4")
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(av, "open", denied)
+    monkeypatch.setattr(sources, "open", denied, raising=False)
+    opened = VideoDecoder().open(record(path))
+    with pytest.raises(DecodeError, match="^cannot be opened: Permission denied$"), opened:
+        pass

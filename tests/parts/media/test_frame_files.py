@@ -32,6 +32,16 @@ def test_finds_the_frames_in_order(files, others):
 
 
 @pytest.mark.parametrize(
+    "pattern",
+    ["cam1_{:05}.jpg", "img_{:05}.jp2", "v_3_{}.png", "1_{:02}_2.png", "{0:05}_{0}.jpg"],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_pattern_with_a_number_of_its_own(pattern, first):
+    files = names(pattern, range(first, 12))
+    assert frame_files(files[::-1], pattern) == files
+
+
+@pytest.mark.parametrize(
     ("files", "message"),
     [
         (

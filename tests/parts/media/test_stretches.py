@@ -209,3 +209,5 @@ def test_audio_packets_follow_the_position_in_the_file():
     # The audio goes back shortly before the video does.
     assert stretch_of(stretches, 0, 880, goes_back=True) == 1
     assert stretch_of(stretches, 0, 20, goes_back=True) == 0
+    # Before the first frame is decoded, a file without video has no stretches.
+    assert stretch_of([], 0, 20, goes_back=True) == stretch_of([], 0, 20, goes_back=False) == 0

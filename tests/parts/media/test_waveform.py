@@ -1,6 +1,7 @@
 """read_waveform: scale, codecs, parts of a file, backends and errors."""
 
 import builtins
+import io
 import shutil
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from paddlevideo.media import audio_reader
 from paddlevideo.media.waveform import NoAudioError, open_audio, read_waveform
+from paddlevideo.remote import access
 from paddlevideo.sample import DecodeError
 from tests.audio_clips import chirps, tone, write_audio, write_six_streams
 from tests.clips import write_clip
@@ -195,6 +197,24 @@ def test_soundfile_reads_the_same_waveform(files, tmp_path):
     (tmp_path / "folder.wav").mkdir()
     with pytest.raises(DecodeError, match="a folder, not an audio file"):
         read_waveform(str(tmp_path / "folder.wav"), backend="soundfile")
+
+
+@pytest.mark.parametrize("num_answers", [0, 1, 2])
+def test_a_connection_that_breaks_does_not_shorten_the_audio(server, num_answers, capfd):
+    pytest.importorskip("soundfile", reason="the extra 'audio' is not installed")
+    content = io.BytesIO()
+    with wav.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16000)
+        file.writeframes(np.random.default_rng(0).bytes(4_000_000))
+    server.files["/a.wav"] = content.getvalue()
+    assert len(read_waveform(f"{server.url}/a.wav", backend="soundfile")) == 2_000_000
+    server.etag, server.plan = '"2"', [""] * num_answers + [500] * 9
+    access.forget(f"{server.url}/a.wav")
+    with pytest.raises(DecodeError, match="^the server answered 500$"):
+        read_waveform(f"{server.url}/a.wav", backend="soundfile")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_soundfile_backend_names_the_packages_to_install(files, monkeypatch):

@@ -165,3 +165,14 @@ def test_a_limit_that_is_too_small(gigabytes):
     text = r"cache_gb is .*, expected at least 0.017 \(32 blocks of 512 KB\); leave cache_dir out"
     with pytest.raises(ValueError, match=text):
         CacheSettings("x", gigabytes)
+
+
+def test_blocks_of_another_user_are_read(settings, monkeypatch):
+    cache = Cache(settings)
+    cache.put("a", 0, b"x")
+
+    def denied(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", denied)
+    assert cache.get("a", 0, 1) == b"x"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from paddlevideo.remote import (
+    Info,
     MissingError,
     RemoteError,
     atomic_file,
@@ -46,6 +47,12 @@ def test_list(folder):
 def test_glob(folder):
     assert glob_url(f"{folder}/a/*.mp4") == [f"{folder}/a/1.mp4"]
     assert glob_url(f"{folder}/**/3.*") == [f"{folder}/a/x/3.txt"]
+    assert glob_url(f"{folder}/**/4.*") == []
+
+
+def test_a_glob_in_a_hidden_folder(folder):
+    assert glob_url(f"{folder}/.hidden/*.mp4") == [f"{folder}/.hidden/4.mp4"]
+    assert glob_url(f"{folder}/a/.5.mp4") == []
 
 
 def test_a_folder_of_a_web_server_that_lists_it(server):
@@ -85,6 +92,16 @@ def test_a_damaged_copy_is_fetched_again(memory):
     url = memory.put("a.bin", b"content")
     local_copy(url).write_bytes(b"cut")
     assert local_copy(url).read_bytes() == b"content"
+
+
+def test_a_transfer_that_fails_is_an_error_of_the_file(memory, monkeypatch):
+    known = Info(5, "what the server said a moment ago")
+    monkeypatch.setattr(copies, "get_info", lambda *_, **__: known)
+    with pytest.raises(MissingError, match=f"^{memory.url}/gone.bin: no such file$"):
+        local_copy(f"{memory.url}/gone.bin")
+    url = memory.put("longer.bin", b"longer")
+    with pytest.raises(RemoteError, match=f"^{url}: it changed while it was fetched; run it again"):
+        local_copy(url)
 
 
 def test_local_paths_stay(tmp_path):

@@ -99,6 +99,23 @@ def test_many_threads_read_one_file(memory):
         assert set(pool.map(read_bytes, [url] * 16)) == {BODY}
 
 
+def test_a_block_that_another_thread_brings_meanwhile(memory, monkeypatch):
+    body = BODY[: 2 * BLOCK]  # fetched by one request, from its first block on
+    file = UrlFile(memory.put("a.bin", body))
+    store = url_file._Memory()
+    get = store.get
+
+    def get_late(name, number):
+        found = get(name, number)
+        store.put(name, number, body[number * BLOCK :][:BLOCK])
+        return found
+
+    monkeypatch.setattr(store, "get", get_late)
+    monkeypatch.setattr(url_file, "_memory", store)
+    file.seek(BLOCK + 3)
+    assert file.read(2) == body[BLOCK + 3 : BLOCK + 5]
+
+
 def test_a_replaced_file_is_read_anew(memory, monkeypatch):
     monkeypatch.setattr(access, "INFO_SECONDS", 0)
     url = memory.put("a.bin", b"old")

@@ -47,6 +47,19 @@ def test_a_changed_shard_is_scanned_again(shard, tmp_path):
     assert written is not None and written["mtime_ns"] == 1
 
 
+def test_a_shard_that_is_still_written_gets_no_index(shard, monkeypatch):
+    read = index.read_samples
+
+    def read_meanwhile(path):
+        found = read(path)
+        os.utime(path, ns=(5, 5))
+        return found
+
+    monkeypatch.setattr(index, "read_samples", read_meanwhile)
+    assert len(samples_of(shard)) == 4 and read_index(shard) is None
+    assert len(samples_of(shard)) == 4 and read_index(shard) is not None
+
+
 def test_a_folder_that_cannot_be_written(shard, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -17,7 +17,7 @@ from paddlevideo.data.webdataset.find import expand_braces
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.media.waveform import read_waveform
 from paddlevideo.predict.inputs import find_inputs
-from paddlevideo.remote import access, list_url, path_name, read_bytes, remove
+from paddlevideo.remote import access, list_url, path_name, read_bytes, remove, url_file
 from paddlevideo.sample import DecodeError
 from tests.clips import write_clip
 from tests.tar_shards import write_tar
@@ -125,6 +125,14 @@ def test_a_shard_that_is_lost_is_a_failure(local, memory):
     access._state.infos.clear()
     with pytest.raises(DecodeError, match="no such shard"):
         frames_of(record)
+
+
+def test_a_server_that_fails_is_a_failure_of_the_sample(local, server, monkeypatch):
+    records = WebDataset(served(local, server, "", with_index=True)).load().records
+    monkeypatch.setattr(url_file, "_memory", url_file._Memory())
+    server.plan = [500] * 9
+    with pytest.raises(DecodeError, match="the shard cannot be read: .*the server answered 500"):
+        frames_of(records[0])
 
 
 def test_shards_of_remote_videos(local, memory, tmp_path):

@@ -76,6 +76,7 @@ def test_accepts_records_without_frames_labels_or_id(tmp_path):
     )
     nameless = encode_example("", [1], frames(1))
     assert PIPELINE(only(tmp_path, nameless, "three"))["id"] == b"three.tfrecord:0"
+    assert PIPELINE(only(tmp_path, nameless, "\udcff"))["id"] == b"\xff.tfrecord:0"
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,9 @@ def test_a_damaged_index_is_rewritten(indexed_list, searched, caplog):
     [
         ({"version": np.int64(2)}, "version 2, expected 1"),
         ({"counts": np.array([1, 1, 1])}, "its arrays do not fit together"),
+        ({"stamps": np.zeros((3, 3), np.int64)}, "the index cannot be used and is rewritten"),
+        ({"stamps": np.array([["a", "b"]] * 3)}, "the index cannot be used and is rewritten"),
+        ({"counts": np.array([2.5, 2.5, 3])}, "the index cannot be used and is rewritten"),
     ],
 )
 def test_an_index_of_another_form_is_rewritten(indexed_list, caplog, change, message):
