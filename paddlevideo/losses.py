@@ -150,7 +150,11 @@ def sigmoid_cross_entropy(
 
 
 def mixture_cross_entropy(
-    logits: paddle.Tensor, labels: paddle.Tensor, temperature: float, weight: float
+    logits: paddle.Tensor,
+    labels: paddle.Tensor,
+    temperature: float,
+    weight: float,
+    class_weights: paddle.Tensor | None = None,
 ) -> tuple[paddle.Tensor, paddle.Tensor]:
     """The loss of a mixture of models and of its members (Lin et al. 2018, section 3.3).
 
@@ -162,11 +166,14 @@ def mixture_cross_entropy(
     Args:
         logits: float [N, 1 + M, K], the mixture first, then its M members.
         labels: [N, K] of 0 and 1.
+        class_weights: float [K], as in `sigmoid_cross_entropy`; the divergence is without them.
 
     Returns:
         (float32 scalar to minimize, cross entropy of the mixture).
     """
-    losses = [sigmoid_cross_entropy(logits[:, i], labels) for i in range(logits.shape[1])]
+    losses = [
+        sigmoid_cross_entropy(logits[:, i], labels, class_weights) for i in range(logits.shape[1])
+    ]
     log_p = _log_softmax(logits / temperature)
     mixture, members = log_p[:, :1], log_p[:, 1:]
     divergence = (paddle.exp(mixture) * (mixture - members)).sum([1, 2]).mean()

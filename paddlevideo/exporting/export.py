@@ -29,6 +29,7 @@ from paddlevideo.engine.runfile import versions
 from paddlevideo.exporting import program
 from paddlevideo.exporting.export_folder import (
     check_foreign_files,
+    check_name,
     check_same_model,
     earlier_export,
     publish,
@@ -74,7 +75,7 @@ def export(
             may be added; or a URL, where an export is replaced as a whole.
         formats: pdmodel (`.pdmodel`, `.pdiparams`, `.pdiparams.info`), pir (`.json`, `.pdiparams`),
             onnx (`.onnx`), or all that this machine can write; a warning names the others.
-        name: stem of the files, `model_name` by default.
+        name: stem of the files, without a folder; `model_name` by default.
         overwrite: replace another model, or files of other programs, in the folder.
         verify_programs: run the programs in every runtime of this machine before publishing them.
         with_preprocess: write programs from uint8 frames of all views to probabilities.
@@ -86,13 +87,16 @@ def export(
         ExportError: a program could not be written, differs from the model, or would replace
             another model; the folder is unchanged.
     """
+    name = check_name(name or cfg.model_name)
     if is_url(output_dir or ""):
+        if triton:
+            check_repository(triton, name, overwrite)
         with _stored(str(output_dir), overwrite) as local:
             options = (formats, name, True, verify_programs, with_preprocess, batch, triton)
             return export(cfg, weights, local, *options)
     _check_batch(batch, with_preprocess)
     formats = _known_formats(formats, verify_programs, bool(triton))
-    name, folder = name or cfg.model_name, Path(output_dir or f"inference/{cfg.model_name}")
+    folder = Path(output_dir or f"inference/{cfg.model_name}")
     earlier = earlier_export(folder, name, overwrite)
     if triton:
         check_repository(triton, name, overwrite)

@@ -11,6 +11,20 @@ from paddlevideo.runtimes.manifest import FILE, Manifest, ManifestError, read_ma
 from paddlevideo.runtimes.measured import FILE as MEASURED
 
 
+def check_name(name: str) -> str:
+    """The stem of the files of an export.
+
+    Raises:
+        ExportError: it names a folder, in which files of others would be replaced and removed.
+    """
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ExportError(
+            f"the name of the model is {name!r}; expected a name without a folder "
+            "(--save_name, or model_name of the config); -o chooses the folder"
+        )
+    return name
+
+
 def earlier_export(folder: Path, name: str, overwrite: bool) -> Manifest | None:
     """The export that is in a folder, None where there is none.
 

@@ -1,5 +1,6 @@
 """Golden inputs: fixed samples whose outputs are compared between a model and its programs."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import LINES, logger
-from paddlevideo.runtimes.base import BackendError, reason
+from paddlevideo.runtimes.base import BackendError, NotFiniteError, reason
 from paddlevideo.runtimes.choose import RUNTIMES, open_backend
 from paddlevideo.runtimes.golden import golden_difference, relative_difference
 from paddlevideo.runtimes.measured import EXACT
@@ -123,6 +124,8 @@ def _difference(
         return str(error).replace(f"{file.parent}{os.sep}", "")
     try:
         difference = golden_difference(backend, golden, expected, any_batch)
+    except NotFiniteError:
+        return float("nan")
     except (BackendError, RuntimeError) as error:
         return f"{file.name}: {kind} cannot run it: {reason(error)}"
     return float(f"{difference:.3g}")
@@ -141,6 +144,8 @@ def _check(file: str, row: Differences, output: str) -> None:
             allowed = device or not RUNTIMES[kind].reads_all
         else:
             problem = f"{file}: {output} differ by {value:.1e} of the largest ({name})"
+            if math.isnan(value):
+                problem = f"{file}: {output} are NaN or infinite ({name})"
             allowed = value <= EXACT or device  # NaN is above
             if value <= EXACT:
                 continue

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from paddle import nn
 
 from paddlevideo.data.pipeline import Transform
+from paddlevideo.models.activations import sigmoid
 from paddlevideo.models.base import Recognizer
 
 
@@ -37,7 +38,7 @@ class VideoProgram(nn.Layer):
         logits = self.model.predictions(self.model(clips))
         logits = logits.reshape([-1, self.sizes[0], self.model.num_classes])
         if self.model.multi_label:
-            return nn.functional.sigmoid(logits.mean(1))
+            return sigmoid(logits.mean(1))
         if self.model.view_average == "probabilities":
             return nn.functional.softmax(logits, -1).mean(1)
         return nn.functional.softmax(logits.mean(1), -1)

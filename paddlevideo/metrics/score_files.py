@@ -225,7 +225,8 @@ def _from_test(path: Path, content: dict) -> Scores:
     """Scores that `main.py --test --out` wrote."""
     results = _dicts(path, content["results"], "id")
     for result in results:
-        label = result.get("label", -1)
+        # A multi-label test has `labels`, and scores of its best classes, best first.
+        label = result.get("label", result.get("labels", -1))
         if not _is_integer(label):
             raise FusionError(
                 f"{path}: the label of {result['id']!r} is {label!r}; "

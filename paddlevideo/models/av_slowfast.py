@@ -329,11 +329,15 @@ def _check_sizes(width_per_group, **betas):
 
 
 def _check_fusion(alpha, channel_ratio, kernel_size, drop_pathway):
-    if min(alpha, channel_ratio) < 1 or kernel_size % 2 != 1 or not 0 <= drop_pathway <= 1:
+    if (
+        min(alpha, channel_ratio, kernel_size) < 1
+        or kernel_size % 2 != 1
+        or not 0 <= drop_pathway <= 1
+    ):
         raise ValueError(
             f"MODEL.backbone: alpha is {alpha}, fusion_conv_channel_ratio {channel_ratio}, "
             f"fusion_kernel_sz {kernel_size}, drop_pathway {drop_pathway}; "
-            "expected at least 1, at least 1, odd, and in [0, 1]"
+            "expected at least 1, at least 1, odd and at least 1, and in [0, 1]"
         )
 
 

@@ -191,10 +191,9 @@ class Recognizer(nn.Layer):
                 problems += _shape_problem(name, spec, np.asarray(sample[name]))
                 continue
             fix = ""
-            if "frames" in sample:
-                fix = (
-                    "; '- PackOutput: {alpha: 8}' as its last step makes slow and fast from frames"
-                )
+            if "frames" in sample and name in ("slow", "fast"):
+                step = f"'- PackOutput: {{alpha: {self.alpha}}}'"
+                fix = f"; {step} as its last step makes slow and fast from frames"
             wanted = ", ".join(self.inputs)
             problems.append(f"the model takes {wanted}; the pipeline gives no {name!r}{fix}")
         return problems

@@ -173,7 +173,7 @@ class NeXtVLAD(Backbone):
     def mean(self, frames: Frames):
         """Mean of each video's features, float [N, mean_size].
 
-        It is the mean of `max_frames` rows where the convention counts padding.
+        It is the mean of at least `max_frames` rows where the convention counts padding.
         """
         videos, length = frames.valid.shape[0], frames.valid.shape[1]
         valid = frames.valid.unsqueeze(1)  # [N, 1, T]
@@ -185,8 +185,8 @@ class NeXtVLAD(Backbone):
             x = x.reshape([videos, length, x.shape[1]])
             total = (valid @ x).squeeze(1)  # [N, D]
             if self.convention.counts_padding:
-                padding = (self.max_frames - count) * padding_rows[number]
-                means.append((total + padding) / self.max_frames)
+                rows = count.clip(min=self.max_frames)
+                means.append((total + (rows - count) * padding_rows[number]) / rows)
             else:
                 means.append(total / count.clip(min=1))
         return paddle.concat(means, 1)

@@ -142,7 +142,7 @@ class TaggerMixture(Recognizer):
         """
         labels = mixed_labels(batch)
         loss, mixture_loss = mixture_cross_entropy(
-            outputs, labels, self.temperature, self.distillation
+            outputs, labels, self.temperature, self.distillation, batch.get("class_weights")
         )
         hit = hit_at_one(self.predictions(outputs), labels)
         return {"loss": loss, "mixture_loss": mixture_loss, "hit_at_one": hit}

@@ -249,11 +249,7 @@ def _videos(text: str, rules: InputRules) -> Sequence[Record]:
         records = _files(text, replace(rules, suffixes=VIDEO_SUFFIXES))
     except ValueError:  # the caller raises a better one
         return []
-    return records if all(_suffix(record.path) in VIDEO_SUFFIXES for record in records) else []
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
+    return records if all(path_suffix(each.path) in VIDEO_SUFFIXES for each in records) else []
 
 
 def _files(text: str, rules: InputRules) -> Sequence[Record]:
@@ -324,7 +320,7 @@ def _files_of_url(url: str, rules: InputRules) -> Sequence[Record]:
 
 def _files_in_remote_folder(url: str, rules: InputRules) -> list[Record]:
     names, root = remote_paths(url), url.rstrip("/")
-    files = sorted(name for name in names if _suffix(name) in rules.suffixes)
+    files = sorted(name for name in names if path_suffix(name) in rules.suffixes)
     if files:
         return [Record(f"{root}/{name}") for name in files]
     frames = rules.frame_pattern

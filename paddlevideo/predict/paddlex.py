@@ -7,9 +7,9 @@ for result in model.predict("videos/", batch_size=1, topk=5):
     result.save_to_video("output/")   # output/<name>_res.mp4
 """
 
+import itertools
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ class ResultFolder:
     """Writes results to a folder as PaddleX does; videos of the same name get a number."""
 
     def __init__(self, folder: str | Path):
-        self._folder, self._names = Path(folder), Counter()
+        self._folder, self._names = Path(folder), set[str]()
 
     def write(self, result: Result) -> None:
         """Write `<name>_res.json`, and `<name>_res.mp4` where there is a video to draw on.
@@ -245,8 +245,9 @@ class ResultFolder:
             OSError: a file cannot be written.
         """
         video, stem = VideoResult(result), _stem(result.input_path)
-        self._names[stem] += 1
-        name = stem if self._names[stem] == 1 else f"{stem}_{self._names[stem]}"
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name not in self._names)
+        self._names.add(name)
         video.save_to_json(self._folder / f"{name}{ENDING}.json")
         if result.error is None and _may_have_video(result.input_path):
             try:

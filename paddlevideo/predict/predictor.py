@@ -128,7 +128,7 @@ class Predictor:
         self.views_per_step = max(1, clips // self.feed.views_in_clip)
         averages = manifest.frame_logits if manifest else built and source.has_frame_logits
         self.frame_logits = averages and self.backend.num_outputs > 1
-        self._identify = partial(identity, model, manifest, cfg)
+        self._identify = partial(identity, model, manifest, cfg, params_file)
 
     def predict(
         self,

@@ -1,6 +1,7 @@
 """The interface of a runtime: it opens a program and turns named arrays into logits."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from paddlevideo.sample import Arrays, InputSpec
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEVICE = re.compile(r"(auto|cpu|gpu)(:\d*)?")
 
 
 class BackendError(ValueError):
@@ -65,7 +67,7 @@ class Options:
     def __post_init__(self):
         if self.precision not in PRECISIONS:
             raise BackendError(f"precision is {self.precision!r}, expected {', '.join(PRECISIONS)}")
-        if self.device.partition(":")[0] not in ("auto", "cpu", "gpu"):
+        if not DEVICE.fullmatch(self.device):
             raise BackendError(
                 f"device is {self.device!r}, expected auto, cpu, gpu or gpu:<number>"
             )

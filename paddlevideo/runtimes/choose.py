@@ -250,8 +250,10 @@ def _open_lower(
     if manifest is None or golden is None:
         logger.info(f"precision auto: fp32, because there is no golden.npz in {folder}")
         return open_backend(path, kind, params_file, **exact)
+    # Engines are built for a largest batch, and the golden samples run together.
+    fitting = {**options, "max_batch": max(Options(**exact).max_batch, len(golden[1]))}
     reason_for_fp32 = "no runtime has another"
-    for attempt in _lower_tries(path, kind, options):
+    for attempt in _lower_tries(path, kind, fitting):
         try:
             backend = _open_try(attempt, _program_for(attempt, path, params_file))
             loss = golden_difference(backend, *golden, manifest.any_batch)

@@ -223,6 +223,8 @@ def test_rejects_several_views_of_a_random_sampler(small):
 class Pathways(Recognizer):
     """A model of two pathways that can only be preflighted."""
 
+    alpha = 4
+
     def __init__(self):
         nn.Layer.__init__(self)
 
@@ -252,7 +254,7 @@ class Pathways(Recognizer):
             "PIPELINE.test.transform="
             "[{JitterScale: {min_size: 36, max_size: 36}}, {CenterCrop: {target_size: 32}}]",
             "the model takes slow, fast; the pipeline gives no 'slow'; "
-            "'- PackOutput: {alpha: 8}' as its last step makes slow",
+            "'- PackOutput: {alpha: 4}' as its last step makes slow",
         ),
     ],
 )

@@ -127,6 +127,21 @@ def test_rejects_a_folder_with_another_model(exported):
         export(exported.cfg, exported.weights, exported.folder, name="other")
 
 
+@pytest.mark.parametrize("name", ["../mine", "sub/mine", "HERE/mine", "..", "."])
+def test_a_name_with_a_folder_touches_no_files_there(exported, tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    for file in ("notes.txt", "sub/notes.txt", "mine.pdmodel"):
+        (tmp_path / file).write_text("mine", encoding="utf-8")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    name = name.replace("HERE", str(tmp_path))
+    with pytest.raises(ExportError, match=r"the name of the model is .*without a folder.* -o"):
+        export(exported.cfg, exported.weights, tmp_path, name=name)
+    cfg = replace(exported.cfg, model_name=name)
+    with pytest.raises(ExportError, match="or model_name of the config"):
+        export(cfg, exported.weights, tmp_path)
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
 def test_an_export_with_other_settings_is_kept(exported, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(exported.folder, folder)

@@ -19,7 +19,7 @@ from paddlevideo.runtimes.choose import available_backends, open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.sample import Record
 from paddlevideo.weights import state_arrays, write_arrays
-from tests.parts.conftest import CONFIG, NAMES
+from tests.parts.conftest import CONFIG, NAMES, write_weights
 from tests.parts.predict.families import CONFIGS as OTHER_FAMILIES
 
 SLOWFAST = """
@@ -100,6 +100,17 @@ def test_the_program_computes_what_a_prediction_does(family, multi_label, tmp_pa
     with paddle.no_grad():
         values = program({"frames": paddle.to_tensor(golden["frames"])}).numpy()
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
+
+
+def test_a_multi_label_program_can_be_written(tmp_path):
+    """A `.pdmodel`, from which an ONNX program is made, cannot have all operators."""
+    text = CONFIG.replace("DATASET:", "DATASET:\n  multi_label: True")
+    cfg, _ = make_model(text, tmp_path)
+    weights = write_weights(cfg, tmp_path / "w.pdparams", NAMES)
+    out = export(cfg, weights, tmp_path / "out", with_preprocess=True)
+    manifest = read_manifest(out)
+    assert manifest is not None and manifest.multi_label and manifest.preprocess
+    assert manifest.differences["tiny.pdmodel"]["paddle"] < 1e-5
 
 
 def test_large_videos_have_one_golden_sample_and_a_fixed_batch_its_own(tmp_path):

@@ -220,5 +220,7 @@ def test_a_model_in_the_repository_is_replaced_only_on_request(exported, tmp_pat
         assert "secret" not in str(caught.value)
     (tmp_path / "repo" / "tiny").mkdir()
     with pytest.raises(ExportError, match="exists; give another folder with --triton"):
+        export(exported.cfg, exported.weights, "s3://bucket/out", triton=tmp_path / "repo")
+    with pytest.raises(ExportError, match="exists; give another folder with --triton"):
         export(exported.cfg, exported.weights, tmp_path / "out", triton=tmp_path / "repo")
     assert not (tmp_path / "out").exists()

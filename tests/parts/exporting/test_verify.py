@@ -83,12 +83,17 @@ def test_a_difference_with_a_batch_of_one_is_an_error(check, monkeypatch):
     assert check(".json", any_batch=False)["paddle"] < 1e-4
 
 
-def test_values_that_are_not_finite_are_an_error(check, monkeypatch):
-    change_runs(monkeypatch, "paddle", lambda logits, _: logits * np.nan)
-    with pytest.raises(ExportError, match=r"tiny\.json: paddle cannot run it: .*NaN or infinity"):
-        check(".json")
+@pytest.mark.parametrize(("kind", "suffix"), [("paddle", ".json"), ("openvino", ".onnx")])
+def test_values_that_are_not_finite_are_an_error(check, monkeypatch, kind, suffix):
+    if reason := missing_for(kind, suffix):
+        pytest.skip(reason)
+    change_runs(monkeypatch, kind, lambda logits, _: logits * np.nan)
+    with pytest.raises(ExportError, match=rf"tiny\{suffix}: logits are NaN or infinite \({kind}\)"):
+        check(suffix)
+
+
+def test_another_shape_is_an_error(check):
     with pytest.raises(ExportError, match="logits differ by inf"):
-        monkeypatch.undo()
         check(".json", np.zeros((2, 9), np.float32))
 
 

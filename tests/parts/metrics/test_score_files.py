@@ -198,6 +198,14 @@ NAN = float("nan")
             {"results": [ROW | {"label": [1, 2], "scores": [1]}]},
             r"the label of 'v' is \[1, 2\]; expected one class id per video",
         ),
+        (
+            {"results": [{"id": "v", "labels": [1], "classes": [1, 0], "scores": [0.9, 0.1]}]},
+            r"the label of 'v' is \[1\]; .*multi-label results cannot be fused",
+        ),
+        (
+            {"results": [{"id": "v", "labels": [], "error": "x"}, ROW | {"scores": [1, 2]}]},
+            r"the label of 'v' is \[\]; .*multi-label results cannot be fused",
+        ),
         ({"results": [ROW | {"scores": 3}]}, "row 0 is a int"),
         ({"results": [ROW | {"scores": [1, NAN]}]}, "the score of class 1 of 'v' is nan"),
         ({"results": [ROW | {"scores": [NAN] * 2}]}, "all scores of 'v' are NaN"),

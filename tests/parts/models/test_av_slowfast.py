@@ -282,6 +282,7 @@ def test_older_program_format_and_onnx(root, tmp_path):
         ({"audio_beta": 3}, "width_per_group is 8; it must be a multiple of audio_beta, 3"),
         ({"drop_pathway": 1.5}, r"drop_pathway 1.5; expected .* in \[0, 1\]"),
         ({"fusion_kernel_sz": 4}, "fusion_kernel_sz 4, .* odd"),
+        ({"fusion_kernel_sz": -3}, "fusion_kernel_sz -3, .* odd and at least 1"),
     ],
 )
 def test_rejects_invalid_backbones(backbone, message):
@@ -302,6 +303,14 @@ def test_rejects_invalid_backbones(backbone, message):
 def test_rejects_invalid_frameworks_and_heads(framework, message):
     with pytest.raises(ValueError, match=message):
         build(**framework)
+
+
+def test_the_fix_for_missing_inputs_is_the_one_of_that_input(model):
+    frames = {"frames": np.zeros((8, 3, 32, 32), np.float32)}
+    slow, fast, audio = model.problems_with(frames)
+    assert "no 'slow'; '- PackOutput: {alpha: 4}' as its last step" in slow
+    assert "no 'fast'; '- PackOutput: {alpha: 4}' as its last step" in fast
+    assert audio.endswith("the pipeline gives no 'audio'"), "PackOutput does not give audio"
 
 
 def test_rejects_wrong_inputs(model):

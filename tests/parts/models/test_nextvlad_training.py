@@ -160,6 +160,36 @@ def test_mean_counts_padding():
         np.testing.assert_allclose(result[0, :16], row.mean(0), atol=1e-6)
 
 
+def test_a_mean_of_more_rows_than_the_convention_counts_is_that_of_all():
+    model = used(small("TaggerMixture", convention="tensorflow"))
+    model.eval()
+    backbone, inputs = model.members[0].backbone, batch((5, 15), frames=15)  # it counts 12
+    result = backbone.mean(backbone.frames(inputs)).numpy()
+    frames = inputs["rgb"].numpy() * 4.0 / 255 - 2
+    padded = np.concatenate([frames[0, :5], np.full((7, 16), -4 / 512)])
+    for row, expected in zip(result, (padded, frames[1]), strict=True):
+        np.testing.assert_allclose(row[:16], expected.mean(0), atol=1e-6)
+
+
+def test_a_mixture_learns_with_class_weights():
+    model = used(small("TaggerMixture"))
+    rng = np.random.default_rng(0)
+    outputs = paddle.to_tensor(rng.normal(0, 2, (3, 4, 5)).astype("float32"))
+    given = {"label": paddle.to_tensor(rng.integers(0, 2, (3, 5)))}
+    weights = paddle.to_tensor(np.array([1, 4, 0.5, 2, 3], np.float32))
+    plain, weighted = (
+        model.losses(outputs, batch) for batch in (given, {**given, "class_weights": weights})
+    )
+    own = [
+        float(sigmoid_cross_entropy(outputs[:, i], given["label"], w))
+        for w in (None, weights)
+        for i in range(4)
+    ]
+    assert float(weighted["mixture_loss"]) == pytest.approx(own[4])
+    difference = float(weighted["loss"]) - float(plain["loss"])
+    assert difference == pytest.approx(sum(own[4:]) - sum(own[:4]), rel=1e-4) and difference > 1
+
+
 def test_mixture_rejects_a_single_member():
     with pytest.raises(ValueError, match="num_members is 1"):
         small("TaggerMixture", mixture={"num_members": 1})

@@ -150,3 +150,5 @@ def test_finds_videos_for_a_model_of_features_that_extracts_them(videos):
         paths(videos / "a.mp4", InputRules((".tfrecord",), find_records))
     with pytest.raises(DatasetError, match="notes.md: no shards"):
         paths(videos / "notes.md", rules)
+    signed = "https://host/videos/a.MP4?signature=1.2"
+    assert paths(signed, rules) == [signed]

@@ -270,6 +270,16 @@ def test_the_command_writes_results_as_paddlex_does(exported, folder, tmp_path, 
     assert len(rows[0]["label_names"]) == 2 and "error" in rows[2]
 
 
+def test_a_number_does_not_make_the_name_of_another_video(tmp_path):
+    given = ["x/a.mp4", "y/a.mp4", "x/a_2.mp4", "z/a.mp4", "y/a_2.mp4"]
+    folder = ResultFolder(tmp_path)
+    for path in given:
+        folder.write(Result(path, error="damaged"))
+    found = {p.name: json.loads(p.read_text("utf-8"))["input_path"] for p in tmp_path.iterdir()}
+    names = [f"{name}_res.json" for name in ("a", "a_2", "a_2_2", "a_3", "a_2_3")]
+    assert found == dict(zip(names, given, strict=True))
+
+
 def test_the_command_may_be_quiet_with_a_folder(exported, folder, tmp_path, capsys):
     words = ["--model", str(folder), "--quiet", "--save_path", str(tmp_path / "out")]
     assert cli.main(["predict", "-i", exported.files[0], *words]) == 0

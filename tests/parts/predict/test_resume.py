@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -176,6 +177,17 @@ def test_the_identity_names_weights_pipeline_and_classes(exported, tmp_path):
     (tmp_path / "new.pdiparams").write_bytes((tmp_path / "old.pdiparams").read_bytes())
     renamed = Predictor(tmp_path / "new.pdmodel", exported.config, device="cpu").identity
     assert without == renamed != program
+    write_weights(exported.cfg, tmp_path / "p.pdiparams", NAMES, seed=2)
+    for model, cfg in ((tmp_path / "old.pdmodel", exported.config), (exported.folder, None)):
+        own = Predictor(model, cfg, backend="paddle", device="cpu")
+        params = next(iter(model.glob("*.pdiparams"))) if model.is_dir() else None
+        params = params or model.with_suffix(".pdiparams")
+        shutil.copy(params, tmp_path / "copy.pdiparams")
+        options = {"backend": "paddle", "device": "cpu"}
+        same = Predictor(model, cfg, params_file=params, **options)
+        assert same.identity == own.identity, "the weights next to the program"
+        moved = Predictor(model, cfg, params_file=tmp_path / "copy.pdiparams", **options)
+        assert moved.identity != own.identity, "weights of another file, which nothing checks"
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])

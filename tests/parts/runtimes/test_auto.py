@@ -173,10 +173,11 @@ class Rough(PaddleBackend):
     """Computes with an error when asked for a lower precision."""
 
     error = 0.0
-    asked = ()
+    asked, batches = (), ()
 
     def __init__(self, program, options):
         type(self).asked += (options.precision,)
+        type(self).batches += (options.max_batch,)
         self.scale = 1 if options.precision == "fp32" else 1 + self.error
         super().__init__(program, replace(options, precision="fp32"))
 
@@ -202,6 +203,14 @@ def test_a_lower_precision_is_chosen_where_it_is_close(exported, rough, log):
     assert backend.scale == pytest.approx(1.01) and runtime.asked == ("bf16",)
     assert "precision auto: bf16 on Paddle Inference" in log()
     assert "differ by 1.0e-02 of the largest" in log()
+
+
+def test_the_golden_samples_fit_the_batch_of_a_lower_precision(exported, rough):
+    """Engines are built for 1 to `max_batch` clips."""
+    runtime = rough(0.01)
+    open_backend(exported.folder, precision="auto")
+    open_backend(exported.folder, precision="auto", max_batch=5)
+    assert runtime.batches == (2, 5)
 
 
 def test_a_precision_that_loses_too_much_is_not_chosen(exported, rough, log):

@@ -203,6 +203,9 @@ def test_rejects_impossible_options():
         Options(precision="fp8")  # pyright: ignore[reportArgumentType]
     with pytest.raises(BackendError, match="device is 'npu', expected auto, cpu, gpu"):
         Options(device="npu")
+    for device in ("gpu:x", "gpu:-1", "gpu:0,1", "gpu:1 "):
+        with pytest.raises(BackendError, match=f"device is '{device}', expected auto, cpu, gpu"):
+            Options(device=device)
     with pytest.raises(BackendError, match="can use no GPU here, but device 'gpu' was requested"):
         Options(device="gpu").gpu(0, "this build")
     assert Options(device="auto").gpu(0, "") is None and Options(device="gpu:1").gpu(2, "") == 1
