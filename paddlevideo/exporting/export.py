@@ -88,9 +88,8 @@ def export(
             another model; the folder is unchanged.
     """
     name = check_name(name or cfg.model_name)
+    check_repository(triton, name, overwrite)
     if is_url(output_dir or ""):
-        if triton:
-            check_repository(triton, name, overwrite)
         with _stored(str(output_dir), overwrite) as local:
             options = (formats, name, True, verify_programs, with_preprocess, batch, triton)
             return export(cfg, weights, local, *options)
@@ -98,8 +97,6 @@ def export(
     formats = _known_formats(formats, verify_programs, bool(triton))
     folder = Path(output_dir or f"inference/{cfg.model_name}")
     earlier = earlier_export(folder, name, overwrite)
-    if triton:
-        check_repository(triton, name, overwrite)
     with _on_cpu():
         model, classes = trained_model(cfg, weights)
         task = _task(cfg, model, with_preprocess, batch)
