@@ -84,11 +84,11 @@ def export(
 
     Raises:
         ConfigError, WeightsError: the config or the weights are wrong, or do not fit each other.
-        ExportError: a program is wrong, or would replace another model; the folder is unchanged.
+        ExportError: a program could not be written, differs from the model, or would replace
+            another model; the folder is unchanged.
     """
     name = check_name(name or cfg.model_name)
-    if triton:
-        check_repository(triton, name, overwrite)
+    check_repository(triton, name, overwrite)
     if is_url(output_dir or ""):
         with _stored(str(output_dir), overwrite) as local:
             options = (formats, name, True, verify_programs, with_preprocess, batch, triton)

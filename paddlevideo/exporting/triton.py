@@ -27,12 +27,17 @@ MOST_BATCH = 64
 DELAY = 1000  # microseconds that a request waits for others
 
 
-def check_repository(repository: str | Path, name: str, overwrite: bool) -> None:
+def check_repository(repository: str | Path | None, name: str, overwrite: bool) -> None:
     """Check that a repository is a local folder, and does not have the model yet.
+
+    Args:
+        repository: the folder; None where nothing is written to one.
 
     Raises:
         ExportError: it is a URL, or has the model, and `overwrite` is not set.
     """
+    if not repository:
+        return
     if is_url(str(repository)):
         raise ExportError(
             f"--triton {shown(str(repository))}: a model repository is written to a local folder; "
