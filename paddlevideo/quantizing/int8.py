@@ -18,7 +18,7 @@ import numpy as np
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import Program, reason
-from paddlevideo.runtimes.openvino import openvino_core
+from paddlevideo.runtimes.openvino import openvino_core, other_cores
 from paddlevideo.sample import Arrays
 
 # OpenVINO cannot compile a quantized operator in some places; it is then left in fp32. This is how
@@ -149,6 +149,7 @@ def _nncf() -> Iterator[Any]:
     level = log.level
     log.setLevel(max(logging.ERROR, logger.level))
     try:
-        yield nncf
+        with other_cores():  # its accuracy control makes some
+            yield nncf
     finally:
         log.setLevel(level)

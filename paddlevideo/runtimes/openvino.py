@@ -1,8 +1,13 @@
 """OpenVINO."""
 
+import contextlib
+import ctypes
 import functools
+import gc
 import importlib.util
+import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,6 +55,41 @@ def _make_core() -> Any:
     import openvino  # an optional extra
 
     return openvino.Core()
+
+
+@contextlib.contextmanager
+def other_cores() -> Iterator[None]:
+    """Give this thread the stack of its signals back after a library made cores of its own."""
+    openvino_core()
+    stack = SignalStack.current()
+    try:
+        yield
+    finally:
+        gc.collect()  # a core that ends later would change the stack again
+        if stack is not None:
+            stack.use()
+
+
+class SignalStack(ctypes.Structure):
+    """`stack_t` of Linux: where the handlers of a thread's signals run."""
+
+    _fields_ = (
+        ("address", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("size", ctypes.c_size_t),
+    )
+
+    @classmethod
+    def current(cls) -> "SignalStack | None":
+        """That of this thread; None on other systems."""
+        if sys.platform != "linux":
+            return None
+        stack = cls()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+        return stack
+
+    def use(self) -> None:
+        ctypes.CDLL(None).sigaltstack(ctypes.byref(self), None)
 
 
 class OpenVINOBackend(Backend):
