@@ -46,7 +46,7 @@ def memory_files() -> Iterator[MemoryFiles]:
 
 
 class S3Files:
-    """A bucket of moto's S3 server on the loopback.
+    """A new bucket of moto's S3 server on the loopback.
 
     Attributes:
         url: of the bucket.
@@ -56,7 +56,7 @@ class S3Files:
     def __init__(self, endpoint: str):
         import boto3
 
-        self.endpoint, self.bucket = endpoint, "videos"
+        self.endpoint, self.bucket = endpoint, f"videos-{next(numbers)}"
         self.url = f"s3://{self.bucket}"
         self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **ACCOUNT)
         self.client.create_bucket(Bucket=self.bucket)
@@ -72,8 +72,8 @@ class S3Files:
 
 
 @contextlib.contextmanager
-def s3_server() -> Iterator[S3Files]:
-    """Run moto's S3 server."""
+def s3_server() -> Iterator[str]:
+    """Run moto's S3 server; yields its address."""
     pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -81,7 +81,7 @@ def s3_server() -> Iterator[S3Files]:
     started.start()
     host, port = started.get_host_and_port()
     try:
-        yield S3Files(f"http://{host}:{port}")
+        yield f"http://{host}:{port}"
     finally:
         started.stop()
 

@@ -19,7 +19,7 @@ from paddlevideo.weights import write_arrays
 from paddlevideo.zoo import download
 from tests.clips import write_clip
 from tests.file_server import serve
-from tests.remote_files import memory_files, s3_server, use_s3
+from tests.remote_files import S3Files, memory_files, s3_server, use_s3
 from tests.shared_folders import made_once
 
 NAMES = ["appel", "birne", "kürbis"]
@@ -148,14 +148,15 @@ def server(home):
 
 
 @pytest.fixture(scope="session")
-def s3_files():
-    """An S3 server; tests use `s3`."""
-    with s3_server() as files:
-        yield files
+def s3_endpoint():
+    """The address of an S3 server; tests use `s3`."""
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
-def s3(s3_files, home, monkeypatch):
-    """An S3 server, asked by connections of this test."""
-    use_s3(s3_files, monkeypatch)
-    return s3_files
+def s3(s3_endpoint, home, monkeypatch):
+    """A bucket of this test on an S3 server, asked by its own connections."""
+    files = S3Files(s3_endpoint)
+    use_s3(files, monkeypatch)
+    return files

@@ -5,7 +5,7 @@ import pytest
 from paddlevideo.api import train
 from paddlevideo.engine.build import load_config
 from tests.conftest import small_config
-from tests.remote_files import s3_server, use_s3
+from tests.remote_files import S3Files, s3_server, use_s3
 from tests.runs.test_train import losses_of, weights_of
 
 
@@ -40,7 +40,8 @@ def test_training_from_s3_equals_training_from_files(clips, tmp_path, monkeypatc
         (tmp_path / "lists" / f"{split}.list").write_text(text)
     expected = config(clips, tmp_path / "local", f"{tmp_path}/lists")
     train(expected, validate=True)
-    with s3_server() as s3:
+    with s3_server() as endpoint:
+        s3 = S3Files(endpoint)
         use_s3(s3, monkeypatch)
         for path in clips.rglob("*.mp4"):
             s3.put(f"data/{path.relative_to(clips).as_posix()}", path.read_bytes())

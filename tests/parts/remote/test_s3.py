@@ -42,19 +42,18 @@ def test_reading(s3):
 
 
 def test_parts_of_two_versions_are_not_mixed(s3):
-    s3.put("replaced/a b.bin", BODY[:-1])  # a version of which nothing is in the cache
-    file = UrlFile(f"{s3.url}/replaced/a b.bin")
+    file = UrlFile(f"{s3.url}/d/a b.bin")
     assert file.read(9) == BODY[:9]
-    s3.put("replaced/a b.bin", BODY[::-1])
+    s3.put("d/a b.bin", BODY[::-1])
     file.seek(4 * BLOCK)
-    with pytest.raises(RemoteError, match="replaced/a b.bin: it was replaced while it was read"):
+    with pytest.raises(RemoteError, match="d/a b.bin: it was replaced while it was read"):
         file.read(9)
     assert read_bytes(file.url) == BODY[::-1]
 
 
 def test_listing(s3):
     urls = [f"{s3.url}/d/a b.bin", f"{s3.url}/d/x/目录/c%20+&=.txt"]
-    assert list_url(f"{s3.url}/d") == urls and set(urls) <= set(list_url(s3.url))
+    assert list_url(f"{s3.url}/d") == urls and list_url(s3.url) == urls
     assert glob_url(f"{s3.url}/d/*.bin") == urls[:1] and glob_url(f"{s3.url}/**/c*") == urls[1:]
     assert is_folder(f"{s3.url}/d") and not is_folder(urls[0]) and not exists(f"{s3.url}/no")
     assert (local_folder(f"{s3.url}/d") / "a b.bin").read_bytes() == BODY
