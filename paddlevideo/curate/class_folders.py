@@ -7,9 +7,9 @@ from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.inventory import ClipEntry, Inventory, Media
 from paddlevideo.curate.splits import source_and_rule
 from paddlevideo.data.datasets import no_class_folders
-from paddlevideo.data.paths import remote_paths, split_name
+from paddlevideo.data.paths import remote_names, split_name
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
-from paddlevideo.remote import path_suffix, shown
+from paddlevideo.remote import join_path, path_suffix, shown
 from paddlevideo.sample import Record
 
 # Folders that operating systems and storage devices create.
@@ -50,7 +50,7 @@ def read_remote_folder(
     """`read_inputs.read_folder` for a URL, from one listing. Files without the suffix of a clip are
     counted, and not opened."""
     clips, others = [], Counter[str]()
-    for name in remote_paths(root):
+    for name in remote_names(root):
         suffix = path_suffix(name)
         if name.split("/")[0] in SYSTEM_FOLDERS:
             continue
@@ -71,7 +71,7 @@ def read_remote_folder(
         label = folders[1] if has_splits else folders[0]
         clip_split = firsts[folders[0]] if has_splits else split
         clip_source, rule = source_and_rule(name, label, source)
-        record = Record(f"{root.rstrip('/')}/{name}", id=name)
+        record = Record(join_path(root, name), id=name)
         clip = ClipEntry(record, label, clip_split, clip_source, source_rule=rule)
         inventory.clips.append(clip)
     num_clips = len(inventory.clips) - num_before

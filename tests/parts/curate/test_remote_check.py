@@ -125,6 +125,20 @@ def test_equal_files_are_found(videos, memory, tmp_path):
     assert [row["kind"] for row in rows((tmp_path / "bad_files.csv").read_bytes())] == ["duplicate"]
 
 
+def test_classes_of_a_web_server_have_the_names_of_the_folders(server, videos, tmp_path):
+    """In addresses, a space and a percent sign are written in another way."""
+    run_clip, swim = ((videos / f"{name}/v1.mp4").read_bytes() for name in ("run", "swim"))
+    pages = {"": ("a%20b/", "c%25/"), "a%20b": ("1.mp4",), "c%25": ("2.mp4",)}
+    for folder, links in pages.items():
+        page = "".join(f'<a href="{link}">{link}</a>' for link in links)
+        server.files[f"/d/{folder}"] = page.encode()
+    server.files |= {"/d/a%20b/1.mp4": run_clip, "/d/c%25/2.mp4": swim}
+    run(f"{server.url}/d/", "--out", tmp_path)
+    assert (tmp_path / "labels.txt").read_text() == "0 a b\n1 c%\n"
+    paths = {row["path"] for row in rows((tmp_path / "train.csv").read_bytes())}
+    assert paths == {f"{server.url}/d/a%20b/1.mp4", f"{server.url}/d/c%25/2.mp4"}
+
+
 def test_mistakes_are_one_line(stored, server, memory, capsys):
     for flags, text in (
         ([f"{stored}/none"], "/none: no such file or folder; give a folder with one sub-folder"),
