@@ -64,7 +64,7 @@ def report_accuracy(
     """
     _check_flags(files, coefficients, search, plot, out)
     inputs = made_of(files)
-    _check_outputs({"--plot": plot, "--out": out}, inputs, overwrite)
+    _check_outputs({"--plot": plot, "--out": out}, files, inputs, overwrite)
     figure = new_figure(7, 4.5) if plot else None
     scores = [read_scores(file) for file in files]
     class_names = next((s.class_names for s in scores if s.class_names), None)
@@ -147,8 +147,13 @@ def _check_flags(
         raise FusionError(f"--out {out}: expected a .json or .npz file")
 
 
-def _check_outputs(outputs: Mapping[str, str | None], inputs: str, overwrite: bool) -> None:
+def _check_outputs(
+    outputs: Mapping[str, str | None], files: Sequence[str], inputs: str, overwrite: bool
+) -> None:
+    read = {Path(file).resolve() for file in files}
     for flag, path in outputs.items():
+        if path and Path(path).resolve() in read:
+            raise FileExistsError(f"{flag} {path}: one of the score files; give another path")
         if path:
             check_replaced(path, inputs, overwrite, flag)
             check_writable(path)

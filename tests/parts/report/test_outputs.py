@@ -111,11 +111,15 @@ def test_a_fusion_replaces_only_that_of_the_same_files(tmp_path, capsys, flag, n
     refused(report_accuracy, ["--scores", *files[1:], flag, str(out)], out, capsys)
 
 
-def test_a_fusion_does_not_replace_its_inputs(tmp_path, capsys):
+@pytest.mark.parametrize("flags", [[], ["--overwrite"]])
+def test_a_fusion_does_not_replace_its_inputs(tmp_path, capsys, flags):
     files = [write_test(tmp_path / f"{i}.json", i) for i in range(2)]
     before = (tmp_path / "0.json").read_bytes()
-    assert report_accuracy.main(["--scores", *files, "--out", files[0]]) == 1
-    assert REFUSED in capsys.readouterr().err and (tmp_path / "0.json").read_bytes() == before
+    assert report_accuracy.main(["--scores", *files, "--out", files[0], *flags]) == 1
+    assert (
+        "one of the score files" in capsys.readouterr().err
+        and (tmp_path / "0.json").read_bytes() == before
+    )
 
 
 def test_an_unknown_image_format_leaves_the_file(tmp_path, runs, capsys):
