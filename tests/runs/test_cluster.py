@@ -105,7 +105,8 @@ def step(run, loaded, epoch, step, updates):
 train.train_step = step
 sys.exit(main())
 """
-WAITS = ["time.sleep(1000)", "ctypes.PyDLL(None).sleep(1000)"]  # the other one keeps Python's lock
+# The second one keeps Python's lock; the signal that asks for its stack ends each sleep of C.
+WAITS = ["time.sleep(1000)", "while True: ctypes.PyDLL(None).sleep(1000)"]
 
 
 @pytest.mark.parametrize("wait", WAITS)
