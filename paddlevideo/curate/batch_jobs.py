@@ -230,7 +230,8 @@ def run_jobs(
         out: folder of the results.
         num_workers: 1 works in this process, where a decoder that crashes ends the run. More
             processes report the file that crashed, and continue.
-        overwrite: make existing files again.
+        overwrite: remove existing files first, so that none with other settings is left where a
+            source fails, or the run is stopped and continued.
         part: "2/3" runs the second of three parts, for as many machines. Each part has its own
             report, such as `failures.2of3.tsv`.
         run: where the work runs: in processes of this machine, or on a cluster.
@@ -238,7 +239,7 @@ def run_jobs(
             a folder with it is complete.
 
     Raises:
-        ValueError: fewer than one worker, no such part, a result that would replace its source, or
+        ValueError: fewer than one worker, no such part, a result that would replace a source, or
             files in `out` that were made with other settings.
         OSError: `out` is not writable.
     """
@@ -248,12 +249,13 @@ def run_jobs(
     name = "failures.tsv" if part == "1/1" else f"failures.{part.replace('/', 'of')}.tsv"
     report = target_of(out, PurePosixPath(name))
     check_storable(out)
-    for job in jobs:
-        if absolute_path(job.source) == absolute_path(job.target):
-            reason = "the result would replace it; choose another folder"
-            raise ValueError(f"{shown(job.source)}: {reason}")
+    _check_targets(jobs)
     _check_settings(write, out, overwrite)
-    done = set() if overwrite else existing(jobs, out, last)
+    done = existing(jobs, out, last)
+    if overwrite:
+        for target in done:
+            remove(target)
+        done = set()
     missing = [job for job in jobs if job.target not in done]
     remove_leftovers(missing)
     run_one = functools.partial(_run_job, write, last)
@@ -266,6 +268,19 @@ def run_jobs(
     ]
     write_report(failed, report)
     return Outcome(len(missing) - len(failed), len(jobs) - len(missing), failed, report)
+
+
+def _check_targets(jobs: Sequence[Job]) -> None:
+    """
+    Raises:
+        ValueError: a result would replace a source.
+    """
+    sources = {absolute_path(job.source) for job in jobs}
+    for job in jobs:
+        if absolute_path(job.target) in sources:
+            raise ValueError(
+                f"{shown(job.target)}: the result would replace it; choose another folder"
+            )
 
 
 def write_report(failed: Sequence[tuple[str, str]], report: str | Path) -> None:

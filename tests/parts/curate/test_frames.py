@@ -137,6 +137,35 @@ def test_a_full_disk_leaves_no_partial_folder(tmp_path, monkeypatch):
     assert names(out) == ["failures.tsv", "made_with.json"]
 
 
+def test_overwrite_leaves_nothing_of_other_settings(tmp_path):
+    """Also not of a source that fails, or after a stop, behind which the run continues."""
+    paths = [write_clip(tmp_path / f"{name}.mp4", 4) for name in "ab"]
+    out = tmp_path / "out"
+    jobs = [Job(str(path), str(out / path.stem)) for path in paths]
+    run_jobs(WriteFrames(), jobs, out, 1)
+    Path(paths[0]).write_text("broken")
+
+    class Stopped(WriteFrames):
+        def __call__(self, source, target, *span):
+            if source == jobs[1].source:
+                raise KeyboardInterrupt
+            super().__call__(source, target, *span)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(Stopped(short_side=24), jobs, out, 1, overwrite=True)
+    assert not any(Path(job.target).exists() for job in jobs)
+    done = run_jobs(WriteFrames(short_side=24), jobs, out, 1)
+    assert (done.num_made, done.num_kept, len(done.failed)) == (1, 0, 1)
+    image = cv2.imread(str(next(Path(jobs[1].target).iterdir())))
+    assert min(image.shape[:2]) == 24
+
+
+def test_a_result_replaces_no_source_of_another_job(tmp_path):
+    jobs = [Job(str(tmp_path / a), str(tmp_path / b)) for a, b in ("ab", "bc")]
+    with pytest.raises(ValueError, match="b: the result would replace it"):
+        run_jobs(WriteFrames(), jobs, tmp_path / "out", 1, overwrite=True)
+
+
 def test_overwrite_replaces_complete_folders(tmp_path):
     video, out = write_clip(tmp_path / "a.mp4", 10), tmp_path / "out"
     jobs = [Job(str(video), str(out / "a"))]
