@@ -44,10 +44,10 @@ def run(
         errors: what counts as a mistake of a user or a machine.
         bare_help: print the help where there are no flags, and return 2.
         local_files: a URL among the flags is a mistake: the command reads and writes local files.
-        can_continue: the same command continues after Ctrl-C; the exit code is 130 then.
+        can_continue: the same command continues after Ctrl-C, which the message says.
 
     Returns:
-        the exit code.
+        the exit code; 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv and bare_help:
@@ -68,9 +68,8 @@ def run(
             log.show_error(error)
         return error_code
     except KeyboardInterrupt:
-        if not can_continue:
-            raise
-        print("interrupted; run the command again to continue", file=sys.stderr)
+        again = "; run the command again to continue" if can_continue else ""
+        print(f"interrupted{again}", file=sys.stderr)
         return 130
     finally:
         drop_lost_output()

@@ -192,11 +192,7 @@ def work(args: argparse.Namespace) -> int:
         )
     if is_live or args.window is not None:
         room = "live_command" if is_live else "command"
-        try:
-            return 1 if load(f"paddlevideo.timelines.{room}:run_command")(args, ignored) else 0
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
+        return 1 if load(f"paddlevideo.timelines.{room}:run_command")(args, ignored) else 0
     for flag in TIMELINE_FLAGS:
         if vars(args)[flag] is not None and vars(args)[flag] is not False:
             raise ValueError(f"--{flag} is for timelines; give --window SECONDS too")
