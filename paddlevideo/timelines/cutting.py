@@ -61,7 +61,7 @@ class Cutter:
     grid: Grid | None = None
 
     _frames: deque[tuple[float, np.ndarray]] = field(default_factory=deque, init=False)
-    _sound: HeldAudio = field(default_factory=HeldAudio, init=False)
+    _audio: HeldAudio = field(default_factory=HeldAudio, init=False)
     _origin: float | None = field(default=None, init=False)  # start of the run (s)
     _number: int = field(default=0, init=False)  # of the next window in the run
     _covered: float = field(default=0.0, init=False)  # end of the last window of the run (s)
@@ -78,7 +78,7 @@ class Cutter:
                 yield from self._finish(item.start)
                 yield Part(item.start, item.end, error=item.reason)
             elif isinstance(item, Audio):
-                self._add_sound(item)
+                self._add_audio(item)
             elif self.needs.frames:
                 image = item.image if self.change is None else self.change(item.image)
                 if self._frames and image.shape != self._frames[-1][1].shape:
@@ -89,12 +89,12 @@ class Cutter:
 
     # --- what comes -------------------------------------------------------------------------------
 
-    def _add_sound(self, sound: Audio) -> None:
+    def _add_audio(self, audio: Audio) -> None:
         if not self.needs.audio:
             return
-        self._sound.add(sound)
+        self._audio.add(audio)
         if not self.needs.frames and self._origin is None:
-            self._origin = self._covered = sound.time
+            self._origin = self._covered = audio.time
 
     def _add_frame(self, time: float, image: np.ndarray) -> None:
         if self._origin is None:
@@ -112,7 +112,7 @@ class Cutter:
     def _now(self) -> float:
         """Up to when all that belongs to the stream has come (s)."""
         if not self.needs.frames:
-            return self._sound.end_sec - AUDIO_AFTER
+            return self._audio.end_sec - AUDIO_AFTER
         return self._frames[-1][0] if self._frames else -np.inf
 
     def _has_audio(self, start: float, end: float) -> bool:
@@ -120,7 +120,7 @@ class Cutter:
         if not (self.needs.audio and self.needs.frames):
             return True
         needed = max(end, start + self.needs.audio_sec) + AUDIO_AFTER
-        return self._sound.end_sec >= needed or self._now >= needed + MAX_LAG
+        return self._audio.end_sec >= needed or self._now >= needed + MAX_LAG
 
     # --- windows ----------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Cutter:
 
     def _end_of_run(self) -> float:
         if not self.needs.frames:
-            return self._sound.end_sec
+            return self._audio.end_sec
         seconds = [time for time, _ in self._frames]
         if self.fps:
             return seconds[-1] + 1 / self.fps
@@ -196,7 +196,7 @@ class Cutter:
             first = max(0, first - 1)
         images = [image for _, image in frames[first:last]]
         fps, changed = self._fps(seconds), self.change is not None
-        clip = HeldClip(images, seconds[first:last], fps, start, end, self._sound, changed)
+        clip = HeldClip(images, seconds[first:last], fps, start, end, self._audio, changed)
         self._covered = end
         return Part(start, end, clip)
 
@@ -215,4 +215,4 @@ class Cutter:
         # One frame before the window stays: it is shown until the next one comes.
         while len(self._frames) > 1 and self._frames[1][0] < needed - TIME_TOLERANCE:
             self._num_bytes -= self._frames.popleft()[1].nbytes
-        self._sound.drop_before(needed - AUDIO_BEFORE)
+        self._audio.drop_before(needed - AUDIO_BEFORE)

@@ -31,16 +31,16 @@ class HeldAudio:
     def end_sec(self) -> float:
         return (self._first + self._length) / self.rate if self.rate else 0.0
 
-    def add(self, sound: Audio) -> None:
+    def add(self, audio: Audio) -> None:
         """Append samples. Silence fills a hole before them, and what overlaps is left out.
 
         Samples of another rate, or after a long hole, replace all that is held.
         """
-        samples = np.asarray(sound.samples, np.float32)
-        first = round(sound.time * sound.rate)
+        samples = np.asarray(audio.samples, np.float32)
+        first = round(audio.time * audio.rate)
         hole = first - self._first - self._length
-        if sound.rate != self.rate or hole > MAX_SILENCE * sound.rate:
-            self.rate, self._first, self._parts, self._length = sound.rate, first, [], 0
+        if audio.rate != self.rate or hole > MAX_SILENCE * audio.rate:
+            self.rate, self._first, self._parts, self._length = audio.rate, first, [], 0
         elif hole > 0:
             self._append(np.zeros(hole, np.float32))
         elif hole < 0:
@@ -93,7 +93,7 @@ class HeldClip:
         seconds: when each frame is shown (s).
         fps: frames per second, 0.0 where unknown.
         start_sec, end_sec: of the window (s).
-        sound: the audio of the stream.
+        audio: the audio of the stream.
         changed: whether the images have gone through `held_frame`.
     """
 
@@ -102,7 +102,7 @@ class HeldClip:
     fps: float
     start_sec: float
     end_sec: float
-    sound: HeldAudio
+    audio: HeldAudio
     changed: bool
 
     @property
@@ -127,4 +127,4 @@ class HeldClip:
     @property
     def read_waveform(self) -> ReadWaveform:
         """Reads the audio of the stream."""
-        return self.sound.read
+        return self.audio.read

@@ -131,7 +131,7 @@ def test_sound_in_memory_does_not_grow_with_the_length():
         cutter, most = Cutter(AUDIO, 1.0, 0.5), 0
         source = (Audio(n / 10, np.zeros(80, np.float32), 800) for n in range(seconds * 10))
         for _ in cutter.cut(source):
-            most = max(most, cutter._sound._length)
+            most = max(most, cutter._audio._length)
         return most
 
     assert most_held(600) == most_held(10) <= 3 * 800
