@@ -246,18 +246,23 @@ class PredictOnCluster:
     Args:
         place: where, and what a worker gets.
         folder: of the parts; None for a temporary folder.
+        replaced: a file of results that is deleted, with its parts, when the cluster is there.
     """
 
     place: Place
     folder: Path | None
+    replaced: Path | None
 
     def __call__(self, inputs: Inputs, args: Namespace, predictor: Predictor) -> Ordered:
         with ExitStack() as stack:
             folder = self.folder
             if folder is None:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="predict-")))
-            parts = stack.enter_context(open_parts(folder, inputs, args, predictor))
             cluster = stack.enter_context(connected(self.place.on))
+            if self.replaced:
+                delete(folder)
+                self.replaced.unlink()
+            parts = stack.enter_context(open_parts(folder, inputs, args, predictor))
             work = work_on(cluster, self.place, inputs, args, predictor, parts)
             return Ordered(parts, work, stack.pop_all())
 
@@ -305,11 +310,9 @@ def run_command(args: Namespace, ignored: Mapping[str, str], place: Place) -> in
         return run_in_folder(out, args, place)
     file = out and command.output_path(args)
     parts = file and file.with_name(f"{file.name}.parts")
-    if parts and file and args.overwrite and file.exists():
-        command.check_output(args)
-        delete(parts)
-        file.unlink()
-    failed = command.run_command(args, ignored, PredictOnCluster(place, parts), at_once=True)
+    replaced = file if file and args.overwrite and file.exists() else None
+    predict = PredictOnCluster(place, parts, replaced)
+    failed = command.run_command(args, ignored, predict, at_once=True)
     if parts:
         delete(parts)
     return failed
@@ -321,14 +324,15 @@ def run_in_folder(folder: Path, args: Namespace, place: Place) -> int:
         flag = "--shard" if args.shard else "--save_path"
         raise ValueError(f"{flag} is for a single file of --out; {folder} is a folder of parts")
     with log.session(), paddle_internals.keep_num_threads():
-        if args.overwrite:
-            delete(folder)
         check_writable(folder / "part-00001.jsonl")
         predictor = command.open_predictor(args)
         inputs = predictor.find(args.input_file)
-        with open_parts(folder, inputs, args, predictor) as parts, connected(place.on) as cluster:
-            for _ in work_on(cluster, place, inputs, args, predictor, parts):
-                pass
-            failed = parts.num_failed()
+        with connected(place.on) as cluster:
+            if args.overwrite:
+                delete(folder)
+            with open_parts(folder, inputs, args, predictor) as parts:
+                for _ in work_on(cluster, place, inputs, args, predictor, parts):
+                    pass
+                failed = parts.num_failed()
         logger.info(f"{len(inputs)} results are in {len(parts)} parts in {folder}, {failed} failed")
     return failed

@@ -149,6 +149,22 @@ def test_overwrite_replaces_the_parts_of_another_prediction(
     assert not (tmp_path / "b.jsonl.parts").exists()
 
 
+@pytest.mark.parametrize("out", ["b.jsonl", "folder"])
+def test_without_a_cluster_nothing_is_lost(run, tmp_path, monkeypatch, out):
+    """Also not with --overwrite, and no parts are left."""
+    run(out, "--on", "ray")
+    files = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+
+    def fail(on):
+        raise OSError(f"--on {on}: no cluster there")
+
+    monkeypatch.setattr("paddlevideo.scale.predict.connected", fail)
+    assert run(out, "--on", "head:6379", "--overwrite")[0] == 1
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == files
+    assert run("new.jsonl", "--on", "head:6379")[0] == 1
+    assert not list(tmp_path.glob("new*"))
+
+
 def test_resume_tries_failures_again(run, videos, tmp_path):
     folder = shutil.copytree(videos.parent, tmp_path / "copy")
     assert run("a.jsonl", "--on", "ray", inputs=folder / "all.txt")[0] == 1
