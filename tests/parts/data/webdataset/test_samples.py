@@ -145,7 +145,7 @@ def test_a_wrong_label_leaves_the_video_usable(tmp_path, name, content, message)
     [
         (b"", "the file is empty"),
         (b"no tar at all" * 100, "not a tar file"),
-        (gzip.compress(b"x" * 2000), "compressed with gzip"),
+        (gzip.compress(b"x" * 2000, mtime=0), "compressed with gzip"),
         (b"BZh91AY", "compressed with bzip2"),
         (b"PK\x03\x04" + b"x" * 600, "not a tar file"),
     ],
