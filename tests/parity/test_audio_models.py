@@ -23,7 +23,9 @@ def build(name: str, average_clips="prob") -> AudioRecognizer:
         return AudioRecognizer(backbone(depth), TSNAudioHead(400), average_clips)
 
 
-@pytest.mark.parametrize("name", ["tsn_r18_audio", "resnetaudio_r50"])
+@pytest.mark.parametrize(
+    "name", ["tsn_r18_audio", pytest.param("resnetaudio_r50", marks=pytest.mark.slow)]
+)
 def test_features_logits_and_averages(goldens, name):
     golden = np.load(goldens / "audio" / f"golden_mmaction2_{name}.npz")
     model = build(name)

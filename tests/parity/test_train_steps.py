@@ -26,11 +26,11 @@ from tests.parity.reference import build, fill, inputs_of, mutual_learning, rele
 
 LABEL_SMOOTHING = {"pptsn": 0.1, "pptsm": 0.1}  # as in their config files; 0 in the others
 SLOW = (
-    *("pptsn", "tsn_k400", "pptsm", "tsm"),
+    *("pptsn", "tsn_k400", "pptsm", "pptsm_mixup", "tsm"),
     *("pptsmv2", "pptsmv2_mixup", "pptsmv2_16f_att", "pptsmv2_dml", "pptsmv2_dml_mixup"),
 )
 FAMILIES = (
-    *("pptsn_mixup", "slowfast", "pptsm_mixup"),
+    *("pptsn_mixup", "slowfast"),
     *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
 )
 # Relative, of loss and gradient norm in each step, and of sums over the tensors afterwards.

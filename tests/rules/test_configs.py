@@ -203,7 +203,18 @@ def data(clips, tmp_path_factory) -> dict[str, Path]:
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
+def first_of_each_folder(names: list[str]) -> list:
+    """The names as parameters. In `recognition`, all but the first of each folder are slow."""
+    folders, parameters = set(), []
+    for name in names:
+        folder = Path(name).parent
+        known = name.startswith("recognition") and folder in folders
+        parameters.append(pytest.param(name, marks=[pytest.mark.slow] if known else []))
+        folders.add(folder)
+    return parameters
+
+
+@pytest.mark.parametrize("name", first_of_each_folder(NAMES))
 def test_a_config_takes_a_step(name, data, tmp_path, monkeypatch):
     shipped = load_config(CONFIGS / name)
     overrides = shrunken(shipped, data, tmp_path / "out")

@@ -65,6 +65,7 @@ def taught(small, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted(taught, plain, monkeypatch, tmp_path):
     uninterrupted = taught(f"output_dir={tmp_path}/uninterrupted")
     train(uninterrupted)

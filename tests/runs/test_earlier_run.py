@@ -85,7 +85,7 @@ def test_the_command_names_the_ways_on(small, monkeypatch, capsys):
     assert code == 1 and "leave one of them out" in error
 
 
-@pytest.mark.parametrize("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("suffix", [".json", pytest.param(".npz", marks=pytest.mark.slow)])
 def test_scores_of_another_test_are_kept(small, tmp_path, suffix):
     cfg = small(*SHORT)
     train(cfg)

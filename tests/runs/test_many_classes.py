@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 import paddlevideo
 from paddlevideo.report.run_report import write_report
 
 NUM_CLASSES = 100_000
 
 
+@pytest.mark.slow
 def test_100_000_classes(small, clips, tmp_path):
     lists = []
     for split, name in (("train", "train"), ("valid", "val"), ("test", "test")):

@@ -82,7 +82,10 @@ def replace(folder):
     folder.mkdir()
 
 
-@pytest.mark.parametrize("change", [remove, empty, rename, replace])
+SLOW = [pytest.param(change, marks=pytest.mark.slow) for change in (empty, rename)]
+
+
+@pytest.mark.parametrize("change", [remove, replace, *SLOW])
 def test_a_folder_that_disappears_is_an_error_and_the_state_is_saved(small, monkeypatch, change):
     cfg = small()
     with monkeypatch.context() as patch:

@@ -52,7 +52,8 @@ def top1(cfg, exported) -> float:
     return run_test(cfg, str(exported.weights)).numbers["top1"]
 
 
-def predicted(exported, tmp_path) -> list[str]:
+@pytest.fixture(scope="module")
+def predicted(exported) -> list[str]:
     """The class names that the model predicts for the three videos."""
     predictor = Predictor(exported.folder, device="cpu", threads=1)
     return [result.label_names[0] for result in predictor.predict(exported.files)]
@@ -64,10 +65,10 @@ def predicted(exported, tmp_path) -> list[str]:
 @pytest.mark.parametrize("names", [NAMES, OTHER_ORDER, ["Kürbis", "appel ", "BIRNE"]])
 @pytest.mark.parametrize("kind", ["ids", "names"])
 def test_a_test_gives_the_same_accuracy_for_every_order_of_the_names(
-    exported, config, labeled, tmp_path, capsys, names, kind
+    exported, predicted, config, labeled, capsys, names, kind
 ):
     spelt = {name.strip().lower(): name.strip() for name in names}
-    best = [spelt[name] for name in predicted(exported, tmp_path)]
+    best = [spelt[name] for name in predicted]
     stripped = [name.strip() for name in names]
     labels = best if kind == "names" else [stripped.index(name) for name in best]
     assert top1(config(names, labeled(labels)), exported) == 1.0

@@ -198,6 +198,7 @@ def test_positions_share_the_audio(model):
 # --- programs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # test_slowfast.py has the same of fewer pathways
 def test_program_with_free_batch_and_size(model):
     model.eval()
     batches = [clips(1), clips(3, 96)]
