@@ -230,7 +230,11 @@ class TFDataReader:
         self._input, self._output = self._process.stdin, self._process.stdout
 
     def __enter__(self) -> "TFDataReader":
-        self._answer()
+        try:
+            self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
