@@ -172,15 +172,29 @@ class _OpenFile:
             os.close(self.descriptor)
 
 
+def _version(path: str) -> tuple[int, ...]:
+    """Changes when another file takes the place of a local one."""
+    if is_url(path):
+        return ()
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class _Files:
-    """The shards that were used last, kept open.
+    """The shards that were used last, kept open, and opened again once they were replaced.
 
     Reads name their position, so a forked process can use the same open files.
     """
 
     def __init__(self):
-        self.open: Callable[[str], _OpenFile] = lru_cache(OPEN_FILES)(_OpenFile)
-        self.videos: Callable[[str], list[dict]] = lru_cache(OPEN_PICKLES)(pickles.read_videos)
+        self._open = lru_cache(OPEN_FILES)(lambda path, version: _OpenFile(path))
+        self._videos = lru_cache(OPEN_PICKLES)(lambda path, version: pickles.read_videos(path))
+
+    def open(self, path: str) -> _OpenFile:
+        return self._open(path, _version(path))
+
+    def videos(self, path: str) -> list[dict]:
+        return self._videos(path, _version(path))
 
     def __reduce__(self):
         return _Files, ()  # a spawned process opens the files itself

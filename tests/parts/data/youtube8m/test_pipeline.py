@@ -188,6 +188,16 @@ def test_reports_a_missing_shard(three):
         FeaturePipeline(FeatureDecoder(5, WIDTHS, 10))(records[4])
 
 
+def test_a_shard_that_was_replaced_is_read_anew(tmp_path):
+    decoder = FeatureDecoder(5, WIDTHS, 10)
+    for name in ("first", "other"):
+        file = tmp_path / "new.tfrecord"
+        write_payloads(file, [encode_example(name, [1], frames(2))])
+        file.replace(tmp_path / "one.tfrecord")  # the earlier one is still open
+        (record,) = load(tmp_path / "one.tfrecord").records
+        assert decoder.read(record).id == name.encode()
+
+
 def test_keeps_few_files_open(tmp_path):
     for number in range(OPEN_FILES + 30):
         write(tmp_path / f"{number:03}.tfrecord", ([1], 1))
