@@ -64,7 +64,9 @@ class Aligned:
 # --- alignment --------------------------------------------------------------------------------
 
 
-def align(files: Sequence[Scores], listed: VideoList | None = None) -> Aligned:
+def align(
+    files: Sequence[Scores], listed: VideoList | None = None, need_labels: bool = True
+) -> Aligned:
     """Bring the rows of all files into one order: that of the list, or else of the first file.
 
     Rows are matched by id. Where the ids of files differ only in the suffix (a.mp4, a.npy, a),
@@ -72,10 +74,11 @@ def align(files: Sequence[Scores], listed: VideoList | None = None) -> Aligned:
 
     Args:
         listed: name, ids and labels of a list of the videos. A file without ids has its order.
+        need_labels: whether at least one video must have a label.
 
     Raises:
         FusionError: classes, videos or labels differ, ids are missing or not unique, or no video
-            has a label; the message names files and ids.
+            has a needed label; the message names files and ids.
     """
     first = files[0]
     for file in files[1:]:
@@ -107,10 +110,10 @@ def align(files: Sequence[Scores], listed: VideoList | None = None) -> Aligned:
             f"the label of {ids[invalid[0]]!r} is {labels[invalid[0]]}, but the scores are for "
             f"classes 0 to {num_classes - 1}"
         )
-    if not (labels >= 0).any():
+    if need_labels and not (labels >= 0).any():
         raise FusionError(
             f"no video of {source} has a label, so there is no accuracy; give a list with labels "
-            "as --datalist"
+            "as --datalist, or only --out and --coefficients to write the fused scores"
         )
     return Aligned(list(ids), labels, values)
 

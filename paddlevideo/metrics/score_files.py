@@ -260,7 +260,17 @@ def _from_predictions(path: Path, content: list) -> Scores:
         by_class = dict(zip(classes, scores, strict=True))
         rows.append([by_class[k] for k in range(len(classes))])
     ids = [result["input_path"] for result in results]
-    return Scores(str(path), _values(path, ids, results, rows), ids)
+    return Scores(str(path), _values(path, ids, results, rows), ids, None, _names_in(results))
+
+
+def _names_in(predictions: list[dict]) -> list[str] | None:
+    """The class names in the order of the class ids; None if a prediction has none."""
+    for result in predictions:
+        names, classes = result.get("label_names"), result.get("class_ids")
+        if names and classes and len(names) == len(classes):
+            by_class = dict(zip(classes, names, strict=True))
+            return [by_class[k] for k in range(len(classes))]
+    return None
 
 
 def _from_npz(path: Path) -> Scores:

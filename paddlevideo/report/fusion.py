@@ -53,7 +53,8 @@ def report_accuracy(
         apply_softmax: turn each row of each file into probabilities before weighting it.
         search: find the coefficients that classify most of these videos correctly.
         plot: image file for accuracy over the coefficients (.png, .svg, .pdf).
-        out: file for the fused scores (.json, .npz).
+        out: file for the fused scores (.json, .npz). No video needs a label where only these are
+            asked for.
         overwrite: replace a `plot` and an `out` that were not made from these files.
 
     Raises:
@@ -68,7 +69,8 @@ def report_accuracy(
     figure = new_figure(7, 4.5) if plot else None
     scores = [read_scores(file) for file in files]
     class_names = next((s.class_names for s in scores if s.class_names), None)
-    videos = align(scores, read_video_list(datalist, class_names) if datalist else None)
+    listed = read_video_list(datalist, class_names) if datalist else None
+    videos = align(scores, listed, need_labels=search or bool(plot) or not out)
     names = _short_names([s.name for s in scores])
     notes = _notes(videos, names, apply_softmax)
     if apply_softmax:
@@ -79,6 +81,11 @@ def report_accuracy(
     if coefficients is None:
         coefficients = [1.0] * len(files)
     fused_values = fuse(videos.values, coefficients)
+    if not (videos.labels >= 0).any():
+        assert out  # else there is nothing to do
+        _write_fused(out, videos, fused_values, {}, class_names, inputs)
+        notes = [*notes[:-1], f"fused scores of {len(videos.ids)} videos are in {out}"]
+        return "\n".join([*_best_classes(videos.ids, fused_values, class_names), *notes])
     single = [accuracies(values, videos.labels) for values in videos.values]
     fused = accuracies(fused_values, videos.labels)
     if plot:
@@ -210,6 +217,17 @@ def _table(
     for first, *cells in rows:
         aligned = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         lines.append("  ".join([first.ljust(first_width), *aligned]))
+    return lines
+
+
+def _best_classes(ids: list[str], values: np.ndarray, class_names: list[str] | None) -> list[str]:
+    """A line for each video: its best class and the fused score."""
+    lines = []
+    for video, row in zip(ids, values, strict=True):
+        best = int(row.argmax())  # the position of NaN in a row with NaN
+        name = class_names[best] if class_names else str(best)
+        score = "no scores" if np.isnan(row[best]) else f"{name} {row[best]:.4f}"
+        lines.append(f"{score}  {video}")
     return lines
 
 

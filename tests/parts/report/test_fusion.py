@@ -135,6 +135,35 @@ def test_writes_fused_json_with_counts(tmp_path):
     assert content["results"][0] == failed
 
 
+def test_fuses_predictions_without_labels(tmp_path):
+    files = [write_predictions(tmp_path / f"{seed}.json", seed) for seed in (0, 1)]
+    out = str(tmp_path / "fused.json")
+    text = report_accuracy(files, coefficients=[0.25, 0.75], out=out)
+    expected = 0.25 * np.array(make_scores(0)) + 0.75 * np.array(make_scores(1))
+    fused = read_scores(out)
+    np.testing.assert_allclose(fused.values, expected)
+    assert fused.ids == IDS and fused.class_names == ["0", "1", "2"]
+    first, *_, last = text.splitlines()
+    assert first == f"{expected[0].argmax()} {expected[0].max():.4f}  {IDS[0]}"
+    assert last == f"fused scores of 6 videos are in {out}"
+    for flags in ({}, {"out": out, "search": True, "overwrite": True}):
+        with pytest.raises(FusionError, match=r"no accuracy; .*--datalist, or only --out and"):
+            report_accuracy(files, **flags)
+
+
+def test_predictions_of_classes_in_another_order_are_not_fused(tmp_path):
+    files = [write_predictions(tmp_path / f"{seed}.json", seed) for seed in (0, 1)]
+    with open(files[1], encoding="utf-8") as file:
+        predictions = json.load(file)
+    for prediction in predictions:
+        names = {"0": "1", "1": "0", "2": "2"}
+        prediction["label_names"] = [names[name] for name in prediction["label_names"]]
+    with open(files[1], "w", encoding="utf-8") as file:
+        json.dump(predictions, file)
+    with pytest.raises(FusionError, match="class"):
+        report_accuracy(files, out=str(tmp_path / "fused.json"))
+
+
 def test_search_prints_coefficients_that_reproduce_it(tmp_path):
     files = [write_test(tmp_path / "a.json", 0), write_test(tmp_path / "b.json", 1)]
     text = report_accuracy(files, search=True)
