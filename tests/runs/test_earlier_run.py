@@ -38,6 +38,12 @@ def test_overwrite_replaces_the_run_once_the_new_one_is_ready(small):
     notes = Path(cfg.folder, "notes.md")
     notes.write_text("mine", encoding="utf-8")
     before = contents(cfg.folder)
+    state = Path(cfg.folder, "ppTSN_latest.pdstate")
+    with pytest.raises(FolderHoldsRun, match="no ppTSN_latest.pdstate, so --resume would start"):
+        state.rename(notes.with_name("moved"))
+        train(cfg, resume="auto")
+    notes.with_name("moved").rename(state)
+    assert contents(cfg.folder) == before
     with pytest.raises(ConfigError, match="GRADIENT_ACCUMULATION"):
         train(small(*SHORT, "GRADIENT_ACCUMULATION.global_batch_size=7"), overwrite=True)
     log = str(Path(cfg.folder, "log.txt"))
