@@ -1,6 +1,7 @@
 """Clips keep their splits when a check runs again."""
 
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -217,6 +218,28 @@ def test_tells_when_training_clips_become_test_clips(tmp_path, capsys):
     assert "val.csv keeps" not in out
     out, drawn_again = run(tmp_path, capsys, resplit=True)
     assert not drawn_again["test"] and "moved from test.csv to train.csv: 2 clips" in out
+
+
+def test_keeps_the_lists_of_another_set(tmp_path, capsys):
+    options, others = (
+        CheckOptions(Inputs(write_sounds(tmp_path / name, numbers=numbers)), num_workers=0)
+        for name, numbers in (("a", range(4)), ("b", range(4, 8)))
+    )
+    out = tmp_path / "lists"
+    for replaced in (options, options):  # the same set may be checked again
+        assert run_command(replaced, out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(FileExistsError, match=r"lists has the lists of another data set; .*--over"):
+        run_command(others, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run_command(others, out, dry_run=True) == 0
+    assert run_command(others, out, overwrite=True) == 0
+    # In the folder of the data, the lists of clips that are gone are replaced.
+    assert run_command(options) == 0
+    shutil.rmtree(tmp_path / "a/dog")
+    shutil.rmtree(tmp_path / "a/rain")
+    write_sounds(tmp_path / "a", numbers=range(8, 12))
+    assert run_command(options) == 0
 
 
 def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
