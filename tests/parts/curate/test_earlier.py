@@ -242,6 +242,21 @@ def test_keeps_the_lists_of_another_set(tmp_path, capsys):
     assert run_command(options) == 0
 
 
+def test_files_of_one_name_in_another_folder_are_no_leak(tmp_path, capsys):
+    data = write_sounds(tmp_path / "data", numbers=range(5))
+    _, first = run(data, capsys)
+    new = write_sounds(tmp_path / "new", numbers=range(5, 7))
+    for label in ("dog", "rain"):
+        (new / label / "5.wav").rename(new / label / "0.wav")
+    for inputs in (
+        Inputs(data, test=new),
+        Inputs(data / "train.csv", data / "val.csv", data / "test.csv"),
+    ):
+        assert run_command(CheckOptions(inputs, num_workers=0)) == 0
+    _, lists = run(data, capsys, valid_share=0.3)
+    assert (lists["train"], lists["val"]) == (first["train"], first["val"])
+
+
 def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
     run(write_sounds(tmp_path, numbers=range(5)), capsys)
     earlier = read_earlier(tmp_path)
