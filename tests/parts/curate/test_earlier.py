@@ -204,6 +204,7 @@ def test_keeps_the_lists_of_a_folder(tmp_path, capsys):
         name: {path.replace("storm/r", "rain/") for path in paths}
         for name, paths in renamed.items()
     }
+    assert "not in the data any more: 1 of " in out and "removed" not in out
     assert back == {name: paths - {"dog/0.wav"} for name, paths in first.items()}
 
 
@@ -253,7 +254,8 @@ def test_files_of_one_name_in_another_folder_are_no_leak(tmp_path, capsys):
         Inputs(data / "train.csv", data / "val.csv", data / "test.csv"),
     ):
         assert run_command(CheckOptions(inputs, num_workers=0)) == 0
-    _, lists = run(data, capsys, valid_share=0.3)
+    out, lists = run(data, capsys, valid_share=0.3)
+    assert "not in the data any more: 4 of test.csv; test.csv is removed\n" in out
     assert (lists["train"], lists["val"]) == (first["train"], first["val"])
 
 
