@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from paddlevideo.curate import check_command
 from paddlevideo.curate.check import CheckOptions
 from paddlevideo.curate.check_command import run_command
 from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
@@ -259,7 +260,7 @@ def test_files_of_one_name_in_another_folder_are_no_leak(tmp_path, capsys):
     assert (lists["train"], lists["val"]) == (first["train"], first["val"])
 
 
-def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
+def test_knows_only_lists_that_were_not_edited(tmp_path, capsys, monkeypatch):
     run(write_sounds(tmp_path, numbers=range(5)), capsys)
     earlier = read_earlier(tmp_path)
     assert earlier is not None and earlier.splits == {"train", "valid"} and earlier.seed == 0
@@ -269,6 +270,9 @@ def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
             file.write("x.wav,0\n")
     assert read_earlier(tmp_path) is None
     assert read_earlier(tmp_path / "none") is None
+    monkeypatch.setattr(check_command, "check", lambda options: pytest.fail("files are read"))
+    with pytest.raises(FileExistsError, match="train.csv was edited since"):
+        run(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
