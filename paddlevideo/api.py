@@ -17,7 +17,7 @@ from paddlevideo.config.schema import Config
 from paddlevideo.engine.announce import announce
 from paddlevideo.engine.checkpoint import TrainState
 from paddlevideo.engine.describe import describe
-from paddlevideo.engine.earlier_run import EXPORT_DIR, check_folder
+from paddlevideo.engine.earlier_run import EXPORT_DIR, check_folder, check_going_on
 from paddlevideo.engine.evaluate import Evaluation
 from paddlevideo.engine.run import Options, Run, prepare
 from paddlevideo.engine.run_lock import RunLock, output_folder
@@ -204,6 +204,8 @@ def free_folder(cfg: Config, options: Options) -> Iterator[tuple[RunLock | None,
         if lock:
             resume = options.resume or ("auto" if cfg.resume_epoch else None)
             check_folder(Path(cfg.folder), cfg.model_name, resume, options.overwrite)
+            if options.resume == "auto":
+                check_going_on(Path(cfg.folder), cfg.model_name)
         log_file = log.file_of(cfg.folder, dist.rank())
         yield lock, log_file.stat().st_size if log_file.exists() else 0
 

@@ -176,7 +176,8 @@ def work(args: argparse.Namespace) -> None:
         ValueError: a mistake in flags, config, data or weights.
     """
     check_test_flags(args)
-    cfg = load_config(args)
+    with log.session():
+        cfg = load_config(args)
     if args.check:
         log.show(*paddlevideo.check(cfg, args.multigrid).split("\n"))
     elif args.test and args.model:

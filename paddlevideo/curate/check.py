@@ -10,7 +10,12 @@ import functools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from paddlevideo.curate.compare import drop_duplicates, drop_leaking_sources, drop_repeated_clips
+from paddlevideo.curate.compare import (
+    drop_duplicates,
+    drop_leaking_sources,
+    drop_repeated_clips,
+    separate_files,
+)
 from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
 from paddlevideo.curate.faults import KINDS, Fault
 from paddlevideo.curate.fold import Fold, hold_out
@@ -141,6 +146,7 @@ def check(options: CheckOptions, show: bool = True) -> CheckResult:
             clip.split = None
     drop_repeated_clips(inventory)
     drop_duplicates(inventory, infos, hash_equal_sizes(inventory.clips, infos, options, show))
+    separate_files(inventory)
     drop_leaking_sources(inventory)
     if options.fold is not None:
         clips = [clip for clip in inventory.clips if clip.split is None]

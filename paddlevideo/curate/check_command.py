@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo import log
-from paddlevideo.curate.check import CheckOptions, check
+from paddlevideo.curate.check import CheckOptions, CheckResult, check, earlier_splits
+from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.report import html_report, text_report
 from paddlevideo.curate.results import (
     MANIFEST,
@@ -71,6 +72,8 @@ def run_command(
             options = replace(options, earlier=read_earlier(folder))
         result = check(options)
         print(text_report(result))
+        if not (dry_run or overwrite or str(data) == str(out_dir)):
+            check_same_set(result, options.earlier, folder)
         if not dry_run:
             report = html_report(result, f"Data: {shown(data)}")
             counts = write(result, folder, {REPORT: report}, overwrite)
@@ -79,6 +82,19 @@ def run_command(
         log.show(f"written to {shown(out_dir)}: {', '.join([*names, REPORT])}")
         log.show(f"train on it: {training_command(out_dir, counts, result.media, options.fold)}")
     return 1 if result.faults else 0
+
+
+def check_same_set(result: CheckResult, earlier: EarlierSplits | None, folder: Path) -> None:
+    """Check that lists in another folder than that of the data are of the same data set.
+
+    Raises:
+        FileExistsError: they have none of its clips.
+    """
+    if earlier and result.clips and not any(earlier_splits(result.clips, result.infos, earlier)):
+        raise FileExistsError(
+            f"{folder} has the lists of another data set; choose another folder with --out, or "
+            "replace them with --overwrite"
+        )
 
 
 def _is_in(file: str | Path, folder: str | Path) -> bool:

@@ -1,12 +1,14 @@
 """What is a clip in a folder per class, what is said of other files, and such folders at URLs."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.inventory import ClipEntry, Inventory, Media
 from paddlevideo.curate.splits import source_and_rule
 from paddlevideo.data.datasets import no_class_folders
+from paddlevideo.data.lists import DatasetError
 from paddlevideo.data.paths import remote_names, split_name
 from paddlevideo.media.containers import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from paddlevideo.remote import join_path, path_suffix, shown
@@ -44,6 +46,29 @@ def note_mixture(inventory: Inventory, place: str | Path, num_sounds: int, num_v
         )
 
 
+def reject_nested_splits(
+    root: str | Path, inner: Mapping[str, Collection[str]], folders: Collection[str]
+) -> None:
+    """Reject a folder of a split next to class folders: it would become a class.
+
+    Args:
+        inner: the folders in each folder that has the name of a split.
+        folders: all folders.
+
+    Raises:
+        DatasetError: one has folders of the same names.
+    """
+    for name, classes in inner.items():
+        if shared := set(classes) & set(folders) - {name}:
+            split = split_name(name)
+            fix = "" if split == "train" else f" and give it with --{split}"
+            raise DatasetError(
+                f"{shown(join_path(root, name))} has folders of the classes next to it (such as "
+                f"{min(shared)}): is it a class, or a split? Move the others to "
+                f"{shown(join_path(root, 'train'))}, or move {name} to another place{fix}"
+            )
+
+
 def read_remote_folder(
     inventory: Inventory, root: str, split: str | None, source: str | None
 ) -> None:
@@ -58,6 +83,12 @@ def read_remote_folder(
             clips.append(name)
         else:
             others[suffix] += 1
+    folders_of = [name.split("/")[:-1] for name in clips if "/" in name]
+    inner: dict[str, set[str]] = defaultdict(set)
+    for path in folders_of:
+        if len(path) > 1 and split_name(path[0]):
+            inner[path[0]].add(path[1])
+    reject_nested_splits(root, inner, {path[0] for path in folders_of})
     # The first folder is the split, where all of them are splits and have class folders.
     firsts = {name.split("/")[0]: split_name(name.split("/")[0]) for name in clips if "/" in name}
     has_splits = split is None and "train" in firsts.values() and None not in firsts.values()

@@ -92,6 +92,17 @@ def group_by_content(
     return [[clips[number] for number in sorted(g)] for g in unique.values() if len(g) > 1]
 
 
+def separate_files(inventory: Inventory) -> None:
+    """Give files of one name in different folders different sources, if each file is its own."""
+    files: dict[str, set[str]] = defaultdict(set)
+    own = [clip for clip in inventory.clips if not clip.source_rule]
+    for clip in own:
+        files[clip.source].add(os.path.splitext(clip.key[0])[0])
+    for clip in own:
+        if len(files[clip.source]) > 1:
+            clip.source = os.path.splitext(clip.key[0])[0]
+
+
 def drop_leaking_sources(inventory: Inventory) -> None:
     """Leave out clips whose source is also in a later split, in the order of SPLITS."""
     by_source: dict[str, list[ClipEntry]] = defaultdict(list)

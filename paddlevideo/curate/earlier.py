@@ -106,7 +106,7 @@ def describe_changes(
     if added:
         counts = ", ".join(f"{count} in {name}.csv" for name, count in sorted(added.items()))
         line += f"; new: {counts}"
-    lines = [line]
+    lines = [line, *gone_lines(clips, known, earlier)]
     moved: dict[tuple[str, str], list[str]] = defaultdict(list)
     for clip, split in pairs:
         if split and clip.split and clip.split != split:
@@ -126,6 +126,21 @@ def describe_changes(
     if earlier.seed not in (None, seed):
         lines.append(f"--seed {seed} only draws new clips; --resplit draws all splits again")
     return lines
+
+
+def gone_lines(
+    clips: Sequence[ClipEntry], known: Sequence[str | None], earlier: EarlierSplits
+) -> list[str]:
+    """Say how many clips of the earlier lists are missing now, and which lists that removes."""
+    gone = Counter(earlier.of_clip.values()) - Counter(split for split in known if split)
+    if not gone:
+        return []
+    counts = ", ".join(
+        f"{gone[split]} of {list_name(split)}.csv" for split in SPLITS if gone[split]
+    )
+    removed = earlier.splits - {str(clip.split) for clip in clips}
+    names = " and ".join(f"{list_name(split)}.csv" for split in SPLITS if split in removed)
+    return [f"not in the data any more: {counts}" + (f"; {names} is removed" if names else "")]
 
 
 def move_line(old: str, new: str, names: Sequence[str]) -> str:

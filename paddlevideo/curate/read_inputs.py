@@ -19,6 +19,7 @@ from paddlevideo.curate.class_folders import (
     note_mixture,
     note_others,
     read_remote_folder,
+    reject_nested_splits,
 )
 from paddlevideo.curate.faults import Fault
 from paddlevideo.curate.file_names import find_spelling, name_problem
@@ -193,6 +194,8 @@ def read_folder(
         read_remote_folder(inventory, str(root), split, source)
         return
     root = Path(root)
+    inner = {path.name: [inner.name for inner in visible_folders(path)] for path in splits_in(root)}
+    reject_nested_splits(root, inner, [path.name for path in visible_folders(root)])
     splits = split_folders(root, inventory.media) if split is None else {}
     other_suffixes: Counter = Counter()
     num_before = len(inventory.clips)
@@ -246,6 +249,10 @@ def split_folders(root: Path, media: Media) -> dict[Path, str]:
             return {}
         splits[folder] = split
     return splits if "train" in splits.values() else {}
+
+
+def splits_in(root: Path) -> list[Path]:
+    return [folder for folder in visible_folders(root) if split_name(folder.name)]
 
 
 def is_clip(path: Path, media: Media) -> bool:

@@ -14,6 +14,7 @@ overwritten only on request.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -128,7 +129,10 @@ def write(
 def training_command(
     out_dir: str | Path, file_names: Iterable[str], media: Media = "video", fold: Fold | None = None
 ) -> str:
-    """Return the command that trains on the files that `write` wrote; each fold is a run."""
+    """Return the command that trains on the files that `write` wrote; each fold is a run.
+
+    Where the output folder of the config or fold exists, the run gets another name.
+    """
     validate = " --validate" if list_file("valid") in file_names else ""
     # -o reads values as YAML, where 2024 is a number and # begins a comment.
     try:
@@ -139,8 +143,12 @@ def training_command(
     root = str(out_dir) if is_plain_text else json.dumps(str(out_dir), ensure_ascii=False)
     config = AUDIO_CONFIG if media == "audio" else CONFIG
     train, data = typed("main.py", "train"), shlex.quote(f"DATASET.root={root}")
-    name = f" --name fold_{fold.number}" if fold is not None else ""
-    return f"{train}{validate} -c {config} -o {data}{name}"
+    default = f"finetune_{Path(config).stem}"  # in `output_dir` of the config
+    own = default if fold is None else f"fold_{fold.number}"
+    names = itertools.chain([own], (f"{own}_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if not Path("output", name).exists())
+    flag = "" if name == default else f" --name {name}"
+    return f"{train}{validate} -c {config} -o {data}{flag}"
 
 
 # --- tables ---------------------------------------------------------------------------------------

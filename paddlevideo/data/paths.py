@@ -89,11 +89,18 @@ def _no_test_split(root: str | Path) -> str:
         if not other and Path(root, name + suffix).exists():
             path = Path(root, name + suffix)
             other = f", or test on the validation clips: -o DATASET.test.file_path={path}"
+    check = typed("tools/check_data.py", "check-data")
+    place, later = "give a folder per class: -o DATASET.test.file_path=FOLDER", ""
+    if is_folder(join_path(root, "train")):
+        place = f"put them into {root}/test/<class>/"
+    elif is_url(root) or any(path.is_dir() for path in Path(root).iterdir()):
+        later = f"{check} {root} --test_share 0.1"
+    else:  # lists of videos in another folder
+        later = f"{check} FOLDER_OF_VIDEOS --out {root} --test_share 0.1"
     return (
         f"{root}: no test.csv in it. A model that was trained on this folder may know clips that "
-        f"are drawn from it now, so use other videos: put them into {root}/test/<class>/{other}. "
-        "For the next training, draw a test set first: "
-        f"{typed('tools/check_data.py', 'check-data')} {root} --test_share 0.1"
+        f"are drawn from it now, so use other videos: {place}{other}"
+        + (f". For the next training, draw a test set first: {later}" if later else "")
     )
 
 

@@ -11,7 +11,8 @@ from paddlevideo.engine.checkpoint import find_resume
 from paddlevideo.log import logger
 
 # Only a training writes these, and it holds the lock of the folder.
-RUN_FILES = ("run.yaml", "labels.txt", "metrics.jsonl", best_validation.FILE)
+METRICS = "metrics.jsonl"
+RUN_FILES = ("run.yaml", "labels.txt", METRICS, best_validation.FILE)
 # The report and the plot of a run, and what a hang and a step that is not finite leave.
 OTHER_FILES = re.compile(
     r"(report\.html|run\.png"
@@ -23,6 +24,8 @@ BOARD_FILES = re.compile(r"(vdlrecords\.|events\.out\.tfevents\.).*")
 EXPORT_DIR = "inference"  # in the folder of a run: the model that it exported
 EXPORT_FILE = "model.yaml"  # the same as in runtimes/manifest.py, which reads it
 FINISHED_EPOCH = re.compile(r'"split": *"(epoch|valid)"')
+EPOCH_ROW = re.compile(r'"split": *"epoch"')  # one for each epoch
+ELSEWHERE = "to another folder (--name NAME, or -o output_dir=...)"
 MAX_SHOWN = 4  # files in a message
 
 
@@ -65,17 +68,40 @@ def check_folder(
     held = [] if overwrite else sorted(_held(folder, names))
     if held:
         shown = ", ".join(held[:MAX_SHOWN]) + (", ..." if len(held) > MAX_SHOWN else "")
+        has_state = (folder / f"{model_name}_latest.pdstate").exists()
+        fix = "Go on with that run (--resume), write" if has_state else "Write"
         raise FolderHoldsRun(
             f"{folder} holds another run ({shown}), and a run never writes over another one. "
-            "Go on with that run (--resume), write to another folder (--name NAME, or "
-            "-o output_dir=...), or replace that run (--overwrite)"
+            f"{fix} {ELSEWHERE}, or replace that run (--overwrite)"
         )
     labels = folder / "labels.txt"
     if labels.exists() and not (folder / "run.yaml").exists():
         raise FolderHoldsRun(
-            f"{labels} is not the file of a run, and this run would replace it; write to another "
-            "folder (--name NAME, or -o output_dir=...)"
+            f"{labels} is not the file of a run, and this run would replace it; write {ELSEWHERE}"
         )
+
+
+def check_going_on(folder: Path, model_name: str) -> None:
+    """Check that --resume finds a state, or loses no more than the first epoch of a killed run.
+
+    Raises:
+        FolderHoldsRun: the folder has results of more epochs, or an export, and no state.
+    """
+    if (folder / f"{model_name}_latest.pdstate").exists():
+        return
+    num_epochs = len(EPOCH_ROW.findall(_metrics_text(folder)))
+    if num_epochs < 2 and not (folder / EXPORT_DIR / EXPORT_FILE).exists():
+        return
+    pairs = [path for path in _entries(folder) if path.name.startswith(f"{model_name}_epoch_")]
+    saved = [int(path.stem[-5:]) for path in pairs if path.suffix == ".pdopt"]
+    fix = "write"
+    if saved:
+        fix = f"go on after a saved epoch (-o resume_epoch={saved[-1]} in place of --resume), write"
+    raise FolderHoldsRun(
+        f"{folder} holds a run of {num_epochs} epochs and no {model_name}_latest.pdstate, so "
+        f"--resume would start again and write over it; {fix} {ELSEWHERE}, or replace that run "
+        "(--overwrite)"
+    )
 
 
 def _check_other_model(folder: Path, other_names: set[str], model_name: str) -> None:
@@ -83,8 +109,7 @@ def _check_other_model(folder: Path, other_names: set[str], model_name: str) -> 
         if any(_is_checkpoint(path.name, {name}) for path in _entries(folder)):
             raise FolderHoldsRun(
                 f"{folder} holds a run of {name} and no state of {model_name}, so --resume would "
-                "write over it; check model_name, or write to another folder (--name NAME, or "
-                "-o output_dir=...)"
+                f"write over it; check model_name, or write {ELSEWHERE}"
             )
 
 
@@ -93,13 +118,15 @@ def _held(folder: Path, names: set[str]) -> Iterator[str]:
     for path in _entries(folder):
         if _is_checkpoint(path.name, names) or path.name == best_validation.FILE:
             yield path.name
-    metrics = folder / "metrics.jsonl"
-    if metrics.is_file():
-        text = metrics.read_text(encoding="utf-8", errors="replace")
-        if FINISHED_EPOCH.search(text):
-            yield metrics.name
+    if FINISHED_EPOCH.search(_metrics_text(folder)):
+        yield METRICS
     if (folder / EXPORT_DIR / EXPORT_FILE).exists():
         yield f"{EXPORT_DIR}/{EXPORT_FILE}"
+
+
+def _metrics_text(folder: Path) -> str:
+    metrics = folder / METRICS
+    return metrics.read_text(encoding="utf-8", errors="replace") if metrics.is_file() else ""
 
 
 def _is_checkpoint(file_name: str, names: set[str]) -> bool:

@@ -94,7 +94,8 @@ def check_num_classes(cfg: Config, weights: str | Path, names: Sequence[str] | N
     number = configured_classes(cfg)
     if names is not None and number not in (None, len(names)):
         file = f"{len(names)} classes ({first(names)})"
-        raise WeightsError(other_classes(weights, file, f"num_classes of the config is {number}"))
+        text = f"num_classes of the config is {number}"
+        raise WeightsError(other_classes(weights, file, text, cfg.origin.path))
 
 
 def load_trained(
@@ -139,10 +140,12 @@ def other_width(model: Recognizer, arrays: Arrays) -> int | None:
     return arrays[biases[0]].size if biases and different <= tensors else None
 
 
-def other_classes(weights: str | Path, file: str, config: str) -> str:
-    """The message about a checkpoint with other classes than the config."""
+def other_classes(weights: str | Path, file: str, config: str, path: str = "") -> str:
+    """The message about a checkpoint with other classes than the config, which is at `path`."""
     own = Path(weights).with_name(RUN_FILE)
     fix = f"leave out -c: {own} describes it" if own.is_file() else "give the config of its run"
+    if path == str(own):
+        fix = f"leave out what changes the classes of {own}"
     if find_model(weights):
         fix = "leave out -c: the config of this name is known"
     return (

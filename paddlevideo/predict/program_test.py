@@ -1,5 +1,6 @@
 """Testing an exported program: the numbers and files of `main.py --test`, with any runtime."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,13 @@ from paddlevideo import dist, paddle_internals
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
 from paddlevideo.engine.build import build_pipeline
+from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import load_records
+from paddlevideo.engine.earlier_run import EXPORT_DIR
 from paddlevideo.engine.evaluate import Evaluation, mean_scores
 from paddlevideo.engine.load import check_num_classes
 from paddlevideo.engine.test import check_out, check_replaced, test_name, test_records
+from paddlevideo.engine.trained_clips import TrainedClips, clips_note
 from paddlevideo.log import logger
 from paddlevideo.predict.ahead import one_ahead
 from paddlevideo.predict.feed import Feed
@@ -26,6 +30,7 @@ from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Arrays, Batch
+from paddlevideo.weights import WeightsError, checksum
 
 
 class ProgramScores:
@@ -89,6 +94,8 @@ def run_program_test(
             f"{model} has {manifest.num_classes} classes, and the config or its data has "
             f"{classes.num}; give the config that it was exported with"
         ])  # fmt: skip
+    if note := clips_note(model, trained_clips(model, manifest), lists["test"].records):
+        logger.warning(note)
     pipeline = build_pipeline(cfg, "test")
     if cfg.origin.data["PIPELINE"]["test"] != manifest.pipeline:
         logger.warning(
@@ -139,6 +146,25 @@ def _read_exported(model: str) -> Manifest:
             "here, export the model without --with-preprocess to another folder"
         ])  # fmt: skip
     return manifest
+
+
+def trained_clips(model: str, manifest: Manifest) -> TrainedClips | None:
+    """The clips that an exported model was trained on; None where it is not in its run's folder.
+
+    The weights of the run have them. One that cannot be read describes nothing.
+    """
+    folder = exported_folder(Path(model))
+    folder = folder if folder.is_dir() else folder.parent
+    if folder.name != EXPORT_DIR:
+        return None
+    epochs = sorted(folder.parent.glob("*_epoch_*.pdparams"), reverse=True)
+    states = [*folder.parent.glob("*_latest.pdstate")]
+    for path in [*folder.parent.glob("*_best.pdparams"), *epochs, *states]:
+        with contextlib.suppress(WeightsError):
+            arrays, _, clips, _ = read_checkpoint(path)
+            if checksum(arrays) == manifest.weights:
+                return clips
+    return None
 
 
 def _check_precision(precision: str) -> None:

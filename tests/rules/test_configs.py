@@ -48,6 +48,9 @@ def test_a_config_loads_and_fits_its_model(name):
     assert "no mistakes found" in plan and f"model      {cfg.model_name}: " in plan
     for split in ("train", "valid", "test"):
         assert re.search(rf"^{split} +batch ", plan, re.M), f"a plan for {split}"
+    longer = load_config(CONFIGS / name, [f"epochs={2 * cfg.epochs + 1}"])
+    schedule = longer.OPTIMIZER.make().learning_rate
+    assert {*schedule.lengths.values()} <= {longer.epochs}, "the schedule follows the epochs"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -37,7 +37,16 @@ def test_overwrite_replaces_the_run_once_the_new_one_is_ready(small):
     train(cfg)
     notes = Path(cfg.folder, "notes.md")
     notes.write_text("mine", encoding="utf-8")
+    exported = Path(cfg.folder, "inference", "model.yaml")
+    exported.parent.mkdir()
+    exported.write_text("of the earlier run", encoding="utf-8")
     before = contents(cfg.folder)
+    state = Path(cfg.folder, "ppTSN_latest.pdstate")
+    with pytest.raises(FolderHoldsRun, match="no ppTSN_latest.pdstate, so --resume would start"):
+        state.rename(notes.with_name("moved"))
+        train(cfg, resume="auto")
+    notes.with_name("moved").rename(state)
+    assert contents(cfg.folder) == before
     with pytest.raises(ConfigError, match="GRADIENT_ACCUMULATION"):
         train(small(*SHORT, "GRADIENT_ACCUMULATION.global_batch_size=7"), overwrite=True)
     log = str(Path(cfg.folder, "log.txt"))
@@ -47,6 +56,7 @@ def test_overwrite_replaces_the_run_once_the_new_one_is_ready(small):
     train(small(*SHORT), validate=False, weights=best, overwrite=True)
     names = {path.name for path in Path(cfg.folder).iterdir()}
     assert "ppTSN_epoch_00002.pdopt" not in names and "ppTSN_best.pdparams" not in names
+    assert not exported.exists(), "it was made of the earlier run"
     assert Path(best).exists() and notes.read_text(encoding="utf-8") == "mine"
     text = Path(log).read_text(encoding="utf-8")
     assert text.count("compute thread(s)") == 1, "the log of the earlier runs is gone"

@@ -1,11 +1,13 @@
 """Clips keep their splits when a check runs again."""
 
 import itertools
+import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from paddlevideo.curate import check_command
 from paddlevideo.curate.check import CheckOptions
 from paddlevideo.curate.check_command import run_command
 from paddlevideo.curate.earlier import EarlierSplits, describe_changes, divide
@@ -203,6 +205,7 @@ def test_keeps_the_lists_of_a_folder(tmp_path, capsys):
         name: {path.replace("storm/r", "rain/") for path in paths}
         for name, paths in renamed.items()
     }
+    assert "not in the data any more: 1 of " in out and "removed" not in out
     assert back == {name: paths - {"dog/0.wav"} for name, paths in first.items()}
 
 
@@ -219,7 +222,45 @@ def test_tells_when_training_clips_become_test_clips(tmp_path, capsys):
     assert not drawn_again["test"] and "moved from test.csv to train.csv: 2 clips" in out
 
 
-def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
+def test_keeps_the_lists_of_another_set(tmp_path, capsys):
+    options, others = (
+        CheckOptions(Inputs(write_sounds(tmp_path / name, numbers=numbers)), num_workers=0)
+        for name, numbers in (("a", range(4)), ("b", range(4, 8)))
+    )
+    out = tmp_path / "lists"
+    for replaced in (options, options):  # the same set may be checked again
+        assert run_command(replaced, out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(FileExistsError, match=r"lists has the lists of another data set; .*--over"):
+        run_command(others, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run_command(others, out, dry_run=True) == 0
+    assert run_command(others, out, overwrite=True) == 0
+    # In the folder of the data, the lists of clips that are gone are replaced.
+    assert run_command(options) == 0
+    shutil.rmtree(tmp_path / "a/dog")
+    shutil.rmtree(tmp_path / "a/rain")
+    write_sounds(tmp_path / "a", numbers=range(8, 12))
+    assert run_command(options) == 0
+
+
+def test_files_of_one_name_in_another_folder_are_no_leak(tmp_path, capsys):
+    data = write_sounds(tmp_path / "data", numbers=range(5))
+    _, first = run(data, capsys)
+    new = write_sounds(tmp_path / "new", numbers=range(5, 7))
+    for label in ("dog", "rain"):
+        (new / label / "5.wav").rename(new / label / "0.wav")
+    for inputs in (
+        Inputs(data, test=new),
+        Inputs(data / "train.csv", data / "val.csv", data / "test.csv"),
+    ):
+        assert run_command(CheckOptions(inputs, num_workers=0)) == 0
+    out, lists = run(data, capsys, valid_share=0.3)
+    assert "not in the data any more: 4 of test.csv; test.csv is removed\n" in out
+    assert (lists["train"], lists["val"]) == (first["train"], first["val"])
+
+
+def test_knows_only_lists_that_were_not_edited(tmp_path, capsys, monkeypatch):
     run(write_sounds(tmp_path, numbers=range(5)), capsys)
     earlier = read_earlier(tmp_path)
     assert earlier is not None and earlier.splits == {"train", "valid"} and earlier.seed == 0
@@ -229,6 +270,9 @@ def test_knows_only_lists_that_were_not_edited(tmp_path, capsys):
             file.write("x.wav,0\n")
     assert read_earlier(tmp_path) is None
     assert read_earlier(tmp_path / "none") is None
+    monkeypatch.setattr(check_command, "check", lambda options: pytest.fail("files are read"))
+    with pytest.raises(FileExistsError, match="train.csv was edited since"):
+        run(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(

@@ -178,9 +178,13 @@ def test_flags_that_are_no_fold_write_nothing(tmp_path, capsys):
     assert not (data / "train.csv").exists()
 
 
-def test_the_training_command_of_a_fold_names_the_run():
+def test_the_training_command_of_a_fold_names_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     command = training_command(Path("folds/3"), ["val.csv"], fold=Fold(3, 5))
     assert command.endswith(
         "--validate -c configs/finetune/motion.yaml -o DATASET.root=folds/3 --name fold_3"
     )
     assert "--name" not in training_command(Path("data"), ["val.csv"])
+    Path("output/fold_3").mkdir(parents=True)
+    again = training_command(Path("folds/3"), ["val.csv"], fold=Fold(3, 5))
+    assert again == f"{command}_2"

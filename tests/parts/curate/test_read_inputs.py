@@ -31,6 +31,24 @@ def test_reads_classes_named_train_and_test(tmp_path):
     assert check_set(tmp_path).class_names == ["test", "train"]
 
 
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [("test", " and give it with --test"), ("Val", " and give it with --valid"), ("train", "")],
+)
+def test_a_split_next_to_class_folders_is_no_class(tmp_path, name, fix):
+    for path in ("run/1.mp4", "swim/2.mp4", f"{name}/swim/3.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    message = f"{tmp_path}/{name} has folders of the classes next to it (such as swim): is it a "
+    message += f"class, or a split? Move the others to {tmp_path}/train, or move {name} to another "
+    for test in (None, tmp_path / name):
+        with pytest.raises(DatasetError) as error:
+            read_inputs(Inputs(tmp_path, test=test))
+        assert str(error.value) == f"{message}place{fix}"
+    (tmp_path / name / "swim").rename(tmp_path / name / "monday")  # a class with folders in it
+    assert {clip.label for clip in read_inputs(Inputs(tmp_path)).clips} == {"run", "swim", name}
+
+
 def test_reports_files_next_to_folders_of_splits(tmp_path):
     class_folders(tmp_path / "train", count=2)
     good_clip(tmp_path / "a.mp4", 900)

@@ -100,7 +100,7 @@ def test_lists_of_urls(videos, stored, memory, tmp_path):
     assert found == {f"{stored}/{label}/v{n}.mp4" for label in ("run", "swim") for n in range(3)}
 
 
-def test_folders_of_splits(videos, memory, tmp_path):
+def test_folders_of_splits(videos, memory, tmp_path, capsys):
     (tmp_path / "a").mkdir()
     for split, names in (("train", "v0"), ("val", "v1")):
         for path in videos.glob(f"*/{names}.mp4"):
@@ -113,6 +113,10 @@ def test_folders_of_splits(videos, memory, tmp_path):
     found = rows((tmp_path / "a/train.csv").read_bytes())
     assert {row["class"] for row in found} == {"run", "swim"}
     assert all("/s/train/" in row["path"] for row in found)
+    memory.put("s/run/v9.mp4", b"x")
+    access.forget(f"{memory.url}/s")
+    assert run(f"{memory.url}/s", "--out", tmp_path / "b") == 2
+    assert "/s/train has folders of the classes next to it (such as run)" in capsys.readouterr().err
 
 
 def test_equal_files_are_found(videos, memory, tmp_path):

@@ -213,11 +213,25 @@ def test_writes_nothing_without_training_clips(tmp_path):
 @pytest.mark.parametrize(
     "root", ["my videos", "2024", "a #1", "it's", 'a "b"', "x: y", "null", "-o", "视频, 2"]
 )
-def test_quotes_the_folder_in_the_training_command(root):
+def test_quotes_the_folder_in_the_training_command(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     *_, flag, value = shlex.split(training_command(Path(root), ["val.csv"]))
     assert (
         flag == "-o" and load_config("configs/finetune/motion.yaml", [value]).DATASET.root == root
     )
+
+
+@pytest.mark.parametrize(("media", "kind"), [("video", "motion"), ("audio", "audio")])
+def test_the_training_command_names_a_run_that_is_free(tmp_path, monkeypatch, media, kind):
+    monkeypatch.chdir(tmp_path)
+    command = training_command("data", ["val.csv"], media)
+    assert command.endswith(f" -c configs/finetune/{kind}.yaml -o DATASET.root=data")
+    folder = Path(load_config(f"configs/finetune/{kind}.yaml").folder)
+    for number in (2, 3):
+        folder.mkdir(parents=True)
+        again = training_command("data", ["val.csv"], media)
+        assert again == f"{command} --name finetune_{kind}_{number}"
+        folder = Path("output", f"finetune_{kind}_{number}")
 
 
 def test_finds_the_splits_of_a_folder(tmp_path):

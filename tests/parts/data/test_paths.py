@@ -69,19 +69,23 @@ def test_finds_the_splits_of_a_folder():
     write("d/val.list", "")
     expected = {"file_path": "d/val.list", "data_prefix": "d"}
     assert split_under("d", "valid") == split_under("d", "val") == expected
-    with pytest.raises(
-        DatasetError, match=r"d: no test.csv in it\. A model .* know clips"
-    ) as error:
-        split_under("d", "test")
-    text = str(error.value)
-    assert (
-        "put them into d/test/<class>/, or test on the validation clips: -o DATASET.test." in text
-    )
-    assert "file_path=d/val.list. For the next training, draw a test set first: " in text
-    assert text.endswith("python tools/check_data.py d --test_share 0.1")
-    make("f/train/a/1.mp4")
-    with pytest.raises(DatasetError, match=r"into f/test/<class>/\. For the next training"):
-        split_under("f", "test")
+    write("l/val.list", "")
+    make("l/train.csv", "c/train.csv", "c/run/1.mp4", "f/train/a/1.mp4")
+    start = "no test.csv in it. A model that was trained on this folder may know clips that are "
+    start += "drawn from it now, so use other videos: "
+    given = "give a folder per class: -o DATASET.test.file_path=FOLDER"
+    draw = ". For the next training, draw a test set first: python tools/check_data.py"
+    valid = ", or test on the validation clips: -o DATASET.test.file_path="
+    messages = {
+        "d": f"{given}{valid}d/val.list{draw} d --test_share 0.1",
+        "c": f"{given}{draw} c --test_share 0.1",  # a folder per class
+        "l": f"{given}{valid}l/val.list{draw} FOLDER_OF_VIDEOS --out l --test_share 0.1",
+        "f": "put them into f/test/<class>/",  # a folder per split, which are never divided again
+    }
+    for folder, message in messages.items():
+        with pytest.raises(DatasetError) as error:
+            split_under(folder, "test")
+        assert str(error.value) == f"{folder}: {start}{message}"
     with pytest.raises(DatasetError, match=r"f: no val.csv in it; make one with: python \S+ f$"):
         split_under("f", "valid")
     with pytest.raises(DatasetError, match="e: no such folder"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from paddlevideo.engine.earlier_run import FolderHoldsRun, check_folder, remove_run
+from paddlevideo.engine.earlier_run import FolderHoldsRun, check_folder, check_going_on, remove_run
 from paddlevideo.weights import WeightsError
 
 STEP = '{"time": 1.0, "split": "train", "epoch": 0, "step": 0, "loss": 1.0}\n'
@@ -46,7 +46,8 @@ def test_a_folder_with_results_of_a_run_is_refused(tmp_path, name):
         check_folder(tmp_path, "TSN")
     text = str(raised.value)
     assert text.startswith(f"{tmp_path} holds another run ({name})")
-    assert all(way in text for way in ("--resume", "--name", "-o output_dir=...", "--overwrite"))
+    assert all(way in text for way in ("--name", "-o output_dir=...", "--overwrite"))
+    assert ("(--resume)" in text) == name.endswith(".pdstate"), "only where there is a state"
     assert names_in(tmp_path) == before
     check_folder(tmp_path, "TSN", overwrite=True)
 
@@ -111,6 +112,23 @@ def test_resume_goes_on_in_its_own_folder_only(tmp_path):
 def test_resume_restarts_a_run_that_was_killed_before_its_first_state(tmp_path):
     check_folder(tmp_path / "none", "TSN", "auto")
     check_folder(fill(tmp_path, "TSN_best.pdparams", metrics=STEP + EPOCH), "TSN", "auto")
+
+
+def test_resume_without_a_state_is_refused_where_much_would_be_lost(tmp_path):
+    fill(tmp_path, "TSN_best.pdparams", metrics=STEP + EPOCH)
+    check_going_on(tmp_path, "TSN")  # killed before the first state
+    fill(tmp_path, metrics=(STEP + EPOCH) * 3)
+    with pytest.raises(FolderHoldsRun) as raised:
+        check_going_on(tmp_path, "TSN")
+    text = str(raised.value)
+    assert f"{tmp_path} holds a run of 3 epochs and no TSN_latest.pdstate, so --resume" in text
+    assert all(way in text for way in ("it; write to", "--name", "-o output_dir", "--overwrite"))
+    fill(tmp_path, *(f"TSN_epoch_0000{n}.{end}" for n in (1, 3) for end in ("pdparams", "pdopt")))
+    with pytest.raises(FolderHoldsRun, match=r"go on after a saved epoch \(-o resume_epoch=3 in"):
+        check_going_on(tmp_path, "TSN")
+    with pytest.raises(FolderHoldsRun, match="no TSN_latest"):
+        check_going_on(fill(tmp_path / "exported", "inference/model.yaml"), "TSN")
+    check_going_on(fill(tmp_path, "TSN_latest.pdstate"), "TSN")
 
 
 def test_class_names_that_no_run_wrote_are_kept(tmp_path):

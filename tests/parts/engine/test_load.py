@@ -100,6 +100,9 @@ def test_a_classifier_of_another_width_is_named_with_both_classes(small, tmp_pat
     text = str(raised.value)
     assert f"{named} has 5 classes (archery, bowling, climbing, diving, eating), and" in text
     assert f"of the config is 3; leave out -c: {tmp_path}/run/run.yaml describes it" in text
+    shutil.copy(wider.origin.path, tmp_path / "run/run.yaml")
+    with pytest.raises(WeightsError, match=r"is 3; leave out what changes the classes of .*run\.y"):
+        trained_model(config_of_run(named, ["MODEL.head.num_classes=3"]), named)
     assert trained_model(cfg, named)[1] == Classes(5, NAMES)
 
 

@@ -9,6 +9,11 @@ import main
 from paddlevideo.api import test as run_test
 from paddlevideo.api import test_program as run_program_test
 from paddlevideo.engine.build import load_config
+from paddlevideo.engine.classes import load_records
+from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
+from paddlevideo.predict.program_test import trained_clips
+from paddlevideo.runtimes.manifest import read_manifest
+from paddlevideo.weights import read_arrays, write_arrays
 from tests.parts.conftest import skip_without
 
 
@@ -86,13 +91,40 @@ def test_a_run_needs_no_config(exported, tested, monkeypatch, tmp_path, capsys):
     run.mkdir()
     (run / "inference").symlink_to(exported.folder)
     (run / "run.yaml").write_bytes(exported.config.read_bytes())
+    write_trained(exported, run / "tiny_best.pdparams", 2)
     assert command(monkeypatch, "-m", run, "--cpu_threads", 1, "--out", run / "s.json") == 0
     assert_same_scores(content(run / "s.json")["results"], tested["results"])
+    printed = capsys.readouterr().out
+    assert f"] config: {run}/run.yaml\n" in printed
+    assert f"2 of 3 test clips are training clips of {run}: these numbers do not" in printed
     assert command(monkeypatch, "-m", exported.folder) == 1
     assert "no run.yaml next to it" in capsys.readouterr().err
     assert command(monkeypatch, "-m", run / "none") == 1
     assert command(monkeypatch, "-m", tmp_path / "none" / "x") == 1
     assert "there is no such file or folder, and no run.yaml" in capsys.readouterr().err
+
+
+def write_trained(exported, path, num_clips, **arrays) -> TrainedClips:
+    """Write the weights of the export with the first clips of its test as their training clips."""
+    records = load_records(exported.cfg, ("test",))[0]["test"].records
+    trained = TrainedClips.of(records[:num_clips])
+    assert trained
+    write_arrays(path, read_arrays(exported.weights) | {TRAIN_CLIPS: trained.array()} | arrays)
+    return trained
+
+
+def test_the_training_clips_are_those_of_the_same_weights(exported, tmp_path):
+    manifest = read_manifest(exported.folder)
+    assert manifest
+    (tmp_path / "inference").symlink_to(exported.folder)
+    (tmp_path / "tiny_best.pdparams").write_text("damaged")
+    other = {"head.fc.bias": np.ones(3, np.float32)}
+    write_trained(exported, tmp_path / "tiny_epoch_00003.pdparams", 3, **other)
+    assert trained_clips(str(tmp_path), manifest) is None
+    trained = write_trained(exported, tmp_path / "tiny_epoch_00001.pdparams", 1)
+    for model in (tmp_path, tmp_path / "inference", tmp_path / "inference/tiny.pdmodel"):
+        assert trained_clips(str(model), manifest) == trained
+    assert trained_clips(str(exported.folder), manifest) is None
 
 
 def test_a_file_that_fails_is_counted_or_ends_the_test(exported, tested, tmp_path):

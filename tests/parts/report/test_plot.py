@@ -196,7 +196,10 @@ def test_a_damaged_file_of_classes_leaves_the_curves(two_runs, caplog, monkeypat
     with caplog.at_level("WARNING", "paddlevideo"):
         plot_runs(two_runs, "runs.png")
         plot_run(two_runs[0])
+        plot_run(two_runs[1])
     assert caplog.text.count("the plot has no line for guessing: ") == 2
     labels = labels_of(shown[0].axes[0])
     assert labels == ["a", "b", "chance 33 %, 1 of 3 classes"], "of the run that has classes"
     assert labels_of(shown[1].axes[1]) == ["validation top-1"]
+    assert labels_of(shown[2].axes[0]) == ["validation", "guessing, ln 3"]
+    assert labels_of(shown[2].axes[1]) == ["validation top-1", "chance 33 %, 1 of 3 classes"]

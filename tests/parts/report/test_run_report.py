@@ -70,10 +70,11 @@ def test_shows_what_guessing_reaches(run, tmp_path):
     text = read_page(write_report(run)).text
     assert "chance 38 %, always <script>alert(1)</script>" in text, "in the chart"
     assert "38 % accuracy of guessing: always <script>" in text, "next to the best accuracy"
-    folder = make_run(tmp_path / "equal")
+    one_loss = [{k: v for k, v in row.items() if k != "loss_extra"} for row in make_metrics()]
+    folder = make_run(tmp_path / "equal", one_loss)
     write_best(folder, ["a", "b", "c", "d"], [0, 1, 2, 3], np.eye(4))
     text = read_page(write_report(folder)).text
-    assert "chance 25 %, 1 of 4 classes" in text
+    assert "chance 25 %, 1 of 4 classes" in text and "guessing, class shares" in text
     assert "guessing" not in read_page(write_report(make_run(tmp_path / "unknown"))).text
 
 
