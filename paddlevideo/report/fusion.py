@@ -67,25 +67,20 @@ def report_accuracy(
     inputs = made_of(files)
     _check_outputs({"--plot": plot, "--out": out}, files, inputs, overwrite)
     figure = new_figure(7, 4.5) if plot else None
-    scores = [read_scores(file) for file in files]
-    class_names = next((s.class_names for s in scores if s.class_names), None)
-    listed = read_video_list(datalist, class_names) if datalist else None
-    videos = align(scores, listed, need_labels=search or bool(plot) or not out)
-    names = _short_names([s.name for s in scores])
+    videos, class_names = _read_all(files, datalist, search or bool(plot) or not out)
+    names = _short_names(list(files))
     notes = _notes(videos, names, apply_softmax)
     if apply_softmax:
         videos = Aligned(videos.ids, videos.labels, [softmax(values) for values in videos.values])
     if search:
         coefficients = best_coefficients(videos.values, videos.labels)
         notes += _search_notes(videos, coefficients)
-    if coefficients is None:
-        coefficients = [1.0] * len(files)
+    coefficients = coefficients or [1.0] * len(files)
     fused_values = fuse(videos.values, coefficients)
     if not (videos.labels >= 0).any():
-        assert out  # else there is nothing to do
-        _write_fused(out, videos, fused_values, {}, class_names, inputs)
-        notes = [*notes[:-1], f"fused scores of {len(videos.ids)} videos are in {out}"]
-        return "\n".join([*_best_classes(videos.ids, fused_values, class_names), *notes])
+        _write_fused(str(out), videos, fused_values, {}, class_names, inputs)
+        lines = _best_classes(videos.ids, fused_values, class_names)
+        return "\n".join([*lines, *notes[:-1], f"scores of {len(lines)} videos are in {out}"])
     single = [accuracies(values, videos.labels) for values in videos.values]
     fused = accuracies(fused_values, videos.labels)
     if plot:
@@ -132,6 +127,16 @@ def read_video_list(path: str | Path, class_names: list[str] | None = None) -> V
     problems.stop()
     labels = [int(row.label) if is_integer(row.label) else class_ids[row.label] for row in rows]
     return str(path), [row.path for row in rows], np.array(labels, np.int64)
+
+
+def _read_all(
+    files: Sequence[str], datalist: str | None, need_labels: bool
+) -> tuple[Aligned, list[str] | None]:
+    """The scores of all files, in one order, and the class names where a file has them."""
+    scores = [read_scores(file) for file in files]
+    class_names = next((s.class_names for s in scores if s.class_names), None)
+    listed = read_video_list(datalist, class_names) if datalist else None
+    return align(scores, listed, need_labels), class_names
 
 
 def _check_flags(

@@ -6,7 +6,7 @@ as a video that cannot be decoded does, and its message names the byte in the fi
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar

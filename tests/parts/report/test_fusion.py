@@ -145,7 +145,7 @@ def test_fuses_predictions_without_labels(tmp_path):
     assert fused.ids == IDS and fused.class_names == ["0", "1", "2"]
     first, *_, last = text.splitlines()
     assert first == f"{expected[0].argmax()} {expected[0].max():.4f}  {IDS[0]}"
-    assert last == f"fused scores of 6 videos are in {out}"
+    assert last == f"scores of 6 videos are in {out}"
     for flags in ({}, {"out": out, "search": True, "overwrite": True}):
         with pytest.raises(FusionError, match=r"no accuracy; .*--datalist, or only --out and"):
             report_accuracy(files, **flags)

@@ -188,7 +188,7 @@ def test_reports_a_missing_shard(three):
         FeaturePipeline(FeatureDecoder(5, WIDTHS, 10))(records[4])
 
 
-def test_a_shard_that_was_replaced_is_read_anew(tmp_path):
+def test_a_shard_that_was_replaced_is_read_again(tmp_path):
     decoder = FeatureDecoder(5, WIDTHS, 10)
     for name in ("first", "other"):
         file = tmp_path / "new.tfrecord"
