@@ -72,7 +72,8 @@ def compose(loader: Any, text: str, max_values: int) -> yaml.Node | None:
         return node
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise NotYaml(f"not valid YAML: {error.problem or error.context}", line) from error
+        reason = f"not valid YAML: {error.problem or error.context}"
+        raise NotYaml(TOO_DEEP if "nesting depth" in reason else reason, line) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         reason = f"not valid YAML: character {error.character!r} is not allowed"

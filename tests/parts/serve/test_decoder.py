@@ -98,9 +98,10 @@ def test_limits(pipeline, tmp_path, limits, reason):
 def test_a_header_that_lies_about_its_length(pipeline, tmp_path):
     path = write_clip(tmp_path / "a.mp4", 50)
     data = bytearray(path.read_bytes())
-    at = data.index(b"mvhd") + 4 + 16  # the duration of the movie, 2 s
-    assert struct.unpack(">I", data[at : at + 4])[0] in range(1900, 2100)
-    data[at : at + 4] = struct.pack(">I", 10)
+    at = data.index(b"mvhd") + 4 + 12  # ticks in a second, and the duration in ticks
+    ticks, duration = struct.unpack(">II", data[at : at + 8])
+    assert 1.9 < duration / ticks < 2.1
+    data[at + 4 : at + 8] = struct.pack(">I", ticks // 100)
     path.write_bytes(data)
     with pytest.raises((LimitError, StageError)) as error:
         decode(pipeline, path, seconds=1)
