@@ -176,6 +176,10 @@ def has_bfloat16() -> bool:
 
     Without such instructions Paddle computes in float32; below the limit it fails.
     """
+    return limit_has_bfloat16() and paddle.base.core.supports_bfloat16_fast_performance()
+
+
+def limit_has_bfloat16() -> bool:
+    """Whether the limit that is set for oneDNN, in Paddle and in OpenVINO, includes bfloat16."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    in_limit = any(word in limit for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX"))
-    return in_limit and paddle.base.core.supports_bfloat16_fast_performance()
+    return any(word in limit for word in ("ALL", "DEFAULT", "BF16", "FP16", "AMX"))

@@ -18,7 +18,7 @@ import numpy as np
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import Program, reason
-from paddlevideo.runtimes.openvino import openvino_core, other_cores
+from paddlevideo.runtimes.openvino import HINTS, openvino_core, other_cores
 from paddlevideo.sample import Arrays
 
 # OpenVINO cannot compile a quantized operator in some places; it is then left in fp32. This is how
@@ -69,7 +69,7 @@ def quantize(
                 ignored_scope=scope,
             )
         try:
-            core.compile_model(quantized, "CPU")
+            core.compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": HINTS["int8"]})
         except RuntimeError as error:
             found = UNSUPPORTED.search(str(error))
             names = {node.get_friendly_name() for node in model.get_ops()} - set(left_out)

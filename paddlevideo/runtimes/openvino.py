@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from paddlevideo.config.shipped import typed
+from paddlevideo.paddle_internals import limit_has_bfloat16
 from paddlevideo.runtimes.base import (
     Backend,
     BackendError,
@@ -155,7 +156,9 @@ def _read(core: Any, program: Program) -> Any:
 
 def _precisions(core: Any, device: str) -> tuple[Precision, ...]:
     """What a device computes in."""
-    supported = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    supported = set(core.get_property(device, "OPTIMIZATION_CAPABILITIES"))
+    if device == "CPU" and not limit_has_bfloat16():
+        supported -= {"BF16", "FP16"}  # it looks at the processor alone
     return tuple(precision for precision, name in CAPABILITIES.items() if name in supported)
 
 

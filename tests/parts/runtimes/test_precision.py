@@ -68,6 +68,13 @@ def test_openvino_computes_bf16(exported, golden):
     assert 1e-4 < loss(backend, golden) < 0.05
 
 
+def test_openvino_keeps_to_the_limit_of_onednn(exported, monkeypatch):
+    skip_without("openvino")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(BackendError, match="OpenVINO on cpu computes in fp32"):
+        open_backend(exported.folder, "openvino", device="cpu", precision="bf16")
+
+
 def test_a_built_model_computes_the_numbers_of_bf16(exported, golden):
     model, _ = trained_model(exported.cfg, exported.weights)
     weights = model.head.fc.weight.numpy()
@@ -203,7 +210,9 @@ def test_a_program_that_is_not_quantized_is_not_int8(exported, tmp_path):
         open_backend(tmp_path / "a.xml", "openvino", precision="int8")
 
 
-def test_a_device_of_openvino_has_what_it_lists():
+def test_a_device_of_openvino_has_what_it_lists(monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+
     def core(*names):
         return SimpleNamespace(get_property=lambda device, key: names)
 
