@@ -40,6 +40,7 @@ def test_a_closed_terminal_sends_the_signal_more_than_once():
 def test_the_end_of_the_launcher_stops_its_ranks(monkeypatch, launched):
     if launched:
         monkeypatch.setenv(stop_module.LAUNCHED, "log/backup_env.0.json")
+    monkeypatch.setattr(os, "getppid", lambda: 4242)  # that of the tests may be 1
     stop = StopSignal(interval=1)
     assert not stop.agreed(0, at_boundary=True)
     monkeypatch.setattr(os, "getppid", lambda: 1)  # the parent has ended
