@@ -29,7 +29,6 @@ def use_share_of_cores() -> None:
 
 use_share_of_cores()
 gc.disable()  # until all tests are collected, because little of what that makes is garbage
-gc.set_threshold(20_000, 20, 20)  # models are many objects, and few of them are garbage
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a run under nohup ignores it
 dist.use_threads()  # as main.py does
