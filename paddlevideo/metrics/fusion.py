@@ -77,8 +77,8 @@ def align(
         need_labels: whether at least one video must have a label.
 
     Raises:
-        FusionError: classes, videos or labels differ, ids are missing or not unique, or no video
-            has a needed label; the message names files and ids.
+        FusionError: classes, videos or labels differ, ids are missing or not unique, or a label is
+            needed and no video has one; the message names files and ids.
     """
     first = files[0]
     for file in files[1:]:

@@ -53,8 +53,7 @@ def report_accuracy(
         apply_softmax: turn each row of each file into probabilities before weighting it.
         search: find the coefficients that classify most of these videos correctly.
         plot: image file for accuracy over the coefficients (.png, .svg, .pdf).
-        out: file for the fused scores (.json, .npz). No video needs a label where only these are
-            asked for.
+        out: file for the fused scores (.json, .npz), which alone need no labels.
         overwrite: replace a `plot` and an `out` that were not made from these files.
 
     Raises:
@@ -75,12 +74,13 @@ def report_accuracy(
     if search:
         coefficients = best_coefficients(videos.values, videos.labels)
         notes += _search_notes(videos, coefficients)
-    coefficients = coefficients or [1.0] * len(files)
+    if coefficients is None:
+        coefficients = [1.0] * len(files)
     fused_values = fuse(videos.values, coefficients)
-    if not (videos.labels >= 0).any():
+    if not (videos.labels >= 0).any():  # then there is no plot
         _write_fused(str(out), videos, fused_values, {}, class_names, inputs)
-        lines = _best_classes(videos.ids, fused_values, class_names)
-        return "\n".join([*lines, *notes[:-1], f"scores of {len(lines)} videos are in {out}"])
+        notes[-1] = f"scores of {len(videos.ids)} videos are in {out}"  # for "have no label"
+        return "\n".join([*_best_classes(videos.ids, fused_values, class_names), *notes])
     single = [accuracies(values, videos.labels) for values in videos.values]
     fused = accuracies(fused_values, videos.labels)
     if plot:

@@ -24,7 +24,7 @@ from paddlevideo.data.youtube8m.dataset import YouTube8MDataset
 from paddlevideo.data.youtube8m.find import kind_of
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, parse_example, printable_id
 from paddlevideo.media.tar_files import check_usable, files_of_range, read_part
-from paddlevideo.remote import is_url, open_url, shown
+from paddlevideo.remote import file_identity, is_url, open_url, shown
 from paddlevideo.sample import DecodeError, InputSpec, Record, Sample
 from paddlevideo.tar_paths import tar_path
 
@@ -172,14 +172,6 @@ class _OpenFile:
             os.close(self.descriptor)
 
 
-def _version(path: str) -> tuple[int, ...]:
-    """Changes when another file takes the place of a local one."""
-    if is_url(path):
-        return ()
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 class _Files:
     """The shards that were used last, kept open, and opened again once they were replaced.
 
@@ -187,14 +179,14 @@ class _Files:
     """
 
     def __init__(self):
-        self._open = lru_cache(OPEN_FILES)(lambda path, version: _OpenFile(path))
-        self._videos = lru_cache(OPEN_PICKLES)(lambda path, version: pickles.read_videos(path))
+        self._open = lru_cache(OPEN_FILES)(lambda path, identity: _OpenFile(path))
+        self._videos = lru_cache(OPEN_PICKLES)(lambda path, identity: pickles.read_videos(path))
 
     def open(self, path: str) -> _OpenFile:
-        return self._open(path, _version(path))
+        return self._open(path, file_identity(path))
 
     def videos(self, path: str) -> list[dict]:
-        return self._videos(path, _version(path))
+        return self._videos(path, file_identity(path))
 
     def __reduce__(self):
         return _Files, ()  # a spawned process opens the files itself

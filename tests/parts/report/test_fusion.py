@@ -160,7 +160,7 @@ def test_predictions_of_classes_in_another_order_are_not_fused(tmp_path):
         prediction["label_names"] = [names[name] for name in prediction["label_names"]]
     with open(files[1], "w", encoding="utf-8") as file:
         json.dump(predictions, file)
-    with pytest.raises(FusionError, match="class"):
+    with pytest.raises(FusionError, match=r"class 0 is '0' in .*0\.json, but '1' in "):
         report_accuracy(files, out=str(tmp_path / "fused.json"))
 
 

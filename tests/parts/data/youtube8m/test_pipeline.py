@@ -190,7 +190,7 @@ def test_reports_a_missing_shard(three):
 
 def test_a_shard_that_was_replaced_is_read_again(tmp_path):
     decoder = FeatureDecoder(5, WIDTHS, 10)
-    for name in ("first", "other"):
+    for name in ("first", "another"):
         file = tmp_path / "new.tfrecord"
         write_payloads(file, [encode_example(name, [1], frames(2))])
         file.replace(tmp_path / "one.tfrecord")  # the earlier one is still open
