@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PYTHONDONTWRITEBYTECODE =
 VENV = .venv
 VERSIONS = constraints.txt  # or lowest.txt; nothing (VERSIONS=) installs the newest versions
-EXTRAS = cpu,onnx,openvino,audio,remote,serve,plot,completion,dev
+EXTRAS = cpu,onnx,openvino,audio,weights,remote,serve,plot,completion,dev
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PARALLEL := --numprocesses auto --maxprocesses 8 --dist loadfile  # a test file belongs to one process
@@ -28,7 +28,7 @@ gpu-check:  ## with your own Python and its paddlepaddle-gpu: train, export, run
 	$(PYTHON) -B tools/gpu_check.py
 
 test: $(READY)  ## the test suite, but for the tests marked slow
-	@echo "All tests but the slow ones, in random order, one process per core: 6 to 7 minutes on 2 cores."
+	@echo "All tests but the slow ones, in random order, one process per core: 5 to 7 minutes on 2 cores."
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
 test-quick: $(READY)  ## tests of the changed rooms and fast rules; or: make test-quick ROOM=data
