@@ -3,8 +3,8 @@
 A block is a file of its own, `<folder>/<2 digits>/<digest of URL and version>-<number>`: a CRC-32,
 then the bytes. It appears by a rename, so several processes may use one folder. Where the limit is
 nearly reached, the blocks that were not used for the longest time are removed. A process looks at
-the folder after each 32nd part of the limit that it has written, so only many processes together
-may exceed the limit, for a moment.
+the folder after each 32nd part of the limit that it has written, so one process keeps the limit,
+and each further one may exceed it by a 16th, for a moment.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ class Cache:
                 temporary.unlink()
             return
         with self._lock:
-            self._written = (self._written or 0) + len(block)
+            self._written = (self._written or 0) + HEAD + len(block)
 
     def _has_room(self) -> bool:
         """Whether a block may be written; look at the folder where it is time to."""
