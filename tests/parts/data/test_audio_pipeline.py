@@ -60,6 +60,15 @@ def test_locates_a_tone_in_time_and_frequency():
         assert steps[len(steps) // 2].argmax() == filters[32].argmax()  # bin 32 is 1 kHz
 
 
+@pytest.mark.parametrize("num_steps", [1, 2, 5, 33, 128, 129, 200])
+def test_a_time_step_has_the_same_bits_in_any_company(num_steps):
+    wave, size = chirps(10), 512 + 256 * (num_steps - 1)
+    complete = LogMel()(wave)
+    for start in range(0, 400, 7):
+        part = LogMel()(wave[start * 256 : start * 256 + size])
+        np.testing.assert_array_equal(part, complete[start : start + num_steps])
+
+
 def test_only_log_mel_depends_on_the_level():
     quiet, loud = chirps(1) * np.float32(0.1), chirps(1)
     assert np.abs(DecibelMel()(quiet) - DecibelMel()(loud)).max() < 1e-5
