@@ -163,7 +163,7 @@ def test_translated_code_is_written_to_the_given_folder(tmp_path, monkeypatch):
 
 
 def test_master_weights_are_float32_copies_by_parameter_name():
-    layer = nn.Linear(4, 3).bfloat16()
+    layer = nn.Linear(4, 3).to(dtype="bfloat16")
     optimizer = paddle.optimizer.Momentum(
         0.1, 0.9, parameters=layer.parameters(), multi_precision=True
     )

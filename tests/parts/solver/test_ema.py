@@ -50,7 +50,7 @@ def test_averages_weights_and_running_statistics():
 
 
 def test_copies_integers_and_averages_half_precision_in_float32():
-    model = nn.Linear(2, 2).bfloat16()
+    model = nn.Linear(2, 2).to(dtype="bfloat16")
     model.register_buffer("count", paddle.to_tensor([3]))
     average = ema.start(model)
     assert average["weight"].dtype == paddle.float32

@@ -204,7 +204,7 @@ def test_state_is_a_copy():
 @pytest.mark.parametrize("name", RECIPES)
 def test_state_includes_master_weights(name):
     def half_precision():
-        model = nn.Linear(4, 3).bfloat16()
+        model = nn.Linear(4, 3).to(dtype="bfloat16")
         return model, RECIPES[name].build(model.named_parameters(), multi_precision=True)
 
     (model, optimizer), (other, other_optimizer) = half_precision(), half_precision()

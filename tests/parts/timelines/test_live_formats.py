@@ -15,7 +15,7 @@ from tests.file_server import serve
 
 
 def frames_of(url: str, **options) -> list[Frame]:
-    settings = {"stall": 1.0, "retry": 0.0, "queue_seconds": 100.0} | options
+    settings = {"stall": 30.0, "retry": 0.0, "queue_seconds": 100.0} | options
     with LiveSource(live_input(url), **settings) as live:
         return [item for item in live if isinstance(item, Frame)]
 
@@ -50,7 +50,7 @@ def test_a_live_playlist_goes_on_until_it_is_stopped(server, tmp_path):
     add_playlist(server, tmp_path, ends=False)
     stop, frames = threading.Event(), []
     source = live_input(f"{server.url}/live.m3u8")
-    with LiveSource(source, stall=1.0, retry=0.0, should_stop=stop.is_set) as live:
+    with LiveSource(source, stall=30.0, retry=0.0, should_stop=stop.is_set) as live:
         for item in live:
             frames += [item] if isinstance(item, Frame) else []
             if len(frames) == 20:
