@@ -144,6 +144,18 @@ def write_clip(
     return path
 
 
+def add_junk(stream: Path, path: Path, size: int = 300_000) -> Path:
+    """Copy a transport stream with bytes that are no packets in its middle; return the copy.
+
+    They are between two packets: FFmpeg ends a packet where they begin.
+    """
+    with av.open(str(stream)) as container:
+        starts = [packet.pos for packet in container.demux(video=0) if packet.pos]
+    data, middle = stream.read_bytes(), starts[len(starts) // 2]
+    path.write_bytes(data[:middle] + bytes(size) + data[middle:])
+    return path
+
+
 def write_plain_clips(folder: Path, names: Sequence[str]) -> dict[str, list[Path]]:
     """Write 12 train, 6 val and 7 test clips of 3 classes: red, green and blue of any brightness.
 

@@ -12,6 +12,7 @@ from tests.clips import write_clip
 
 PIECES = 20  # in which a body is sent
 PAUSE = 0.002  # seconds between them
+JUNK = 16_000  # bytes that are no frames, as often
 
 
 def stream_bytes(folder: Path, num_frames: int = 30, fps: int = 20, **options) -> bytes:
@@ -90,4 +91,4 @@ def answer(handler: BaseHTTPRequestHandler, state: StreamServer, step) -> None:
     if kind == "stall":
         state.closing.wait(60)
     while kind == "junk" and not state.closing.wait(PAUSE):
-        handler.wfile.write(bytes(188))
+        handler.wfile.write(bytes(JUNK))

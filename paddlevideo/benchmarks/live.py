@@ -22,6 +22,7 @@ import numpy as np
 from paddlevideo.benchmarks.clips import write_clip
 from paddlevideo.benchmarks.exported import model_of
 from paddlevideo.benchmarks.measure import Group, Row
+from paddlevideo.media.packets import demux
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.timelines.live import LiveSource
 from paddlevideo.timelines.live_inputs import LiveInput, Pipe
@@ -144,8 +145,8 @@ class Camera:
                 video = container.streams.video[0]
                 stream = stream or out.add_stream_from_template(video)
                 length = float(video.duration * video.time_base)
-                for packet in container.demux(video):
-                    if not packet.size or packet.dts is None:
+                for packet in demux(container, video):
+                    if packet.dts is None:
                         continue
                     due = begin + float((packet.dts - (video.start_time or 0)) * video.time_base)
                     if not self._wait(due) or due >= self._seconds:

@@ -23,6 +23,7 @@ from paddlevideo.curate.transport_stream import find_ts_damage
 from paddlevideo.media.audio_reader import NoAudioError, open_audio
 from paddlevideo.media.containers import first_video, one_thread, open_container, video_streams
 from paddlevideo.media.decode import VideoDecoder
+from paddlevideo.media.packets import demux
 from paddlevideo.remote import AccessError, is_url, open_url, path_suffix
 from paddlevideo.sample import DecodeError, Record
 
@@ -286,7 +287,7 @@ def missing_avi_frames(container, stream) -> str:
     """
     if container.format.name != "avi":
         return ""
-    times = [p.dts if p.pts is None else p.pts for p in container.demux(stream) if p.size]
+    times = [p.dts if p.pts is None else p.pts for p in demux(container, stream)]
     num_indexed = len(stream.index_entries)
     if len(times) < num_indexed:
         return f"the index lists {num_indexed} frames, the file holds {len(times)}"

@@ -27,7 +27,7 @@ from paddlevideo.files import atomic_write
 from paddlevideo.media.clock import read_stretches
 from paddlevideo.media.containers import first_video, open_container, upright_rgb, video_streams
 from paddlevideo.media.decode import VideoDecoder
-from paddlevideo.media.packets import Stretch, stretch_of
+from paddlevideo.media.packets import Stretch, demux, stretch_of
 from paddlevideo.plain_text import csv_path, csv_text
 from paddlevideo.remote import (
     as_path,
@@ -234,7 +234,7 @@ def packets_of(
         stretches: of a video whose time stamps go back. In the copy they rise.
     """
     clocks = {stream.index: AudioClock(stretches) for stream in audio}
-    for packet in reader.demux(encoder.video, *audio):
+    for packet in demux(reader, encoder.video, *audio):
         if packet.stream.index == encoder.video.index:
             try:
                 frames = packet.decode()
@@ -245,6 +245,8 @@ def packets_of(
         elif packet.dts is not None and clocks[packet.stream.index].adjust(packet):
             packet.stream = audio[packet.stream]
             yield packet
+    for frame in encoder.video.codec_context.decode(None):
+        yield from encoder.encode(frame)
     yield from encoder.flush()
 
 

@@ -23,7 +23,7 @@ from av.audio.frame import AudioFrame
 from paddlevideo.media.clock import read_stretches
 from paddlevideo.media.containers import discard_others, num_threads, open_container
 from paddlevideo.media.damage import MAX_LOST, note_damage
-from paddlevideo.media.packets import Stretch, num_listed, stretch_of
+from paddlevideo.media.packets import Stretch, demux, num_listed, stretch_of
 from paddlevideo.sample import DecodeError
 
 # Containers whose packets have exact times after a seek. In a bare mp3 the position is an estimate.
@@ -316,10 +316,7 @@ class AudioReader:
             stream.codec_context.thread_count = num_threads()
         last, number = None, 0
         has_begun = False
-        for packet in container.demux(stream):
-            # An empty packet would end the stream for the decoder.
-            if not packet.size:
-                continue
+        for packet in demux(container, stream):
             goes_back = None not in (packet.dts, last) and packet.dts < last
             number = stretch_of(self._stretches, number, packet.pos, goes_back)
             last = packet.dts

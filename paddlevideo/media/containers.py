@@ -29,6 +29,7 @@ from paddlevideo.media.packets import (
     Packet,
     PacketTable,
     Stretch,
+    demux,
     find_stretches,
     make_table,
     num_listed,
@@ -101,8 +102,8 @@ def first_video(path: str, streams: Sequence[Any]) -> Any:
     counts = Counter()
     with open_container(path) as container:
         numbers = [stream.index for stream in streams]
-        for packet in container.demux(*(container.streams[number] for number in numbers)):
-            counts[packet.stream_index] += bool(packet.size)
+        for packet in demux(container, *(container.streams[number] for number in numbers)):
+            counts[packet.stream_index] += 1
             if counts[numbers[0]] > 1:
                 break
     return next((stream for stream in streams if counts[stream.index] > 1), streams[0])
@@ -269,7 +270,7 @@ class PyAVReader:
         # try earlier positions until the first packet is early enough.
         for position in (table.pts[entry], *earlier, table.pts.min()):
             self._container.seek(int(position), stream=self._stream)
-            packets = (p for p in self._container.demux(self._stream) if p.size)
+            packets = demux(self._container, self._stream)
             first = next(packets, None)
             number = table.packet_of.get(first.pts) if first else None
             if number is not None and number <= entry:
@@ -337,10 +338,7 @@ def decode_from_start(path: str, index: int, one_thread: bool = False) -> Genera
         discard_others(container, stream)
         if one_thread:
             stream.codec_context.thread_count = 1
-        for packet in container.demux(stream):
-            # An empty packet would end the stream for the decoder.
-            if not packet.size:
-                continue
+        for packet in demux(container, stream):
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.UndefinedError):

@@ -6,10 +6,11 @@ Frames keep the order in which they are decoded, and each stretch begins one fra
 frame of the stretch before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import av.error
 import numpy as np
 
 # Containers that store the time of decoding (dts); FFmpeg derives that of others.
@@ -46,12 +47,33 @@ class Stretch(NamedTuple):
     position: int = 0
 
 
+def demux(container, *streams, go_on: Callable[[], bool] = lambda: True) -> Iterator[Any]:
+    """Yield the packets of an open PyAV container that hold data.
+
+    Without data are only those with which PyAV ends each stream; for a decoder they are its end.
+    FFmpeg stops with "try again" behind 64 kB in which it finds no packet, and where a camera has
+    no frame yet; this reads on.
+
+    Args:
+        streams: whose packets; none means all.
+        go_on: asked then whether to read on.
+    """
+    while True:
+        try:
+            for packet in container.demux(*streams):
+                if packet.size:
+                    yield packet
+            return
+        except av.error.BlockingIOError:
+            if not go_on():
+                return
+
+
 def read_packets(container, stream) -> list[Packet]:
     """Demux a stream of an open PyAV container; this decodes nothing."""
     return [
         Packet(p.pts, p.dts, p.pos, p.is_keyframe, not p.is_discard, p.is_corrupt)
-        for p in container.demux(stream)
-        if p.size
+        for p in demux(container, stream)
     ]
 
 

@@ -26,6 +26,7 @@ from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
 from paddlevideo.media.clock import read_stretches
 from paddlevideo.media.containers import discard_others, open_container
+from paddlevideo.media.packets import demux
 from paddlevideo.predict.annotate import CRF
 from paddlevideo.tar_paths import location
 from paddlevideo.timelines.files import video_frames
@@ -305,8 +306,8 @@ class CopiedAudio:
     def _read(self, container: Any) -> Iterator[Any]:
         """The packets with their times on the clock of the frames."""
         try:
-            for packet in container.demux(self._stream):
-                if packet.size and packet.dts is not None and self._clock.adjust(packet):
+            for packet in demux(container, self._stream):
+                if packet.dts is not None and self._clock.adjust(packet):
                     yield packet
         except av.error.FFmpegError as error:
             name = shown(location(self._path))

@@ -25,7 +25,7 @@ from paddlevideo.log import logger
 from paddlevideo.media.audio_reader import AudioReader, NoAudioError, open_audio
 from paddlevideo.media.clip import FALLBACK_FPS
 from paddlevideo.media.containers import discard_others, first_video, open_container, video_streams
-from paddlevideo.media.packets import WRAPPED, StretchStarts, num_listed
+from paddlevideo.media.packets import WRAPPED, StretchStarts, demux, num_listed
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.sample import DecodeError
 from paddlevideo.tar_paths import location
@@ -305,11 +305,9 @@ def _packets(container: Any, stream: Any, losses: _Losses) -> Iterator[Any]:
     failures = 0
     while failures < RETRIES:
         try:
-            for packet in container.demux(stream):
-                # An empty packet would end the stream for the decoder.
-                if packet.size:
-                    failures = 0
-                    yield packet
+            for packet in demux(container, stream):
+                failures = 0
+                yield packet
             return
         except av.error.EOFError:
             return

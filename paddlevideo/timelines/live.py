@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from paddlevideo.log import logger
 from paddlevideo.media.containers import list_video_streams
+from paddlevideo.media.packets import demux
 from paddlevideo.media.upright import upright_rgb
 from paddlevideo.timelines.frames import Audio, Frame, Gap, Item
 from paddlevideo.timelines.live_clock import LiveClock
@@ -35,6 +36,7 @@ RETRY_SECONDS = 600.0
 # Formats without time stamps, for which FFmpeg invents 25 frames per second.
 UNTIMED = ("mpjpeg", "mjpeg", "jpeg_pipe", "image2pipe", "h264", "hevc", "m4v", "mpegvideo")
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two connections
+AGAIN_SECONDS = 0.01  # before a camera is asked for its next frame again
 CHECK_SECONDS = 0.1  # how often a waiting timeline looks whether it shall stop
 END_SECONDS = 2.0  # how long the end waits for the thread, which FFmpeg may hold until `stall`
 
@@ -195,7 +197,8 @@ class LiveSource:
             with self._source.open(self._stall, self._stop) as (container, reader):
                 streams = chosen_streams(container, self._video, self._audio)
                 is_timed = reader is not None or container.format.name not in UNTIMED
-                for part in decoded(container, *streams, self._stall, self._now, reader):
+                settings = (self._stall, self._now, reader, self._stop.wait)
+                for part in decoded(container, *streams, *settings):
                     if self._stop.is_set():
                         return None
                     if is_again and (part.image is not None or self._video is None):
@@ -268,15 +271,18 @@ def decoded(
     video: Any,
     audio: Any,
     stall: float,
-    clock: Callable[[], float] = time.monotonic,
-    reader: ByteReader | None = None,
+    clock: Callable[[], float],
+    reader: ByteReader | None,
+    wait: Callable[[float], bool],
 ) -> Iterator[Decoded]:
     """Decode an open container as data arrives; what cannot be decoded is skipped.
 
     Args:
         video, audio: its streams to decode; None for one that is not wanted.
         stall: seconds after which data without a frame counts as an end.
-        reader: what the container reads, where that is not FFmpeg's.
+        clock: seconds that only rise.
+        reader: what the container reads; None where that is FFmpeg's.
+        wait: waits so many seconds, and returns whether to stop.
 
     Raises:
         LiveError: no frame comes any more.
@@ -286,12 +292,18 @@ def decoded(
     if video:  # threads by frame would hold back as many frames as there are threads
         video.codec_context.thread_type = "SLICE"
     last = clock()
-    for packet in container.demux():
-        if not packet.size:  # the end, where FFmpeg gives one for each stream
-            continue
+
+    def check() -> None:
         # The last frames of a reader that waited are no sign of junk.
         if clock() - last > stall and not (reader and reader.stalled):
             raise LiveError(f"no frame for {stall:g} s")
+
+    def go_on() -> bool:
+        check()
+        return not wait(AGAIN_SECONDS)
+
+    for packet in demux(container, go_on=go_on):
+        check()
         if packet.stream not in (video, audio):
             continue
         with contextlib.suppress(av.error.InvalidDataError, av.error.UndefinedError):
