@@ -12,6 +12,7 @@ from paddlevideo.curate.check import CheckOptions, CheckResult, check, earlier_s
 from paddlevideo.curate.earlier import EarlierSplits
 from paddlevideo.curate.report import html_report, text_report
 from paddlevideo.curate.results import (
+    FRAMES_CONFIG,
     MANIFEST,
     OWN_FILES,
     REPORT,
@@ -81,6 +82,8 @@ def run_command(
         names = [f"{name} ({count})" for name, count in counts.items()]
         log.show(f"written to {shown(out_dir)}: {', '.join([*names, REPORT])}")
         log.show(f"train on it: {training_command(out_dir, counts, result.media, options.fold)}")
+        if result.media == "video":
+            log.show(f"where single frames show the class: the same with -c {FRAMES_CONFIG}")
     return 1 if result.faults else 0
 
 

@@ -99,4 +99,10 @@ def source_line(clips: Sequence[ClipEntry], splits_drawn: bool) -> str:
             f". {num_shared} of them are in more than one split: the accuracy is that for known "
             "ones, and lower for others; --resplit divides by source"
         )
+    num_without = sum(not clip.source_rule for clip in clips)
+    if splits_drawn and num_without:
+        line += (
+            f". The split of {plural(num_without, 'clip')} without a source was drawn by clip: if "
+            "several show one person, place or recording, the validation is better than the truth"
+        )
     return line

@@ -45,6 +45,7 @@ BAD_FILES = "bad_files.csv"
 REPORT = "data_report.html"
 VERSION = 1
 CONFIG = "configs/finetune/motion.yaml"
+FRAMES_CONFIG = "configs/finetune/quick.yaml"
 AUDIO_CONFIG = "configs/finetune/audio.yaml"
 
 

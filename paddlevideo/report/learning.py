@@ -211,6 +211,11 @@ def guessing_remarks(facts: RunFacts) -> Iterator[str]:
     else:
         tries = f"and {correct} or more in {luck:.0%} of the tries"
         yield f"Validation is hardly better than guessing: {counts}, {expected}, {tries}."
+    if facts.config.get("MODEL", {}).get("backbone", {}).get("name") == "MotionNet":
+        yield (
+            "MotionNet sees movement alone: where single frames show the class, take "
+            "configs/finetune/quick.yaml."
+        )
 
 
 def chance_of(correct: int, num_clips: int, share: float) -> float:

@@ -112,7 +112,8 @@ def plot_runs(
     figure = new_figure(11, 7.5)
     for across, (accuracy, loss) in zip(("minutes", "epoch"), figure.subplots(2, 2), strict=True):
         for number, (name, rows) in enumerate(runs):
-            x, color = minutes if across == "minutes" else epochs_of(rows), f"C{number}"
+            x = minutes if across == "minutes" else epochs_of(rows)
+            color = CYCLE[number % len(CYCLE)]
             draw(accuracy, rows["valid"], score, x, name, marker="o", color=color)
             draw(loss, rows["epoch"], "loss", x, f"{name}, train", color=color, alpha=0.45)
             draw(loss, rows["valid"], "loss", x, f"{name}, validation", marker="o", color=color)

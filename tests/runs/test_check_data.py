@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from paddlevideo.curate.results import CONFIG
+from paddlevideo.curate.results import CONFIG, FRAMES_CONFIG
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.classes import load_records
 from tests.clips import random_frames, write_clip
@@ -48,7 +48,9 @@ def test_writes_lists_that_train(root, videos):
     command = (
         f"python main.py --validate -c configs/finetune/motion.yaml -o 'DATASET.root={videos}'"
     )
-    assert done.stdout.endswith(f"train on it: {command}\n") and (root / CONFIG).exists()
+    other = f"where single frames show the class: the same with -c {FRAMES_CONFIG}"
+    assert done.stdout.endswith(f"train on it: {command}\n{other}\n")
+    assert (root / CONFIG).exists() and (root / FRAMES_CONFIG).exists()
     cfg = load_config(root / CONFIG, [f"DATASET.root={videos}"])
     lists, classes = load_records(cfg, ("train", "valid"))
     assert {split: len(lists[split].records) for split in lists} == {"train": 8, "valid": 2}

@@ -205,5 +205,7 @@ def test_names_the_scheme_of_single_names(tmp_path):
     (line,) = check_set(tmp_path).split_lines
     assert line == (
         "sources: 2 by the names of UCF-101, such as v_Run_g01 of v_Run_g01_c01.mp4 "
-        "(1 clip by other rules, or none); --source none turns this off"
+        "(1 clip by other rules, or none); --source none turns this off. The split of 1 clip "
+        "without a source was drawn by clip: if several show one person, place or recording, the "
+        "validation is better than the truth"
     )
