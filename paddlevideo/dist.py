@@ -141,6 +141,11 @@ def memory_mb() -> dict[str, int]:
     }
 
 
+def assigned_gpu() -> str:
+    """The number of the GPU that the launcher assigned to this rank; "" where it assigned none."""
+    return os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, Paddle's name
+
+
 def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     """Select the device of this rank.
 
@@ -154,7 +159,7 @@ def choose_device(use_gpu: bool | None) -> tuple[str, str]:
     Raises:
         ValueError: the launcher assigned a GPU number that this machine does not have.
     """
-    assigned = os.environ.get("FLAGS_selected_gpus", "").split(",")[0]  # noqa: SIM112, Paddle's name
+    assigned = assigned_gpu()
     use_gpu = True if assigned else use_gpu
     num_available, lack = count_gpus()
     if use_gpu is False or not num_available:

@@ -24,7 +24,7 @@ from paddlevideo.predict.paddlex import ResultFolder
 from paddlevideo.predict.predictor import Predictor, Results
 from paddlevideo.predict.remote_output import local_outputs
 from paddlevideo.predict.results import Result, name_width, result_file
-from paddlevideo.runtimes.choose import require
+from paddlevideo.runtimes.choose import gpu_without_paddle, require
 
 
 class Source(Protocol):
@@ -293,7 +293,7 @@ def predictor_options(args: Namespace) -> dict[str, Any]:
         "weights": args.weights,
         "backend": backend,
         "params_file": args.params_file,
-        "device": _device(args.use_gpu),
+        "device": _device(args.use_gpu, backend),
         "precision": args.precision,
         "threads": args.cpu_threads,
         "class_names": args.class_names,
@@ -305,13 +305,15 @@ def predictor_options(args: Namespace) -> dict[str, Any]:
     }
 
 
-def _device(use_gpu: bool | None) -> str:
+def _device(use_gpu: bool | None, backend: str) -> str:
     """The device for --use_gpu.
 
     Old command lines often have --use_gpu=True, so a missing GPU is a warning, not an error.
     """
     if use_gpu is None:
         return "auto"
+    if use_gpu and not dist.num_gpus() and (device := gpu_without_paddle(backend)):
+        return device
     device, note = dist.choose_device(use_gpu)
     if note:
         logger.warning(note)

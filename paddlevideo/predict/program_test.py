@@ -104,7 +104,8 @@ def run_program_test(
         )
     feed = Feed(pipeline, list(manifest.inputs))
     clips = cfg.DATASET.views_per_step or clips_per_run(feed, cfg.use_gpu is not False)
-    threads = threads or max(1, num_cores() // dist.local_size())
+    if dist.local_size() > 1:
+        threads = threads or max(1, num_cores() // dist.local_size())
     device = "cpu" if cfg.use_gpu is False else "auto"
     options = {"device": device, "precision": precision, "threads": threads, "max_batch": clips}
     with ThreadPoolExecutor(1, "inputs") as pool, paddle_internals.keep_num_threads():
@@ -116,7 +117,8 @@ def run_program_test(
         if out:
             check_replaced(out, made_by, overwrite)
         logger.info(
-            f"{opened.name}, {opened.precision}, {threads} thread(s), {clips} clip(s) per run"
+            f"{opened.name}, {opened.precision}, {opened.num_threads} thread(s), "
+            f"{clips} clip(s) per run"
         )
         score = ProgramScores(feed, opened, manifest, clips, pool)
         start = time.perf_counter()
@@ -168,7 +170,7 @@ def trained_clips(model: str, manifest: Manifest) -> TrainedClips | None:
 
 
 def _check_precision(precision: str) -> None:
-    known = get_args(get_type_hints(Options)["precision"])
+    known = (*get_args(get_type_hints(Options)["precision"]), "auto")
     if precision not in known:
         raise ConfigError([f"--precision {precision}: expected {', '.join(known)}"])
 

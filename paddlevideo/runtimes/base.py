@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from paddlevideo import dist
 from paddlevideo.log import logger
 from paddlevideo.processes import num_cores
 from paddlevideo.sample import Arrays, InputSpec
@@ -90,12 +91,14 @@ class Options:
         kind, _, number = self.device.partition(":")
         if kind == "cpu" or (kind == "auto" and not num_available):
             return None
-        if int(number or 0) >= num_available:
+        number = number or dist.assigned_gpu()
+        number = int(number) if number.isdigit() else 0
+        if number >= num_available:
             raise BackendError(
                 f"{runtime} can use {num_available or 'no'} GPU here, but device {self.device!r} "
                 "was requested; use device cpu"
             )
-        return int(number or 0)
+        return number
 
 
 class Backend:
@@ -118,6 +121,7 @@ class Backend:
         reads_all: whether it can open every program with its suffixes that export writes.
         name: runtime, device, and precision other than fp32 of this instance, for people.
         precision: what this instance computes in.
+        num_threads: its compute threads on a CPU.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
         num_outputs: outputs of this program; with 2, `run_frames` gives the second.
@@ -142,6 +146,7 @@ class Backend:
     def __init__(self, program: Any, options: Options):
         self._turn = threading.Lock()
         self.precision = options.precision
+        self.num_threads = options.num_threads
 
     @classmethod
     def missing(cls) -> str:

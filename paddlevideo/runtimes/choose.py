@@ -103,6 +103,13 @@ def require(kind: str) -> None:
         )
 
 
+def gpu_without_paddle(kind: str) -> str:
+    """The option `device` with which `open_backend` uses a GPU that Paddle cannot; "" for none."""
+    kinds = by_rank(RUNTIMES, "gpu") if kind == "auto" else [kind]
+    has_gpu = any(not RUNTIMES[name].missing() and RUNTIMES[name].has_gpu() for name in kinds)
+    return ("auto" if kind == "auto" else "gpu") if has_gpu else ""
+
+
 # --- opening --------------------------------------------------------------------------------------
 
 

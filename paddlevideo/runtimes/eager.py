@@ -36,7 +36,6 @@ class EagerBackend(Backend):
         if options.device != "auto":
             number = options.gpu(dist.num_gpus(), "this build of Paddle")
             paddle.set_device("cpu" if number is None else f"gpu:{number}")
-        self._num_threads = options.num_threads
         program.eval()
         self._model = program
         self._onednn = options.onednn is not False
@@ -56,7 +55,7 @@ class EagerBackend(Backend):
         return self._model.predictions(self._model(inputs))
 
     def _compute(self, model: Callable[..., paddle.Tensor], arrays: Arrays) -> np.ndarray:
-        threads = paddle_internals.keep_num_threads(self._num_threads)
+        threads = paddle_internals.keep_num_threads(self.num_threads)
         with threads, paddle.no_grad(), onednn.use(self._onednn), self._autocast():
             inputs = {name: paddle.to_tensor(arrays[name]) for name in self.inputs}
             return model(inputs).astype("float32").numpy()

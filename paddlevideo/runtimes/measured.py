@@ -14,6 +14,7 @@ from typing import Any
 import paddle
 import yaml
 
+from paddlevideo import dist
 from paddlevideo.config import yaml_text
 from paddlevideo.config.shipped import typed
 from paddlevideo.files import atomic_write
@@ -78,9 +79,7 @@ def this_machine() -> dict[str, Any]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    gpu = None
-    if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count():
-        gpu = paddle.device.cuda.get_device_name(0)
+    gpu = paddle.device.cuda.get_device_name(0) if dist.num_gpus() else None
     return {"processor": processor(), "cores": num_cores(), "gpu": gpu, "versions": found}
 
 

@@ -108,7 +108,7 @@ class OpenVINOBackend(Backend):
     def __init__(self, program: Program, options: Options):
         super().__init__(program, options)
         core = openvino_core()
-        gpus = [name for name in core.available_devices if name.startswith("GPU")]
+        gpus = _gpus(core)
         # An integrated GPU may be slower than the CPU, so it is used only on request.
         number = None if options.device == "auto" else options.gpu(len(gpus), "openvino")
         device = "CPU" if number is None else gpus[number]
@@ -126,6 +126,10 @@ class OpenVINOBackend(Backend):
         self.inputs = {port.any_name: _input_spec(port) for port in self._compiled.inputs}
 
     @classmethod
+    def has_gpu(cls) -> bool:
+        return bool(_gpus(openvino_core()))
+
+    @classmethod
     def missing(cls) -> str:
         return "" if importlib.util.find_spec("openvino") else "pip install openvino"
 
@@ -137,6 +141,10 @@ class OpenVINOBackend(Backend):
 
     def _output(self, arrays: Arrays, number: int) -> np.ndarray:
         return np.array(self._compiled({name: arrays[name] for name in self.inputs})[number])
+
+
+def _gpus(core: Any) -> list[str]:
+    return [name for name in core.available_devices if name.startswith("GPU")]
 
 
 def _read(core: Any, program: Program) -> Any:

@@ -12,6 +12,7 @@ from paddlevideo.engine.build import load_config
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.predict.program_test import trained_clips
+from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.weights import read_arrays, write_arrays
 from tests.parts.conftest import skip_without
@@ -84,6 +85,12 @@ def test_the_command(exported, tested, monkeypatch, tmp_path, capsys):
     assert command(monkeypatch, *weights) == 1
     assert "another test, with other weights or another config" in capsys.readouterr().err
     assert command(monkeypatch, *weights, "--overwrite") == 0
+
+
+def test_the_precision_may_be_auto(exported, monkeypatch, capsys):
+    flags = ["-m", exported.folder, "--backend", "paddle", "--precision", "auto"]
+    assert command(monkeypatch, "-c", exported.config, *flags) == 0
+    assert f" {num_cores()} thread(s), " in capsys.readouterr().out
 
 
 def test_a_run_needs_no_config(exported, tested, monkeypatch, tmp_path, capsys):

@@ -15,10 +15,18 @@ import pytest
 from paddlevideo import dist
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.exporting.export import program_inputs
+from paddlevideo.predict.command import _device as predict_device
 from paddlevideo.report import doctor_probes
 from paddlevideo.runtimes import engines, tensorrt
 from paddlevideo.runtimes.base import BackendError, Options, Program
-from paddlevideo.runtimes.choose import available_backends, find_program, open_backend, require
+from paddlevideo.runtimes.choose import (
+    RUNTIMES,
+    available_backends,
+    find_program,
+    open_backend,
+    require,
+)
+from paddlevideo.runtimes.measured import this_machine
 from tests.gpu_build import GpuBuild, parsed, signature_of
 
 
@@ -116,8 +124,39 @@ def test_a_driver_that_does_not_start_is_no_gpu(monkeypatch, error):
     assert device == "cpu" and "CUDA does not start" in note
     assert dist.choose_device(False) == ("cpu", "")
     assert "CUDA does not start" in available_backends()["tensorrt"]
+    assert this_machine()["gpu"] is None
     facts, reason = doctor_probes.probe_gpus(paddle)
     assert facts == [] and reason == "(External) CUDA error(803), driver mismatch"
+
+
+def test_each_rank_has_the_gpu_that_the_launcher_gave_it(monkeypatch):
+    assert Options().gpu(4, "it") == 0 and Options(device="gpu:1").gpu(4, "it") == 1
+    monkeypatch.setenv("FLAGS_selected_gpus", "3")
+    assert Options().gpu(4, "it") == Options(device="gpu").gpu(4, "it") == 3
+    assert Options(device="gpu:1").gpu(4, "it") == 1
+    assert Options(device="cpu").gpu(4, "it") is None and Options().gpu(0, "it") is None
+    with pytest.raises(BackendError, match="it can use 2 GPU here"):
+        Options().gpu(2, "it")
+
+
+@pytest.mark.parametrize(
+    ("backend", "kinds", "device"),
+    [
+        ("auto", [], "cpu"),
+        ("auto", ["onnxruntime"], "auto"),
+        ("auto", ["openvino"], "cpu"),  # an integrated GPU has to be asked for
+        ("openvino", ["openvino"], "gpu"),
+        ("onnxruntime", ["onnxruntime"], "gpu"),
+        ("paddle", ["onnxruntime", "openvino"], "cpu"),
+    ],
+)
+def test_asks_for_the_gpu_of_another_runtime(monkeypatch, caplog, backend, kinds, device):
+    for kind, runtime in RUNTIMES.items():
+        monkeypatch.setattr(runtime, "has_gpu", lambda kind=kind: kind in kinds)
+        monkeypatch.setattr(runtime, "missing", lambda: "")
+    assert predict_device(True, backend) == device
+    assert ("running on the CPU" in caplog.text) == (device == "cpu")
+    assert predict_device(None, backend) == "auto" and predict_device(False, backend) == "cpu"
 
 
 def test_a_cpu_rank_of_a_gpu_build_does_not_take_nccl(monkeypatch):
