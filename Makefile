@@ -25,6 +25,7 @@ demo: $(READY)  ## make a small video data set, train PP-TSN on it, test, export
 	@echo "test scores  output/demo_pptsn/test.json"
 
 gpu-check:  ## with your own Python and its paddlepaddle-gpu: train, export, run every runtime on the GPUs
+	@$(PYTHON) -c 'import paddle, tqdm' 2>/dev/null || { echo "$(PYTHON) lacks what paddlevideo needs: $(PYTHON) -m pip install '.[gpu]', with the paddlepaddle-gpu for your CUDA version"; exit 2; }
 	$(PYTHON) -B tools/gpu_check.py
 
 test: $(READY)  ## the test suite, but for the tests marked slow

@@ -129,6 +129,12 @@ def num_gpus() -> int:
     return count_gpus()[0]
 
 
+def has_tf32(number: int) -> bool:
+    """Whether a GPU rounds the factors of float32 products to TF32 (10 bits of fraction)."""
+    major, _ = paddle.device.cuda.get_device_capability(number)
+    return major >= 8 and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+
+
 def memory_mb() -> dict[str, int]:
     """Peak memory (MB) of this process on its GPU, in use and reserved; empty on a CPU."""
     device = paddle.get_device()

@@ -86,7 +86,7 @@ class GpuBuild:
     def __init__(
         self, monkeypatch: Any, num_gpus: int = 1, tensorrt=(8, 6, 1), library: Any = (8, 6, 1)
     ):
-        self.patch, self.num_gpus = monkeypatch, num_gpus
+        self.patch, self.num_gpus, self.capability = monkeypatch, num_gpus, (8, 6)
         self.record: list[tuple[str, dict[str, Any]]] = []
         self.waits: list[str] = []
         self.device = paddle.get_device()
@@ -150,7 +150,8 @@ class GpuBuild:
     def _properties(self, device: Any = None) -> SimpleNamespace:
         if not self.num_gpus:
             raise IndexError("(OutOfRange) The device id 0 is out of range [0, 0)")
-        return SimpleNamespace(name="Double", major=8, minor=6, total_memory=16 << 30)
+        major, minor = self.capability
+        return SimpleNamespace(name="Double", major=major, minor=minor, total_memory=16 << 30)
 
     def _event_class(self) -> Any:
         """CUDA events. A build for a CPU leaves out their methods."""

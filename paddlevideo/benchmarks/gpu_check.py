@@ -28,6 +28,7 @@ FIRST_LOSS = {"fp32": 1e-3, "fp16": 2e-2}
 EPOCH_LOSS = {"fp32": 0.05, "fp16": 0.1, "all": 0.15}
 # The largest relative difference of logits from the model's on a CPU.
 LOGITS = {"fp32": 1e-4, "fp16": 3e-2}
+SCORES = 1e-3  # the largest difference of a probability from that of the CPU
 # (kind, suffix of the program or "", precision)
 RUNTIMES = (
     *(("eager", "", precision) for precision in ("fp32", "fp16")),
@@ -243,16 +244,29 @@ def missing_provider(kind: str, precision: str) -> str:
 
 
 def predicted(checks: Check) -> Row:
-    """The command that users run, on the videos of the test list."""
+    """The command that users run, on the videos of the test list: on a GPU and on the CPU."""
     videos = str(checks.folder / "demo/appearance/test")
-    out = checks.folder / "predictions.json"
-    flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
-    flags.append("--overwrite")
-    done = checks.run(verb("predict", [*flags, "--use_gpu", "True"]), {})
-    if failed := ended(done):
-        return failed
-    rows = json.loads(out.read_text(encoding="utf-8"))
-    return Row("", "pass", f"{len(rows)} videos")
+    found = []
+    for use_gpu in ("True", "False"):
+        out = checks.folder / f"predictions_gpu_{use_gpu.lower()}.json"
+        flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
+        done = checks.run(verb("predict", [*flags, "--overwrite", "--use_gpu", use_gpu]), exact())
+        if failed := ended(done):
+            return failed
+        rows = json.loads(out.read_text(encoding="utf-8"))
+        found.append({row["input_path"]: (row["class_ids"][0], row["scores"][0]) for row in rows})
+    on_gpu, on_cpu = found
+    if not on_gpu or on_gpu.keys() != on_cpu.keys():
+        return Row("", "fail", reason=f"{len(on_gpu)} videos on a GPU, {len(on_cpu)} on the CPU")
+    others = sum(on_gpu[name][0] != on_cpu[name][0] for name in on_cpu)
+    most = max(abs(on_gpu[name][1] - on_cpu[name][1]) for name in on_cpu)
+    wrong = others > 0 or most > SCORES
+    return Row(
+        "",
+        "fail" if wrong else "pass",
+        f"{len(on_gpu)} videos; {others} have another best class, its score differs by {most:.1e}",
+        f"the class must be the same, and the score may differ by {SCORES:g}" if wrong else "",
+    )
 
 
 # --- commands -----------------------------------------------------------------------------------

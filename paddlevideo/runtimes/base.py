@@ -240,6 +240,12 @@ def with_precision(name: str, precision: Precision) -> str:
     return name if precision == "fp32" else f"{name}, {precision}"
 
 
+def gpu_name(number: int, precision: Precision) -> str:
+    """The name of a GPU of Paddle, with what it makes of fp32."""
+    rounds = precision == "fp32" and dist.has_tf32(number)
+    return f"gpu:{number}, fp32 rounded to TF32" if rounds else f"gpu:{number}"
+
+
 class NotFiniteError(BackendError):
     """Logits that are NaN or infinite."""
 

@@ -12,7 +12,14 @@ from paddlevideo import dist, paddle_internals
 from paddlevideo.engine import amp
 from paddlevideo.models import onednn
 from paddlevideo.models.base import Recognizer
-from paddlevideo.runtimes.base import Backend, Options, Precision, precision_here, with_precision
+from paddlevideo.runtimes.base import (
+    Backend,
+    Options,
+    Precision,
+    gpu_name,
+    precision_here,
+    with_precision,
+)
 from paddlevideo.sample import Arrays
 
 
@@ -39,9 +46,11 @@ class EagerBackend(Backend):
         program.eval()
         self._model = program
         self._onednn = options.onednn is not False
-        where = f"eager on {paddle.get_device()}"
-        self.precision = precision_here(options, _precisions(), where)
-        self.name = with_precision(where, self.precision)
+        device = paddle.get_device()
+        self.precision = precision_here(options, _precisions(), f"eager on {device}")
+        if device.startswith("gpu:"):
+            device = gpu_name(int(device.removeprefix("gpu:")), self.precision)
+        self.name = with_precision(f"eager on {device}", self.precision)
         self.inputs = dict(program.inputs)
         self.num_outputs = 2 if program.has_frame_logits else 1
 

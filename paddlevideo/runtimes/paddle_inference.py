@@ -13,6 +13,7 @@ from paddlevideo.runtimes.base import (
     Options,
     Precision,
     Program,
+    gpu_name,
     precision_here,
     reason,
     with_precision,
@@ -62,7 +63,7 @@ class PaddleBackend(Backend):
         self.select_device(config, program, options, number)
         device = "cpu with oneDNN" if config.mkldnn_enabled() else "cpu"
         if number is not None:
-            device = f"gpu:{number}"
+            device = gpu_name(number, self.precision)
         self.name = with_precision(f"{self.title} on {device}", self.precision)
         with paddle_internals.keep_num_threads():  # it leaves one thread, as a run does
             self._predictor = inference.create_predictor(config)

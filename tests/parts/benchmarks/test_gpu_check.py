@@ -27,6 +27,7 @@ class Machine:
         losses: of a training, by the name of its folder.
         results: of a runtime, by (kind, suffix, precision).
         broken: what a command with this word in it returns instead.
+        predictions: by --use_gpu.
     """
 
     def __init__(self):
@@ -34,6 +35,8 @@ class Machine:
         self.losses: dict[str, list[float]] = {}
         self.results: dict[tuple, dict] = {}
         self.broken: dict[str, Done] = {}
+        rows = [{"input_path": name, "class_ids": [2], "scores": [0.9]} for name in "abc"]
+        self.predictions = {"True": rows, "False": rows}
 
     def __call__(self, command, variables) -> Done:
         words = list(command)
@@ -51,7 +54,8 @@ class Machine:
             for suffix in (".pdmodel", ".json", ".onnx"):
                 (out / f"ppTSN{suffix}").touch()
         elif "predict" in words:
-            Path(words[words.index("--save_json") + 1]).write_text("[1, 2, 3]")
+            out = Path(words[words.index("--save_json") + 1])
+            out.write_text(json.dumps(self.predictions[words[words.index("--use_gpu") + 1]]))
         elif words[-1].endswith("job.json"):
             return self._run(json.loads(Path(words[-1]).read_text()))
         return Done(0, "")
@@ -104,6 +108,21 @@ def test_a_machine_on_which_all_works(machine, tmp_path):
     assert content["facts"] == FACTS and len(content["rows"]) == len(rows)
     html = (tmp_path / "gpu_check.html").read_text()
     assert "21 passed, 0 failed" in html and "&lt;b&gt;" in html and "<b>" not in html
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"class_ids": [1]}, "the class must be the same"),
+        ({"scores": [0.8]}, "the score may differ by 0.001"),
+        ({"input_path": "d"}, "3 videos on a GPU, 3 on the CPU"),
+    ],
+)
+def test_predictions_are_those_of_the_cpu(machine, tmp_path, change, text):
+    row, *others = machine.predictions["True"]
+    machine.predictions["True"] = [row | change, *others]
+    found = rows_of(machine, tmp_path)["predict videos"]
+    assert found.status == "fail" and text in found.reason
 
 
 def test_asks_for_the_devices_and_precisions_of_each_row(machine, tmp_path):

@@ -196,7 +196,7 @@ def test_paddle_inference_on_a_gpu(monkeypatch, exported, device, precision, num
         exported.folder, "paddle", device=device, precision=precision, gpu_mem=500
     )
     named = f"Paddle Inference on gpu:{number}"
-    assert backend.name == (f"{named}, fp16" if half else named)
+    assert backend.name == f"{named}, {'fp16' if half else 'fp32 rounded to TF32'}"
     (call,) = build.calls("enable_use_gpu")
     kinds = paddle.inference.PrecisionType
     assert call["memory_pool_init_size_mb"] == 500 and call["device_id"] == number
@@ -223,6 +223,18 @@ def test_eager_on_a_gpu_selects_it_and_uses_float16(monkeypatch, exported):
     assert backend.name == "eager on gpu:0, fp16"
     backend.run({"frames": np.zeros((1, 2, 3, 64, 64), np.float32)})
     assert build.calls("auto_cast") == [{"dtype": "float16"}]
+
+
+def test_fp32_without_tf32_has_no_note(monkeypatch, exported):
+    build = GpuBuild(monkeypatch)
+    model = build_model(exported.cfg, 3)
+    name = "eager on gpu:0"
+    assert open_backend(model, device="gpu:0").name == f"{name}, fp32 rounded to TF32"
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assert open_backend(model, device="gpu:0").name == name
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    build.capability = (7, 5)  # before Ampere
+    assert open_backend(model, device="gpu:0").name == name
 
 
 # --- TensorRT -----------------------------------------------------------------------------------
