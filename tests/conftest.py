@@ -5,6 +5,11 @@ import os
 import signal
 from pathlib import Path
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 import hypothesis
 import numpy as np
 import pytest
@@ -12,6 +17,8 @@ import yaml
 
 from paddlevideo import api, dist, paddle_internals
 from paddlevideo.engine.build import load_config
+from paddlevideo.processes import num_cores
+from paddlevideo.report.doctor import cpu_quota
 from tests.clips import random_frames, write_clip
 from tests.process_state import ProcessState, seed_all
 from tests.program_writer import forked_writers
@@ -36,8 +43,15 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
 os.chdir(ROOT)  # wherever pytest was started
 os.environ["PADDLEVIDEO_OFFLINE"] = "1"  # tests download from servers of their own only
-for variable in ("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR"):
+# Settings of the user that tests do not expect: of this package, of proxies, of colors.
+for variable in (
+    *("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR"),
+    *("FORCE_COLOR", "PYTHON_COLORS", "PYTEST_XDIST_AUTO_NUM_WORKERS"),
+    *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+):
     os.environ.pop(variable, None)
+if resource is not None:  # processes that crash on purpose leave no core file in the checkout
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 LINES_SHOWN = 30  # of what a failed test printed
 
 # The same examples on every machine, however slow it is.
@@ -49,6 +63,12 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """One process per core that this one may use; xdist counts those of the whole machine."""
+    quota = cpu_quota()
+    return num_cores() if quota is None else max(1, min(num_cores(), int(quota)))
 
 
 @pytest.fixture(scope="session", autouse=True)

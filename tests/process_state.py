@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".coverage"}
 # Variables that libraries set: pytest; Polygraphy, which Paddle2ONNX imports; librosa's packages.
 LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS", "KMP_INIT_AT_FORK"}
+ENDED = "ended, not waited for"  # a child without a command
 SECONDS_TO_END = 10  # for processes and threads that a test has just stopped
 SECONDS_WITHOUT_COLLECTION = 0.05  # most end by themselves; to collect all garbage takes longer
 State = dict[str, Any]
@@ -183,7 +184,10 @@ def _processes() -> State:
         with contextlib.suppress(OSError):  # the thread has ended
             children.update(map(int, (task / "children").read_text().split()))
     lasting = {tracker, *WRITERS.processes}
-    return {str(number): _command(number) for number in children - lasting}
+    found = {str(number): _command(number) for number in children - lasting}
+    if os.getpid() == 1:  # of a container: the parent of whatever is left without one
+        found = {number: command for number, command in found.items() if command != ENDED}
+    return found
 
 
 def _command(process: int) -> str:
@@ -191,7 +195,7 @@ def _command(process: int) -> str:
         raw = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return "ended"
-    return raw.replace(b"\0", b" ").decode(errors="replace")[:200] or "ended, not waited for"
+    return raw.replace(b"\0", b" ").decode(errors="replace")[:200] or ENDED
 
 
 def _threads() -> State:
@@ -237,8 +241,8 @@ def _paddle_modes() -> State:
         "default dtype": paddle.get_default_dtype(),
         "dynamic mode": paddle.in_dynamic_mode(),
         "gradients": paddle.is_grad_enabled(),
-        "AMP level": str(tracer._amp_level),
-        "AMP type": str(tracer._amp_dtype),
+        "AMP level": tracer._amp_level,
+        "AMP type": tracer._amp_dtype,
         "oneDNN": onednn._enabled.get(),
     }
 
@@ -250,6 +254,8 @@ def _restore_paddle_modes(before: State) -> None:
     paddle.set_default_dtype(before["default dtype"])
     paddle.set_grad_enabled(before["gradients"])
     onednn._enabled.set(before["oneDNN"])
+    tracer = paddle.base.framework._dygraph_tracer()
+    tracer._amp_level, tracer._amp_dtype = before["AMP level"], before["AMP type"]
 
 
 def _numpy() -> State:

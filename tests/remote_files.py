@@ -58,7 +58,11 @@ class S3Files:
 
         self.endpoint, self.bucket = endpoint, f"videos-{next(numbers)}"
         self.url = f"s3://{self.bucket}"
-        self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **ACCOUNT)
+        with pytest.MonkeyPatch.context() as patch:
+            without_user(patch)
+            self.client = boto3.client(
+                "s3", endpoint_url=endpoint, region_name="us-east-1", **ACCOUNT
+            )
         self.client.create_bucket(Bucket=self.bucket)
 
     def put(self, name: str, content: bytes | str) -> str:
@@ -86,10 +90,15 @@ def s3_server() -> Iterator[str]:
         started.stop()
 
 
+def without_user(patch: pytest.MonkeyPatch) -> None:
+    """Leave out the user's own settings of AWS."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        patch.delenv(name, raising=False)
+
+
 def use_s3(files: S3Files, patch: pytest.MonkeyPatch) -> None:
     """Let the environment name the server, and open connections of this test's own."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        patch.delenv(name, raising=False)
+    without_user(patch)
     for name, value in ACCOUNT.items():
         patch.setenv(name.upper(), value)
     patch.setenv("AWS_DEFAULT_REGION", "us-east-1")

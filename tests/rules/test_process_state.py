@@ -18,7 +18,11 @@ from tests.process_state import ProcessState
 
 def threads():
     paddle_internals.set_num_threads(5)
-    cv2.setNumThreads(5)
+    cv2.setNumThreads(cv2.getNumThreads() + 1)
+
+
+def tracer():
+    return paddle.base.framework._dygraph_tracer()
 
 
 CHANGES = {
@@ -31,6 +35,7 @@ CHANGES = {
     "default dtype": lambda: paddle.set_default_dtype("float64"),
     "gradients": lambda: paddle.set_grad_enabled(False),
     "oneDNN": lambda: onednn._enabled.set(True),
+    "AMP level": lambda: setattr(tracer(), "_amp_level", paddle.base.core.AmpLevel.O1),
     "errors": lambda: np.seterr(all="raise"),
 }
 

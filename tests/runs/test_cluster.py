@@ -12,7 +12,7 @@ from paddlevideo.weights import checksum
 from tests.runs.nodes import Node, free_port, wait_for, words_of_node
 from tests.runs.test_multigrid import OVERRIDES, tiny  # noqa: F401, a fixture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

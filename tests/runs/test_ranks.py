@@ -41,6 +41,7 @@ def finish(process: subprocess.Popen, folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_ranks_resume_across_epochs(small, tmp_path, root):
     cfg = small()
     config = cfg.origin.path
@@ -66,6 +67,7 @@ def test_two_ranks_resume_across_epochs(small, tmp_path, root):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ranks):
     cfg = small()
@@ -87,6 +89,7 @@ def test_evaluation_is_the_same_on_any_number_of_ranks(small, tmp_path, root, ra
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ranks_share_the_test_of_a_program(small, tmp_path, root):
     cfg = small()
     weights = write_arrays_of(build_model(cfg, 3), tmp_path / "w.pdparams")

@@ -95,6 +95,7 @@ def test_a_hangup_of_all_processes_saves_the_state(start, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_closed_terminal_saves_the_state(start, tmp_path):
     main, terminal = pty.openpty()
     process = start(terminal, terminal)
@@ -110,6 +111,7 @@ def test_a_closed_terminal_saves_the_state(start, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_interrupt_saves_the_state_when_tee_is_gone(start, tmp_path):
     read, write = os.pipe()
     process = start(write)
@@ -121,6 +123,7 @@ def test_an_interrupt_saves_the_state_when_tee_is_gone(start, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_worker_outlives_a_killed_training_whose_folder_is_free(start, tmp_path):
     with (tmp_path / "console.txt").open("wb") as console:
         process = start(console)

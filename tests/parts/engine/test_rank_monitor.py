@@ -293,14 +293,14 @@ def test_a_machine_that_is_gone_ends_the_others(start, node):
 
 @pytest.mark.parametrize("node", [0, pytest.param(1, marks=slow)])
 def test_a_machine_without_power_ends_the_others(start, node):
-    ranks = start(alive=0.1, silent=2.0)
-    time.sleep(3)
+    ranks = start(alive=0.1, silent=4.0)
+    time.sleep(5)
     assert [rank.process.poll() for rank in ranks] == [None, None], "signs of life are sent"
     stop(ranks[node].monitor, signal.SIGSTOP)  # its connection stays open
     other = ranks[1 - node]
     try:
         assert other.wait() == -signal.SIGKILL
-        assert f"error: {ranks[node]} gave no sign of life for 2 s" in other.text()
+        assert f"error: {ranks[node]} gave no sign of life for 4 s" in other.text()
     finally:
         stop(ranks[node].monitor, signal.SIGCONT)
 

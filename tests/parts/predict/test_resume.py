@@ -98,10 +98,11 @@ def test_a_folder_that_grew_and_a_file_that_failed(tool, decoded, exported, tmp_
 
 def test_an_input_that_is_given_twice_has_two_results(tool, exported, tmp_path):
     out, twice = tmp_path / "r.jsonl", [exported.files[0]] * 2
-    assert tool("--out", out, inputs=twice) == 0
+    flags = ["--out", out, "--batch_size", 1]
+    assert tool(*flags, inputs=twice) == 0
     complete = out.read_bytes()
     out.write_bytes(complete[: complete.index(b"\n") + 1])
-    assert tool("--out", out, "--resume", inputs=twice) == 0
+    assert tool(*flags, "--resume", inputs=twice) == 0
     assert out.read_bytes() == complete
 
 
@@ -109,13 +110,14 @@ def test_parts_of_one_video_are_continued(tool, exported, tmp_path):
     out, table = tmp_path / "r.jsonl", tmp_path / "parts.csv"
     rows = [f"{exported.files[0]},{start},{start + 0.1},0" for start in (0.0, 0.1, 0.2)]
     table.write_text("\n".join(["path,start,end,label", *rows]) + "\n", encoding="utf-8")
-    assert tool("--out", out, inputs=[str(table)]) == 0
+    flags = ["--out", out, "--batch_size", 1]
+    assert tool(*flags, inputs=[str(table)]) == 0
     complete = out.read_bytes()
     parts = [(row["start_sec"], row["end_sec"]) for row in rows_of(out)]
     assert parts == [(start, start + 0.1) for start in (0.0, 0.1, 0.2)]
     lines = complete.splitlines(keepends=True)
     out.write_bytes(lines[1])
-    assert tool("--out", out, "--resume", inputs=[str(table)]) == 0
+    assert tool(*flags, "--resume", inputs=[str(table)]) == 0
     assert out.read_bytes() == lines[1] + lines[0] + lines[2]
 
 

@@ -104,10 +104,11 @@ def test_each_request_has_its_own_number_of_classes(batcher, samples):
 
 
 def test_a_cancelled_request_is_left_out(batcher, samples, monkeypatch):
-    waiting = batcher(wait=0.3)
+    waiting = batcher(wait=30)
     waiting.expect(2)
     kept, dropped = submit(waiting, samples[0]), submit(waiting, samples[1])
     assert dropped.cancel()
+    waiting.expect(-2)
     assert kept.result(60).batch == 1
 
 

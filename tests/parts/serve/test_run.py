@@ -153,10 +153,10 @@ def test_connections_that_do_nothing_are_closed(serve, exported, monkeypatch):
 
 
 def test_a_slow_upload_is_no_idle_connection(serve, exported, monkeypatch):
-    monkeypatch.setattr(run_module, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(run_module, "IDLE_SECONDS", 2.0)
     path = exported.videos / "a.mp4"
     with serve() as client, begun_upload(client, path, 500) as (connection, rest):
-        time.sleep(1.0)
+        time.sleep(3.0)
         connection.send(rest)
         assert connection.getresponse().status == 200
 

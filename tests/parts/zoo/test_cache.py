@@ -152,7 +152,7 @@ def test_of_two_processes_one_downloads(model, server, file, root):
 
 
 def test_of_many_threads_one_downloads(model, server, file, logged):
-    server.plan = [("slow", 0.02)]
+    server.plan = [("slow", 0.2)]
     found = []
     threads = [
         threading.Thread(target=lambda: found.append(cache.fetch(model, fits))) for _ in range(4)
