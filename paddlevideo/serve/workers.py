@@ -72,6 +72,7 @@ class Worker:
     def __init__(self, setup: Setup):
         context = multiprocessing.get_context("spawn")
         self._pipe, child_end = context.Pipe()
+        self._ending = threading.Lock()
         self._process = context.Process(
             target=_serve, args=(child_end, os.getpid(), setup), name="decode", daemon=True
         )
@@ -148,11 +149,12 @@ class Worker:
         return self._process.is_alive() and not self._pipe.closed
 
     def kill(self) -> None:
-        """End the process now."""
-        if not self._pipe.closed:
-            self._process.kill()
-            self._process.join(10)
-            self._pipe.close()
+        """End the process now. Several threads may call it: that of a job, and that of `close`."""
+        with self._ending:
+            if not self._pipe.closed:
+                self._process.kill()
+                self._process.join(10)
+                self._pipe.close()
 
 
 def exit_text(code: int | None) -> str:

@@ -9,6 +9,7 @@ import pytest
 from paddlevideo.serve.workers import (
     FileRefused,
     Setup,
+    Worker,
     WorkerDied,
     WorkerFailed,
     Workers,
@@ -80,6 +81,30 @@ def test_a_file_costs_one_process(workers):
         replies.close()
         assert not worker.alive
     assert workers.num_replaced == 2 and pid not in workers.pids
+
+
+def test_threads_that_end_a_process_close_its_pipe_once(monkeypatch):
+    worker = Worker(Setup(work, 256))
+    pipe, closed, both = worker._pipe, [], threading.Barrier(2)
+
+    def close():
+        closed.append(1)
+        time.sleep(0.2)  # the other thread would pass its check here
+        pipe_close()
+
+    pipe_close = pipe.close
+    monkeypatch.setattr(pipe, "close", close)
+
+    def kill():
+        both.wait(SECONDS)
+        worker.kill()
+
+    threads = [threading.Thread(target=kill) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert closed == [1] and not worker.alive
 
 
 def test_close_ends_jobs_that_run():
