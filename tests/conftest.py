@@ -65,6 +65,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fixed")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers(config) -> int:
     """One process per core that this one may use; xdist counts those of the whole machine."""
     quota = cpu_quota()

@@ -245,7 +245,11 @@ def packets_of(
         elif packet.dts is not None and clocks[packet.stream.index].adjust(packet):
             packet.stream = audio[packet.stream]
             yield packet
-    for frame in encoder.video.codec_context.decode(None):
+    try:
+        frames = encoder.video.codec_context.decode(None)
+    except av.error.InvalidDataError:
+        frames = []
+    for frame in frames:
         yield from encoder.encode(frame)
     yield from encoder.flush()
 
