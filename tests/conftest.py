@@ -46,7 +46,7 @@ os.environ["PADDLEVIDEO_OFFLINE"] = "1"  # tests download from servers of their 
 # Settings of the user that tests do not expect: of this package, of proxies, of colors.
 for variable in (
     *("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR"),
-    *("FORCE_COLOR", "PYTHON_COLORS", "PYTEST_XDIST_AUTO_NUM_WORKERS"),
+    *("FORCE_COLOR", "PYTHON_COLORS"),
     *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
 ):
     os.environ.pop(variable, None)
@@ -66,8 +66,10 @@ hypothesis.settings.load_profile("fixed")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
-def pytest_xdist_auto_num_workers(config) -> int:
+def pytest_xdist_auto_num_workers(config) -> int | None:
     """One process per core that this one may use; xdist counts those of the whole machine."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # xdist reads it
     quota = cpu_quota()
     return num_cores() if quota is None else max(1, min(num_cores(), int(quota)))
 
