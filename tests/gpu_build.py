@@ -15,6 +15,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -88,6 +89,7 @@ class GpuBuild:
     ):
         self.patch, self.num_gpus, self.capability = monkeypatch, num_gpus, (8, 6)
         self.record: list[tuple[str, dict[str, Any]]] = []
+        self.inputs, self.num_classes = ["frames"], 3  # of a predictor
         self.waits: list[str] = []
         self.device = paddle.get_device()
         self._inside = 0
@@ -273,22 +275,7 @@ class GpuBuild:
         return Config
 
     def _predictor(self, config: Any) -> Any:
-        """A predictor with one input `frames`; it writes the file of collected shapes."""
-        for arguments in self.calls("collect_shape_range_info"):
-            if arguments["self"] is config:
-                with open(arguments["arg0"], "w") as file:
-                    file.write("shapes")
-        handle = SimpleNamespace(
-            copy_from_cpu=lambda array: self.record.append(("copy_from_cpu", {"array": array})),
-            copy_to_cpu=lambda: np.zeros((1, 3), np.float32),
-        )
-        return SimpleNamespace(
-            get_input_names=lambda: ["frames"],
-            get_output_names=lambda: ["logits"],
-            get_input_handle=lambda name: handle,
-            get_output_handle=lambda name: handle,
-            run=lambda: self.record.append(("run", {})),
-        )
+        return Predictor(self, config)
 
     def add_convert(self) -> None:
         """Add `paddle.tensorrt`, which writes empty programs."""
@@ -314,3 +301,54 @@ class GpuBuild:
         self.patch.setitem(sys.modules, "paddle.tensorrt", package)
         self.patch.setitem(sys.modules, "paddle.tensorrt.export", module)
         self.patch.setattr(paddle, "tensorrt", package, raising=False)
+
+
+class Predictor:
+    """A predictor of a GPU build, which writes the files that Paddle writes; its logits are 0.
+
+    Engines of int8 need a table of ranges of activations where Paddle keeps engines. Without one,
+    Paddle measures the ranges in each run, and writes the table when the predictor ends.
+    """
+
+    def __init__(self, gpu: GpuBuild, config: Any):
+        self._gpu, self._files, self._batch = gpu, config.files, 1
+        gpu.record.append(("create_predictor", {"files": config.files}))
+        for file in self._set(config, "collect_shape_range_info"):
+            Path(file["arg0"]).write_text("shapes", encoding="utf-8")
+        cache = [Path(call["arg0"]) for call in self._set(config, "set_optim_cache_dir")]
+        self._measures = False
+        for engine in self._set(config, "enable_tensorrt_engine"):
+            tables = [file for folder in cache for file in folder.glob("trt_calib_*")]
+            is_int8 = engine["precision_mode"] == inference.PrecisionType.Int8
+            self._measures = is_int8 and engine["use_calib_mode"] and not tables
+            if engine["use_static"] and not self._measures:
+                (cache[0] / "trt_serialized_1").write_text("engine", encoding="utf-8")
+
+    def _set(self, config: Any, name: str) -> list[dict[str, Any]]:
+        return [call for call in self._gpu.calls(name) if call["self"] is config]
+
+    def __del__(self):
+        if self._measures and self._gpu.calls("run"):
+            folder = Path(self._files[0]).parent / "_opt_cache"
+            folder.mkdir(exist_ok=True)
+            (folder / "trt_calib_1").write_text("ranges", encoding="utf-8")
+
+    def get_input_names(self) -> list[str]:
+        return self._gpu.inputs
+
+    def get_output_names(self) -> list[str]:
+        return ["logits"]
+
+    def get_input_handle(self, name: str) -> Any:
+        return SimpleNamespace(copy_from_cpu=lambda array: self._copy(name, array))
+
+    def _copy(self, name: str, array: np.ndarray) -> None:
+        self._batch = len(array)
+        self._gpu.record.append(("copy_from_cpu", {"name": name, "array": array}))
+
+    def get_output_handle(self, name: str) -> Any:
+        logits = np.zeros((self._batch, self._gpu.num_classes), np.float32)
+        return SimpleNamespace(copy_to_cpu=lambda: logits)
+
+    def run(self) -> None:
+        self._gpu.record.append(("run", {}))

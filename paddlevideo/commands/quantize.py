@@ -13,7 +13,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog,
         description="Quantize an exported model: a program that computes in int8, next to the "
-        "others, and how much its scores differ. See docs/runtimes.md.",
+        "others, or with --backend tensorrt the ranges of its activations, and how much its "
+        "scores differ. See docs/runtimes.md.",
     )
     add = parser.add_argument
     add(
@@ -27,6 +28,8 @@ def make_parser(prog: str | None = None) -> argparse.ArgumentParser:
     add("--num", type=int, default=64, help="videos to calibrate with, at most; default 64")
     test = "other videos to compare fp32 and int8 on, at most; default: as --num"
     add("--num_test", type=int, help=test)
+    backends = "what runs it in int8: openvino on a CPU, or tensorrt on this GPU"
+    add("--backend", choices=("openvino", "tensorrt"), default="openvino", help=backends)
     add("--overwrite", action="store_true", help="replace an int8 program that is there")
     add_flags(parser)
     return parser
@@ -44,7 +47,9 @@ def work(args: argparse.Namespace) -> None:
         quantize = load("paddlevideo.quantizing.quantize:quantize")
         more = {} if where.is_local else {"run": run_each}
         numbers = (args.num, args.num_test)
-        result = quantize(args.model, args.videos, *numbers, args.overwrite, **more)
+        result = quantize(
+            args.model, args.videos, *numbers, args.overwrite, backend=args.backend, **more
+        )
         log.show(*result.lines())
 
 

@@ -1,4 +1,7 @@
-"""Writes the int8 program of an exported model, and compares it with the fp32 program."""
+"""Prepares an exported model for int8, and compares its scores with those of fp32.
+
+For OpenVINO this writes an int8 program; for TensorRT it measures ranges of activations on a GPU.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -14,18 +17,19 @@ from paddlevideo.config.shipped import typed
 from paddlevideo.exporting.export import WORKSPACE
 from paddlevideo.exporting.export_folder import publish
 from paddlevideo.exporting.program import ExportError
-from paddlevideo.files import remove_leftovers, temporary_name
+from paddlevideo.files import json_text, remove_leftovers, temporary_name
 from paddlevideo.log import logger
 from paddlevideo.metrics.scores import softmax
 from paddlevideo.processes import RunEach
-from paddlevideo.quantizing import int8
+from paddlevideo.quantizing import int8, tensorrt_int8
 from paddlevideo.quantizing.videos import Videos, spread
 from paddlevideo.remote import is_url, shown
-from paddlevideo.runtimes.base import Program
-from paddlevideo.runtimes.choose import find_program, open_backend
+from paddlevideo.runtimes.base import Backend, Program
+from paddlevideo.runtimes.choose import find_program, open_backend, require
 from paddlevideo.runtimes.manifest import FILE, INT8, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.remote_folder import writable_model
 
+BACKENDS = ("openvino", "tensorrt")
 MIN_VIDEOS = 4  # fewer say too little about the range of a network's activations
 MAX_LOSS = 0.01  # of top-1 accuracy; more is reported, and layers are kept in fp32
 
@@ -75,12 +79,17 @@ def quantize(
     num_test: int | None = None,
     overwrite: bool = False,
     run: RunEach | None = None,
+    backend: str = "openvino",
 ) -> Comparison:
     """Write `<name>_int8.xml` and `.bin` to an exported folder, and list them in its model.yaml.
 
     The program is calibrated with one view of each of `num` videos, and compared with the fp32
     program on other videos, with all of their views. Where more than a point of accuracy is lost
     and there are labels, the layers that cost the most stay in fp32.
+
+    With backend tensorrt, the ranges of the activations are written to `engines/` in the folder,
+    for its .pdmodel and the TensorRT of this machine. They were never measured on a GPU; tests run
+    this against a double.
 
     Args:
         model: an exported folder, or that of a run with `inference/`; or its URL.
@@ -90,21 +99,32 @@ def quantize(
         num_test: the largest number of other videos to compare on; None for `num`.
         overwrite: replace an int8 program that is there.
         run: decodes the videos on other machines; None decodes them in this process.
+        backend: openvino or tensorrt.
 
     Raises:
         ExportError: something is missing, or the model cannot be quantized; nothing was written.
-        ValueError: there are no videos, or the export is damaged.
+        ValueError: there are no videos, the export is damaged, or there is no such backend here.
     """
     if num < MIN_VIDEOS or (num_test is not None and num_test < 1):
         raise ExportError(
             f"num is {num} and num_test is {num_test}; expected at least {MIN_VIDEOS} and 1"
         )
-    if missing := int8.missing_for_int8():
+    if backend not in BACKENDS:
+        raise ExportError(f"backend is {backend!r}, expected {' or '.join(BACKENDS)}")
+    if backend == "tensorrt":
+        require(backend)
+        if is_url(model):
+            raise ExportError(
+                f"{shown(model)}: the ranges for tensorrt belong to the engines of this machine; "
+                "copy the export to a local folder"
+            )
+    elif missing := int8.missing_for_int8():
         raise ExportError(missing)
+    work = _measure_folder if backend == "tensorrt" else _quantize_folder
     with writable_model(model) as path:
-        comparison, name = _quantize_folder(path, videos, num, num_test or num, overwrite, run)
+        comparison, name = work(path, videos, num, num_test or num, overwrite, run)
     place = shown(model) if is_url(model) else exported_folder(Path(model))
-    logger.info(f"wrote {place}/{name}; use it with --backend openvino --precision int8")
+    logger.info(f"wrote {place}/{name}; use it with --backend {backend} --precision int8")
     return comparison
 
 
@@ -124,10 +144,7 @@ def _quantize_folder(
         raise ExportError(f"{folder} contains {existing[0]}; replace it with --overwrite")
     program = find_program(folder, "openvino")
     open_backend(program.model, "openvino", device="cpu")  # reports what it cannot read
-    source = Videos(folder, manifest, str(videos), run)
-    if source.unlabeled:
-        first = source.unlabeled.splitlines()[0]
-        logger.warning(f"no labels are used, so accuracy is not measured: {first}")
+    source = _videos(folder, manifest, videos, run)
     work = temporary_name(folder / WORKSPACE)
     remove_leftovers(folder, {WORKSPACE})
     work.mkdir(0o700)
@@ -138,6 +155,47 @@ def _quantize_folder(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return comparison, name
+
+
+def _measure_folder(
+    path: Path,
+    videos: str | Path,
+    num: int,
+    num_test: int,
+    overwrite: bool,
+    run: RunEach | None,
+) -> tuple[Comparison, str]:
+    """`_quantize_folder` for TensorRT; returns the comparison, and the name of a folder."""
+    folder, manifest = _export(path)
+    program = find_program(folder, "tensorrt", precision="int8")
+    tables = tensorrt_int8.int8_folder(program)
+    if tensorrt_int8.has_tables(program) and not overwrite:
+        raise ExportError(f"{tables} has ranges of activations; replace them with --overwrite")
+    source = _videos(folder, manifest, videos, run)
+    views, rest = _calibration(source, num)
+    numbers = _numbers_to_compare(source, rest, num_test)
+    logger.info(f"measuring activations on {len(views)} videos ...")
+    with tensorrt_int8.measured(program, (source.inputs(view) for view, _ in views)) as measured:
+        logger.info(f"comparing on {len(numbers)} videos; engines are built first ...")
+        backends = (
+            open_backend(program.model, "paddle", device="gpu"),
+            open_backend(measured.model, "tensorrt", device="gpu", precision="int8"),
+        )
+        comparison, _ = _compare(source, backends, numbers, bool(rest))
+        if comparison.loss > MAX_LOSS:
+            logger.warning(_loss_text(comparison, "fp16"))
+        facts = _facts(source, program, len(views), comparison)
+        file = tensorrt_int8.int8_folder(measured) / tensorrt_int8.FACTS
+        file.write_text(json_text(facts, indent=1), encoding="utf-8")
+    return comparison, str(tables.relative_to(folder))
+
+
+def _videos(folder: Path, manifest: Manifest, videos: str | Path, run: RunEach | None) -> Videos:
+    source = Videos(folder, manifest, str(videos), run)
+    if source.unlabeled:
+        first = source.unlabeled.splitlines()[0]
+        logger.warning(f"no labels are used, so accuracy is not measured: {first}")
+    return source
 
 
 def _export(path: Path) -> tuple[Path, Manifest]:
@@ -167,10 +225,9 @@ def _quantize(
     if left_out:
         logger.info(f"openvino cannot compute these in int8, they stay in fp32: {left_out}")
     int8.save(model, file)
-    held_out = bool(rest)
-    numbers = rest[:num_test] if held_out else list(range(len(source.records)))[:num_test]
+    numbers = _numbers_to_compare(source, rest, num_test)
     logger.info(f"comparing on {len(numbers)} videos ...")
-    comparison, test_views = _compare(source, program, file, numbers, held_out)
+    comparison, test_views = _compare(source, _openvino(program, file), numbers, bool(rest))
     accurate = False
     if comparison.loss > MAX_LOSS and comparison.accuracy is not None:
         logger.warning(
@@ -182,31 +239,45 @@ def _quantize(
         )
         int8.save(model, file)
         # The layers were chosen on these videos.
-        comparison, _ = _compare(source, program, file, numbers, held_out=False)
+        comparison, _ = _compare(source, _openvino(program, file), numbers, held_out=False)
         accurate = True
     if comparison.loss > MAX_LOSS:
         logger.warning(_loss_text(comparison))
     versions = {package: metadata.version(package) for package in ("nncf", "openvino")}
     return comparison, {
-        "from": program.model.name,
-        "calibration_sha256": source.checksum(),
-        "calibration_videos": len(views),
-        "skipped_videos": len(source.skipped),
+        **_facts(source, program, len(views), comparison),
         "accuracy_control": accurate,
         "in_fp32": left_out,
-        "comparison": _plain(comparison),
         "versions": versions,
     }
 
 
-def _loss_text(comparison: Comparison) -> str:
+def _facts(
+    source: Videos, program: Program, num_views: int, comparison: Comparison
+) -> dict[str, Any]:
+    """What is recorded of a calibration."""
+    return {
+        "from": program.model.name,
+        "calibration_sha256": source.checksum(),
+        "calibration_videos": num_views,
+        "skipped_videos": len(source.skipped),
+        "comparison": _plain(comparison),
+    }
+
+
+def _numbers_to_compare(source: Videos, rest: list[int], num_test: int) -> list[int]:
+    """The videos to compare on: others than those of the calibration, where there are any."""
+    return (rest or list(range(len(source.records))))[:num_test]
+
+
+def _loss_text(comparison: Comparison, better: str = "bf16 or fp32") -> str:
     points = f"{100 * comparison.loss:.1f}"
     if comparison.accuracy is not None:
-        return f"int8 loses {points} points of top-1 accuracy; use precision bf16 or fp32"
-    return (
-        f"the best class of {points} % of the videos changed; give a list with labels, so that the "
-        "layers that cost accuracy are kept in fp32, or use precision bf16 or fp32"
-    )
+        return f"int8 loses {points} points of top-1 accuracy; use precision {better}"
+    labels = ""
+    if better != "fp16":
+        labels = "give a list with labels, so that the layers that cost accuracy are kept in fp32, "
+    return f"the best class of {points} % of the videos changed; {labels}or use precision {better}"
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
@@ -242,19 +313,25 @@ def _calibration(source: Videos, num: int) -> tuple[list[int8.View], list[int]]:
     return views, order[tried:]
 
 
+def _openvino(program: Program, file: Path) -> tuple[Backend, Backend]:
+    """The program in fp32, and the file in int8."""
+    return (
+        open_backend(program.model, "openvino", program.params, device="cpu"),
+        open_backend(file, "openvino", device="cpu", precision="int8"),
+    )
+
+
 def _compare(
-    source: Videos, program: Program, file: Path, numbers: Sequence[int], held_out: bool
+    source: Videos, backends: tuple[Backend, Backend], numbers: Sequence[int], held_out: bool
 ) -> tuple[Comparison, list[int8.View]]:
-    """Compare both programs on videos; returns also one view of each with labels.
+    """Compare fp32 and int8 on videos; returns also one view of each with labels.
 
     Raises:
         ExportError: none of the videos can be read.
     """
-    fp32 = open_backend(program.model, "openvino", program.params, device="cpu")
-    fast = open_backend(file, "openvino", device="cpu", precision="int8")
     pairs, labels, views = [], [], []
     for number, sample in source.samples(numbers):
-        pairs.append([source.logits(backend, sample) for backend in (fp32, fast)])
+        pairs.append([source.logits(backend, sample) for backend in backends])
         labels.append(source.labels(number, sample))
         if labels[-1]:
             views.append((source.view(number, sample), labels[-1]))

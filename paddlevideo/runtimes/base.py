@@ -46,8 +46,8 @@ class Options:
     Args:
         device: auto, cpu, gpu or gpu:<number>. auto is a GPU if the runtime can use one; a built
             model stays on Paddle's current device.
-        precision: fp32, fp16, bf16 or int8. int8 needs a program that tools/quantize.py wrote. A
-            runtime that lacks it raises an error; see `precision_here` for fp16 on a CPU.
+        precision: fp32, fp16, bf16 or int8. int8 needs what tools/quantize.py wrote. A runtime
+            that lacks it raises an error; see `precision_here` for fp16 on a CPU.
         threads: compute threads on a CPU; None for all cores that this process may use.
         max_batch: the largest number of clips in one `run`.
         gpu_mem: initial GPU memory pool (MB).
@@ -114,7 +114,7 @@ class Backend:
     Attributes:
         kind: name of the runtime, as `--backend` takes it.
         suffixes: of the programs that it reads, the preferred one first.
-        int8_suffixes: of the programs that it reads for precision int8.
+        int8_suffixes: of the int8 programs of tools/quantize.py that it reads.
         runs_models: whether it runs built models in place of programs.
         auto_rank: {cpu or gpu: rank among the runtimes that `auto` tries there, 1 first}.
         concurrent: whether `compute` may run in several threads at once.

@@ -302,7 +302,8 @@ def find_program(
         path: a program, an exported folder, or the folder of a run with `inference/`.
         kind: the runtime that has to read it; auto for any.
         params_file: its weights; by default the .pdiparams next to the program.
-        precision: int8 finds programs that tools/quantize.py wrote, any other finds the others.
+        precision: int8 finds programs that tools/quantize.py wrote, any other finds the others;
+            TensorRT computes a .pdmodel in int8.
 
     Raises:
         BackendError: there is no such file, or none that this runtime reads.
@@ -371,7 +372,7 @@ def _suffixes(path: Path, kind: str, precision: str) -> tuple[str, ...]:
     if precision == "int8":
         suffixes = _int8_suffixes() if kind == "auto" else RUNTIMES[kind].reads(precision)
         if not suffixes:
-            able = [name for name, runtime in RUNTIMES.items() if runtime.int8_suffixes]
+            able = [name for name, runtime in RUNTIMES.items() if runtime.reads(precision)]
             raise BackendError(
                 f"{path}: backend {kind} computes no int8; use --backend {' or '.join(able)}"
             )

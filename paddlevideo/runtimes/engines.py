@@ -54,10 +54,7 @@ def engine_folder(program: Program, runtime: str, settings: Mapping[str, object]
     Args:
         settings: all else that an engine depends on, such as precision, shapes and versions.
     """
-    files = [sha256(file) for file in (program.model, program.params) if file]
-    text = json.dumps({"files": files, **settings}, sort_keys=True, default=str)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    folder = program.model.parent / FOLDER / f"{runtime}-{digest}"
+    folder = program.model.parent / FOLDER / name_of(program, runtime, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,6 +64,13 @@ def engine_folder(program: Program, runtime: str, settings: Mapping[str, object]
         logger.warning(f"{folder} is read-only; engines are built again in every process")
         return None
     return folder
+
+
+def name_of(program: Program, kind: str, settings: Mapping[str, object]) -> str:
+    """The name of a folder for what fits these files and settings only."""
+    files = [sha256(file) for file in (program.model, program.params) if file]
+    text = json.dumps({"files": files, **settings}, sort_keys=True, default=str)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def gpu_facts(number: int) -> dict[str, str]:

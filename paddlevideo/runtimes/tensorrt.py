@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +19,32 @@ from paddlevideo.files import atomic_write, temporary_name
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import BackendError, Options, Program
 from paddlevideo.runtimes.engines import engine_folder, gpu_facts, shape_ranges
-from paddlevideo.runtimes.paddle_inference import PaddleBackend, precision_type
+from paddlevideo.runtimes.paddle_inference import PaddleBackend
+from paddlevideo.runtimes.tensorrt_int8 import (
+    check_engines,
+    copy_tables,
+    required_tables,
+    tables_of,
+)
 
 SHAPES_FILE = "shapes.pbtxt"  # ranges of shapes of all tensors, which Paddle collects in two runs
 CONVERTED = "converted"  # stem of a .json program that contains engines
 WORKSPACE = 1 << 30  # bytes
 MIN_OPERATORS = 3  # smaller parts of a program stay with Paddle
-PRECISIONS = ("fp32", "fp16")
+# What is not quantized is computed in fp16 by an engine of int8.
+PRECISIONS = {
+    "fp32": inference.PrecisionType.Float32,
+    "fp16": inference.PrecisionType.Half,
+    "int8": inference.PrecisionType.Int8,
+}
 
 
 class TensorRTBackend(PaddleBackend):
     """Paddle Inference with TensorRT.
 
     A .pdmodel gets its engines when it is opened; a .json program is converted once. Both are kept
-    in `engines/` next to the program. Tests run it against a double of Paddle's GPU build, and its
+    in `engines/` next to the program. int8 takes a .pdmodel, and the ranges of its activations that
+    tools/quantize.py measured. Tests run it against a double of Paddle's GPU build, and its
     settings were accepted by a CUDA build; it has never run on a GPU.
     """
 
@@ -44,7 +57,15 @@ class TensorRTBackend(PaddleBackend):
         if program.model.suffix == ".json":
             number = required_gpu(options, options.gpu(dist.num_gpus(), "this build of Paddle"))
             program = converted(program, options, number)
+        self._engines: Path | None = None
+        self._temporary: Any = None  # a folder for the life of this instance
         super().__init__(program, options)
+        if self.precision == "int8" and self._engines:
+            check_engines(self._engines, program.model)
+
+    @classmethod
+    def reads(cls, precision: str) -> tuple[str, ...]:
+        return (".pdmodel",) if precision == "int8" else cls.suffixes
 
     @classmethod
     def missing(cls) -> str:
@@ -56,7 +77,7 @@ class TensorRTBackend(PaddleBackend):
         build = library_version(inference.get_trt_compile_version)
         if build == (0, 0, 0):
             return f"paddlepaddle-gpu {paddle.__version__} was built without TensorRT"
-        if library_version(inference.get_trt_runtime_version) in (None, (0, 0, 0)):
+        if runtime_version() in (None, (0, 0, 0)):
             name = ".".join(["TensorRT", *map(str, build or ())]).replace("T.", "T ", 1)
             return (
                 f"the {name} library is not installed: pip install tensorrt, or add the folder "
@@ -70,8 +91,23 @@ class TensorRTBackend(PaddleBackend):
     ) -> None:
         if program.model.suffix == ".json":  # it contains the engines
             config.enable_use_gpu(options.gpu_mem, required_gpu(options, number))
-        else:
-            use_tensorrt(config, program, options, number)
+            return
+        number = required_gpu(options, number)
+        tables = None
+        if options.precision == "int8":
+            tables = required_tables(program, runtime_version())
+        settings = engine_settings(program, options, number, tables)
+        folder = engine_folder(program, "tensorrt", settings)
+        if tables is not None:  # Paddle reads them from where it keeps the engines
+            if folder is None:
+                self._temporary = tempfile.TemporaryDirectory(prefix="paddlevideo-engines-")
+                folder = Path(self._temporary.name)
+            copy_tables(tables, folder)
+        self._engines = folder
+        use_engines(config, program, options, number, keep=folder is not None)
+        if folder is not None:
+            config.set_optim_cache_dir(str(folder))
+            use_shapes(config, program, options, number, folder)
 
 
 def library_version(read: Callable[[], tuple[int, int, int]]) -> tuple[int, int, int] | None:
@@ -83,6 +119,11 @@ def library_version(read: Callable[[], tuple[int, int, int]]) -> tuple[int, int,
         return read()
     except (RuntimeError, OSError):
         return None
+
+
+def runtime_version() -> tuple[int, int, int] | None:
+    """The version of TensorRT's library that is installed; None where it cannot be loaded."""
+    return library_version(inference.get_trt_runtime_version)
 
 
 def required_gpu(options: Options, number: int | None) -> int:
@@ -97,55 +138,69 @@ def required_gpu(options: Options, number: int | None) -> int:
         )
     if options.precision not in PRECISIONS:
         raise BackendError(
-            f"TensorRT runs these programs in {' or '.join(PRECISIONS)}, not {options.precision}"
+            f"TensorRT computes in {', '.join(PRECISIONS)}, not in {options.precision}"
         )
     return number
 
 
-def use_tensorrt(config: Any, program: Program, options: Options, number: int | None) -> None:
+def use_engines(config: Any, program: Program, options: Options, number: int, keep: bool) -> None:
     """Configure TensorRT engines for 1 to `max_batch` clips.
 
     Args:
         config: an `inference.Config`.
         number: of the GPU.
+        keep: write the engines to the folder that Paddle uses as a cache.
 
     Raises:
-        BackendError: there is no GPU, or the sizes of the inputs are not known.
+        BackendError: the sizes of the inputs are not known.
     """
-    number = required_gpu(options, number)
     ranges = shape_ranges(program, options.max_batch)
-    folder = engine_folder(program, "tensorrt", engine_settings(options, ranges, number))
     config.enable_use_gpu(options.gpu_mem, number)
     config.enable_tensorrt_engine(
         workspace_size=WORKSPACE,
         max_batch_size=options.max_batch,
         min_subgraph_size=MIN_OPERATORS,
-        precision_mode=precision_type(options),
-        use_static=folder is not None,
-        use_calib_mode=False,
+        precision_mode=PRECISIONS[options.precision],
+        use_static=keep,
+        use_calib_mode=options.precision == "int8",  # reads tables, or measures them
     )
     config.set_trt_dynamic_shape_info(
         {name: shapes.least for name, shapes in ranges.items()},
         {name: shapes.most for name, shapes in ranges.items()},
         {name: shapes.usual for name, shapes in ranges.items()},
     )
-    if folder is None:
-        return
-    config.set_optim_cache_dir(str(folder))
-    # An operator that TensorRT lacks splits the program, and the tensors between the parts need
-    # ranges of shapes, too.
-    shapes_file = folder / SHAPES_FILE
-    if not shapes_file.exists():
-        collect_shapes(program, options, number, shapes_file)
-    config.enable_tuned_tensorrt_dynamic_shape(str(shapes_file), True)
 
 
-def engine_settings(options: Options, ranges: Any, number: int) -> dict[str, Any]:
-    """All that an engine depends on besides the program."""
-    library = library_version(inference.get_trt_runtime_version)
-    return {"precision": options.precision, "shapes": ranges, "library": library} | gpu_facts(
-        number
-    )
+def use_shapes(config: Any, program: Program, options: Options, number: int, folder: Path) -> None:
+    """Configure the ranges of shapes inside the program, which a file in the folder keeps.
+
+    An operator that TensorRT lacks splits the program, and the tensors between the parts need
+    ranges of shapes, too.
+    """
+    file = folder / SHAPES_FILE
+    if not file.exists():
+        collect_shapes(program, options, number, file)
+    config.enable_tuned_tensorrt_dynamic_shape(str(file), True)
+
+
+def engine_settings(
+    program: Program, options: Options, number: int, tables: Path | None = None
+) -> dict[str, Any]:
+    """All that an engine depends on besides the program.
+
+    Args:
+        tables: the folder of the ranges of activations, for int8.
+
+    Raises:
+        BackendError: the sizes of the inputs are not known.
+    """
+    return {
+        "precision": options.precision,
+        "shapes": shape_ranges(program, options.max_batch),
+        "library": runtime_version(),
+        "tables": tables_of(tables) if tables else None,
+        **gpu_facts(number),
+    }
 
 
 def collect_shapes(program: Program, options: Options, number: int | None, file: Path) -> None:
@@ -186,13 +241,16 @@ def converted(program: Program, options: Options, number: int) -> Program:
     Raises:
         BackendError: this build cannot convert, or the program cannot be converted.
     """
+    if options.precision == "int8":
+        raise BackendError(
+            f"{program.model}: int8 engines are built from a .pdmodel; export with --format pdmodel"
+        )
     if importlib.util.find_spec("paddle.tensorrt") is None:
         raise BackendError(
             f"{program.model}: this paddlepaddle {paddle.__version__} has no paddle.tensorrt, "
             "which converts .json programs; export with --format pdmodel"
         )
-    ranges = shape_ranges(program, options.max_batch)
-    folder = engine_folder(program, "converted", engine_settings(options, ranges, number))
+    folder = engine_folder(program, "converted", engine_settings(program, options, number))
     if folder is None:
         raise BackendError(
             f"{program.model.parent}: a .json program is converted to a file, but the folder "
@@ -203,7 +261,7 @@ def converted(program: Program, options: Options, number: int) -> Program:
         work = temporary_name(folder / "work")
         work.mkdir()
         try:
-            _convert(program, options, ranges, number, work / CONVERTED)
+            _convert(program, options, number, work / CONVERTED)
             os.replace(work / f"{CONVERTED}.pdiparams", folder / f"{CONVERTED}.pdiparams")
             os.replace(work / f"{CONVERTED}.json", folder / f"{CONVERTED}.json")
         finally:
@@ -212,7 +270,7 @@ def converted(program: Program, options: Options, number: int) -> Program:
     return replace(program, model=model, params=model.with_suffix(".pdiparams"))
 
 
-def _convert(program: Program, options: Options, ranges: Any, number: int, stem: Path) -> None:
+def _convert(program: Program, options: Options, number: int, stem: Path) -> None:
     """Write `<stem>.json` and `<stem>.pdiparams`."""
     library: Any = importlib.import_module("paddle.tensorrt.export")
     inputs = [
@@ -225,7 +283,7 @@ def _convert(program: Program, options: Options, ranges: Any, number: int, stem:
             input_range=None if "float" in program.inputs[name].dtype else (1, 2),
             name=name,
         )
-        for name, shapes in ranges.items()
+        for name, shapes in shape_ranges(program, options.max_batch).items()
     ]
     half = options.precision == "fp16"
     settings = library.TensorRTConfig(

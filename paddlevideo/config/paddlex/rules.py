@@ -267,7 +267,7 @@ def _model_dir(result: Translation, config: PaddleXConfig, value: Any) -> Outcom
 
 def _run_mode(result: Translation, config: PaddleXConfig, value: Any) -> Outcome:
     if value not in RUN_MODES:
-        return "not supported", "int8 needs calibration data; use fp16"
+        return "not supported", "int8 needs `quantize --backend tensorrt` first; or use fp16"
     options = RUN_MODES[value].items()
     words = [word for name, option in options for word in (FLAGS[name], str(option).lower())]
     result.flags.setdefault("predict", []).extend(words)

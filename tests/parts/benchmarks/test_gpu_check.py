@@ -56,6 +56,8 @@ class Machine:
         elif "predict" in words:
             out = Path(words[words.index("--save_json") + 1])
             out.write_text(json.dumps(self.predictions[words[words.index("--use_gpu") + 1]]))
+        elif "quantize" in words:
+            return Done(0, "[time] a line\nfp32 and int8:\n  same best class    100.00 %\n")
         elif words[-1].endswith("job.json"):
             return self._run(json.loads(Path(words[-1]).read_text()))
         return Done(0, "")
@@ -102,12 +104,13 @@ def test_a_machine_on_which_all_works(machine, tmp_path):
     assert rows["GPU, tensorrt .pdmodel fp16"].speed == pytest.approx(10)
     kinds = [name for name in rows if name.startswith("GPU,")]
     assert (
-        len(kinds) == 12 and "GPU, eager fp16" in kinds and "GPU, onnxruntime .onnx fp16" in kinds
+        len(kinds) == 13 and "GPU, eager fp16" in kinds and "GPU, onnxruntime .onnx fp16" in kinds
     )
+    assert rows["quantize for TensorRT"].result == "same best class 100.00 %"
     content = json.loads((tmp_path / "gpu_check.json").read_text())
     assert content["facts"] == FACTS and len(content["rows"]) == len(rows)
     html = (tmp_path / "gpu_check.html").read_text()
-    assert "21 passed, 0 failed" in html and "&lt;b&gt;" in html and "<b>" not in html
+    assert "23 passed, 0 failed" in html and "&lt;b&gt;" in html and "<b>" not in html
 
 
 @pytest.mark.parametrize(
@@ -174,6 +177,13 @@ def test_other_logits_fail(machine, tmp_path, result, status):
     assert rows["GPU, paddle .json fp16"].status == "pass"
 
 
+@pytest.mark.parametrize(("difference", "status"), [(0.1, "pass"), (0.3, "fail")])
+def test_int8_may_change_the_best_class_of_noise(machine, tmp_path, difference, status):
+    result = {"same_top1": False, "difference": difference}
+    machine.results = {("tensorrt", ".pdmodel", "int8"): result}
+    assert rows_of(machine, tmp_path)["GPU, tensorrt .pdmodel int8"].status == status
+
+
 def test_a_crash_is_a_row_and_the_rest_goes_on(machine, tmp_path):
     machine.broken = {
         "amp=True": Done(-signal.SIGSEGV, "loading\n\nFatalError: Segmentation fault\n"),
@@ -207,6 +217,7 @@ def test_skips_what_is_not_there(machine, tmp_path, monkeypatch):
     reasons = {name: row.reason for name, row in rows.items() if row.status == "skipped"}
     assert reasons["train on all GPUs (1)"] == "this machine has one GPU"
     assert reasons["GPU, tensorrt .json fp16"] == "no TensorRT"
+    assert reasons["quantize for TensorRT"] == "no TensorRT"
     assert reasons["GPU, onnxruntime .onnx fp32"] == "pip install x"
     assert reasons["GPU, paddle .json fp32"] == "the export has no .json"
     assert rows["GPU, eager fp32"].status == "pass", "it needs no program"

@@ -216,9 +216,14 @@ def test_rejects_folders_that_cannot_be_quantized(exported, videos, tmp_path, mo
 def test_the_command_prints_the_comparison_and_errors(exported, videos, monkeypatch, capsys):
     done = Comparison(8, False, 0.875, (0.75, 0.5), 0.3, 0.02)
     calls = []
-    monkeypatch.setattr(quantizing, "quantize", lambda *args: calls.append(args) or done)
+
+    def record(*args, **options):
+        calls.append((args, options))
+        return done
+
+    monkeypatch.setattr(quantizing, "quantize", record)
     assert main(["-m", "folder", "--videos", "a.list", "--num", "8"]) == 0
-    assert calls == [("folder", "a.list", 8, None, False)]
+    assert calls == [(("folder", "a.list", 8, None, False), {"backend": "openvino"})]
     printed = capsys.readouterr().out
     for text in (
         "8 videos, which the quantization also used:",
@@ -289,11 +294,12 @@ def test_a_loss_is_reported_with_what_to_do(exported, videos, tmp_path, monkeypa
     calls = []
     monkeypatch.setattr(quantizing, "_calibration", lambda source, num: (views, [0, 1, 2, 3]))
 
-    def compare(source, program, file, numbers, held_out):
+    def compare(source, backends, numbers, held_out):
         assert held_out is done[0][1], "the layers are chosen on the videos of the comparison"
         return Comparison(*done.pop(0)), views
 
     monkeypatch.setattr(quantizing, "_compare", compare)
+    monkeypatch.setattr(quantizing, "_openvino", lambda program, file: (None, None))
     monkeypatch.setattr(quantizing.int8, "quantize", lambda *args: ("plain", ["MatMul.0"]))
     monkeypatch.setattr(
         quantizing.int8, "quantize_accurately", lambda *args: calls.append(args) or "accurate"
