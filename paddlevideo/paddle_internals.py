@@ -118,6 +118,22 @@ def master_weights(optimizer: paddle.optimizer.Optimizer) -> Mapping[str, paddle
     return cast(Mapping[str, paddle.Tensor], optimizer._master_weights)
 
 
+class GradScaler(paddle.amp.GradScaler):
+    """Paddle's gradient scaler, without its message of a smaller scale.
+
+    With NumPy 2.4 the message is an error, which would end a training on a GPU at the first step
+    whose gradients overflow.
+    """
+
+    def _update(self) -> None:
+        limit = self._decr_every_n_nan_or_inf if self._enable else 0
+        if not self._enable or not self._cache_found_inf or self._decr_count + 1 < limit:
+            super()._update()
+            return
+        self._incr_count = self._decr_count = 0
+        self._scale = self._scale * self._decr_ratio
+
+
 def squared_norm(tensors: Sequence[paddle.Tensor]) -> paddle.Tensor:
     """The sum of the squares of all elements, one number on the device.
 

@@ -23,6 +23,7 @@ import numpy as np
 import paddle
 import paddle.distributed
 from paddle import inference
+from paddle.amp import grad_scaler
 
 NOT_FOUND = "(NotFound) TensorRT is needed, but TensorRT dynamic library is not found."
 READS = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__array__")
@@ -224,13 +225,17 @@ class GpuBuild:
 
     def _mixed_precision(self) -> None:
         amp = paddle.amp
-        no_scaling = amp.GradScaler(enable=False)
-        self.replace(amp, "auto_cast", lambda *_, **__: contextlib.nullcontext())
-        self.patch.setattr(
-            amp,
-            "GradScaler",
-            self.checked("GradScaler", amp.GradScaler, lambda *_, **__: no_scaling),
-        )
+        state = amp.auto_cast.__globals__["amp_global_state"]()
+        self.patch.setattr(state, "amp_dtype", "float32")
+
+        def auto_cast(*_, dtype="float16", **__):
+            state.amp_dtype = dtype  # as in Paddle, it stays, and a scaler looks at it
+            return contextlib.nullcontext()
+
+        # A gradient scaler is a real one; it asks for the device when it is made.
+        tracer = SimpleNamespace(_expected_place=SimpleNamespace(is_gpu_place=self.on_gpu))
+        self.patch.setattr(grad_scaler, "_dygraph_tracer", lambda: tracer)
+        self.replace(amp, "auto_cast", auto_cast)
         self.replace(amp, "decorate", lambda models, optimizers, *_, **__: (models, optimizers))
         self.replace(paddle, "set_flags")
 

@@ -16,6 +16,7 @@ from paddle import nn
 from paddlevideo import paddle_internals
 from paddlevideo.config.schema import Config
 
+INITIAL_SCALE = 2.0**16  # of the loss
 _MULTIPLIES = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
 
 
@@ -32,7 +33,7 @@ def prepare(cfg: Config, model: nn.Layer, optimizer):
 
     With `amp_level: O2` on a GPU the weights become float16 with float32 copies.
     """
-    scaler = paddle.amp.GradScaler(enable=cfg.amp and on_gpu(), init_loss_scaling=2.0**16)
+    scaler = paddle_internals.GradScaler(cfg.amp and on_gpu(), INITIAL_SCALE)
     if cfg.amp and cfg.amp_level == "O2" and on_gpu():
         model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=dtype())
     return model, optimizer, scaler

@@ -12,6 +12,7 @@ from paddle import ParamAttr, nn
 from paddle.regularizer import L2Decay
 
 from paddlevideo import dist, paddle_internals
+from tests.gpu_build import GpuBuild
 
 FILE = "paddlevideo/paddle_internals.py"
 NORMS = {
@@ -195,6 +196,35 @@ def test_squared_norm():
         for value in (float("nan"), float("inf")):
             norm = paddle_internals.squared_norm([*tensors, paddle.to_tensor([value])])
             assert not np.isfinite(norm.item())
+
+
+def test_a_gradient_scaler_has_the_scales_of_paddles(monkeypatch):
+    """Where nothing overflows; and at an overflow, at which Paddle's own may fail."""
+    GpuBuild(monkeypatch)
+    paddle.set_device("gpu:0")
+    settings = {"incr_every_n_steps": 2, "decr_every_n_nan_or_inf": 2}
+    ours = paddle_internals.GradScaler(True, 8.0, **settings)
+    paddles = paddle.amp.GradScaler(True, 8.0, **settings)
+    weight = paddle.create_parameter([1], "float32")
+    optimizer = paddle.optimizer.SGD(0.1, parameters=[weight])
+
+    def step(scaler, factor):
+        with paddle.amp.auto_cast():
+            loss = (weight * factor).sum()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.clear_grad()
+        return scaler.state_dict()["scale"].item()
+
+    for _ in range(5):
+        assert step(ours, 1.0) == step(paddles, 1.0)
+    assert step(ours, 1.0) == 64
+    before = weight.numpy()
+    inf = float("inf")
+    assert [step(ours, inf), step(ours, inf), step(ours, inf)] == [64, 32, 32]
+    assert (weight.numpy() == before).all()
+    assert [step(ours, 1.0), step(ours, 1.0), step(ours, 1.0)] == [32, 64, 64]
 
 
 # --- batch norm -------------------------------------------------------------------------------

@@ -82,8 +82,40 @@ def test_steps_between_two_readings_do_not_wait(small, gpu, monkeypatch, option)
     monkeypatch.setattr(training, "train_step", counted)
     train(small("epochs=1", "log_interval=3", "DATASET.batch_size=1", option), validate=False)
     assert sorted(waits) == list(range(len(waits))) and len(waits) >= 4
+    scaler = ["__bool__"] if option == "amp=True" else []  # Paddle's scaler reads one number
     for step, found in waits.items():
-        assert found == (["numpy"] if step % 3 == 0 else []), f"step {step}"
+        assert found == (["numpy"] if step % 3 == 0 else []) + scaler, f"step {step}"
+
+
+def test_loss_scaling_changes_no_number(small, gpu, tmp_path):
+    """The scale is a power of two; the double computes in float32."""
+    folders = [f"{tmp_path}/{name}" for name in ("exact", "amp")]
+    for folder, option in zip(folders, ("log_interval=1", "amp=True"), strict=True):
+        train(small("epochs=1", f"output_dir={folder}", option), validate=False)
+    assert gpu.calls("auto_cast")
+    weights = [(Path(folder) / "ppTSN_epoch_00001.pdparams").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]
+
+
+def test_a_step_whose_gradients_overflow_is_skipped(small, gpu, monkeypatch):
+    monkeypatch.setattr(amp, "INITIAL_SCALE", 2.0**127)
+    seen = []
+    step = training.update_weights
+
+    def recorded(run, epoch, number):
+        before = run.state.model.state_dict()["head.fc.weight"].numpy().copy()
+        scale = run.state.scaler.state_dict()["scale"].item()
+        step(run, epoch, number)
+        after = run.state.model.state_dict()["head.fc.weight"].numpy()
+        seen.append((scale, np.array_equal(before, after), np.isfinite(after).all()))
+
+    monkeypatch.setattr(training, "update_weights", recorded)
+    train(small("epochs=1", "DATASET.batch_size=1", "amp=True"), validate=False)
+    scales, skipped, finite = zip(*seen, strict=True)
+    assert scales[0] == 2.0**127 and skipped[0] and all(finite)
+    for number, last in enumerate(skipped[:-1]):
+        assert scales[number + 1] == scales[number] * (0.5 if last else 1)
+    assert not all(skipped), "smaller scales do not overflow"
 
 
 def test_transforms_and_shifts_on_a_gpu_do_not_wait(gpu):
@@ -229,9 +261,8 @@ def test_mixed_precision_and_sync_batch_norm_of_several_gpus(small, gpu, monkeyp
     cfg = small("amp=True", "amp_level=O2", "sync_bn=True")
     model = paddle.nn.Linear(2, 2)
     optimizer = paddle.optimizer.Momentum(0.1, parameters=model.parameters())
-    amp.prepare(cfg, model, optimizer)
-    (scaler,) = gpu.calls("GradScaler")
-    assert scaler == {"enable": True, "init_loss_scaling": 65536.0}
+    _, _, scaler = amp.prepare(cfg, model, optimizer)
+    assert scaler.is_enable() and scaler.get_init_loss_scaling() == 65536
     (decorated,) = gpu.calls("decorate")
     assert decorated["level"] == "O2" and decorated["dtype"] == "float16"
     with amp.autocast(cfg, model):
