@@ -27,6 +27,7 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.config.shipped import typed
 from paddlevideo.engine.build import build_model
 from paddlevideo.log import error_text, logger
+from paddlevideo.report.doctor import gpu_memory_mb
 from paddlevideo.runtimes import measured
 from paddlevideo.runtimes.base import Backend, BackendError
 from paddlevideo.runtimes.choose import open_backend
@@ -99,7 +100,8 @@ def run(
         raise ValueError(f"{folder}: no runtime of this machine runs a program of it, see above")
     if args.memory:
         for each in opened:
-            each.memory = memory_of(each.setting, folder, golden[0], max(numbers))
+            found = memory_of(each.setting, folder, golden[0], max(numbers))
+            each.memory, each.gpu_memory = found
     view = {name: array[:1] for name, array in golden[0].items()}
     operations = operations_of(exported, manifest, view)
     several = len(args.threads or default_threads()) > 1
@@ -191,22 +193,24 @@ def note(row: Row, way: Way, operations: float, peak: float) -> str:
     texts = [f"p50 {middle:.4g} p95 {high:.4g} ms a run"]
     if opened.memory:
         texts.append(f"{opened.memory / 2**20:.0f} MB")
+    if opened.gpu_memory is not None:
+        texts.append(f"{opened.gpu_memory} MB of the GPU")
     if operations:
         texts.append(speed(operations, row.median, peak))
     return f"{', '.join(texts)}; {opened.backend.name}; logits differ by {opened.difference:.1e}"
 
 
-def memory_of(setting: Setting, folder: Path, golden: Arrays, clips: int) -> int:
-    """Largest resident memory of a process that opens and runs a setting (bytes); 0 if unknown."""
+def memory_of(setting: Setting, folder: Path, golden: Arrays, clips: int) -> tuple[int, int | None]:
+    """Memory of a process that opens and runs a setting: as `Opened.memory`, `gpu_memory`."""
     if not setting.program or not Path("/proc/self/status").exists():
-        return 0
+        return 0, None
     arguments = (str(folder / setting.program), setting.kind, setting.options, golden, clips)
     child = Child(memory_jobs, arguments, {})
     try:
         return child("memory")[1]
     except ChildProcessError as error:
         logger.warning(f"no memory of {setting.label(True)}: {error}")
-        return 0
+        return 0, None
     finally:
         child.close()
 
@@ -214,12 +218,15 @@ def memory_of(setting: Setting, folder: Path, golden: Arrays, clips: int) -> int
 def memory_jobs(program: str, kind: str, options: dict, golden: Arrays, clips: int) -> dict:
     """The job of a child process."""
 
-    def memory() -> int:
+    def memory() -> tuple[int, int | None]:
+        before = gpu_memory_mb() if options["device"] == "gpu" else None
         backend = open_backend(program, kind, max_batch=clips, **options)
         number = len(next(iter(golden.values())))
         backend.run({key: array[np.arange(clips) % number] for key, array in golden.items()})
+        on_gpu = max(0, (gpu_memory_mb() or 0) - before) if before is not None else None
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        most = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+        return most, on_gpu
 
     return {"memory": memory}
 

@@ -58,12 +58,14 @@ class Opened:
     Args:
         difference: of its outputs for the golden inputs.
         memory: largest resident memory of a process that runs it (bytes); 0 if unknown.
+        gpu_memory: what that process takes of the GPU (MB); None on a CPU, or if unknown.
     """
 
     setting: Setting
     backend: Backend
     difference: float
     memory: int = 0
+    gpu_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,18 @@ def programs_for(manifest: Manifest, precision: str, device: str) -> dict[str, l
     return {
         kind: [n for suffix in runtime.reads(precision) for n in names if n.endswith(suffix)]
         for kind, runtime in RUNTIMES.items()
-        if device in runtime.auto_rank
+        if device in runtime.auto_rank or (device == "gpu" and _has_gpu(runtime))
     }
 
 
 def device_here() -> str:
-    """gpu where a runtime has one, else cpu."""
-    return "gpu" if any(r.has_gpu() for r in RUNTIMES.values() if not r.missing()) else "cpu"
+    """gpu where a runtime takes one by itself, which OpenVINO does not; else cpu."""
+    ranked = [runtime for runtime in RUNTIMES.values() if "gpu" in runtime.auto_rank]
+    return "gpu" if any(map(_has_gpu, ranked)) else "cpu"
+
+
+def _has_gpu(runtime: type[Backend]) -> bool:
+    return not runtime.missing() and runtime.has_gpu()
 
 
 def default_threads() -> list[int]:

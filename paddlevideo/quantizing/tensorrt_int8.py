@@ -11,15 +11,9 @@ from typing import Any
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.files import remove_leftovers, temporary_name
 from paddlevideo.runtimes.base import Options, Program
-from paddlevideo.runtimes.engines import FOLDER
+from paddlevideo.runtimes.engines import FOLDER, runtime_version
 from paddlevideo.runtimes.manifest import FILE as MANIFEST
-from paddlevideo.runtimes.tensorrt import (
-    TensorRTBackend,
-    required_gpu,
-    runtime_version,
-    use_engines,
-    use_shapes,
-)
+from paddlevideo.runtimes.tensorrt import TensorRTBackend, required_gpu, use_engines, use_shapes
 from paddlevideo.runtimes.tensorrt_int8 import CACHE, TABLES, tables_folder, tables_of
 from paddlevideo.sample import Arrays
 

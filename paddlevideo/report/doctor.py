@@ -186,6 +186,13 @@ def gpu_driver() -> str | None:
     return output("nvidia-smi", query, "--format=csv,noheader")
 
 
+def gpu_memory_mb() -> int | None:
+    """Memory in use on all NVIDIA GPUs, by any process; None without a driver."""
+    text = output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
+    numbers = (text or "").split()
+    return sum(map(int, numbers)) if numbers and all(n.isdigit() for n in numbers) else None
+
+
 def environment() -> dict[str, str]:
     return {key: value for key, value in sorted(os.environ.items()) if VARIABLES.match(key)}
 

@@ -121,6 +121,7 @@ class Backend:
         reads_all: whether it can open every program with its suffixes that export writes.
         name: runtime, device, and precision other than fp32 of this instance, for people.
         precision: what this instance computes in.
+        rounds_fp32: whether fp32 is rounded: products on a GPU that has TF32, if it is on.
         num_threads: its compute threads on a CPU.
         inputs: inputs of this program, by name; shape () and dtype "" where the runtime does not
             know them.
@@ -139,6 +140,7 @@ class Backend:
 
     name: str
     precision: Precision = "fp32"
+    rounds_fp32: bool = False
     inputs: dict[str, InputSpec]
     clips_per_run: int | None = None
     num_outputs: int = 1

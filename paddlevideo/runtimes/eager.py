@@ -49,7 +49,9 @@ class EagerBackend(Backend):
         device = paddle.get_device()
         self.precision = precision_here(options, _precisions(), f"eager on {device}")
         if device.startswith("gpu:"):
-            device = gpu_name(int(device.removeprefix("gpu:")), self.precision)
+            number = int(device.removeprefix("gpu:"))
+            device = gpu_name(number, self.precision)
+            self.rounds_fp32 = dist.has_tf32(number)
         self.name = with_precision(f"eager on {device}", self.precision)
         self.inputs = dict(program.inputs)
         self.num_outputs = 2 if program.has_frame_logits else 1

@@ -7,11 +7,12 @@ the library, one precision and one range of shapes.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import paddle
+from paddle import inference
 
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import BackendError, Program
@@ -71,6 +72,22 @@ def name_of(program: Program, kind: str, settings: Mapping[str, object]) -> str:
     files = [sha256(file) for file in (program.model, program.params) if file]
     text = json.dumps({"files": files, **settings}, sort_keys=True, default=str)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def library_version(read: Callable[[], tuple[int, int, int]]) -> tuple[int, int, int] | None:
+    """The version that a function of Paddle reports; None where the library cannot be loaded.
+
+    A GPU build raises where TensorRT's library is not installed.
+    """
+    try:
+        return read()
+    except (RuntimeError, OSError):
+        return None
+
+
+def runtime_version() -> tuple[int, int, int] | None:
+    """The version of TensorRT's library that is installed; None where it cannot be loaded."""
+    return library_version(inference.get_trt_runtime_version)
 
 
 def gpu_facts(number: int) -> dict[str, str]:

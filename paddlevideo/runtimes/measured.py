@@ -20,6 +20,7 @@ from paddlevideo.config.shipped import typed
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
 from paddlevideo.processes import num_cores, processor
+from paddlevideo.runtimes.engines import runtime_version
 from paddlevideo.runtimes.manifest import Manifest
 
 FILE = "measured.yaml"
@@ -80,6 +81,8 @@ def this_machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     gpu = paddle.device.cuda.get_device_name(0) if dist.num_gpus() else None
+    if gpu and (library := runtime_version()):
+        found["tensorrt"] = ".".join(map(str, library))
     return {"processor": processor(), "cores": num_cores(), "gpu": gpu, "versions": found}
 
 

@@ -64,6 +64,7 @@ class PaddleBackend(Backend):
         device = "cpu with oneDNN" if config.mkldnn_enabled() else "cpu"
         if number is not None:
             device = gpu_name(number, self.precision)
+            self.rounds_fp32 = dist.has_tf32(number)
         self.name = with_precision(f"{self.title} on {device}", self.precision)
         with paddle_internals.keep_num_threads():  # it leaves one thread, as a run does
             self._predictor = inference.create_predictor(config)

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,13 @@ from paddlevideo import dist, paddle_internals
 from paddlevideo.files import atomic_write, temporary_name
 from paddlevideo.log import logger
 from paddlevideo.runtimes.base import BackendError, Options, Program
-from paddlevideo.runtimes.engines import engine_folder, gpu_facts, shape_ranges
+from paddlevideo.runtimes.engines import (
+    engine_folder,
+    gpu_facts,
+    library_version,
+    runtime_version,
+    shape_ranges,
+)
 from paddlevideo.runtimes.paddle_inference import PaddleBackend
 from paddlevideo.runtimes.tensorrt_int8 import (
     check_engines,
@@ -108,22 +113,6 @@ class TensorRTBackend(PaddleBackend):
         if folder is not None:
             config.set_optim_cache_dir(str(folder))
             use_shapes(config, program, options, number, folder)
-
-
-def library_version(read: Callable[[], tuple[int, int, int]]) -> tuple[int, int, int] | None:
-    """The version that a function of Paddle reports; None where the library cannot be loaded.
-
-    A GPU build raises where TensorRT's library is not installed.
-    """
-    try:
-        return read()
-    except (RuntimeError, OSError):
-        return None
-
-
-def runtime_version() -> tuple[int, int, int] | None:
-    """The version of TensorRT's library that is installed; None where it cannot be loaded."""
-    return library_version(inference.get_trt_runtime_version)
 
 
 def required_gpu(options: Options, number: int | None) -> int:

@@ -4,6 +4,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from paddlevideo.benchmarks import inference, settings
@@ -12,7 +13,8 @@ from paddlevideo.benchmarks.flags import make_parser
 from paddlevideo.benchmarks.inference_table import Measured, table
 from paddlevideo.benchmarks.measure import Group, Row
 from paddlevideo.commands import benchmark
-from paddlevideo.runtimes.choose import open_backend
+from paddlevideo.report import doctor
+from paddlevideo.runtimes.choose import RUNTIMES, open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.runtimes.measured import read_rows
 from tests.parts.conftest import skip_without
@@ -184,3 +186,35 @@ def test_without_the_extra_no_int8_program_is_made(folder, monkeypatch, caplog):
     before = sorted(path.name for path in folder.iterdir())
     quantize_random(folder)
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_memory_of_a_gpu_is_what_its_driver_reports(exported, monkeypatch):
+    """The difference before and after, for all of the process."""
+    used = iter([100, 350])
+    monkeypatch.setattr(inference, "gpu_memory_mb", lambda: next(used))
+    monkeypatch.setattr(inference, "open_backend", lambda *args, **_: SimpleNamespace(run=len))
+    golden = {"frames": np.zeros((2, 1), np.float32)}
+    jobs = inference.memory_jobs("x.onnx", "onnxruntime", {"device": "gpu"}, golden, 2)
+    assert jobs["memory"]()[1] == 250
+    jobs = inference.memory_jobs("x.onnx", "onnxruntime", {"device": "cpu"}, golden, 2)
+    assert jobs["memory"]()[1] is None
+
+
+@pytest.mark.parametrize(("text", "total"), [("10\n20", 30), (None, None), ("[N/A]", None)])
+def test_reads_the_memory_of_all_gpus(monkeypatch, text, total):
+    monkeypatch.setattr(doctor, "output", lambda *command: text)
+    assert doctor.gpu_memory_mb() == total
+
+
+def test_an_integrated_gpu_is_measured_on_request_only(exported, monkeypatch):
+    """OpenVINO's `auto` stays on the CPU."""
+    for kind, runtime in RUNTIMES.items():
+        monkeypatch.setattr(runtime, "missing", lambda: "")
+        monkeypatch.setattr(runtime, "has_gpu", lambda kind=kind: kind == "openvino")
+    assert settings.device_here() == "cpu"
+    manifest = read_manifest(exported.folder)
+    assert manifest is not None
+    on_gpu = settings.programs_for(manifest, "fp32", "gpu")
+    assert "openvino" in on_gpu and "eager" not in on_gpu
+    monkeypatch.setattr(RUNTIMES["onnxruntime"], "has_gpu", lambda: True)
+    assert settings.device_here() == "gpu"

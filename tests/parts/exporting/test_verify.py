@@ -1,17 +1,20 @@
 """`export --verify`: programs are run in every runtime of the machine before they are published."""
 
+import re
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import yaml
 
 from paddlevideo.exporting import export as exporting
+from paddlevideo.exporting import golden as golden_module
 from paddlevideo.exporting.export import export
 from paddlevideo.exporting.golden import golden_inputs, verify
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
-from paddlevideo.runtimes.base import BackendError
+from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import RUNTIMES
 from paddlevideo.runtimes.manifest import read_manifest
 from tests.parts.conftest import missing_for
@@ -119,11 +122,43 @@ def test_a_program_that_its_own_runtime_cannot_open_is_an_error(check, monkeypat
         check(".pdmodel")
 
 
-def test_a_difference_on_a_gpu_is_a_warning(check, monkeypatch, log):
+def test_a_runtime_that_cannot_open_a_program_on_a_gpu_is_a_warning(check, monkeypatch, log):
     monkeypatch.setattr(RUNTIMES["paddle"], "has_gpu", classmethod(lambda cls: True))
     row = check(".json")  # there is no GPU, so it cannot be opened
     assert row.keys() == {"paddle", "paddle gpu"}
     assert "can use no GPU here" in row["paddle gpu"] and "can use no GPU here" in log()
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_a_difference_on_a_gpu_is_an_error_unless_it_rounds(check, monkeypatch, log, rounds):
+    """A GPU with TF32 rounds the factors of products to 10 bits."""
+
+    class OnGpu(Backend):
+        rounds_fp32 = rounds
+        inputs: ClassVar = {}
+
+        def compute(self, arrays):
+            return 1.001 * self.program(arrays)
+
+    real = golden_module.open_backend
+
+    def opened(file, kind, device, **options):
+        exact = real(file, kind, device="cpu", **options)
+        if device == "cpu":
+            return exact
+        backend = OnGpu(None, Options())
+        backend.program, backend.name = exact.compute, "on a GPU"
+        return backend
+
+    monkeypatch.setattr(RUNTIMES["paddle"], "has_gpu", classmethod(lambda cls: True))
+    monkeypatch.setattr(golden_module, "open_backend", opened)
+    text = r"differ by 1\.0e-03 of the largest \(paddle gpu\)"
+    if rounds:
+        assert check(".json")["paddle gpu"] == pytest.approx(1e-3, rel=0.01)
+        assert re.search(text, log())
+    else:
+        with pytest.raises(ExportError, match=text):
+            check(".json")
 
 
 def test_an_export_that_is_not_verified_says_so(exported, tmp_path, monkeypatch, log):

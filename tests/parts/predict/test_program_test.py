@@ -11,8 +11,11 @@ from paddlevideo.api import test_program as run_program_test
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
+from paddlevideo.predict import program_test
 from paddlevideo.predict.program_test import trained_clips
 from paddlevideo.processes import num_cores
+from paddlevideo.runtimes.base import BackendError
+from paddlevideo.runtimes.choose import RUNTIMES
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.weights import read_arrays, write_arrays
 from tests.parts.conftest import skip_without
@@ -91,6 +94,24 @@ def test_the_precision_may_be_auto(exported, monkeypatch, capsys):
     flags = ["-m", exported.folder, "--backend", "paddle", "--precision", "auto"]
     assert command(monkeypatch, "-c", exported.config, *flags) == 0
     assert f" {num_cores()} thread(s), " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("use_gpu", "gpus", "device"),
+    [("True", ["openvino"], "gpu"), ("True", [], "auto"), ("null", ["openvino"], "auto")],
+)
+def test_a_runtime_may_have_a_gpu_that_paddle_has_not(exported, monkeypatch, use_gpu, gpus, device):
+    for kind, runtime in RUNTIMES.items():
+        monkeypatch.setattr(runtime, "has_gpu", lambda kind=kind: kind in gpus)
+        monkeypatch.setattr(runtime, "missing", lambda: "")
+
+    def opened(model, backend, **options):
+        raise BackendError(f"asked for {options['device']}")
+
+    monkeypatch.setattr(program_test, "open_backend", opened)
+    cfg = load_config(exported.config, [f"use_gpu={use_gpu}"])
+    with pytest.raises(BackendError, match=f"asked for {device}$"):
+        run_program_test(cfg, str(exported.folder), "openvino")
 
 
 def test_a_run_needs_no_config(exported, tested, monkeypatch, tmp_path, capsys):

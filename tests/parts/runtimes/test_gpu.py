@@ -128,6 +128,15 @@ def test_a_driver_that_does_not_start_is_no_gpu(monkeypatch, error):
     assert facts == [] and reason == "(External) CUDA error(803), driver mismatch"
 
 
+def test_what_was_measured_belongs_to_a_gpu_and_a_version_of_tensorrt(monkeypatch):
+    without = this_machine()
+    GpuBuild(monkeypatch, library=(10, 3, 0))
+    monkeypatch.setattr(paddle.device.cuda, "get_device_name", lambda number: "Double")
+    assert this_machine() == {
+        **without, "gpu": "Double", "versions": {**without["versions"], "tensorrt": "10.3.0"},
+    }  # fmt: skip
+
+
 def test_each_rank_has_the_gpu_that_the_launcher_gave_it(monkeypatch):
     assert Options().gpu(4, "it") == 0 and Options(device="gpu:1").gpu(4, "it") == 1
     monkeypatch.setenv("FLAGS_selected_gpus", "3")
