@@ -123,11 +123,18 @@ class GradScaler(paddle.amp.GradScaler):
 
     With NumPy 2.4 the message is an error, which would end a training on a GPU at the first step
     whose gradients overflow.
+
+    Attributes:
+        skipped: how many of the last steps were skipped, one after the other.
     """
 
+    skipped = 0
+
     def _update(self) -> None:
-        limit = self._decr_every_n_nan_or_inf if self._enable else 0
-        if not self._enable or not self._cache_found_inf or self._decr_count + 1 < limit:
+        if not self._enable:
+            return
+        self.skipped = self.skipped + 1 if self._cache_found_inf else 0
+        if not self.skipped or self._decr_count + 1 < self._decr_every_n_nan_or_inf:
             super()._update()
             return
         self._incr_count = self._decr_count = 0

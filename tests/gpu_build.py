@@ -236,12 +236,15 @@ class GpuBuild:
         tracer = SimpleNamespace(_expected_place=SimpleNamespace(is_gpu_place=self.on_gpu))
         self.patch.setattr(grad_scaler, "_dygraph_tracer", lambda: tracer)
         self.replace(amp, "auto_cast", auto_cast)
+        self.replace(amp, "is_float16_supported", lambda *_: self.capability >= (7, 0))
+        self.replace(amp, "is_bfloat16_supported", lambda *_: self.capability >= (8, 0))
         self.replace(amp, "decorate", lambda models, optimizers, *_, **__: (models, optimizers))
         self.replace(paddle, "set_flags")
 
     def _ranks(self) -> None:
         self.replace(paddle.distributed, "init_parallel_env")
-        self.replace(paddle.nn.SyncBatchNorm, "convert_sync_batchnorm", lambda layer: layer)
+        convert = paddle.nn.SyncBatchNorm.convert_sync_batchnorm
+        self.replace(paddle.nn.SyncBatchNorm, "convert_sync_batchnorm", convert)
         self.patch.setattr(
             paddle, "DataParallel", self.checked("DataParallel", paddle.DataParallel, lambda x: x)
         )
@@ -316,7 +319,7 @@ class Predictor:
     """
 
     def __init__(self, gpu: GpuBuild, config: Any):
-        self._gpu, self._files, self._batch = gpu, config.files, 1
+        self._gpu, self._files, self._batch = gpu, config.files, [1]
         gpu.record.append(("create_predictor", {"files": config.files}))
         for file in self._set(config, "collect_shape_range_info"):
             Path(file["arg0"]).write_text("shapes", encoding="utf-8")
@@ -345,14 +348,16 @@ class Predictor:
         return ["logits"]
 
     def get_input_handle(self, name: str) -> Any:
-        return SimpleNamespace(copy_from_cpu=lambda array: self._copy(name, array))
+        gpu, batch = self._gpu, self._batch  # a handle does not keep its predictor
 
-    def _copy(self, name: str, array: np.ndarray) -> None:
-        self._batch = len(array)
-        self._gpu.record.append(("copy_from_cpu", {"name": name, "array": array}))
+        def copy_from_cpu(array: np.ndarray) -> None:
+            batch[0] = len(array)
+            gpu.record.append(("copy_from_cpu", {"name": name, "array": array}))
+
+        return SimpleNamespace(copy_from_cpu=copy_from_cpu)
 
     def get_output_handle(self, name: str) -> Any:
-        logits = np.zeros((self._batch, self._gpu.num_classes), np.float32)
+        logits = np.zeros((self._batch[0], self._gpu.num_classes), np.float32)
         return SimpleNamespace(copy_to_cpu=lambda: logits)
 
     def run(self) -> None:

@@ -8,15 +8,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from paddlevideo import dist, log
 from paddlevideo.benchmarks.child_commands import Done, Run, run_command
+from paddlevideo.benchmarks.gpu_results import Row, summary, write_results
 from paddlevideo.benchmarks.gpu_runtime import MARK, Job, write_job
-from paddlevideo.files import atomic_write, json_text
-from paddlevideo.html_page import escape, page
 from paddlevideo.report.doctor import examine
 from paddlevideo.runtimes.choose import available_backends
 from paddlevideo.runtimes.onnx_runtime import CUDA, TENSORRT
@@ -28,7 +26,7 @@ FIRST_LOSS = {"fp32": 1e-3, "fp16": 2e-2}
 EPOCH_LOSS = {"fp32": 0.05, "fp16": 0.1, "all": 0.15}
 # The largest relative difference of logits from the model's on a CPU.
 LOGITS = {"fp32": 1e-4, "fp16": 3e-2, "int8": 0.2}
-SCORES = 1e-3  # the largest difference of a probability from that of the CPU
+SCORES = {"fp32": 1e-3, "fp16": 3e-2}  # the same of a probability
 # (kind, suffix of the program or "", precision)
 RUNTIMES = (
     *(("eager", "", precision) for precision in ("fp32", "fp16")),
@@ -37,28 +35,15 @@ RUNTIMES = (
     ("tensorrt", ".pdmodel", "int8"),
     *(("onnxruntime", ".onnx", precision) for precision in ("fp32", "fp16")),
 )
+# (backend, precision) of the command that users run
+PREDICTIONS = (
+    ("auto", "fp32"),
+    *(("paddle", precision) for precision in ("fp32", "fp16")),
+    *(("tensorrt", precision) for precision in ("fp32", "fp16")),
+    *(("onnxruntime", precision) for precision in ("fp32", "fp16")),
+)
 # A training script for Paddle's launcher, which takes no module.
 SCRIPT = "import sys\n\nfrom paddlevideo.cli import main\n\nsys.exit(main(sys.argv[1:]))\n"
-
-
-@dataclass(frozen=True)
-class Row:
-    """The result of one check.
-
-    Args:
-        status: pass, fail or skipped.
-        result: what was measured.
-        reason: why it failed or was skipped.
-        seconds: that the whole row took.
-        speed: relative to the same work on the CPU; 2 takes half the time.
-    """
-
-    name: str
-    status: str
-    result: str = ""
-    reason: str = ""
-    seconds: float = 0.0
-    speed: float | None = None
 
 
 @dataclass
@@ -81,6 +66,7 @@ class Check:
     epochs: int = 2
     clips: int = 16
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    predictions: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def weights(self) -> str:
@@ -123,7 +109,13 @@ def steps(checks: Check) -> Iterator[tuple[str, Callable[[], Row]]]:
             return measured(checks, kind, suffix, precision, "gpu:0")
 
         yield name, work
-    yield "predict videos", lambda: predicted(checks)
+    yield "predict videos, CPU", lambda: predicted(checks, "cpu", "auto", "fp32")
+    for backend, precision in PREDICTIONS:
+
+        def predict(backend=backend, precision=precision) -> Row:
+            return predicted(checks, "gpu", backend, precision)
+
+        yield f"predict videos, GPU, {backend} {precision}", predict
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -194,7 +186,7 @@ def with_differences(checks: Check, row: Row, name: str, limits: Mapping[str, fl
 def exported(checks: Check) -> Row:
     """The programs of the start weights in every format."""
     flags = ["-c", checks.config, "-p", checks.weights, "-o", str(checks.exported)]
-    done = checks.run(verb("export", [*flags, "--format", "all", "--overwrite"]), {})
+    done = checks.run(verb("export", [*flags, "--format", "all", "--overwrite"]), exact())
     if failed := ended(done):
         return failed
     names = sorted(path.name for path in checks.exported.glob("*.*"))
@@ -262,29 +254,38 @@ def missing_provider(kind: str, precision: str) -> str:
     return f"this build of onnxruntime has no {needed}; pip install onnxruntime-gpu"
 
 
-def predicted(checks: Check) -> Row:
-    """The command that users run, on the videos of the test list: on a GPU and on the CPU."""
+def predicted(checks: Check, device: str, backend: str, precision: str) -> Row:
+    """The command that users run, on the videos of the test list; on a GPU as on the CPU."""
+    missing = "" if backend == "auto" else available_backends()[backend]
+    if missing := missing or missing_provider(backend, precision):
+        return Row("", "skipped", reason=missing)
+    out = checks.folder / f"predictions_{device}_{backend}_{precision}.json"
     videos = str(checks.folder / "demo/appearance/test")
-    found = []
-    for use_gpu in ("True", "False"):
-        out = checks.folder / f"predictions_gpu_{use_gpu.lower()}.json"
-        flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
-        done = checks.run(verb("predict", [*flags, "--overwrite", "--use_gpu", use_gpu]), exact())
-        if failed := ended(done):
-            return failed
-        rows = json.loads(out.read_text(encoding="utf-8"))
-        found.append({row["input_path"]: (row["class_ids"][0], row["scores"][0]) for row in rows})
-    on_gpu, on_cpu = found
-    if not on_gpu or on_gpu.keys() != on_cpu.keys():
-        return Row("", "fail", reason=f"{len(on_gpu)} videos on a GPU, {len(on_cpu)} on the CPU")
-    others = sum(on_gpu[name][0] != on_cpu[name][0] for name in on_cpu)
-    most = max(abs(on_gpu[name][1] - on_cpu[name][1]) for name in on_cpu)
-    wrong = others > 0 or most > SCORES
+    flags = ["--model", str(checks.exported), "--input_file", videos, "--save_json", str(out)]
+    flags += ["--overwrite", "--use_gpu", str(device == "gpu")]
+    flags += ["--backend", backend, "--precision", precision]
+    done = checks.run(verb("predict", flags), exact() if precision == "fp32" else {})
+    if failed := ended(done):
+        return failed
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    found = {row["input_path"]: (row["class_ids"][0], row["scores"][0]) for row in rows}
+    if device == "cpu":
+        checks.predictions = found
+        return Row("", "pass" if found else "fail", f"{len(found)} videos")
+    on_cpu = checks.predictions
+    if not found or found.keys() != on_cpu.keys():
+        return Row("", "fail", reason=f"{len(found)} videos on a GPU, {len(on_cpu)} on the CPU")
+    others = sum(found[name][0] != on_cpu[name][0] for name in on_cpu)
+    most = max(abs(found[name][1] - on_cpu[name][1]) for name in on_cpu)
+    limit = SCORES[precision]
+    wrong = most > limit or (others > 0 and precision == "fp32")
     return Row(
         "",
         "fail" if wrong else "pass",
-        f"{len(on_gpu)} videos; {others} have another best class, its score differs by {most:.1e}",
-        f"the class must be the same, and the score may differ by {SCORES:g}" if wrong else "",
+        f"{len(found)} videos; {others} have another best class, its score differs by {most:.1e}",
+        f"the class must be the same in fp32, and the score may differ by {limit:g}"
+        if wrong
+        else "",
     )
 
 
@@ -336,49 +337,6 @@ def ended(done: Done) -> Row | None:
     how = f"exit code {done.code}" if done.code > 0 else f"ended by signal {-done.code}"
     last = [line for line in done.output.splitlines() if line.strip()][-LAST_LINES:]
     return Row("", "fail", reason="\n".join([how, *last]))
-
-
-# --- the page -----------------------------------------------------------------------------------
-
-STYLE = "body { max-width: 72rem; margin: 2rem auto; } td { vertical-align: top; padding: .3rem; }"
-
-
-def write_results(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
-    """Write gpu_check.json and gpu_check.html."""
-    content = {"rows": [asdict(row) for row in rows], "facts": facts}
-    with atomic_write(folder / "gpu_check.json") as temporary:
-        temporary.write_text(json_text(content, indent=1), encoding="utf-8")
-    with atomic_write(folder / "gpu_check.html") as temporary:
-        temporary.write_text(html_of(rows, facts), encoding="utf-8")
-
-
-def html_of(rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
-    """The page: a table of the rows, and the facts of the doctor."""
-    colors = {"pass": "good", "fail": "bad", "skipped": ""}
-    lines = ["<table><tr><th>check<th>result<th>measured<th class=n>speed<th class=n>s</tr>"]
-    for row in rows:
-        speed = "" if row.speed is None else f"{row.speed:.2f} x CPU"
-        reason = f"<pre>{escape_lines(row.reason)}</pre>" if row.reason else ""
-        lines.append(
-            f"<tr><td>{escape(row.name)}<td class='{colors[row.status]}'>{row.status}"
-            f"<td>{escape(row.result)}{reason}<td class=n>{speed}<td class=n>{row.seconds}</tr>"
-        )
-    counts = summary(rows)
-    body = [f"<h1>GPU check</h1><p>{escape(counts)}</p>", *lines, "</table>"]
-    facts_text = json_text(dict(facts), indent=1)
-    body.append(f"<details><summary>this machine</summary><pre>{escape_lines(facts_text)}</pre>")
-    return page("GPU check", "\n".join([*body, "</details>"]), STYLE)
-
-
-def escape_lines(text: str) -> str:
-    return "\n".join(escape(line) for line in text.splitlines())
-
-
-def summary(rows: Sequence[Row]) -> str:
-    """How many rows passed, failed and were skipped."""
-    words = {"pass": "passed", "fail": "failed", "skipped": "skipped"}
-    counts = {w: sum(row.status == status for row in rows) for status, w in words.items()}
-    return ", ".join(f"{count} {word}" for word, count in counts.items())
 
 
 def run_check(folder: Path, epochs: int, clips: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from paddlevideo.benchmarks.exported import Exported
 from paddlevideo.log import logger
+from paddlevideo.predict.gpus import has_gpu
 from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import Backend
 from paddlevideo.runtimes.choose import RUNTIMES
@@ -128,18 +129,14 @@ def programs_for(manifest: Manifest, precision: str, device: str) -> dict[str, l
     return {
         kind: [n for suffix in runtime.reads(precision) for n in names if n.endswith(suffix)]
         for kind, runtime in RUNTIMES.items()
-        if device in runtime.auto_rank or (device == "gpu" and _has_gpu(runtime))
+        if device in runtime.auto_rank or (device == "gpu" and has_gpu(runtime))
     }
 
 
 def device_here() -> str:
     """gpu where a runtime takes one by itself, which OpenVINO does not; else cpu."""
     ranked = [runtime for runtime in RUNTIMES.values() if "gpu" in runtime.auto_rank]
-    return "gpu" if any(map(_has_gpu, ranked)) else "cpu"
-
-
-def _has_gpu(runtime: type[Backend]) -> bool:
-    return not runtime.missing() and runtime.has_gpu()
+    return "gpu" if any(map(has_gpu, ranked)) else "cpu"
 
 
 def default_threads() -> list[int]:

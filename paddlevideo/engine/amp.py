@@ -14,7 +14,7 @@ import paddle
 from paddle import nn
 
 from paddlevideo import paddle_internals
-from paddlevideo.config.schema import Config
+from paddlevideo.config.schema import Config, ConfigError
 
 INITIAL_SCALE = 2.0**16  # of the loss
 _MULTIPLIES = (nn.Conv1D, nn.Conv2D, nn.Conv3D, nn.Linear)
@@ -28,15 +28,33 @@ def dtype() -> Literal["float16", "bfloat16"]:
     return "float16" if on_gpu() else "bfloat16"
 
 
+def has_float16() -> bool:
+    """Whether Paddle computes in float16 on its GPU; on an older one it would stay with float32."""
+    return bool(paddle.amp.is_float16_supported())
+
+
 def prepare(cfg: Config, model: nn.Layer, optimizer):
     """(model, optimizer, gradient scaler) for the precision of the config.
 
     With `amp_level: O2` on a GPU the weights become float16 with float32 copies.
+
+    Raises:
+        ConfigError: the GPU has no float16.
     """
+    if cfg.amp and on_gpu() and not has_float16():
+        raise ConfigError([
+            f"{cfg.origin.path}: amp needs a GPU of compute capability 7.0 or higher; train "
+            "without it"
+        ])  # fmt: skip
     scaler = paddle_internals.GradScaler(cfg.amp and on_gpu(), INITIAL_SCALE)
     if cfg.amp and cfg.amp_level == "O2" and on_gpu():
         model, optimizer = paddle.amp.decorate(model, optimizer, level="O2", dtype=dtype())
     return model, optimizer, scaler
+
+
+def num_skipped(scaler: paddle.amp.GradScaler) -> int:
+    """How many of the last steps were skipped one after the other, as their gradients overflow."""
+    return scaler.skipped if isinstance(scaler, paddle_internals.GradScaler) else 0
 
 
 @contextlib.contextmanager

@@ -39,6 +39,8 @@ from paddlevideo.engine.trained_clips import TrainedClips
 from paddlevideo.engine.upload import Upload
 from paddlevideo.engine.watch import Watch
 from paddlevideo.models.base import Recognizer
+from paddlevideo.models.layers import SubBatchNorm3D
+from paddlevideo.models.vlad import UnbiasedNorm
 from paddlevideo.solver import ema
 from paddlevideo.solver.phases import Phase
 
@@ -239,10 +241,27 @@ def trainable(
             f"{cfg.origin.path}: sync_bn needs GPUs; Paddle has no such kernel for a CPU"
         ])  # fmt: skip
     if cfg.sync_bn and dist.world_size() > 1:
+        check_sync_bn(cfg, model)
         prepared = paddle.nn.SyncBatchNorm.convert_sync_batchnorm(prepared)
     network = paddle.DataParallel(prepared) if dist.world_size() > 1 else prepared
     average = ema.start(prepared) if cfg.EMA else None
     return network, TrainState(prepared, optimizer, scaler, Progress(), classes.names, "", average)
+
+
+def check_sync_bn(cfg: Config, model: Recognizer) -> None:
+    """Check that batch norms over all GPUs compute what those of the model do.
+
+    Raises:
+        ConfigError: one of them differs from a plain batch norm.
+    """
+    for name, layer in model.named_sublayers():
+        if isinstance(layer, UnbiasedNorm) or (
+            isinstance(layer, SubBatchNorm3D) and layer.splits > 1
+        ):
+            raise ConfigError([
+                f"{cfg.origin.path}: sync_bn would replace {name}, which is no plain batch norm "
+                f"({type(layer).__name__}); train without it"
+            ])  # fmt: skip
 
 
 def load_data(

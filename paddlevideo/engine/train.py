@@ -17,7 +17,7 @@ from paddlevideo.engine.checkpoint import average_buffers
 from paddlevideo.engine.epoch_log import EpochLog
 from paddlevideo.engine.evaluate import Evaluation, evaluate, to_tensors
 from paddlevideo.engine.loaders import on_error
-from paddlevideo.engine.not_finite import FailedStep, keep_evidence, wrong_gradients
+from paddlevideo.engine.not_finite import FailedStep, NotFinite, keep_evidence, wrong_gradients
 from paddlevideo.engine.phases import batch_shapes, order_of
 from paddlevideo.engine.run import Run
 from paddlevideo.engine.step_numbers import StepNumbers
@@ -28,6 +28,10 @@ from paddlevideo.solver import ema
 from paddlevideo.solver.phases import evaluates, phase_at, saves
 
 logger = log.logger
+
+# Steps with mixed precision that overflow one after the other before the run stops. The first few
+# of a run do, until the scale of the loss is small enough.
+MOST_SKIPPED = 40
 
 
 # --- before the first epoch ---------------------------------------------------------------------
@@ -182,6 +186,13 @@ def update_weights(run: Run, epoch: int, step: int) -> None:
     state.optimizer.set_lr(run.lr(epoch, step))
     state.scaler.step(state.optimizer)
     state.scaler.update()
+    if amp.num_skipped(state.scaler) > MOST_SKIPPED:
+        raise NotFinite(
+            f"gradients overflowed in {MOST_SKIPPED + 1} steps one after the other, up to epoch "
+            f"{epoch + 1} step {step}, although each of them halved the scale of the loss. "
+            "Checkpoints are kept; a lower learning rate or grad_clip is the usual fix, or train "
+            "without amp"
+        )
     state.optimizer.clear_grad()
     if state.average is not None:
         done = (run.plan.steps_before(epoch) + step + 1) // run.plan.accumulate

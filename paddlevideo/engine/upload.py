@@ -43,7 +43,7 @@ class Upload:
         if not self._pinned:
             return
         event: Any = paddle.device.cuda.Event()
-        event.record(paddle.device.cuda.current_stream())
+        event.record()  # of the current stream
         self._copies.append((event, self._pinned))
         self._pinned = []
         while self._copies and (len(self._copies) > self.ahead or self._copies[0][0].query()):

@@ -43,6 +43,7 @@ from paddlevideo.log import error_text, logger
 from paddlevideo.models.base import Recognizer
 from paddlevideo.remote import exists, is_url, join_path, path_name, put_folder, shown
 from paddlevideo.runtimes.choose import available_readers, readers
+from paddlevideo.runtimes.engines import FOLDER as ENGINES
 from paddlevideo.runtimes.golden import FILE as GOLDEN
 from paddlevideo.runtimes.manifest import FILE as DESCRIPTION
 from paddlevideo.runtimes.manifest import PROGRAM_FILES, Manifest
@@ -255,8 +256,10 @@ def _write_golden(
     if not verified:
         logger.warning(f"not verified: {', '.join(path.name for path in programs)}")
         return {}
-    any_batch = all(spec.shape[0] is None for spec in task.inputs.values())
-    return verify(programs, task.golden, task.expected, task.output, any_batch)
+    try:
+        return verify(programs, task.inputs, task.golden, task.expected, task.output)
+    finally:
+        shutil.rmtree(stem.with_name(ENGINES), ignore_errors=True)  # they were for two clips
 
 
 def _describe(

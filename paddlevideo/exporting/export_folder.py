@@ -1,12 +1,14 @@
 """The folder of an export: what an earlier export left there, and how new files replace it."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.log import logger
+from paddlevideo.runtimes.engines import FOLDER as ENGINES
 from paddlevideo.runtimes.manifest import FILE, Manifest, ManifestError, read_manifest, sha256
 from paddlevideo.runtimes.measured import FILE as MEASURED
 
@@ -87,6 +89,7 @@ def remove_export(folder: Path) -> None:
         earlier = None
     for path in _unchanged_files(folder, earlier) if earlier else []:
         path.unlink()
+    shutil.rmtree(folder / ENGINES, ignore_errors=True)
     for name in (FILE, MEASURED):
         (folder / name).unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
@@ -121,6 +124,8 @@ def publish(work: Path, folder: Path, earlier: Manifest | None, manifest: Manife
     for path in stale:
         if path.name not in names:
             path.unlink()
+    if stale:
+        shutil.rmtree(folder / ENGINES, ignore_errors=True)  # of the other model
     return names
 
 

@@ -18,13 +18,14 @@ from paddlevideo.files import check_writable
 from paddlevideo.log import LINES, logger, plural
 from paddlevideo.metrics.score_files import check_prediction_suffix, prediction_file
 from paddlevideo.plain_text import readable
+from paddlevideo.predict.gpus import gpu_without_paddle
 from paddlevideo.predict.inputs import Inputs, Key
 from paddlevideo.predict.lines import MADE_BY, ResultLines, note_others
 from paddlevideo.predict.paddlex import ResultFolder
 from paddlevideo.predict.predictor import Predictor, Results
 from paddlevideo.predict.remote_output import local_outputs
 from paddlevideo.predict.results import Result, name_width, result_file
-from paddlevideo.runtimes.choose import gpu_without_paddle, require
+from paddlevideo.runtimes.choose import require
 
 
 class Source(Protocol):

@@ -15,7 +15,6 @@ from typing import Any
 
 import paddle
 
-from paddlevideo import dist
 from paddlevideo.config.registry import lookup
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
@@ -27,6 +26,7 @@ from paddlevideo.media.containers import one_thread
 from paddlevideo.media.decode import FrameDecoder, VideoDecoder
 from paddlevideo.predict.ahead import LoadAhead, default_workers
 from paddlevideo.predict.feed import Extract, Feed
+from paddlevideo.predict.gpus import uses_gpu
 from paddlevideo.predict.identity import identity, text_checksum
 from paddlevideo.predict.inputs import AnyDecoder, Input, InputRules, Inputs, find_inputs
 from paddlevideo.predict.labels import names_in_config, requested_names
@@ -118,7 +118,7 @@ class Predictor:
         names = list(source.inputs) if manifest or built else None
         self.feed = Feed(pipeline, names, features)
         clips = views_per_step or cfg.DATASET.views_per_step
-        clips = clips or clips_per_run(self.feed, options.get("device", "auto") != "cpu")
+        clips = clips or clips_per_run(self.feed, backend, options.get("device", "auto"))
         if built and options.get("onednn") is None:
             options["onednn"] = cfg.onednn
         self.backend = open_backend(model, backend, params_file, max_batch=clips, **options)
@@ -274,9 +274,9 @@ class Predictor:
         return Room(self.feed, views, self.views_per_step, WAIT_BYTES)
 
 
-def clips_per_run(feed: Feed, may_use_gpu: bool) -> int:
-    """How many clips in one run suit the device."""
-    on_gpu = may_use_gpu and dist.num_gpus() > 0
+def clips_per_run(feed: Feed, kind: str, device: str) -> int:
+    """How many clips in one run suit the device that `open_backend` takes for a runtime."""
+    on_gpu = uses_gpu(kind, device)
     return max(1, RUN_BYTES["gpu" if on_gpu else "cpu"] // feed.clip_bytes)
 
 

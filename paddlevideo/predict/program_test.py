@@ -23,10 +23,11 @@ from paddlevideo.engine.trained_clips import TrainedClips, clips_note
 from paddlevideo.log import logger
 from paddlevideo.predict.ahead import one_ahead
 from paddlevideo.predict.feed import Feed
+from paddlevideo.predict.gpus import gpu_without_paddle
 from paddlevideo.predict.predictor import clips_per_run
 from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import Backend, Options
-from paddlevideo.runtimes.choose import gpu_without_paddle, open_backend
+from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest
 from paddlevideo.runtimes.remote_folder import is_remote, local_model
 from paddlevideo.sample import Arrays, Batch
@@ -103,12 +104,12 @@ def run_program_test(
             "with; the config's is used"
         )
     feed = Feed(pipeline, list(manifest.inputs))
-    clips = cfg.DATASET.views_per_step or clips_per_run(feed, cfg.use_gpu is not False)
     if dist.local_size() > 1:
         threads = threads or max(1, num_cores() // dist.local_size())
     device = "cpu" if cfg.use_gpu is False else "auto"
     if cfg.use_gpu and not dist.num_gpus():
         device = gpu_without_paddle(backend) or device
+    clips = cfg.DATASET.views_per_step or clips_per_run(feed, backend, device)
     options = {"device": device, "precision": precision, "threads": threads, "max_batch": clips}
     with ThreadPoolExecutor(1, "inputs") as pool, paddle_internals.keep_num_threads():
         opened = open_backend(model, backend, **options)

@@ -10,7 +10,7 @@ from typing import Any
 
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.files import remove_leftovers, temporary_name
-from paddlevideo.runtimes.base import Options, Program
+from paddlevideo.runtimes.base import BackendError, Options, Program, reason
 from paddlevideo.runtimes.engines import FOLDER, runtime_version
 from paddlevideo.runtimes.manifest import FILE as MANIFEST
 from paddlevideo.runtimes.tensorrt import TensorRTBackend, required_gpu, use_engines, use_shapes
@@ -73,10 +73,12 @@ def measured(program: Program, clips: Iterable[Arrays]) -> Iterator[Program]:
     work.mkdir(0o700)
     try:
         copy = _copied(program, work)
-        backend = Measuring(copy, Options("gpu", "int8", max_batch=1))
-        for arrays in clips:
-            backend.run(arrays)
-        backend.close()
+        backend = _opened(copy)
+        try:
+            for arrays in clips:
+                backend.run(arrays)
+        finally:
+            backend.close()  # while its folder is there
         cache = work / CACHE
         if not list(cache.glob(TABLES)):
             raise ExportError(
@@ -94,6 +96,13 @@ def measured(program: Program, clips: Iterable[Arrays]) -> Iterator[Program]:
             os.replace(made, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _opened(program: Program) -> Measuring:
+    try:
+        return Measuring(program, Options("gpu", "int8", max_batch=1))
+    except (RuntimeError, OSError, SystemError, MemoryError) as error:
+        raise BackendError(f"{program.model}: tensorrt cannot open it: {reason(error)}") from error
 
 
 def _copied(program: Program, folder: Path) -> Program:

@@ -187,10 +187,12 @@ def gpu_driver() -> str | None:
 
 
 def gpu_memory_mb() -> int | None:
-    """Memory in use on all NVIDIA GPUs, by any process; None without a driver."""
-    text = output("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
-    numbers = (text or "").split()
-    return sum(map(int, numbers)) if numbers and all(n.isdigit() for n in numbers) else None
+    """Memory that this process has on NVIDIA GPUs; None where their driver does not list it."""
+    query = "--query-compute-apps=pid,used_memory"
+    text = output("nvidia-smi", query, "--format=csv,noheader,nounits") or ""
+    rows = [line.split(",") for line in text.splitlines()]
+    found = [row[1].strip() for row in rows if row[0].strip() == str(os.getpid())]
+    return sum(map(int, found)) if found and all(text.isdigit() for text in found) else None
 
 
 def environment() -> dict[str, str]:

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -175,13 +175,11 @@ class Backend:
             logits, float32 [N, K].
 
         Raises:
-            BackendError: an input is missing, or has another type or shape.
+            BackendError: an input is missing, or has another type or shape; or the runtime fails,
+                for example because there is too little memory.
             NotFiniteError: the logits are NaN or infinite.
         """
-        check_inputs(arrays, self.inputs)
-        with contextlib.nullcontext() if self.concurrent else self._turn:
-            logits = self.compute(arrays)
-        return finite(logits, self.name)
+        return self._run(self.compute, arrays)
 
     def run_frames(self, arrays: Arrays) -> np.ndarray:
         """Run the program for the logits of each frame; see `Manifest.frame_logits`.
@@ -195,9 +193,17 @@ class Backend:
         Raises:
             BackendError, NotFiniteError: as `run`.
         """
+        return self._run(self.compute_frames, arrays)
+
+    def _run(self, compute: Callable[[Arrays], np.ndarray], arrays: Arrays) -> np.ndarray:
         check_inputs(arrays, self.inputs)
-        with contextlib.nullcontext() if self.concurrent else self._turn:
-            logits = self.compute_frames(arrays)
+        try:
+            with contextlib.nullcontext() if self.concurrent else self._turn:
+                logits = compute(arrays)
+        except ValueError:
+            raise
+        except Exception as error:  # the errors of runtimes share no base class
+            raise BackendError(f"{self.name} cannot run it: {_reason_of_run(error)}") from error
         return finite(logits, self.name)
 
     def compute_frames(self, arrays: Arrays) -> np.ndarray:
@@ -235,6 +241,14 @@ def precision_here(
         f"{where} computes in {', '.join(supported)}, but precision {asked} was requested"
         f"{'; ' if fix else ''}{fix}"
     )
+
+
+def _reason_of_run(error: Exception) -> str:
+    """Why a run failed, and what to do where memory is the reason."""
+    text = reason(error)
+    if isinstance(error, MemoryError) or re.search(r"out of memory|alloc", str(error), re.I):
+        return f"{text}; use fewer clips per run (DATASET.views_per_step)"
+    return text
 
 
 def with_precision(name: str, precision: Precision) -> str:

@@ -103,13 +103,6 @@ def require(kind: str) -> None:
         )
 
 
-def gpu_without_paddle(kind: str) -> str:
-    """The option `device` with which `open_backend` uses a GPU that Paddle cannot; "" for none."""
-    kinds = by_rank(RUNTIMES, "gpu") if kind == "auto" else [kind]
-    has_gpu = any(not RUNTIMES[name].missing() and RUNTIMES[name].has_gpu() for name in kinds)
-    return ("auto" if kind == "auto" else "gpu") if has_gpu else ""
-
-
 # --- opening --------------------------------------------------------------------------------------
 
 
@@ -159,12 +152,15 @@ def open_backend(
         return _open_lower(path, kind, params_file, options)
     if kind != "auto":
         precision = Options(**options).precision
-        return _open(kind, find_program(path, kind, params_file, precision), options)
+        return open_program(kind, find_program(path, kind, params_file, precision), options)
     return _open_auto(path, params_file, options, measured_rows(path))
 
 
-def _open(kind: str, program: Program, options: Mapping[str, Any]) -> Backend:
+def open_program(kind: str, program: Program, options: Mapping[str, Any]) -> Backend:
     """Open a program in a runtime that this machine has.
+
+    Args:
+        options: see `Options`.
 
     Raises:
         BackendError: it cannot open it.
@@ -232,7 +228,7 @@ def _program_for(attempt: Try, path: Path, params_file: str | Path | None) -> Pr
 
 
 def _open_try(attempt: Try, program: Program) -> Backend:
-    backend = _open(attempt.kind, program, attempt.options)
+    backend = open_program(attempt.kind, program, attempt.options)
     if attempt.row:
         backend.clips_per_run = attempt.row.clips
         logger.info(

@@ -84,4 +84,6 @@ def _precisions() -> tuple[Precision, ...]:
     """What a built model is computed in on Paddle's current device."""
     if not amp.on_gpu():
         return ("fp32", "bf16")
-    return ("fp32", "fp16", "bf16") if paddle.amp.is_bfloat16_supported() else ("fp32", "fp16")
+    fp16: tuple[Precision, ...] = ("fp16",) if amp.has_float16() else ()
+    bf16: tuple[Precision, ...] = ("bf16",) if paddle.amp.is_bfloat16_supported() else ()
+    return ("fp32", *fp16, *bf16)

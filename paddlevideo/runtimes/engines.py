@@ -32,6 +32,8 @@ class ShapeRange(NamedTuple):
 def shape_ranges(program: Program, max_batch: int) -> dict[str, ShapeRange]:
     """The shapes of each input for 1 to `max_batch` clips, from model.yaml; engines suit `most`.
 
+    A program with a fixed batch has one shape.
+
     A clip's segments join the batch axis inside the program, so they do not count here.
 
     Raises:
@@ -45,7 +47,9 @@ def shape_ranges(program: Program, max_batch: int) -> dict[str, ShapeRange]:
     ranges = {}
     for name, spec in program.inputs.items():
         sizes = [int(size) for size in spec.shape[1:] if size is not None]
-        ranges[name] = ShapeRange([1, *sizes], [max_batch, *sizes], [max_batch, *sizes])
+        fixed = spec.shape[0]
+        least, most = (1, max_batch) if fixed is None else (fixed, fixed)
+        ranges[name] = ShapeRange([least, *sizes], [most, *sizes], [most, *sizes])
     return ranges
 
 

@@ -11,15 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import paddle
 import yaml
 
-from paddlevideo import dist
 from paddlevideo.config import yaml_text
 from paddlevideo.config.shipped import typed
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
 from paddlevideo.processes import num_cores, processor
+from paddlevideo.runtimes.cuda_driver import cuda_gpus
 from paddlevideo.runtimes.engines import runtime_version
 from paddlevideo.runtimes.manifest import Manifest
 
@@ -80,7 +79,7 @@ def this_machine() -> dict[str, Any]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    gpu = paddle.device.cuda.get_device_name(0) if dist.num_gpus() else None
+    gpu = next(iter(cuda_gpus()), None)
     if gpu and (library := runtime_version()):
         found["tensorrt"] = ".".join(map(str, library))
     return {"processor": processor(), "cores": num_cores(), "gpu": gpu, "versions": found}

@@ -15,12 +15,10 @@ from paddlevideo.runtimes.base import (
     precision_here,
     reason,
 )
+from paddlevideo.runtimes.cuda_driver import cuda_gpus
 from paddlevideo.runtimes.engines import engine_folder, shape_ranges
 from paddlevideo.sample import Arrays, InputSpec
 
-# ONNX Runtime does not report the number of GPUs. Any number is tried; the session then shows
-# whether its GPU is in use.
-ANY_GPU = 1024
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
@@ -40,8 +38,11 @@ class OnnxRuntimeBackend(Backend):
         import onnxruntime  # an optional extra
 
         available = onnxruntime.get_available_providers()
-        has_cuda = "CUDAExecutionProvider" in available
-        number = options.gpu(ANY_GPU if has_cuda else 0, "this build of onnxruntime")
+        count = len(cuda_gpus()) if CUDA in available else 0
+        number = options.gpu(count, "this build of onnxruntime")
+        preload = vars(onnxruntime).get("preload_dlls")  # since 1.21
+        if number is not None and preload:
+            preload()  # libraries of CUDA that pip installed
         providers: list[Any] = ["CPUExecutionProvider"]
         self.precision = _precision(options, number, available)
         if self.precision == "fp16" and number is not None:
@@ -86,7 +87,7 @@ class OnnxRuntimeBackend(Backend):
     def has_gpu(cls) -> bool:
         import onnxruntime  # an optional extra
 
-        return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+        return CUDA in onnxruntime.get_available_providers() and bool(cuda_gpus())
 
     def compute(self, arrays: Arrays) -> np.ndarray:
         return np.asarray(self._outputs(arrays)[0])

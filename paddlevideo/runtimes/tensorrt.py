@@ -85,8 +85,9 @@ class TensorRTBackend(PaddleBackend):
         if runtime_version() in (None, (0, 0, 0)):
             name = ".".join(["TensorRT", *map(str, build or ())]).replace("T.", "T ", 1)
             return (
-                f"the {name} library is not installed: pip install tensorrt, or add the folder "
-                "of libnvinfer to LD_LIBRARY_PATH"
+                f"the {name} library is not found: install it, and add the folder with "
+                "libnvinfer.so to LD_LIBRARY_PATH (pip's tensorrt calls it libnvinfer.so.10; "
+                "link it there)"
             )
         number, lack = dist.count_gpus()
         return "" if number else lack
@@ -187,6 +188,7 @@ def engine_settings(
         "precision": options.precision,
         "shapes": shape_ranges(program, options.max_batch),
         "library": runtime_version(),
+        "tf32": dist.has_tf32(number),
         "tables": tables_of(tables) if tables else None,
         **gpu_facts(number),
     }
@@ -261,7 +263,10 @@ def converted(program: Program, options: Options, number: int) -> Program:
 
 def _convert(program: Program, options: Options, number: int, stem: Path) -> None:
     """Write `<stem>.json` and `<stem>.pdiparams`."""
-    library: Any = importlib.import_module("paddle.tensorrt.export")
+    try:
+        library: Any = importlib.import_module("paddle.tensorrt.export")  # it imports tensorrt
+    except ImportError as error:
+        raise BackendError(f"{program.model}: {error}; pip install tensorrt") from error
     inputs = [
         library.Input(
             min_input_shape=tuple(shapes.least),
@@ -286,7 +291,5 @@ def _convert(program: Program, options: Options, number: int, stem: Path) -> Non
     paddle.set_device(f"gpu:{number}")  # Paddle itself builds the engines on GPU 0
     try:
         library.convert(str(program.model.with_suffix("")), settings)
-    except ImportError as error:
-        raise BackendError(f"{program.model}: {error}; pip install tensorrt") from error
     finally:
         paddle.set_device(before)

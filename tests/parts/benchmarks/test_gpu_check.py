@@ -27,7 +27,7 @@ class Machine:
         losses: of a training, by the name of its folder.
         results: of a runtime, by (kind, suffix, precision).
         broken: what a command with this word in it returns instead.
-        predictions: by --use_gpu.
+        predictions: by --use_gpu, or by that and --precision.
     """
 
     def __init__(self):
@@ -36,7 +36,7 @@ class Machine:
         self.results: dict[tuple, dict] = {}
         self.broken: dict[str, Done] = {}
         rows = [{"input_path": name, "class_ids": [2], "scores": [0.9]} for name in "abc"]
-        self.predictions = {"True": rows, "False": rows}
+        self.predictions: dict = {"True": rows, "False": rows}
 
     def __call__(self, command, variables) -> Done:
         words = list(command)
@@ -55,7 +55,10 @@ class Machine:
                 (out / f"ppTSN{suffix}").touch()
         elif "predict" in words:
             out = Path(words[words.index("--save_json") + 1])
-            out.write_text(json.dumps(self.predictions[words[words.index("--use_gpu") + 1]]))
+            key = words[words.index("--use_gpu") + 1]
+            precision = words[words.index("--precision") + 1]
+            rows = self.predictions.get((key, precision), self.predictions[key])
+            out.write_text(json.dumps(rows))
         elif "quantize" in words:
             return Done(0, "[time] a line\nfp32 and int8:\n  same best class    100.00 %\n")
         elif words[-1].endswith("job.json"):
@@ -110,22 +113,36 @@ def test_a_machine_on_which_all_works(machine, tmp_path):
     content = json.loads((tmp_path / "gpu_check.json").read_text())
     assert content["facts"] == FACTS and len(content["rows"]) == len(rows)
     html = (tmp_path / "gpu_check.html").read_text()
-    assert "23 passed, 0 failed" in html and "&lt;b&gt;" in html and "<b>" not in html
+    assert "30 passed, 0 failed" in html and "&lt;b&gt;" in html and "<b>" not in html
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ({"class_ids": [1]}, "the class must be the same"),
-        ({"scores": [0.8]}, "the score may differ by 0.001"),
+        ({"scores": [0.8]}, "score may differ by 0.001"),
         ({"input_path": "d"}, "3 videos on a GPU, 3 on the CPU"),
     ],
 )
 def test_predictions_are_those_of_the_cpu(machine, tmp_path, change, text):
     row, *others = machine.predictions["True"]
     machine.predictions["True"] = [row | change, *others]
-    found = rows_of(machine, tmp_path)["predict videos"]
-    assert found.status == "fail" and text in found.reason
+    rows = rows_of(machine, tmp_path)
+    for name in ("auto fp32", "tensorrt fp32", "paddle fp32", "onnxruntime fp32"):
+        found = rows[f"predict videos, GPU, {name}"]
+        assert found.status == "fail" and text in found.reason
+
+
+def test_predictions_in_fp16_may_differ_more(machine, tmp_path):
+    row, *others = machine.predictions["True"]
+    near = {"class_ids": [1], "scores": [0.88]}
+    machine.predictions["True", "fp16"] = [row | near, *others]
+    rows = rows_of(machine, tmp_path)
+    found = rows["predict videos, GPU, tensorrt fp16"]
+    assert found.status == "pass" and "3 videos; 1 have another best class" in found.result
+    assert rows["predict videos, GPU, tensorrt fp32"].status == "pass"
+    predict = [words for words, _ in machine.commands if "predict" in words]
+    assert ["--backend", "tensorrt", "--precision", "fp16"] in [words[-4:] for words in predict]
 
 
 def test_asks_for_the_devices_and_precisions_of_each_row(machine, tmp_path):
@@ -141,7 +158,7 @@ def test_asks_for_the_devices_and_precisions_of_each_row(machine, tmp_path):
     assert [start in text for text in train] == [False, True, True, True, True]
     # TF32 would be a difference; fp16 rows do not set it, as users do not.
     exact = [v == {"NVIDIA_TF32_OVERRIDE": "0"} for words, v in machine.commands if "-c" in words]
-    assert sum(exact) == 5, "the trainings"
+    assert sum(exact) == 6, "the trainings and the export"
     assert (tmp_path / "train_script.py").read_text() == gpu_check.SCRIPT
 
 
@@ -198,8 +215,10 @@ def test_a_crash_is_a_row_and_the_rest_goes_on(machine, tmp_path):
     assert rows["train on all GPUs (2)"].reason.splitlines() == [
         "exit code 1", *map(str, range(87, 99)),
     ]  # fmt: skip
-    assert rows["predict videos"].reason.startswith("FileNotFoundError")
-    assert sum(row.status == "fail" for row in rows.values()) == 3
+    predict = [row for name, row in rows.items() if name.startswith("predict videos")]
+    assert len(predict) == 8
+    assert all(row.reason.startswith("FileNotFoundError") for row in predict)
+    assert sum(row.status == "fail" for row in rows.values()) == 10
 
 
 def test_without_a_cpu_run_there_is_nothing_to_compare_with(machine, tmp_path):

@@ -1,6 +1,7 @@
 """`tools/benchmark.py inference` on small exports: several models, auto, settings."""
 
 import json
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from paddlevideo.report import doctor
 from paddlevideo.runtimes.choose import RUNTIMES, open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.runtimes.measured import read_rows
+from tests.gpu_build import GpuBuild
 from tests.parts.conftest import skip_without
 
 FAST = ["-r", "1", "--threads", "1", "--device", "cpu", "--no-memory"]
@@ -189,9 +191,7 @@ def test_without_the_extra_no_int8_program_is_made(folder, monkeypatch, caplog):
 
 
 def test_memory_of_a_gpu_is_what_its_driver_reports(exported, monkeypatch):
-    """The difference before and after, for all of the process."""
-    used = iter([100, 350])
-    monkeypatch.setattr(inference, "gpu_memory_mb", lambda: next(used))
+    monkeypatch.setattr(inference, "gpu_memory_mb", lambda: 250)
     monkeypatch.setattr(inference, "open_backend", lambda *args, **_: SimpleNamespace(run=len))
     golden = {"frames": np.zeros((2, 1), np.float32)}
     jobs = inference.memory_jobs("x.onnx", "onnxruntime", {"device": "gpu"}, golden, 2)
@@ -200,10 +200,24 @@ def test_memory_of_a_gpu_is_what_its_driver_reports(exported, monkeypatch):
     assert jobs["memory"]()[1] is None
 
 
-@pytest.mark.parametrize(("text", "total"), [("10\n20", 30), (None, None), ("[N/A]", None)])
-def test_reads_the_memory_of_all_gpus(monkeypatch, text, total):
-    monkeypatch.setattr(doctor, "output", lambda *command: text)
+@pytest.mark.parametrize(
+    ("text", "total"),
+    [("7, 9\n{pid}, 10\n{pid}, 20", 30), ("7, 9", None), (None, None), ("{pid}, [N/A]", None)],
+)
+def test_reads_the_memory_of_this_process_on_gpus(monkeypatch, text, total):
+    monkeypatch.setattr(doctor, "output", lambda *command: text and text.format(pid=os.getpid()))
     assert doctor.gpu_memory_mb() == total
+
+
+@pytest.mark.parametrize(("device", "size"), [("cpu", 64), ("gpu", 96)])
+def test_the_peak_is_that_of_the_device(monkeypatch, device, size):
+    build = GpuBuild(monkeypatch)
+    for name, number in {"MATRIX": 64, "GPU_MATRIX": 96}.items():
+        monkeypatch.setattr(inference, name, number)
+    group = inference.matrix_product(1, device)
+    assert group.title.endswith(f"{size} x {size}")
+    assert next(call["device"] for call in build.calls("set_device")) == device
+    assert build.device == "cpu", "the device is as before"
 
 
 def test_an_integrated_gpu_is_measured_on_request_only(exported, monkeypatch):

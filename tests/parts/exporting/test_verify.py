@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from paddlevideo.log import logger
 from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import RUNTIMES
 from paddlevideo.runtimes.manifest import read_manifest
+from tests.gpu_build import GpuBuild
 from tests.parts.conftest import missing_for
 
 CPU_RUNTIMES = ("openvino", "paddle", "onnxruntime")
@@ -41,8 +43,12 @@ def check(exported, golden):
     """`check(suffix)`: the differences of the exported program with that suffix."""
 
     def run(suffix, expected=golden[1], any_batch=True):
-        file = exported.folder / f"tiny{suffix}"
-        return verify([file], golden[0], expected, "logits", any_batch)[file.name]
+        file, manifest = exported.folder / f"tiny{suffix}", read_manifest(exported.folder)
+        inputs = dict(manifest.inputs)
+        if not any_batch:
+            shape = (len(expected), *inputs["frames"].shape[1:])
+            inputs["frames"] = replace(inputs["frames"], shape=shape)
+        return verify([file], inputs, golden[0], expected, "logits")[file.name]
 
     return run
 
@@ -140,18 +146,18 @@ def test_a_difference_on_a_gpu_is_an_error_unless_it_rounds(check, monkeypatch, 
         def compute(self, arrays):
             return 1.001 * self.program(arrays)
 
-    real = golden_module.open_backend
+    real = golden_module.open_program
 
-    def opened(file, kind, device, **options):
-        exact = real(file, kind, device="cpu", **options)
-        if device == "cpu":
+    def opened(kind, program, options):
+        exact = real(kind, program, options | {"device": "cpu"})
+        if options["device"] == "cpu":
             return exact
         backend = OnGpu(None, Options())
         backend.program, backend.name = exact.compute, "on a GPU"
         return backend
 
     monkeypatch.setattr(RUNTIMES["paddle"], "has_gpu", classmethod(lambda cls: True))
-    monkeypatch.setattr(golden_module, "open_backend", opened)
+    monkeypatch.setattr(golden_module, "open_program", opened)
     text = r"differ by 1\.0e-03 of the largest \(paddle gpu\)"
     if rounds:
         assert check(".json")["paddle gpu"] == pytest.approx(1e-3, rel=0.01)
@@ -159,6 +165,42 @@ def test_a_difference_on_a_gpu_is_an_error_unless_it_rounds(check, monkeypatch, 
     else:
         with pytest.raises(ExportError, match=text):
             check(".json")
+
+
+def test_no_rounding_explains_another_result(check, monkeypatch):
+    class Wrong(Backend):
+        rounds_fp32 = True
+        inputs: ClassVar = {}
+
+        def compute(self, arrays):
+            return np.zeros((len(arrays["frames"]), 3), np.float32)
+
+    def opened(kind, program, options):
+        backend = Wrong(None, Options())
+        backend.name = "on a GPU"
+        return backend
+
+    monkeypatch.setattr(golden_module, "open_program", opened)
+    with pytest.raises(ExportError, match=r"differ by 1\.0e\+00 .*rounding explains at most 0\.02"):
+        check(".json")
+
+
+def test_tensorrt_is_verified_where_the_machine_has_it(monkeypatch, exported, tmp_path, log):
+    """With the sizes of the inputs, before there is a model.yaml; its engines are not kept."""
+    GpuBuild(monkeypatch)
+    real, seen = golden_module.open_program, []
+
+    def opened(kind, program, options):
+        seen.append((kind, options["device"], dict(program.inputs)))
+        return real(kind, program, options)
+
+    monkeypatch.setattr(golden_module, "open_program", opened)
+    monkeypatch.setattr(golden_module, "golden_difference", lambda *args: 1e-6)
+    export(exported.cfg, exported.weights, tmp_path / "out", ["pdmodel"])
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.differences["tiny.pdmodel"]["tensorrt gpu"] == 1e-6
+    assert [inputs for kind, _, inputs in seen if kind == "tensorrt"] == [dict(manifest.inputs)]
+    assert not (tmp_path / "out/engines").exists()
 
 
 def test_an_export_that_is_not_verified_says_so(exported, tmp_path, monkeypatch, log):

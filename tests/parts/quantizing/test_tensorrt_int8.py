@@ -9,6 +9,7 @@ import paddle
 import pytest
 
 from paddlevideo.commands.quantize import main
+from paddlevideo.exporting.export_folder import remove_export
 from paddlevideo.exporting.program import ExportError
 from paddlevideo.quantizing import quantize as quantizing
 from paddlevideo.quantizing.quantize import Comparison, quantize
@@ -158,6 +159,34 @@ def test_a_gpu_that_measures_nothing_leaves_nothing(monkeypatch, build, folder, 
     with pytest.raises(ExportError, match="measured no activations, so there is no int8"):
         quantize(folder, videos, num=4, backend="tensorrt")
     assert kept(folder) == [] and list((folder / "engines").iterdir()) == []
+
+
+def test_measuring_ends_before_its_folder_goes(monkeypatch, build, folder, videos):
+    """A predictor that ends later would write to a folder that is gone."""
+    ended = []
+
+    def end(predictor):
+        ended.append(Path(predictor._files[0]).parent.exists())
+
+    monkeypatch.setattr(gpu_build.Predictor, "__del__", end)
+
+    collecting = ["least", "most"]  # the runs that collect shapes
+
+    def fail():
+        if not collecting:
+            raise RuntimeError("(Fatal) out of memory")
+        collecting.pop()
+
+    monkeypatch.setattr(gpu_build.Predictor, "run", staticmethod(fail))
+    with pytest.raises(BackendError, match="out of memory"):
+        quantize(folder, videos, num=4, backend="tensorrt")
+    assert ended == [True, True]
+
+
+def test_an_export_of_another_model_removes_the_engines(measured, exported, tmp_path):
+    assert (measured / "engines").is_dir()
+    remove_export(measured)
+    assert not measured.exists() or not (measured / "engines").exists()
 
 
 def test_int8_takes_a_pdmodel(build, folder):

@@ -60,6 +60,20 @@ def test_the_order_of_each_device_is_the_documented_one():
     assert by_rank(RUNTIMES, "gpu") == ["tensorrt", "paddle", "onnxruntime"]
 
 
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "first"), [(0.9, 0.1, "cpu"), (0.1, 0.9, "gpu"), (None, 0.1, "gpu")]
+)
+def test_the_faster_of_two_measured_devices_comes_first(monkeypatch, gpu, cpu, first):
+    """A GPU that was not measured comes before the CPU."""
+    monkeypatch.setattr(RUNTIMES["onnxruntime"], "has_gpu", lambda: True)
+    seconds = {"gpu": gpu, "cpu": cpu}
+    rows = [replace(ROW, device=d, seconds=s) for d, s in seconds.items() if s is not None]
+    found = tries(RUNTIMES, ["onnxruntime"], {}, rows)
+    assert found[0].options["device"] == first
+    assert (found[0].row is None) == (gpu is None)
+    assert len(found) == 2 + len(rows)
+
+
 def test_a_gpu_comes_first_where_a_runtime_has_one(monkeypatch):
     cpu = [(kind, "cpu") for kind in by_rank(RUNTIMES, "cpu")]
     for runtime in RUNTIMES.values():

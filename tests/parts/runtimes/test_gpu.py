@@ -14,17 +14,10 @@ import pytest
 
 from paddlevideo import dist
 from paddlevideo.engine.build import build_model
-from paddlevideo.predict.command import _device as predict_device
 from paddlevideo.report import doctor_probes
-from paddlevideo.runtimes import engines, tensorrt
+from paddlevideo.runtimes import engines, measured, tensorrt
 from paddlevideo.runtimes.base import BackendError, Options, Program
-from paddlevideo.runtimes.choose import (
-    RUNTIMES,
-    available_backends,
-    find_program,
-    open_backend,
-    require,
-)
+from paddlevideo.runtimes.choose import available_backends, find_program, open_backend, require
 from paddlevideo.runtimes.measured import this_machine
 from tests.gpu_build import GpuBuild, parsed, signature_of
 
@@ -78,11 +71,11 @@ def test_reads_signatures_of_pybind():
     ("given", "missing"),
     [
         ({}, ""),
-        ({"library": None}, r"the TensorRT 8\.6\.1 library is not installed: pip install"),
-        ({"library": (0, 0, 0)}, r"the TensorRT 8\.6\.1 library is not installed"),
+        ({"library": None}, r"the TensorRT 8\.6\.1 library is not found: install it"),
+        ({"library": (0, 0, 0)}, r"the TensorRT 8\.6\.1 library is not found"),
         ({"tensorrt": (0, 0, 0)}, "was built without TensorRT"),
         ({"num_gpus": 0}, "this machine has no GPU"),
-        ({"num_gpus": 0, "library": None}, "library is not installed"),
+        ({"num_gpus": 0, "library": None}, "library is not found"),
     ],
 )
 def test_a_gpu_build_never_raises_for_lack_of_tensorrt(monkeypatch, given, missing):
@@ -102,7 +95,7 @@ def test_the_version_that_it_was_built_with_may_be_unknown(monkeypatch):
     build.patch.setattr(
         paddle.inference, "get_trt_compile_version", paddle.inference.get_trt_runtime_version
     )
-    assert "the TensorRT library is not installed" in available_backends()["tensorrt"]
+    assert "the TensorRT library is not found" in available_backends()["tensorrt"]
     probe = doctor_probes.tensorrt_version
     unknown = "(unknown version)"
     assert probe(paddle.inference.get_trt_compile_version, unknown) == unknown
@@ -131,7 +124,7 @@ def test_a_driver_that_does_not_start_is_no_gpu(monkeypatch, error):
 def test_what_was_measured_belongs_to_a_gpu_and_a_version_of_tensorrt(monkeypatch):
     without = this_machine()
     GpuBuild(monkeypatch, library=(10, 3, 0))
-    monkeypatch.setattr(paddle.device.cuda, "get_device_name", lambda number: "Double")
+    monkeypatch.setattr(measured, "cuda_gpus", lambda: ("Double",))
     assert this_machine() == {
         **without, "gpu": "Double", "versions": {**without["versions"], "tensorrt": "10.3.0"},
     }  # fmt: skip
@@ -145,26 +138,6 @@ def test_each_rank_has_the_gpu_that_the_launcher_gave_it(monkeypatch):
     assert Options(device="cpu").gpu(4, "it") is None and Options().gpu(0, "it") is None
     with pytest.raises(BackendError, match="it can use 2 GPU here"):
         Options().gpu(2, "it")
-
-
-@pytest.mark.parametrize(
-    ("backend", "kinds", "device"),
-    [
-        ("auto", [], "cpu"),
-        ("auto", ["onnxruntime"], "auto"),
-        ("auto", ["openvino"], "cpu"),  # an integrated GPU has to be asked for
-        ("openvino", ["openvino"], "gpu"),
-        ("onnxruntime", ["onnxruntime"], "gpu"),
-        ("paddle", ["onnxruntime", "openvino"], "cpu"),
-    ],
-)
-def test_asks_for_the_gpu_of_another_runtime(monkeypatch, caplog, backend, kinds, device):
-    for kind, runtime in RUNTIMES.items():
-        monkeypatch.setattr(runtime, "has_gpu", lambda kind=kind: kind in kinds)
-        monkeypatch.setattr(runtime, "missing", lambda: "")
-    assert predict_device(True, backend) == device
-    assert ("running on the CPU" in caplog.text) == (device == "cpu")
-    assert predict_device(None, backend) == "auto" and predict_device(False, backend) == "cpu"
 
 
 def test_a_cpu_rank_of_a_gpu_build_does_not_take_nccl(monkeypatch):
@@ -344,11 +317,16 @@ def test_a_failed_conversion_leaves_nothing(monkeypatch, program, exported):
     model.write_bytes((exported.folder / model.name).read_bytes())
 
     def fail(*_):
-        raise ImportError("No module named 'tensorrt'")
+        raise RuntimeError("(Fatal) out of memory")
 
+    json = replace(program, model=model)
     build.patch.setattr(sys.modules["paddle.tensorrt.export"], "convert", fail)
-    with pytest.raises(BackendError, match="No module named 'tensorrt'; pip install tensorrt"):
-        tensorrt.TensorRTBackend(replace(program, model=model), Options())
+    with pytest.raises(RuntimeError, match="out of memory"):
+        tensorrt.TensorRTBackend(json, Options())
+    # Paddle's module imports that of TensorRT.
+    build.patch.delitem(sys.modules, "paddle.tensorrt.export")
+    with pytest.raises(BackendError, match="No module named .*; pip install tensorrt"):
+        tensorrt.TensorRTBackend(json, Options())
     assert not [p for p in (model.parent / "engines").rglob("*") if p.is_file()]
     assert build.device == "cpu"
 
@@ -367,6 +345,22 @@ def test_engines_depend_on_all_that_they_fit(monkeypatch, program):
     program.params.write_bytes(b"other weights")
     others.append(engines.engine_folder(program, "tensorrt", settings))
     assert len({first, *others}) == 5
+
+
+def test_a_program_with_a_fixed_batch_has_one_shape(program):
+    (name, spec), *_ = program.inputs.items()
+    fixed = replace(program, inputs={name: replace(spec, shape=(4, *spec.shape[1:]))})
+    (shapes,) = engines.shape_ranges(fixed, 7).values()
+    assert shapes.least == shapes.usual == shapes.most == [4, 2, 3, 64, 64]
+
+
+def test_engines_with_and_without_tf32_are_others(monkeypatch, program):
+    build = GpuBuild(monkeypatch)
+    for value in ("1", "0"):
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", value)
+        tensorrt.TensorRTBackend(program, Options())
+    first, second = build.calls("set_optim_cache_dir")
+    assert first["arg0"] != second["arg0"]
 
 
 def test_a_folder_that_cannot_be_written_keeps_no_engines(monkeypatch, program):

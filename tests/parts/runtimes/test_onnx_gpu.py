@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paddlevideo.runtimes import onnx_runtime
+from paddlevideo.runtimes import cuda_driver, onnx_runtime
 from paddlevideo.runtimes.base import BackendError, Options
 from paddlevideo.runtimes.choose import find_program
 from tests.parts.conftest import skip_without
@@ -40,6 +40,10 @@ def onnx(monkeypatch, exported, tmp_path):
 
         monkeypatch.setattr(onnxruntime, "InferenceSession", session)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(available))
+        monkeypatch.setattr(onnx_runtime, "cuda_gpus", lambda: ("first", "second"))
+        monkeypatch.setattr(
+            onnxruntime, "preload_dlls", lambda: sessions.append("libraries"), raising=False
+        )
         return sessions
 
     return make
@@ -62,7 +66,7 @@ def test_onnxruntime_computes_fp32_with_cuda_and_without_tf32(onnx, onnx_program
     backend = onnx_runtime.OnnxRuntimeBackend(onnx_program, Options(device="gpu:1"))
     assert backend.name == "ONNX Runtime on gpu:1"
     cuda = ("CUDAExecutionProvider", {"device_id": 1, "use_tf32": 0})
-    assert sessions[0]["providers"] == [cuda, "CPUExecutionProvider"]
+    assert sessions[0] == "libraries" and sessions[1]["providers"] == [cuda, "CPUExecutionProvider"]
 
 
 def test_onnxruntime_computes_fp16_with_tensorrt(onnx, onnx_program):
@@ -70,7 +74,7 @@ def test_onnxruntime_computes_fp16_with_tensorrt(onnx, onnx_program):
     options = Options(precision="fp16", max_batch=4)
     backend = onnx_runtime.OnnxRuntimeBackend(onnx_program, options)
     assert backend.name == "ONNX Runtime on gpu:0 with TensorRT fp16"
-    (name, settings), (second, _), third = sessions[0]["providers"]
+    (name, settings), (second, _), third = sessions[1]["providers"]
     assert (name, second, third) == ALL
     assert settings["trt_fp16_enable"] is True and settings["device_id"] == 0
     assert settings["trt_profile_min_shapes"] == "frames:1x2x3x64x64"
@@ -103,3 +107,47 @@ def test_onnxruntime_never_computes_otherwise(
 def test_onnxruntime_falls_back_to_the_cpu_where_auto_may(onnx, onnx_program):
     onnx(ALL[1:], list(ALL[2:]))
     assert onnx_runtime.OnnxRuntimeBackend(onnx_program, Options()).name == "ONNX Runtime on cpu"
+
+
+def test_a_build_for_gpus_on_a_machine_without_one(monkeypatch, onnx, onnx_program):
+    sessions = onnx(ALL)
+    monkeypatch.setattr(onnx_runtime, "cuda_gpus", tuple)
+    assert not onnx_runtime.OnnxRuntimeBackend.has_gpu()
+    backend = onnx_runtime.OnnxRuntimeBackend(onnx_program, Options())
+    assert backend.name == "ONNX Runtime on cpu" and len(sessions) == 1
+
+
+class Driver:
+    """A CUDA driver with two GPUs."""
+
+    def __init__(self, works: bool = True):
+        self.works = works
+
+    def cuInit(self, flags):
+        return 0 if self.works else 100
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return 0
+
+    def cuDeviceGetName(self, name, size, device):
+        name.value = f"GPU {device.value}".encode()
+        return 0
+
+
+def test_asks_the_driver_for_the_gpus(monkeypatch):
+    read = cuda_driver.cuda_gpus.__wrapped__
+    monkeypatch.setattr(cuda_driver.ctypes, "CDLL", lambda name: Driver())
+    assert read() == ("GPU 0", "GPU 1")
+    monkeypatch.setattr(cuda_driver.ctypes, "CDLL", lambda name: Driver(works=False))
+    assert read() == ()
+
+    def none(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(cuda_driver.ctypes, "CDLL", none)
+    assert read() == ()
