@@ -1,4 +1,4 @@
-# Everything here works on a fresh machine with Python >= 3.11 and make; what is installed stays in .venv.
+# Everything here works on a fresh machine with Python 3.11 to 3.13 and make; what is installed stays in .venv.
 PYTHON ?= python3
 # Some machines set it; without compiled modules each process of the tests starts half a second later.
 export PYTHONDONTWRITEBYTECODE =
@@ -48,7 +48,8 @@ coverage: $(READY)
 	$(RUN) -m pytest --cov=paddlevideo --cov-report=term-missing:skip-covered
 
 $(READY): setup.py $(VERSIONS)
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.11") if sys.version_info < (3, 11) else 0'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; use make PYTHON=python3.13") if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0'
+	@echo "Once, it installs about 130 packages (2 GB) into $(VENV): some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check $(VERSIONS:%=--constraint %) --editable '.[$(EXTRAS)]'
 	@touch $@

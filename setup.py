@@ -47,6 +47,7 @@ extras = {
         *("pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6.1", "pytest-randomly>=3.16"),
         *("pytest-timeout>=2.3.1", "hypothesis>=6.85", "filelock>=3.16", "threadpoolctl>=3.5"),
         "moto[server]>=5.1",  # an S3 server for tests
+        "boto3>=1.41.5",  # of moto; s3fs takes few versions of it, which pip is slow to find
         *("ruff>=0.13", "pyright>=1.1.390", "pre-commit>=4"),
     ],
 }

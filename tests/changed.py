@@ -12,11 +12,11 @@ RULES = ("layers", "sizes", "contracts", "language")
 
 
 def changed_files() -> list[str]:
-    """Paths relative to the checkout, with new files and without deleted ones."""
+    """Paths relative to the checkout, with new and deleted files."""
     untracked = _git("ls-files", "--others", "--exclude-standard")
     changed = _git("diff", "--name-only", "HEAD") + untracked
     changed = changed or _git("diff", "--name-only", "HEAD~1", "HEAD")
-    return [name for name in changed if (ROOT / name).exists()]
+    return changed
 
 
 def _git(*arguments: str) -> list[str]:
@@ -33,7 +33,8 @@ def select_tests(changed: list[str]) -> list[str]:
 
     Returns:
         the fast rules; for a file in a room `tests/parts/<room>`, for another file of the package
-        its own test file; a changed test file itself; for a page, the tests of pages.
+        its own test file; a changed test file itself, and the room of a helper; for a page, the
+        tests of pages; for configs, tools and what CI reads, theirs.
     """
     chosen = {f"tests/rules/test_{name}.py" for name in RULES}
     for name in changed:
@@ -43,6 +44,14 @@ def select_tests(changed: list[str]) -> list[str]:
             chosen.add(f"tests/parts/{room}")
         elif path.parts[0] == "tests" and path.name.startswith("test_"):
             chosen.add(name)
+        elif path.parts[:2] == ("tests", "parts") and len(path.parts) > 3:  # a helper of a room
+            chosen.add(f"tests/parts/{path.parts[2]}")
+        elif path.parts[0] == "configs":
+            chosen.add("tests/rules/test_configs.py")
+        elif path.parts[0] in ("Makefile", ".github", "setup.py", "constraints.txt", "lowest.txt"):
+            chosen.add("tests/rules/test_ci.py")
+        elif path.parts[0] == "tools":
+            chosen.add("tests/parts/commands")
         elif path.suffix == ".md":
             chosen.add("tests/rules/test_docs.py")
     return sorted(name for name in chosen if (ROOT / name).exists())

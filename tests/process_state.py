@@ -127,7 +127,16 @@ def _interpreter() -> State:
         "sys.excepthook": sys.excepthook,
         "recursion limit": sys.getrecursionlimit(),
         "temporary folder": tempfile.tempdir,
+        "mode of new files": _umask(),
+        "cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
     }
+
+
+def _umask() -> int:
+    """What is taken from the mode of new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _restore_interpreter(before: State) -> None:
@@ -137,6 +146,9 @@ def _restore_interpreter(before: State) -> None:
     sys.excepthook = before["sys.excepthook"]
     sys.setrecursionlimit(before["recursion limit"])
     tempfile.tempdir = before["temporary folder"]
+    os.umask(before["mode of new files"])
+    if before["cores"]:
+        os.sched_setaffinity(0, before["cores"])
 
 
 SIGNALS = [
@@ -210,18 +222,23 @@ def _checkout() -> State:
 
 # --- libraries ----------------------------------------------------------------------------------
 
-_paddle_openmp = threadpoolctl.ThreadpoolController().select(prefix="libiomp")
+_pools = threadpoolctl.ThreadpoolController()
+_paddle_openmp = _pools.select(prefix="libiomp")
+_blas = _pools.select(user_api="blas")  # of NumPy and SciPy
 
 
 def _compute_threads() -> State:
     numbers = {info["prefix"]: info["num_threads"] for info in _paddle_openmp.info()}
-    return {"Paddle": numbers.get("libiomp"), "OpenCV": cv2.getNumThreads()}
+    blas = {info["filepath"]: info["num_threads"] for info in _blas.info()}
+    return {"Paddle": numbers.get("libiomp"), "OpenCV": cv2.getNumThreads(), **blas}
 
 
 def _restore_compute_threads(before: State) -> None:
     if before["Paddle"]:
         paddle_internals.set_num_threads(before["Paddle"])
     cv2.setNumThreads(before["OpenCV"])
+    for library in _blas.lib_controllers:
+        library.set_num_threads(before[library.filepath])
 
 
 def _paddle_flags() -> State:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036, an older Python stops at the syntax of the package
-    sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0])
+    sys.exit("error: Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

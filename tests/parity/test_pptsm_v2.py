@@ -34,7 +34,15 @@ def check_case(golden, case: str, state: dict | None = None) -> dict:
     """
     entry = {
         key: golden[f"public/{case}/{key}"]
-        for key in ("input_shape", "seed", "backbone", "family", "logits", "logits_rep")
+        for key in (
+            "input_shape",
+            "seed",
+            "input_sum",
+            "backbone",
+            "family",
+            "logits",
+            "logits_rep",
+        )
     }
     backbone = json.loads(str(entry["backbone"]))
     model = build(str(entry["family"]), backbone.get("class_num", 400), backbone)
@@ -45,6 +53,7 @@ def check_case(golden, case: str, state: dict | None = None) -> dict:
         model.set_state_dict(state)
     rng = np.random.default_rng(int(entry["seed"]))
     frames = rng.standard_normal(tuple(entry["input_shape"])).astype("float32")
+    assert frames.sum(dtype="float64") == pytest.approx(float(entry["input_sum"]))
     inputs = {"frames": paddle.to_tensor(frames)}
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with paddle.no_grad():

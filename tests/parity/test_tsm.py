@@ -39,7 +39,7 @@ def check_case(goldens, family: str, case: str, state: dict | None = None) -> di
     golden = np.load(goldens / "paddlevideo" / f"golden_{family}.npz")
     entry = {
         key: golden[f"public/{case}/{key}"]
-        for key in ("input_shape", "seed", "backbone", "head", "family", "logits", "out_tame")
+        for key in ("input_shape", "seed", "input_sum", "backbone", "head", "family", "logits")
     }
     head = {"num_classes": 400, **json.loads(str(entry["head"]))}
     backbone = json.loads(str(entry["backbone"]))
@@ -51,6 +51,7 @@ def check_case(goldens, family: str, case: str, state: dict | None = None) -> di
         model.set_state_dict(state)
     rng = np.random.default_rng(int(entry["seed"]))
     frames = rng.standard_normal(tuple(entry["input_shape"])).astype("float32")
+    assert frames.sum(dtype="float64") == pytest.approx(float(entry["input_sum"]))
     with paddle.no_grad():
         logits = model({"frames": paddle.to_tensor(frames)}).numpy()
     expected = entry["logits"]

@@ -194,6 +194,12 @@ def test_demo_runs_in_an_empty_folder(root, tmp_path):
     assert Path(tmp_path, "inference/demo_pptsn/model.yaml").is_file()
 
 
+def index_is_reached(pip: Path, run: dict) -> bool:
+    """Whether a package can be fetched at all."""
+    words = [pip, "download", "--no-deps", "--quiet", "--dest", "downloaded", "tqdm"]
+    return subprocess.run(words, **run).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_demo_runs_in_an_empty_environment(root, tmp_path):
@@ -206,8 +212,8 @@ def test_demo_runs_in_an_empty_environment(root, tmp_path):
     run = {"capture_output": True, "text": True, "check": False, "cwd": tmp_path}
     words = [scripts / "pip", "install", "--quiet", "-c", root / "constraints.txt"]
     installed = subprocess.run([*words, f"{source}[cpu]"], **run)
-    if "connection" in installed.stderr.lower():
-        pytest.skip("the package index cannot be reached")
+    if installed.returncode and not index_is_reached(scripts / "pip", run):
+        pytest.skip(f"the package index cannot be used: {installed.stderr[-200:]}")
     assert installed.returncode == 0, installed.stderr
     environment = {**os.environ, "PYTHONPATH": ""}
     words = [scripts / "paddlevideo", "demo", "--epochs", "1", "--clips", "4"]

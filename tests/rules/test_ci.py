@@ -11,7 +11,12 @@ from packaging.requirements import Requirement
 
 from tests.rules.pages import ROOT
 
-INSTALLS = {"sudo apt-get update", "sudo apt-get install --yes ffmpeg"}
+# Programs that tests look for.
+INSTALLS = {
+    "sudo apt-get update",
+    "sudo apt-get install --yes ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly",
+}
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 MAKE = re.compile(r"make (?P<target>[a-z-]+)(?P<settings>(?: [A-Z]+=\S*)*)")
 
@@ -91,17 +96,28 @@ def test_workflows_use_the_pythons_and_files_of_the_project(setup):
     assert (min(pythons(setup)), "lowest.txt") in runs and (max(pythons(setup)), "") in runs
     assert all((ROOT / file).is_file() for _, file in runs if file)
     (nightly,) = (job for path in WORKFLOWS for name, job in jobs(path) if "nightly" in name)
-    assert set(nightly["strategy"]["matrix"]["python"]) == pythons(setup)
-    extras = nightly["steps"][-1]["run"].partition("EXTRAS=")[2].split(",")
+    runs = {(run["python"], run["versions"]) for run in nightly["strategy"]["matrix"]["include"]}
+    assert {python for python, files in runs if files == "constraints.txt"} == pythons(setup)
+    assert (min(pythons(setup)), "lowest.txt") in runs, "with all optional packages"
+    extras = nightly["steps"][-1]["run"].partition("EXTRAS=")[2].split()[0].split(",")
     assert set(extras) == set(setup["extras_require"]) - {"gpu"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_zh.md", "CONTRIBUTING.md"])
-def test_pages_name_the_oldest_python(setup, page):
+def test_pages_name_the_oldest_and_the_newest_python(setup, page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    assert set(re.findall(r"Python (3\.\d+) (?:or newer|或更高版本)", text)) == {
-        min(pythons(setup))
-    }
+    found = set(re.findall(r"Python (3\.\d+) (?:to|至) (3\.\d+)", text))
+    assert found == {(min(pythons(setup)), max(pythons(setup)))}
+
+
+def test_make_refuses_other_pythons(setup):
+    """Paddle has no packages for them, and pip would say so after minutes."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    oldest, newest = (
+        version.replace(".", ", ") for version in (min(pythons(setup)), max(pythons(setup)))
+    )
+    assert f"({oldest}) <= sys.version_info[:2] <= ({newest})" in makefile
+    assert f"Python {min(pythons(setup))} to {max(pythons(setup))} is needed" in makefile
 
 
 def test_lowest_versions_are_the_lower_bounds_of_setup(setup):

@@ -26,6 +26,7 @@ def tracer():
 
 
 CHANGES = {
+    "mode of new files": lambda: os.umask(0o070),
     "working directory": lambda: os.chdir("/"),
     "sys.path": lambda: sys.path.insert(0, "x"),
     "NEW_VARIABLE": lambda: os.environ.update(NEW_VARIABLE="1"),
@@ -66,6 +67,14 @@ def test_chooses_the_select_tests_what_changed():
     assert select_tests([]) == rules
     changed = ["paddlevideo/data/loader.py", "paddlevideo/log.py", "docs/gone.md", "setup.py"]
     chosen = ["tests/parts/data", "tests/parts/test_log.py", "tests/rules/test_docs.py"]
-    assert select_tests(changed) == sorted([*rules, *chosen])
+    assert select_tests(changed) == sorted([*rules, *chosen, "tests/rules/test_ci.py"])
+    others = {
+        "tests/parts/data/conftest.py": "tests/parts/data",
+        "configs/demo/gone.yaml": "tests/rules/test_configs.py",
+        "tools/predict.py": "tests/parts/commands",
+        "paddlevideo/data/gone.py": "tests/parts/data",
+    }
+    for name, expected in others.items():
+        assert expected in select_tests([name])
     own = "tests/runs/test_audio.py"
     assert own in select_tests([own])
