@@ -56,6 +56,10 @@ class EagerBackend(Backend):
         self.inputs = dict(program.inputs)
         self.num_outputs = 2 if program.has_frame_logits else 1
 
+    @classmethod
+    def has_gpu(cls) -> bool:
+        return dist.num_gpus() > 0
+
     def compute(self, arrays: Arrays) -> np.ndarray:
         return self._compute(self._logits, arrays)
 

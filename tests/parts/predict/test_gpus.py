@@ -17,6 +17,7 @@ from paddlevideo.runtimes.choose import RUNTIMES
         ("openvino", "gpu", ["openvino"], True),
         ("openvino", "gpu", ["paddle"], False),
         ("paddle", "auto", ["paddle"], True),
+        ("eager", "auto", ["eager"], True),
         ("onnxruntime", "gpu:1", ["onnxruntime"], True),
     ],
 )

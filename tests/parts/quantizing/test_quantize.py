@@ -87,7 +87,7 @@ def test_compares_on_other_videos(quantized):
     comparison = quantized[1]
     assert comparison.videos == 1 and comparison.held_out
     assert comparison.accuracy is not None and comparison.mean_change >= 0
-    assert 1e-6 < comparison.largest_change < 0.1
+    assert 1e-6 < comparison.largest_change < 0.1  # 0.0092 to 0.0098 with AVX2 and AVX-512
 
 
 def test_int8_is_used_where_it_is_requested_only(quantized, exported):
