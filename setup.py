@@ -24,7 +24,7 @@ extras = {
         "onnx>=1.16.1; python_version < '3.13'",
         "onnxruntime>=1.20",
     ],  # export to ONNX, ONNX Runtime as a backend
-    "openvino": ["openvino>=2025.1"],  # the fastest backend on most CPUs
+    "openvino": ["openvino>=2026.0"],  # the fastest backend on most CPUs
     "quantize": ["nncf>=3.4"],  # with openvino: programs that compute in int8
     "decord": ["decord>=0.6"],  # another decoder; PyAV gives the same frames
     "audio": [
