@@ -93,6 +93,7 @@ class GpuBuild:
         self.inputs, self.num_classes = ["frames"], 3  # of a predictor
         self.waits: list[str] = []
         self.device = paddle.get_device()
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)  # Paddle 3.3.0 sets it to 0
         self._inside = 0
         self._devices()
         self._mixed_precision()

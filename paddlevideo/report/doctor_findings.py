@@ -32,7 +32,7 @@ OPTIONAL = {
     "onnxruntime": (("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "1.20"),
     "onnx": (("onnx",), "1.16.1"),
     "paddle2onnx": (("paddle2onnx",), "2.1"),
-    "openvino": (("openvino",), "2025.1"),
+    "openvino": (("openvino",), "2026.0"),
     "decord": (("decord", "decord2", "eva-decord"), "0.6"),
     "soundfile": (("soundfile",), "0.12.1"),
     "soxr": (("soxr",), "0.4"),
