@@ -72,6 +72,17 @@ class Comparison:
         return lines
 
 
+@dataclass(frozen=True)
+class Request:
+    """Which videos to use, and how; as the arguments of `quantize`."""
+
+    videos: str
+    num: int
+    num_test: int
+    overwrite: bool
+    run: RunEach | None
+
+
 def quantize(
     model: str | Path,
     videos: str | Path,
@@ -122,34 +133,28 @@ def quantize(
         raise ExportError(missing)
     work = _measure_folder if backend == "tensorrt" else _quantize_folder
     with writable_model(model) as path:
-        comparison, name = work(path, videos, num, num_test or num, overwrite, run)
+        request = Request(str(videos), num, num_test or num, overwrite, run)
+        comparison, name = work(path, request)
     place = shown(model) if is_url(model) else exported_folder(Path(model))
     logger.info(f"wrote {place}/{name}; use it with --backend {backend} --precision int8")
     return comparison
 
 
-def _quantize_folder(
-    path: Path,
-    videos: str | Path,
-    num: int,
-    num_test: int,
-    overwrite: bool,
-    run: RunEach | None,
-) -> tuple[Comparison, str]:
-    """(the comparison, the name of the program); arguments and errors as of `quantize`."""
+def _quantize_folder(path: Path, request: Request) -> tuple[Comparison, str]:
+    """(the comparison, the name of the program); errors as of `quantize`."""
     folder, manifest = _export(path)
     name = f"{manifest.name}{INT8}.xml"
     existing = [file for file in (name, f"{manifest.name}{INT8}.bin") if (folder / file).exists()]
-    if existing and not overwrite:
+    if existing and not request.overwrite:
         raise ExportError(f"{folder} contains {existing[0]}; replace it with --overwrite")
     program = find_program(folder, "openvino")
     open_backend(program.model, "openvino", device="cpu")  # reports what it cannot read
-    source = _videos(folder, manifest, videos, run)
+    source = _videos(folder, manifest, request)
     work = temporary_name(folder / WORKSPACE)
     remove_leftovers(folder, {WORKSPACE})
     work.mkdir(0o700)
     try:
-        comparison, how = _quantize(source, program, work / name, num, num_test)
+        comparison, how = _quantize(source, program, work / name, request.num, request.num_test)
         manifest = replace(manifest, quantization={"program": name, **how})
         publish(work, folder, _export(folder)[1], manifest)
     finally:
@@ -157,23 +162,16 @@ def _quantize_folder(
     return comparison, name
 
 
-def _measure_folder(
-    path: Path,
-    videos: str | Path,
-    num: int,
-    num_test: int,
-    overwrite: bool,
-    run: RunEach | None,
-) -> tuple[Comparison, str]:
+def _measure_folder(path: Path, request: Request) -> tuple[Comparison, str]:
     """`_quantize_folder` for TensorRT; returns the comparison, and the name of a folder."""
     folder, manifest = _export(path)
     program = find_program(folder, "tensorrt", precision="int8")
     tables = tensorrt_int8.int8_folder(program)
-    if tensorrt_int8.has_tables(program) and not overwrite:
+    if tensorrt_int8.has_tables(program) and not request.overwrite:
         raise ExportError(f"{tables} has ranges of activations; replace them with --overwrite")
-    source = _videos(folder, manifest, videos, run)
-    views, rest = _calibration(source, num)
-    numbers = _numbers_to_compare(source, rest, num_test)
+    source = _videos(folder, manifest, request)
+    views, rest = _calibration(source, request.num)
+    numbers = _numbers_to_compare(source, rest, request.num_test)
     logger.info(f"measuring activations on {len(views)} videos ...")
     with tensorrt_int8.measured(program, (source.inputs(view) for view, _ in views)) as measured:
         logger.info(f"comparing on {len(numbers)} videos; engines are built first ...")
@@ -190,8 +188,8 @@ def _measure_folder(
     return comparison, str(tables.relative_to(folder))
 
 
-def _videos(folder: Path, manifest: Manifest, videos: str | Path, run: RunEach | None) -> Videos:
-    source = Videos(folder, manifest, str(videos), run)
+def _videos(folder: Path, manifest: Manifest, request: Request) -> Videos:
+    source = Videos(folder, manifest, request.videos, request.run)
     if source.unlabeled:
         first = source.unlabeled.splitlines()[0]
         logger.warning(f"no labels are used, so accuracy is not measured: {first}")
