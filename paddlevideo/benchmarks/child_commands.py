@@ -24,8 +24,9 @@ Run = Callable[[Sequence[str], Mapping[str, str]], Done]
 
 
 def run_command(command: Sequence[str], variables: Mapping[str, str]) -> Done:
-    """Run a command in a process of its own; its output is kept.
+    """Run a command in a process of its own; its output is kept in the order of printing.
 
+    Python does not buffer it, so that a crash loses no line.
     A command that takes too long is asked to end first, since Paddle's launcher starts trainers in
     groups of their own, which only it knows; then its own group is killed.
     """
@@ -33,7 +34,7 @@ def run_command(command: Sequence[str], variables: Mapping[str, str]) -> Done:
     paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": paths, **variables},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": paths, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -253,8 +253,10 @@ def test_a_build_of_onnxruntime_without_the_provider_is_skipped(monkeypatch, pre
 
 
 def test_runs_real_commands(monkeypatch):
-    crash = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    assert gpu_check.run_command([sys.executable, "-c", crash], {}).code == -signal.SIGKILL
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    crash = "import os, signal; print('a line'); os.kill(os.getpid(), signal.SIGKILL)"
+    done = gpu_check.run_command([sys.executable, "-c", crash], {})
+    assert done == Done(-signal.SIGKILL, "a line\n")
     show = "import os, paddlevideo, sys; print(os.environ['A']); print(1, file=sys.stderr)"
     assert gpu_check.run_command([sys.executable, "-c", show], {"A": "x"}) == Done(0, "x\n1\n")
     monkeypatch.setattr(child_commands, "LIMIT", 0.1)
