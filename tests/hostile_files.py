@@ -131,7 +131,8 @@ def archive(entries: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) 
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as opened:
         for name, content in entries.items():
-            opened.writestr(name, content)
+            member = zipfile.ZipInfo(name)  # without the time: the same bytes at each call
+            opened.writestr(member, content, compression)
     return file.getvalue()
 
 
