@@ -81,7 +81,7 @@ def test_workflows_run_targets_of_make():
             actions = [step["uses"] for step in job["steps"] if "uses" in step]
             assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions), name
             commands |= {step.get("run", "").partition(" VERSIONS=")[0] for step in job["steps"]}
-    assert commands >= {"make test", "make demo", "make lint"}
+    assert commands >= {"make test", "make demo", "make lint", "make test EXTRAS=cpu,dev"}
     steps = [{"run": f"make {words}"} for words in ("test VERSIONS=${{ a.b }}", "all", "test XY=1")]
     assert unknown_commands({"steps": steps[:1]}, makefile) == []
     assert len(unknown_commands({"steps": steps}, makefile)) == 2

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import paddle
@@ -224,7 +225,7 @@ def test_without_epochs_the_fit_is_the_best_model(frozen):
     best, names = read_model(folder / "ppTSN_best.pdparams")
     assert names == NAMES and (best["head.fc.weight"] == head(state.model)).all()
     assert (folder / "ppTSN_epoch_00000.pdparams").exists()
-    assert (folder / "report.html").exists()
+    assert (folder / "report.html").exists() == bool(find_spec("matplotlib"))
     valid = json.loads((folder / "valid_best.json").read_text(encoding="utf-8"))
     assert valid["epoch"] == 0
     model, _ = fit(cfg)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from importlib.util import find_spec
 
 import av
 import pytest
@@ -14,6 +15,7 @@ from paddlevideo.timelines.live import LiveSource
 from tests.clips import write_clip
 from tests.live_server import stream_bytes, stream_server
 
+FSSPEC = find_spec("fsspec")
 
 @pytest.fixture
 def server():
@@ -170,7 +172,7 @@ def test_a_growing_file(run, tmp_path):
         (["-i", "a.mp4", "--stall", "3"], "--stall is for live sources"),
         (["-i", "a.mp4", "--reconnect", "0"], "--reconnect is for live sources"),
         (["-i", "a.mp4", "--annotate", "b.mp4"], "--annotate is for timelines; give --window"),
-        (["-i", "foo://a/b"], "no package for foo://"),
+        (["-i", "foo://a/b"], "no package for foo://" if FSSPEC else "foo:// need fsspec: pip"),
         (["-i", "rtmp://u:secret@a/b"], "rtmp://a/b: rtmp:// is not supported; expected one of"),
         (["-i", "udp://1.2.3.4:5", "--window", "2"], "ffmpeg -i ADDRESS -c copy -f mpegts -"),
         (["-i", "srt://a:9"], "srt://a:9: srt:// is not supported"),
