@@ -17,6 +17,7 @@ from tests.live_server import stream_bytes, stream_server
 
 FSSPEC = find_spec("fsspec")
 
+
 @pytest.fixture
 def server():
     with stream_server() as state:
