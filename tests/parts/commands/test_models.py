@@ -1,5 +1,7 @@
 """The command for models by name."""
 
+import shlex
+
 import pytest
 
 from paddlevideo.commands import models as command
@@ -43,7 +45,8 @@ def test_describes_a_model(published, capsys, tmp_path):
     assert code == 0 and rows["config"] == "demo/pptsn -o epochs=3"
     assert rows["accuracy"].startswith("top-1 61.5 %, TenCrop (as published")
     assert rows["address"] == f"{published.url}/one.pdparams"
-    assert f"curl --fail --location --create-dirs -o {tmp_path}/home/weights/one.pdparams" in out
+    path = shlex.quote(f"{tmp_path}/home/weights/one.pdparams")
+    assert f"curl --fail --location --create-dirs -o {path}" in out
     assert "paddlevideo predict --model one" in out
     assert "not known" in call(capsys, "info", "far")[1]
     assert "pip install no-such-weights" in call(capsys, "info", "net")[1]

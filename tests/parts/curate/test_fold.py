@@ -1,5 +1,6 @@
 """One fold of a cross-validation: each clip is held out once, with all clips of its source."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -145,7 +146,8 @@ def test_each_fold_needs_a_folder_of_its_own(tmp_path, capsys):
     assert run(data, "--fold", "2/3", "--out", str(out)) == 0
     printed = capsys.readouterr().out
     assert "fold 2 of 3: val.csv has 4 clips of 4 of 12 sources\n" in printed
-    assert printed.rstrip().endswith(f"-o DATASET.root={out} --name fold_2")
+    option = shlex.quote(f"DATASET.root={out}")
+    assert printed.rstrip().endswith(f"-o {option} --name fold_2")
     lists = csv_files(out)
     for flags in (["--fold", "3/3"], ["--fold", "2/4"], ["--fold", "2/3", "--seed", "1"]):
         assert run(data, *flags, "--out", str(out)) == 2

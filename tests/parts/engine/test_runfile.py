@@ -1,5 +1,6 @@
 """The command in run.yaml that repeats a run."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -23,4 +24,5 @@ def test_the_command_has_the_flags_of_the_run(small, options, flags):
     folder = Path(cfg.folder)
     write_run_file(cfg, folder, Classes(3), run_flags(options))
     first = (folder / "run.yaml").read_text(encoding="utf-8").splitlines()[0]
-    assert f" main.py {flags} {folder}/run.yaml -o output_dir={folder}_again" in first
+    path, option = shlex.quote(f"{folder}/run.yaml"), shlex.quote(f"output_dir={folder}_again")
+    assert f" main.py {flags} {path} -o {option}" in first
