@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from paddlevideo.cores import num_cores
 from paddlevideo.log import quiet_paddle_warnings
-from paddlevideo.processes import num_cores
 
 # Paddle warns while it is imported. Commands import Paddle here first, before they set up logging.
 with warnings.catch_warnings():

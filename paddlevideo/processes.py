@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from paddlevideo import log
+from paddlevideo.cores import num_cores
 
 QUEUED_PER_WORKER = 3  # items submitted per process, so that none waits for its next one
 
@@ -39,13 +40,6 @@ class RunEach(Protocol):
         label: str = "",
         show: bool = True,
     ) -> Iterator[tuple[int, Any]]: ...
-
-
-def num_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -16,9 +16,8 @@ import pytest
 import yaml
 
 from paddlevideo import api, dist, paddle_internals
+from paddlevideo.cores import cores, num_cores
 from paddlevideo.engine.build import load_config
-from paddlevideo.processes import num_cores
-from paddlevideo.report.doctor import cpu_quota
 from tests.clips import random_frames, write_clip
 from tests.process_state import ProcessState, seed_all
 from tests.program_writer import forked_writers
@@ -30,8 +29,8 @@ def use_share_of_cores() -> None:
         return
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     num_workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, cores[number::num_workers] or cores)
+    usable = cores()[: num_cores()]
+    os.sched_setaffinity(0, usable[number::num_workers] or usable)
 
 
 use_share_of_cores()
@@ -70,8 +69,7 @@ def pytest_xdist_auto_num_workers(config) -> int | None:
     """One process per core that this one may use; xdist counts those of the whole machine."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None  # xdist reads it
-    quota = cpu_quota()
-    return num_cores() if quota is None else max(1, min(num_cores(), int(quota)))
+    return num_cores()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from paddlevideo.cores import num_cores
 from paddlevideo.engine.runfile import versions
-from paddlevideo.processes import num_cores, processor
+from paddlevideo.processes import processor
 
 # Seconds before a job: idle OpenMP threads spin for 0.2 s, and MKL uses fewer threads while others
 # run.

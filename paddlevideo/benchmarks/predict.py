@@ -10,9 +10,9 @@ from pathlib import Path
 from paddlevideo.benchmarks.clips import records_of
 from paddlevideo.benchmarks.exported import model_of
 from paddlevideo.benchmarks.measure import Group, Variant, measure
+from paddlevideo.cores import num_cores
 from paddlevideo.predict.ahead import default_workers
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.processes import num_cores
 from paddlevideo.sample import DecodeError, Record, Sample
 
 MAX_SAMPLES = 16  # in memory for the network alone, which takes them in turn

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo.benchmarks.exported import Exported
+from paddlevideo.cores import num_cores
 from paddlevideo.log import logger
 from paddlevideo.predict.gpus import has_gpu
-from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import Backend
 from paddlevideo.runtimes.choose import RUNTIMES
 from paddlevideo.runtimes.manifest import Manifest

@@ -18,9 +18,9 @@ from paddle import nn
 from paddlevideo import dist, paddle_internals
 from paddlevideo.benchmarks.measure import Child, Group, Job, Variant, measure
 from paddlevideo.config.schema import Config
+from paddlevideo.cores import num_cores
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.models import onednn
-from paddlevideo.processes import num_cores
 from paddlevideo.sample import Arrays
 
 MATRIX = 1536  # rows and columns of the matrix product that shows the speed of the processor

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from paddlevideo import log
+from paddlevideo.cores import num_cores
 from paddlevideo.data.lists import MAX_SHOWN, DatasetError
 from paddlevideo.data.youtube8m import pickles, shards
 from paddlevideo.data.youtube8m.find import find_shards
@@ -21,7 +22,7 @@ from paddlevideo.data.youtube8m.sequence_example import encode_example, printabl
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.files import atomic_write, check_writable
 from paddlevideo.plain_text import file_line
-from paddlevideo.processes import Crash, num_cores, run_each
+from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import DecodeError, Record
 
 # First part of a shard's file name -> the list of these shards.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from paddlevideo.processes import num_cores
+from paddlevideo.cores import num_cores
 from paddlevideo.sample import Record, Sample
 
 MAX_WORKERS = 8  # by default; more than one network needs

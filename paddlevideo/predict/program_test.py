@@ -12,6 +12,7 @@ import numpy as np
 from paddlevideo import dist, paddle_internals
 from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.config.shipped import typed
+from paddlevideo.cores import num_cores
 from paddlevideo.engine.build import build_pipeline
 from paddlevideo.engine.checkpoint import read_checkpoint
 from paddlevideo.engine.classes import load_records
@@ -25,7 +26,6 @@ from paddlevideo.predict.ahead import one_ahead
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.gpus import gpu_without_paddle
 from paddlevideo.predict.predictor import clips_per_run
-from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import Backend, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import FILE, Manifest, exported_folder, read_manifest

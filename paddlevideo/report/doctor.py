@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paddlevideo import __version__
+from paddlevideo.cores import cores, cpu_quota
 from paddlevideo.report.doctor_findings import NOT_IMPORTED, OPTIONAL, REQUIRED, find_problems
 from paddlevideo.report.doctor_probes import MARK, PROBES
 
@@ -146,26 +147,6 @@ def system() -> Facts:
         "file_names": sys.getfilesystemencoding(),
         "text": locale.getpreferredencoding(False),
     }
-
-
-def cores() -> set[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux only
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """CPU limit of the container (cores), None if there is none. Reads cgroup v2, then v1."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    return round(int(quota) / int(period), 2) if quota.isdecimal() and int(period) else None
 
 
 def processor() -> str:

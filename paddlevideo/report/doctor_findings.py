@@ -189,7 +189,7 @@ def system_problems(facts: Facts) -> Iterator[Problem]:
         yield Problem("warning", what, fix)
     if system["quota"] and system["quota"] < system["cores"]:
         limits = f"use {system['quota']:g} cores and sees {system['cores']}"
-        what = f"this container may {limits}: threads would wait for each other"
+        what = f"this container may {limits}: libraries may start a thread for each"
         yield Problem("warning", what, "docker run --cpuset-cpus instead of --cpus")
     if "utf" not in system["file_names"].lower():
         what = f"the encoding of file names is {system['file_names']}: names in other scripts fail"

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from paddlevideo import dist
+from paddlevideo.cores import num_cores
 from paddlevideo.log import logger
-from paddlevideo.processes import num_cores
 from paddlevideo.sample import Arrays, InputSpec
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]

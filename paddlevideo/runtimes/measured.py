@@ -15,9 +15,10 @@ import yaml
 
 from paddlevideo.config import yaml_text
 from paddlevideo.config.shipped import typed
+from paddlevideo.cores import num_cores
 from paddlevideo.files import atomic_write
 from paddlevideo.log import logger
-from paddlevideo.processes import num_cores, processor
+from paddlevideo.processes import processor
 from paddlevideo.runtimes.cuda_driver import cuda_gpus
 from paddlevideo.runtimes.engines import runtime_version
 from paddlevideo.runtimes.manifest import Manifest

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paddlevideo.cores import num_cores
 from paddlevideo.log import logger
-from paddlevideo.processes import num_cores
 from paddlevideo.scale.flags import RAY
 from paddlevideo.scale.resources import Node
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paddlevideo.processes import num_cores
+from paddlevideo.cores import num_cores
 
 MAX_WORKERS = 8  # by default; more than one network needs
 

@@ -14,6 +14,7 @@ FLOORS = (
         "array_files",
         "bounded_pickle",
         "config",
+        "cores",
         "dist",
         "files",
         "html_page",

@@ -9,10 +9,10 @@ import pytest
 from paddlevideo.benchmarks import predict, train, views
 from paddlevideo.benchmarks.clips import records_of
 from paddlevideo.benchmarks.measure import Child, Group, Row, Variant, measure
+from paddlevideo.cores import num_cores
 from paddlevideo.engine.build import build_model, build_pipeline, load_config
 from paddlevideo.exporting.export import export
 from paddlevideo.predict.predictor import Predictor
-from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.runtimes.measured import read_rows

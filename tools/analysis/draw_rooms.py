@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = "array_files bounded_pickle config dist files html_page log paddle_internals plain_text "
-BASE += "processes remote safe_pickle sample tar_paths urls weights zoo"
+BASE = "array_files bounded_pickle config cores dist files html_page log paddle_internals "
+BASE += "plain_text processes remote safe_pickle sample tar_paths urls weights zoo"
 OTHERS = {"__init__", "__main__", "__pycache__", *BASE.split()}
 BEGIN, END = "<!-- rooms: begin -->\n", "<!-- rooms: end -->\n"
 

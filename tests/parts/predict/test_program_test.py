@@ -8,12 +8,12 @@ import pytest
 import main
 from paddlevideo.api import test as run_test
 from paddlevideo.api import test_program as run_program_test
+from paddlevideo.cores import num_cores
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.classes import load_records
 from paddlevideo.engine.trained_clips import TRAIN_CLIPS, TrainedClips
 from paddlevideo.predict import program_test
 from paddlevideo.predict.program_test import trained_clips
-from paddlevideo.processes import num_cores
 from paddlevideo.runtimes.base import BackendError
 from paddlevideo.runtimes.choose import RUNTIMES
 from paddlevideo.runtimes.manifest import read_manifest

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from paddlevideo.report import doctor
-from paddlevideo.report.doctor import cpu_quota, run_probe, text
+from paddlevideo.report.doctor import run_probe, text
 from paddlevideo.report.doctor_findings import OPTIONAL, REQUIRED, find_problems, parse_version
 from paddlevideo.report.doctor_probes import probe
 
@@ -313,18 +313,6 @@ def test_compares_versions():
     assert parse_version("5.0.0.93") >= parse_version("4.10")
     assert parse_version("3.3.1.post1") == (3, 3, 1) and parse_version("2.0rc1") == (2, 0)
     assert parse_version("") == () and parse_version("unknown") == ()
-
-
-def test_reads_cpu_quotas_of_containers(tmp_path):
-    assert cpu_quota(tmp_path) is None
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("250000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert cpu_quota(tmp_path) == 2.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert cpu_quota(tmp_path) is None
-    (tmp_path / "cpu.max").write_text("50000 100000\n")
-    assert cpu_quota(tmp_path) == 0.5
 
 
 # --- other files of the project -----------------------------------------------------------------

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 import paddlevideo
-from paddlevideo.processes import num_cores
+from paddlevideo.cores import num_cores
 from paddlevideo.scale import cluster as module
 from paddlevideo.scale.cluster import connected
 from paddlevideo.scale.resources import Node
