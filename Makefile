@@ -34,7 +34,7 @@ test: $(READY)  ## the test suite, but for the tests marked slow
 
 test-quick: $(READY)  ## tests of the changed rooms and fast rules; or: make test-quick ROOM=data
 	@echo "Tests of what changed since the last commit, or in the last commit; or of ROOM=..."
-	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(if $(ROOM),tests/parts/$(ROOM),$$($(RUN) -m tests.changed))
+	chosen="$(if $(ROOM),tests/parts/$(ROOM),$$($(RUN) -m tests.changed))" && $(RUN) -m pytest $(PARALLEL) -m "not slow" $$chosen
 
 test-all: $(READY)  ## all of it: several processes, fuzzing of files, a browser
 	$(RUN) -m pytest $(PARALLEL)

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 CHUNK = 1 << 26  # bytes that are sent to other ranks at once
 # Paddle's variable that names how ranks communicate: gloo, nccl, or auto where it is not set.
 BACKEND = "PADDLE_DISTRI_BACKEND"
+INTERFACE = "GLOO_SOCKET_IFNAME"  # gloo's variable: the network interface that leads to other ranks
 
 # --- ranks ----------------------------------------------------------------------------------------
 
@@ -60,9 +62,15 @@ def host() -> str:
 
 
 def init_ranks() -> None:
-    """Connect to the other ranks; does nothing on a single process, or when called again."""
+    """Connect to the other ranks; does nothing on a single process, or when called again.
+
+    Raises:
+        ConnectionError: other machines cannot find this one.
+    """
     if world_size() == 1 or paddle_dist.is_initialized():
         return
+    if paddle.get_device() == "cpu":
+        _choose_interface()
     before = os.environ.get(BACKEND)
     if paddle.is_compiled_with_cuda() and paddle.get_device() == "cpu":
         # A GPU build would take NCCL, which ends a process that has no GPU.
@@ -74,6 +82,29 @@ def init_ranks() -> None:
             os.environ.pop(BACKEND, None)
         else:
             os.environ[BACKEND] = before
+
+
+def _choose_interface() -> None:
+    """Let gloo use the loopback interface if the name of this machine has no address.
+
+    Gloo asks for the address of that name. A laptop without a network, or a container, may have
+    none; ranks on one machine do not need it.
+    """
+    name = socket.gethostname()
+    if INTERFACE in os.environ:
+        return
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        if local_size() < world_size():
+            raise ConnectionError(
+                f"the name of this machine, {name}, has no address, so ranks on other machines "
+                f"cannot find this one; set {INTERFACE} to the interface that leads to them (see "
+                "'ip address'), or add the address to /etc/hosts"
+            ) from error
+        for _, interface in socket.if_nameindex():
+            if interface.startswith("lo"):
+                os.environ[INTERFACE] = interface
 
 
 class LostRank(ConnectionError):

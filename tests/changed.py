@@ -1,6 +1,7 @@
 """Print the tests that `make test-quick` runs: those of the changed rooms, and the rules.
 
-Changes are those that are not committed, or else those of the last commit.
+Changes are those that are not committed, or else those of the last commit. A clone of the last
+commit alone does not know its changes; the rules remain.
 """
 
 import subprocess
@@ -15,7 +16,8 @@ def changed_files() -> list[str]:
     """Paths relative to the checkout, with new and deleted files."""
     untracked = _git("ls-files", "--others", "--exclude-standard")
     changed = _git("diff", "--name-only", "HEAD") + untracked
-    changed = changed or _git("diff", "--name-only", "HEAD~1", "HEAD")
+    if not changed and len(_git("rev-list", "--max-count=2", "HEAD")) == 2:
+        changed = _git("diff", "--name-only", "HEAD~1", "HEAD")
     return changed
 
 

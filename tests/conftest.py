@@ -42,10 +42,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
 os.chdir(ROOT)  # wherever pytest was started
 os.environ["PADDLEVIDEO_OFFLINE"] = "1"  # tests download from servers of their own only
-# Settings of the user that tests do not expect: of this package, of proxies, of colors.
+os.environ["COLUMNS"] = "80"  # of help texts
+# Settings of the user that tests do not expect: of this package, Python, colors and proxies.
 for variable in (
-    *("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR"),
-    *("FORCE_COLOR", "PYTHON_COLORS"),
+    *("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR", "PADDLEVIDEO_TOKEN"),
+    *("PYTHONSAFEPATH", "PYTHONWARNINGS", "FORCE_COLOR", "PYTHON_COLORS"),
     *("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
 ):
     os.environ.pop(variable, None)
@@ -62,6 +63,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_configure(config) -> None:
+    """pytest-randomly shuffles the tests; the seeds of each are fixed, see `seed_all`."""
+    config.option.randomly_reset_seed = False
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

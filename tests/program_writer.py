@@ -39,7 +39,10 @@ class Writers:
         assert server.stdin and server.stdout
         server.stdin.write(json.dumps({"job": job, "env": env, "folder": os.getcwd()}) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
+        answer = server.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"the writer of programs ended with code {server.wait()}")
+        code = int(answer)
         printed = Path(f"{job}.printed")
         text = printed.read_text(errors="replace")
         printed.unlink()

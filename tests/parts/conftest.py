@@ -1,6 +1,7 @@
 """A small model with fixed weights, exported once in every format, and videos to classify; remote
 files in memory and on servers of the loopback."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def make_exported(folder: Path) -> None:
     lines = [f"{path} {number}\n" for number, path in enumerate(files)]
     (folder / "test.list").write_text("".join(lines), encoding="utf-8")
     config = folder / "tiny.yaml"
-    config.write_text(CONFIG.replace("LIST", str(folder / "test.list")), encoding="utf-8")
+    path = json.dumps(str(folder / "test.list"))  # valid YAML, whatever the name of the folder
+    config.write_text(CONFIG.replace("LIST", path), encoding="utf-8")
     assert yaml.safe_load(config.read_text(encoding="utf-8"))
     cfg = load_config(config)
     weights = write_weights(cfg, folder / "tiny.pdparams", NAMES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -60,6 +61,38 @@ def fake_machine(monkeypatch, gpus: int, compiled: bool = True) -> list[str]:
     monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(paddle, "set_device", lambda name: chosen.append(name) or name)
     return chosen
+
+
+def no_address(*_):
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+@pytest.mark.parametrize("given", [None, "eth7"])
+def test_ranks_on_one_machine_need_no_address_of_its_name(monkeypatch, given):
+    """Gloo needs an address or an interface; a laptop without a network has only the latter."""
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    monkeypatch.setenv(dist.INTERFACE, given or "")
+    if given is None:
+        monkeypatch.delenv(dist.INTERFACE)
+    used = []
+    monkeypatch.setattr(
+        dist.paddle_dist, "init_parallel_env", lambda: used.append(os.environ.get(dist.INTERFACE))
+    )
+    dist.init_ranks()
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "eth0"), (2, "lo")])
+    dist.init_ranks()
+    assert used == [given, given or "lo"]
+
+
+def test_ranks_on_several_machines_need_an_address(monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "4")
+    monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")
+    monkeypatch.delenv(dist.INTERFACE, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    with pytest.raises(ConnectionError, match="node7, has no address, .*set GLOO_SOCKET_IFNAME to"):
+        dist.init_ranks()
 
 
 NO_GPU = "a GPU was asked for, but this machine has no GPU: running on the CPU"
@@ -259,7 +292,8 @@ def test_two_ranks_agree(tmp_path, root):
         timeout=240,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    log = tmp_path / "log" / "workerlog.0"
+    assert done.returncode == 0, done.stderr[-1000:] + log.read_text()[-3000:]
     reports = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [r.pop("main") for r in reports] == [True, False]
     assert reports[0] == reports[1], "bit-identical on both ranks"

@@ -13,12 +13,17 @@ TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".list", ".cfg", ""}
 
 
 def tracked(root: Path = ROOT) -> list[Path]:
-    """Files that git tracks or would add; without git, all files outside of build folders."""
+    """Files that git tracks or would add; else all files outside of build folders.
+
+    A copy without a repository of its own may lie in another one, which ignores it.
+    """
     git = ["git", "-C", str(root), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     try:
         names = subprocess.run(git, capture_output=True, text=True, check=True).stdout.split("\0")
-        files = [root / name for name in names if name]
     except (OSError, subprocess.CalledProcessError):
+        names = []
+    files = [root / name for name in names if name]
+    if "setup.py" not in names:
         files = [p for p in root.rglob("*") if not NOT_TRACKED & set(p.relative_to(root).parts)]
     return sorted(p for p in files if p.is_file())
 

@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,7 +62,9 @@ def test_names_the_full_memory_and_leaves_nothing(base, monkeypatch):
         return real(Path("/dev/full"), "wb")
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OSError, match=rf"{base} is full; .*num_workers.*--shm-size") as caught:
+    with pytest.raises(
+        OSError, match=rf"{re.escape(str(base))} is full; .*num_workers.*--shm-size"
+    ) as caught:
         put(blocks.folder, np.zeros(100_000, np.uint8))
     assert caught.value.errno == errno.ENOSPC
     assert os.listdir(blocks.folder) == [shared_blocks.OWNER]

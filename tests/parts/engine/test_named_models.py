@@ -1,6 +1,7 @@
 """Names of published models in place of weight files: in training, test, and `pretrained`."""
 
 import pickle
+import re
 
 import numpy as np
 import paddle
@@ -196,7 +197,7 @@ def test_a_damaged_file_in_the_cache_is_named(files):
     folder = files()
     folder.mkdir(parents=True)
     (folder / "tiny.pdparams").write_bytes(b"<html>")
-    with pytest.raises(WeightsError, match=rf"{folder}/tiny\.pdparams: not a file of arrays"):
+    with pytest.raises(WeightsError, match=rf"{re.escape(str(folder))}/tiny\.pdparams: not a file"):
         read_checkpoint("tiny")
 
 

@@ -1,7 +1,5 @@
 """The flags of the service: models, limits, token, port."""
 
-import os
-
 import pytest
 
 from paddlevideo.commands.serve import main, make_parser
@@ -158,7 +156,3 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(run_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'paddlevideo\[serve\]'"):
         require_packages()
-
-
-def test_the_environment_is_not_changed():
-    assert "PADDLEVIDEO_TOKEN" not in os.environ
