@@ -170,7 +170,7 @@ def make_family(name: str, folder: Path) -> None:
     """Write data and weights, test the model with them, and export it."""
     make_data(name, folder)
     config = folder / "config.yaml"
-    text = CONFIGS[name].replace("LIST", str(list_of(name, folder)))
+    text = CONFIGS[name].replace("LIST", json.dumps(str(list_of(name, folder))))
     config.write_text(text, encoding="utf-8")
     cfg = load_config(config)
     weights = write_weights(cfg, folder / "w.pdparams")
