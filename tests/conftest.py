@@ -42,7 +42,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CLASSES = ("blue sky", "green", "红色")  # a space and another script, because users have both
 os.chdir(ROOT)  # wherever pytest was started
 os.environ["PADDLEVIDEO_OFFLINE"] = "1"  # tests download from servers of their own only
-os.environ["COLUMNS"] = "80"  # of help texts
 # Settings of the user that tests do not expect: of this package, Python, colors and proxies.
 for variable in (
     *("PADDLEVIDEO_HOME", "PADDLEVIDEO_CACHE", "PADDLEVIDEO_MIRROR", "PADDLEVIDEO_TOKEN"),
@@ -83,6 +82,14 @@ def files_are_not_synced():
     """Leave written files in the memory of the system; tests survive no power failure."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def help_texts_have_80_columns():
+    """Set the width for the tests only; pytest's own lines have that of the terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
         yield
 
 
