@@ -74,6 +74,8 @@ def test_ranks_on_one_machine_need_no_address_of_its_name(monkeypatch, given):
     monkeypatch.setenv(dist.INTERFACE, given or "")
     if given is None:
         monkeypatch.delenv(dist.INTERFACE)
+    monkeypatch.setattr(paddle, "get_device", lambda: "cpu")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
     used = []
     monkeypatch.setattr(
         dist.paddle_dist, "init_parallel_env", lambda: used.append(os.environ.get(dist.INTERFACE))
@@ -89,6 +91,7 @@ def test_ranks_on_several_machines_need_an_address(monkeypatch):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "4")
     monkeypatch.setenv("PADDLE_LOCAL_SIZE", "2")
     monkeypatch.delenv(dist.INTERFACE, raising=False)
+    monkeypatch.setattr(paddle, "get_device", lambda: "cpu")
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
     with pytest.raises(ConnectionError, match="node7, has no address, .*set GLOO_SOCKET_IFNAME to"):
