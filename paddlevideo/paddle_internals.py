@@ -14,7 +14,9 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeGuard, cast
 
 import paddle
@@ -77,6 +79,22 @@ def translated_code_in(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         module.get_temp_dir = before
+
+
+@contextlib.contextmanager
+def stacks_without_source() -> Iterator[None]:
+    """Let Paddle read no source files for a warning about operators of `.pdmodel` programs.
+
+    For a file name and a line number it reads the source of every caller, which is a quarter of the
+    time that such a program takes. Use it where only one thread runs.
+    """
+    module: Any = importlib.import_module("paddle.base.layers.math_op_patch")
+    before = module.inspect
+    module.inspect = SimpleNamespace(stack=partial(before.stack, 0))
+    try:
+        yield
+    finally:
+        module.inspect = before
 
 
 # --- optimizers -------------------------------------------------------------------------------

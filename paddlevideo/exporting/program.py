@@ -131,6 +131,7 @@ def write(job: Job) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         paddle_internals.translated_code_in(folder),
+        paddle_internals.stacks_without_source(),
     ):
         paddle.jit.save(network, job.stem, input_spec=[specs])
     if job.onnx:

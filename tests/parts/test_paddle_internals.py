@@ -2,16 +2,18 @@
 
 import ast
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import paddle
 import pytest
 import threadpoolctl
 from paddle import ParamAttr, nn
+from paddle.pir_utils import OldIrGuard
 from paddle.regularizer import L2Decay
 
 from paddlevideo import dist, paddle_internals
+from paddlevideo.paddle_internals import stacks_without_source
 from tests.gpu_build import GpuBuild
 
 FILE = "paddlevideo/paddle_internals.py"
@@ -161,6 +163,19 @@ def test_translated_code_is_written_to_the_given_folder(tmp_path, monkeypatch):
             program = paddle.jit.to_static(Twice(), full_graph=True)
             assert program(paddle.ones([1])).item() == 2
         assert [file.suffix for file in tmp_path.iterdir()].count(".py") >= 1
+
+
+def test_warnings_of_operators_read_no_source(monkeypatch):
+    read = []
+    monkeypatch.setattr("inspect.findsource", lambda frame: read.append(frame) or ([], 0))
+    program = paddle.static.program_guard(paddle.static.Program())
+    with internal("math_op_patch.inspect"), OldIrGuard(), program:
+        x = paddle.static.data("x", [-1, 2])
+        for guard, reads in ((nullcontext(), True), (stacks_without_source(), False)):
+            read.clear()
+            with guard, pytest.warns(DeprecationWarning, match=r"test_paddle_internals.py:\d+"):
+                _ = x + x
+            assert bool(read) == reads
 
 
 def test_master_weights_are_float32_copies_by_parameter_name():
