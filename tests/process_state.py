@@ -31,7 +31,7 @@ CACHES = {".pytest_cache", ".ruff_cache", ".hypothesis", "__pycache__", ".covera
 LIBRARY_VARIABLES = {"PYTEST_CURRENT_TEST", "POLYGRAPHY_AUTOINSTALL_DEPS", "KMP_INIT_AT_FORK"}
 ENDED = "ended, not waited for"  # a child without a command
 SECONDS_TO_END = 10  # for processes and threads that a test has just stopped
-SECONDS_WITHOUT_COLLECTION = 0.05  # most end by themselves; to collect all garbage takes longer
+SECONDS_WITHOUT_COLLECTION = 0.3  # most end by themselves; to collect all garbage takes as long
 State = dict[str, Any]
 
 
@@ -81,7 +81,9 @@ class ProcessState:
                 now = _wait_for_the_end(part, before, now)
                 self._parts[title] = now  # each remnant is reported once
                 before = {name: now[name] for name in before.keys() & now.keys()}  # only new ones
-            elif before != now:
+            if before == now:
+                continue
+            if part.restore is not None:
                 part.restore(before)
             found += [f"{title}: {line}" for line in _differences(before, now)]
         return found
@@ -89,10 +91,11 @@ class ProcessState:
 
 def _wait_for_the_end(part: Part, before: State, now: State) -> State:
     """Give what is ending a few seconds; the state then, without the names that are gone."""
-    start = time.monotonic()
+    start = collected = time.monotonic()
     while now.keys() - before.keys() and time.monotonic() < start + SECONDS_TO_END:
-        if time.monotonic() > start + SECONDS_WITHOUT_COLLECTION:
+        if time.monotonic() > collected + SECONDS_WITHOUT_COLLECTION:
             gc.collect()  # ends pools in reference cycles
+            collected = time.monotonic()
         time.sleep(0.01)
         now = part.read()
     return now
