@@ -71,12 +71,12 @@ def test_mjpeg_has_the_times_of_its_arrival(server):
     image = io.BytesIO()
     Image.new("RGB", (64, 48), (200, 30, 30)).save(image, "jpeg")
     part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % image.tell()
-    server.files["/video"] = (part + image.getvalue() + b"\r\n") * 12
+    server.files["/video"] = (part + image.getvalue() + b"\r\n") * 6
     server.plan = [("slow", 0.2)]  # before each 1000 bytes
     frames = frames_of(f"{server.url}/video")
-    assert len(frames) >= 11 and frames[0].image.shape == (48, 64, 3)
+    assert len(frames) >= 5 and frames[0].image.shape == (48, 64, 3)
     assert np.abs(frames[0].image.mean((0, 1)) - (200, 30, 30)).max() < 12
     times = [frame.time for frame in frames]
     assert times == sorted(set(times))
     sent = len(server.files["/video"]) // 1000 * 0.2
-    assert times[-1] >= sent / 2 > 12 / 25, "the first frames may wait for FFmpeg to begin"
+    assert times[-1] >= sent / 2 > 6 / 25, "the first frames may wait for FFmpeg to begin"

@@ -248,7 +248,7 @@ def test_a_growing_file_is_read_to_its_end(tmp_path):
     timer = threading.Timer(0.05, grow)
     timer.start()
     source = live_input(str(path), follow=True)
-    with LiveSource(source, stall=3.0, queue_seconds=100.0) as live:
+    with LiveSource(source, stall=1.0, queue_seconds=100.0) as live:
         items = list(live)
     timer.join()
     assert np.allclose(times_of(items), np.arange(30) / 20, atol=1e-4) and not live.failure
