@@ -1,8 +1,10 @@
 """The texts of the checkout: files that git tracks, fenced blocks, commands in docs and headers."""
 
+import ast
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,20 @@ def texts(root: Path, *suffixes: str) -> dict[str, str]:
     """{path relative to `root`: text} of the files with these suffixes, or of all text files."""
     wanted = [p for p in tracked(root) if p.suffix in (suffixes or TEXT)]
     return {p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in wanted}
+
+
+# --- statements ---------------------------------------------------------------------------------
+
+
+def statements(tree: ast.AST) -> Iterator[ast.stmt]:
+    """All statements inside of `tree`, and it itself if it is one; expressions are not walked."""
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.stmt):
+            yield node
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += vars(node).get(block, ())
 
 
 # --- fenced blocks ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ SYSTEM_MODULES = ("os", "signal")  # they differ between platforms
 def probes(name: str, text: str) -> list[str]:
     """`getattr(x, "name")` and `hasattr(x, "name")` where x is not the module `os` or `signal`."""
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(text)) if "attr(" in text else ():
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
             continue
         if node.func.id not in ("getattr", "hasattr") or len(node.args) < 2:

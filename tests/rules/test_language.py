@@ -65,6 +65,8 @@ def comments_and_strings(code: str) -> list[tuple[int, str]]:
 
 def described_words(name: str, text: str) -> list[str]:
     """file:line, word and replacement of every private word of a file."""
+    if not PRIVATE.search(text):
+        return []
     lines = list(enumerate(text.splitlines(), 1))
     if name.endswith(".py"):
         lines = comments_and_strings(text)

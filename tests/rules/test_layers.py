@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.rules.pages import statements
+
 FLOORS = (
     (
         "array_files",
@@ -92,7 +94,7 @@ def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[int, str]
     Args:
         package: of the module, as ("paddlevideo", "models") for models/tsn.py.
     """
-    for node in ast.walk(tree):
+    for node in statements(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -121,8 +123,8 @@ def violations(name: str, text: str) -> list[str]:
         if FLOOR[other] > FLOOR[own] or FLOOR[other] == FLOOR[own] > 1 or reason:
             pair = f"'{own}' may not import '{other}' (floors {FLOOR[own]}, {FLOOR[other]})"
             found.append(f"{name}:{line}: {pair}{reason and ': ' + reason}")
-    for function in ast.walk(tree):
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+    for function in statements(tree):
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
             for line, module in imports(function, ("paddlevideo", *path.parent.parts)):
                 top = module.split(".")[0]
                 if top not in OPTIONAL and (name, top) not in INNER:

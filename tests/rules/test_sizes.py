@@ -2,6 +2,8 @@
 
 import ast
 
+from tests.rules.pages import statements
+
 MAX_FILE = 400  # lines
 MAX_FUNCTION = 60  # lines
 MAX_SCRIPT = 80  # lines of a tool: it parses arguments and nothing else
@@ -28,7 +30,7 @@ def too_long(paths, root, limit):
 
 def long_functions(name, text):
     found = []
-    for node in ast.walk(ast.parse(text)):
+    for node in statements(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             count = (node.end_lineno or node.lineno) - node.lineno + 1
             if count > MAX_FUNCTION:
@@ -41,9 +43,8 @@ def deep_statements(name, text):
     lines = text.splitlines()
     return [
         f"{name}:{node.lineno}: {node.col_offset // 4} levels deep"
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.stmt)
-        and node.col_offset > MAX_INDENT
+        for node in statements(ast.parse(text))
+        if node.col_offset > MAX_INDENT
         and not lines[node.lineno - 1][: node.col_offset].strip()  # `def f(): ...` is one line
     ]
 
