@@ -69,13 +69,23 @@ CODE = {page: {b.code for b in found if not b.fragment} for page, found in PYTHO
 SCRIPTS = [page for page, code in CODE.items() if code and page != "README_zh.md"]
 
 
-SLOW = [pytest.param(p, marks=pytest.mark.slow) for p in SCRIPTS if p != "README.md"]
+def remove_outputs(folder: Path) -> None:
+    """Remove those of another page, which nothing writes over."""
+    for name in ("output", "inference"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-@pytest.mark.parametrize("page", ["README.md", *SLOW])
+def test_blocks_of_the_readme_run(workspace, monkeypatch):
+    """In this process, which has imported Paddle."""
+    remove_outputs(workspace)
+    monkeypatch.chdir(workspace)
+    exec(compile(script_of(PYTHON["README.md"]), "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SCRIPTS)
 def test_python_blocks_run(page, workspace):
-    for name in ("output", "inference"):  # of another page, which nothing writes over
-        shutil.rmtree(workspace / name, ignore_errors=True)
+    remove_outputs(workspace)
     done = run_script(script_of(PYTHON[page]), page, workspace)
     assert done.returncode == 0, done.stderr[-3000:]
 
