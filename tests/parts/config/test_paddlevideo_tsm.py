@@ -283,8 +283,14 @@ def test_where_the_number_of_classes_is_given(tmp_path, changes, classes):
     assert classes in plan_of(pp_tsm_v2(8), tmp_path, *changes)
 
 
-@pytest.mark.parametrize("num_seg", [4, 6, 16])
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
+EVERY = [(split, number) for split in ("train", "valid", "test") for number in (4, 6, 16)]
+FAST = {("train", 4), ("valid", 16), ("test", 6)}
+
+
+@pytest.mark.parametrize(
+    ("split", "num_seg"),
+    [pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow) for case in EVERY],
+)
 def test_another_number_of_frames_is_reported(tmp_path, split, num_seg):
     """PaddleVideo runs with 8 of 16 frames shifted, and with frames of two videos mixed."""
     with pytest.raises(ValueError, match=rf"8 frames of a clip.* the pipeline gives {num_seg}"):

@@ -383,7 +383,7 @@ override_keys = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     text=st.one_of(st.text(), broken, damaged),
     override=st.tuples(override_keys, broken).map("=".join),

@@ -1,6 +1,7 @@
 """Checking a data set: every fault is found, intact clips have none, and splits stay separate."""
 
 import ctypes
+import shutil
 
 import pytest
 
@@ -28,7 +29,17 @@ def faulty_folders(tmp_path_factory):
     return root, write_faulty_folders(root)
 
 
-@pytest.mark.parametrize(("all_frames", "num_workers"), [(False, 2), (True, 0)])
+@pytest.fixture(scope="module")
+def good_clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("good") / "set"
+    write_good_clips(root)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("all_frames", "num_workers"),
+    [(False, 0), (True, 0), pytest.param(False, 2, marks=pytest.mark.slow)],
+)
 def test_finds_exactly_the_faults_of_folders(faulty_folders, all_frames, num_workers):
     root, expected = faulty_folders
     assert len(expected) >= 30
@@ -78,18 +89,16 @@ def test_keeps_the_good_clips_of_faulty_lists(tmp_path):
 
 
 @pytest.mark.parametrize("all_frames", [False, True])
-def test_reports_no_fault_of_intact_clips(tmp_path, clips, all_frames):
-    write_good_clips(tmp_path / "set")
-    assert fault_list(check_set(tmp_path / "set", ProbeOptions(all_frames=all_frames))) == []
+def test_reports_no_fault_of_intact_clips(good_clips, clips, all_frames):
+    assert fault_list(check_set(good_clips, ProbeOptions(all_frames=all_frames))) == []
     result = check_set(clips, ProbeOptions(all_frames=all_frames))
     assert fault_list(result) == [] and not result.splits_drawn
     assert result.counts()["green"] == {"train": 4, "valid": 2, "test": 2}
 
 
 @pytest.mark.parametrize("all_frames", [False, True])
-def test_reports_no_fault_of_intact_clips_in_a_list(tmp_path, all_frames):
-    write_good_clips(tmp_path / "set")
-    files = sorted(path for path in (tmp_path / "set").rglob("*") if path.is_file())
+def test_reports_no_fault_of_intact_clips_in_a_list(tmp_path, good_clips, all_frames):
+    files = sorted(path for path in good_clips.rglob("*") if path.is_file())
     lines = [f"{path}\t{number % 2}\n" for number, path in enumerate(files)]
     (tmp_path / "good.list").write_text("".join(lines), encoding="utf-8")
     result = check_set(tmp_path / "good.list", ProbeOptions(all_frames=all_frames))
@@ -97,7 +106,7 @@ def test_reports_no_fault_of_intact_clips_in_a_list(tmp_path, all_frames):
 
 
 def test_reports_a_crash_of_the_decoder(tmp_path, monkeypatch):
-    class_folders(tmp_path, count=2)
+    class_folders(tmp_path, labels=("run",), count=2)
     monkeypatch.setattr(check_module, "probe_video", crash_or_probe)
     result = check(CheckOptions(Inputs(tmp_path), num_workers=2), show=False)
     crashes = [fault for fault in result.faults if fault.kind == "crash"]
@@ -174,11 +183,10 @@ def test_without_good_clips_no_line_is_about_the_split(tmp_path):
     )
 
 
-def test_notes_imbalance_missing_audio_and_still_images(tmp_path):
+def test_notes_imbalance_missing_audio_and_still_images(tmp_path, good_clips):
     class_folders(tmp_path, labels=("run",), count=20)
     good_clip(tmp_path / "swim" / "a.mp4", 900, tone=440.0)
-    write_good_clips(tmp_path.parent / "other")
-    (tmp_path.parent / "other" / "one" / "black.mp4").rename(tmp_path / "run" / "black.mp4")
+    shutil.copy(good_clips / "one" / "black.mp4", tmp_path / "run")
     notes = check_set(tmp_path, valid_share=0.0).notes
     assert notes == [
         "classes are imbalanced: 21 training clips of run, 1 of swim",

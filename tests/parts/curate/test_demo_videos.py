@@ -33,7 +33,7 @@ from paddlevideo.curate.synthetic_media import (
 from paddlevideo.data.class_names import read_class_names
 from paddlevideo.data.datasets import VideoDataset
 from paddlevideo.media.decode import VideoDecoder
-from paddlevideo.processes import Crash
+from paddlevideo.processes import Crash, run_each
 from paddlevideo.sample import Record
 
 PLAN = DemoPlan(seed=3, clips=2)
@@ -42,14 +42,19 @@ PLAN = DemoPlan(seed=3, clips=2)
 @pytest.fixture(scope="module")
 def demo_set(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "set"
-    assert make_demo_set(out, PLAN, num_workers=2)
+    assert make_demo_set(out, PLAN, num_workers=1)
     return out
 
 
 @pytest.fixture
 def one_class(monkeypatch):
-    """A set of a single class."""
+    """A set of a single class, made in this process."""
     monkeypatch.setattr(demo_videos, "CLASSES", {"appearance": ["red_discs"]})
+
+    def run_here(function, items, num_workers, **options):
+        return run_each(function, items, 0, **options)
+
+    monkeypatch.setattr(demo_videos, "run_each", run_here)
 
 
 def read_audio(path) -> np.ndarray:

@@ -24,7 +24,6 @@ from paddlevideo.data.loader import (
     load_batch,
 )
 from paddlevideo.data.orders import EvalOrder, TrainOrder
-from paddlevideo.data.pipeline import Pipeline, StageError
 from paddlevideo.sample import (
     BatchShape,
     ClipShape,
@@ -35,28 +34,8 @@ from paddlevideo.sample import (
     num_full_batches,
 )
 from tests.clips import write_clip
+from tests.parts.data.random_clips import FakePipeline, dataset
 from tests.process_state import is_alive
-
-
-class FakePipeline(Pipeline):
-    """Makes random frames with the sample's own generator; fails for paths with "bad"."""
-
-    def __call__(self, record, rng, source=None):
-        if "bad" in record.path:
-            raise StageError("decode", "not a video")
-        if "kill" in record.path:
-            os.kill(os.getpid(), signal.SIGKILL)
-        size = 6 if "wide" in record.path else 4
-        return {
-            "frames": rng.integers(0, 256, (2, 4, size, 3), np.uint8),
-            "label": np.int64(record.label),
-        }
-
-
-def dataset(names, replace=False, seed=3):
-    return ClipDataset(
-        [Record(name, i, name) for i, name in enumerate(names)], FakePipeline(), seed, replace
-    )
 
 
 def draws(*indices):
@@ -260,7 +239,7 @@ import av
 from paddlevideo.data.loader import ClipDataset, Loader
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.sample import Record
-from tests.parts.data.test_loader import FakePipeline
+from tests.parts.data.random_clips import FakePipeline
 
 class Collecting(FakePipeline):
     def __call__(self, record, rng, source=None):
@@ -339,8 +318,13 @@ def test_ends_all_workers_if_one_is_killed(victim):
     assert not [worker.pid for worker in workers if is_alive(worker.pid)]
 
 
-@pytest.mark.parametrize("seconds", [0, 0.5])
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        *(("SIGINT", 0), ("SIGTERM", 0), ("SIGHUP", 0), ("SIGINT", 0.5)),
+        *(pytest.param(name, 0.5, marks=pytest.mark.slow) for name in ("SIGTERM", "SIGHUP")),
+    ],
+)
 def test_workers_leave_stop_signals_to_the_main_process(name, seconds, monkeypatch):
     """Workers that have started, and workers that take `seconds` to start."""
 
@@ -366,7 +350,7 @@ ORPHANS = """
 import os, signal, sys
 from paddlevideo.data.loader import Loader
 from paddlevideo.data.orders import EvalOrder
-from tests.parts.data.test_loader import dataset
+from tests.parts.data.random_clips import dataset
 
 loader = Loader(dataset([f"v{i}" for i in range(40)]), EvalOrder(40, 1), 2)
 batches = loader.epoch(0)
@@ -376,10 +360,8 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 """
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("SIGHUP", "SIGTERM")]
-
-
-@pytest.mark.parametrize("name", ["SIGKILL", *SLOW])
+@pytest.mark.slow  # test_shared_blocks.py kills one in the fast suite
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGHUP", "SIGTERM"])
 def test_workers_end_with_a_killed_main_process(root, name):
     command = [sys.executable, "-c", ORPHANS, name]
     done = subprocess.run(command, cwd=root, timeout=120, capture_output=True, text=True)

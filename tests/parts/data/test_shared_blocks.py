@@ -18,7 +18,8 @@ from paddlevideo.data import shared_blocks
 from paddlevideo.data.loader import Loader, fit_prefetch
 from paddlevideo.data.orders import EvalOrder
 from paddlevideo.data.shared_blocks import SharedBlocks, free, put, remove_dead_blocks, take
-from tests.parts.data.test_loader import dataset
+from tests.parts.data.random_clips import dataset
+from tests.process_state import is_alive
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ from pathlib import Path
 from paddlevideo.data import shared_blocks
 from paddlevideo.data.loader import Loader
 from paddlevideo.data.orders import EvalOrder
-from tests.parts.data.test_loader import dataset
+from tests.parts.data.random_clips import dataset
 
 shared_blocks.SHARED_MEMORY = Path(sys.argv[1])
 loader = Loader(dataset([f"v{i}" for i in range(40)]), EvalOrder(40, 1), 2)
@@ -114,7 +115,7 @@ batches = loader.epoch(0)
 next(batches)
 while len(os.listdir(loader._blocks.folder)) < 4:
     time.sleep(0.01)
-print("ready", flush=True)
+print(*(worker.pid for worker in loader._pool._processes.values()), flush=True)
 time.sleep(600)
 """
 
@@ -126,7 +127,8 @@ def run(root, base):
     process = subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    assert process.stdout.readline() == "ready\n"
+    process.workers = [int(word) for word in process.stdout.readline().split()]
+    assert len(process.workers) == 2
     yield process
     process.kill()
     process.wait()
@@ -156,10 +158,10 @@ def test_the_next_loader_removes_what_a_killed_group_left_and_says_so(run, base,
     assert caplog.text.count("removed") == 1
 
 
-def test_workers_free_the_memory_of_a_killed_main_process(run, base):
+def test_workers_end_with_a_killed_main_process_and_free_its_memory(run, base):
     run.kill()
     run.wait()
-    assert wait_until(lambda: os.listdir(base) == [])
+    assert wait_until(lambda: os.listdir(base) == [] and not any(map(is_alive, run.workers)))
 
 
 def test_a_killed_worker_leaves_nothing(base):

@@ -263,13 +263,13 @@ def test_averages_scores_over_the_views_of_a_video(video, tmp_path, at_once):
 
 
 def test_keeps_a_long_video_small_in_memory(tmp_path):
-    record = Record(str(write_clip(tmp_path / "long.mp4", 300, height=240, width=426, fps=30)), 0)
+    record = Record(str(write_clip(tmp_path / "long.mp4", 150, height=240, width=426, fps=30)), 0)
     path = pipeline(10, 3, num_frames=16)
     tracemalloc.start()
     sample = path(record, None)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    wanted = len(np.unique(path.sample(300, 30.0, None)))
+    wanted = len(np.unique(path.sample(150, 30.0, None)))
     assert wanted > 100
     small = wanted * 32 * 56 * 3
     assert sample["frames"].nbytes <= small

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from paddlevideo.commands.report_accuracy import main
 from paddlevideo.metrics.fusion import FusionError
 from paddlevideo.metrics.score_files import read_scores
 from paddlevideo.report.fusion import read_video_list, report_accuracy
@@ -249,17 +250,15 @@ def test_checks_the_output_before_reading(tmp_path):
         report_accuracy(["none.json"], out=str(tmp_path / "file" / "out.json"))
 
 
-def test_the_script(tmp_path, root):
+def test_the_script(tmp_path, root, capsys):
     files = [write_test(tmp_path / "a.json"), write_test(tmp_path / "b.json", 1)]
     script = [sys.executable, str(root / "tools/analysis/report_accuracy.py"), "--scores", *files]
 
-    def call(*flags):
-        return subprocess.run([*script, *flags], capture_output=True, text=True, cwd=tmp_path)
-
-    datalist = write_list(tmp_path / "l.txt")
-    done = call("--coefficient", "1", "1", "--apply-softmax", "--datalist", datalist)
+    flags = ["--coefficient", "1", "1", "--apply-softmax"]
+    flags += ["--datalist", write_list(tmp_path / "l.txt")]
+    done = subprocess.run([*script, *flags], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^Mean Class Accuracy: 0\.\d{4}$", done.stdout, re.M)
-    done = call("--coefficients", "1")
-    assert done.returncode == 1 and not done.stdout
-    assert done.stderr.startswith("error: --coefficients has 1 numbers")
+    assert main(["--scores", *files, "--coefficients", "1"]) == 1
+    printed = capsys.readouterr()
+    assert not printed.out and printed.err.startswith("error: --coefficients has 1 numbers")
