@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import io
 import os
 import runpy
@@ -80,11 +81,17 @@ def override_errors(flags: argparse.Namespace) -> list[str]:
         is_path = config.endswith((".yaml", ".yml"))
         if config.isupper() or (is_path and not (ROOT / config).is_file()):
             continue  # a config of the reader
-        try:
-            load_config(config, vars(flags).get("override") or [])
-        except ConfigError as error:
-            errors.append(str(error))
-    return errors
+        errors.append(config_error(config, tuple(vars(flags).get("override") or [])))
+    return [error for error in errors if error]
+
+
+@functools.cache  # many commands have the same config
+def config_error(config: str, overrides: tuple[str, ...]) -> str:
+    try:
+        load_config(config, list(overrides))
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -154,7 +161,15 @@ def test_convert_weights_knows_all_converters():
     assert sorted(convert_weights.SOURCES) == sorted(sources())
 
 
-@pytest.mark.parametrize("words", [c.words for c in COMMANDS if "--check" in c.words])
+def marks_of(words: tuple[str, ...]) -> list[pytest.MarkDecorator]:
+    """The check of a multigrid run draws large clips of every shape."""
+    return [pytest.mark.slow] if "--multigrid" in words else []
+
+
+CHECKS = [c.words for c in COMMANDS if "--check" in c.words]
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, marks=marks_of(words)) for words in CHECKS])
 def test_check_commands_run(words, monkeypatch, capsys):
     config = words[words.index("-c") + 1]
     if not (ROOT / config).is_file():
