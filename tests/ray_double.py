@@ -35,7 +35,7 @@ class Rounds:
         number = next(self.count)
         self.sizes.append(len(units))
         limit, what = self.fault.get(number, (None, None))
-        done = []
+        done, workers = [], {}
         for unit, data in reversed(units.items()):
             if len(done) == limit:
                 if isinstance(what, Exception):
@@ -46,8 +46,11 @@ class Rounds:
                     yield done[-1]
             pairs = unpack(data)
             self.items.append(len(pairs))
-            for stage in pickle.loads(pickle.dumps(stages)):  # as they are sent
-                pairs = run_unit(stage, build(stage), unit, pairs, CountTries())
+            for sent in map(pickle.dumps, stages):
+                stage = pickle.loads(sent)
+                if sent not in workers:
+                    workers[sent] = build(stage)  # a worker keeps it: a model takes long to open
+                pairs = run_unit(stage, workers[sent], unit, pairs, CountTries())
             done.append((unit, pack(pairs), self.item_seconds(unit) * len(pairs)))
             yield done[-1]
 
