@@ -8,15 +8,14 @@ import pytest
 import yaml
 
 from paddlevideo.engine.build import build_model
-from paddlevideo.engine.load import trained_model
-from paddlevideo.exporting.export import missing_for_onnx
+from paddlevideo.exporting.export import export, missing_for_onnx
 from paddlevideo.exporting.golden import golden_inputs
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import read_manifest
 from tests.parts.conftest import skip_without
-from tests.parts.predict.families import NAMES, NUM_CLASSES, Family, assert_as_tested
+from tests.parts.predict.families import FAMILIES, NAMES, NUM_CLASSES, Family, assert_as_tested
 
 # --- export ---------------------------------------------------------------------------------------
 
@@ -46,7 +45,8 @@ def test_model_yaml_has_inputs_scores_and_modalities(family):
     modalities = {"visual": ["slow", "fast"], "audio": ["audio"]}
     assert content["modalities"] == (modalities if family.name == "both" else {})
     assert (content["views"], content["labels"]) == (6 if family.name == "both" else 1, NAMES)
-    suffixes = {".pdmodel", ".json"} | (set() if missing_for_onnx() else {".onnx"})
+    suffixes = {".pdmodel"} | (set() if missing_for_onnx() else {".onnx"})
+    suffixes |= set() if family.name == "both" else {".json"}
     assert content["differences"].keys() == {family.name + suffix for suffix in suffixes}
     for file, row in content["differences"].items():
         unread = {kind for kind, value in row.items() if isinstance(value, str)}
@@ -87,29 +87,47 @@ def test_golden_inputs_by_type():
     assert made["noise"].dtype == np.float32 and made["noise"].std() > 0.3
 
 
+REPLAYS = [
+    ("paddle", ".pdmodel"),
+    ("paddle", ".json"),
+    ("onnxruntime", ".onnx"),
+    ("openvino", ".onnx"),
+    ("openvino", ".pdmodel"),
+    ("eager", ""),
+]
+
+
 @pytest.mark.parametrize(
-    ("kind", "suffix"),
+    ("name", "kind", "suffix"),
     [
-        ("paddle", ".pdmodel"),
-        ("paddle", ".json"),
-        ("onnxruntime", ".onnx"),
-        ("openvino", ".onnx"),
-        ("openvino", ".pdmodel"),
-        ("eager", ""),
+        (name, *replay)
+        for name in FAMILIES
+        for replay in REPLAYS
+        if (name, replay) != ("both", ("paddle", ".json"))  # the test after this one
     ],
 )
-def test_golden_replays_on_every_backend(family, kind, suffix):
+def test_golden_replays_on_every_backend(families, trained, name, kind, suffix):
     skip_without(kind, suffix)
-    source = family.folder / f"{family.name}{suffix}"
-    if kind == "eager":
-        source = trained_model(family.cfg, family.weights)[0]
+    family = families(name)
+    source = trained(family) if kind == "eager" else family.folder / f"{name}{suffix}"
     # OpenVINO lacks the log_softmax and conv3d of Paddle programs.
-    if (kind, suffix) == ("openvino", ".pdmodel") and family.name != "tags":
+    if (kind, suffix) == ("openvino", ".pdmodel") and name != "tags":
         message = r"openvino cannot open it: .*: export with --format onnx"
         with pytest.raises(BackendError, match=message):
             open_backend(source, kind)
         return
-    backend = open_backend(source, kind, device="cpu", threads=1)
+    assert_replays(family, open_backend(source, kind, device="cpu", threads=1))
+
+
+@pytest.mark.slow  # the other families have this program, too
+def test_golden_replays_in_a_program_that_takes_long_to_write(families, tmp_path):
+    family = families("both")
+    export(family.cfg, family.weights, tmp_path, ["pir"])
+    backend = open_backend(tmp_path / "both.json", "paddle", device="cpu", threads=1)
+    assert_replays(family, backend)
+
+
+def assert_replays(family: Family, backend: Backend) -> None:
     inputs, logits = family.inputs, family.golden["logits"]
     assert {name: spec.dtype for name, spec in backend.inputs.items()} == {
         n: str(a.dtype) for n, a in inputs.items()
@@ -132,23 +150,6 @@ def test_golden_replays_on_every_backend(family, kind, suffix):
 # --- scores ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def predictor():
-    """`predictor(family, kind)`: opened at the first call."""
-    opened = {}
-
-    def open_once(family: Family, kind: str) -> Predictor:
-        skip_without(kind)
-        if (family.name, kind) not in opened:
-            source = {"model": family.folder}
-            if kind == "eager":
-                source = {"config": family.config, "weights": family.weights}
-            opened[family.name, kind] = Predictor(**source, backend=kind, device="cpu", threads=1)
-        return opened[family.name, kind]
-
-    return open_once
-
-
 @pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
 def test_scores_equal_those_of_a_test(family, kind, predictor):
     predictor = predictor(family, kind)
@@ -166,7 +167,7 @@ def test_scores_equal_those_of_a_test(family, kind, predictor):
         ("tags", "openvino"),
         ("tags", "eager"),
         ("audio", "paddle"),
-        ("both", "paddle"),
+        pytest.param("both", "paddle", marks=pytest.mark.slow),  # the very same code
     ],
 )
 def test_threads_share_a_predictor(families, name, kind, predictor):
@@ -206,9 +207,8 @@ def test_runs_of_a_runtime_take_turns_unless_it_is_concurrent():
         assert backend.most == most
 
 
-def test_a_built_model_predicts_with_its_config(family):
-    model, _ = trained_model(family.cfg, family.weights)
-    predictor = Predictor(model, family.cfg, class_names=NAMES, device="cpu")
+def test_a_built_model_predicts_with_its_config(family, trained):
+    predictor = Predictor(trained(family), family.cfg, class_names=NAMES, device="cpu")
     assert_as_tested(list(predictor.predict(family.list, 2, topk=NUM_CLASSES)), family)
 
 

@@ -10,14 +10,12 @@ from paddlevideo.config.schema import ConfigError
 from paddlevideo.data.youtube8m.sequence_example import FrameExample, encode_example
 from paddlevideo.data.youtube8m.tfrecord import write_payloads
 from paddlevideo.engine.build import build_pipeline, load_config
-from paddlevideo.engine.load import trained_model
 from paddlevideo.models.audiovisual import keep_only
 from paddlevideo.predict.feed import Feed
 from paddlevideo.predict.predictor import Predictor
 from paddlevideo.sample import Record
 from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames, write_clip
-from tests.parts.conftest import skip_without
 from tests.parts.predict.families import NUM_CLASSES, WIDTHS, scores_of
 
 # --- shards ---------------------------------------------------------------------------------------
@@ -170,17 +168,12 @@ def test_silence_replaces_missing_audio_for_an_audio_model(families, predictors,
 
 
 @pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "eager"])
-def test_scores_each_modality_alone(families, kind):
+def test_scores_each_modality_alone(families, predictor, trained, kind):
     """The program's scores of a modality are the model's scores with zeros for the others."""
-    skip_without(kind)
     family = families("both")
-    source = {"model": family.folder}
-    if kind == "eager":
-        source = {"config": family.config, "weights": family.weights}
-    predictor = Predictor(**source, backend=kind, device="cpu", threads=1)
     path = family.data / "0.mp4"
-    (result,) = predictor.predict(path, topk=NUM_CLASSES, modalities=True)
-    model, _ = trained_model(family.cfg, family.weights)
+    (result,) = predictor(family, kind).predict(path, topk=NUM_CLASSES, modalities=True)
+    model = trained(family)
     pipeline = build_pipeline(family.cfg, "test")
     views = pipeline.finish(pipeline(Record(str(path)), np.random.default_rng(0)))
     tensors = {name: paddle.to_tensor(np.asarray(views[name])) for name in model.inputs}

@@ -1,5 +1,6 @@
 """`main.py --test -m FOLDER`: an exported program has the numbers of its model."""
 
+import itertools
 import json
 
 import numpy as np
@@ -34,9 +35,18 @@ def assert_same_scores(own, model):
         np.testing.assert_allclose(row["scores"], other["scores"], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino"])
-def test_the_numbers_are_those_of_the_model(family, kind, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(("tags", "audio"), ("paddle", "onnxruntime", "openvino")),
+        pytest.param("both", "paddle", marks=pytest.mark.slow),  # slower than the other runtimes
+        ("both", "onnxruntime"),
+        ("both", "openvino"),
+    ],
+)
+def test_the_numbers_are_those_of_the_model(families, name, kind, tmp_path, capsys):
     skip_without(kind)
+    family = families(name)
     cfg = family.cfg
     out = tmp_path / "own.json"
     evaluation = run_program_test(cfg, str(family.folder), kind, str(out))
