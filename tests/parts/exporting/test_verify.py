@@ -185,7 +185,20 @@ def test_no_rounding_explains_another_result(check, monkeypatch):
         check(".json")
 
 
-def test_tensorrt_is_verified_where_the_machine_has_it(monkeypatch, exported, tmp_path, log):
+@pytest.fixture
+def copied(exported, monkeypatch):
+    """`export` copies the programs of `exported` instead of writing them again."""
+
+    def write(formats, job):
+        for suffix in (suffix for kind in formats for suffix in exporting.PROGRAM_FILES[kind]):
+            shutil.copy(exported.folder / f"tiny{suffix}", f"{job.stem}{suffix}")
+
+    monkeypatch.setattr(exporting, "_write_programs", write)
+
+
+def test_tensorrt_is_verified_where_the_machine_has_it(
+    monkeypatch, exported, copied, tmp_path, log
+):
     """With the sizes of the inputs, before there is a model.yaml; its engines are not kept."""
     GpuBuild(monkeypatch)
     real, seen = golden_module.open_program, []
@@ -203,16 +216,10 @@ def test_tensorrt_is_verified_where_the_machine_has_it(monkeypatch, exported, tm
     assert not (tmp_path / "out/engines").exists()
 
 
-def test_an_export_that_is_not_verified_says_so(exported, tmp_path, monkeypatch, log):
+def test_an_export_that_is_not_verified_says_so(exported, copied, tmp_path, monkeypatch, log):
     """It needs no runtime, and keeps what is known about the files that stay."""
     folder = tmp_path / "out"
     shutil.copytree(exported.folder, folder)
-
-    def write(formats, job):
-        for suffix in (".json", ".pdiparams"):
-            shutil.copy(exported.folder / f"tiny{suffix}", f"{job.stem}{suffix}")
-
-    monkeypatch.setattr(exporting, "_write_programs", write)
     monkeypatch.setattr(exporting, "verify", None)  # must not be called
     export(exported.cfg, exported.weights, folder, ["pir"], verify_programs=False)
     differences = read_manifest(folder).differences

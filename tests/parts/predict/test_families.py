@@ -1,5 +1,6 @@
 """Export and predict of models of frame features, of audio, and of frames with audio."""
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -150,8 +151,16 @@ def assert_replays(family: Family, backend: Backend) -> None:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["paddle", "onnxruntime", "openvino", "eager"])
-def test_scores_equal_those_of_a_test(family, kind, predictor):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(("tags", "audio"), ("paddle", "onnxruntime", "openvino", "eager")),
+        pytest.param("both", "paddle", marks=pytest.mark.slow),  # slower than the other runtimes
+        *itertools.product(["both"], ("onnxruntime", "openvino", "eager")),
+    ],
+)
+def test_scores_equal_those_of_a_test(families, name, kind, predictor):
+    family = families(name)
     predictor = predictor(family, kind)
     for batch_size in (1, 3):
         assert_as_tested(list(predictor.predict(family.list, batch_size, topk=NUM_CLASSES)), family)

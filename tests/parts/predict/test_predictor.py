@@ -265,9 +265,10 @@ def test_names_what_is_missing(exported, tmp_path):
         Predictor(config=other, weights=exported.weights)
 
 
-@pytest.mark.parametrize("suffix", ["", ".onnx"])
-def test_exports_of_paddlevideo_fold_views_into_segments(exported, expected, tmp_path, suffix):
+@pytest.fixture(scope="module")
+def folded(exported, tmp_path_factory) -> Path:
     """PaddleVideo's programs take one clip of views x segments, and have no model.yaml."""
+    folder = tmp_path_factory.mktemp("folded")
     model, _ = trained_model(exported.cfg, exported.weights)
 
     class Folded(paddle.nn.Layer):
@@ -279,8 +280,15 @@ def test_exports_of_paddlevideo_fold_views_into_segments(exported, expected, tmp
             return self.model({"frames": data})
 
     spec = paddle.static.InputSpec([None, 20, 3, 64, 64], "float32", "data_batch_0")
-    paddle.jit.save(Folded(), str(tmp_path / "old"), input_spec=[spec])
-    program = tmp_path / "old.json"
+    paddle.jit.save(Folded(), str(folder / "old"), input_spec=[spec])
+    return folder / "old.json"
+
+
+@pytest.mark.parametrize("suffix", ["", ".onnx"])
+def test_exports_of_paddlevideo_fold_views_into_segments(
+    exported, expected, folded, tmp_path, suffix
+):
+    program = folded
     if suffix:
         skip_without("onnxruntime")
         import paddle2onnx

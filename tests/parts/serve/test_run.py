@@ -155,7 +155,9 @@ def test_a_slow_upload_is_no_idle_connection(serve, exported, monkeypatch):
     monkeypatch.setattr(run_module, "IDLE_SECONDS", 2.0)
     path = exported.videos / "a.mp4"
     with serve() as client, begun_upload(client, path, 500) as (connection, rest):
-        time.sleep(3.0)
+        wait_for(lambda: client.service._active == 1)
+        monkeypatch.setattr(run_module, "IDLE_SECONDS", 0.05)  # after the first look at it
+        time.sleep(2.3)
         connection.send(rest)
         assert connection.getresponse().status == 200
 
