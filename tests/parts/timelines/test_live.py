@@ -79,11 +79,11 @@ def test_a_cut_connection_is_opened_again(server, stream, caplog):
 @pytest.mark.parametrize("kind", ["stall", "junk"])
 def test_a_stalled_source_is_opened_again(server, stream, kind):
     server.plan = [(kind, stream), ("end", stream)]
-    items, live = read(live_input(server.url), stall=1.0)
+    items, live = read(live_input(server.url), stall=2.0)
     check_order(items)
     lost = gaps_of(items)
-    assert sum(gap.end - gap.start for gap in lost) >= 1.0
-    assert {gap.reason for gap in lost} <= {"no frame for 1 s", "no data for 1 s"}
+    assert sum(gap.end - gap.start for gap in lost) >= 2.0
+    assert {gap.reason for gap in lost} <= {"no frame for 2 s", "no data for 2 s"}
     assert len(frames_of(items)) in range(55, 61) and not live.failure
 
 

@@ -137,10 +137,10 @@ def test_a_lost_source_is_a_failure_with_its_gap(server, stream, run, tmp_path, 
 def test_a_source_that_comes_back_has_a_row_for_the_gap(server, stream, run, tmp_path):
     server.plan = [("stall", stream), ("end", stream)]
     out = tmp_path / "out.jsonl"
-    assert run("-i", server.url, "--out", out, "--stall", 1, "--raw_windows") == 0
+    assert run("-i", server.url, "--out", out, "--stall", 2, "--raw_windows") == 0
     rows = rows_of(out)
     lost = [row for row in rows if "error" in row]
-    assert lost and {row["error"] for row in lost} <= {"no data for 1 s", "no frame for 1 s"}
+    assert lost and {row["error"] for row in lost} <= {"no data for 2 s", "no frame for 2 s"}
     assert rows[0]["class_ids"] and rows[-1]["class_ids"]
     assert rows[-1]["end"] - lost[-1]["end"] == pytest.approx(4.0, abs=0.3)
 
