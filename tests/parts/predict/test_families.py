@@ -47,7 +47,7 @@ def test_model_yaml_has_inputs_scores_and_modalities(family):
     assert content["modalities"] == (modalities if family.name == "both" else {})
     assert (content["views"], content["labels"]) == (6 if family.name == "both" else 1, NAMES)
     suffixes = {".pdmodel"} | (set() if missing_for_onnx() else {".onnx"})
-    suffixes |= set() if family.name == "both" else {".json"}
+    suffixes |= {".json"} if family.name == "tags" else set()
     assert content["differences"].keys() == {family.name + suffix for suffix in suffixes}
     for file, row in content["differences"].items():
         unread = {kind for kind, value in row.items() if isinstance(value, str)}
@@ -104,7 +104,7 @@ REPLAYS = [
         (name, *replay)
         for name in FAMILIES
         for replay in REPLAYS
-        if (name, replay) != ("both", ("paddle", ".json"))  # the test after this one
+        if name == "tags" or replay != ("paddle", ".json")  # the test after this one
     ],
 )
 def test_golden_replays_on_every_backend(families, trained, name, kind, suffix):
@@ -120,11 +120,12 @@ def test_golden_replays_on_every_backend(families, trained, name, kind, suffix):
     assert_replays(family, open_backend(source, kind, device="cpu", threads=1))
 
 
-@pytest.mark.slow  # the other families have this program, too
-def test_golden_replays_in_a_program_that_takes_long_to_write(families, tmp_path):
-    family = families("both")
+@pytest.mark.slow  # a tagger and `exported` have this program, too
+@pytest.mark.parametrize("name", ["audio", "both"])
+def test_golden_replays_in_a_program_that_takes_long_to_write(families, tmp_path, name):
+    family = families(name)
     export(family.cfg, family.weights, tmp_path, ["pir"])
-    backend = open_backend(tmp_path / "both.json", "paddle", device="cpu", threads=1)
+    backend = open_backend(tmp_path / f"{name}.json", "paddle", device="cpu", threads=1)
     assert_replays(family, backend)
 
 

@@ -149,7 +149,8 @@ def test_of_two_processes_one_downloads(model, server, file, root):
     assert len(server.asked) == 1 and file.read_bytes() == BODY
 
 
-def test_of_many_threads_one_downloads(model, server, file, logged):
+def test_of_many_threads_one_downloads(model, server, file, logged, monkeypatch):
+    monkeypatch.setattr(cache, "POLL", 0.01)
     server.plan = [("slow", 0.2)]
     found = []
     threads = [
