@@ -60,11 +60,11 @@ def test_every_runtime_gives_the_logits_of_the_model(config, tmp_path):
     assert list(manifest.inputs["frames"].shape) == [None, *sizes]
     golden = np.load(tmp_path / "program" / "golden.npz")
     lacking = available_backends()
-    kinds = [kind for kind in ("paddle", "onnxruntime", "openvino") if not lacking[kind]]
-    if missing_for_onnx():  # nothing for these to read
-        kinds = ["paddle"]
-    for kind in kinds:
-        backend = open_backend(tmp_path / "program", kind)
+    read = [("paddle", ".pdmodel"), ("paddle", ".json")]
+    if not missing_for_onnx():
+        read += [(kind, ".onnx") for kind in ("onnxruntime", "openvino") if not lacking[kind]]
+    for kind, suffix in read:
+        backend = open_backend(tmp_path / "program" / f"{config.model_name}{suffix}", kind)
         logits, expected = backend.run({"frames": golden["frames"]}), golden["logits"]
         np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
     check_size(model, tmp_path / "program" / f"{config.model_name}.pdiparams")

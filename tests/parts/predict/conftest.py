@@ -63,7 +63,7 @@ def predictor():
 
 @pytest.fixture(scope="session")
 def predictors(families):
-    """`predictors(name)`: the exported model on Paddle Inference, opened once."""
+    """`predictors(name)`: the exported model on the runtime of `auto`, opened once."""
     made = {}
 
     def predictor(name: str) -> Predictor:
