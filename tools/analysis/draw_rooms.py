@@ -42,8 +42,8 @@ def read_imports(package: Path) -> dict[str, set[str]]:
     for path in sorted(package.rglob("*.py")):
         own = path.relative_to(package).parts[0].removesuffix(".py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if own in rooms else ():
-            rooms[own] |= {room_of(name) for name in imported_names(node)} & rooms.keys() - {own}
-    return rooms
+            rooms[own] |= {room_of(name) for name in imported_names(node)}
+    return {room: found & rooms.keys() - {room} for room, found in rooms.items()}
 
 
 def reachable(rooms: dict[str, set[str]], room: str) -> set[str]:
