@@ -8,14 +8,35 @@ import pytest
 
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState
+from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import write_arrays
 from tests.parts.models.distillation_models import CE, KL, RECOGNIZER, model_section
+
+ONE_BLOCK = (True, (1, 1, 1, 1))
 
 
 @pytest.fixture
 def model(built):
     """A copy of the fixture `built` of the file, which the test may change."""
     return copy.deepcopy(built)
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """Networks of 50 layers have one block per stage instead of 3, 4, 6 and 3."""
+    monkeypatch.setitem(RESNET_DEPTHS, 50, ONE_BLOCK)
+
+
+@pytest.fixture(scope="module")
+def built_shallow():
+    """`built_shallow(build)`: what `build` returns, with networks of one block per stage."""
+
+    def make(build):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(RESNET_DEPTHS, 50, ONE_BLOCK)
+            return build()
+
+    return make
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from tests.parts.models.av_slowfast_models import (
 
 
 @pytest.fixture(scope="module")
-def built():
-    return warmed_up(build(head={"dropout_rate": 0.0}))
+def built(built_shallow):
+    return warmed_up(built_shallow(lambda: build(head={"dropout_rate": 0.0})))
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def drop(model):
 # --- structure ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("shallow")
 def test_describes_its_inputs(model):
     assert {name: (spec.shape, spec.axes) for name, spec in model.inputs.items()} == {
         "slow": ((None, 3, None, None, None), "N C T H W"),
@@ -58,6 +59,7 @@ def test_describes_its_inputs(model):
     )
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("depth", "blocks"), [(50, [3, 4, 6, 3]), (101, [3, 4, 23, 3])])
 def test_depths(depth, blocks):
     backbone = build(backbone={"depth": depth}).backbone
@@ -71,7 +73,7 @@ def test_depths(depth, blocks):
     assert backbone.out_channels == {"slow": 256, "fast": 64, "audio": 128}
 
 
-@pytest.mark.usefixtures("without_values")
+@pytest.mark.usefixtures("without_values", "shallow")
 def test_has_the_configured_fusion_layers():
     def found(**stages):
         names = build(backbone=stages).state_dict()
@@ -116,6 +118,7 @@ def test_output_depends_on_all_pathways(model):
         assert np.abs(scores(model, changed) - expected).max() > 1e-3
 
 
+@pytest.mark.usefixtures("shallow")
 def test_audio_is_added_to_frames_of_the_same_time():
     """Audio at the end of a clip reaches the last slow frames only: the kernels are narrow."""
     model = warmed_up(build(backbone={"audio_alpha": 64}))
@@ -270,6 +273,7 @@ def test_older_program_format_and_onnx(root, tmp_path):
 # --- errors ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_values", "shallow")
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
@@ -291,6 +295,7 @@ def test_rejects_invalid_backbones(backbone, message):
         build(backbone=backbone)
 
 
+@pytest.mark.usefixtures("without_values", "shallow")
 @pytest.mark.parametrize(
     ("framework", "message"),
     [

@@ -18,8 +18,8 @@ from tests.parts.models.av_slowfast_models import (
 
 
 @pytest.fixture(scope="module")
-def built():
-    return warmed_up(build(head={"dropout_rate": 0.0}))
+def built(built_shallow):
+    return warmed_up(built_shallow(lambda: build(head={"dropout_rate": 0.0})))
 
 
 @pytest.fixture

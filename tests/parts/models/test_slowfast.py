@@ -35,12 +35,12 @@ def clips(n=2, frames=8, height=64, width=None, alpha=4, seed=0):
 
 
 @pytest.fixture(scope="module")
-def built():
+def built(built_shallow):
     """A model whose output depends on its inputs.
 
     The zero scales of the blocks, their statistics and the classifier are re-initialized.
     """
-    model, rng = build(crop_size=64), np.random.default_rng(1)
+    model, rng = built_shallow(lambda: build(crop_size=64)), np.random.default_rng(1)
     for name, p in model.named_parameters():
         if "c_bn" in name and not name.endswith("_variance"):
             p.set_value(
@@ -55,6 +55,7 @@ def built():
 # --- structure ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_values")
 @pytest.mark.parametrize(("depth", "blocks"), [(50, [3, 4, 6, 3]), (101, [3, 4, 23, 3])])
 def test_depths(depth, blocks):
     backbone = build(backbone={"depth": depth}).backbone
@@ -69,6 +70,7 @@ def test_depths(depth, blocks):
     assert backbone.out_channels == {"slow": 256, "fast": 64}
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(
     ("pathway", "channels", "other"), [("slow", 256, "pathway1"), ("fast", 64, "pathway0")]
 )
@@ -95,13 +97,13 @@ def test_describes_its_inputs(model):
 
 
 def test_initial_weights():
-    model = build(400, {"width_per_group": 64, "beta": 8})
-    conv = model.backbone.s5.pathway0_res1.branch2.b.weight.numpy()  # [512, 512, 1, 3, 3]
-    assert conv.std() == pytest.approx(np.sqrt(2 / (512 * 9)), rel=0.01)
+    model = build(400, {"width_per_group": 32, "beta": 8})
+    conv = model.backbone.s5.pathway0_res1.branch2.b.weight.numpy()  # [256, 256, 1, 3, 3]
+    assert conv.std() == pytest.approx(np.sqrt(2 / (256 * 9)), rel=0.01)
     conv = (
         model.backbone.s5.pathway0_res0.branch2.c.weight.numpy()
-    )  # [2048, 512, 1, 1, 1]: fan-out, not fan-in
-    assert conv.std() == pytest.approx(np.sqrt(2 / 2048), rel=0.01)
+    )  # [1024, 256, 1, 1, 1]: fan-out, not fan-in
+    assert conv.std() == pytest.approx(np.sqrt(2 / 1024), rel=0.01)
     assert model.head.projection.weight.numpy().std() == pytest.approx(0.01, rel=0.01)
     assert not model.head.projection.bias.any()
     zero = {
@@ -111,6 +113,7 @@ def test_initial_weights():
     assert len(zero) == 32
 
 
+@pytest.mark.usefixtures("without_values")
 def test_weight_decay():
     model = build()
     freed = {
@@ -168,6 +171,7 @@ def test_probabilities_are_averaged_over_positions(model, height, width, window)
     np.testing.assert_allclose(np.exp(log_p.astype("float64")).sum(1), 1, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_multigrid_head_pools_the_complete_map(model):
     whole = build(multigrid_short=True)
     whole.set_state_dict(model.state_dict())
@@ -190,7 +194,8 @@ def test_validation_applies_softmax_once(model):
         )
 
 
-def test_training_gives_logits(model):
+@pytest.mark.usefixtures("shallow")
+def test_training_gives_logits():
     features = {"slow": noise(2, 256, 2, 3, 3), "fast": noise(2, 64, 8, 3, 3, seed=1)}
     head = build(crop_size=64, dropout_rate=0.0).head
     head.train()
@@ -258,6 +263,7 @@ def test_program_with_free_batch_and_size(model):
         model.forward = program.forward.rollback()
 
 
+@pytest.mark.usefixtures("shallow")
 def test_splits_of_a_model_change_in_place():
     model = build(backbone={"bn_norm_type": "sub_batchnorm", "bn_num_splits": 2})
     plain = build(backbone={"bn_num_splits": 2})  # no effect with batchnorm
@@ -268,7 +274,7 @@ def test_splits_of_a_model_change_in_place():
     tensors = {name: id(t) for name, t in model.state_dict().items()}
     model.train()
     model(clips(4))
-    assert set_norm_splits(model, 4) == len(norms) == 110
+    assert set_norm_splits(model, 4) == len(norms) == 38
     model(clips(4))
     assert {name: id(t) for name, t in model.state_dict().items()} == tensors
     with pytest.raises(
@@ -297,6 +303,7 @@ def test_rejects_wrong_inputs(model):
         model(clips(alpha=2))
 
 
+@pytest.mark.usefixtures("without_values", "shallow")
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
@@ -314,6 +321,7 @@ def test_rejects_invalid_backbones(backbone, message):
         build(backbone=backbone)
 
 
+@pytest.mark.usefixtures("without_values", "shallow")
 @pytest.mark.parametrize(
     ("head", "message"),
     [
