@@ -1,4 +1,4 @@
-"""A small NeXtVLAD on synthetic shards, for the tests of its training and of its evaluation."""
+"""A small NeXtVLAD on synthetic shards, and networks of few layers."""
 
 import numpy as np
 import paddle
@@ -6,6 +6,7 @@ import pytest
 
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.engine.build import build_model, load_config
+from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import state_arrays, write_arrays
 
 CLASSES = 24  # more than the 20 in a row of a score file
@@ -29,6 +30,14 @@ SMALL = [
     "save_interval=1",
     "val_interval=1",
 ]
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """Networks of 50 layers have one block per stage instead of 3, 4, 6 and 3, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RESNET_DEPTHS, 50, (True, (1, 1, 1, 1)))
+        yield
 
 
 @pytest.fixture(scope="session")

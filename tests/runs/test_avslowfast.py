@@ -17,6 +17,7 @@ from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.sync_accuracy import sync_accuracy
+from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio
@@ -43,6 +44,12 @@ OVERRIDES = [
     "PRECISEBN.preciseBN_interval=1",
     "PRECISEBN.num_iters_preciseBN=2",
 ]
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """One block per stage instead of 3, 4, 6 and 3, in this process and in this test only."""
+    monkeypatch.setitem(RESNET_DEPTHS, 50, (True, (1, 1, 1, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +126,7 @@ def test_killed_and_resumed_equals_uninterrupted(small, tmp_path, monkeypatch):
     assert losses_of(killed) == losses_of(uninterrupted)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_logs_the_parts_of_the_loss(small):
     cfg = small()
     train(cfg)
@@ -206,6 +214,7 @@ def test_pretraining_without_labels_and_a_linear_probe(small, tmp_path):
     assert "sync_s3" not in steps_of(probe)[0]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_missing_audio_stops_or_is_counted(small, videos, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("paddlevideo"), "handlers", [caplog.handler])
     write_clip(tmp_path / "mute.mp4", num_frames=30)
@@ -228,6 +237,7 @@ def test_missing_audio_stops_or_is_counted(small, videos, tmp_path, caplog, monk
         run_test(small(*options), best)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_sync_accuracy_needs_audio_and_embeddings(small, root, monkeypatch, capsys, tmp_path):
     script = "tools/analysis/sync_accuracy.py"
     cfg = small("MODEL.head.num_classes=2")

@@ -11,6 +11,7 @@ from paddlevideo.curate.results import CONFIG, FRAMES_CONFIG
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.classes import load_records
 from tests.clips import random_frames, write_clip
+from tests.scripts import run_script
 
 OUTPUTS = {
     "train.csv",
@@ -22,11 +23,16 @@ OUTPUTS = {
 }
 
 
-def run_tool(root, *arguments, folder=None):
-    command = [sys.executable, "-B", root / "tools/check_data.py", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=folder or root, capture_output=True, text=True, timeout=120, check=False
-    )
+TOOL = "tools/check_data.py"
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """`run_tool(*arguments)`: run the tool in this process, with no other ones.
+
+    Returns (exit code, standard output, standard error).
+    """
+    return lambda *words: run_script(monkeypatch, capsys, TOOL, *words, "--workers", "0")
 
 
 @pytest.fixture
@@ -40,7 +46,10 @@ def videos(tmp_path):
 
 
 def test_writes_lists_that_train(root, videos):
-    done = run_tool(root, videos)
+    command = [sys.executable, "-B", TOOL, str(videos), "--workers", "1"]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=120, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
     headline = "all 10 clips are good: 8 train, 2 valid (split drawn here); 2 classes; 3 s of video"
     assert headline in done.stdout
@@ -57,19 +66,19 @@ def test_writes_lists_that_train(root, videos):
     assert classes.names == ["run", "跑步"]
 
 
-def test_keeps_the_lists_when_a_broken_file_is_added(root, videos):
-    assert run_tool(root, videos).returncode == 0
+def test_keeps_the_lists_when_a_broken_file_is_added(run_tool, videos):
+    assert run_tool(videos)[0] == 0
     before = {name: (videos / name).read_bytes() for name in ("train.csv", "val.csv", "labels.txt")}
     (videos / "run" / "broken.mp4").write_bytes(b"")
-    done = run_tool(root, videos, "--seed", "0")
-    assert done.returncode == 1 and "empty: empty file, 1 (left out)" in done.stdout
+    code, printed, _ = run_tool(videos, "--seed", "0")
+    assert code == 1 and "empty: empty file, 1 (left out)" in printed
     assert {name: (videos / name).read_bytes() for name in before} == before
 
 
-def test_writes_nothing_in_a_dry_run(root, videos):
+def test_writes_nothing_in_a_dry_run(run_tool, videos):
     shutil.rmtree(videos / "跑步")
-    done = run_tool(root, videos, "--dry_run", "--workers", "0", "--min_frames", "9")
-    assert done.returncode == 1 and "run/0.mp4: 8 frames, expected at least 9" in done.stdout
+    code, printed, _ = run_tool(videos, "--dry_run", "--min_frames", "9")
+    assert code == 1 and "run/0.mp4: 8 frames, expected at least 9" in printed
     assert [path.name for path in videos.iterdir()] == ["run"]
 
 
@@ -85,13 +94,16 @@ def test_writes_nothing_in_a_dry_run(root, videos):
         (["VIDEOS", "--frames", "0"], "frames 0, min_frames 2"),
     ],
 )
-def test_reports_mistakes_in_one_message(root, videos, tmp_path, arguments, message):
+def test_reports_mistakes_in_one_message(
+    run_tool, videos, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "README.md").write_text("# No list\n")
     words = [str(videos) if word == "VIDEOS" else word for word in arguments]
-    done = run_tool(root, *words, folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    assert message in done.stderr, done.stderr
+    code, _, errors = run_tool(*words)
+    assert code == 2
+    assert errors.startswith("error: ") and "Traceback" not in errors
+    assert message in errors
     assert sorted(os.listdir(videos)) == ["run", "跑步"]
 
 

@@ -208,6 +208,7 @@ FULL_BATCH = (
     "DATASET.batch_size=12",
     "PIPELINE.train.sample.valid_mode=true",
     f"PIPELINE.train.transform={TRANSFORM}",
+    f"PIPELINE.test.transform={TRANSFORM}",
     "MODEL.head.drop_ratio=0.0",
     "MIX=null",
     "PRECISEBN={preciseBN_interval: 1, num_iters_preciseBN: 1}",
@@ -277,7 +278,7 @@ def test_multi_label_from_list_to_prediction(tmp_path, logged):
     failed = [row for row in scores["results"] if "error" in row]
     assert [row["labels"] for row in failed] == [[0]] and "broken.mp4" in failed[0]["error"]
 
-    folder = export_module.export(cfg, weights, tmp_path / "inference")
+    folder = export_module.export(cfg, weights, tmp_path / "inference", ["pir"])
     predictor = Predictor(str(folder))
     assert predictor.multi_label
     tested = {

@@ -16,11 +16,11 @@ from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.phases import phases_of
-from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import WeightsError, checksum
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at
 
+pytestmark = pytest.mark.usefixtures("shallow")
 OVERRIDES = [
     *(f"MODEL.{part}.width_per_group=8" for part in ("backbone", "head")),
     *(f"MODEL.{part}.{key}=2" for part in ("backbone", "head") for key in ("alpha", "beta")),
@@ -43,14 +43,6 @@ OVERRIDES = [
     "MULTIGRID.epoch_factor=2.4",
     "PRECISEBN.num_iters_preciseBN=2",
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shallow():
-    """One block per stage instead of 3, 4, 6 and 3; all kinds of layers are there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RESNET_DEPTHS, 50, (True, (1, 1, 1, 1)))
-        yield
 
 
 @pytest.fixture(scope="module")

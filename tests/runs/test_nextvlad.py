@@ -36,7 +36,7 @@ def state_checksum(cfg):
 CASES = {
     "plain": [],
     "average": [EMA],
-    "average and workers": [EMA, "DATASET.num_workers=2"],
+    "average and worker": [EMA, "DATASET.num_workers=1"],
     "workers": ["DATASET.num_workers=2"],
     "mixture": ["MODEL.framework=TaggerMixture"],
     "accumulation": ["GRADIENT_ACCUMULATION.global_batch_size=8"],
@@ -44,7 +44,7 @@ CASES = {
 }
 
 
-FAST = ("average and workers", "accumulation", "small shuffle buffer")
+FAST = ("average and worker", "accumulation", "small shuffle buffer")
 SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in CASES if case not in FAST]
 
 

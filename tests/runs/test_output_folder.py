@@ -59,7 +59,7 @@ def test_tests_and_exports_read_the_folder_of_a_running_training(small, tmp_path
     try:
         weights = f"{cfg.folder}/ppTSN_best.pdparams"
         assert run_test(cfg, weights).numbers["num_samples"] == 7
-        assert (export(cfg, weights, tmp_path / "exported") / "model.yaml").exists()
+        assert (export(cfg, weights, tmp_path / "exported", ["pir"]) / "model.yaml").exists()
     finally:
         lock.release()
 

@@ -62,7 +62,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+# The stop signal below saves within an accumulation, too.
+SLOW = [pytest.param("accumulation", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("case", [*(case for case in CASES if case != "accumulation"), *SLOW])
 def test_killed_and_resumed_equals_uninterrupted(small, monkeypatch, case):
     uninterrupted = small(*CASES[case], f"output_dir={small().folder}_uninterrupted")
     train(uninterrupted)

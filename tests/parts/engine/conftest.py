@@ -9,8 +9,9 @@ from paddlevideo.engine.build import load_config
 
 @pytest.fixture
 def demo():
-    """`demo(*overrides)`: the config of the PP-TSN demo."""
-    return lambda *overrides: load_config("configs/demo/pptsn.yaml", list(overrides))
+    """`demo(*overrides)`: the config of the PP-TSN demo with a network of 8 channels."""
+    thin = "MODEL.backbone.base_channels=8"
+    return lambda *overrides: load_config("configs/demo/pptsn.yaml", [thin, *overrides])
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_test_gives_the_same_accuracy_for_every_order_of_the_names(
 
 
 def test_an_export_names_the_outputs_as_the_checkpoint_does(exported, config, tmp_path):
-    folder = export(config(OTHER_ORDER), exported.weights, tmp_path / "out")
+    folder = export(config(OTHER_ORDER), exported.weights, tmp_path / "out", ["pir"])
     assert read_manifest(folder).labels == NAMES
     assert trained_model(config(OTHER_ORDER), exported.weights)[1] == Classes(3, NAMES)
 

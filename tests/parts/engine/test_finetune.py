@@ -25,7 +25,7 @@ KEEP = "MODEL.head.keep_rows=by_name"
 @pytest.fixture(scope="module")
 def released():
     """The weights of a PP-TSN-18 with five classes."""
-    cfg = load_config("configs/demo/pptsn.yaml")
+    cfg = load_config("configs/demo/pptsn.yaml", ["MODEL.backbone.base_channels=8"])
     paddle.seed(5)
     return state_arrays(build_model(cfg, 5))
 
@@ -40,7 +40,7 @@ def test_reinitializes_the_head_for_other_classes(demo, released):
     before = state_arrays(model)
     account, reason = load_weights(model, released, "k5.pdparams", None, ["run", "jump", "跳"])
     assert reason == "head.fc is re-initialized: 5 -> 3 classes"
-    sizes = "head.fc.weight is [512, 5] in the file, [512, 3] in the"
+    sizes = "head.fc.weight is [64, 5] in the file, [64, 3] in the"
     assert account.startswith(f"k5.pdparams: 115 of 117 tensors loaded; {sizes}")
     expected = {**released, W: before[W], B: before[B]}
     after = state_arrays(model)
@@ -121,8 +121,8 @@ def test_rejects_any_other_mismatch(demo, released):
     message = rf"not in the file: {missing}. These weights belong to another"
     with pytest.raises(WeightsError, match=message):
         load_weights(model, incomplete, "x", None, None)
-    narrow = {**released, W: released[W][:100]}
-    message = r"head.fc.weight is \[100, 5\] in the file, \[512, 3\] in the model"
+    narrow = {**released, W: released[W][:10]}
+    message = r"head.fc.weight is \[10, 5\] in the file, \[64, 3\] in the model"
     with pytest.raises(WeightsError, match=message):
         load_weights(model, narrow, "x", None, None)
     backbone = {k.removeprefix("backbone."): v for k, v in released.items() if k not in (W, B)}

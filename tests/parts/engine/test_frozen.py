@@ -22,7 +22,7 @@ from paddlevideo.sample import DecodeError, Record
 from tests.conftest import small_config
 
 NAMES = ["blue sky", "green", "红色"]
-FROZEN = {"folds": 3}
+FROZEN = {"folds": 3, "strengths": [0.01, 1.0]}
 
 
 @pytest.fixture

@@ -311,6 +311,7 @@ def num_calls() -> int:
     return used.hits + used.misses
 
 
+@pytest.mark.usefixtures("shallow")
 def test_three_steps_of_slowfast_equal_those_of_paddle():
     plain, calls_before = trained(False), num_calls()
     fast = trained(True)
