@@ -6,8 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevideo import dist
-from paddlevideo import api
+from paddlevideo import api, dist
 from paddlevideo.api import train
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.checkpoint import CLASS_NAMES, TrainState, read_model

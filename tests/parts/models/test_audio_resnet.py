@@ -26,7 +26,7 @@ def audio(*shape, seed=0):
 
 @pytest.fixture(scope="module", params=["ResNet", "ResNetAudio"])
 def built(request):
-    model = build(request.param, **({"base_channels": 4} if request.param == "ResNetAudio" else {}))
+    model = build(request.param, base_channels=16 if request.param == "ResNet" else 4)
     rng = np.random.default_rng(1)
     for layer in model.sublayers():  # blocks that start as their shortcut
         if isinstance(layer, paddle.nn.BatchNorm2D) and not layer.weight.any():
@@ -121,13 +121,13 @@ def test_blocks_of_resnet_audio_start_as_their_shortcut():
 
 def test_clips_are_averaged():
     """prob averages the softmax of the clips, score their logits; a test does so over views."""
-    model = build(average_clips="score")
+    model = build(average_clips="score", base_channels=8)
     x = audio(2, 3, 1, 40, 32)
     single = np.stack([scores(model, x[:, i : i + 1]) for i in range(3)], axis=1)  # [N, S, K]
     np.testing.assert_allclose(scores(model, x), single.mean(1), atol=1e-5)
     assert model.view_average == "logits"
 
-    prob = build(average_clips="prob")
+    prob = build(average_clips="prob", base_channels=8)
     prob.set_state_dict(model.state_dict())
     p = np.exp(single) / np.exp(single).sum(-1, keepdims=True)
     np.testing.assert_allclose(np.exp(scores(prob, x)), p.mean(1), rtol=1e-5)

@@ -34,7 +34,7 @@ def clip(*shape):
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def built(request):
     paddle.seed(0)
-    return build(request.param)
+    return build(request.param, backbone={"base_channels": 16})
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -134,7 +134,7 @@ def test_dropout_only_in_training():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_program_with_free_batch_segments_and_size(family):
     paddle.seed(0)
-    model = build(family)
+    model = build(family, backbone={"base_channels": 8})
     model.eval()
     shapes = ((1, 2, 3, 32, 32), (2, 3, 3, 40, 48))
     eager = [model({"frames": clip(*shape)}).numpy() for shape in shapes]
