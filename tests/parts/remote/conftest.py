@@ -1,10 +1,13 @@
-"""What was logged."""
+"""What was logged; all tests here need the extra `remote`."""
 
 import logging
 
 import pytest
 
-pytest.importorskip("fsspec")
+
+@pytest.fixture(scope="session", autouse=True)
+def extra():
+    pytest.importorskip("fsspec")
 
 
 @pytest.fixture
