@@ -6,7 +6,6 @@ The result is rounded to float32 once.
 """
 
 import zlib
-from functools import cache
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def paddle_tensor(name: str, shape, tame: bool = False) -> np.ndarray:
     """
     shape = tuple(int(size) for size in shape)
     fan_in = shape[0] if len(shape) == 2 else int(np.prod(shape[1:]))
-    tensor = scaled(name, shape, fan_in, mean="_mean", variance="_variance")
+    tensor = _scaled(name, shape, fan_in, mean="_mean", variance="_variance")
     is_classifier = len(shape) == 2 and name.startswith(("head.", "Teacher.1."))
     return tensor * TAME if tame and is_classifier else tensor
 
@@ -31,14 +30,11 @@ def torch_tensor(name: str, shape) -> np.ndarray:
     """Return a tensor by its name in MMAction2 or AVSlowFast; linear weights are [out, in]."""
     shape = tuple(int(size) for size in shape)
     fan_in = int(np.prod(shape[1:]))
-    return scaled(name, shape, fan_in, mean="running_mean", variance="running_var")
+    return _scaled(name, shape, fan_in, mean="running_mean", variance="running_var")
 
 
-@cache  # until the next file of tests: most tests of a file fill the same networks
-def scaled(name: str, shape: tuple, fan_in: int, mean: str, variance: str) -> np.ndarray:
+def _scaled(name: str, shape: tuple, fan_in: int, mean: str, variance: str) -> np.ndarray:
     """Return the float32 tensor; `mean` and `variance` end the names of running statistics.
-
-    It can only be read.
 
     Raises:
         ValueError: the rule has no value for a vector or scalar of this name.
@@ -54,6 +50,4 @@ def scaled(name: str, shape: tuple, fan_in: int, mean: str, variance: str) -> np
         tensor = 1.0 + 0.1 * normal
     else:
         raise ValueError(f"no fill rule for tensor {name!r} of shape {list(shape)}")
-    tensor = tensor.astype(np.float32)
-    tensor.flags.writeable = False
-    return tensor
+    return tensor.astype(np.float32)
