@@ -39,10 +39,17 @@ def records_of(
     return [Record(path, 0, path) for path in paths] * -(-MIN_RECORDS // len(paths))
 
 
-def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, seed: int) -> None:
+def write_clip(
+    path: Path, size: tuple[int, int], num_frames: int, gop: int, seed: int, b_frames: int = 2
+) -> None:
     """Write a synthetic video: a window moves over a fine texture, with a hum as audio.
 
     It is H.264 with about 1 Mbit/s at 340x256.
+
+    Args:
+        size: width and height (pixels, even).
+        gop: from one key frame to the next (frames).
+        b_frames: between two others, at most.
     """
     rng = np.random.default_rng(seed)
     width, height = size
@@ -54,5 +61,5 @@ def write_clip(path: Path, size: tuple[int, int], num_frames: int, gop: int, see
     left = ((1 + np.cos(angles)) * (width - 1) / 2).astype(int)
     corners = zip(top, left, strict=True)
     frames = np.stack([texture[y : y + height, x : x + width] for y, x in corners])
-    options = {"preset": "veryfast", "crf": "23", "g": str(gop), "bf": "2"}
+    options = {"preset": "veryfast", "crf": "23", "g": str(gop), "bf": str(b_frames)}
     encode(path, frames, synthesize_audio("hum", rng, num_frames / FPS), "libx264", "aac", options)

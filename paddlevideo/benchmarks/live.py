@@ -53,7 +53,8 @@ def groups(args: argparse.Namespace, folder: Path) -> Iterator[Group]:
     predictor = Predictor(model_of(args, folder), backend=args.backend, threads=args.threads)
     model = TimelineModel(predictor, args.window, args.stride or args.window / 2)
     path = folder / "camera.mp4"
-    write_clip(path, tuple(args.size), NUM_FRAMES, args.gop, seed=0)
+    # A camera sends frames in their order; one with B frames would send some before their time.
+    write_clip(path, tuple(args.size), NUM_FRAMES, args.gop, seed=0, b_frames=0)
     yield run(model, path, args.seconds)
 
 
