@@ -9,12 +9,12 @@ import paddle
 from paddlevideo import dist
 from paddlevideo.config.schema import Config
 from paddlevideo.data.paths import SPLITS
-from paddlevideo.engine.build import build_metric, build_model, build_pipeline
+from paddlevideo.engine.build import build_metric, build_model
 from paddlevideo.engine.classes import configured_classes
 from paddlevideo.engine.component_tree import parts_text
 from paddlevideo.engine.finetune import apply_finetune
 from paddlevideo.engine.phases import clip_shapes, phases_of
-from paddlevideo.engine.preflight import Shapes, preflight
+from paddlevideo.engine.preflight import SampleSize, preflight
 from paddlevideo.engine.schedule import schedule_notes
 from paddlevideo.models.base import Recognizer
 from paddlevideo.solver.phases import Phase, plan_table
@@ -36,13 +36,13 @@ def describe(cfg: Config, multigrid: bool = False) -> str:
     splits = [split for split in SPLITS if getattr(cfg.PIPELINE, split) is not None]
     recipe = cfg.OPTIMIZER.make() if cfg.OPTIMIZER is not None else None
     phases, schedule = phases_of(cfg, recipe and recipe.learning_rate, model, multigrid)
-    shapes = preflight(cfg, model, splits, clip_shapes(phases))
+    sizes = preflight(cfg, model, splits, clip_shapes(phases))
     if num_classes:
         build_metric(cfg, num_classes, model.multi_label)
     finetune = apply_finetune(cfg, model)
     lines = [f"{cfg.origin.path}: no mistakes found", _model_line(cfg, model, num_classes)]
     lines += [f"finetune   {finetune}"] if finetune else []
-    lines += [f"{split:<10} {_pipeline_text(cfg, split, shapes[split])}" for split in splits]
+    lines += [f"{split:<10} {_pipeline_text(cfg, split, sizes[split])}" for split in splits]
     if cfg.OPTIMIZER is not None:
         lines += _schedule_lines(cfg, phases, schedule, multigrid)
     notes = schedule_notes(cfg, phases, schedule, cfg.DATASET.valid is not None)
@@ -57,7 +57,7 @@ def _model_line(cfg: Config, model: Recognizer, num_classes: int | None) -> str:
     return f"model      {cfg.model_name}: {parts}, {size / 1e6:.2f} M parameters, {classes}"
 
 
-def _pipeline_text(cfg: Config, split: str, shapes: Shapes) -> str:
+def _pipeline_text(cfg: Config, split: str, size: SampleSize) -> str:
     data = cfg.DATASET
     batch_sizes = {
         "train": data.batch_size,
@@ -65,12 +65,10 @@ def _pipeline_text(cfg: Config, split: str, shapes: Shapes) -> str:
         "test": data.test_batch_size,
     }
     batch = batch_sizes[split]
-    pipeline = build_pipeline(cfg, split)
-    megabytes = batch * sum(a.nbytes for a in pipeline.synthetic().values()) / 2**20
-    inputs = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-    views = f", {pipeline.num_views} views a video" if pipeline.num_views > 1 else ""
-    size = f"{megabytes:.1f} MB a batch between processes"
-    return f"batch {batch} per rank of {inputs}{views}; {size}"
+    inputs = ", ".join(f"{name} {list(shape)}" for name, shape in size.shapes.items())
+    views = f", {size.num_views} views a video" if size.num_views > 1 else ""
+    megabytes = f"{batch * size.num_bytes / 2**20:.1f} MB a batch between processes"
+    return f"batch {batch} per rank of {inputs}{views}; {megabytes}"
 
 
 def _schedule_lines(

@@ -1,7 +1,7 @@
 """Try pipelines on synthetic data against the model, before any real file is opened."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,31 +11,42 @@ from paddlevideo.engine.build import build_pipeline
 from paddlevideo.models.base import Recognizer
 from paddlevideo.sample import Arrays, ClipShape
 
-Shapes = dict[str, tuple[int, ...]]
+
+class SampleSize(NamedTuple):
+    """What a pipeline makes of one video.
+
+    Args:
+        shapes: of each model input, with an axis of views in front where there are several.
+        num_views: of a video.
+        num_bytes: that a loader process sends.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    num_views: int
+    num_bytes: int
 
 
 def preflight(
     cfg: Config, model: Recognizer, splits: Sequence[str], clips: Sequence[ClipShape] = ()
-) -> dict[str, Shapes]:
+) -> dict[str, SampleSize]:
     """Try each split's pipeline on a synthetic clip and compare the result with the model's inputs.
 
     Args:
         clips: shapes that a multigrid plan gives to training clips, tried besides its own.
 
     Returns:
-        per split, the shape of each model input for one sample, with an axis of views in front
-        where the pipeline makes several.
+        per split, the size of a sample.
 
     Raises:
         ConfigError: a pipeline fails or gives what the model cannot take, with what to change.
     """
     problems: list[str] = []
-    shapes: dict[str, Shapes] = {}
+    sizes: dict[str, SampleSize] = {}
     for split in splits:
         place = f"{cfg.origin.path}: PIPELINE.{split}"
         try:
             pipeline = build_pipeline(cfg, split)
-            sample = first_view(pipeline, pipeline.synthetic())
+            sample, sizes[split] = _try(model, pipeline)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -43,7 +54,6 @@ def preflight(
             height, width = SYNTHETIC_SIZE
             problems.append(f"{place} fails on a synthetic clip of {width}x{height}: {error}")
             continue
-        shapes[split] = _input_shapes(model, pipeline, sample)
         training = split == "train"
         problems += [f"{place}: {text}" for text in model.problems_with(sample, training)]
         if training and not problems:
@@ -52,7 +62,7 @@ def preflight(
             ]
     if problems:
         raise ConfigError(problems)
-    return shapes
+    return sizes
 
 
 def first_view(pipeline: Pipeline, sample: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,11 +80,15 @@ def batch_of_one(pipeline: Pipeline, sample: Mapping[str, Any]) -> Arrays:
     return {name: np.asarray(array) for name, array in pipeline.finish(arrays).items()}
 
 
-def _input_shapes(model: Recognizer, pipeline: Pipeline, sample: Mapping[str, Any]) -> Shapes:
-    found = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
-    if not pipeline.view_axis:
-        return found
-    return {name: (pipeline.num_views, *shape[1:]) for name, shape in found.items()}
+def _try(model: Recognizer, pipeline: Pipeline) -> tuple[dict[str, Any], SampleSize]:
+    """The first view of a synthetic sample as the model takes it, and the size of all views."""
+    complete = pipeline.synthetic()
+    num_bytes = sum(array.nbytes for array in complete.values())
+    sample = first_view(pipeline, complete)
+    shapes = {name: np.shape(sample[name]) for name in model.inputs if name in sample}
+    if pipeline.view_axis:
+        shapes = {name: (pipeline.num_views, *shape[1:]) for name, shape in shapes.items()}
+    return sample, SampleSize(shapes, pipeline.num_views, num_bytes)
 
 
 def _clip_problems(model: Recognizer, pipeline: Pipeline, clip: ClipShape, place: str) -> list[str]:

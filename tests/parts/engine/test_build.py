@@ -39,7 +39,7 @@ def test_loads_a_pretrained_backbone_and_reports_its_tensors(small, tmp_path):
     paddle.seed(8)
     model = build_model(cfg, 3)
     (account,) = load_pretrained(cfg, model)
-    text = f"{path}: 115 of 115 tensors loaded; not in the model: out.weight, out.bias"
+    text = f"{path}: 75 of 75 tensors loaded; not in the model: out.weight, out.bias"
     assert str(account) == text
     weight = model.state_dict()["backbone.conv1_1._conv.weight"].numpy()
     assert (weight == arrays["conv1_1._conv.weight"]).all()
@@ -49,13 +49,13 @@ def test_loads_the_backbone_of_a_complete_recognizer(small, tmp_path):
     write_arrays(tmp_path / "video.pdparams", state_arrays(build_model(small(), 5)))
     cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'video.pdparams'}")
     (account,) = load_pretrained(cfg, build_model(cfg, 3))
-    assert len(account.loaded) == 115 and not account.missing
+    assert len(account.loaded) == 75 and not account.missing
 
 
 def test_rejects_a_pretrained_file_of_another_network(small, tmp_path):
     imagenet_file(small(), tmp_path / "part.pdparams", drop=("conv1_1._conv.weight",))
     cfg = small(f"MODEL.backbone.pretrained={tmp_path / 'part.pdparams'}")
-    message = r"114 of 115 tensors loaded; not in the file: conv1_1._conv.weight"
+    message = r"74 of 75 tensors loaded; not in the file: conv1_1._conv.weight"
     with pytest.raises(WeightsError, match=message):
         load_pretrained(cfg, build_model(cfg, 3))
 
@@ -125,13 +125,14 @@ def test_names_missing_sections(small):
         build_pipeline(small("PIPELINE.valid=null"), "valid")
 
 
-def test_preflight_returns_shapes(small):
+def test_preflight_returns_sizes(small):
     cfg = small()
-    shapes = preflight(cfg, build_model(cfg, 3), ("train", "valid", "test"))
-    assert shapes == {
-        "train": {"frames": (2, 3, 32, 32)},
-        "valid": {"frames": (2, 3, 32, 32)},
-        "test": {"frames": (10, 2, 3, 32, 32)},
+    sizes = preflight(cfg, build_model(cfg, 3), ("train", "valid", "test"))
+    num_bytes = 2 * 3 * 32 * 32  # between processes they are uint8
+    assert sizes == {
+        "train": ({"frames": (2, 3, 32, 32)}, 1, num_bytes),
+        "valid": ({"frames": (2, 3, 32, 32)}, 1, num_bytes),
+        "test": ({"frames": (10, 2, 3, 32, 32)}, 10, 10 * num_bytes),
     }
 
 
@@ -209,8 +210,8 @@ def test_dataset_or_pipeline_sets_the_number_of_views(small, arguments, views):
     assert build_pipeline(cfg, "test").num_views == views
     assert isinstance(build_pipeline(cfg, "test").decode, VideoDecoder)
     axis = (views,) if views > 1 else ()
-    shapes = preflight(cfg, Pathways(), ("test",))["test"]
-    assert shapes == {"slow": (*axis, 3, 2, 32, 32), "fast": (*axis, 3, 8, 32, 32)}
+    size = preflight(cfg, Pathways(), ("test",))["test"]
+    assert size.shapes == {"slow": (*axis, 3, 2, 32, 32), "fast": (*axis, 3, 8, 32, 32)}
 
 
 def test_rejects_several_views_of_a_random_sampler(small):
