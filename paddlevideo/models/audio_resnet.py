@@ -88,7 +88,7 @@ class AudioResNet(Backbone):
     and torchvision.
 
     Args:
-        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, 50 and 101
+        depth: 10, 18 and 34 have basic blocks and 8 * base_channels output channels, 50 and 101
             bottlenecks and four times as many.
         in_channels: must be 1; accepted because MMAction2's configs have it.
         pretrained: weights of an audio ResNet to start from (`.pdparams`); empty for none.
@@ -102,7 +102,7 @@ class AudioResNet(Backbone):
 
     def __init__(
         self,
-        depth: Literal[18, 34, 50, 101] = 18,
+        depth: Literal[10, 18, 34, 50, 101] = 18,
         in_channels: Literal[1] = 1,
         pretrained: str | None = None,
         base_channels: int = 64,

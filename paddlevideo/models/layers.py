@@ -7,7 +7,7 @@ instance, which took most of the time of an export.
 
 import re
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import paddle
 import paddle.nn.functional as F
@@ -20,8 +20,11 @@ from paddlevideo.models.activations import leaky_relu
 from paddlevideo.models.base import Backbone, Head
 from paddlevideo.models.temporal_shift import shift_by_segments
 
-# depth: (bottleneck blocks?, number of blocks per stage); He et al. 2016, table 1.
-RESNET_DEPTHS = {
+Depth = Literal[10, 18, 34, 50, 101, 152]
+# depth: (bottleneck blocks?, number of blocks per stage); He et al. 2016, table 1; 10 has half of
+# the blocks of 18.
+RESNET_DEPTHS: dict[int, tuple[bool, tuple[int, int, int, int]]] = {
+    10: (False, (1, 1, 1, 1)),
     18: (False, (2, 2, 2, 2)),
     34: (False, (3, 4, 6, 3)),
     50: (True, (3, 4, 6, 3)),

@@ -8,7 +8,7 @@ Weights: names and shapes are those of PaddleVideo's released ppTSM files, which
 ppTSN; `pretrained` takes PaddleClas' ResNet-vd files.
 Differs from the papers: the order and the share of shifted channels (`models/temporal_shift.py`);
 leaky ReLU (slope 0.01) for ReLU; batch norms have no weight decay; the learning rate of the
-classifier is multiplied by 5 (weight) and 10 (bias); depths 18 and 34 skip pixels in their
+classifier is multiplied by 5 (weight) and 10 (bias); depths below 50 skip pixels in their
 shortcuts, where ResNet-D averages them.
 """
 
@@ -23,6 +23,7 @@ from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     ConvBN,
+    Depth,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
@@ -38,7 +39,7 @@ class ResNetTweaksTSM(Backbone):
     """ResNet-vd with leaky ReLU and a shift on every residual branch.
 
     Args:
-        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, the others
+        depth: 10, 18 and 34 have basic blocks and 8 * base_channels output channels, the others
             bottlenecks and four times as many.
         num_seg: frames of a clip, which the samplers must give; 1/num_seg of the channels come from
             the frame before, as many from the frame after.
@@ -56,7 +57,7 @@ class ResNetTweaksTSM(Backbone):
 
     def __init__(
         self,
-        depth: Literal[18, 34, 50, 101, 152] = 50,
+        depth: Depth = 50,
         num_seg: int = 8,
         pretrained: str | None = None,
         base_channels: int = 64,

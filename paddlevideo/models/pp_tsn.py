@@ -21,6 +21,7 @@ from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     ConvBN,
+    Depth,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
@@ -35,8 +36,8 @@ class ResNetTweaksTSN(Backbone):
     The stride of a bottleneck is on its 3x3 convolution.
 
     Args:
-        layers: depth; 18 and 34 have basic blocks and 8 * base_channels output channels, the
-            others bottlenecks and four times as many.
+        layers: depth; 10, 18 and 34 have basic blocks and 8 * base_channels output channels,
+            the others bottlenecks and four times as many.
         pretrained: ImageNet weights: a file of a ResNet-vd of this depth, or `imagenet`
             (docs/pretrained.md); empty for none.
         lr_mult_list: factors on the learning rates of the stem and of the four stages.
@@ -52,7 +53,7 @@ class ResNetTweaksTSN(Backbone):
 
     def __init__(
         self,
-        layers: Literal[18, 34, 50, 101, 152] = 50,
+        layers: Depth = 50,
         pretrained: str | None = None,
         lr_mult_list: list[float] = (1.0, 1.0, 1.0, 1.0, 1.0),  # type: ignore[assignment]
         base_channels: int = 64,

@@ -23,6 +23,7 @@ from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     ConvBN,
+    Depth,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
@@ -36,7 +37,7 @@ class ResNetTSM(Backbone):
     """ResNet with a 7x7 stem, strided 1x1 shortcuts, and a shift on every residual branch.
 
     Args:
-        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, the others
+        depth: 10, 18 and 34 have basic blocks and 8 * base_channels output channels, the others
             bottlenecks and four times as many.
         num_seg: frames of a clip, which the samplers must give; 1/num_seg of the channels come from
             the frame before, as many from the frame after.
@@ -57,7 +58,7 @@ class ResNetTSM(Backbone):
 
     def __init__(
         self,
-        depth: Literal[18, 34, 50, 101, 152] = 50,
+        depth: Depth = 50,
         num_seg: int = 8,
         data_format: Literal["NCHW", "NHWC"] = "NCHW",
         pretrained: str | None = None,

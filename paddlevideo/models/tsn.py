@@ -18,6 +18,7 @@ from paddlevideo.models.base import Backbone
 from paddlevideo.models.layers import (
     RESNET_DEPTHS,
     ConvBN,
+    Depth,
     ResidualBlock,
     SegmentHead,
     paddleclas_name,
@@ -30,7 +31,7 @@ class ResNet(Backbone):
     """ResNet with a 7x7 stem, the stride on the 3x3, and strided 1x1 shortcuts.
 
     Args:
-        depth: 18 and 34 have basic blocks and 8 * base_channels output channels, the others
+        depth: 10, 18 and 34 have basic blocks and 8 * base_channels output channels, the others
             bottlenecks and four times as many.
         pretrained: ImageNet weights: a file of a ResNet of this depth, or `imagenet`
             (docs/pretrained.md); empty for none.
@@ -46,7 +47,7 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        depth: Literal[18, 34, 50, 101, 152] = 50,
+        depth: Depth = 50,
         pretrained: str | None = None,
         base_channels: int = 64,
     ):

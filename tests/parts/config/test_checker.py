@@ -40,7 +40,7 @@ def test_checks_components_inside_components(write):
     ]
 
 
-DEPTHS = "18 or 34 or 50 or 101 or 152"
+DEPTHS = "10 or 18 or 34 or 50 or 101 or 152"
 NAMED = "expected a map with a 'name' that names the"
 BACKBONE = "{name: ResNetTweaksTSN, layers: 18}"
 WEIGHT_DECAY = "{name: L2, value: 1e-4}"

@@ -45,7 +45,8 @@ def scores(model, x):
 
 
 @pytest.mark.parametrize(
-    ("depth", "channels", "blocks"), [(18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)]
+    ("depth", "channels", "blocks"),
+    [(10, 512, 4), (18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)],
 )
 def test_depths(depth, channels, blocks):
     with paddle.LazyGuard():  # shapes, without values
