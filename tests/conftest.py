@@ -18,9 +18,11 @@ import yaml
 from paddlevideo import api, dist, paddle_internals
 from paddlevideo.cores import cores, num_cores
 from paddlevideo.engine.build import load_config
+from paddlevideo.report.run_report import report_finished
 from tests.clips import random_frames, write_clip
 from tests.process_state import ProcessState, seed_all
 from tests.program_writer import forked_writers
+from tests.shallow import one_block_per_stage
 
 
 def use_share_of_cores() -> None:
@@ -100,6 +102,27 @@ def programs_are_written_by_forked_processes():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def trainings_write_no_report():
+    """Skip the report at the end of a training, which takes a second; see `with_report`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "report_finished", lambda folder: None)
+        yield
+
+
+@pytest.fixture
+def with_report(monkeypatch):
+    """Let trainings write their report."""
+    monkeypatch.setattr(api, "report_finished", report_finished)
+
+
+@pytest.fixture
+def shallow():
+    """Networks of 50 layers and more have one block per stage."""
+    with one_block_per_stage():
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
@@ -162,16 +185,6 @@ def leaves_the_process_as_it_was(request, state_at_the_start):
         pytest.fail(f"{request.node.nodeid} left behind:\n  " + "\n  ".join(differences), False)
 
 
-@pytest.fixture(autouse=True)
-def without_report(request, monkeypatch, leaves_the_process_as_it_was):
-    """Skip the report at the end of a training, which takes a second, unless a test reads it.
-
-    A test that reads the report has the mark `report`.
-    """
-    if request.node.get_closest_marker("report") is None:
-        monkeypatch.setattr(api, "report_finished", lambda folder: None)
-
-
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory) -> Path:
     """`<split>/<class>/*.mp4`: 12 train, 6 val and 7 test clips of 3 classes of different color."""
@@ -187,7 +200,7 @@ def clips(tmp_path_factory) -> Path:
 
 
 def small_config(clips: Path, folder: Path, base_channels: int = 8, **changes) -> Path:
-    """Write a config for PP-TSN-18 on 32 x 32 pixels; an epoch takes a second or two.
+    """Write a config for PP-TSN-10 on 32 x 32 pixels; an epoch takes less than a second.
 
     Args:
         clips: folder of the fixture `clips`.
@@ -198,7 +211,7 @@ def small_config(clips: Path, folder: Path, base_channels: int = 8, **changes) -
     data = {
         "MODEL": {
             "framework": "Recognizer2D",
-            "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": base_channels},
+            "backbone": {"name": "ResNetTweaksTSN", "layers": 10, "base_channels": base_channels},
             "head": {"name": "ppTSNHead", "drop_ratio": 0.3, "ls_eps": 0.1},
         },
         "DATASET": {

@@ -27,7 +27,7 @@ NAMES = ["appel", "birne", "kürbis"]
 CONFIG = """
 MODEL:
   framework: Recognizer2D
-  backbone: {name: ResNetTweaksTSN, layers: 18, base_channels: 8}
+  backbone: {name: ResNetTweaksTSN, layers: 10, base_channels: 8}
   head: {name: ppTSNHead}
 DATASET:
   test: {format: VideoDataset, file_path: LIST}

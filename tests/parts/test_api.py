@@ -19,6 +19,7 @@ from paddlevideo.config.schema import Config, ConfigError
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.checkpoint import TrainState, read_model
 from paddlevideo.models import onednn
+from paddlevideo.report.run_report import report_finished
 from paddlevideo.weights import checksum
 from tests.conftest import small_config
 
@@ -166,7 +167,9 @@ def trained(clips, tmp_path_factory) -> Trained:
     """One step with `export: true`, and the report."""
     folder = tmp_path_factory.mktemp("trained")
     cfg = load_config(small_config(clips, folder, export=True), list(SHORT))
-    state = paddlevideo.train(cfg)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "report_finished", report_finished)
+        state = paddlevideo.train(cfg)
     return Trained(cfg, state, folder / "out" / "inference")
 
 

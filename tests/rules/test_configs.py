@@ -19,7 +19,6 @@ from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.classes import configured_classes
 from paddlevideo.engine.describe import describe
-from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio
 from tests.clips import random_frames
@@ -77,10 +76,10 @@ SMALL_3D = tuple(
     for key in ("backbone.width_per_group=8", "head.width_per_group=8", "head.num_frames=8")
 )
 SMALL_MODEL = {
-    "ResNet": ("MODEL.backbone.depth=18", *SMALL_2D),
-    "ResNetTweaksTSN": ("MODEL.backbone.layers=18", *SMALL_2D),
-    "ResNetTSM": ("MODEL.backbone.depth=18", *SMALL_2D),
-    "ResNetTweaksTSM": ("MODEL.backbone.depth=18", *SMALL_2D),
+    "ResNet": ("MODEL.backbone.depth=10", *SMALL_2D),
+    "ResNetTweaksTSN": ("MODEL.backbone.layers=10", *SMALL_2D),
+    "ResNetTSM": ("MODEL.backbone.depth=10", *SMALL_2D),
+    "ResNetTweaksTSM": ("MODEL.backbone.depth=10", *SMALL_2D),
     "PPTSM_v2": tuple(
         f"MODEL.backbone.{key}" for key in ("scale=0.125", "class_expand=16", "class_num=2")
     ),
@@ -216,13 +215,6 @@ def first_of_each_folder(names: list[str]) -> list:
         parameters.append(pytest.param(name, marks=[pytest.mark.slow] if known else []))
         folders.add(folder)
     return parameters
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    """Every ResNet has one block per stage."""
-    for depth, (bottleneck, _) in RESNET_DEPTHS.items():
-        monkeypatch.setitem(RESNET_DEPTHS, depth, (bottleneck, (1, 1, 1, 1)))
 
 
 @pytest.mark.usefixtures("shallow")

@@ -6,8 +6,8 @@ import pytest
 
 from paddlevideo.curate.demo_shards import ShardPlan, make_shards
 from paddlevideo.engine.build import build_model, load_config
-from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import state_arrays, write_arrays
+from tests.shallow import one_block_per_stage
 
 CLASSES = 24  # more than the 20 in a row of a score file
 SIZES = {"rgb": 8, "audio": 4}
@@ -33,10 +33,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def shallow():
-    """Networks of 50 layers have one block per stage instead of 3, 4, 6 and 3, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RESNET_DEPTHS, 50, (True, (1, 1, 1, 1)))
+def all_shallow():
+    """The same as `shallow`, for all tests and fixtures of a file."""
+    with one_block_per_stage():
         yield
 
 

@@ -17,7 +17,6 @@ from paddlevideo.engine import train as train_module
 from paddlevideo.engine.build import build_model, load_config
 from paddlevideo.engine.checkpoint import read_model
 from paddlevideo.engine.sync_accuracy import sync_accuracy
-from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.sample import DecodeError
 from paddlevideo.weights import checksum, state_arrays, write_arrays
 from tests.audio_clips import chirps, write_audio
@@ -44,12 +43,6 @@ OVERRIDES = [
     "PRECISEBN.preciseBN_interval=1",
     "PRECISEBN.num_iters_preciseBN=2",
 ]
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    """One block per stage instead of 3, 4, 6 and 3, in this process and in this test only."""
-    monkeypatch.setitem(RESNET_DEPTHS, 50, (True, (1, 1, 1, 1)))
 
 
 @pytest.fixture(scope="module")

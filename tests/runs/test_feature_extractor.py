@@ -66,7 +66,7 @@ def test_survives_a_video_that_kills_its_process(recipe, clips):
 
 
 @pytest.fixture(scope="module")
-def clip_recipe(shallow, root, tmp_path_factory):
+def clip_recipe(all_shallow, root, tmp_path_factory):
     """A recipe of a small SlowFast."""
     config, folder = root / "configs/demo/slowfast.yaml", tmp_path_factory.mktemp("slowfast")
     overrides = (

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from paddlevideo import api
 from paddlevideo.api import test as run_test
 from paddlevideo.api import train
 from paddlevideo.config.schema import ConfigError
@@ -20,7 +19,7 @@ from paddlevideo.weights import WeightsError, checksum
 from tests.runs.test_ranks import finish, launch
 from tests.runs.test_train import Killed, kill_at
 
-pytestmark = pytest.mark.usefixtures("shallow")
+pytestmark = pytest.mark.usefixtures("all_shallow")
 OVERRIDES = [
     *(f"MODEL.{part}.width_per_group=8" for part in ("backbone", "head")),
     *(f"MODEL.{part}.{key}=2" for part in ("backbone", "head") for key in ("alpha", "beta")),
@@ -78,7 +77,7 @@ def tiny(root, clips, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(shallow, tiny, tmp_path_factory):
+def uninterrupted(all_shallow, tiny, tmp_path_factory):
     """A run without interruption: (its config, shape and norm splits of each batch)."""
     cfg, batches = tiny(tmp_path_factory.mktemp("uninterrupted")), []
     real_make_batch = train_module.make_batch
@@ -93,7 +92,6 @@ def uninterrupted(shallow, tiny, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "make_batch", record_batch)
-        patch.setattr(api, "report_finished", lambda folder: None)  # no test here reads it
         train(cfg, multigrid=True)
     return cfg, batches
 

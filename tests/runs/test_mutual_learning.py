@@ -12,7 +12,7 @@ from paddlevideo.weights import checksum
 from tests.conftest import CLASSES, small_config
 
 PP_TSM = {
-    "backbone": {"name": "ResNetTweaksTSM", "depth": 18, "base_channels": 8, "num_seg": 4},
+    "backbone": {"name": "ResNetTweaksTSM", "depth": 10, "base_channels": 8, "num_seg": 4},
     "head": {"name": "ppTSMHead", "num_seg": 4, "drop_ratio": 0.5, "std": 0.01},
 }
 STUDENTS = {
@@ -27,7 +27,7 @@ STUDENTS = {
         "head": {"name": "MoViNetHead"},
     },
     "pp_tsn": {
-        "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8},
+        "backbone": {"name": "ResNetTweaksTSN", "layers": 10, "base_channels": 8},
         "head": {"name": "ppTSNHead", "drop_ratio": 0.4, "std": 0.01},
     },
 }

@@ -28,7 +28,7 @@ def run_main(monkeypatch, *arguments):
     return main.main()
 
 
-@pytest.mark.report
+@pytest.mark.usefixtures("with_report")
 def test_training_ends_with_a_report(small, monkeypatch, capsys):
     cfg = small()
     assert run_main(monkeypatch, "--validate", "-c", cfg.origin.path) == 0
@@ -52,7 +52,7 @@ def test_training_ends_with_a_report(small, monkeypatch, capsys):
     assert len(page.images) == 6, "one image per validation clip"
 
 
-@pytest.mark.report
+@pytest.mark.usefixtures("with_report")
 def test_training_without_validation_ends_with_a_report(small, monkeypatch):
     cfg = small("epochs=1")
     overrides = ("-o", "epochs=1", "-o", "max_iters=1")
@@ -61,7 +61,7 @@ def test_training_without_validation_ends_with_a_report(small, monkeypatch):
     assert "Curves" in text and "Hardest clips" not in text
 
 
-@pytest.mark.report
+@pytest.mark.usefixtures("with_report")
 def test_stopped_training_writes_no_report(small, monkeypatch):
     cfg = small("epochs=1")
     real_step = train_module.train_step

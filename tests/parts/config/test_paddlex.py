@@ -334,7 +334,7 @@ def test_the_command_prints_the_config(write, tmp_path, capsys):
 
 
 SMALL = (
-    *("MODEL.backbone.depth=18", "MODEL.backbone.base_channels=8", "MODEL.backbone.num_seg=4"),
+    *("MODEL.backbone.depth=10", "MODEL.backbone.base_channels=8", "MODEL.backbone.num_seg=4"),
     *("MODEL.head.in_channels=64", "DATASET.num_workers=0", "PRECISEBN=null", "max_iters=2"),
     *(f"PIPELINE.{split}.sample.num_seg=4" for split in ("train", "valid", "test")),
     *(f"PIPELINE.{split}.transform.0.Scale.short_size=40" for split in ("train", "valid", "test")),

@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 import pytest
 
-from paddlevideo import api, dist
+from paddlevideo import dist
 from paddlevideo.api import train
 from paddlevideo.engine.build import load_config
 from paddlevideo.engine.checkpoint import CLASS_NAMES, TrainState, read_model
@@ -59,9 +59,7 @@ def test_rejects_values_that_no_training_gives(tmp_path, value):
 @pytest.fixture(scope="module")
 def finished(clips, tmp_path_factory):
     cfg = load_config(small_config(clips, tmp_path_factory.mktemp("run")), ["epochs=1"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "report_finished", lambda folder: None)  # no test here reads it
-        train(cfg, validate=False)
+    train(cfg, validate=False)
     return cfg
 
 

@@ -216,7 +216,7 @@ def test_parts_of_one_file_are_different_clips():
 # --- a run ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.report
+@pytest.mark.usefixtures("with_report")
 def test_without_epochs_the_fit_is_the_best_model(frozen):
     cfg = frozen()
     state = train(cfg)

@@ -19,7 +19,7 @@ from tests.conftest import small_config
 BACKBONE = {"name": "PPTSM_v2", "scale": 0.125, "class_expand": 16, "num_seg": 4}
 STUDENT = {"backbone": BACKBONE, "head": {"name": "MoViNetHead"}}
 TEACHER = {
-    "backbone": {"name": "ResNetTweaksTSM", "depth": 18, "base_channels": 4, "num_seg": 4},
+    "backbone": {"name": "ResNetTweaksTSM", "depth": 10, "base_channels": 4, "num_seg": 4},
     "head": {"name": "ppTSMHead"},
 }
 PAIR = {"name": "DistillationCELoss", "model_name_pairs": ["Student", "GroundTruth"]}

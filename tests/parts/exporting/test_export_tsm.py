@@ -12,7 +12,7 @@ from paddlevideo.runtimes.manifest import read_manifest
 from paddlevideo.weights import write_arrays
 from tests.conftest import small_config
 
-SMALL = {"depth": 18, "base_channels": 8, "num_seg": 4}
+SMALL = {"depth": 10, "base_channels": 8, "num_seg": 4}
 MODELS = {
     "pp_tsm": ({"name": "ResNetTweaksTSM", **SMALL}, "ppTSMHead"),
     "tsm_nhwc": ({"name": "ResNetTSM", "data_format": "NHWC", **SMALL}, "TSMHead"),

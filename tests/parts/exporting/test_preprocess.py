@@ -45,7 +45,7 @@ model_name: slowfast
 CHANNELS_LAST = """
 MODEL:
   framework: Recognizer2D
-  backbone: {name: ResNetTSM, depth: 18, base_channels: 8, num_seg: 4, data_format: NHWC}
+  backbone: {name: ResNetTSM, depth: 10, base_channels: 8, num_seg: 4, data_format: NHWC}
   head: {name: TSMHead}
 DATASET:
   test: {format: VideoDataset, file_path: LIST}

@@ -214,7 +214,7 @@ def test_search_of_two_modalities_is_as_good_as_brute_force(seed, ties):
     if ties:
         values = [np.round(scores) for scores in values]
     found = best_coefficients(values, labels)
-    grid = max(num_correct(values, labels, [1 - w, w]) for w in np.linspace(0, 1, 4001))
+    grid = max(num_correct(values, labels, [1 - w, w]) for w in np.linspace(0, 1, 1001))
     assert num_correct(values, labels, found) >= grid
     assert found == best_coefficients(values, labels)
     assert sum(found) == pytest.approx(1) and min(found) >= 0

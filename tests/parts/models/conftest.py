@@ -8,11 +8,9 @@ import pytest
 
 from paddlevideo.engine.build import build_model
 from paddlevideo.engine.checkpoint import TrainState
-from paddlevideo.models.layers import RESNET_DEPTHS
 from paddlevideo.weights import write_arrays
 from tests.parts.models.distillation_models import CE, KL, RECOGNIZER, model_section
-
-ONE_BLOCK = (True, (1, 1, 1, 1))
+from tests.shallow import one_block_per_stage
 
 
 @pytest.fixture
@@ -21,19 +19,12 @@ def model(built):
     return copy.deepcopy(built)
 
 
-@pytest.fixture
-def shallow(monkeypatch):
-    """Networks of 50 layers have one block per stage instead of 3, 4, 6 and 3."""
-    monkeypatch.setitem(RESNET_DEPTHS, 50, ONE_BLOCK)
-
-
 @pytest.fixture(scope="module")
 def built_shallow():
     """`built_shallow(build)`: what `build` returns, with networks of one block per stage."""
 
     def make(build):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(RESNET_DEPTHS, 50, ONE_BLOCK)
+        with one_block_per_stage():
             return build()
 
     return make

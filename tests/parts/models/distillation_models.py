@@ -8,7 +8,7 @@ TEACHER_CE = {**CE, "model_name_pairs": ["Teacher", "GroundTruth"]}
 DML = {"name": "DistillationDMLLoss", "model_name_pairs": ["Student", "Teacher"]}
 KL = {"name": "DistillationKLLoss", "model_name_pairs": ["Student", "Teacher"], "temperature": 2.0}
 RECOGNIZER = {
-    "backbone": {"name": "ResNet", "depth": 18, "base_channels": 8},
+    "backbone": {"name": "ResNet", "depth": 10, "base_channels": 8},
     "head": {"name": "TSNHead", "num_classes": 3},
 }
 

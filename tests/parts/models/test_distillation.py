@@ -214,7 +214,7 @@ def test_describe_rejects_clips_that_a_model_cannot_take(distilled):
         describe(distilled(student={"num_frames": 9}))
     audio = {
         "framework": "AudioRecognizer",
-        "backbone": {"name": "ResNet", "depth": 18, "in_channels": 1},
+        "backbone": {"name": "ResNet", "depth": 10, "in_channels": 1},
         "head": {"name": "TSNAudioHead", "num_classes": 3},
     }
     with pytest.raises(
@@ -250,7 +250,7 @@ def test_roles_take_the_arguments_of_their_framework(small):
         "framework": "AudioRecognizer",
         "backbone": {
             "name": "ResNet",
-            "depth": 18,
+            "depth": 10,
             "in_channels": 1,
         },  # the audio backbone, which has in_channels
         "head": {"name": "TSNAudioHead", "num_classes": 3},

@@ -26,7 +26,7 @@ def test_loads_a_teacher_and_reports_its_tensors(distilled, teacher_file):
     cfg = distilled()
     model = build_model(cfg, 3)
     accounts = load_pretrained(cfg, model, ["blue sky", "green", "红色"])
-    assert [str(a) for a in accounts] == [f"{teacher_file}: 107 of 107 tensors loaded"]
+    assert [str(a) for a in accounts] == [f"{teacher_file}: 67 of 67 tensors loaded"]
     arrays, _ = read_model(teacher_file)
     assert all(
         np.array_equal(arrays[n], t.numpy()) for n, t in model.part("Teacher").state_dict().items()

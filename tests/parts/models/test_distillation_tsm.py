@@ -10,15 +10,15 @@ from tests.conftest import small_config
 from tests.parts.models.distillation_models import CE, DML, TEACHER_CE, batch_of, step
 
 PP_TSM = {
-    "backbone": {"name": "ResNetTweaksTSM", "depth": 18, "base_channels": 8, "num_seg": 4},
+    "backbone": {"name": "ResNetTweaksTSM", "depth": 10, "base_channels": 8, "num_seg": 4},
     "head": {"name": "ppTSMHead", "num_classes": 3, "drop_ratio": 0.5, "std": 0.01, "num_seg": 4},
 }
 TSM = {
-    "backbone": {"name": "ResNetTSM", "depth": 18, "base_channels": 8, "num_seg": 4},
+    "backbone": {"name": "ResNetTSM", "depth": 10, "base_channels": 8, "num_seg": 4},
     "head": {"name": "TSMHead", "num_classes": 3},
 }
 PP_TSN = {
-    "backbone": {"name": "ResNetTweaksTSN", "layers": 18, "base_channels": 8},
+    "backbone": {"name": "ResNetTweaksTSN", "layers": 10, "base_channels": 8},
     "head": {"name": "ppTSNHead", "num_classes": 3},
 }
 

@@ -17,7 +17,7 @@ FAMILIES = {
 }
 
 
-def build(family, depth=18, num_classes=7, backbone=None, **head):
+def build(family, depth=10, num_classes=7, backbone=None, **head):
     name, depth_key, head_name = FAMILIES[family]
     backbone = lookup("backbone", name).make(**{depth_key: depth}, **(backbone or {}))
     return Recognizer2D(backbone, lookup("head", head_name).make(num_classes=num_classes, **head))
@@ -40,7 +40,7 @@ def built(request):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("depth", "channels", "num_blocks"),
-    [(18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)],
+    [(10, 512, 4), (18, 512, 8), (34, 512, 16), (50, 2048, 16), (101, 2048, 33)],
 )
 def test_depths(family, depth, channels, num_blocks):
     with paddle.LazyGuard():  # shapes, without values
@@ -151,7 +151,7 @@ def test_program_with_free_batch_segments_and_size(family):
 
 def test_initial_weights():
     paddle.seed(0)
-    model = build("pp_tsn", num_classes=400)
+    model = build("pp_tsn", depth=18, num_classes=400)
     weight = model.backbone.bb_3_1.conv1._conv.weight.numpy()
     assert weight.std() == pytest.approx(np.sqrt(2 / (512 * 9)), rel=0.01)
     assert model.head.fc.weight.numpy().std() == pytest.approx(0.01, rel=0.02)

@@ -15,7 +15,7 @@ FAMILIES = {"tsm": (ResNetTSM, TSMHead), "pp_tsm": (ResNetTweaksTSM, ppTSMHead)}
 
 def build(family, num_classes=7, drop_ratio=0.5, **backbone):
     make_backbone, make_head = FAMILIES[family]
-    arguments = {"depth": 18, "base_channels": 8, "num_seg": 4, **backbone}
+    arguments = {"depth": 10, "base_channels": 8, "num_seg": 4, **backbone}
     return Recognizer2D(make_backbone(**arguments), make_head(num_classes, drop_ratio=drop_ratio))
 
 
@@ -55,7 +55,9 @@ def test_rejects_clips_too_short_to_shift(family, num_seg):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(("depth", "channels"), [(18, 512), (34, 512), (50, 2048), (101, 2048)])
+@pytest.mark.parametrize(
+    ("depth", "channels"), [(10, 512), (18, 512), (34, 512), (50, 2048), (101, 2048)]
+)
 def test_depths(family, depth, channels):
     with paddle.LazyGuard():
         model = build(family, depth=depth, base_channels=64)

@@ -12,6 +12,11 @@ from tests.parts.predict.families import FAMILIES, Family, make_family, read_fam
 from tests.shared_folders import made_once
 
 
+@pytest.fixture(autouse=True)
+def shallow_families(shallow):
+    """`both` has a network of 50 layers."""
+
+
 @pytest.fixture(scope="session")
 def families(tmp_path_factory):
     """`families(name)`: exported at the first call."""

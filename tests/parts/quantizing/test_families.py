@@ -17,6 +17,7 @@ for package in ("openvino", "nncf"):
     pytest.importorskip(package)
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("shallow"),  # as in tests/parts/predict, which shares the folders
     pytest.mark.skipif(bool(missing_for_onnx()), reason=missing_for_onnx()),
 ]
 

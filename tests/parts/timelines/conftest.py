@@ -14,7 +14,7 @@ from tests.parts.predict.families import CONFIGS
 FRAMES = """
 MODEL:
   framework: Recognizer2D
-  backbone: {name: ResNetTweaksTSN, layers: 18, base_channels: 8}
+  backbone: {name: ResNetTweaksTSN, layers: 10, base_channels: 8}
   head: {name: ppTSNHead, num_classes: 3}
 DATASET:
   test: {format: VideoDataset, file_path: LIST}
