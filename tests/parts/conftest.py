@@ -43,6 +43,14 @@ PIPELINE:
 INFERENCE: {top_k: 2}
 model_name: tiny
 """
+# Every runtime and the programs that it reads.
+PROGRAMS = [
+    ("paddle", ".pdmodel"),
+    ("paddle", ".json"),
+    ("onnxruntime", ".onnx"),
+    ("openvino", ".onnx"),
+    ("openvino", ".pdmodel"),
+]
 
 
 @dataclass(frozen=True)

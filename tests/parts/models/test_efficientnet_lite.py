@@ -24,7 +24,7 @@ from paddlevideo.models.pp_tsn import ppTSNHead
 from paddlevideo.models.recognizer import Recognizer2D
 from paddlevideo.models.tsn import TSNHead
 from paddlevideo.runtimes.choose import open_backend
-from tests.parts.conftest import skip_without, write_weights
+from tests.parts.conftest import PROGRAMS, skip_without, write_weights
 
 LITE = {"name": "EfficientNetLite", "version": 0}
 HEAD = {"name": "ppTSNHead"}
@@ -220,17 +220,7 @@ def exported(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "suffix"),
-    [
-        ("paddle", ".pdmodel"),
-        ("paddle", ".json"),
-        ("onnxruntime", ".onnx"),
-        ("openvino", ".onnx"),
-        ("openvino", ".pdmodel"),
-        ("eager", ""),
-    ],
-)
+@pytest.mark.parametrize(("kind", "suffix"), [*PROGRAMS, ("eager", "")])
 def test_every_runtime_gives_the_same_logits(exported, kind, suffix):
     skip_without(kind, suffix)
     folder, weights, cfg = exported

@@ -15,7 +15,7 @@ from paddlevideo.predict.predictor import Predictor
 from paddlevideo.runtimes.base import Backend, BackendError, Options
 from paddlevideo.runtimes.choose import open_backend
 from paddlevideo.runtimes.manifest import read_manifest
-from tests.parts.conftest import skip_without
+from tests.parts.conftest import PROGRAMS, skip_without
 from tests.parts.predict.families import FAMILIES, NAMES, NUM_CLASSES, Family, assert_as_tested
 
 # --- export ---------------------------------------------------------------------------------------
@@ -88,22 +88,12 @@ def test_golden_inputs_by_type():
     assert made["noise"].dtype == np.float32 and made["noise"].std() > 0.3
 
 
-REPLAYS = [
-    ("paddle", ".pdmodel"),
-    ("paddle", ".json"),
-    ("onnxruntime", ".onnx"),
-    ("openvino", ".onnx"),
-    ("openvino", ".pdmodel"),
-    ("eager", ""),
-]
-
-
 @pytest.mark.parametrize(
     ("name", "kind", "suffix"),
     [
         (name, *replay)
         for name in FAMILIES
-        for replay in REPLAYS
+        for replay in [*PROGRAMS, ("eager", "")]
         if name == "tags" or replay != ("paddle", ".json")  # the test after this one
     ],
 )

@@ -22,15 +22,8 @@ from paddlevideo.runtimes.choose import (
     require,
 )
 from paddlevideo.runtimes.manifest import ManifestError
-from tests.parts.conftest import missing_for, skip_without
+from tests.parts.conftest import PROGRAMS, missing_for, skip_without
 
-PROGRAMS = [
-    ("paddle", ".pdmodel"),
-    ("paddle", ".json"),
-    ("onnxruntime", ".onnx"),
-    ("openvino", ".onnx"),
-    ("openvino", ".pdmodel"),
-]
 FRAMES = {"frames": ((None, 2, 3, 64, 64), "float32")}
 
 
