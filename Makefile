@@ -29,7 +29,7 @@ gpu-check:  ## with your own Python and its paddlepaddle-gpu: train, export, run
 	$(PYTHON) -B tools/gpu_check.py
 
 test: $(READY)  ## the test suite, but for the tests marked slow
-	@echo "All tests but the slow ones, in random order, one process per core: 3 to 5 minutes on 2 cores."
+	@echo "All tests but the slow ones, in random order, one process per core: 3 to 6 minutes on 2 cores."
 	$(RUN) -m pytest $(PARALLEL) -m "not slow"
 
 test-quick: $(READY)  ## tests of the changed rooms and fast rules; or: make test-quick ROOM=data
