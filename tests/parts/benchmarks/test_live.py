@@ -2,7 +2,11 @@
 
 import json
 import re
+from argparse import Namespace
 
+import av
+
+from paddlevideo.benchmarks import live
 from paddlevideo.commands.benchmark import main
 
 
@@ -22,6 +26,18 @@ def test_a_live_source_is_measured(exported, tmp_path, capsys):
         assert re.search(words, printed), printed
     (row,) = json.loads(out.read_text())["groups"][0]["rows"]
     assert row["seconds"] and min(row["seconds"]) > 0.399, "a latency includes the window"
+
+
+def test_the_camera_sends_frames_in_their_order(exported, tmp_path, monkeypatch):
+    """A B frame is sent after a later frame, which the camera would then send before its time."""
+    monkeypatch.setattr(live, "run", lambda model, path, seconds: path)
+    options = {"window": 0.4, "stride": 0.2, "size": [64, 48], "gop": 12, "seconds": 1}
+    model = {"model": str(exported.folder), "backend": "paddle", "threads": 1}
+    (path,) = live.groups(Namespace(**options, **model), tmp_path)
+    with av.open(str(path)) as file:
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+    assert len(packets) == live.NUM_FRAMES and packets[0].pts == 0
+    assert all(packet.dts == packet.pts for packet in packets)
 
 
 def test_too_short_a_time_is_refused(exported, capsys):
